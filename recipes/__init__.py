@@ -1,0 +1,3 @@
+"""Short programs that train, evaluate and measure the core model."""
+
+__all__: list[str] = []

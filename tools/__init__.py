@@ -1,0 +1,3 @@
+"""What the reasoner can call."""
+
+__all__: list[str] = []
