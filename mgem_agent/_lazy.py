@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,14 +13,32 @@ __all__ = ["attach"]
 def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's module-level ``__getattr__`` and ``__dir__`` (PEP 562).
 
+    The module that calls it names what it exports three times: in ``exports``, in ``__all__``, and in an import under
+    ``TYPE_CHECKING``, which editors and type checkers read. A test holds the three together.
+
     Args:
         package: The package's ``__name__``.
         exports: The module that each public name is imported from.
+
+    Raises:
+        AttributeError: By the returned ``__getattr__``, for any other name; it lists the public ones.
+
+    Example:
+        >>> load, names = attach("json", {"Decimal": "decimal"})
+        >>> load("Decimal")
+        <class 'decimal.Decimal'>
+        >>> load("Decimla")
+        Traceback (most recent call last):
+        AttributeError: module 'json' has no attribute 'Decimla'. Loaded when first used: Decimal
     """
 
-    def getattribute(name: str) -> Any:
+    def load(name: str) -> Any:
         if name not in exports:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}. Public names: {', '.join(sorted(exports))}")
+            known = ", ".join(sorted(exports))
+            raise AttributeError(f"module {package!r} has no attribute {name!r}. Loaded when first used: {known}")
         return getattr(importlib.import_module(exports[name]), name)
 
-    return getattribute, lambda: sorted(exports)
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *exports})
+
+    return load, names

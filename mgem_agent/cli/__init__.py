@@ -1,0 +1,5 @@
+"""The command line: `mgem`."""
+
+from mgem_agent.cli.app import main
+
+__all__ = ["main"]

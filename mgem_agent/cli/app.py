@@ -1,0 +1,109 @@
+"""The application `mgem`: its options, its sub-commands, and what a person sees of an error.
+
+Each sub-command has a module of its own, registered here at the end. None of them may import torch, transformers,
+diffusers or langchain when it is imported, only when it runs: `mgem --help` and shell completion load them all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mgem_agent import __version__
+from mgem_agent.errors import MgemError
+
+__all__ = ["ErrorReportingGroup", "app", "main"]
+
+
+class ErrorReportingGroup(TyperGroup):
+    """Commands whose errors end as a short message on stderr and exit status 1.
+
+    `--debug`, or `MGEM_DEBUG=1` in the environment, lets the traceback through instead. The option counts wherever it
+    stands on the line, so that it can be added to the end of the command that has just failed.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Bring `--debug` to the front; what follows a bare `--` is left alone."""
+        end = args.index("--") if "--" in args else len(args)
+        if "--debug" in args[:end]:
+            args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for, and report what goes wrong in it."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Abort, typer.Exit, typer.TyperException, BrokenPipeError):
+            raise  # Typer's own: usage errors, exit codes, a reader that has gone away
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            if isinstance(error, MgemError):
+                _report_error(str(error))
+            else:
+                _report_error(f"Unexpected {type(error).__name__}: {error}\nAdd --debug to see where it comes from.")
+            raise typer.Exit(1) from error
+
+
+def _report_error(message: str) -> None:
+    """Print a message on stderr after a red "Error:", unwrapped, so that a script can read it."""
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("Error: ", style="bold red", end="")
+    console.print(message, markup=False)
+
+
+app = typer.Typer(
+    name="mgem",
+    cls=ErrorReportingGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and leave, when `--version` is given."""
+    if wanted:
+        typer.echo(f"mgem-agent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="MGEM_DEBUG", help="Show where an error comes from, with its traceback.")
+    ] = False,
+) -> None:
+    """Mini-Gemini at the command line: a vision-language model that sees, reasons and draws."""
+
+
+def main() -> None:
+    """Run `mgem` with the arguments of the process, and end it.
+
+    Exit status: 0 when all went well, 1 after an error, 2 for a command that is not understood, 130 after Ctrl-C.
+    """
+    try:
+        app(prog_name="mgem")
+    finally:
+        _flush_output()
+
+
+def _flush_output() -> None:
+    """Write what is still buffered, so that a reader that has gone away is noticed here and not in a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# The sub-commands, one module each: `app.command(...)(function)` or `app.add_typer(sub_app, ...)`.
