@@ -1,0 +1,41 @@
+# One verb for each thing, the same here and in CI (.ci/run).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-all check format clean
+
+help: ## Say what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-10s %s\n' "$$verb" "$$what"; done
+
+setup: $(STAMP) ## Make .venv and install the package in it, with the tools of development
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mgem-agent needs Python 3.11 or newer, and $(PYTHON) is older. Run: make setup PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); torch is large, the first time takes some minutes."
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,quantization]'
+	@touch $(STAMP)
+
+test: setup ## Run the tests, without the slow ones
+	$(BIN)/pytest
+
+test-all: setup ## Run the tests, the slow ones too
+	$(BIN)/pytest -m ""
+
+check: setup ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p mgem_agent
+	$(BIN)/pyright
+
+format: setup ## Format the code, and mend what lint can mend by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what tests and tools have left, but not .venv
+	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

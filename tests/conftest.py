@@ -1,0 +1,126 @@
+"""What holds for every test: no network, fixed seeds, two threads, and a plain terminal of a known width."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Read by huggingface_hub and transformers when they are imported, and by the processes that tests start.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(COLUMNS="120", NO_COLOR="1", TERM="dumb")
+for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "MGEM_DEBUG", "PY_COLORS"):
+    os.environ.pop(name, None)
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {
+    "mgem_agent": ROOT / "mgem_agent",
+    "mgem_agent.core_model": ROOT / "core_model",
+    "mgem_agent.recipes": ROOT / "recipes",
+    "mgem_agent.tools": ROOT / "tools",
+}
+
+
+def files_of(room: Path) -> Iterator[Path]:
+    """Files of a real folder, without those behind a link and without what the interpreter leaves."""
+    for folder, subfolders, names in os.walk(room):
+        subfolders[:] = sorted(name for name in subfolders if name != "__pycache__")
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def find_sources() -> dict[str, Path]:
+    """Map the dotted name of each module of the package to its file."""
+    sources = {}
+    for package, room in ROOMS.items():
+        for path in files_of(room):
+            if path.suffix == ".py":
+                parts = path.relative_to(room).with_suffix("").parts
+                sources[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return sources
+
+
+SOURCES = find_sources()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `module_name` once for each module of the package."""
+    if "module_name" in metafunc.fixturenames:
+        metafunc.parametrize("module_name", sorted(SOURCES))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def rooms() -> dict[str, Path]:
+    """The real folders of code, by the package that each becomes."""
+    return ROOMS
+
+
+@pytest.fixture(scope="session")
+def room_files() -> dict[str, Path]:
+    """Every file that should be installed, by its path in the wheel."""
+    return {
+        str(Path(*package.split("."), path.relative_to(room))): path
+        for package, room in ROOMS.items()
+        for path in files_of(room)
+    }
+
+
+@pytest.fixture(scope="session")
+def sources() -> dict[str, Path]:
+    """The file of each module of the package, by the module's name."""
+    return SOURCES
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Start every test from the same random state."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Let a test reach this machine only."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def is_local(host: object) -> bool:
+        if host in (None, "", "localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(str(host)).is_loopback
+        except ValueError:
+            return False
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and not is_local(address[0]):
+            raise RuntimeError(f"A test tried to connect to {address!r}. Tests reach this machine only.")
+        return connect(self, address)
+
+    def guarded_resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_local(host.decode() if isinstance(host, bytes) else host):
+            raise RuntimeError(f"A test tried to look up {host!r}. Tests reach this machine only.")
+        return resolve(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket, "getaddrinfo", guarded_resolve)
+        yield

@@ -1,0 +1,100 @@
+"""Importing the package, and asking `mgem` for help, is quick and loads nothing heavy; what is imported is declared."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"accelerate", "diffusers", "langchain", "langgraph", "numpy", "open_clip", "timm", "torch", "transformers"}
+LIMIT_S = 0.5
+
+MEASURE = """
+import json, sys, time
+start = time.process_time()
+try:
+    exec(sys.argv.pop(1))
+except SystemExit:
+    pass
+spent = time.process_time() - start
+print(json.dumps([spent, sorted({name.partition(".")[0] for name in sys.modules})]), file=sys.stderr)
+"""
+
+
+def run(code: str, *arguments: str) -> tuple[float, set[str]]:
+    """Run code in a new interpreter: its CPU seconds, which a busy machine does not stretch, and its modules."""
+    command = [sys.executable, "-c", MEASURE, code, *arguments]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    spent, modules = json.loads(finished.stderr.splitlines()[-1])
+    return spent, set(modules)
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        ("import mgem_agent; dir(mgem_agent)", ()),
+        ("import mgem_agent.core_model; dir(mgem_agent.core_model)", ()),
+        ("import mgem_agent.tools, mgem_agent.recipes, mgem_agent.testing, mgem_agent.cli, mgem_agent.errors", ()),
+        ("from mgem_agent.cli import main; main()", ("--help",)),
+        ("from mgem_agent.cli import main; main()", ("--version",)),
+        ("from mgem_agent.cli import main; main()", ("no-such-command",)),
+    ],
+)
+def test_it_is_quick_and_loads_nothing_heavy(code: str, arguments: tuple[str, ...]) -> None:
+    runs = [run(code, *arguments) for _ in range(3)]
+    assert runs[0][1] & HEAVY == set()
+    assert "mgem_agent" in runs[0][1]
+    assert min(spent for spent, _ in runs) < LIMIT_S
+
+
+def test_a_heavy_name_would_be_noticed() -> None:
+    assert "torch" in run("from mgem_agent import PatchInfoMining")[1] & HEAVY
+
+
+def third_party_imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"mgem_agent"}
+
+
+def declared(root: Path, *extras: str) -> set[str]:
+    """Distributions that pyproject.toml asks for, under the one spelling that the index uses."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+    return {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", line)[0]).lower() for line in requirements}
+
+
+def undeclared(imported: set[str], asked_for: set[str]) -> set[str]:
+    providers = importlib.metadata.packages_distributions()
+    normal = {name: {re.sub(r"[-_.]+", "-", dist).lower() for dist in providers.get(name, [])} for name in imported}
+    return {name for name, dists in normal.items() if not dists & asked_for}
+
+
+def test_the_package_imports_only_what_it_declares(root: Path, sources: dict[str, Path]) -> None:
+    imported = set().union(*map(third_party_imports, sources.values()))
+    assert undeclared(imported, declared(root, "quantization")) == set()
+
+
+def test_the_tests_import_only_what_is_declared(root: Path) -> None:
+    imported = set().union(*map(third_party_imports, (root / "tests").rglob("*.py")))
+    assert undeclared(imported, declared(root, "quantization", "dev")) == set()
+
+
+def test_development_installs_exact_releases_of_everything_declared(root: Path) -> None:
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][^,*]*", line)] == []
+    pinned = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in pins}
+    assert declared(root, "quantization", "dev") - pinned == set()

@@ -1,0 +1,201 @@
+"""The layout: four rooms at the root, one installed package, layers that point one way."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mgem_agent import __version__
+
+LINKS = ("core_model", "recipes", "tools")
+
+# Who may import whom: a name lower in this list never imports one that is higher. The rest of mgem_agent is the engine.
+FOUNDATION, PARTS, ENGINE, WORKFLOWS, FACES = range(5)
+LAYERS = {
+    "mgem_agent._lazy": FOUNDATION,
+    "mgem_agent.errors": FOUNDATION,
+    "mgem_agent.types": FOUNDATION,
+    "mgem_agent.core_model": PARTS,
+    "mgem_agent.tools": PARTS,
+    "mgem_agent.workflows": WORKFLOWS,
+    "mgem_agent.__main__": FACES,
+    "mgem_agent.cli": FACES,
+    "mgem_agent.langchain": FACES,
+    "mgem_agent.mcp": FACES,
+    "mgem_agent.server": FACES,
+}
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def layer_of(module: str) -> int:
+    if module == "mgem_agent":  # the page of public names, of every layer
+        return FACES
+    return next((layer for package, layer in LAYERS.items() if is_within(module, package)), ENGINE)
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, str]]:
+    """Imports of a file as (module, name); the name is empty for `import module`; relative ones begin with a dot."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
+
+
+def broken_rule(importer: str, target: str) -> str:
+    """Say which rule an import within the package breaks, or nothing."""
+    if is_within(target, "mgem_agent.recipes") and not is_within(importer, "mgem_agent.recipes"):
+        return "" if is_within(importer, "mgem_agent.cli") else "only the command line uses recipes"
+    if is_within(importer, "mgem_agent.recipes"):
+        return "recipes use what is below workflows" if layer_of(target) >= WORKFLOWS else ""
+    if layer_of(target) > layer_of(importer):
+        return "a layer does not import what stands on it"
+    if layer_of(importer) == PARTS == layer_of(target) and importer.split(".")[1] != target.split(".")[1]:
+        return "core_model and tools do not know each other"
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("importer", "target", "rule"),
+    [
+        ("mgem_agent.errors", "mgem_agent.core_model.mining", "a layer does not import what stands on it"),
+        ("mgem_agent.core_model.mining", "mgem_agent.agent", "a layer does not import what stands on it"),
+        ("mgem_agent.core_model.mining", "mgem_agent.tools.registry", "core_model and tools do not know each other"),
+        ("mgem_agent.agent", "mgem_agent.workflows.story", "a layer does not import what stands on it"),
+        ("mgem_agent.workflows.story", "mgem_agent.cli", "a layer does not import what stands on it"),
+        ("mgem_agent.agent", "mgem_agent", "a layer does not import what stands on it"),
+        ("mgem_agent.agent", "mgem_agent.recipes.bench", "only the command line uses recipes"),
+        ("mgem_agent.recipes.bench", "mgem_agent.workflows", "recipes use what is below workflows"),
+        ("mgem_agent.core_model.mining", "mgem_agent.errors", ""),
+        ("mgem_agent.recipes.bench", "mgem_agent.testing", ""),
+        ("mgem_agent.workflows.story", "mgem_agent.agent", ""),
+        ("mgem_agent.cli.bench", "mgem_agent.recipes.bench", ""),
+    ],
+)
+def test_the_rules_of_the_layers(importer: str, target: str, rule: str) -> None:
+    assert broken_rule(importer, target) == rule
+
+
+def test_layers_point_one_way(module_name: str, sources: dict[str, Path]) -> None:
+    broken = []
+    for module, name in imports_of(sources[module_name]):
+        if module == "mgem_agent" and name == "__version__":
+            continue
+        target = f"{module}.{name}" if f"{module}.{name}" in sources else module
+        if is_within(target, "mgem_agent") and (rule := broken_rule(module_name, target)):
+            broken.append(f"{target}: {rule}")
+    assert broken == []
+
+
+def test_imports_are_absolute_and_by_the_installed_name(root: Path, sources: dict[str, Path]) -> None:
+    wrong = [
+        f"{path.relative_to(root)}: {module or name}"
+        for path in (*sources.values(), *(root / "tests").rglob("*.py"), root / "cli.py")
+        for module, name in imports_of(path)
+        if module.split(".")[0] in ("", *LINKS)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", LINKS)
+def test_a_room_is_a_folder_with_a_link_in_the_package(root: Path, room: str) -> None:
+    assert (root / room).is_dir() and not (root / room).is_symlink()
+    assert os.readlink(root / "mgem_agent" / room) == f"../{room}"
+
+
+def test_packages_equal_the_folders(root: Path, sources: dict[str, Path]) -> None:
+    setup = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {name if path.name == "__init__.py" else name.rpartition(".")[0] for name, path in sources.items()}
+    assert setup["packages"] == sorted(folders)
+    assert folders <= set(sources), "a folder of code has no __init__.py"
+    assert setup["package-dir"] == {"mgem_agent": "mgem_agent"} | {f"mgem_agent.{room}": room for room in LINKS}
+
+
+def test_files_have_a_noun_for_a_name(root: Path, room_files: dict[str, Path]) -> None:
+    vague = re.compile(r"^(test_)?(common|helpers?|misc|utils?)(\.py)?$")
+    paths = [*map(Path, room_files), *(path.relative_to(root) for path in (root / "tests").rglob("*.py"))]
+    assert [str(path) for path in paths if any(vague.match(part) for part in path.parts)] == []
+
+
+def test_tests_mirror_the_rooms(root: Path, sources: dict[str, Path]) -> None:
+    """A test below tests/ROOM/ is named for a module there, or for a folder of them."""
+    tests = (root / "tests").glob("*/**/test_*.py")
+    named = [(path, ".".join(path.relative_to(root / "tests").with_name(path.stem[5:]).parts)) for path in tests]
+    strangers = [
+        str(path.relative_to(root))
+        for path, name in named
+        if not any(module.removeprefix("mgem_agent.").replace("._", ".") == name for module in sources)
+    ]
+    assert strangers == []
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from the source distribution, built from a copy of the tree."""
+    copy = tmp_path_factory.mktemp("tree")
+    built = tmp_path_factory.mktemp("dist")
+    for name in ("mgem_agent", *LINKS):
+        for path in (root / name).rglob("*"):
+            if path.is_symlink():
+                (copy / path.relative_to(root)).symlink_to(os.readlink(path))
+            elif path.is_file() and "__pycache__" not in path.parts:
+                (copy / path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
+                (copy / path.relative_to(root)).write_bytes(path.read_bytes())
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"):
+        (copy / name).write_bytes((root / name).read_bytes())
+
+    build("sdist", copy, built)
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(built, filter="data")
+    build("wheel", next(path for path in built.iterdir() if path.is_dir()), built)
+    return zipfile.ZipFile(next(built.glob("*.whl")))
+
+
+def build(kind: str, tree: Path, target: Path) -> None:
+    code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(target)], cwd=tree, check=True, capture_output=True, timeout=120)
+
+
+def test_the_wheel_ships_the_package_alone_and_whole(wheel: zipfile.ZipFile, room_files: dict[str, Path]) -> None:
+    shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert shipped == set(room_files)
+    assert {name.split("/")[0] for name in wheel.namelist()} == {"mgem_agent", f"mgem_agent-{__version__}.dist-info"}
+    assert "mgem_agent/py.typed" in shipped
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    info = f"mgem_agent-{__version__}.dist-info"
+    metadata = wheel.read(f"{info}/METADATA").decode()
+    assert f"\nName: mgem-agent\nVersion: {__version__}\n" in metadata
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert "\nRequires-Python: >=3.11\n" in metadata
+    assert "mgem = mgem_agent.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert b"Apache License" in wheel.read(f"{info}/licenses/LICENSE")
+
+
+def test_the_changelog_is_headed_by_this_version(root: Path) -> None:
+    """Unreleased comes first, then the releases, newest first; the newest has the number of the package."""
+    text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    releases = [tuple(map(int, heading.split("."))) for heading in headings[1:]]
+    assert releases == sorted(set(releases), reverse=True)
+    current = tuple(map(int, __version__.split(".")))
+    assert current == (releases[0] if releases else (0, 1, 0)), "before the first release the version is 0.1.0"
+
+
+def test_contributing_is_one_page(root: Path) -> None:
+    assert len((root / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 80
