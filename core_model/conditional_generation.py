@@ -1,0 +1,205 @@
+"""Mini-Gemini with its language modelling head: what is loaded, trained and generated with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessorList
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from mgem_agent.core_model.checkpoints.loading import load_pretrained
+from mgem_agent.core_model.configuration import MiniGeminiConfig
+from mgem_agent.core_model.context import check_context
+from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput, MiniGeminiPreTrainedModel
+
+__all__ = ["MiniGeminiForConditionalGeneration"]
+
+
+class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMixin):
+    """A vision-language model of any LLM family, with the usual `from_pretrained`, `generate` and `forward`.
+
+    Example:
+        >>> config = MiniGeminiConfig(
+        ...     text_config=dict(model_type="llama", hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        ...                      num_attention_heads=2, num_key_value_heads=2, vocab_size=100),
+        ...     vision_config=dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        ...                        image_size=28, patch_size=14),
+        ...     high_res_vision_config=dict(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 1, 1]),
+        ...     high_res_image_size=64, image_grid=2, image_global=True, image_token_id=100)
+        >>> model = MiniGeminiForConditionalGeneration(config).eval()
+        >>> images = model.get_image_features(torch.randn(1, 3, 56, 56), torch.randn(1, 3, 64, 64))
+        >>> images.pooler_output[0].shape
+        torch.Size([20, 32])
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: MiniGeminiConfig) -> None:
+        super().__init__(config)
+        self.model = MiniGeminiModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+        self.model.apply_freezing()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, *model_args: Any, **kwargs: Any) -> Any:
+        """Load a folder or hub id, in this library's layout or in that of the authors' checkpoints.
+
+        Args:
+            pretrained_model_name_or_path: `YanweiLi/MGM-7B`, ..., or a folder in either layout.
+            *model_args: As in `transformers.PreTrainedModel.from_pretrained`.
+            **kwargs: As there: dtype, device_map, quantization_config, ...
+
+        Raises:
+            CheckpointError: If a key is missing, left over or has another shape, with the list of them.
+        """
+        loaded = load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info is asked for
+        model.model.apply_freezing()
+        return loaded
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head = new_embeddings
+
+    def get_image_features(
+        self, pixel_values: Tensor, high_res_pixel_values: Tensor, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Encode, mine and project images; see :meth:`MiniGeminiModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, high_res_pixel_values, **kwargs)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        high_res_pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        output_router_logits: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> MiniGeminiOutput | tuple[Any, ...]:
+        """Score the next token at every place of prompts with images.
+
+        Args:
+            input_ids: (b, l), `image_token_id` at the place of each visual token.
+            pixel_values: (i, 3, h, h) normalised LR images of all prompts, in the order of their places.
+            high_res_pixel_values: (i, 3, H, H) normalised HR images.
+            attention_mask: (b, l), 0 at padding.
+            position_ids: (b, l); by default counted from each row's first real token.
+            past_key_values: Cache of the tokens before these.
+            inputs_embeds: (b, l, d) in place of `input_ids`.
+            labels: (b, l) wanted ids, -100 where there is no loss.
+            logits_to_keep: How many last positions to score, or their indices; 0 scores all.
+            mm_encoder_outputs: `{"image": get_image_features(...)}` in place of pixels, for images encoded before.
+            output_router_logits: Whether a mixture of experts adds its load-balancing loss; by default as the
+                `text_config` says.
+            return_dict: False returns a tuple.
+            **kwargs: Passed to the language model (use_cache, output_hidden_states, ...).
+        """
+        text_config = self.config.text_config
+        balance = (
+            getattr(text_config, "output_router_logits", False)
+            if output_router_logits is None
+            else output_router_logits
+        )
+        num_items = {key: kwargs.pop(key) for key in ("num_items_in_batch", "shift_labels") if key in kwargs}
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            high_res_pixel_values=high_res_pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **({"output_router_logits": True} if balance else {}),
+            **kwargs,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep  # -0 keeps all
+        logits = self.lm_head(outputs.last_hidden_state[:, keep])
+        cap = getattr(text_config, "final_logit_softcapping", None)
+        if cap is not None:
+            logits = torch.tanh(logits / cap) * cap
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=text_config.vocab_size, **num_items)
+        aux_loss = self._balance_loss(outputs, attention_mask) if balance else None
+        if loss is not None and aux_loss is not None:
+            loss = loss + text_config.router_aux_loss_coef * aux_loss.to(loss.device)
+        outputs.last_hidden_state = None
+        result = MiniGeminiOutput(**{**outputs, "loss": loss, "logits": logits, "aux_loss": aux_loss})
+        return result.to_tuple() if return_dict is False else result
+
+    def _balance_loss(self, outputs: MiniGeminiOutput, attention_mask: Tensor | None) -> Tensor:
+        """Load-balancing loss of a mixture of experts (Switch Transformer, equations 4 to 6)."""
+        from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+        config = self.config.text_config
+        num_experts = getattr(config, "num_local_experts", None) or config.num_experts
+        loss: Tensor = load_balancing_loss_func(
+            outputs.router_logits, num_experts, config.num_experts_per_tok, attention_mask
+        )
+        return loss
+
+    def generate(
+        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
+    ) -> Any:
+        """Continue prompts with images; the arguments are those of `transformers.GenerationMixin.generate`.
+
+        Each image is encoded once, whatever the number of new tokens.
+
+        Args:
+            inputs: (b, l) prompts; or give `input_ids`.
+            generation_config: Options; keyword arguments take precedence.
+            **kwargs: The inputs that the processor made, options, `streamer`, `stopping_criteria`, ...
+
+        Raises:
+            ContextOverflowError: If the prompt and the tokens asked for do not fit the language model's context.
+        """
+        prompt = kwargs.get("input_ids", inputs)
+        if prompt is not None:
+            options = generation_config or self.generation_config
+            asked = kwargs.get("max_new_tokens", options.max_new_tokens)
+            check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)
+        return super().generate(inputs, generation_config, **kwargs)
+
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        """Give the processors prompts in which every id is in the vocabulary.
+
+        A repetition penalty reads the scores at the prompt's ids, where an image token outside the vocabulary has none.
+        """
+        text_config = self.config.text_config
+        stand_in = text_config.bos_token_id if isinstance(text_config.bos_token_id, int) else 0
+        return _InVocabulary(super()._get_logits_processor(*args, **kwargs), self.config.image_token_id, stand_in)
+
+
+class _InVocabulary(LogitsProcessorList):
+    """Logits processors that see `stand_in` wherever the prompt has an image token."""
+
+    def __init__(self, processors: LogitsProcessorList, image_token_id: int, stand_in: int) -> None:
+        super().__init__(processors)
+        self.image_token_id = image_token_id
+        self.stand_in = stand_in
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        result: Tensor = super().__call__(
+            input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in), scores, **kwargs
+        )
+        return result

@@ -1,0 +1,143 @@
+"""Configuration of the model: two vision encoders, mining, a projector and a language model of any family."""
+
+import os
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from mgem_agent.core_model.checkpoints.official import is_official, translate_config
+from mgem_agent.core_model.geometry import VisualGeometry
+
+__all__ = ["HighResVisionConfig", "MiniGeminiConfig"]
+
+
+@strict
+class HighResVisionConfig(PreTrainedConfig):
+    r"""Configuration of the high-resolution encoder, a ConvNeXt as open_clip builds it.
+
+    The defaults are open_clip's `convnext_large_d_320`, the HR encoder of every released model.
+
+    Args:
+        hidden_sizes: Channels of the stages, at strides 4, 8, 16 and 32.
+        depths: Blocks of the stages.
+        layer_norm_eps: Epsilon of every LayerNorm; 1e-5 in `convnext_xxlarge`.
+        layer_scale_init_value: Initial value of the blocks' layer scale.
+        drop_path_rate: Stochastic depth of the last block when the encoder is trained; never applied when it is frozen.
+        num_channels: Channels of the image.
+        image_size: Side of the images it was pre-trained on, in pixels; for information.
+    """
+
+    model_type = "mini_gemini_high_res_vision"
+    base_config_key = "high_res_vision_config"
+
+    hidden_sizes: list[int] | tuple[int, ...] = (192, 384, 768, 1536)
+    depths: list[int] | tuple[int, ...] = (3, 3, 27, 3)
+    layer_norm_eps: float = 1e-6
+    layer_scale_init_value: float = 1e-6
+    drop_path_rate: float = 0.0
+    num_channels: int = 3
+    image_size: int = 320
+    initializer_range: float = 0.02
+
+    @property
+    def candidate_dim(self) -> int:
+        """Channels of the concatenated stage maps: the width of mining's keys and values (`mm_hidden_size_aux`)."""
+        return sum(self.hidden_sizes)
+
+
+@strict
+class MiniGeminiConfig(PreTrainedConfig):
+    r"""Configuration of a [`MiniGeminiForConditionalGeneration`].
+
+    The defaults are those of the released MGM-7B: CLIP ViT-L/14 at 336 px, ConvNeXt-L at 768 px, Vicuna-7B.
+
+    Args:
+        text_config: The language model's own configuration, of any decoder family (`LlamaConfig`, `GemmaConfig`, ...).
+        vision_config: `CLIPVisionConfig` of the low-resolution encoder.
+        high_res_vision_config: [`HighResVisionConfig`] of the high-resolution encoder.
+        image_token_id: Id that stands for one visual token in `input_ids`. It may lie beyond the vocabulary: it is never
+            embedded.
+        high_res_image_size: Side of `high_res_pixel_values`, in pixels.
+        image_grid: Crops per side of the LR image; 2 in the HD models.
+        image_global: Whether the whole picture is seen besides its crops; true in the HD models.
+        vision_feature_layer: The LR encoder's hidden state that becomes the visual tokens; -2 is the last but one.
+        projector_type: `mlpNx_gelu` (N linear layers with GELU between), `linear` or `identity`.
+        image_aspect_ratio: `pad` puts the picture on a square of the mean colour; `square` scales the short edge and crops
+            the centre.
+        prompt_template: Name of the dialogue format, a file of `core_model/templates`.
+        freeze_vision_tower: Whether the low-resolution encoder is kept as it is in training.
+        freeze_high_res_vision_tower: Whether the high-resolution encoder is kept as it is in training.
+        tie_word_embeddings: Whether the LLM's head shares its embedding; by default as the `text_config` says.
+    """
+
+    model_type = "mini_gemini"
+    attribute_map = {"image_token_index": "image_token_id"}
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+        "vision_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="clip_vision_model",
+            init_kwargs={
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "image_size": 336,
+                "patch_size": 14,
+                "projection_dim": 768,
+            },
+        ),
+        "high_res_vision_config": SubConfigSpec(config_class=HighResVisionConfig),
+    }
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    high_res_vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    image_token_id: int = 32000
+    high_res_image_size: int = 768
+    image_grid: int = 1
+    image_global: bool = False
+    vision_feature_layer: int = -2
+    projector_type: str = "mlp2x_gelu"
+    image_aspect_ratio: Literal["pad", "square"] = "pad"
+    prompt_template: str = "vicuna_v1"
+    freeze_vision_tower: bool = True
+    freeze_high_res_vision_tower: bool = True
+    tie_word_embeddings: bool | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.tie_word_embeddings is None:
+            self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
+        self.text_config.tie_word_embeddings = self.tie_word_embeddings
+        self.geometry  # noqa: B018  raises where the sizes do not fit together
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a `config.json`; one in the authors' layout comes back translated."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        return (translate_config(config_dict) if is_official(config_dict) else config_dict), kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a configuration from a dictionary, ours or the authors'; `AutoConfig` comes in by this door."""
+        return super().from_dict(translate_config(config_dict) if is_official(config_dict) else config_dict, **kwargs)
+
+    @property
+    def geometry(self) -> VisualGeometry:
+        """Token counts and window sizes of this configuration.
+
+        Raises:
+            GeometryError: If the sizes do not fit together.
+        """
+        return VisualGeometry(
+            low_res_size=self.vision_config.image_size,
+            patch_size=self.vision_config.patch_size,
+            high_res_size=self.high_res_image_size,
+            image_grid=self.image_grid,
+            image_global=self.image_global,
+        )

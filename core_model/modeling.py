@@ -1,0 +1,284 @@
+"""Mini-Gemini as a transformers model: two vision encoders, patch info mining, a projector, and any decoder LLM.
+
+The parts are composed, not subclassed: the LLM is whatever `AutoModel` makes of `text_config`, dense or mixture of
+experts, so that one class serves all families. What belongs to a family's head rather than its trunk (the soft cap of
+Gemma 2's logits, the load-balancing loss of a mixture) is applied here from the same configuration.
+
+Visual tokens are written over the places of `image_token_id` in the embedded prompt. That id may lie beyond the
+vocabulary, as it does in the released checkpoints, whose tokenizers know no image token.
+
+Shapes: b prompts; l tokens; i images over all prompts, in order; c channels of the LR encoder; d hidden size of the LLM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, Cache, CLIPVisionModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
+
+from mgem_agent.core_model.configuration import MiniGeminiConfig
+from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_res_modules
+from mgem_agent.core_model.mining import PatchInfoMining
+from mgem_agent.core_model.projector import build_projector
+from mgem_agent.core_model.token_extension import crops_to_raster, global_image, raster_to_crops, split_crops
+from mgem_agent.errors import InputError, PromptError
+
+__all__ = ["MiniGeminiModel", "MiniGeminiOutput", "MiniGeminiPreTrainedModel"]
+
+_PIXELS_PER_PASS = 4 * 768 * 768
+"""High-resolution pixels that go through the vision part at once; more images than that take several passes."""
+
+
+@dataclass
+class MiniGeminiOutput(ModelOutput):
+    """What the model returns.
+
+    Attributes:
+        loss: () language modelling loss, plus the load-balancing loss of a mixture of experts, when labels were given.
+        logits: (b, l, vocabulary) scores of the next token; only of the last `logits_to_keep` positions where asked.
+        last_hidden_state: (b, l, d), from the model without a head.
+        past_key_values: The key-value cache.
+        hidden_states: One (b, l, d) for each layer, when asked for.
+        attentions: One map for each layer, when asked for.
+        image_hidden_states: The visual tokens that were written into the prompt, (tokens, d) for each image.
+        aux_loss: () load-balancing loss of a mixture of experts, when router logits are asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    image_hidden_states: list[Tensor] | None = None
+    router_logits: tuple[Tensor, ...] | None = None
+    aux_loss: Tensor | None = None
+
+
+class MiniGeminiPreTrainedModel(PreTrainedModel):
+    """What the model with and without a head share with the library."""
+
+    config_class = MiniGeminiConfig
+    config: MiniGeminiConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["ConvNeXtBlock", "PatchInfoMining"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear) and getattr(module, "_torch_init", False):
+            # Mining and projector start as the authors' do: torch's own initialisation of a linear layer.
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                bound = module.in_features**-0.5
+                init.uniform_(module.bias, -bound, bound)
+            return
+        super()._init_weights(module)
+        if type(module).__name__ == "ConvNeXtBlock" and module.gamma is not None:
+            init.constant_(module.gamma, self.config.high_res_vision_config.layer_scale_init_value)
+
+
+class MiniGeminiModel(MiniGeminiPreTrainedModel):
+    """The two encoders, mining, the projector and the language model's trunk, without a head."""
+
+    def __init__(self, config: MiniGeminiConfig) -> None:
+        super().__init__(config)
+        self.vision_tower = CLIPVisionModel._from_config(config.vision_config)
+        self.high_res_vision_tower = HighResEncoder(config.high_res_vision_config)
+        vision_dim = config.vision_config.hidden_size
+        self.mining = PatchInfoMining(vision_dim, config.high_res_vision_config.candidate_dim)
+        self.multi_modal_projector = build_projector(config.projector_type, vision_dim, config.text_config.hidden_size)
+        for part in (self.mining, self.multi_modal_projector):
+            for module in part.modules():
+                module._torch_init = True
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+        self.apply_freezing()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load the trunk alone; see :meth:`MiniGeminiForConditionalGeneration.from_pretrained` for the whole model."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.apply_freezing()
+        return loaded
+
+    def get_input_embeddings(self) -> nn.Module:
+        embeddings: nn.Module = self.language_model.get_input_embeddings()
+        return embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def apply_freezing(self) -> None:
+        """Set `requires_grad` of the encoders as the configuration says; loading weights resets it."""
+        self.vision_tower.requires_grad_(not self.config.freeze_vision_tower)
+        self.high_res_vision_tower.requires_grad_(not self.config.freeze_high_res_vision_tower)
+        for parameter in unused_low_res_modules(self.vision_tower, self.config.vision_feature_layer):
+            parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> MiniGeminiModel:
+        super().train(mode)
+        # A frozen encoder is an evaluated one: no dropout, no drop path.
+        if self.config.freeze_vision_tower:
+            self.vision_tower.eval()
+        if self.config.freeze_high_res_vision_tower:
+            self.high_res_vision_tower.eval()
+        return self
+
+    def get_image_features(
+        self, pixel_values: Tensor, high_res_pixel_values: Tensor, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Encode, mine and project images.
+
+        Args:
+            pixel_values: (i, 3, h, h) normalised LR images, h = `geometry.low_res_input_size`.
+            high_res_pixel_values: (i, 3, H, H) normalised HR images, H = `high_res_image_size`.
+            **kwargs: Accepted for the library's sake (`return_dict`); not used.
+
+        Returns:
+            `.pooler_output`: one (tokens, d) tensor for each image, ready to stand beside embedded text; in the HD models
+            the tokens of the global image come first. `.last_hidden_state`: (i, tokens, c) before the projector.
+
+        Raises:
+            InputError: If the two tensors do not have the configured sizes or not the same number of images.
+        """
+        self._check_images(pixel_values, high_res_pixel_values)
+        step = max(1, _PIXELS_PER_PASS // self.config.high_res_image_size**2)
+        tokens = torch.cat(
+            [
+                self._mined_tokens(low, high)
+                for low, high in zip(pixel_values.split(step), high_res_pixel_values.split(step), strict=True)
+            ]
+        )
+        features = self.multi_modal_projector(tokens)
+        # Gemma's embedding multiplies by √d. Its released model was trained with the images' rows multiplied as well.
+        scale = getattr(self.get_input_embeddings(), "embed_scale", None)
+        if scale is not None:
+            features = features * torch.as_tensor(scale).to(features)
+        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=list(features))
+
+    def _check_images(self, pixel_values: Tensor, high_res_pixel_values: Tensor) -> None:
+        if high_res_pixel_values is None or pixel_values is None:
+            raise InputError(
+                "Images need both pixel_values and high_res_pixel_values; MiniGeminiProcessor makes the two."
+            )
+        low, high = self.config.geometry.low_res_input_size, self.config.high_res_image_size
+        count = pixel_values.shape[0]
+        expected = ((count, 3, low, low), (count, 3, high, high))
+        got = (tuple(pixel_values.shape), tuple(high_res_pixel_values.shape))
+        if got != expected:
+            raise InputError(
+                f"pixel_values and high_res_pixel_values must be {expected[0]} and {expected[1]}, got {got[0]} and "
+                f"{got[1]}. Make them with this model's own MiniGeminiProcessor."
+            )
+
+    def _mined_tokens(self, pixel_values: Tensor, high_res_pixel_values: Tensor) -> Tensor:
+        """Encode and mine some images: (i, tokens, c), global image first."""
+        grid, side = self.config.image_grid, self.config.geometry.tokens_per_side
+        views = split_crops(pixel_values, grid)
+        num_crops = views.shape[0]
+        if self.config.image_global:
+            views = torch.cat([views, global_image(pixel_values, grid)])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision_tower):
+            tokens = low_res_features(self.vision_tower, views, self.config.vision_feature_layer)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_high_res_vision_tower):
+            candidates = self.high_res_vision_tower(high_res_pixel_values)
+        crops = self.mining(crops_to_raster(tokens[:num_crops], grid, side), candidates)
+        crops = raster_to_crops(crops, grid, side)
+        if not self.config.image_global:
+            return crops
+        whole = self.mining(tokens[num_crops:], candidates, scale=1 / grid)
+        return torch.cat([whole, crops], dim=1)
+
+    def embed(self, input_ids: Tensor, image_features: list[Tensor] | None = None) -> Tensor:
+        """Embed a prompt and write visual tokens over its image places.
+
+        Args:
+            input_ids: (b, l).
+            image_features: (tokens, d) for each image, in the order of their places.
+
+        Returns:
+            (b, l, d) in the dtype of the embedding.
+
+        Raises:
+            PromptError: If there are more or fewer visual tokens than places for them.
+        """
+        places = input_ids == self.config.image_token_id
+        embedded: Tensor = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
+        if image_features is None:
+            if not torch.compiler.is_compiling() and places.any():
+                raise PromptError(
+                    f"The prompt has {int(places.sum())} image tokens and no images. Pass pixel_values and "
+                    f"high_res_pixel_values, or take the image tokens out."
+                )
+            return embedded
+        rows = torch.cat(list(image_features)).to(embedded.device, embedded.dtype)
+        if not torch.compiler.is_compiling() and int(places.sum()) != rows.shape[0]:
+            raise PromptError(
+                f"The prompt has places for {int(places.sum())} visual tokens, the {len(image_features)} image(s) have "
+                f"{rows.shape[0]}. Each image needs {self.config.geometry.num_image_tokens} of the id "
+                f"{self.config.image_token_id}; MiniGeminiProcessor puts them there."
+            )
+        return embedded.masked_scatter(places.unsqueeze(-1).to(embedded.device), rows)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        high_res_pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        **kwargs: Any,
+    ) -> MiniGeminiOutput:
+        """Run the language model over prompts with images; the arguments are those of the model with a head."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InputError("Pass exactly one of input_ids and inputs_embeds.")
+        image_features = None
+        if mm_encoder_outputs and mm_encoder_outputs.get("image") is not None:
+            image_features = mm_encoder_outputs["image"].pooler_output
+        if pixel_values is not None:
+            if image_features is not None:
+                raise InputError("Pass the images as pixels or as mm_encoder_outputs, not both.")
+            image_features = self.get_image_features(pixel_values, high_res_pixel_values).pooler_output
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(input_ids, image_features)
+        elif image_features is not None:
+            raise InputError(
+                "Images cannot be placed in inputs_embeds. Pass input_ids, or embed both with model.embed."
+            )
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
+            # Rows padded on the left count from their first real token, as generate does.
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -inputs_embeds.shape[1] :]
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return MiniGeminiOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=image_features,
+            router_logits=getattr(outputs, "router_logits", None),
+        )

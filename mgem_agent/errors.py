@@ -1,0 +1,123 @@
+"""Every error that mgem-agent raises on purpose.
+
+A message says what was got, what is allowed and what to do next. The tree::
+
+    MgemError
+    └── InputError (also a ValueError): the caller's mistake; the same call fails again
+        ├── GeometryError: image sizes that do not fit together
+        ├── ImageError: a picture that cannot be read
+        ├── PromptError: a dialogue or prompt that cannot be rendered
+        ├── ContextOverflowError: more tokens than the language model's context holds
+        ├── CheckpointError: weights or a configuration that do not fit the model
+        └── MissingDependencyError (also an ImportError): an optional package is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CheckpointError",
+    "ContextOverflowError",
+    "GeometryError",
+    "ImageError",
+    "InputError",
+    "MgemError",
+    "MissingDependencyError",
+    "PromptError",
+]
+
+
+class MgemError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class InputError(MgemError, ValueError):
+    """The caller asked for something impossible; the same call would fail again."""
+
+
+class GeometryError(InputError):
+    """Image, patch, grid and feature-map sizes that do not divide each other."""
+
+
+class ImageError(InputError):
+    """A picture that cannot be read, or is not a picture."""
+
+
+class PromptError(InputError):
+    """A dialogue or a prompt that cannot be rendered or does not match its images."""
+
+
+class ContextOverflowError(InputError):
+    """More tokens than the language model's context holds.
+
+    Args:
+        num_text_tokens: Prompt tokens that are text.
+        num_image_tokens: Prompt tokens that stand for images.
+        num_images: Images in the prompt.
+        max_new_tokens: Tokens asked for on top of the prompt.
+        max_context: Tokens the language model can hold.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_text_tokens: int,
+        num_image_tokens: int,
+        num_images: int,
+        max_new_tokens: int,
+        max_context: int,
+    ) -> None:
+        self.num_text_tokens = num_text_tokens
+        self.num_image_tokens = num_image_tokens
+        self.num_images = num_images
+        self.max_new_tokens = max_new_tokens
+        self.max_context = max_context
+        total = num_text_tokens + num_image_tokens + max_new_tokens
+        super().__init__(
+            f"The prompt does not fit: {num_images} image(s) take {num_image_tokens} tokens, the text {num_text_tokens}, "
+            f"and {max_new_tokens} new tokens were asked for, {total} in all; the context holds {max_context}. "
+            f"Ask for fewer new tokens, send fewer images, or drop early rounds of the dialogue."
+        )
+
+
+class CheckpointError(InputError):
+    """Weights or a configuration that do not fit the model.
+
+    Args:
+        message: What was read and what is wrong with it.
+        missing: Keys that the model needs and the checkpoint lacks.
+        unexpected: Keys of the checkpoint that the model has no place for.
+        mismatched: Keys whose shape differs, each with both shapes, as text.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        mismatched: Sequence[str] = (),
+    ) -> None:
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.mismatched = tuple(mismatched)
+        for title, keys in (("missing", missing), ("left over", unexpected), ("of another shape", mismatched)):
+            if keys:
+                message += f"\n{len(keys)} {title}:\n" + "\n".join(f"  {key}" for key in keys)
+        super().__init__(message)
+
+
+class MissingDependencyError(InputError, ImportError):
+    """An optional package is needed for what was asked, and is not installed.
+
+    Args:
+        feature: What needs the package, as the start of a sentence.
+        package: The package's name on the package index.
+        extra: The extra of ``mgem-agent`` that brings it.
+    """
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{feature} needs the package {package!r}. Run: pip install 'mgem-agent[{extra}]'")
