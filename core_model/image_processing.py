@@ -1,0 +1,206 @@
+"""From pictures to the two tensors that the model sees: one of high and one of low resolution.
+
+A picture is brought to a square, resized, and normalised once; the low-resolution tensor is then interpolated from the
+*normalised* high-resolution one. Three details are kept from the authors' code because the released weights were trained
+with them:
+
+- PIL's bicubic filter resizes the picture, on 8-bit values;
+- the square is padded with (122, 116, 104), the mean colour of CLIP's training set cut to whole numbers;
+- the low-resolution tensor is interpolated bilinearly *without* antialiasing.
+
+PIL resizes in two passes, first along rows, then along columns, and rounds between them. So rows of padding need not
+be resized at all, and rows can be taken a strip at a time: the result has the same bits as that of resizing the whole
+padded square, and a panorama of 30,000×4,000 pixels never becomes a square of 30,000×30,000.
+
+Shapes: b pictures, S pixels of a side of the high-resolution image, s of the low-resolution one.
+
+Annotations are not postponed here: transformers reads those of `MiniGeminiImageKwargs` to check what a caller passes.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from mgem_agent.core_model.image_loading import MAX_IMAGE_PIXELS, load_image
+from mgem_agent.errors import ImageError, InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.configuration import MiniGeminiConfig
+
+__all__ = ["MiniGeminiImageKwargs", "MiniGeminiImageProcessor"]
+
+STRIP_PIXELS = 1 << 24
+"""Pixels that are padded and resized at a time."""
+
+
+AspectRatio = Literal["pad", "square"]
+
+
+class MiniGeminiImageKwargs(TypedDict, total=False):
+    """What can be set when the image processor is made, or for one call.
+
+    Args:
+        high_res_image_size: Side of `high_res_pixel_values`, in pixels.
+        low_res_image_size: Side of `pixel_values`, in pixels, before the image is cut into crops.
+        image_aspect_ratio: `pad` puts the picture on a square; `square` scales its short edge and crops the centre.
+        image_mean: Mean of each channel, of values in [0, 1].
+        image_std: Standard deviation of each channel.
+        return_tensors: `pt` (the default) or `np`.
+    """
+
+    high_res_image_size: int | None
+    low_res_image_size: int | None
+    image_aspect_ratio: AspectRatio | None
+    image_mean: float | list[float] | tuple[float, ...] | None
+    image_std: float | list[float] | tuple[float, ...] | None
+    return_tensors: str | None
+
+
+class MiniGeminiImageProcessor(PilBackend):  # type: ignore[misc]
+    """Make `pixel_values` (b, 3, s, s) and `high_res_pixel_values` (b, 3, S, S), both float32, of pictures.
+
+    Args:
+        **kwargs: See `MiniGeminiImageKwargs`. The defaults are those of the released MGM-7B.
+
+    Example:
+        >>> from PIL import Image
+        >>> processor = MiniGeminiImageProcessor(high_res_image_size=64, low_res_image_size=28)
+        >>> features = processor([Image.new("RGB", (40, 30), "red"), Image.new("L", (9, 9))])
+        >>> {name: tuple(values.shape) for name, values in features.items()}
+        {'pixel_values': (2, 3, 28, 28), 'high_res_pixel_values': (2, 3, 64, 64)}
+    """
+
+    model_input_names = ["pixel_values", "high_res_pixel_values"]
+    valid_kwargs = MiniGeminiImageKwargs
+
+    high_res_image_size = 768
+    low_res_image_size = 336
+    image_aspect_ratio = "pad"
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._validate_preprocess_kwargs(
+            **{name: getattr(self, name) for name in MiniGeminiImageKwargs.__annotations__}
+        )
+
+    @classmethod
+    def from_model_config(cls, config: "MiniGeminiConfig") -> "MiniGeminiImageProcessor":
+        """Make the image processor whose sizes fit a model.
+
+        Args:
+            config: The model's configuration.
+        """
+        return cls(
+            high_res_image_size=config.geometry.high_res_size,
+            low_res_image_size=config.geometry.low_res_input_size,
+            image_aspect_ratio=config.image_aspect_ratio,
+        )
+
+    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+        """Check the settings of the processor or of one call.
+
+        Raises:
+            InputError: If a size is no positive number, or the aspect ratio is not a known one.
+        """
+        for name in ("high_res_image_size", "low_res_image_size"):
+            if not isinstance(kwargs[name], int) or kwargs[name] < 1:
+                raise InputError(f"{name} must be a whole number of pixels, at least 1; got {kwargs[name]!r}.")
+        if kwargs["image_aspect_ratio"] not in get_args(AspectRatio):
+            allowed = " or ".join(repr(name) for name in get_args(AspectRatio))
+            raise InputError(f"image_aspect_ratio must be {allowed}, got {kwargs['image_aspect_ratio']!r}.")
+
+    def _preprocess_image_like_inputs(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Load, square, resize and normalise pictures.
+
+        Args:
+            images: One picture, or a list or nested list of them, as `load_image` takes them.
+            *args: Not used; part of the hook's signature.
+            **kwargs: The settings of this call, complete.
+
+        Raises:
+            ImageError: If a picture cannot be read, or there is none.
+        """
+        sources = flatten(images)
+        if not sources:
+            raise ImageError("There are no images. Give at least one, or leave images out.")
+        high_res = torch.stack(
+            [self._high_res_tensor(load_image(source), **kwargs) for source in sources]
+        )  # (b, 3, S, S)
+        side = kwargs["low_res_image_size"]
+        low_res = torch.nn.functional.interpolate(high_res, size=(side, side), mode="bilinear", align_corners=False)
+        return BatchFeature(
+            {"pixel_values": low_res, "high_res_pixel_values": high_res}, tensor_type=kwargs["return_tensors"] or "pt"
+        )
+
+    def _high_res_tensor(self, picture: Image.Image, **kwargs: Any) -> torch.Tensor:
+        """Return one picture as a normalised tensor (3, S, S) of float32."""
+        side = kwargs["high_res_image_size"]
+        mean, std = kwargs["image_mean"], kwargs["image_std"]
+        if kwargs["image_aspect_ratio"] == "pad":
+            red, green, blue = (int(channel * 255) for channel in mean)
+            picture = resize_padded(picture, side, (red, green, blue))
+        else:
+            picture = resize_cropped(picture, side)
+        # In float64 up to the end of the scaling, as the CLIP image processor of the authors' code does it.
+        values = (np.asarray(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
+        values = (values - np.asarray(mean, dtype=np.float32)) / np.asarray(std, dtype=np.float32)
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))  # (S, S, 3) -> (3, S, S)
+
+
+def flatten(images: Any) -> list[Any]:
+    """Return the pictures of a nested list as a flat one; a single picture becomes a list of one."""
+    if isinstance(images, (list, tuple)):
+        return [picture for item in images for picture in flatten(item)]
+    return [images]
+
+
+def resize_padded(picture: Image.Image, side: int, colour: tuple[int, int, int]) -> Image.Image:
+    """Centre a picture on a square of one colour and resize that to `side`×`side`.
+
+    Args:
+        picture: An RGB image of any size.
+        side: Side of the result, in pixels.
+        colour: The padding, as 8-bit RGB.
+    """
+    width, height = picture.size
+    square = max(width, height)
+    left, top = (square - width) // 2, (square - height) // 2
+    narrow = Image.new("RGB", (side, square), colour)  # the padded square after the pass along its rows
+    strip_height = max(1, STRIP_PIXELS // square)
+    for start in range(0, height, strip_height):
+        stop = min(start + strip_height, height)
+        strip = Image.new("RGB", (square, stop - start), colour)
+        strip.paste(picture.crop((0, start, width, stop)), (left, 0))
+        narrow.paste(strip.resize((side, stop - start), Image.Resampling.BICUBIC), (0, top + start))
+    return narrow.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def resize_cropped(picture: Image.Image, side: int) -> Image.Image:
+    """Scale a picture's short edge to `side` and cut out the centre, as the authors do in their first stage.
+
+    Args:
+        picture: An RGB image of any size.
+        side: Side of the result, in pixels.
+
+    Raises:
+        ImageError: If the picture is so elongated that scaling it would take more than `MAX_IMAGE_PIXELS`.
+    """
+    width, height = picture.size
+    short, long = min(width, height), max(width, height)
+    scaled = int(side * long / short)
+    if side * scaled > MAX_IMAGE_PIXELS:
+        raise ImageError(
+            f"A picture of {width}×{height} pixels is too elongated to be scaled to a short edge of {side}. "
+            f"Crop it, or use image_aspect_ratio='pad'."
+        )
+    size = (side, scaled) if width <= height else (scaled, side)
+    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return picture.crop((left, top, left + side, top + side))
