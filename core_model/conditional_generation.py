@@ -62,15 +62,19 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         return loaded
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the language model's embedding (vocabulary, d)."""
         return self.model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's embedding."""
         self.model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
+        """Return the head (d → vocabulary)."""
         return self.lm_head
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the head."""
         self.lm_head = new_embeddings
 
     def get_image_features(

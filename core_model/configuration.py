@@ -57,15 +57,15 @@ class MiniGeminiConfig(PreTrainedConfig):
         text_config: The language model's own configuration, of any decoder family (`LlamaConfig`, `GemmaConfig`, ...).
         vision_config: `CLIPVisionConfig` of the low-resolution encoder.
         high_res_vision_config: [`HighResVisionConfig`] of the high-resolution encoder.
-        image_token_id: Id that stands for one visual token in `input_ids`. It may lie beyond the vocabulary: it is never
-            embedded.
+        image_token_id: Id that stands for one visual token in `input_ids`. It may lie beyond the vocabulary: it is
+            never embedded.
         high_res_image_size: Side of `high_res_pixel_values`, in pixels.
         image_grid: Crops per side of the LR image; 2 in the HD models.
         image_global: Whether the whole picture is seen besides its crops; true in the HD models.
         vision_feature_layer: The LR encoder's hidden state that becomes the visual tokens; -2 is the last but one.
         projector_type: `mlpNx_gelu` (N linear layers with GELU between), `linear` or `identity`.
-        image_aspect_ratio: `pad` puts the picture on a square of the mean colour; `square` scales the short edge and crops
-            the centre.
+        image_aspect_ratio: `pad` puts the picture on a square of the mean colour; `square` scales the short edge and
+            crops the centre.
         prompt_template: Name of the dialogue format, a file of `core_model/templates`.
         freeze_vision_tower: Whether the low-resolution encoder is kept as it is in training.
         freeze_high_res_vision_tower: Whether the high-resolution encoder is kept as it is in training.

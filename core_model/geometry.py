@@ -67,8 +67,8 @@ class VisualGeometry:
             lower = self.high_res_size // unit * unit
             allowed = " or ".join(str(size) for size in (lower, lower + unit) if size)
             raise GeometryError(
-                f"The HR image of {self.high_res_size} px gives a 1/{FINEST_STRIDE}-scale map that does not divide into "
-                f"{self.tokens_per_side * self.image_grid}×{self.tokens_per_side * self.image_grid} windows. "
+                f"The HR image of {self.high_res_size} px gives a 1/{FINEST_STRIDE}-scale map that does not divide "
+                f"into {self.tokens_per_side * self.image_grid}×{self.tokens_per_side * self.image_grid} windows. "
                 f"Use a multiple of {unit} px, such as {allowed}."
             )
 

@@ -1,7 +1,8 @@
 """The high-resolution encoder: the trunk of open_clip's ConvNeXt, whose four stage maps are mining's candidates.
 
-Only the stem and the stages are kept, under timm's parameter names, so that LAION's weights and those inside the released
-checkpoints fit after a change of prefix. Nothing is up-sampled here; mining works on the stage maps as they are.
+Only the stem and the stages are kept, under timm's parameter names, so that LAION's weights and those inside the
+released checkpoints fit after a change of prefix. Nothing is up-sampled here: mining works on the stage maps as they
+are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import open_clip
 import timm
 import torch
 from huggingface_hub import snapshot_download
+from safetensors.torch import load_file
 from timm.layers import LayerNorm, LayerNorm2d
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
@@ -97,25 +99,43 @@ class HighResEncoder(nn.Module):
                 f"{', '.join(_WEIGHT_FILES)}."
             )
         encoder = cls(high_res_config_from_open_clip(json.loads(config_file.read_text(encoding="utf-8"))["model_cfg"]))
-        weights = open_clip.load_state_dict(str(weight_file), device="cpu", weights_only=True)
+        weights = _read(weight_file)
         trunk = {key.removeprefix(_TRUNK): value for key, value in weights.items() if key.startswith(_TRUNK)}
-        kept = {key: value for key, value in trunk.items() if key.startswith(("stem.", "stages."))}
-        result = encoder.load_state_dict(kept, strict=False)
-        if result.missing_keys or result.unexpected_keys:
+        kept = {
+            # Small ConvNeXts of timm's keep their linear layers as 1×1 convolutions.
+            key: value.flatten(1) if key.endswith((".mlp.fc1.weight", ".mlp.fc2.weight")) else value
+            for key, value in trunk.items()
+            if key.startswith(("stem.", "stages."))
+        }
+        own = encoder.state_dict()
+        shapes = {key: (tuple(kept[key].shape), tuple(own[key].shape)) for key in kept.keys() & own.keys()}
+        wrong = sorted(f"{key}: {got}, needed {needed}" for key, (got, needed) in shapes.items() if got != needed)
+        missing, unexpected = sorted(own.keys() - kept.keys()), sorted(kept.keys() - own.keys())
+        if missing or unexpected or wrong:
             raise CheckpointError(
                 f"{str(weight_file)!r} does not hold the ConvNeXt that open_clip_config.json describes.",
-                missing=result.missing_keys,
-                unexpected=result.unexpected_keys,
+                missing=missing,
+                unexpected=unexpected,
+                mismatched=wrong,
             )
+        encoder.load_state_dict(kept)
         return encoder.to(dtype or next(iter(kept.values())).dtype)
+
+
+def _read(weight_file: Path) -> dict[str, Tensor]:
+    if weight_file.suffix == ".safetensors":
+        return load_file(weight_file)
+    stored = torch.load(weight_file, map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = stored.get("state_dict", stored)
+    return weights
 
 
 def high_res_config_from_open_clip(model: str | dict[str, Any]) -> HighResVisionConfig:
     """Return the configuration of the ConvNeXt in one of open_clip's models.
 
     Args:
-        model: Name of an open_clip model (`convnext_base_w_320`, `convnext_large_d_320`, `convnext_xxlarge`, ...), or its
-            configuration as `open_clip_config.json` has it.
+        model: Name of an open_clip model (`convnext_base_w_320`, `convnext_large_d_320`, `convnext_xxlarge`, ...), or
+            its configuration as `open_clip_config.json` has it.
 
     Raises:
         InputError: If open_clip has no such model or its vision tower is no ConvNeXt.

@@ -80,6 +80,7 @@ class PatchInfoMining(nn.Module):
         self.value_proj = nn.Linear(candidate_dim, query_dim)
 
     def extra_repr(self) -> str:
+        """Say the widths where the module is printed."""
         return f"query_dim={self.query_dim}, candidate_dim={self.candidate_dim}"
 
     def forward(self, query_tokens: Tensor, candidates: Sequence[Tensor], *, scale: float = 1.0) -> Tensor:
@@ -102,6 +103,7 @@ class PatchInfoMining(nn.Module):
         grid, size = self._check(query_tokens, candidates, scale)
         query = self.query_proj(self.query_norm(query_tokens.to(self.query_proj.weight.dtype)))
         with torch.autocast(query.device.type, enabled=False):
+            query = query.to(self.key_proj.weight.dtype)
             probe = (query @ self.key_proj.weight).float() * self.key_norm.weight.float() / math.sqrt(self.query_dim)
             # The same for every pixel of a window, so that the softmax does not see it. It keeps the two biases in the
             # graph, as in the textbook form: distributed training waits for the gradient of every parameter.

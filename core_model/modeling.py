@@ -7,7 +7,8 @@ Gemma 2's logits, the load-balancing loss of a mixture) is applied here from the
 Visual tokens are written over the places of `image_token_id` in the embedded prompt. That id may lie beyond the
 vocabulary, as it does in the released checkpoints, whose tokenizers know no image token.
 
-Shapes: b prompts; l tokens; i images over all prompts, in order; c channels of the LR encoder; d hidden size of the LLM.
+Shapes: b prompts; l tokens; i images over all prompts, in order; c channels of the LR encoder; d hidden size of the
+LLM.
 """
 
 from __future__ import annotations
@@ -118,10 +119,12 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         return loaded
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the language model's embedding (vocabulary, d)."""
         embeddings: nn.Module = self.language_model.get_input_embeddings()
         return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's embedding."""
         self.language_model.set_input_embeddings(value)
 
     def apply_freezing(self) -> None:
@@ -132,8 +135,8 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> MiniGeminiModel:
+        """Switch to training or evaluation; a frozen encoder stays in evaluation, without drop path."""
         super().train(mode)
-        # A frozen encoder is an evaluated one: no dropout, no drop path.
         if self.config.freeze_vision_tower:
             self.vision_tower.eval()
         if self.config.freeze_high_res_vision_tower:
@@ -151,8 +154,8 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             **kwargs: Accepted for the library's sake (`return_dict`); not used.
 
         Returns:
-            `.pooler_output`: one (tokens, d) tensor for each image, ready to stand beside embedded text; in the HD models
-            the tokens of the global image come first. `.last_hidden_state`: (i, tokens, c) before the projector.
+            `.pooler_output`: one (tokens, d) tensor for each image, ready to stand beside embedded text; in the HD
+            models the tokens of the global image come first. `.last_hidden_state`: (i, tokens, c) before the projector.
 
         Raises:
             InputError: If the two tensors do not have the configured sizes or not the same number of images.

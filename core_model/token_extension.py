@@ -1,8 +1,9 @@
 """Visual token extension: a bigger picture as a grid of crops and, before them, the whole picture scaled down.
 
-Paper, section 3.2 ("visual token extension"). The LR encoder sees every crop at its own size; the language model gets the
-tokens of the global image first, then those of each crop, crops in raster order and tokens in raster order inside a crop.
-Mining needs no crops of the high-resolution map: the crops' tokens, laid out over the whole picture, own the same windows.
+Paper, section 3.2 ("visual token extension"). The LR encoder sees every crop at its own size; the language model gets
+the tokens of the global image first, then those of each crop, crops in raster order and tokens in raster order inside a
+crop. Mining needs no crops of the high-resolution map: the crops' tokens, laid out over the whole picture, own the same
+windows.
 
 Shapes: b images; g crops per side; L pixels per side of a crop; n tokens per side of a crop; c channels.
 """
