@@ -92,9 +92,10 @@ class MiniGeminiConfig(PreTrainedConfig):
         "high_res_vision_config": SubConfigSpec(config_class=HighResVisionConfig),
     }
 
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    high_res_vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    # Given as a dict, a configuration or None; a configuration once this object is made.
+    text_config: Any = None
+    vision_config: Any = None
+    high_res_vision_config: Any = None
     image_token_id: int = 32000
     high_res_image_size: int = 768
     image_grid: int = 1
