@@ -131,13 +131,15 @@ def test_files_have_a_noun_for_a_name(root: Path, room_files: dict[str, Path]) -
 
 
 def test_tests_mirror_the_rooms(root: Path, sources: dict[str, Path]) -> None:
-    """A test below tests/ROOM/ is named for a module there, or for a folder of them."""
+    """`tests/ROOM/test_NOUN.py` and `test_NOUN_aspect.py` are for `ROOM/NOUN.py`, or for the folder `ROOM/NOUN/`."""
     tests = (root / "tests").glob("*/**/test_*.py")
     named = [(path, ".".join(path.relative_to(root / "tests").with_name(path.stem[5:]).parts)) for path in tests]
     strangers = [
         str(path.relative_to(root))
         for path, name in named
-        if not any(module.removeprefix("mgem_agent.").replace("._", ".") == name for module in sources)
+        if not any(
+            f"{name}_".startswith(module.removeprefix("mgem_agent.").replace("._", ".") + "_") for module in sources
+        )
     ]
     assert strangers == []
 

@@ -1,0 +1,78 @@
+"""Every example runs: those of the README and other pages, and those in docstrings, with the output that they show."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mgem_agent.cli.app import app
+from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
+
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def run(test: doctest.DocTest, name: str) -> int:
+    """Run the examples of one test, which share their names, and return how many there were."""
+    said: list[str] = []
+    results = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(test, out=said.append, clear_globs=False)
+    assert not results.failed, f"{name}:\n{''.join(said)}"
+    return results.attempted
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_examples_of_a_page(root: Path, name: str) -> None:
+    page = (root / name).read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for number, block in enumerate(python_blocks(page), start=1):
+        test = doctest.DocTestParser().get_doctest(block, names, f"{name}, block {number}", str(root / name), 0)
+        assert run(test, test.name) > 0, f"{test.name} has no `>>>`"
+        names.update(test.globs)
+
+
+def test_examples_of_a_module(module_name: str) -> None:
+    module = importlib.import_module(module_name)
+    for test in doctest.DocTestFinder().find(module, module_name):
+        run(test, test.name)
+
+
+def test_a_wrong_example_is_noticed() -> None:
+    test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    with pytest.raises(AssertionError, match=r"Expected:\s+3\s+Got:\s+2"):
+        run(test, "wrong")
+
+
+def test_the_first_screen_of_the_readme(root: Path) -> None:
+    """A sentence, the two commands, at most twelve lines of code with their output."""
+    page = (root / "README.md").read_text(encoding="utf-8")
+    first = python_blocks(page)[0].splitlines()
+    assert page.startswith("# mgem-agent\n\nA vision-language model that sees, reasons and draws")
+    assert page.index("make setup") < page.index("make test") < page.index(">>> ")
+    assert len(first) <= 12
+    assert not first[-1].startswith((">>>", "..."))
+
+
+def test_the_readme_has_every_released_checkpoint(root: Path) -> None:
+    page = (root / "README.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {it.name} | {it.language_model} | {it.low_res_size} and {it.high_res_size} | {it.num_image_tokens} |"
+        for it in RELEASED_CHECKPOINTS
+    ]
+    assert re.findall(r"^\| MGM-.*$", page, re.MULTILINE) == rows
+
+
+def test_the_commands_of_the_readme_are_there(root: Path) -> None:
+    page = (root / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\| `mgem ([a-z ]+?)(?: [A-Z\"].*)?` \|", page, re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
