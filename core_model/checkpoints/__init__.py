@@ -1,0 +1,45 @@
+"""Checkpoints on disk: which were released, what a folder holds, reading the authors' layout, writing ours.
+
+Nothing heavy is imported until a name is used.
+"""
+
+from typing import TYPE_CHECKING
+
+from mgem_agent._lazy import attach
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.checkpoints.conversion import convert_checkpoint
+    from mgem_agent.core_model.checkpoints.inspection import CheckpointReport, find_folder, inspect_checkpoint
+    from mgem_agent.core_model.checkpoints.released import (
+        RELEASED_CHECKPOINTS,
+        ReleasedCheckpoint,
+        find_released,
+        official_config,
+    )
+
+__all__ = [
+    "RELEASED_CHECKPOINTS",
+    "CheckpointReport",
+    "ReleasedCheckpoint",
+    "convert_checkpoint",
+    "find_folder",
+    "find_released",
+    "inspect_checkpoint",
+    "official_config",
+]
+
+_ROOM = "mgem_agent.core_model.checkpoints"
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "RELEASED_CHECKPOINTS": f"{_ROOM}.released",
+        "CheckpointReport": f"{_ROOM}.inspection",
+        "ReleasedCheckpoint": f"{_ROOM}.released",
+        "convert_checkpoint": f"{_ROOM}.conversion",
+        "find_folder": f"{_ROOM}.inspection",
+        "find_released": f"{_ROOM}.released",
+        "inspect_checkpoint": f"{_ROOM}.inspection",
+        "official_config": f"{_ROOM}.released",
+    },
+)

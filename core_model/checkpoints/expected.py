@@ -1,0 +1,96 @@
+"""What a checkpoint has to hold: names and shapes, from the model itself built without memory (torch's meta device)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, split_experts, to_official_key
+from mgem_agent.core_model.configuration import MiniGeminiConfig
+
+__all__ = ["Differences", "compare", "expected_clip", "expected_model", "expected_trunk"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How the tensors of a checkpoint differ from those of the model.
+
+    Args:
+        missing: Names that the model needs and the checkpoint lacks.
+        unexpected: Names that the model has no place for.
+        mismatched: Names whose shape differs, each with both shapes.
+    """
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+
+def _shapes(module: Any) -> Shapes:
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def expected_model(config: MiniGeminiConfig, *, official: bool, split: bool) -> Shapes:
+    """Return the names and shapes of a whole model.
+
+    Args:
+        config: Its configuration.
+        official: Whether to use the authors' names.
+        split: Whether Mixtral's experts are one tensor each, as in published files.
+    """
+    # The model's class loads through this package, so it is imported when it is wanted.
+    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
+
+    with torch.device("meta"):
+        shapes = _shapes(MiniGeminiForConditionalGeneration(config))
+    if split and config.text_config.model_type == "mixtral":
+        shapes = split_experts(shapes)
+    return {to_official_key(key): shape for key, shape in shapes.items()} if official else shapes
+
+
+def expected_clip(config: dict[str, Any]) -> Shapes:
+    """Return the names and shapes of a raw CLIP vision tower, without the ``vision_model.`` in front of them.
+
+    Args:
+        config: Content of its `config.json`, that of the whole CLIP or of the vision tower.
+    """
+    with torch.device("meta"):
+        return _shapes(CLIPVisionModel(CLIPVisionConfig(**config.get("vision_config", config))))
+
+
+def expected_trunk(config: dict[str, Any]) -> Shapes:
+    """Return the names and shapes of a ConvNeXt's stem and stages.
+
+    Args:
+        config: Keyword arguments of [`HighResVisionConfig`].
+    """
+    from mgem_agent.core_model.configuration import HighResVisionConfig
+    from mgem_agent.core_model.high_res_encoder import HighResEncoder
+
+    with torch.device("meta"):
+        return _shapes(HighResEncoder(HighResVisionConfig(**config)))
+
+
+def compare(found: Mapping[str, tuple[int, ...]], expected: Shapes, *, optional: Collection[str] = ()) -> Differences:
+    """Compare what a checkpoint holds with what the model needs.
+
+    Args:
+        found: Shape of each tensor of the checkpoint.
+        expected: Shape of each tensor of the model.
+        optional: Names that may be missing, such as a head that is tied to the embedding.
+    """
+    return Differences(
+        missing=tuple(sorted(expected.keys() - found.keys() - set(optional))),
+        unexpected=tuple(sorted(key for key in found.keys() - expected.keys() if not is_harmless_leftover(key))),
+        mismatched=tuple(
+            f"{key}: {found[key]} in the checkpoint, {expected[key]} in the model"
+            for key in sorted(expected.keys() & found.keys())
+            if found[key] != expected[key]
+        ),
+    )
