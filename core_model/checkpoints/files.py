@@ -136,6 +136,11 @@ def _reading(file: Path) -> Iterator[None]:
             raise CheckpointError(f"The weight file {str(file)!r} is empty. Fetch it anew.")
         yield
     except (SafetensorError, EOFError, zipfile.BadZipFile, OSError, RuntimeError) as error:
+        if "Cannot allocate memory" in str(error):
+            raise CheckpointError(
+                f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is too large to be mapped on this machine. "
+                f"Use a checkpoint in smaller shards, or a machine with more memory."
+            ) from error
         raise CheckpointError(
             f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is damaged or half-written: {error}. Fetch it anew."
         ) from error
