@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from mgem_agent._lazy import attach
 
 if TYPE_CHECKING:
+    from mgem_agent.core_model.checkpoints.cache import find_folder
     from mgem_agent.core_model.checkpoints.conversion import convert_checkpoint
-    from mgem_agent.core_model.checkpoints.inspection import CheckpointReport, find_folder, inspect_checkpoint
+    from mgem_agent.core_model.checkpoints.inspection import CheckpointReport, inspect_checkpoint
     from mgem_agent.core_model.checkpoints.released import (
         RELEASED_CHECKPOINTS,
         ReleasedCheckpoint,
@@ -37,7 +38,7 @@ __getattr__, __dir__ = attach(
         "CheckpointReport": f"{_ROOM}.inspection",
         "ReleasedCheckpoint": f"{_ROOM}.released",
         "convert_checkpoint": f"{_ROOM}.conversion",
-        "find_folder": f"{_ROOM}.inspection",
+        "find_folder": f"{_ROOM}.cache",
         "find_released": f"{_ROOM}.released",
         "inspect_checkpoint": f"{_ROOM}.inspection",
         "official_config": f"{_ROOM}.released",

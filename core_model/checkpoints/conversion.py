@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import GenerationConfig
 
+from mgem_agent.core_model.checkpoints.cache import find_folder
 from mgem_agent.core_model.checkpoints.files import TensorHeader, find_weight_files, open_tensors, read_headers
-from mgem_agent.core_model.checkpoints.inspection import CheckpointReport, find_folder, inspect_checkpoint
+from mgem_agent.core_model.checkpoints.inspection import CheckpointReport, inspect_checkpoint
 from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, to_our_key
 from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling
 from mgem_agent.core_model.configuration import MiniGeminiConfig

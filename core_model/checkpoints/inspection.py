@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import StrictDataclassError
 
+from mgem_agent.core_model.checkpoints.cache import find_folder
 from mgem_agent.core_model.checkpoints.expected import (
     Differences,
     compare,
@@ -28,7 +28,7 @@ from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.geometry import VisualGeometry
 from mgem_agent.errors import CheckpointError, InputError
 
-__all__ = ["CheckpointFormat", "CheckpointReport", "find_folder", "inspect_checkpoint"]
+__all__ = ["CheckpointFormat", "CheckpointReport", "inspect_checkpoint"]
 
 CheckpointFormat = Literal["ours", "official", "clip", "open_clip", "stage_1", "unknown"]
 """`ours` is what this library saves, `official` what the authors released, `stage_1` their projector and mining alone."""
@@ -81,28 +81,6 @@ class CheckpointReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values, `whole` among them."""
         return {"whole": self.whole, **asdict(self)}
-
-
-def find_folder(path: str | Path) -> Path:
-    """Return a folder, or where the local hub cache keeps a hub id; nothing is fetched.
-
-    Raises:
-        CheckpointError: If it is neither a folder nor in the cache.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{str(path)!r} is a file. Name the folder that holds config.json and the weights.")
-    try:
-        cached = try_to_load_from_cache(str(path), "config.json")
-    except HFValidationError:
-        cached = None
-    if isinstance(cached, str):
-        return Path(cached).parent
-    if str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")):
-        raise CheckpointError(f"{str(path)!r} is no folder, and is not in the local cache. Fetch it: hf download {path}")
-    raise CheckpointError(f"There is no folder {str(path)!r}. Name a folder, or a hub id such as YanweiLi/MGM-7B.")
 
 
 def inspect_checkpoint(path: str | Path) -> CheckpointReport:

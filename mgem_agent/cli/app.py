@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent import __version__
+from mgem_agent.cli import models
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -107,3 +108,4 @@ def _flush_output() -> None:
 
 
 # The sub-commands, one module each: `app.command(...)(function)` or `app.add_typer(sub_app, ...)`.
+app.add_typer(models.app, name="models")

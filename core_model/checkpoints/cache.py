@@ -1,0 +1,52 @@
+"""Finding a checkpoint on this machine: a folder, or what the local hub cache keeps of a hub id. Nothing is fetched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+
+from mgem_agent.errors import CheckpointError
+
+__all__ = ["cached_folder", "find_folder"]
+
+_HUB_ID = re.compile(r"[\w\-]+(\.[\w\-]+)*/[\w\-]+(\.[\w\-]+)*")
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def cached_folder(hub_id: str) -> Path | None:
+    """Return where the local hub cache keeps a hub id, if it has its configuration and any weights.
+
+    Args:
+        hub_id: Such as ``YanweiLi/MGM-7B``.
+    """
+    if not _HUB_ID.fullmatch(hub_id):
+        return None
+    for name in ("config.json", "open_clip_config.json"):
+        found = try_to_load_from_cache(hub_id, name)
+        if isinstance(found, str) and any(file for pattern in _WEIGHTS for file in Path(found).parent.glob(pattern)):
+            return Path(found).parent
+    return None
+
+
+def find_folder(path: str | Path) -> Path:
+    """Return a folder, or where the local hub cache keeps a hub id.
+
+    Args:
+        path: A folder or a hub id; a folder goes first.
+
+    Raises:
+        CheckpointError: If it is neither a folder nor in the cache.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{str(path)!r} is a file. Name the folder that holds config.json and the weights.")
+    cached = cached_folder(str(path))
+    if cached is not None:
+        return cached
+    if _HUB_ID.fullmatch(str(path)):
+        raise CheckpointError(f"{str(path)!r} is no folder, and is not in the local cache. Fetch it: hf download {path}")
+    raise CheckpointError(f"There is no folder {str(path)!r}. Name a folder, or a hub id such as YanweiLi/MGM-7B.")

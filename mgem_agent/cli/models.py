@@ -1,0 +1,171 @@
+"""`mgem models`: which checkpoints there are, whether a folder is whole, and writing it in this library's layout."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.checkpoints.inspection import CheckpointReport
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, check and convert checkpoints of the core model.", no_args_is_help=True)
+
+_NAMES_SHOWN = 10
+
+_FORMATS = {
+    "ours": "Mini-Gemini, this library's layout",
+    "official": "Mini-Gemini, the authors' layout",
+    "clip": "a CLIP vision tower",
+    "open_clip": "an open_clip model with a ConvNeXt",
+    "stage_1": "mining and projector after the authors' first stage of training",
+    "unknown": "not a checkpoint that this program knows",
+}
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command("list")
+def _list(as_json: _AsJson = False) -> None:
+    """List the eleven released checkpoints, and which of them are on this machine.
+
+    Nothing is fetched and no network is used. To fetch one: hf download YanweiLi/MGM-7B
+    """
+    from mgem_agent.core_model.checkpoints.cache import cached_folder
+    from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
+
+    rows: list[dict[str, Any]] = []
+    for released in RELEASED_CHECKPOINTS:
+        cached = cached_folder(released.hub_id)
+        rows.append(
+            {
+                "hub_id": released.hub_id,
+                "language_model": released.language_model,
+                "low_res_size": released.low_res_size,
+                "high_res_size": released.high_res_size,
+                "num_image_tokens": released.num_image_tokens,
+                "prompt_template": released.prompt_template,
+                "cached": str(cached) if cached else None,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _print_list(rows)
+
+
+def _print_list(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("name", "language model", "px", "tokens", "dialogue", "here"):
+        table.add_column(title, overflow="fold", justify="right" if title == "tokens" else "left")
+    for row in rows:
+        table.add_row(
+            row["hub_id"].split("/")[1],
+            row["language_model"].split("/")[1],
+            f"{row['low_res_size']}/{row['high_res_size']}",
+            str(row["num_image_tokens"]),
+            row["prompt_template"],
+            "yes" if row["cached"] else "no",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("\nTo fetch one: hf download YanweiLi/NAME", soft_wrap=True)
+
+
+@app.command("check")
+def _check(
+    path: Annotated[str, typer.Argument(help="A folder, or a hub id that has been fetched, such as YanweiLi/MGM-7B.")],
+    as_json: _AsJson = False,
+) -> None:
+    """Say what a folder is and whether it is whole, without loading it into memory.
+
+    It may be a Mini-Gemini model in the authors' layout or in this library's, a raw CLIP or open_clip encoder, or a
+    stage-1 mm_projector.bin. Exit status 0 if everything is there and fits, 1 if not.
+    """
+    from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
+
+    report = inspect_checkpoint(path)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print_report(report)
+    raise typer.Exit(0 if report.whole else 1)
+
+
+def _print_report(report: CheckpointReport) -> None:
+    """Print the facts as `name  value` lines, then what is wrong, a few names of each kind."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+
+    def fact(name: str, value: object) -> None:
+        console.print(f"[bold]{name:<15}[/]", end="")
+        console.print(str(value), markup=False)
+
+    fact("folder", report.path)
+    fact("what it is", _FORMATS[report.format])
+    if report.family:
+        fact("language model", report.family)
+        fact("dialogue", report.prompt_template)
+    if report.geometry:
+        low, high = report.geometry.low_res_input_size, report.geometry.high_res_size
+        fact("images", f"{low} and {high} px, {report.geometry.num_image_tokens} tokens each")
+    if report.files:
+        fact("parameters", f"{report.num_parameters:,}")
+        fact("size", f"{report.num_bytes / 1e9:,.2f} GB in {len(report.files)} file(s)")
+        fact("types", ", ".join(f"{name} ({count} tensors)" for name, count in sorted(report.dtypes.items())))
+    for note in report.notes:
+        fact("note", note)
+    for problem in report.problems:
+        fact("problem", problem)
+    for title, names in (
+        ("missing", report.missing),
+        ("left over", report.unexpected),
+        ("another shape", report.mismatched),
+    ):
+        for name in names[:_NAMES_SHOWN]:
+            fact(title, name)
+        if len(names) > _NAMES_SHOWN:
+            fact(title, f"and {len(names) - _NAMES_SHOWN} more; --json lists them all")
+    verdict = "[bold green]whole[/]" if report.whole else "[bold red]not whole[/]"
+    console.print(f"[bold]{'verdict':<15}[/]{verdict}")
+
+
+@app.command("convert")
+def _convert(
+    src: Annotated[str, typer.Argument(help="A folder, or a hub id that has been fetched, such as YanweiLi/MGM-7B.")],
+    dst: Annotated[str, typer.Argument(help="The folder to make.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; that of the source if not given.")
+    ] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Largest file to write.")] = "5GB",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that holds something.")] = False,
+) -> None:
+    """Write a checkpoint in this library's layout, which every part of transformers can load by itself.
+
+    Memory holds one file's worth of weights at most. The new folder appears under its name when it has been written and
+    checked; until then there is nothing that could be mistaken for it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mgem_agent.core_model.checkpoints.conversion import convert_checkpoint
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Converting", total=None)
+        report = convert_checkpoint(
+            src,
+            dst,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _print_report(report)
