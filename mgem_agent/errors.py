@@ -3,13 +3,20 @@
 A message says what was got, what is allowed and what to do next. The tree::
 
     MgemError
-    └── InputError (also a ValueError): the caller's mistake; the same call fails again
-        ├── GeometryError: image sizes that do not fit together
-        ├── ImageError: a picture that cannot be read
-        ├── PromptError: a dialogue or prompt that cannot be rendered
-        ├── ContextOverflowError: more tokens than the language model's context holds
-        ├── CheckpointError: weights or a configuration that do not fit the model
-        └── MissingDependencyError (also an ImportError): an optional package is not installed
+    ├── InputError (also a ValueError): the caller's mistake; the same call fails again
+    │   ├── GeometryError: image sizes that do not fit together
+    │   ├── ImageError: a picture that cannot be read
+    │   ├── PromptError: a dialogue or prompt that cannot be rendered
+    │   ├── ContextOverflowError: more tokens than the language model's context holds
+    │   ├── CheckpointError: weights or a configuration that do not fit the model
+    │   ├── UnsupportedRequestError: an image request that the generator cannot honour
+    │   └── MissingDependencyError (also an ImportError): an optional package is not installed
+    └── ToolError: a tool failed
+        ├── GeneratorUnavailableError: the image generator cannot be reached or loaded
+        ├── GeneratorTimeoutError: the image generator did not answer in time
+        ├── GeneratorOutputError: what the image generator returned is no picture, or not the one asked for
+        ├── GeneratorRefusalError: the image generator declined to draw this prompt
+        └── GenerationCancelledError: the drawing was cancelled
 """
 
 from __future__ import annotations
@@ -19,12 +26,19 @@ from collections.abc import Sequence
 __all__ = [
     "CheckpointError",
     "ContextOverflowError",
+    "GenerationCancelledError",
+    "GeneratorOutputError",
+    "GeneratorRefusalError",
+    "GeneratorTimeoutError",
+    "GeneratorUnavailableError",
     "GeometryError",
     "ImageError",
     "InputError",
     "MgemError",
     "MissingDependencyError",
     "PromptError",
+    "ToolError",
+    "UnsupportedRequestError",
 ]
 
 
@@ -75,9 +89,9 @@ class ContextOverflowError(InputError):
         self.max_context = max_context
         total = num_text_tokens + num_image_tokens + max_new_tokens
         super().__init__(
-            f"The prompt does not fit: {num_images} image(s) take {num_image_tokens} tokens, the text {num_text_tokens}, "
-            f"and {max_new_tokens} new tokens were asked for, {total} in all; the context holds {max_context}. "
-            f"Ask for fewer new tokens, send fewer images, or drop early rounds of the dialogue."
+            f"The prompt does not fit: {num_images} image(s) take {num_image_tokens} tokens, the text "
+            f"{num_text_tokens}, and {max_new_tokens} new tokens were asked for, {total} in all; the context holds "
+            f"{max_context}. Ask for fewer new tokens, send fewer images, or drop early rounds of the dialogue."
         )
 
 
@@ -121,3 +135,49 @@ class MissingDependencyError(InputError, ImportError):
         self.package = package
         self.extra = extra
         super().__init__(f"{feature} needs the package {package!r}. Run: pip install 'mgem-agent[{extra}]'")
+
+
+class UnsupportedRequestError(InputError):
+    """An image request asks for what the chosen generator cannot do.
+
+    Args:
+        message: What was asked for, what the generator can do, and what to do next.
+        arguments: Names of the request's fields that cannot be honoured.
+    """
+
+    def __init__(self, message: str, *, arguments: Sequence[str] = ()) -> None:
+        self.arguments = tuple(arguments)
+        super().__init__(message)
+
+
+class ToolError(MgemError):
+    """A tool failed; nothing that was made before is lost.
+
+    Args:
+        message: What failed, and what to do next.
+        retryable: Whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(message)
+
+
+class GeneratorUnavailableError(ToolError):
+    """The image generator cannot be reached or loaded."""
+
+
+class GeneratorTimeoutError(ToolError):
+    """The image generator did not answer in time."""
+
+
+class GeneratorOutputError(ToolError):
+    """What the image generator returned is no picture, or not the one that was asked for."""
+
+
+class GeneratorRefusalError(ToolError):
+    """The image generator declined to draw this prompt."""
+
+
+class GenerationCancelledError(ToolError):
+    """The drawing was cancelled before it was done."""

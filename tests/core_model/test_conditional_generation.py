@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.errors import ContextOverflowError, InputError, PromptError
 from mgem_agent.testing import textbook_image_features
-from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 FAMILIES = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 IMAGE = 100

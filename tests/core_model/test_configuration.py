@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
+
 from mgem_agent.core_model import HighResVisionConfig, MiniGeminiConfig
 from mgem_agent.errors import GeometryError
-from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 
 
 def test_defaults_are_those_of_the_released_7b() -> None:

@@ -1,4 +1,5 @@
 import pytest
+
 from mgem_agent.core_model import VisualGeometry
 from mgem_agent.errors import GeometryError
 

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+
 from mgem_agent.core_model import HighResEncoder, HighResVisionConfig, high_res_config_from_open_clip
 from mgem_agent.errors import CheckpointError, InputError
 

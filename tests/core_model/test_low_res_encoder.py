@@ -1,8 +1,9 @@
 import pytest
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
 from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_res_modules
 from mgem_agent.errors import GeometryError
-from transformers import CLIPVisionConfig, CLIPVisionModel
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from mgem_agent.core_model import PatchInfoMining
 from mgem_agent.errors import GeometryError
 from mgem_agent.testing import TextbookPatchInfoMining

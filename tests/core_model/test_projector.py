@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from mgem_agent.core_model.projector import build_projector
 from mgem_agent.errors import InputError
-from torch import nn
 
 
 def test_released_projector_has_the_authors_indices() -> None:

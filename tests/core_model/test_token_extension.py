@@ -1,4 +1,5 @@
 import torch
+
 from mgem_agent.core_model.token_extension import crops_to_raster, global_image, raster_to_crops, split_crops
 
 
