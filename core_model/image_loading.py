@@ -3,8 +3,8 @@
 What comes out is always an 8-bit RGB image that stands upright. Decisions that matter:
 
 - **Refused before it is decoded.** Only the header of a file is read until its size is known to be within
-  `MAX_IMAGE_PIXELS`, so a decompression bomb costs nothing. Formats that run other programs (EPS), whose header need not
-  give the true size (ICO), or that any bytes would pass for (TGA) are not tried.
+  `MAX_IMAGE_PIXELS`, so a decompression bomb costs nothing. Formats that run other programs (EPS), whose header need
+  not give the true size (ICO), or that any bytes would pass for (TGA) are not tried.
 - **Nothing is fetched.** A web address is an error here; who may fetch what is for the caller to decide.
 - **Transparency is shown on white**, as on a page, whether it comes from an alpha channel or from a palette.
 - **Depth is scaled, not clipped.** 16-bit greys become 8-bit ones by division by 257.
@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from mgem_agent.errors import ImageError
 
@@ -50,9 +50,10 @@ def load_image(source: Any) -> Image.Image:
     """Read one picture as 8-bit RGB, upright, on white where it is transparent.
 
     Args:
-        source: A path, encoded bytes, a `data:` URL, an open binary file, a PIL image, or a NumPy array or torch tensor of
-            shape (h, w), (h, w, c) or (c, h, w), c = 1 to 4, as bool, uint8, uint16, or float in [0, 1]. Where both
-            orders fit, an array is taken as (h, w, c) and a tensor as (c, h, w). Of an animation, the first frame.
+        source: A path, encoded bytes, a `data:` URL, an open binary file, a PIL image, or a NumPy array or torch
+            tensor of shape (h, w), (h, w, c) or (c, h, w), c = 1 to 4, as bool, uint8, uint16, or float in [0, 1].
+            Where both orders fit, an array is taken as (h, w, c) and a tensor as (c, h, w). Of an animation, the first
+            frame.
 
     Returns:
         A new image of mode RGB; the source is left as it was.
@@ -150,7 +151,7 @@ def decode_stream(stream: IO[bytes], name: str) -> Image.Image:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(name) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(
             f"{as_subject(name)} is not a picture of a known format. Allowed: PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, "
             f"JPEG 2000, AVIF. Convert it to PNG."
@@ -208,7 +209,8 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(
-            f"{as_subject(name)} has the mode {image.mode!r}, which has no plain conversion to RGB. Save it as RGB or grey."
+            f"{as_subject(name)} has the mode {image.mode!r}, which has no plain conversion to RGB. Save it as RGB or "
+            f"grey."
         ) from error
 
 
@@ -247,8 +249,8 @@ def from_tensor(tensor: torch.Tensor) -> Image.Image:
         array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised, without data
         raise ImageError(
-            f"The tensor given (type {str(tensor.dtype)!r}, device {str(tensor.device)!r}) has no plain values to read. "
-            f"Give a dense tensor of bool, uint8, uint16, or floats in [0, 1]."
+            f"The tensor given (type {str(tensor.dtype)!r}, device {str(tensor.device)!r}) has no plain values to "
+            f"read. Give a dense tensor of bool, uint8, uint16, or floats in [0, 1]."
         ) from error
     return from_array(array, "the tensor given", channels_first=True)
 
@@ -300,4 +302,5 @@ def eight_bits(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
             f"{as_subject(name)} holds floats from {low:g} to {high:g}; they must lie in [0, 1]. "
             f"Undo a normalisation, or divide by 255."
         )
-    return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    scaled: np.ndarray[Any, Any] = np.rint(np.clip(array, 0, 1) * 255)
+    return scaled.astype(np.uint8)

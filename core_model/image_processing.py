@@ -1,8 +1,8 @@
 """From pictures to the two tensors that the model sees: one of high and one of low resolution.
 
 A picture is brought to a square, resized, and normalised once; the low-resolution tensor is then interpolated from the
-*normalised* high-resolution one. Three details are kept from the authors' code because the released weights were trained
-with them:
+*normalised* high-resolution one. Three details are kept from the authors' code because the released weights were
+trained with them:
 
 - PIL's bicubic filter resizes the picture, on 8-bit values;
 - the square is padded with (122, 116, 104), the mean colour of CLIP's training set cut to whole numbers;
@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mgem_agent.core_model.image_loading import MAX_IMAGE_PIXELS, load_image
 from mgem_agent.errors import ImageError, InputError
@@ -61,7 +61,7 @@ class MiniGeminiImageKwargs(TypedDict, total=False):
     return_tensors: str | None
 
 
-class MiniGeminiImageProcessor(PilBackend):  # type: ignore[misc]
+class MiniGeminiImageProcessor(PilBackend):
     """Make `pixel_values` (b, 3, s, s) and `high_res_pixel_values` (b, 3, S, S), both float32, of pictures.
 
     Args:
@@ -76,7 +76,7 @@ class MiniGeminiImageProcessor(PilBackend):  # type: ignore[misc]
     """
 
     model_input_names = ["pixel_values", "high_res_pixel_values"]
-    valid_kwargs = MiniGeminiImageKwargs
+    valid_kwargs = MiniGeminiImageKwargs  # type: ignore[assignment]  # fewer than the base class, and others
 
     high_res_image_size = 768
     low_res_image_size = 336
@@ -103,7 +103,7 @@ class MiniGeminiImageProcessor(PilBackend):  # type: ignore[misc]
             image_aspect_ratio=config.image_aspect_ratio,
         )
 
-    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:  # type: ignore[override]
         """Check the settings of the processor or of one call.
 
         Raises:
@@ -116,7 +116,9 @@ class MiniGeminiImageProcessor(PilBackend):  # type: ignore[misc]
             allowed = " or ".join(repr(name) for name in get_args(AspectRatio))
             raise InputError(f"image_aspect_ratio must be {allowed}, got {kwargs['image_aspect_ratio']!r}.")
 
-    def _preprocess_image_like_inputs(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+    def _preprocess_image_like_inputs(  # type: ignore[override]
+        self, images: Any, *args: Any, **kwargs: Any
+    ) -> BatchFeature:
         """Load, square, resize and normalise pictures.
 
         Args:
@@ -150,8 +152,8 @@ class MiniGeminiImageProcessor(PilBackend):  # type: ignore[misc]
             picture = resize_cropped(picture, side)
         # In float64 up to the end of the scaling, as the CLIP image processor of the authors' code does it.
         values = (np.asarray(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
-        values = (values - np.asarray(mean, dtype=np.float32)) / np.asarray(std, dtype=np.float32)
-        return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))  # (S, S, 3) -> (3, S, S)
+        normalised = (values - np.float32(mean)) / np.float32(std)
+        return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))  # (S, S, 3) -> (3, S, S)
 
 
 def flatten(images: Any) -> list[Any]:

@@ -1,11 +1,11 @@
 """The dialogue formats of the language models, and how a dialogue is rendered with one.
 
-The formats are data: one Jinja file a family in `templates/`. What they share (checking the messages, placing the images)
-is in `_dialogue.jinja`; `load_prompt_template` puts the two together, and what it returns is an ordinary chat template that
-any tool of the transformers ecosystem can render.
+The formats are data: one Jinja file a family in `templates/`. What they share (checking the messages, placing the
+images) is in `_dialogue.jinja`; `load_prompt_template` puts the two together, and what it returns is an ordinary chat
+template that any tool of the transformers ecosystem can render.
 
-Rendering here adds two things. Messages are brought to plain dictionaries first, with `<image>` typed as text removed in
-linear time, whatever it is nested in. And whatever a template refuses becomes a `PromptError`.
+Rendering here adds two things. Messages are brought to plain dictionaries first, with `<image>` typed as text removed
+in linear time, whatever it is nested in. And whatever a template refuses becomes a `PromptError`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ class RenderedDialogue:
 
     Args:
         text: The prompt, in which each image is the mark `<image>`.
-        images: What the dialogue's image parts hold, in order, as `load_image` takes it; None where a part holds nothing.
-        assistant_spans: Start and end, in characters of `text`, of what the assistant has to emit in each of its turns: the
-            answer and the text that ends it. Empty unless asked for.
+        images: What the dialogue's image parts hold, in order, as `load_image` takes it; None where a part holds
+            nothing.
+        assistant_spans: Start and end, in characters of `text`, of what the assistant has to emit in each of its turns:
+            the answer and the text that ends it. Empty unless asked for.
     """
 
     text: str
@@ -152,12 +153,14 @@ def render_dialogue(
             "continue_final_message leaves the last message open; "
             "add_generation_prompt and return_assistant_tokens_mask cannot be asked for along with it."
         )
-    plain, images = [], []
+    plain: list[dict[str, Any]] = []
+    images: list[Any] = []
     for index, message in enumerate(messages, start=1):
         plain.append(plain_message(message, f"Message {index}", image_token, images))
+    render: Any = render_jinja_template  # its annotation leaves the spans out
     try:
         with RENDER_LOCK:
-            texts, spans = render_jinja_template(
+            texts, spans = render(
                 conversations=[plain],
                 chat_template=template,
                 add_generation_prompt=add_generation_prompt,
@@ -168,7 +171,7 @@ def render_dialogue(
             )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         raise PromptError(str(error)) from error
-    assistant_spans = tuple(tuple(span) for span in spans[0]) if return_assistant_spans else ()
+    assistant_spans = tuple((int(start), int(end)) for start, end in spans[0]) if return_assistant_spans else ()
     return RenderedDialogue(texts[0], tuple(images), assistant_spans)
 
 

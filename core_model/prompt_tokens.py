@@ -1,0 +1,154 @@
+"""Between a prompt and its token ids, where a prompt is text with a mark `<image>` for each image.
+
+The mark is no token of any vocabulary. As in the authors' code, a prompt is split at its marks and **each piece is
+tokenised on its own**, so that a sentencepiece tokenizer puts its dummy prefix before every piece: weights trained that
+way expect it. The tokenizer's BOS stands before the first piece only, and an EOS, from a tokenizer that appends one,
+after the last. Where a mark was, the image's id is repeated once for each of its visual tokens.
+
+The way back is piecewise too, which is what undoes those prefixes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from mgem_agent.errors import PromptError
+
+__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "encode_prompt"]
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """How an image is written in a prompt.
+
+    Args:
+        mark: The text that stands for an image.
+        token_id: The id that stands for one visual token.
+        num_tokens: Visual tokens of an image.
+    """
+
+    mark: str
+    token_id: int
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """The token ids of a prompt.
+
+    Args:
+        input_ids: The ids.
+        offsets: Start and end of each token in the prompt, in characters; both are the same for a token that is not
+            text of the prompt (BOS, EOS, visual tokens). None unless asked for.
+    """
+
+    input_ids: list[int]
+    offsets: list[tuple[int, int]] | None
+
+    def mask(self, spans: Iterable[tuple[int, int]]) -> list[int]:
+        """Return 1 for each token that holds text of one of the spans, 0 for the others.
+
+        Args:
+            spans: Start and end of each, in characters of the prompt, in order.
+        """
+        if self.offsets is None:
+            raise PromptError("The prompt was encoded without offsets. Encode it with offsets to find spans in it.")
+        spans = list(spans)
+        return [int(any(start < last and end > first for first, last in spans)) for start, end in self.offsets]
+
+
+def encode_prompt(
+    text: str,
+    tokenizer: PreTrainedTokenizerBase,
+    image_tokens: ImageTokens,
+    *,
+    add_special_tokens: bool = True,
+    with_offsets: bool = False,
+) -> PromptTokens:
+    """Tokenise a prompt piece by piece.
+
+    Args:
+        text: The prompt, with a mark for each image.
+        tokenizer: The language model's tokenizer.
+        image_tokens: How an image is written.
+        add_special_tokens: Whether the tokenizer's BOS and EOS are added.
+        with_offsets: Whether to return where each token is in the prompt.
+
+    Raises:
+        PromptError: If the text holds the token whose id stands for visual tokens, or offsets are asked of a tokenizer
+            that has none.
+    """
+    if with_offsets and not tokenizer.is_fast:
+        raise PromptError(
+            f"The tokenizer {type(tokenizer).__name__!r} cannot say which text a token stands for, so the assistant's "
+            f"tokens cannot be marked. Use a tokenizer of the 'tokenizers' library (a folder with tokenizer.json)."
+        )
+    prefix, suffix = special_affixes(tokenizer) if add_special_tokens else ([], [])
+    ids, offsets = list(prefix), [(0, 0)] * len(prefix)
+    start = 0
+    for index, piece in enumerate(text.split(image_tokens.mark)):
+        if index:
+            ids += [image_tokens.token_id] * image_tokens.num_tokens
+            offsets += [(start, start)] * image_tokens.num_tokens
+            start += len(image_tokens.mark)
+        encoded = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=with_offsets)
+        if image_tokens.token_id in encoded["input_ids"]:
+            token = tokenizer.convert_ids_to_tokens(image_tokens.token_id)
+            raise PromptError(
+                f"The prompt holds the token {token!r}, whose id {image_tokens.token_id} stands for visual tokens in "
+                f"this "
+                f"model. Remove it from the text, or choose another image_token_id for processor and model."
+            )
+        ids += encoded["input_ids"]
+        if with_offsets:
+            offsets += [(start + first, start + last) for first, last in encoded["offset_mapping"]]
+        start += len(piece)
+    ids += suffix
+    offsets += [(start, start)] * len(suffix)
+    return PromptTokens(ids, offsets if with_offsets else None)
+
+
+def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the ids that a tokenizer adds before and after a text."""
+    bare, full = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    if not bare:  # a vocabulary without this letter
+        num_suffix = sum(1 for _ in itertools.takewhile(lambda id_: id_ == tokenizer.eos_token_id, reversed(full)))
+        return full[: len(full) - num_suffix], full[len(full) - num_suffix :]
+    start = next(index for index in range(len(full)) if full[index : index + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]
+
+
+def decode_ids(
+    ids: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    image_tokens: ImageTokens,
+    *,
+    skip_special_tokens: bool = False,
+    **options: Any,
+) -> str:
+    """Turn token ids back into text.
+
+    Args:
+        ids: Token ids. Those outside the vocabulary, like the -100 of labels, are left out.
+        tokenizer: The language model's tokenizer.
+        image_tokens: How an image is written: each image's ids become one mark.
+        skip_special_tokens: Whether to leave out special tokens, and with them the marks.
+        **options: Further options of the tokenizer's `decode`.
+    """
+    size = len(tokenizer)
+    pieces: list[str] = []
+    for is_image, group in itertools.groupby(ids, key=lambda id_: id_ == image_tokens.token_id):
+        run = list(group)
+        if is_image:
+            # Two images may be neighbours; the last of them may be cut short.
+            count = 0 if skip_special_tokens else -(-len(run) // image_tokens.num_tokens)
+            pieces.append(image_tokens.mark * count)
+        else:
+            known = [id_ for id_ in run if 0 <= id_ < size]
+            pieces.append(str(tokenizer.decode(known, skip_special_tokens=skip_special_tokens, **options)))
+    return "".join(pieces)
