@@ -11,12 +11,15 @@ from mgem_agent._lazy import attach
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
     from mgem_agent.core_model.configuration import HighResVisionConfig, MiniGeminiConfig
+    from mgem_agent.core_model.conversation import Conversation, RoundUsage
     from mgem_agent.core_model.geometry import VisualGeometry
     from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
     from mgem_agent.core_model.mining import PatchInfoMining
     from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput
+    from mgem_agent.core_model.streaming import stream_generate
 
 __all__ = [
+    "Conversation",
     "HighResEncoder",
     "HighResVisionConfig",
     "MiniGeminiConfig",
@@ -24,8 +27,10 @@ __all__ = [
     "MiniGeminiModel",
     "MiniGeminiOutput",
     "PatchInfoMining",
+    "RoundUsage",
     "VisualGeometry",
     "high_res_config_from_open_clip",
+    "stream_generate",
 ]
 
 _AUTO = "mgem_agent.core_model.auto"
@@ -33,6 +38,7 @@ _AUTO = "mgem_agent.core_model.auto"
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "Conversation": "mgem_agent.core_model.conversation",
         "HighResEncoder": "mgem_agent.core_model.high_res_encoder",
         "HighResVisionConfig": _AUTO,
         "MiniGeminiConfig": _AUTO,
@@ -40,7 +46,9 @@ __getattr__, __dir__ = attach(
         "MiniGeminiModel": _AUTO,
         "MiniGeminiOutput": "mgem_agent.core_model.modeling",
         "PatchInfoMining": "mgem_agent.core_model.mining",
+        "RoundUsage": "mgem_agent.core_model.conversation",
         "VisualGeometry": "mgem_agent.core_model.geometry",
         "high_res_config_from_open_clip": "mgem_agent.core_model.high_res_encoder",
+        "stream_generate": "mgem_agent.core_model.streaming",
     },
 )

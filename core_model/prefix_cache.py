@@ -1,0 +1,155 @@
+"""The key-value cache of a sequence that grows, and the account of what is in it.
+
+Each place of the sequence has a key: a token's id, or for a visual token the number of its image. The longest prefix
+whose keys are those of a new sequence is kept, the rest is cropped, and only what is new is computed. An image is never
+kept in part.
+
+Layers with a sliding window are kept whole, so that they can be cropped; the window is then a matter of the mask alone.
+Recurrent layers cannot go back to an earlier token: for a model that has some, nothing is kept, and each sequence is
+computed afresh.
+
+Shapes: l tokens; d hidden size of the LLM.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
+
+__all__ = ["PrefixCache"]
+
+_TOKENS_PER_PASS = 512
+"""Tokens that are pre-filled at once. It bounds the memory of a pass and the time until a cancellation is noticed."""
+
+
+class PrefixCache:
+    """Keys and values of a sequence, of which later sequences reuse the longest common prefix.
+
+    Args:
+        model: The model that computes them.
+    """
+
+    def __init__(self, model: MiniGeminiForConditionalGeneration) -> None:
+        layers = DynamicCache(config=model.config.text_config).layers
+        self.is_reusable = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+        self._model = model
+        self._num_image_tokens = model.config.geometry.num_image_tokens
+        self._keys: list[int] = []
+        self._cache = DynamicCache()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens whose keys and values are held."""
+        return len(self._keys)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._keys = []
+        self._cache = DynamicCache()
+
+    def copy(self) -> PrefixCache:
+        """Return a cache of its own with the same content."""
+        twin = copy.copy(self)
+        twin._keys = list(self._keys)
+        twin._cache = copy.deepcopy(self._cache)
+        return twin
+
+    def keep_common(self, keys: Sequence[int]) -> int:
+        """Drop what is not a prefix of a sequence, and return how many of its tokens are left to reuse.
+
+        Args:
+            keys: One for each token; negative and the same throughout an image, its id for any other token. The last
+                is never kept: the model must run on it to go on.
+        """
+        pairs = zip(self._keys, keys[:-1], strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        common -= self._offset_in_image(keys, common)
+        surplus = self.num_tokens - common
+        if common == 0:
+            self.reset()
+        elif surplus:
+            self._cache.crop(-surplus)
+            del self._keys[common:]
+        return common
+
+    def prefill(
+        self,
+        input_ids: Tensor,
+        keys: Sequence[int],
+        features: Mapping[int, Tensor],
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """Compute what a sequence adds to the cache, all but its last token.
+
+        Args:
+            input_ids: (1, l).
+            keys: One for each token, as in :meth:`keep_common`, which must have been called with them.
+            features: (tokens, d) of each image, by its key.
+            is_cancelled: Asked before each pass; once it is true nothing more is computed.
+
+        Returns:
+            Arguments for `generate`, besides the prompt, that make it go on from here.
+        """
+        if not self.is_reusable:
+            return self._image_arguments(keys, 0, features)
+        last = len(keys) - 1
+        trunk = self._model.model
+        try:
+            while (start := self.num_tokens) < last and not is_cancelled():
+                stop = min(start + _TOKENS_PER_PASS, last)
+                with torch.no_grad():
+                    trunk(
+                        inputs_embeds=trunk.embed(input_ids[:, start:stop], self._rows(keys, start, stop, features)),
+                        attention_mask=input_ids.new_ones((1, stop)),
+                        past_key_values=self._cache,
+                        use_cache=True,
+                    )
+                self._keys = list(keys[:stop])
+        except BaseException:
+            self.reset()  # some layers may have got further than others
+            raise
+        return {"past_key_values": self._cache, **self._image_arguments(keys, self.num_tokens, features)}
+
+    def extend(self, keys: Sequence[int]) -> None:
+        """Take note of a sequence that `generate` has put into the cache, as far as it got."""
+        if self.is_reusable:
+            self._keys = list(keys[: self._cache.get_seq_length()])
+
+    def _offset_in_image(self, keys: Sequence[int], index: int) -> int:
+        """Return how many places of the image that `index` falls into are before it."""
+        if index == 0 or keys[index] >= 0 or keys[index] != keys[index - 1]:
+            return 0
+        same = itertools.takewhile(lambda key: key == keys[index], reversed(keys[:index]))
+        return sum(1 for _ in same) % self._num_image_tokens
+
+    def _rows(self, keys: Sequence[int], start: int, stop: int, features: Mapping[int, Tensor]) -> list[Tensor] | None:
+        """Return the visual tokens of the places from start to stop, in pieces of (n, d); None if there are none."""
+        rows = []
+        place = start
+        while place < stop:
+            if keys[place] >= 0:
+                place += 1
+                continue
+            first = self._offset_in_image(keys, place)
+            count = min(self._num_image_tokens - first, stop - place)
+            rows.append(features[keys[place]][first : first + count])
+            place += count
+        return rows or None
+
+    def _image_arguments(self, keys: Sequence[int], start: int, features: Mapping[int, Tensor]) -> dict[str, Any]:
+        rows = self._rows(keys, start, len(keys), features)
+        if rows is None:
+            return {}
+        encoded: Any = rows  # a list, one tensor for each image
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=encoded)}}
