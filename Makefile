@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check format clean
+.PHONY: help setup test test-all check check-format check-lint check-types format clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-10s %s\n' "$$verb" "$$what"; done
@@ -26,9 +26,15 @@ test: setup ## Run the tests, without the slow ones
 test-all: setup ## Run the tests, the slow ones too
 	$(BIN)/pytest -m ""
 
-check: setup ## Check format, lint and types
+check: check-format check-lint check-types ## Check format, lint and types
+
+check-format: setup
 	$(BIN)/ruff format --check .
+
+check-lint: setup
 	$(BIN)/ruff check .
+
+check-types: setup
 	$(BIN)/mypy -p mgem_agent
 	$(BIN)/pyright
 
