@@ -35,8 +35,8 @@ __all__ = ["MAX_IMAGE_PIXELS", "MAX_IMAGE_SIDE_PX", "load_image"]
 MAX_IMAGE_PIXELS = 89_478_485
 """Most pixels that a file may hold: a quarter of a gigabyte of RGB, the size above which PIL itself warns."""
 
-MAX_IMAGE_SIDE_PX = 65_535
-"""Longest side of any picture, in pixels: the limit of the JPEG format."""
+MAX_IMAGE_SIDE_PX = 30_000
+"""Longest side of any picture, in pixels. A model pads it to a square, so that time goes with the square of this."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 ALLOWED = "a path, bytes, a data URL, an open binary file, a PIL image, a NumPy array or a torch tensor"
@@ -69,7 +69,7 @@ def load_image(source: Any) -> Image.Image:
         return load_file(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return decode(data, f"the {len(data):,} bytes given")
+        return decode(data, f"the data given ({len(data):,} bytes)")
     if "torch" in sys.modules and isinstance(source, sys.modules["torch"].Tensor):
         return from_tensor(source)
     if isinstance(source, np.ndarray):
@@ -114,7 +114,7 @@ def load_open_file(file: Any) -> Image.Image:
         raise ImageError("The open file cannot be read. Open it in binary mode ('rb').") from error
     if not isinstance(data, bytes):
         raise ImageError(f"The open file gave {type(data).__name__!r}, not bytes. Open it in binary mode ('rb').")
-    return decode(data, f"the {len(data):,} bytes of the open file")
+    return decode(data, f"the data of the open file ({len(data):,} bytes)")
 
 
 def data_url_bytes(url: str) -> bytes:
