@@ -48,5 +48,7 @@ def find_folder(path: str | Path) -> Path:
     if cached is not None:
         return cached
     if _HUB_ID.fullmatch(str(path)):
-        raise CheckpointError(f"{str(path)!r} is no folder, and is not in the local cache. Fetch it: hf download {path}")
+        raise CheckpointError(
+            f"{str(path)!r} is no folder, and is not in the local cache. Fetch it: hf download {path}"
+        )
     raise CheckpointError(f"There is no folder {str(path)!r}. Name a folder, or a hub id such as YanweiLi/MGM-7B.")

@@ -1,8 +1,8 @@
 """Writing a checkpoint of the authors', or of ours, as a folder in this library's layout.
 
-Tensors are read, renamed, cast and written one shard at a time, from files that are mapped and not loaded. Everything goes
-to a folder beside the destination, which takes the destination's name when it has been checked: a run that is killed leaves
-nothing that could be mistaken for a checkpoint.
+Tensors are read, renamed, cast and written one shard at a time, from files that are mapped and not loaded. Everything
+goes to a folder beside the destination, which takes the destination's name when it has been checked: a run that is
+killed leaves nothing that could be mistaken for a checkpoint.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def convert_checkpoint(
         )
     config = MiniGeminiConfig.from_pretrained(source)
     if getattr(config, "quantization_config", None):
-        raise CheckpointError(f"{str(src)!r} is quantized and cannot be converted. Convert the original and quantize that.")
+        raise CheckpointError(
+            f"{str(src)!r} is quantized and cannot be converted. Convert the original and quantize that."
+        )
     headers = _plan(source, config)
     cast = _float_type(dtype)
     if cast is not None:

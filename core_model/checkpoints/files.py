@@ -85,8 +85,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _with_variant(name: str, variant: str | None) -> str:
-    stem, dot, rest = name.partition(".")
-    return f"{stem}.{variant}{dot}{rest}" if variant else name
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{variant}.{ending}" if variant else name
 
 
 def find_weight_files(folder: Path, *, variant: str | None = None, use_safetensors: bool | None = None) -> list[Path]:
@@ -122,7 +122,9 @@ def _indexed_files(index: Path) -> list[Path]:
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if Path(name).name != name:
-            raise CheckpointError(f"{str(index)!r} names {name!r}, which is not a file beside it. Do not use this folder.")
+            raise CheckpointError(
+                f"{str(index)!r} names {name!r}, which is not a file beside it. Do not use this folder."
+            )
     return [index.parent / name for name in names]
 
 
@@ -138,21 +140,26 @@ def _reading(file: Path) -> Iterator[None]:
     except (SafetensorError, EOFError, zipfile.BadZipFile, OSError, RuntimeError) as error:
         if "Cannot allocate memory" in str(error):
             raise CheckpointError(
-                f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is too large to be mapped on this machine. "
-                f"Use a checkpoint in smaller shards, or a machine with more memory."
+                f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is too large to be mapped on this "
+                f"machine. Use a checkpoint in smaller shards, or a machine with more memory."
             ) from error
         raise CheckpointError(
-            f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is damaged or half-written: {error}. Fetch it anew."
+            f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is damaged or half-written: {error}. Fetch "
+            "it anew."
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"The weight file {str(file)!r} holds something else than tensors; reading it could run code, so it is refused. "
-            f"Use a safetensors file from a source you trust."
+            f"The weight file {str(file)!r} holds something else than tensors; reading it could run code, so it is "
+            f"refused. Use a safetensors file from a source you trust."
         ) from error
 
 
 def _load_bin(file: Path, device: str) -> dict[str, torch.Tensor]:
-    content = torch.load(file, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(file))
+    is_zip = zipfile.is_zipfile(file)
+    with file.open("rb") as start:
+        if start.read(2) == b"PK" and not is_zip:
+            raise zipfile.BadZipFile("its end is missing")
+    content = torch.load(file, map_location=device, weights_only=True, mmap=is_zip)
     content = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise CheckpointError(f"The weight file {str(file)!r} is not a dictionary of tensors.")
@@ -167,15 +174,20 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
     """
     with _reading(file):
         if file.suffix != ".safetensors":
-            return {key: TensorHeader(tuple(value.shape), value.dtype, file) for key, value in _load_bin(file, "meta").items()}
+            return {
+                key: TensorHeader(tuple(value.shape), value.dtype, file)
+                for key, value in _load_bin(file, "meta").items()
+            }
         headers = {}
         # "np" maps the file read-only; "pt" would ask for as much memory as the file is long.
         with safe_open(file, framework="np") as tensors:
-            for key in tensors.keys():  # noqa: SIM118  not a dictionary
+            for key in tensors.keys():
                 part = tensors.get_slice(key)
                 dtype = _DTYPES.get(part.get_dtype())
                 if dtype is None:
-                    raise CheckpointError(f"The tensor {key!r} of {str(file)!r} has an unknown type {part.get_dtype()!r}.")
+                    raise CheckpointError(
+                        f"The tensor {key!r} of {str(file)!r} has an unknown type {part.get_dtype()!r}."
+                    )
                 headers[key] = TensorHeader(tuple(part.get_shape()), dtype, file)
         return headers
 

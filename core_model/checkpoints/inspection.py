@@ -1,7 +1,8 @@
 """Saying what a folder of weights is, and whether it is whole, from headers alone.
 
-A 34-billion-parameter checkpoint is looked over in a second or two and a few megabytes: names, shapes and types come from
-the files' headers, what they should be from the model on the meta device. Whatever is wrong is put in the report, all of it.
+A 34-billion-parameter checkpoint is looked over in a second or two and a few megabytes: names, shapes and types come
+from the files' headers, what they should be from the model on the meta device. Whatever is wrong is put in the report,
+all of it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from mgem_agent.errors import CheckpointError, InputError
 __all__ = ["CheckpointFormat", "CheckpointReport", "inspect_checkpoint"]
 
 CheckpointFormat = Literal["ours", "official", "clip", "open_clip", "stage_1", "unknown"]
-"""`ours` is what this library saves, `official` what the authors released, `stage_1` their projector and mining alone."""
+"""`ours` is what this library saves, `official` what the authors released, `stage_1` their projector and mining."""
 
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _STAGE_1_FILE = "mm_projector.bin"
@@ -117,8 +118,8 @@ def _inspect(folder: Path) -> CheckpointReport:
         return _inspect_stage_1(folder, {})
     if config:
         raise CheckpointError(
-            f"{str(folder)!r} holds a {config.get('model_type')!r} model. Known: Mini-Gemini in this library's layout or the "
-            f"authors', CLIP, open_clip's ConvNeXt, {_STAGE_1_FILE}."
+            f"{str(folder)!r} holds a {config.get('model_type')!r} model. Known: Mini-Gemini in this library's layout "
+            f"or the authors', CLIP, open_clip's ConvNeXt, {_STAGE_1_FILE}."
         )
     raise CheckpointError(
         f"{str(folder)!r} is no checkpoint: it has neither config.json nor open_clip_config.json nor {_STAGE_1_FILE}."
@@ -173,7 +174,9 @@ def _inspect_model(folder: Path, config_dict: dict[str, Any]) -> CheckpointRepor
     notes = []
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     if tied & headers.keys():
-        notes.append("The head is stored beside the embedding, though tied: kept apart on loading only if the two differ.")
+        notes.append(
+            "The head is stored beside the embedding, though tied: kept apart on loading only if the two differ."
+        )
     differences = compare(_shapes_of(headers), expected, optional=tied)
     if config_dict.get("quantization_config"):
         notes.append("The weights are quantized: their files are read, their names and shapes are not compared.")

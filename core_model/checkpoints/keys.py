@@ -1,9 +1,9 @@
 """How the authors name each weight, and how this library does.
 
 One table of prefixes serves both ways: transformers' loader gets it as anchored patterns, the streaming conversion and
-the check of a folder use it directly. No name of ours begins with a prefix of theirs, so renaming may always be on. What
-the language model calls its own weights is left alone, except that Mixtral's experts, one tensor each in every published
-file, are fused in transformers' model; transformers does that itself on loading.
+the check of a folder use it directly. No name of ours begins with a prefix of theirs, so renaming may always be on.
+What the language model calls its own weights is left alone, except that Mixtral's experts, one tensor each in every
+published file, are fused in transformers' model; transformers does that itself on loading.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ __all__ = ["clear_idle_sampling", "load_pretrained"]
 
 logger = logging.getLogger(__name__)
 
+_OTHER_LAYOUTS = ("adapter_config.json", ".metadata")
+"""What tells an adapter and torch's distributed checkpoint, whose files transformers finds in its own ways."""
+
 _SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
@@ -34,8 +37,8 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
         parent: transformers' own ``from_pretrained``, bound to the class.
         path: Folder or hub id; None where a `state_dict` is given.
         *args: Passed on.
-        **kwargs: Passed on. `key_mapping` is added to; `ignore_mismatched_sizes` and `output_loading_info` mean what they
-            do in transformers.
+        **kwargs: Passed on. `key_mapping` is added to; `ignore_mismatched_sizes` and `output_loading_info` mean what
+            they do in transformers.
 
     Returns:
         The model, or the model and what was missing, left over and of another shape, with `output_loading_info`.
@@ -60,7 +63,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
 
 def _check_files(folder: Path, kwargs: dict[str, Any]) -> None:
     """Read every header before a model is built, so that a broken file is told at once and by name."""
-    if (folder / "adapter_config.json").is_file():
+    if any((folder / name).exists() for name in _OTHER_LAYOUTS):
         return
     for file in find_weight_files(folder, variant=kwargs.get("variant"), use_safetensors=kwargs.get("use_safetensors")):
         read_headers(file)

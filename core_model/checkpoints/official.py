@@ -61,7 +61,7 @@ def find_family(config: Mapping[str, Any]) -> Family:
         CheckpointError: If nothing in it says so, or it is of a kind that no released checkpoint has.
     """
     model_type = config.get("model_type")
-    if model_type in _MODEL_TYPES:
+    if isinstance(model_type, str) and model_type in _MODEL_TYPES:
         return _MODEL_TYPES[model_type]
     architectures = [str(name) for name in config.get("architectures") or ()]
     for mark, family in _ARCHITECTURES:
@@ -111,7 +111,8 @@ def translate_config(config: Mapping[str, Any]) -> dict[str, Any]:
         config: The file's content, for which [`is_official`] is true.
 
     Raises:
-        CheckpointError: If the language model or an encoder is not known, or the file asks for what this model does not do.
+        CheckpointError: If the language model or an encoder is not known, or the file asks for what this model does
+            not do.
     """
     _refuse_unsupported(config)
     family = find_family(config)
@@ -149,7 +150,8 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     feature = config.get("mm_vision_select_feature", "patch")
     if feature != "patch":
         raise CheckpointError(
-            f"mm_vision_select_feature {feature!r} is not supported: mining needs one visual token a patch. Allowed: 'patch'."
+            f"mm_vision_select_feature {feature!r} is not supported: mining needs one visual token a patch. Allowed: "
+            "'patch'."
         )
     if config.get("mm_use_im_start_end"):
         raise CheckpointError(

@@ -1,9 +1,9 @@
 """The eleven checkpoints that the authors of Mini-Gemini released, as a table.
 
-All of them see through CLIP ViT-L/14 at 336 px and open_clip's ConvNeXt-L; they differ in the language model and in the
-image sizes. The HD ones look at four crops and the whole picture, which makes 2880 visual tokens instead of 576. The
-language models' sizes are those of their own public configurations. Nothing here imports more than the standard library,
-so that a listing is quick.
+All of them see through CLIP ViT-L/14 at 336 px and open_clip's ConvNeXt-L; they differ in the language model and in
+the image sizes. The HD ones look at four crops and the whole picture, which makes 2880 visual tokens instead of 576.
+The language models' sizes are those of their own public configurations. Nothing here imports more than the standard
+library, so that a listing is quick.
 """
 
 from __future__ import annotations
@@ -244,8 +244,8 @@ def find_released(name: str) -> ReleasedCheckpoint:
 def official_config(name: str) -> dict[str, Any]:
     """Reconstruct the ``config.json`` of a released checkpoint, in the authors' layout.
 
-    It is put together from the base model's public configuration and the keys that the authors' code writes. It is not a
-    copy of the published file, and says so under ``_reconstructed``.
+    It is put together from the base model's public configuration and the keys that the authors' code writes. It is not
+    a copy of the published file, and says so under ``_reconstructed``.
 
     Args:
         name: A name or hub id, such as ``MGM-7B``.

@@ -1,8 +1,8 @@
 """The vision encoders that the authors' configurations name, by folder, with their configurations.
 
-A released ``config.json`` says where its encoders lay on the authors' disks (``model_zoo/OpenAI/…``), not what they are.
-Their weights are in the checkpoint, so only the sizes are needed, and those are kept here: nothing is fetched. A folder
-that is not known by its name is read, if it exists.
+A released ``config.json`` says where its encoders lay on the authors' disks (``model_zoo/OpenAI/…``), not what they
+are. Their weights are in the checkpoint, so only the sizes are needed, and those are kept here: nothing is fetched. A
+folder that is not known by its name is read, if it exists.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def high_res_tower_config(path: str) -> dict[str, Any]:
         if file.is_file():
             return read(file, _read_json(file))
     raise CheckpointError(
-        f"The high-resolution encoder {path!r} is not known, and there is no {str(Path(path) / 'open_clip_config.json')!r} "
+        f"The high-resolution encoder {path!r} is not known, and there is no "
+        f"{str(Path(path) / 'open_clip_config.json')!r} "
         f"to read its sizes from. Known: names with {'; '.join(' and '.join(marks) for marks in _CONVNEXT)}. Put the "
         f"encoder's open_clip_config.json there, or name a known one in mm_vision_tower_aux."
     )

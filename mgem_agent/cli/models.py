@@ -61,7 +61,7 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("name", "language model", "px", "tokens", "dialogue", "here"):
         table.add_column(title, overflow="fold", justify="right" if title == "tokens" else "left")
     for row in rows:

@@ -93,7 +93,9 @@ def convnext_shapes(convnext: dict[str, Any], stem: str, stages: str) -> Shapes:
             name = f"{stages}.{stage}.blocks.{block}"
             shapes[f"{name}.gamma"] = (width,)
             shapes |= with_bias(f"{name}.conv_dw", (width, 1, 7, 7)) | with_bias(f"{name}.norm", (width,))
-            shapes |= with_bias(f"{name}.mlp.fc1", (4 * width, width)) | with_bias(f"{name}.mlp.fc2", (width, 4 * width))
+            shapes |= with_bias(f"{name}.mlp.fc1", (4 * width, width)) | with_bias(
+                f"{name}.mlp.fc2", (width, 4 * width)
+            )
     return shapes
 
 

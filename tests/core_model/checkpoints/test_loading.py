@@ -188,8 +188,8 @@ def test_what_does_not_fit_is_listed(
     with pytest.raises(CheckpointError) as caught:
         MiniGeminiForConditionalGeneration.from_pretrained(folder.path)
     assert str(caught.value) == (
-        f"The weights of {str(folder.path)!r} do not fit MiniGeminiForConditionalGeneration as config.json describes it. "
-        f"Look at it with: mgem models check {folder.path}\n"
+        f"The weights of {str(folder.path)!r} do not fit MiniGeminiForConditionalGeneration as config.json describes "
+        f"it. Look at it with: mgem models check {folder.path}\n"
         "1 missing:\n  model.multi_modal_projector.0.weight\n"
         "1 left over:\n  model.multi_modal_projector.1.weight\n"
         "1 of another shape:\n  model.language_model.norm.weight: (31,) in the checkpoint, (32,) in the model"
@@ -211,12 +211,10 @@ def test_a_missing_expert_is_an_error(
 def test_our_own_format_is_as_strict(make_model: Callable[..., Any], tmp_path: Path) -> None:
     make_model().save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
     del tensors["model.mining.key_proj.bias"]
     with pytest.raises(CheckpointError, match=r"1 missing:\n  model\.mining\.key_proj\.bias$"):
-        MiniGeminiForConditionalGeneration.from_pretrained(
-            None, config=make_model().config, state_dict=tensors
-        )
+        MiniGeminiForConditionalGeneration.from_pretrained(None, config=make_model().config, state_dict=tensors)
 
 
 def test_options_of_transformers_mean_what_they_do_there(
@@ -249,7 +247,14 @@ def test_sampling_options_without_effect_do_not_stop_saving(
 ) -> None:
     folder.write_config(tiny_config())
     folder.write(tiny_tensors())
-    vicuna = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_length": 4096, "temperature": 0.9, "top_p": 0.6}
+    vicuna = {
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "max_length": 4096,
+        "temperature": 0.9,
+        "top_p": 0.6,
+    }
     (folder.path / "generation_config.json").write_text(json.dumps(vicuna))
     model = MiniGeminiForConditionalGeneration.from_pretrained(folder.path)
     model.save_pretrained(tmp_path / "saved")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +66,12 @@ def mined(query: Tensor, candidates: Tensor, tensors: dict[str, Tensor]) -> Tens
 def reference_tokens(pixels: Tensor, high_res: Tensor, tensors: dict[str, Tensor]) -> Tensor:
     """Visual tokens of one image, (1, 576, hidden size)."""
     config = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336, patch_size=14
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
     )
     clip = CLIPVisionModel(config).eval()
     clip.load_state_dict(part(tensors, "model.vision_tower.vision_tower.vision_model."))
