@@ -6,6 +6,7 @@ diffusers or langchain when it is imported, only when it runs: `mgem --help` and
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent import __version__
-from mgem_agent.cli import models
+from mgem_agent.cli import bench, models
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -86,6 +87,8 @@ def _options(
     ] = False,
 ) -> None:
     """Mini-Gemini at the command line: a vision-language model that sees, reasons and draws."""
+    if not debug:  # torch warns here of how torchao registers its enums, which no one at a terminal can mend
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 
 def main() -> None:
@@ -109,3 +112,4 @@ def _flush_output() -> None:
 
 # The sub-commands, one module each: `app.command(...)(function)` or `app.add_typer(sub_app, ...)`.
 app.add_typer(models.app, name="models")
+app.add_typer(bench.app, name="bench")

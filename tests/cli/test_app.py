@@ -164,3 +164,10 @@ def test_what_follows_two_dashes_is_no_option() -> None:
         typer.echo(" ".join(words))
 
     assert CliRunner().invoke(small, ["echo", "--debug", "--", "say", "--debug"]).output == "say --debug\n"
+
+
+def test_nothing_but_the_error_is_on_stderr_when_torch_is_loaded() -> None:
+    finished = run("models", "check", "no-such-folder")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("Error: There is no folder 'no-such-folder'.")
+    assert finished.stderr.count("\n") == 1
