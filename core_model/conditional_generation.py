@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessorList
+from transformers import (
+    Cache,
+    CLIPVisionModel,
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from mgem_agent.core_model.assembly import assemble
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
+from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput, MiniGeminiPreTrainedModel
 
 __all__ = ["MiniGeminiForConditionalGeneration"]
@@ -60,6 +70,22 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info is asked for
         model.model.apply_freezing()
         return loaded
+
+    @classmethod
+    def from_vision_text_pretrained(
+        cls,
+        vision: CLIPVisionModel | str | os.PathLike[str],
+        high_res_vision: HighResEncoder | str | os.PathLike[str],
+        text: PreTrainedModel | str | os.PathLike[str],
+        *,
+        dtype: torch.dtype | None = None,
+        prompt_template: str = "vicuna_v1",
+        **config_fields: Any,
+    ) -> MiniGeminiForConditionalGeneration:
+        """Put a new model together from pretrained parts, to be trained; see :func:`assembly.assemble`."""
+        return assemble(
+            cls, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
+        )
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's embedding (vocabulary, d)."""

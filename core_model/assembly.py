@@ -1,0 +1,139 @@
+"""A new model put together from pretrained parts, to be trained.
+
+The parts become parts of the model as they are: the whole is built without memory, on the meta device, and each part is
+put in its place. So a language model is never held twice, and anything that makes one will do, a GGUF file included.
+Mining and the projector are new, and start as the authors' do.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, CLIPVisionModel, PreTrainedModel
+
+from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling
+from mgem_agent.core_model.configuration import MiniGeminiConfig
+from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
+
+__all__ = ["assemble"]
+
+Source = str | os.PathLike[str]
+
+
+def assemble(
+    model_class: type[MiniGeminiForConditionalGeneration],
+    vision: CLIPVisionModel | Source,
+    high_res_vision: HighResEncoder | Source,
+    text: PreTrainedModel | Source,
+    *,
+    dtype: torch.dtype | None = None,
+    prompt_template: str = "vicuna_v1",
+    **config_fields: Any,
+) -> MiniGeminiForConditionalGeneration:
+    """Make a model of pretrained encoders, a pretrained language model, and new mining and projector.
+
+    Args:
+        model_class: What to make.
+        vision: The low-resolution encoder, or a folder or hub id of a CLIP model.
+        high_res_vision: The high-resolution encoder, or a folder or hub id of an open_clip model with a ConvNeXt.
+        text: A causal language model, or a folder or hub id of one.
+        dtype: Data type of all parameters; by default that of the language model.
+        prompt_template: Name of the dialogue format, one of `prompt_template_names()`.
+        **config_fields: More fields of `MiniGeminiConfig`: `image_grid`, `image_global`, `high_res_image_size`, ...
+
+    Returns:
+        The model, in evaluation mode. What was passed as a module is now part of it.
+
+    Raises:
+        InputError: If a part is of a kind that the model cannot hold.
+        GeometryError: If the image sizes do not fit together.
+        CheckpointError: If files cannot be read, or a part's weights are not all there.
+    """
+    language_model = _loaded(text, AutoModelForCausalLM, dtype)
+    trunk, head = _trunk_and_head(language_model)
+    dtype = dtype or trunk.dtype
+    low_res = _loaded(vision, CLIPVisionModel, dtype)
+    if not isinstance(low_res, CLIPVisionModel):
+        raise InputError(f"vision must be a CLIPVisionModel or where to load one from, got {type(low_res).__name__!r}.")
+    high_res = high_res_vision
+    if not isinstance(high_res, HighResEncoder):
+        if isinstance(high_res, nn.Module):
+            raise InputError(f"high_res_vision must be a HighResEncoder, got {type(high_res).__name__!r}.")
+        high_res = HighResEncoder.from_open_clip(os.fspath(high_res), dtype=dtype)
+
+    trunk.config.tie_word_embeddings = head.weight is trunk.get_input_embeddings().weight
+    fields = {"image_token_id": trunk.config.vocab_size, "prompt_template": prompt_template, **config_fields}
+    config = MiniGeminiConfig(
+        text_config=trunk.config, vision_config=low_res.config, high_res_vision_config=high_res.config, **fields
+    )
+    config.dtype = dtype
+    with torch.device("meta"):
+        model = model_class(config)
+    _check_kind(trunk, model.model.language_model)
+    model.model.vision_tower = low_res
+    model.model.high_res_vision_tower = high_res
+    model.model.language_model = trunk
+    model.lm_head = head
+    for part in (model.model.mining, model.model.multi_modal_projector):
+        _initialise(part, low_res.device)
+    model.generation_config = copy.deepcopy(language_model.generation_config)
+    clear_idle_sampling(model.generation_config)
+    model.model.apply_freezing()
+    return model.to(dtype).eval()
+
+
+def _loaded(source: nn.Module | Source, loader: Any, dtype: torch.dtype | None) -> Any:
+    if isinstance(source, nn.Module):
+        return source
+    path = os.fspath(source)
+    module, info = loader.from_pretrained(
+        path, dtype="auto" if dtype is None else dtype, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    missing = sorted(info["missing_keys"])
+    mismatched = [
+        f"{key}: {tuple(got)} in the file, {tuple(wanted)} in the model" for key, got, wanted in info["mismatched_keys"]
+    ]
+    if missing or mismatched:
+        raise CheckpointError(
+            f"The weights of {path!r} do not fit the {type(module).__name__} that its config.json describes.",
+            missing=missing,
+            mismatched=mismatched,
+        )
+    return module
+
+
+def _trunk_and_head(language_model: Any) -> tuple[PreTrainedModel, nn.Linear]:
+    head = language_model.get_output_embeddings() if isinstance(language_model, PreTrainedModel) else None
+    trunk = getattr(language_model, "base_model", None)
+    if not isinstance(head, nn.Linear) or trunk is language_model or not isinstance(trunk, PreTrainedModel):
+        raise InputError(
+            f"text must be a causal language model or where to load one from, got {type(language_model).__name__!r}. "
+            f"Load it with AutoModelForCausalLM."
+        )
+    if head.bias is not None:
+        raise InputError(f"The head of {type(language_model).__name__!r} has a bias, which this model's has not.")
+    return trunk, head
+
+
+def _check_kind(trunk: PreTrainedModel, expected: nn.Module) -> None:
+    if type(trunk) is not type(expected):
+        raise InputError(
+            f"The language model is a {type(trunk).__name__!r}; its configuration names a {type(expected).__name__!r}. "
+            f"Give a model of text alone."
+        )
+
+
+def _initialise(part: nn.Module, device: torch.device) -> None:
+    """Give a part that is on the meta device memory, and torch's own initial values."""
+    part.to_empty(device=device)
+    for module in part.modules():
+        if isinstance(module, (nn.Linear, nn.LayerNorm)):
+            module.reset_parameters()
