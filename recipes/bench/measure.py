@@ -1,0 +1,261 @@
+"""Measure two ways of computing one thing: seconds, memory, arithmetic, and how far their results differ.
+
+Used by the benchmarks, which are launched as `mgem bench mining`, `vision` or `rounds`. Decisions that matter:
+
+* The two take turns in one process, each going first every other time, so that both see the same load of the machine.
+* Memory is what a call allocates on top of what was there before it, at its peak. On CUDA the allocator counts it; on
+  the CPU torch's profiler reports every tensor. The resident size of the process would not do: freed memory is kept and
+  used again, so that the second way measured would seem to need none. Scratch space inside MKL and oneDNN is not seen.
+* FLOPs are those of matrix products, convolutions and attention, by torch's own counter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.bench.comparison import Comparison, Machine, Run
+
+__all__ = [
+    "Computation",
+    "DTypeName",
+    "compare",
+    "describe_machine",
+    "find_device",
+    "peak_extra_memory",
+    "require_positive",
+    "seconds_of",
+    "time_in_turns",
+    "use_threads",
+    "wait_for",
+]
+
+Computation = Callable[[], Mapping[str, Sequence[Tensor]]]
+"""One way of computing some things: returns the tensors of each, by name."""
+
+DTypeName = Literal["float32", "bfloat16", "float16"]
+
+
+def compare(
+    ours: Computation,
+    alternative: Computation,
+    *,
+    name: str,
+    setting: str,
+    labels: tuple[str, str],
+    device: torch.device,
+    repeats: int,
+    note: str = "",
+    with_gradients: bool = False,
+) -> Comparison:
+    """Measure ours and the alternative in turns.
+
+    The first call of each, which also warms up, counts its arithmetic; the second gives the result that is compared;
+    the third is watched for its memory; the rest are timed.
+
+    Args:
+        ours: Our way.
+        alternative: The way it is held against; it must return the same names and shapes.
+        name: The benchmark.
+        setting: What is computed, in words.
+        labels: What ours and the alternative are called.
+        device: Where both compute.
+        repeats: Timed runs of each.
+        note: What must be known to read the figures.
+        with_gradients: Whether the calls need autograd; without it they run in inference mode.
+
+    Raises:
+        InputError: If there are no runs to time.
+    """
+    require_positive(repeats=repeats)
+    calls = (ours, alternative)
+    with torch.set_grad_enabled(with_gradients):
+        flops = [_count_flops(call) for call in calls]
+    with torch.inference_mode(not with_gradients):
+        results = [call() for call in calls]
+        differences = {key: _largest_difference(results[0][key], wanted) for key, wanted in results[1].items()}
+        values = {key: max(_largest(value) for value in wanted) for key, wanted in results[1].items()}
+        results.clear()
+        memory = [peak_extra_memory(call, device) for call in calls]
+        seconds = time_in_turns(calls, repeats=repeats, device=device)
+    runs = [
+        Run(label=label, seconds=timed, extra_memory_bytes=peak, flops=count)
+        for label, timed, peak, count in zip(labels, seconds, memory, flops, strict=True)
+    ]
+    return Comparison(
+        name=name,
+        setting=setting,
+        note=note,
+        ours_run=runs[0],
+        alternative_run=runs[1],
+        max_abs_difference=differences,
+        max_abs_value=values,
+        machine=describe_machine(device),
+    )
+
+
+def time_in_turns(
+    calls: Sequence[Callable[[], object]], *, repeats: int, device: torch.device
+) -> list[tuple[float, ...]]:
+    """Time calls one after another, `repeats` times, in the opposite order every other time.
+
+    Returns:
+        The seconds of each call, one for each repeat.
+    """
+    seconds: list[list[float]] = [[] for _ in calls]
+    for repeat in range(repeats):
+        order = range(len(calls)) if repeat % 2 == 0 else range(len(calls) - 1, -1, -1)
+        for index in order:
+            seconds[index].append(seconds_of(calls[index], device))
+    return [tuple(timed) for timed in seconds]
+
+
+def seconds_of(call: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that one call takes, waiting for the device before and after."""
+    wait_for(device)
+    start = time.perf_counter()
+    result = call()
+    wait_for(device)
+    seconds = time.perf_counter() - start
+    del result  # freeing it is not what was asked
+    return seconds
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; the CPU is always done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_extra_memory(call: Callable[[], object], device: torch.device) -> int:
+    """Return the bytes of tensors that a call holds at its peak, beyond those that were there before it."""
+    if device.type == "cuda":
+        wait_for(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        wait_for(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with _quiet_profiler(), profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
+        call()
+    held = peak = 0
+    for event in _memory_events(record):
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak
+
+
+def _memory_events(record: profile) -> list[dict[str, Any]]:
+    """Every allocation and every freeing that a profile saw, in order; the trace file is where torch publishes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "trace.json")
+        record.export_chrome_trace(str(file))
+        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    return sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """Keep the profiler from writing its own log lines on stderr; it reads the level when it first starts."""
+    level = os.environ.setdefault("KINETO_LOG_LEVEL", "9")
+    try:
+        yield
+    finally:
+        if level == "9":
+            os.environ.pop("KINETO_LOG_LEVEL", None)
+
+
+def _count_flops(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def _largest_difference(values: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    return max(_largest(a.float() - b.float()) for a, b in zip(values, wanted, strict=True))
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.detach().abs().max())
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device on which a benchmark can run.
+
+    Raises:
+        InputError: If there is no such device here, or it is of a kind whose memory cannot be measured.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"No device {name!r} for a benchmark. Use 'cpu', 'cuda' or 'cuda:1'.")
+    available = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= available:
+        raise InputError(f"No device {name!r}: torch {torch.__version__} sees {available} GPU(s). Use 'cpu'.")
+    return device
+
+
+def require_positive(**counts: int) -> None:
+    """Refuse a count, given by its name, that is less than one.
+
+    Raises:
+        InputError: For the first such count.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} must be at least 1, got {count}.")
+
+
+@contextmanager
+def use_threads(num_threads: int | None) -> Iterator[None]:
+    """Let torch compute on this many threads of the CPU, and on as many as before afterwards; None changes nothing.
+
+    Raises:
+        InputError: If it is less than one.
+    """
+    before = torch.get_num_threads()
+    if num_threads is not None:
+        require_positive(num_threads=num_threads)
+        torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """Say what the figures are made on."""
+    return Machine(
+        processor=_processor(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        num_threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        python=platform.python_version(),
+        system=platform.system(),
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,240 @@
+"""From pixels to visual tokens, against the authors' way: `mgem bench vision --hd --llm smollm2-135m --json`.
+
+Both encode the same random images with the same weights. The authors' way runs every layer of CLIP, concatenates the
+stage maps at 1/4 scale and projects each of their pixels. A second table has the time of each part, in the columns of
+the paper's table of latencies; there is a row for LLaVA-1.5, which has the LR encoder and the projector alone. The last
+column is the language model reading the visual tokens and a question, up to the first new token.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, computed_field
+from rich.table import Table
+from torch import Tensor
+
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration
+from mgem_agent.core_model.low_res_encoder import low_res_features
+from mgem_agent.recipes.bench.comparison import Comparison, format_seconds
+from mgem_agent.recipes.bench.measure import DTypeName, compare, find_device, require_positive, seconds_of, wait_for
+from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes
+from mgem_agent.testing import textbook_image_features
+
+__all__ = ["Latency", "VisionComparison", "bench_vision"]
+
+_QUESTION_TOKENS = 32
+"""Text tokens that the language model reads after those of the image."""
+
+
+class Latency(BaseModel):
+    """Seconds of each part, for one batch of images: medians. What a method does not have is None.
+
+    Attributes:
+        method: The method.
+        high_res_encoder: The ConvNeXt.
+        low_res_encoder: CLIP, on all crops.
+        mining: Everything else up to the language model: mining, the projector, cutting and reordering.
+        language_model: Reading the prompt of the first image, up to the first new token.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str
+    low_res_encoder: float
+    high_res_encoder: float | None
+    mining: float
+    language_model: float | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def total(self) -> float:
+        """Sum of the parts."""
+        return self.low_res_encoder + (self.high_res_encoder or 0) + self.mining + (self.language_model or 0)
+
+
+class VisionComparison(Comparison):
+    """A comparison with the latency of each part.
+
+    Attributes:
+        latencies: One row for each method.
+        llm: The language model of the last column.
+    """
+
+    latencies: tuple[Latency, ...]
+    llm: LanguageModelName
+
+    def tables(self) -> list[Table]:
+        """Return the comparison, and the table of the parts."""
+        llm = "LLM" if self.llm == "none" else f"LLM: {self.llm}"
+        table = Table("", "LR encoder", "HR encoder", "mining, projector", llm, "total")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in self.latencies:
+            seconds = (row.low_res_encoder, row.high_res_encoder, row.mining, row.language_model, row.total)
+            table.add_row(row.method, *map(format_seconds, seconds))
+        return [*super().tables(), table]
+
+
+def bench_vision(
+    *,
+    hd: bool = False,
+    small: bool = False,
+    batch: int = 1,
+    dtype: DTypeName = "float32",
+    device: str = "cpu",
+    llm: LanguageModelName = "none",
+    repeats: int = 3,
+) -> VisionComparison:
+    """Measure `get_image_features` at the sizes of the released models.
+
+    Args:
+        hd: The HD models: 672/1536 px instead of 336/768 px.
+        small: Small sizes, which say little about speed.
+        batch: Images at once.
+        dtype: Data type of weights and pixels.
+        device: `cpu`, `cuda` or `cuda:1`.
+        llm: The language model of the table of parts; "none" leaves it out.
+        repeats: Timed runs of each.
+
+    Raises:
+        InputError: If the device is not there, or a number is less than one.
+    """
+    require_positive(batch=batch, repeats=repeats)
+    place, kind = find_device(device), getattr(torch, dtype)
+    config = bench_config(hd=hd, small=small, llm=llm)
+    torch.manual_seed(0)
+    model = build_model(config, device=place, dtype=kind)
+    sizes = config.geometry.low_res_input_size, config.high_res_image_size
+    low, high = (torch.randn(batch, 3, size, size, device=place, dtype=kind) for size in sizes)
+
+    def encode_ours() -> Mapping[str, Sequence[Tensor]]:
+        features: Any = model.get_image_features(low, high)
+        return {"visual tokens": features.pooler_output}
+
+    def encode_textbook() -> Mapping[str, Sequence[Tensor]]:
+        return {"visual tokens": list(textbook_image_features(model, low, high))}
+
+    comparison = compare(
+        encode_ours,
+        encode_textbook,
+        name="vision",
+        setting=f"{describe_sizes(config)}, batch {batch}, {dtype}",
+        labels=("get_image_features", "textbook_image_features"),
+        device=place,
+        repeats=repeats,
+        note="Weights and pixels are random; trained ones take the same time. The LLM's time is that of reading one "
+        f"image and {_QUESTION_TOKENS} tokens of text, up to the first new token.",
+    )
+    released = f"Mini-Gemini{'-HD' * hd}, {sizes[0]}/{sizes[1]}"
+    crop_size = config.vision_config.image_size
+    crop = low[..., :crop_size, :crop_size]
+    methods = {
+        f"LLaVA-1.5, {crop_size}": (lambda: _llava_features(model, crop), config.geometry.tokens_per_side**2),
+        f"{released}, ours": (encode_ours, config.geometry.num_image_tokens),
+        f"{released}, textbook": (encode_textbook, config.geometry.num_image_tokens),
+    }
+    with torch.inference_mode():
+        latencies = _latencies(model, methods, repeats, with_llm=llm != "none")
+    return VisionComparison(**dict(comparison), latencies=latencies, llm=llm)
+
+
+def _llava_features(model: MiniGeminiForConditionalGeneration, pixel_values: Tensor) -> Tensor:
+    """The visual tokens of LLaVA-1.5: (i, n, d), the LR encoder's through the projector."""
+    tokens = low_res_features(model.model.vision_tower, pixel_values, model.config.vision_feature_layer)
+    projected: Tensor = model.model.multi_modal_projector(tokens)
+    return projected
+
+
+def _latencies(
+    model: MiniGeminiForConditionalGeneration,
+    methods: Mapping[str, tuple[Callable[[], object], int]],
+    repeats: int,
+    *,
+    with_llm: bool,
+) -> tuple[Latency, ...]:
+    """Time the parts of each method, the methods in turns; a method is its call and its visual tokens per image."""
+    language_model: dict[int, float] = {}
+    if with_llm:
+        for count in sorted({count for _, count in methods.values()}):
+            language_model[count] = _first_token_seconds(model, count, repeats)
+    watch = _PartsWatch(model)
+    seconds: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
+    with watch:
+        for _ in range(repeats):
+            for method, (call, _) in methods.items():
+                seconds[method].append(watch.time(call))
+
+    def median(method: str, part: str) -> float:
+        return statistics.median(timed[part] for timed in seconds[method])
+
+    return tuple(
+        Latency(
+            method=method,
+            low_res_encoder=median(method, "low_res_encoder"),
+            high_res_encoder=median(method, "high_res_encoder") or None,
+            mining=median(method, "rest"),
+            language_model=language_model.get(count),
+        )
+        for method, (_, count) in methods.items()
+    )
+
+
+def _first_token_seconds(model: MiniGeminiForConditionalGeneration, num_image_tokens: int, repeats: int) -> float:
+    """Median seconds from the embedded prompt of one image to the scores of the first new token."""
+    trunk = model.model.language_model
+    width = model.config.text_config.hidden_size
+    prompt = torch.randn(1, num_image_tokens + _QUESTION_TOKENS, width, device=model.device, dtype=model.dtype)
+
+    def read() -> Tensor:
+        scores: Tensor = model.lm_head(trunk(inputs_embeds=prompt, use_cache=True).last_hidden_state[:, -1])
+        return scores
+
+    read()
+    return statistics.median(seconds_of(read, model.device) for _ in range(repeats))
+
+
+class _PartsWatch:
+    """Adds up the seconds that a call spends in the two encoders, by hooks on their modules."""
+
+    def __init__(self, model: MiniGeminiForConditionalGeneration) -> None:
+        self._model = model
+        self._seconds: dict[str, float] = {}
+        self._since = 0.0
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> None:
+        tower, high_res = self._model.model.vision_tower, self._model.model.high_res_vision_tower
+        # The tower itself is not called: only some of its layers are run.
+        for module in (tower.embeddings, high_res):
+            self._hooks.callback(module.register_forward_pre_hook(self._start).remove)
+        for module in (*tower.encoder.layers, tower.post_layernorm):
+            self._hooks.callback(module.register_forward_hook(self._add_to("low_res_encoder")).remove)
+        self._hooks.callback(high_res.register_forward_hook(self._add_to("high_res_encoder")).remove)
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
+
+    def time(self, call: Callable[[], object]) -> dict[str, float]:
+        """Return the seconds of one call by part, and of what is in neither encoder under "rest"."""
+        self._seconds = {"low_res_encoder": 0.0, "high_res_encoder": 0.0}
+        whole = seconds_of(call, self._model.device)
+        return {**self._seconds, "rest": whole - sum(self._seconds.values())}
+
+    def _start(self, *_: Any) -> None:
+        wait_for(self._model.device)
+        self._since = time.perf_counter()
+
+    def _add_to(self, part: str) -> Callable[..., None]:
+        def add(*_: Any) -> None:
+            wait_for(self._model.device)
+            now = time.perf_counter()
+            self._seconds[part] += now - self._since
+            self._since = now
+
+        return add
