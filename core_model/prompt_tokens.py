@@ -59,7 +59,10 @@ class PromptTokens:
         if self.offsets is None:
             raise PromptError("The prompt was encoded without offsets. Encode it with offsets to find spans in it.")
         spans = list(spans)
-        return [int(any(start < last and end > first for first, last in spans)) for start, end in self.offsets]
+        return [
+            int(start < end and any(start < last and end > first for first, last in spans))
+            for start, end in self.offsets
+        ]
 
 
 def encode_prompt(
