@@ -23,8 +23,8 @@ __all__ = ["clear_idle_sampling", "load_pretrained"]
 
 logger = logging.getLogger(__name__)
 
-_OTHER_LAYOUTS = ("adapter_config.json", ".metadata")
-"""What tells an adapter and torch's distributed checkpoint, whose files transformers finds in its own ways."""
+_OTHER_LAYOUTS = ("adapter_config.json", "shard-*-model-*.safetensors")
+"""What tells an adapter and a distributed checkpoint, whose files transformers finds in its own ways."""
 
 _SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
@@ -63,7 +63,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
 
 def _check_files(folder: Path, kwargs: dict[str, Any]) -> None:
     """Read every header before a model is built, so that a broken file is told at once and by name."""
-    if any((folder / name).exists() for name in _OTHER_LAYOUTS):
+    if any(file for pattern in _OTHER_LAYOUTS for file in folder.glob(pattern)):
         return
     for file in find_weight_files(folder, variant=kwargs.get("variant"), use_safetensors=kwargs.get("use_safetensors")):
         read_headers(file)
@@ -110,9 +110,10 @@ def _account_for(cls: type[Any], path: Any, info: dict[str, Any], allows_mismatc
         for key, got, wanted in sorted(info["mismatched_keys"])
     ]
     if info["missing_keys"] or info["unexpected_keys"] or (mismatched and not allows_mismatch):
+        source = "the given state_dict" if path is None else repr(str(path))
+        advice = "Check the names in it." if path is None else f"Look at it with: mgem models check {path}"
         raise CheckpointError(
-            f"The weights of {str(path)!r} do not fit {cls.__name__} as config.json describes it. "
-            f"Look at it with: mgem models check {path}",
+            f"The weights of {source} do not fit {cls.__name__} as its configuration describes it. {advice}",
             missing=sorted(info["missing_keys"]),
             unexpected=sorted(info["unexpected_keys"]),
             mismatched=mismatched,

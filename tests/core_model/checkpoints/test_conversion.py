@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+from PIL import Image
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.core_model.checkpoints import conversion
 from mgem_agent.core_model.checkpoints.conversion import convert_checkpoint
 from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
+from mgem_agent.core_model.processing import MiniGeminiProcessor
 from mgem_agent.errors import CheckpointError, InputError
 
 Tensors = dict[str, torch.Tensor]
@@ -199,6 +202,7 @@ def test_an_interruption_leaves_nothing_and_the_old_folder_as_it_was(official: P
     assert not list(tmp_path.glob(".new*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_of_that_name(official: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time;"
@@ -218,3 +222,21 @@ def test_a_killed_run_leaves_nothing_of_that_name(official: Path, tmp_path: Path
     (left,) = tmp_path.glob(".new.converting-*")
     assert list(left.glob("*.safetensors"))
     assert not inspect_checkpoint(left).whole
+
+
+def test_the_tokenizer_comes_along_as_a_processor(official: Path, tmp_path: Path) -> None:
+    words = {"<s>": 0, "</s>": 1, "<unk>": 2, "USER:": 3, "hello": 4}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=model, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )
+    tokenizer.save_pretrained(official)
+    convert_checkpoint(official, tmp_path / "new")
+    processor = MiniGeminiProcessor.from_pretrained(tmp_path / "new")
+    assert (processor.image_token_id, processor.num_image_tokens) == (100, 16)
+    assert processor.prompt_template == "vicuna_v1"
+    prompt = processor(text="hello <image> hello", images=Image.new("RGB", (9, 5)), return_tensors="pt")
+    assert prompt["input_ids"].tolist()[0].count(100) == 16
+    loaded = MiniGeminiForConditionalGeneration.from_pretrained(tmp_path / "new")
+    assert loaded(**prompt).logits.shape == (1, prompt["input_ids"].shape[1], 100)

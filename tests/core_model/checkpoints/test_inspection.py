@@ -146,6 +146,7 @@ def test_a_quantized_folder_is_not_compared(make_model: Callable[..., Any], tmp_
     )
 
 
+@pytest.mark.slow
 def test_34_billion_parameters_are_looked_over_in_little_memory(
     folder: Any, full_size_shapes: Callable[..., Any]
 ) -> None:

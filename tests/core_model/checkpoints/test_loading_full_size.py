@@ -77,7 +77,7 @@ def reference_tokens(pixels: Tensor, high_res: Tensor, tensors: dict[str, Tensor
     clip.load_state_dict(part(tensors, "model.vision_tower.vision_tower.vision_model."))
     query = clip(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
 
-    trunk = timm.create_model("convnext_large", pretrained=False, num_classes=0).eval()
+    trunk: Any = timm.create_model("convnext_large", pretrained=False, num_classes=0).eval()
     trunk.stem.load_state_dict(part(tensors, "model.vision_tower_aux.vision_stem."))
     trunk.stages.load_state_dict(part(tensors, "model.vision_tower_aux.vision_stages."))
     features, maps = trunk.stem(high_res), []
