@@ -1,0 +1,48 @@
+"""Drawing a batch one picture after the other, for servers that draw one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from mgem_agent.errors import GenerationCancelledError, GeneratorUnavailableError, MgemError
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+
+__all__ = ["draw_one_by_one"]
+
+
+def draw_one_by_one(
+    requests: Sequence[ImageRequest],
+    draw: Callable[[int, ImageRequest], Iterator[GenerationProgress | ImageResult]],
+    *,
+    generator: str,
+    model: str,
+    cancel: threading.Event | None,
+) -> Iterator[GenerationProgress | ImageResult]:
+    """Draw each request, whatever becomes of the others.
+
+    A server that cannot be reached fails what is left of the batch at once: asking again for each picture would only
+    take as many times as long.
+
+    Args:
+        requests: What to draw.
+        draw: Called with a place and its request; yields progress, and the result last.
+        generator: Name of the generator, for results that are errors.
+        model: Name of the model, for the same.
+        cancel: Set to stop.
+    """
+    given_up: MgemError | None = None
+    for index, request in enumerate(requests):
+        if cancel is not None and cancel.is_set():
+            given_up = GenerationCancelledError("The drawing was cancelled before it began.")
+        error = given_up
+        if error is None:
+            try:
+                yield from draw(index, request)
+                continue
+            except MgemError as raised:
+                error = raised
+                if isinstance(raised, GeneratorUnavailableError):
+                    given_up = raised
+        yield ImageResult(index=index, request=request, executed=request, generator=generator, model=model, error=error)

@@ -1,0 +1,203 @@
+"""Image generators by name, ours and anybody's.
+
+A name is a scheme, or a scheme and a rest that the scheme understands: `flat`, `openai:gpt-image-2`,
+`comfyui:http://127.0.0.1:8188`. A scheme's factory is found in the entry-point group `mgem_agent.tools` of any
+installed package, ours among them, or was registered by the running program. It is imported only when its scheme is
+asked for, so that a broken package harms nobody who does not use it.
+
+A factory is called with the rest of the name and the options as keywords. The first line of its docstring is what
+people read in a list. Where it is a class method, the class may state `CAPABILITIES`, which hold for whatever it makes
+and can be listed without making anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import inspect
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mgem_agent.errors import GeneratorUnavailableError, InputError, MgemError
+from mgem_agent.tools.capabilities import Capabilities
+from mgem_agent.tools.image_generator import ImageGenerator
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "GeneratorFactory",
+    "GeneratorScheme",
+    "describe_generators",
+    "generator_schemes",
+    "make_generator",
+    "register_generator",
+]
+
+ENTRY_POINT_GROUP = "mgem_agent.tools"
+"""Entry-point group in which a package names its factories, by scheme."""
+
+GeneratorFactory = Callable[..., ImageGenerator]
+"""Called as `factory(rest, **options)`; the rest is "" where the name is the scheme alone."""
+
+SCHEME = re.compile(r"[a-z][a-z0-9_-]*")
+METHODS = ("generate", "unload")
+
+_registered: dict[str, GeneratorFactory] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorScheme:
+    """What is known of a scheme without making a generator.
+
+    Attributes:
+        scheme: First word of the names.
+        package: The package that it comes from, or "" if the running program registered it.
+        description: What it draws with, in a sentence.
+        capabilities: What all its generators honour, or None where that depends on the rest of the name.
+        problem: Why it cannot be used, or None.
+    """
+
+    scheme: str
+    package: str
+    description: str = ""
+    capabilities: Capabilities | None = None
+    problem: str | None = None
+
+
+def register_generator(scheme: str, factory: GeneratorFactory) -> None:
+    """Add a scheme for as long as the program runs.
+
+    Args:
+        scheme: First word of the names: small letters, digits, `-` and `_`.
+        factory: Called with the rest of a name, and options as keywords.
+
+    Raises:
+        InputError: If the scheme is no word or is taken.
+    """
+    if not SCHEME.fullmatch(scheme):
+        raise InputError(
+            f"{scheme!r} cannot name a generator. Take small letters, digits, '-' and '_', a letter first."
+        )
+    with _lock:
+        if scheme in _registered or scheme in _entry_points():
+            raise InputError(f"The generator {scheme!r} is registered already. Choose another name.")
+        _registered[scheme] = factory
+
+
+def generator_schemes() -> tuple[str, ...]:
+    """Names of all schemes, sorted; nothing is imported for it."""
+    return tuple(sorted({*_registered, *_entry_points()}))
+
+
+def describe_generators() -> tuple[GeneratorScheme, ...]:
+    """What there is, sorted by scheme; a package that is broken is among them, with its problem."""
+    return tuple(map(_describe, generator_schemes()))
+
+
+def make_generator(name: str, **options: Any) -> ImageGenerator:
+    """Make a generator by its name; nothing is loaded or asked for yet.
+
+    Args:
+        name: A scheme, or `scheme:rest`.
+        options: What the scheme's factory takes.
+
+    Raises:
+        InputError: If the scheme or an option is unknown, or two packages claim the scheme.
+        GeneratorUnavailableError: If the package that has the scheme is broken.
+    """
+    scheme, _, rest = name.strip().partition(":")
+    factory = _find(scheme)
+    try:
+        inspect.signature(factory).bind(rest, **options)
+    except TypeError as error:
+        raise InputError(
+            f"Generator {scheme!r} cannot be made with the options {', '.join(map(repr, options)) or 'none'}: {error}. "
+            f"It takes: {', '.join(_option_names(factory)) or 'none'}."
+        ) from error
+    generator = factory(rest, **options)
+    # The protocol itself is not asked: looking for `capabilities` could load a model.
+    lacking = [method for method in METHODS if not callable(getattr(type(generator), method, None))]
+    if lacking:
+        raise GeneratorUnavailableError(
+            f"What {scheme!r} makes is no image generator: {type(generator).__name__!r} lacks {', '.join(lacking)}. "
+            f"Update the package that it comes from."
+        )
+    return generator
+
+
+def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
+    """Entry points by scheme; one that is found by two ways to the same package counts once."""
+    found: dict[str, dict[str, importlib.metadata.EntryPoint]] = {}
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        found.setdefault(point.name, {}).setdefault(point.value, point)
+    return {scheme: list(points.values()) for scheme, points in found.items()}
+
+
+def _package(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unknown package"
+
+
+def _find(scheme: str) -> GeneratorFactory:
+    if scheme in _registered:
+        return _registered[scheme]
+    points = _entry_points().get(scheme, [])
+    if not points:
+        raise _unknown(scheme)
+    if len(points) > 1:
+        packages = " and ".join(sorted(map(_package, points)))
+        raise InputError(f"The generator {scheme!r} is claimed by {packages}. Uninstall one of them.")
+    [point] = points
+    try:
+        factory: GeneratorFactory = point.load()
+    except MgemError:
+        raise
+    except Exception as error:  # a package of anybody's can fail in any way when it is imported
+        raise GeneratorUnavailableError(
+            f"The generator {scheme!r} of the package {_package(point)!r} cannot be loaded "
+            f"({type(error).__name__}: {error}). Update that package or uninstall it."
+        ) from error
+    if not callable(factory):
+        raise GeneratorUnavailableError(
+            f"The generator {scheme!r} of the package {_package(point)!r} is a {type(factory).__name__!r}, and cannot "
+            f"be called. Update that package or uninstall it."
+        )
+    return factory
+
+
+def _unknown(scheme: str) -> InputError:
+    known = generator_schemes()
+    if not known:
+        return InputError(
+            "No generator is known, not even our own: mgem-agent is not installed as a package. "
+            "Run: pip install -e . in its folder"
+        )
+    close = difflib.get_close_matches(scheme, known, n=1)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    return InputError(f"There is no generator {scheme!r}.{guess} Known: {', '.join(known)}. Run: mgem generators")
+
+
+def _option_names(factory: GeneratorFactory) -> list[str]:
+    parameters = list(inspect.signature(factory).parameters.values())[1:]
+    return [
+        f"any ({parameter.name})" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
+        for parameter in parameters
+    ]
+
+
+def _describe(scheme: str) -> GeneratorScheme:
+    points = _entry_points().get(scheme, []) if scheme not in _registered else []
+    package = " and ".join(sorted(map(_package, points)))
+    try:
+        factory = _find(scheme)
+    except MgemError as error:
+        return GeneratorScheme(scheme, package, problem=str(error))
+    stated = getattr(getattr(factory, "__self__", factory), "CAPABILITIES", None)
+    return GeneratorScheme(
+        scheme,
+        package,
+        description=(inspect.getdoc(factory) or "").partition("\n")[0],
+        capabilities=stated if isinstance(stated, Capabilities) else None,
+    )
