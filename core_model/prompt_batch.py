@@ -43,6 +43,7 @@ class PromptBatchOptions:
 
 
 TEXT_OPTIONS = frozenset(field.name for field in fields(PromptBatchOptions))
+MAX_SHOWN_CHARS = 60
 GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs")
 IMAGE_OPTIONS = frozenset(MiniGeminiImageKwargs.__annotations__) - TEXT_OPTIONS
 
@@ -100,15 +101,17 @@ def images_by_prompt(images: Any, counts: Sequence[int], prompts: Sequence[str],
         flat = list(images) if isinstance(images, (list, tuple)) else [] if images is None else [images]
         if len(prompts) > 1 and len(flat) != sum(counts):
             needed = f"{sum(counts)} images ({', '.join(map(str, counts))})"
-            raise PromptError(f"The {len(prompts)} prompts need {needed} and {len(flat)} were given. {advice}")
+            raise PromptError(f"The {len(prompts)} prompts need {needed}, and {len(flat)} were given. {advice}")
         rows = []
         for count in counts:
             rows.append(flat[:count] if len(prompts) > 1 else flat)
             flat = flat[count:]
     for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
         if len(row) != count:
+            prompt = prompts[index]
+            name = repr(prompt) if len(prompt) <= MAX_SHOWN_CHARS else f"{prompt[:MAX_SHOWN_CHARS]!r}…"
             raise PromptError(
-                f"Prompt {index + 1}, {prompts[index]!r:.60}…, needs {count} images and {len(row)} were given. {advice}"
+                f"Prompt {index + 1}, {name}, needs {count} image(s), and {len(row)} were given. {advice}"
             )
     return rows
 
