@@ -188,8 +188,8 @@ def test_what_does_not_fit_is_listed(
     with pytest.raises(CheckpointError) as caught:
         MiniGeminiForConditionalGeneration.from_pretrained(folder.path)
     assert str(caught.value) == (
-        f"The weights of {str(folder.path)!r} do not fit MiniGeminiForConditionalGeneration as config.json describes "
-        f"it. Look at it with: mgem models check {folder.path}\n"
+        f"The weights of {str(folder.path)!r} do not fit MiniGeminiForConditionalGeneration as its configuration "
+        f"describes it. Look at it with: mgem models check {folder.path}\n"
         "1 missing:\n  model.multi_modal_projector.0.weight\n"
         "1 left over:\n  model.multi_modal_projector.1.weight\n"
         "1 of another shape:\n  model.language_model.norm.weight: (31,) in the checkpoint, (32,) in the model"
