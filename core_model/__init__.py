@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from mgem_agent.core_model.conversation import Conversation, RoundUsage
     from mgem_agent.core_model.geometry import VisualGeometry
     from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
+    from mgem_agent.core_model.image_loading import load_image
+    from mgem_agent.core_model.image_processing import MiniGeminiImageProcessor
     from mgem_agent.core_model.mining import PatchInfoMining
     from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput
+    from mgem_agent.core_model.processing import MiniGeminiProcessor
+    from mgem_agent.core_model.quantization import quantization_config
     from mgem_agent.core_model.streaming import stream_generate
 
 __all__ = [
@@ -24,12 +28,16 @@ __all__ = [
     "HighResVisionConfig",
     "MiniGeminiConfig",
     "MiniGeminiForConditionalGeneration",
+    "MiniGeminiImageProcessor",
     "MiniGeminiModel",
     "MiniGeminiOutput",
+    "MiniGeminiProcessor",
     "PatchInfoMining",
     "RoundUsage",
     "VisualGeometry",
     "high_res_config_from_open_clip",
+    "load_image",
+    "quantization_config",
     "stream_generate",
 ]
 
@@ -43,12 +51,16 @@ __getattr__, __dir__ = attach(
         "HighResVisionConfig": _AUTO,
         "MiniGeminiConfig": _AUTO,
         "MiniGeminiForConditionalGeneration": _AUTO,
+        "MiniGeminiImageProcessor": _AUTO,
         "MiniGeminiModel": _AUTO,
         "MiniGeminiOutput": "mgem_agent.core_model.modeling",
+        "MiniGeminiProcessor": _AUTO,
         "PatchInfoMining": "mgem_agent.core_model.mining",
         "RoundUsage": "mgem_agent.core_model.conversation",
         "VisualGeometry": "mgem_agent.core_model.geometry",
         "high_res_config_from_open_clip": "mgem_agent.core_model.high_res_encoder",
+        "load_image": "mgem_agent.core_model.image_loading",
+        "quantization_config": "mgem_agent.core_model.quantization",
         "stream_generate": "mgem_agent.core_model.streaming",
     },
 )
