@@ -1,0 +1,87 @@
+"""How a diffusers pipeline is loaded and run: the options of the generator `diffusers:...`."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from mgem_agent.errors import InputError
+
+__all__ = ["DiffusersOptions"]
+
+
+class DiffusersOptions(BaseModel):
+    """How a pipeline is loaded, placed and run.
+
+    Attributes:
+        dtype: Type of the weights; `auto` is bfloat16 or float16 on an accelerator and float32 on the CPU.
+        device: Where it runs, such as `cuda:1`; `auto` is the first accelerator, or the CPU.
+        offload: What is kept off the accelerator while it is not used: whole parts (`model`), single layers
+            (`sequential`, slowest, least memory) or leaves moved ahead of their use (`group`).
+        quantization: Bits of the weights of the large parts.
+        quantization_backend: `auto` is bitsandbytes on CUDA and torchao elsewhere.
+        variant: Variant of the weight files, such as `fp16`.
+        revision: Branch, tag or commit on the hub.
+        local_files_only: Whether nothing is downloaded.
+        vae_tiling: Whether the autoencoder works tile by tile: less memory for large pictures.
+        vae_slicing: Whether the autoencoder works picture by picture: less memory for large batches.
+        scheduler: Class name of another scheduler, such as `LCMScheduler`.
+        scheduler_options: What its configuration changes, such as `{"timestep_spacing": "trailing"}`.
+        ip_adapter: Folder or hub id of IP-Adapter weights, for pictures as references.
+        ip_adapter_subfolder: Folder within it.
+        ip_adapter_weight_name: File within that.
+        ip_adapter_scale: Weight of the references, from 0.
+        num_inference_steps: Steps where a request names none.
+        guidance_scale: Guidance where a request names none.
+        max_batch_size: Pictures drawn at once, at most.
+        gather_s: How long a batch waits for calls of other threads to join it, in seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device: str = "auto"
+    offload: Literal["none", "model", "sequential", "group"] = "none"
+    quantization: Literal[4, 8] | None = None
+    quantization_backend: Literal["auto", "bitsandbytes", "torchao"] = "auto"
+    variant: str | None = None
+    revision: str | None = None
+    local_files_only: bool = False
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    scheduler: str | None = None
+    scheduler_options: dict[str, JsonValue] = Field(default_factory=dict)
+    ip_adapter: str | None = None
+    ip_adapter_subfolder: str = ""
+    ip_adapter_weight_name: str | None = None
+    ip_adapter_scale: float = Field(default=0.6, ge=0)
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=100)
+    max_batch_size: int | None = Field(default=None, ge=1)
+    gather_s: float = Field(default=0.01, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _check_adapter(self) -> Self:
+        if (self.ip_adapter is None) != (self.ip_adapter_weight_name is None):
+            raise ValueError("ip_adapter and ip_adapter_weight_name, the folder and the file in it, go together.")
+        return self
+
+    @classmethod
+    def parse(cls, options: dict[str, object], *, generator: str) -> Self:
+        """Check what a caller gave, where text stands for numbers too.
+
+        Raises:
+            InputError: If an option is unknown or has no such value.
+        """
+        if isinstance(bits := options.get("quantization"), str) and bits.isdecimal():
+            options = {**options, "quantization": int(bits)}
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'options'}: {each['msg']} (got {each['input']!r})"
+                for each in error.errors()
+            )
+            known = ", ".join(sorted(cls.model_fields))
+            raise InputError(f"Generator {generator!r} cannot be made: {wrong}. Options: {known}.") from None
