@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from PIL import Image
+from pydantic import ValidationError
 
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import (
@@ -207,7 +208,14 @@ def _held_to_the_contract(result: ImageResult, job: _Job, *, strict: bool) -> Im
             if strict:
                 raise GeneratorOutputError(f"Generator {result.generator!r}: {notice.message}")
             notices += () if any(known.argument == name for known in result.notices) else (notice,)
-    executed = result.executed.model_copy(update={"width": image.width, "height": image.height})
+    try:
+        executed = ImageRequest.model_validate(
+            result.executed.model_dump() | {"width": image.width, "height": image.height}
+        )
+    except ValidationError as error:
+        raise GeneratorOutputError(
+            f"Generator {result.generator!r} says that it did what cannot be: {error.errors()[0]['msg']}."
+        ) from error
     return replace(
         result, index=job.index, request=job.asked, executed=executed, image=image, error=None, notices=notices
     )

@@ -13,6 +13,7 @@ Decisions that matter:
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import itertools
 import json
@@ -39,7 +40,7 @@ from mgem_agent.errors import (
 )
 from mgem_agent.tools.wire_pictures import decode_picture
 
-__all__ = ["MAX_PICTURE_BYTES", "ServerAnswer", "ServerClient"]
+__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerAnswer", "ServerClient"]
 
 MAX_PICTURE_BYTES = 64 * 2**20
 """Most bytes of a picture that is fetched."""
@@ -49,6 +50,8 @@ MAX_PAUSE_S = 60.0
 MAX_MESSAGE_CHARS = 400
 MAX_REDIRECTS = 5
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
+"""Answers that may be others a moment later."""
+
 LOOPBACK_WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = {
     "all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None,
 }  # fmt: skip
@@ -95,6 +98,12 @@ class ServerClient:
             at once. What it returns None for is retried or reported in general words.
         retried_statuses: Statuses that are worth another attempt.
 
+    Attributes:
+        address: The address, without a name and password.
+        server: What it is.
+        timeout_s: Seconds for one answer.
+        authorization: The header that logs in, or None.
+
     Raises:
         InputError: If the address is none.
     """
@@ -118,11 +127,13 @@ class ServerClient:
         self.address = str(url.copy_with(username=None, password=None)).rstrip("/")
         self.server = server
         self.timeout_s = timeout_s
-        self.auth = httpx.BasicAuth(*credentials) if credentials else None
+        self.authorization = _basic(*credentials) if credentials else None
         self._connect_timeout_s = connect_timeout_s
         self._max_retries = max_retries
         self._backoff_s = backoff_s
         self._headers = dict(headers or {})
+        if self.authorization:
+            self._headers["Authorization"] = self.authorization
         self._access_hint = access_hint
         self._explain = explain
         self._retried_statuses = retried_statuses
@@ -137,7 +148,8 @@ class ServerClient:
             method: HTTP method.
             path: Path below the address.
             cancel: Set to stop waiting between two attempts.
-            body: What httpx takes: `json`, `data`, `files`, `params`; and `timeout_s`.
+            body: What httpx takes: `json`, `data`, `files`, `params`; and `timeout_s` and `max_retries` in place of
+                the client's own.
 
         Raises:
             MgemError: Whatever went wrong, by its kind.
@@ -188,9 +200,16 @@ class ServerClient:
         return decode_picture(answer.body, source=self.server)
 
     def request(
-        self, method: str, path: str, *, cancel: threading.Event | None = None, **arguments: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        cancel: threading.Event | None = None,
+        max_retries: int | None = None,
+        **arguments: Any,
     ) -> ServerAnswer:
         """Send a request, again if need be, and return an answer with a status below 300; see `request_json`."""
+        last_attempt = self._max_retries if max_retries is None else max_retries
         for attempt in itertools.count():
             wait_s = self._backoff_s * 2**attempt * self._jitter.uniform(0.75, 1.25)
             failure: MgemError
@@ -211,7 +230,7 @@ class ServerClient:
                 if answer.status not in self._retried_statuses or _is_final(failure):
                     raise failure
                 wait_s = _asked_pause_s(answer.headers, default=wait_s)
-            if attempt >= self._max_retries or wait_s > MAX_PAUSE_S:
+            if attempt >= last_attempt or wait_s > MAX_PAUSE_S:
                 raise failure
             self._pause(wait_s, cancel)
         raise RuntimeError("counting never ends")  # for type checkers
@@ -256,7 +275,6 @@ class ServerClient:
             if self._client is None:
                 self._client = httpx.Client(
                     headers=self._headers,
-                    auth=self.auth,
                     limits=httpx.Limits(max_keepalive_connections=0),
                     max_redirects=MAX_REDIRECTS,
                     mounts=LOOPBACK_WITHOUT_PROXY,
@@ -309,6 +327,10 @@ class ServerClient:
         return UnsupportedRequestError(
             f"{where} does not accept the request (status {status}): {_message(data)}. Change what it names."
         )
+
+
+def _basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode("ascii")
 
 
 def _parse(address: str) -> httpx.URL:
