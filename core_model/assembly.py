@@ -87,7 +87,8 @@ def assemble(
     model.generation_config = copy.deepcopy(language_model.generation_config)
     clear_idle_sampling(model.generation_config)
     model.model.apply_freezing()
-    return model.to(dtype).eval()
+    model.to(dtype=dtype)
+    return model.eval()
 
 
 def _loaded(source: nn.Module | Source, loader: Any, dtype: torch.dtype | None) -> Any:

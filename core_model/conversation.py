@@ -53,6 +53,9 @@ __all__ = ["Conversation", "RoundUsage"]
 _MAX_NEW_TOKENS = 512
 """Length of an answer where none is asked for, if the context has room for it."""
 
+_NEEDS_OWN_CACHE = ("assistant_early_exit", "assistant_model", "cache_implementation", "prompt_lookup_num_tokens")
+"""Options with which `generate` fills a cache of its own; such a round is computed afresh."""
+
 
 @dataclass(frozen=True)
 class RoundUsage:
@@ -259,12 +262,13 @@ class Conversation:
         """Run a round that nothing else interferes with, and let it join the dialogue."""
         prompt = self._prompt(self._rounds, (question, image_keys))
         options = self._complete(options, prompt)
-        num_cached = self._cache.keep_common(prompt.keys)
+        cache = self._cache if self._may_reuse(options) else None
+        num_cached = 0 if cache is None else cache.keep_common(prompt.keys)
         produced: list[int] = []  # by the model
         said: list[str] = []  # to the caller
 
         def produce(streamer: BaseStreamer, stop: Stop) -> None:
-            self._generate(prompt, image_keys, options, streamer, stop)
+            self._generate(prompt, image_keys, cache, options, streamer, stop)
 
         def join(*, is_cancelled: bool) -> None:
             text = "".join(said)
@@ -298,6 +302,11 @@ class Conversation:
         given = {"eos_token_id": self._stop_ids, **options, "max_new_tokens": wanted}
         return ending_options(self.model, self.processor, given)
 
+    def _may_reuse(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a round with these options can go on from what is cached."""
+        own = [options.get(name, getattr(self.model.generation_config, name, None)) for name in _NEEDS_OWN_CACHE]
+        return self._cache.is_reusable and options.get("use_cache", True) and all(value is None for value in own)
+
     def _text(self, tokens: Iterable[int], produced: list[int], stop_ids: Collection[int]) -> Iterator[str]:
         """Decode tokens, and take note of them."""
 
@@ -310,7 +319,13 @@ class Conversation:
         return TextDecoder(self.processor.tokenizer).decode(worded())
 
     def _generate(
-        self, prompt: _Prompt, image_keys: Sequence[int], options: Mapping[str, Any], streamer: BaseStreamer, stop: Stop
+        self,
+        prompt: _Prompt,
+        image_keys: Sequence[int],
+        cache: PrefixCache | None,
+        options: Mapping[str, Any],
+        streamer: BaseStreamer,
+        stop: Stop,
     ) -> None:
         """Encode what is new, pre-fill what is new, and generate; in the thread of the answer."""
         for key in image_keys:
@@ -320,9 +335,12 @@ class Conversation:
             return
         device = input_device(self.model)
         input_ids = torch.tensor([prompt.input_ids], device=device)
-        past = self._cache.prefill(input_ids, prompt.keys, self._images.features, stop.is_set)
+        features = self._images.features
+        if cache is not None:
+            cache.prefill(input_ids, prompt.keys, features, stop.is_set)
         if stop.is_set():
             return
+        past = self._cache.arguments(prompt.keys, features, is_reused=cache is not None)
         seed = options.get("seed")
         criteria = StoppingCriteriaList([stop, *(options.get("stopping_criteria") or [])])
         others = {name: value for name, value in options.items() if name not in ("seed", "stopping_criteria")}
@@ -339,8 +357,9 @@ class Conversation:
         except BaseException:
             self._cache.reset()  # some layers may have got further than others
             raise
-        sequence = getattr(output, "sequences", output)[0]
-        self._cache.extend([*prompt.keys, *sequence[len(prompt.keys) :].tolist()])
+        if cache is not None:
+            sequence = getattr(output, "sequences", output)[0]
+            cache.extend([*prompt.keys, *sequence[len(prompt.keys) :].tolist()])
 
 
 def _question(text: str, pictures: Sequence[Any], draw: bool) -> dict[str, Any]:

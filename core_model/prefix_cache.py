@@ -5,7 +5,7 @@ whose keys are those of a new sequence is kept, the rest is cropped, and only wh
 kept in part.
 
 Layers with a sliding window are kept whole, so that they can be cropped; the window is then a matter of the mask alone.
-Recurrent layers cannot go back to an earlier token: for a model that has some, nothing is kept, and each sequence is
+Recurrent layers cannot go back to an earlier token: a model that has some is not reusable, and each of its sequences is
 computed afresh.
 
 Shapes: l tokens; d hidden size of the LLM.
@@ -89,7 +89,7 @@ class PrefixCache:
         keys: Sequence[int],
         features: Mapping[int, Tensor],
         is_cancelled: Callable[[], bool] = lambda: False,
-    ) -> dict[str, Any]:
+    ) -> None:
         """Compute what a sequence adds to the cache, all but its last token.
 
         Args:
@@ -97,12 +97,7 @@ class PrefixCache:
             keys: One for each token, as in :meth:`keep_common`, which must have been called with them.
             features: (tokens, d) of each image, by its key.
             is_cancelled: Asked before each pass; once it is true nothing more is computed.
-
-        Returns:
-            Arguments for `generate`, besides the prompt, that make it go on from here.
         """
-        if not self.is_reusable:
-            return self._image_arguments(keys, 0, features)
         last = len(keys) - 1
         trunk = self._model.model
         try:
@@ -119,12 +114,25 @@ class PrefixCache:
         except BaseException:
             self.reset()  # some layers may have got further than others
             raise
-        return {"past_key_values": self._cache, **self._image_arguments(keys, self.num_tokens, features)}
+
+    def arguments(self, keys: Sequence[int], features: Mapping[int, Tensor], *, is_reused: bool) -> dict[str, Any]:
+        """Return what `generate` needs besides the prompt: the cache, and the images of what is not in it.
+
+        Args:
+            keys: One for each token.
+            features: (tokens, d) of each image, by its key.
+            is_reused: Whether to go on from the cache, which must hold a prefix of the sequence.
+        """
+        past = {"past_key_values": self._cache} if is_reused else {}
+        rows = self._rows(keys, self.num_tokens if is_reused else 0, len(keys), features)
+        if rows is None:
+            return past
+        encoded: Any = rows  # a list, one tensor for each image
+        return past | {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=encoded)}}
 
     def extend(self, keys: Sequence[int]) -> None:
         """Take note of a sequence that `generate` has put into the cache, as far as it got."""
-        if self.is_reusable:
-            self._keys = list(keys[: self._cache.get_seq_length()])
+        self._keys = list(keys[: self._cache.get_seq_length()])
 
     def _offset_in_image(self, keys: Sequence[int], index: int) -> int:
         """Return how many places of the image that `index` falls into are before it."""
@@ -146,10 +154,3 @@ class PrefixCache:
             rows.append(features[keys[place]][first : first + count])
             place += count
         return rows or None
-
-    def _image_arguments(self, keys: Sequence[int], start: int, features: Mapping[int, Tensor]) -> dict[str, Any]:
-        rows = self._rows(keys, start, len(keys), features)
-        if rows is None:
-            return {}
-        encoded: Any = rows  # a list, one tensor for each image
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=encoded)}}
