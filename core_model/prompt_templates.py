@@ -11,6 +11,7 @@ in linear time, whatever it is nested in. And whatever a template refuses become
 from __future__ import annotations
 
 import importlib.resources
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -233,10 +234,12 @@ def image_of(part: Mapping[str, Any], name: str) -> Any:
     key, value = held[0], part[held[0]]
     if key == "image":
         return value
-    if key == "path":
-        return Path(value)
+    if key == "path" and isinstance(value, os.PathLike):
+        return value
     if not isinstance(value, str):
         raise PromptError(f"{name} has an image part whose {key!r} is a {type(value).__name__!r}. Give a string.")
+    if key == "path":
+        return Path(value)  # never a data URL
     if value[:5].lower() == "data:":
         return value
     if key == "base64":

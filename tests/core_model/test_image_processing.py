@@ -55,7 +55,9 @@ def slow_tensors(image: Image.Image, aspect: str) -> tuple[torch.Tensor, torch.T
     "size", [(40, 30), (30, 40), (64, 64), (200, 131), (64, 20), (20, 64), (3, 90), (90, 3), (1, 1)]
 )
 def test_tensors_equal_those_of_the_slow_implementation(size: tuple[int, int], aspect: Any) -> None:
-    processor = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW, image_aspect_ratio=aspect)
+    processor: Any = MiniGeminiImageProcessor(
+        high_res_image_size=HIGH, low_res_image_size=LOW, image_aspect_ratio=aspect
+    )
     features = processor(photo(*size))
     low, high = slow_tensors(photo(*size), aspect)
     assert features["high_res_pixel_values"].dtype == features["pixel_values"].dtype == torch.float32
@@ -90,8 +92,8 @@ def test_a_panorama_never_becomes_a_square(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_batches_and_nested_lists() -> None:
-    processor = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)
-    images = [photo(40, 30), np.asarray(photo(9, 9)), photo(5, 50)]
+    processor: Any = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)
+    images: list[Any] = [photo(40, 30), np.asarray(photo(9, 9)), photo(5, 50)]
     batch = processor(images)
     assert batch["pixel_values"].shape == (3, 3, LOW, LOW)
     assert batch["high_res_pixel_values"].shape == (3, 3, HIGH, HIGH)
@@ -104,7 +106,7 @@ def test_batches_and_nested_lists() -> None:
 
 
 def test_settings_of_one_call() -> None:
-    processor = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)
+    processor: Any = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)
     cropped = processor(photo(40, 30), image_aspect_ratio="square", low_res_image_size=14)
     assert cropped["pixel_values"].shape == (1, 3, 14, 14)
     torch.testing.assert_close(
@@ -114,7 +116,9 @@ def test_settings_of_one_call() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    processor = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW, image_aspect_ratio="square")
+    processor: Any = MiniGeminiImageProcessor(
+        high_res_image_size=HIGH, low_res_image_size=LOW, image_aspect_ratio="square"
+    )
     processor.save_pretrained(tmp_path)
     assert (tmp_path / "preprocessor_config.json").is_file()
     loaded = MiniGeminiImageProcessor.from_pretrained(tmp_path)
@@ -151,7 +155,7 @@ def test_settings_are_checked() -> None:
 
 
 def test_no_images_and_too_long_images() -> None:
-    processor = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)
+    processor: Any = MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)
     with pytest.raises(ImageError, match=r"^There are no images. Give at least one, or leave images out\.$"):
         processor([])
     with pytest.raises(ImageError) as caught:

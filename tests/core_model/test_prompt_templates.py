@@ -2,9 +2,10 @@
 
 import threading
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import jinja2
+import jinja2.ext
 import pytest
 
 from mgem_agent.core_model.prompt_templates import (
@@ -28,13 +29,13 @@ LLAMA_3 = (
 CHATML_DIRECT = "<|im_start|>system\nAnswer the questions.<|im_end|>"
 
 IMAGE = {"type": "image"}
-ROUNDS = [
+ROUNDS: list[dict[str, Any]] = [
     {"role": "user", "content": [IMAGE, {"type": "text", "text": "Q1"}]},
     {"role": "assistant", "content": "A1"},
     {"role": "user", "content": "Q2"},
     {"role": "assistant", "content": [{"type": "text", "text": "A2"}]},
 ]
-SYSTEM = {"role": "system", "content": "Be brief."}
+SYSTEM: dict[str, Any] = {"role": "system", "content": "Be brief."}
 
 # What one round, two rounds, the prompt for the second answer, and the same with a system message render as.
 EXPECTED = {
@@ -286,6 +287,7 @@ def test_a_message_left_open() -> None:
         ([user([{"type": "text"}])], "Message 1 has the part {'type': 'text'}. Allowed:"),
         ([user([3])], "Message 1 has the part 3. Allowed:"),
         ([user([{"type": "image", "image": 1, "path": "a"}])], "has an image part with 'image' and 'path'. Give one"),
+        ([user([{"type": "image", "path": 3}])], "has an image part whose 'path' is a 'int'. Give a string."),
         ([user([{"type": "image", "base64": b"x"}])], "has an image part whose 'base64' is a 'bytes'. Give a string."),
         (
             [user([{"type": "image", "url": "https://example.com/a.png"}])],
@@ -316,6 +318,7 @@ def test_images_are_collected_in_order() -> None:
     parts = [
         {"type": "image", "image": 1},
         {"type": "image", "path": "a.png"},
+        {"type": "image", "path": Path("data:,x")},
         "text",
         {"type": "image", "url": "data:,x"},
         {"type": "image", "base64": "AAAA"},
@@ -326,7 +329,8 @@ def test_images_are_collected_in_order() -> None:
     ]
     images = render_dialogue([user(parts)], template=load_prompt_template("chatml")).images
     assert (images[0], str(images[1])) == (1, "a.png")
-    assert images[2:] == ("data:,x", "data:;base64,AAAA", "data:;base64,AAAA", "data:,y", "data:,z", None)
+    assert images[2] == Path("data:,x")
+    assert images[3:] == ("data:,x", "data:;base64,AAAA", "data:;base64,AAAA", "data:,y", "data:,z", None)
 
 
 def test_messages_are_left_as_they_were() -> None:
