@@ -1,7 +1,7 @@
 """The `<GEN>` protocol: what a model writes, taken apart into what a person reads and what is to be drawn.
 
 A model asks for a picture in plain text, with a caption between `<h>` and `</h>`; `<GEN>`, at the end of the user's
-turn, is what asks the model for one (Mini-Gemini, section 3.4). Decisions that matter:
+turn, is what asks the model for one (Mini-Gemini, "Text and Image Generation"). Decisions that matter:
 
 - **The text comes in pieces, and where it is cut changes nothing.** Only an ending that may still become a tag is held
   back; all else leaves with the piece that brought it. Time is linear in the text, whatever is in it.
