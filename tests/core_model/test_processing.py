@@ -327,15 +327,7 @@ def test_the_tokenizer_is_not_changed(processor: MiniGeminiProcessor) -> None:
         make_processor(prompt_template="vicuna")
 
 
-def register() -> None:
-    """As importing the model does; done here too, so that these tests stand alone."""
-    classes: dict[str, type] = {"pil": MiniGeminiImageProcessor, "torchvision": MiniGeminiImageProcessor}
-    AutoImageProcessor.register(MiniGeminiConfig, image_processor_classes=classes, exist_ok=True)
-    AutoProcessor.register(MiniGeminiConfig, MiniGeminiProcessor, exist_ok=True)
-
-
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    register()
     saved = make_processor(prompt_template="gemma", image_token_id=777, num_image_tokens=9)
     saved.save_pretrained(tmp_path)
     assert {"processor_config.json", "chat_template.jinja"} <= {file.name for file in tmp_path.iterdir()}
@@ -353,7 +345,6 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_processor_files(tmp_path: Path, make_config: Callable[..., MiniGeminiConfig]) -> None:
-    register()
     config = make_config(hd=True)
     config.prompt_template = "llama_3"
     config.image_token_id = 4321
