@@ -28,6 +28,7 @@ from mgem_agent.gen_protocol import (
     notices,
     parse,
     readable_text,
+    render_assistant_turn,
     visible_text,
 )
 
@@ -139,6 +140,12 @@ def test_the_authors_two_ways_to_take_the_caption_and_ours() -> None:
     events = parse("</h> … <h> x")
     assert captions(events) == ()
     assert notices(events) == (GenNotice("stray_closing_tag"), GenNotice("unclosed_caption", " x"))
+
+
+def test_the_training_example_of_the_papers_figure_4() -> None:
+    answer = "<h> Young boy … clean and simple. </h>"
+    assert captions(parse(answer)) == ("Young boy … clean and simple.",)
+    assert render_assistant_turn("", captions(parse(answer))) == answer
 
 
 def test_the_events_of_an_answer() -> None:
