@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import functools
 import itertools
 import json
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -278,6 +280,7 @@ class ServerClient:
                     limits=httpx.Limits(max_keepalive_connections=0),
                     max_redirects=MAX_REDIRECTS,
                     mounts=LOOPBACK_WITHOUT_PROXY,
+                    verify=_certificates(),
                 )
             return self._client
 
@@ -327,6 +330,12 @@ class ServerClient:
         return UnsupportedRequestError(
             f"{where} does not accept the request (status {status}): {_message(data)}. Change what it names."
         )
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """What servers are known by, read once: it takes longer than many an answer."""
+    return httpx.create_ssl_context()
 
 
 def _basic(name: str, password: str) -> str:

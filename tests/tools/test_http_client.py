@@ -160,7 +160,7 @@ def test_a_password_logs_in_and_is_not_shown(server: Any, reply: Any) -> None:
     assert "s3cret" not in str(caught.value) + known.address
 
 
-@pytest.mark.parametrize("address", ["", "ftp://host", "http://", "http://[x", "http://h:99999999"])
+@pytest.mark.parametrize("address", ["", "ftp://host", "http://", "http://h:99999999"])
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(InputError, match="is no web address. Give one such as"):
         client(address)
