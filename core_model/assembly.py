@@ -76,7 +76,7 @@ def assemble(
     )
     config.dtype = dtype
     with torch.device("meta"):
-        model = model_class(config)
+        model: Any = model_class(config)
     _check_kind(trunk, model.model.language_model)
     model.model.vision_tower = low_res
     model.model.high_res_vision_tower = high_res
@@ -87,8 +87,8 @@ def assemble(
     model.generation_config = copy.deepcopy(language_model.generation_config)
     clear_idle_sampling(model.generation_config)
     model.model.apply_freezing()
-    model.to(dtype=dtype)
-    return model.eval()
+    assembled: MiniGeminiForConditionalGeneration = model.to(dtype).eval()
+    return assembled
 
 
 def _loaded(source: nn.Module | Source, loader: Any, dtype: torch.dtype | None) -> Any:

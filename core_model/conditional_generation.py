@@ -23,6 +23,7 @@ from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput, MiniGeminiPreTrainedModel
+from mgem_agent.core_model.placement import keep_resident
 
 __all__ = ["MiniGeminiForConditionalGeneration"]
 
@@ -68,6 +69,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         """
         loaded = load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info is asked for
+        keep_resident(model.model.mining)
         model.model.apply_freezing()
         return loaded
 
