@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check check-format check-lint check-types format clean
+.PHONY: help setup test test-all check check-format check-lint check-mypy check-pyright format clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-10s %s\n' "$$verb" "$$what"; done
@@ -26,7 +26,7 @@ test: setup ## Run the tests, without the slow ones
 test-all: setup ## Run the tests, the slow ones too
 	$(BIN)/pytest -m ""
 
-check: check-format check-lint check-types ## Check format, lint and types
+check: check-format check-lint check-mypy check-pyright ## Check format, lint and types
 
 check-format: setup
 	$(BIN)/ruff format --check .
@@ -34,8 +34,10 @@ check-format: setup
 check-lint: setup
 	$(BIN)/ruff check .
 
-check-types: setup
+check-mypy: setup
 	$(BIN)/mypy -p mgem_agent
+
+check-pyright: setup
 	$(BIN)/pyright
 
 format: setup ## Format the code, and mend what lint can mend by itself
