@@ -27,7 +27,11 @@ AutoConfig.register(MiniGeminiConfig.model_type, MiniGeminiConfig)
 AutoConfig.register(HighResVisionConfig.model_type, HighResVisionConfig)
 AutoModel.register(MiniGeminiConfig, MiniGeminiModel)
 AutoModelForImageTextToText.register(MiniGeminiConfig, MiniGeminiForConditionalGeneration)
-AutoImageProcessor.register(MiniGeminiConfig, image_processor_classes={"pil": MiniGeminiImageProcessor})
+# The pictures are resized by PIL in either case: the released weights know its pixels.
+AutoImageProcessor.register(
+    MiniGeminiConfig,
+    image_processor_classes={"pil": MiniGeminiImageProcessor, "torchvision": MiniGeminiImageProcessor},
+)
 AutoProcessor.register(MiniGeminiConfig, MiniGeminiProcessor)
 for name in OFFICIAL_MODEL_TYPES:
     CONFIG_MAPPING.register(name, MiniGeminiConfig, exist_ok=True)
