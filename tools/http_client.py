@@ -19,6 +19,7 @@ import functools
 import itertools
 import json
 import random
+import re
 import ssl
 import threading
 import time
@@ -51,6 +52,7 @@ MAX_ANSWER_BYTES = 128 * 2**20
 MAX_PAUSE_S = 60.0
 MAX_MESSAGE_CHARS = 400
 MAX_REDIRECTS = 5
+MAX_PORT = 65_535
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
 """Answers that may be others a moment later."""
 
@@ -343,14 +345,14 @@ def _basic(name: str, password: str) -> str:
 
 
 def _parse(address: str) -> httpx.URL:
+    shown = re.sub(r"//[^/]*@", "//…@", address)
+    refusal = f"{shown!r} is no web address. Give one such as 'http://127.0.0.1:8188'."
     try:
         url = httpx.URL(address if "://" in address else f"http://{address}")
     except httpx.InvalidURL as error:
-        raise InputError(
-            f"{address!r} is no web address: {error}. Give one such as 'http://127.0.0.1:8188'."
-        ) from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InputError(f"{address!r} is no web address. Give one such as 'http://127.0.0.1:8188'.")
+        raise InputError(refusal) from error
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
+        raise InputError(refusal)
     return url
 
 

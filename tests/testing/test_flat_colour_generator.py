@@ -88,11 +88,9 @@ def test_it_can_be_cancelled_within_a_picture() -> None:
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("prompt", ["x" * 10_000, "日本語 🦊", "\u202e\ud83d"])
+@pytest.mark.parametrize("prompt", ["x" * 10_000, "日本語 🦊", "many\n\nlines"])
 def test_any_prompt_can_be_written_on_a_card(prompt: str) -> None:
-    [result] = results(
-        FlatColourGenerator(), ImageRequest.model_construct(**{**dict(ImageRequest(prompt="x")), "prompt": prompt})
-    )
+    [result] = results(FlatColourGenerator(), ImageRequest(prompt=prompt))
     assert result.error is None
 
 

@@ -166,5 +166,10 @@ def test_what_is_no_address(address: str) -> None:
         client(address)
 
 
+def test_a_password_is_not_shown_even_so() -> None:
+    with pytest.raises(InputError, match="^'http://…@h:99999' is no web address"):
+        client("http://ann:s3cret@h:99999")
+
+
 def test_a_scheme_may_be_left_out() -> None:
     assert client("127.0.0.1:8188/").address == "http://127.0.0.1:8188"
