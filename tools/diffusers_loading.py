@@ -142,6 +142,8 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     """
     import diffusers
 
+    if class_name.startswith(("StableCascade", "Wuerstchen")):
+        _restore_wuerstchen()
     # Second stages name their first stage, which only the auto class goes and gets.
     loader = diffusers.AutoPipelineForText2Image if class_name in COMBINED else diffusers.DiffusionPipeline
     device = _choose_device(options)
@@ -171,6 +173,22 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     if options.vae_slicing:
         pipeline.vae.enable_slicing()
     return pipeline
+
+
+def _restore_wuerstchen() -> None:
+    """Put the parts of Würstchen, which Stable Cascade uses too, back where model folders say they are.
+
+    diffusers 0.42 moved them and left no name behind, so that neither the folders on the hub nor those that it saves
+    itself could be loaded.
+    """
+    import diffusers
+    from diffusers.pipelines.deprecated import wuerstchen
+
+    if not hasattr(diffusers.pipelines, "wuerstchen"):
+        setattr(diffusers.pipelines, "wuerstchen", wuerstchen)  # noqa: B010 (it is a module, which has no such name)
+    for name in ("PaellaVQModel", "WuerstchenDiffNeXt", "WuerstchenPrior"):
+        if not hasattr(diffusers, name):
+            setattr(diffusers, name, getattr(wuerstchen, name))
 
 
 def make_scheduler(pipeline: Any, name: str | None, changes: dict[str, Any] | None = None) -> Any:

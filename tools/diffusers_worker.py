@@ -7,10 +7,12 @@ thread starts with the first job and ends when there has been none for a while, 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +24,9 @@ from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress
 
 __all__ = ["BatchWorker", "Job", "Outcome", "Unready"]
+
+_CLOSE_S = 30.0
+"""How long the end of the program waits for the step that is being computed, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,9 @@ class BatchWorker:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._waiting: list[Job] = []
+        self._closing = False
+        # A thread that is in torch when the interpreter goes down takes the process with it.
+        atexit.register(_close, weakref.ref(self))
         # Batches of a key that once did not fit are not tried at that size again.
         self._fitting: dict[object, int] = {}
 
@@ -151,6 +159,16 @@ class BatchWorker:
         self._put([_Errand(errand, done)])
         done.wait()
 
+    def close(self) -> None:
+        """Give up what is being drawn at its next step, and wait for the thread to end."""
+        self._closing = True
+        with self._lock:
+            thread = self._thread
+            if thread is not None:
+                self._inbox.put(_Errand(lambda: None, threading.Event()))
+        if thread is not None:
+            thread.join(timeout=_CLOSE_S)
+
     def _put(self, items: Sequence[Job | _Errand]) -> None:
         with self._lock:
             for item in items:
@@ -161,6 +179,8 @@ class BatchWorker:
 
     def _work(self) -> None:
         while True:
+            if self._closing:
+                return
             if not self._waiting and not self._receive(self._idle_s):
                 with self._lock:
                     if self._inbox.empty():
@@ -242,7 +262,7 @@ class BatchWorker:
         started = time.monotonic()
         try:
             self._ready()
-            pictures = self._draw(plans, lambda step, num_steps: _report(live, step, num_steps))
+            pictures = self._draw(plans, lambda step, num_steps: self._report(live, step, num_steps))
         except GenerationCancelledError as error:
             pictures = [error] * len(live)
         except Exception as error:  # whatever a pipeline raises, the other jobs go on
@@ -261,13 +281,18 @@ class BatchWorker:
         for job, picture in zip(live, pictures, strict=True):
             job.events.put(Outcome(job, _cancelled() if job.cancelled else picture, seconds))
 
+    def _report(self, jobs: Sequence[Job], step: int, num_steps: int) -> None:
+        """Tell the callers of a step; raise if none of them wants the rest."""
+        wanted = [job for job in jobs if not job.cancelled]
+        if not wanted or self._closing:
+            raise _cancelled()
+        for job in wanted:
+            job.events.put(GenerationProgress(index=job.index, step=step, num_steps=num_steps))
 
-def _report(jobs: Sequence[Job], step: int, num_steps: int) -> None:
-    wanted = [job for job in jobs if not job.cancelled]
-    if not wanted:
-        raise _cancelled()
-    for job in wanted:
-        job.events.put(GenerationProgress(index=job.index, step=step, num_steps=num_steps))
+
+def _close(worker: weakref.ref[BatchWorker]) -> None:
+    if (found := worker()) is not None:
+        found.close()
 
 
 def _cancelled() -> GenerationCancelledError:

@@ -1,12 +1,17 @@
 """Tiny diffusers pipelines of every family, with random weights and tokenizers made here, saved as folders."""
 
 import string
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mgem_agent.tools.diffusers_generator import DiffusersGenerator
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
+from PIL import Image
 
 LETTERS = string.ascii_lowercase + string.digits + string.punctuation
 
@@ -16,9 +21,7 @@ def clip_tokenizer() -> Any:
     from transformers import CLIPTokenizer
 
     pieces = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(
-        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], model_max_length=77
-    )
+    return CLIPTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], model_max_length=77)
 
 
 def t5_tokenizer() -> Any:
@@ -65,10 +68,10 @@ def clip_encoder(projection: bool = False, **changes: Any) -> Any:
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
-def t5_encoder() -> Any:
+def t5_encoder(width: int = 16) -> Any:
     from transformers import T5Config, T5EncoderModel
 
-    config = T5Config(vocab_size=len(LETTERS) + 4, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    config = T5Config(vocab_size=len(LETTERS) + 4, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     return T5EncoderModel(config).eval()
 
 
@@ -112,7 +115,7 @@ def make_sd() -> Any:
 
     return StableDiffusionPipeline(
         vae=autoencoder(), text_encoder=clip_encoder(), tokenizer=clip_tokenizer(), unet=unet(),
-        scheduler=DDIMScheduler(clip_sample=False), safety_checker=None, requires_safety_checker=False,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1), safety_checker=None, requires_safety_checker=False,
         feature_extractor=CLIPImageProcessor(size=32, crop_size=32), image_encoder=image_encoder(),
     )  # fmt: skip
 
@@ -142,15 +145,8 @@ def make_sd3() -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(), vae=autoencoder(shift_factor=0.06, scaling_factor=1.5),
         text_encoder=clip_encoder(projection=True), tokenizer=clip_tokenizer(),
         text_encoder_2=clip_encoder(projection=True), tokenizer_2=clip_tokenizer(),
-        text_encoder_3=T5_32(), tokenizer_3=t5_tokenizer(),
+        text_encoder_3=t5_encoder(32), tokenizer_3=t5_tokenizer(),
     )  # fmt: skip
-
-
-def T5_32() -> Any:  # noqa: N802
-    from transformers import T5Config, T5EncoderModel
-
-    config = T5Config(vocab_size=len(LETTERS) + 4, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    return T5EncoderModel(config).eval()
 
 
 def flux_parts(**changes: Any) -> dict[str, Any]:
@@ -324,3 +320,78 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
         return folders[family]
 
     return save
+
+
+@pytest.fixture(scope="session", autouse=True)
+def diffusers_imported() -> None:
+    """Import every pipeline once: some warn of deprecations within torch when they are imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers.pipelines import auto_pipeline
+
+    assert auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+
+@pytest.fixture(autouse=True)
+def warnings_within_diffusers() -> None:
+    """Let pass what schedulers of diffusers warn of on NumPy 2; the worker's thread would make an error of it."""
+    warnings.filterwarnings("ignore", message="__array__ implementation doesn't accept a copy keyword")
+
+
+@pytest.fixture(scope="session")
+def make_generator(tiny_pipeline: Callable[[str], Path]) -> Iterator[Callable[..., DiffusersGenerator]]:
+    """Make a generator over a tiny pipeline; one of each kind for all tests, for loading takes the time."""
+    made: dict[str, DiffusersGenerator] = {}
+
+    def make(family: str, *, fresh: bool = False, **options: object) -> DiffusersGenerator:
+        if fresh or options:
+            return DiffusersGenerator.from_name(str(tiny_pipeline(family)), **options)
+        if family not in made:
+            made[family] = DiffusersGenerator.from_name(str(tiny_pipeline(family)))
+        return made[family]
+
+    yield make
+    for generator in made.values():
+        generator.unload()
+
+
+Draw = Callable[..., list[ImageResult]]
+
+
+@pytest.fixture(scope="session")
+def draw() -> Draw:
+    """Draw requests and give the results in their order."""
+
+    def run(
+        generator: DiffusersGenerator,
+        requests: Sequence[ImageRequest],
+        pictures: Mapping[str, Image.Image] | None = None,
+        **settings: Any,
+    ) -> list[ImageResult]:
+        events = generator.generate(requests, pictures=pictures, **settings)
+        results = [event for event in events if isinstance(event, ImageResult)]
+        print(*(repr(result.error) for result in results if result.error))  # shown where a test fails
+        return sorted(results, key=lambda result: result.index)
+
+    return run
+
+
+# Resolution bins hold sizes of real models alone.
+UNBINNED = {"use_resolution_binning": False}
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., ImageRequest]:
+    """Make a small request that a family can draw in moments."""
+
+    def make(family: str = "sdxl", **changes: Any) -> ImageRequest:
+        side = 128 if family in ("cascade", "wuerstchen") else 32
+        options = dict(changes.pop("options", {}))
+        if family in ("pixart", "sana"):
+            options = UNBINNED | options
+        if family in ("cascade", "wuerstchen"):
+            options = {"decoder_num_inference_steps": 1} | options
+        given = {"prompt": "a red fox", "width": side, "height": side, "seed": 7, "num_inference_steps": 2, **changes}
+        return ImageRequest(**given, options=options)
+
+    return make
