@@ -87,7 +87,9 @@ def assemble(
     model.generation_config = copy.deepcopy(language_model.generation_config)
     clear_idle_sampling(model.generation_config)
     model.model.apply_freezing()
-    assembled: MiniGeminiForConditionalGeneration = model.to(dtype).eval()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)  # not the buffers: the angles of rotary embeddings stay float32
+    assembled: MiniGeminiForConditionalGeneration = model.eval()
     return assembled
 
 
