@@ -126,7 +126,7 @@ class Comparison(BaseModel):
             table.add_row(f"time, {title}", *cells, format_times(ratio))
         if ours.extra_memory_bytes is not None and other.extra_memory_bytes is not None:
             sizes = [f"{size / 2**20:,.1f} MiB" for size in (ours.extra_memory_bytes, other.extra_memory_bytes)]
-            table.add_row("extra memory at the peak", *sizes, format_times(self.memory_ratio))
+            table.add_row("extra memory", *sizes, format_times(self.memory_ratio))
         if ours.flops is not None and other.flops is not None:
             counts = [f"{flops / 1e9:,.2f} GFLOP" for flops in (ours.flops, other.flops)]
             table.add_row("arithmetic", *counts, format_times(self.flops_ratio))

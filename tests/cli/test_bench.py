@@ -31,8 +31,8 @@ def test_json_is_one_object(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mining", ["TextbookPatchInfoMining", "extra memory at the peak", "Largest difference of the output"]),
-        ("vision", ["textbook_image_features", "HR encoder", "LLaVA-1.5, 56", "Weights and pixels are random"]),
+        ("mining", ["TextbookPatchInfoMining", "extra memory", "Largest difference of the output"]),
+        ("vision", ["textbook_image_features", "HR encoder", "LLaVA-1.5 56", "Weights and pixels are random"]),
         ("rounds", ["generate, afresh", "2 : 2", "All answers were the same, token for token."]),
     ],
 )

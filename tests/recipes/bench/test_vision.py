@@ -14,8 +14,8 @@ def test_it_measures_the_same_visual_tokens(hd: bool) -> None:
     assert comparison.max_abs_difference["visual tokens"] < 1e-5 < comparison.max_abs_value["visual tokens"]
     assert comparison.flops_ratio is not None and comparison.flops_ratio > 1
     methods = [row.method for row in comparison.latencies]
-    name = "Mini-Gemini-HD, 112/256" if hd else "Mini-Gemini, 56/128"
-    assert methods == ["LLaVA-1.5, 56", f"{name}, ours", f"{name}, textbook"]
+    name = "MGM-HD 112/256" if hd else "MGM 56/128"
+    assert methods == ["LLaVA-1.5 56", f"{name} ours", f"{name} textbook"]
     assert VisionComparison.model_validate_json(comparison.model_dump_json()) == comparison
 
 
