@@ -24,7 +24,14 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from mgem_agent.errors import GenerationCancelledError, GeneratorOutputError, GeneratorUnavailableError, ToolError
+from mgem_agent.errors import (
+    GenerationCancelledError,
+    GeneratorOutputError,
+    GeneratorUnavailableError,
+    MgemError,
+    ToolError,
+    UnsupportedRequestError,
+)
 from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.capabilities import Capabilities, Notice
 from mgem_agent.tools.http_client import ServerClient
@@ -111,6 +118,7 @@ class A1111Generator:
             max_retries=max_retries,
             backoff_s=backoff_s,
             access_hint="Put the name and password into the address: a1111:http://NAME:PASSWORD@HOST:7860",
+            explain=_explain,
         )
         self._poll_s = poll_s
         self._unloaded = False
@@ -216,6 +224,17 @@ class A1111Generator:
             self._client.request("POST", "/sdapi/v1/interrupt", timeout_s=PROGRESS_S, max_retries=0)
         except ToolError:
             return  # what cannot be reached cannot be drawing for us either
+
+
+def _explain(status: int, data: Any) -> MgemError | None:
+    if status != 404:
+        return None
+    said = data.get("detail") if isinstance(data, dict) else None
+    if said and said != "Not Found":  # the API is there, and what the request names is not
+        return UnsupportedRequestError(f"{SERVER} does not find what the request names: {str(said)[:300]}")
+    return GeneratorUnavailableError(
+        f"{SERVER} does not know this address (status 404). Start it with --api, and check the address."
+    )
 
 
 def _body(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> dict[str, Any]:

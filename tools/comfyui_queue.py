@@ -25,6 +25,7 @@ from mgem_agent.tools.http_client import ServerClient
 __all__ = ["ComfyUIQueue"]
 
 OPEN_S = 5.0
+CLOSE_S = 0.2
 ASK_S = 10.0
 SETTLE_S = 5.0
 LOOKS_BETWEEN_QUEUES = 10
@@ -88,7 +89,7 @@ class ComfyUIQueue:
                     address,
                     additional_headers=headers,
                     open_timeout=min(OPEN_S, self._client.timeout_s),
-                    close_timeout=1,
+                    close_timeout=CLOSE_S,
                     max_size=MAX_MESSAGE_BYTES,
                     proxy=None if _is_this_machine(address) else True,
                 )

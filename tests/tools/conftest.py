@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,13 +35,18 @@ class Call:
 
 @dataclass
 class Reply:
-    """What the server answers; `cut` sends so many bytes of the body and closes, `hang` waits for the test to end."""
+    """What the server answers.
+
+    `cut` sends so many bytes of the body and closes; `hang` waits for the test to end; `frames` makes it a websocket,
+    and is given a function that sends a message.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     hang: bool = False
+    frames: Callable[[Callable[[Any], None]], None] | None = None
 
 
 class Server:
@@ -79,6 +87,9 @@ class Server:
         if answer.hang:
             self.ended.wait(30)
             return
+        if answer.frames:
+            speak(handler, answer.frames)
+            return
         try:
             handler.send_response(answer.status)
             for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
@@ -96,6 +107,29 @@ class Server:
         self.http.shutdown()
         self.http.server_close()
         self.thread.join()
+
+
+def speak(handler: BaseHTTPRequestHandler, frames: Callable[[Callable[[Any], None]], None]) -> None:
+    """Accept a websocket (RFC 6455), let `frames` send messages, and drop the connection without a farewell."""
+    key = handler.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(101)
+    handler.send_header("Upgrade", "websocket")
+    handler.send_header("Connection", "Upgrade")
+    handler.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+    handler.end_headers()
+    handler.close_connection = True
+
+    def send(message: Any) -> None:
+        data = message if isinstance(message, bytes) else json.dumps(message).encode()
+        kind = 0x82 if isinstance(message, bytes) else 0x81
+        size = bytes([len(data)]) if len(data) < 126 else struct.pack(">BH", 126, len(data))
+        handler.wfile.write(bytes([kind]) + size + data)
+
+    try:
+        frames(send)
+    except OSError:
+        return  # the client has gone away
 
 
 @pytest.fixture
