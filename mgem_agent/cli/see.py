@@ -1,0 +1,163 @@
+"""`mgem see`: a question about pictures, answered as it is thought of.
+
+What can be wrong with the command is found before any weights are loaded: the question, the pictures, the folder of the
+model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.conversation import Conversation
+
+__all__ = ["see"]
+
+_Device = Literal["auto", "cpu", "cuda"]
+_DType = Literal["auto", "bfloat16", "float32", "float16"]
+_Quantize = Literal["none", "8bit", "4bit"]
+
+_GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+
+
+def see(
+    words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, and then the question.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="PATH_OR_ID",
+            envvar="MGEM_MODEL",
+            help="A folder, or a hub id that has been fetched.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        _DType, typer.Option(help="Data type of the weights; auto is what the device is best at.")
+    ] = "auto",
+    device: Annotated[_Device, typer.Option(help="Where to run; auto takes the GPUs there are.")] = "auto",
+    quantize: Annotated[_Quantize, typer.Option(help="Keep the language model's weights in fewer bits.")] = "none",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer; 512 if not given, or what the context has room for.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0 takes the likeliest word each time; more is freer.")
+    ] = 0.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Makes a free answer repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the answer is complete.")] = False,
+) -> None:
+    """Ask a question about one picture or several.
+
+    Example: mgem see table.jpg "What is on the table?" --model YanweiLi/MGM-7B
+
+    Ctrl-C ends the answer; the exit status is 130 then.
+    """
+    paths, question = _pictures_and_question(words)
+    from mgem_agent.core_model.image_loading import load_image
+
+    pictures = [load_image(path) for path in paths]
+    folder = _model_folder(model)
+    start = time.perf_counter()
+    with _spinner(f"Loading {model}"):
+        conversation = _load(folder, dtype, device, quantize)
+    loaded = time.perf_counter()
+
+    sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
+    stream = conversation.stream(question, pictures, max_new_tokens=max_new_tokens, seed=seed, **sampling)
+    said: list[str] = []
+
+    def end(*, is_complete: bool) -> None:
+        if not as_json:
+            typer.echo()
+            return
+        usage = conversation.usage
+        result = {
+            "answer": "".join(said),
+            "complete": is_complete,
+            "question": question,
+            "images": paths,
+            "model": model,
+            "usage": dataclasses.asdict(usage) if usage else None,
+            "seconds": {"loading": loaded - start, "answering": time.perf_counter() - loaded},
+        }
+        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+
+    try:
+        for piece in stream:
+            said.append(piece)
+            if not as_json:
+                typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        end(is_complete=False)
+        raise
+    end(is_complete=True)
+
+
+def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
+    *paths, question = words
+    if not paths:
+        raise InputError(
+            f"Pictures come first, and then the question; got only {question!r}. "
+            f'Example: mgem see table.jpg "What is on the table?"'
+        )
+    if Path(question).is_file():
+        raise InputError(f'The question is missing: the last word, {question!r}, is a file. Add "a question" after it.')
+    return paths, question
+
+
+def _model_folder(model: str | None) -> Path:
+    if model is None:
+        raise InputError(
+            "No model is named. Add --model FOLDER_OR_ID, or set MGEM_MODEL to it. "
+            "To see which models there are: mgem models list"
+        )
+    from mgem_agent.core_model.checkpoints.cache import find_folder
+
+    return find_folder(model)
+
+
+def _load(folder: Path, dtype: _DType, device: _Device, quantize: _Quantize) -> Conversation:
+    import torch
+    from transformers.utils import logging
+
+    from mgem_agent.core_model import Conversation, MiniGeminiForConditionalGeneration
+    from mgem_agent.core_model.processing import MiniGeminiProcessor
+    from mgem_agent.core_model.quantization import default_dtype, quantization_config
+
+    logging.disable_progress_bar()  # there is a spinner
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise InputError("There is no CUDA device here that torch can use. Leave --device out, or give --device cpu.")
+    place = "cuda" if device != "cpu" and has_gpu else "cpu"
+    options: dict[str, Any] = {"dtype": default_dtype(place) if dtype == "auto" else getattr(torch, dtype)}
+    if place == "cuda":
+        options["device_map"] = "auto" if device == "auto" else "cuda"
+    if quantize != "none":
+        options["quantization_config"] = quantization_config(8 if quantize == "8bit" else 4)
+    processor = MiniGeminiProcessor.from_pretrained(folder)
+    model = MiniGeminiForConditionalGeneration.from_pretrained(str(folder), **options)
+    return Conversation(model, processor)
+
+
+@contextmanager
+def _spinner(message: str) -> Iterator[None]:
+    """Show that something is going on, on stderr, if a person is looking."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(message)):
+        yield
