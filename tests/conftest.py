@@ -1,14 +1,14 @@
-"""What holds for every test: no network, fixed seeds, two threads, and a plain terminal of a known width."""
+"""What holds for every test: no hub, fixed seeds, two threads, and a plain terminal of a known width.
+
+That a test reaches this machine only is pytest-socket's doing, by the options of pytest in pyproject.toml.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import random
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 # Read by huggingface_hub and transformers when they are imported, and by the processes that tests start.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -95,32 +95,3 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_network() -> Iterator[None]:
-    """Let a test reach this machine only."""
-    connect, resolve = socket.socket.connect, socket.getaddrinfo
-
-    def is_local(host: object) -> bool:
-        if host in (None, "", "localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(str(host)).is_loopback
-        except ValueError:
-            return False
-
-    def guarded_connect(self: socket.socket, address: Any) -> None:
-        if self.family != socket.AF_UNIX and not is_local(address[0]):
-            raise RuntimeError(f"A test tried to connect to {address!r}. Tests reach this machine only.")
-        return connect(self, address)
-
-    def guarded_resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if not is_local(host.decode() if isinstance(host, bytes) else host):
-            raise RuntimeError(f"A test tried to look up {host!r}. Tests reach this machine only.")
-        return resolve(host, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", guarded_connect)
-        patch.setattr(socket, "getaddrinfo", guarded_resolve)
-        yield

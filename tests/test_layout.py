@@ -130,16 +130,13 @@ def test_files_have_a_noun_for_a_name(root: Path, room_files: dict[str, Path]) -
 
 
 def test_tests_mirror_the_rooms(root: Path, sources: dict[str, Path]) -> None:
-    """`tests/ROOM/test_NOUN.py` and `test_NOUN_aspect.py` are for `ROOM/NOUN.py`, or for the folder `ROOM/NOUN/`."""
-    tests = (root / "tests").glob("*/**/test_*.py")
-    named = [(path, ".".join(path.relative_to(root / "tests").with_name(path.stem[5:]).parts)) for path in tests]
-    strangers = [
-        str(path.relative_to(root))
-        for path, name in named
-        if not any(
-            f"{name}_".startswith(module.removeprefix("mgem_agent.").replace("._", ".") + "_") for module in sources
-        )
-    ]
+    """`tests/ROOM/test_NOUN.py` and `test_NOUN_aspect.py` are for NOUN, a module or a folder somewhere in ROOM."""
+    strangers = []
+    for path in sorted((root / "tests").glob("*/**/test_*.py")):
+        room = "mgem_agent." + path.relative_to(root / "tests").parts[0]
+        nouns = [name.rpartition(".")[2].lstrip("_") for name in sources if is_within(name, room)]
+        if not any(f"{path.stem}_".startswith(f"test_{noun}_") for noun in nouns):
+            strangers.append(str(path.relative_to(root)))
     assert strangers == []
 
 

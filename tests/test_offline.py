@@ -1,4 +1,4 @@
-"""The rules of conftest.py hold: a test cannot reach the network, and starts from a known random state."""
+"""The rules of every test hold: it reaches this machine only, and starts from a known random state."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import socket
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import pytest_socket
 import torch
 
 
-def test_a_test_cannot_look_up_a_name() -> None:
-    with pytest.raises(RuntimeError, match="look up 'huggingface.co'"):
-        socket.create_connection(("huggingface.co", 443), timeout=1)
-
-
-def test_a_test_cannot_connect_to_an_address() -> None:
-    with socket.socket() as outward, pytest.raises(RuntimeError, match=r"connect to \('192.0.2.1', 80\)"):
+def test_a_test_cannot_connect_to_another_machine() -> None:
+    with socket.socket() as outward, pytest.raises((pytest_socket.SocketConnectBlockedError, UserWarning), match="192"):
         outward.connect(("192.0.2.1", 80))
 
 
