@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent import __version__
-from mgem_agent.cli import bench, models
+from mgem_agent.cli import bench, models, see
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -111,5 +111,6 @@ def _flush_output() -> None:
 
 
 # The sub-commands, one module each: `app.command(...)(function)` or `app.add_typer(sub_app, ...)`.
+app.command("see")(see.see)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
