@@ -60,6 +60,8 @@ LOOPBACK_WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = {
     "all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None,
 }  # fmt: skip
 
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 Explain = Callable[[int, Any], MgemError | None]
 
 
@@ -77,11 +79,23 @@ class ServerAnswer:
     headers: httpx.Headers
     body: bytes
 
+    def json(self) -> Any:
+        """Return the body as JSON, half characters replaced: nothing that is stored later may hold one.
+
+        Raises:
+            ValueError: If it is none.
+            RecursionError: If it is nested too deeply.
+        """
+        data = json.loads(self.body)
+        if not SURROGATE.search(self.body):
+            return data
+        return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", errors="replace"))
+
     @property
     def data(self) -> Any:
         """The body as JSON, or as text where it is none."""
         try:
-            return json.loads(self.body)
+            return self.json()
         except (ValueError, RecursionError):
             return self.body.decode("utf-8", errors="replace")
 
@@ -160,7 +174,7 @@ class ServerClient:
         """
         answer = self.request(method, path, cancel=cancel, **body)
         try:
-            return json.loads(answer.body)
+            return answer.json()
         except (ValueError, RecursionError) as error:
             raise GeneratorOutputError(
                 f"{self.server} at {self.address} answered {method} {path} with {_described(answer.body)}, not JSON. "

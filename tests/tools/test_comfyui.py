@@ -353,7 +353,7 @@ def test_a_workflow_of_ones_own(comfy: Comfy, tmp_path: Path, png: Any) -> None:
     generator = ComfyUIGenerator(f"{comfy.server.url}#{path}", poll_s=0.02)
     able = generator.capabilities
     assert generator.name == f"comfyui:{comfy.server.url}#{path}"
-    assert (able.tasks, able.max_references, able.options) == ({"text_to_image"}, 2, {"lora"})
+    assert ([*able.tasks], able.max_references, [*able.options]) == (["text_to_image"], 2, ["lora"])
     assert able.seed and not able.guidance_scale
     request = ImageRequest(prompt="x", seed=5, width=64, references=("img-1",), options={"lora": "b.safetensors"})
     _, [result] = run(generator, request, pictures={"img-1": Image.new("RGB", (9, 9))})

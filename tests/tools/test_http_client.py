@@ -173,3 +173,8 @@ def test_a_password_is_not_shown_even_so() -> None:
 
 def test_a_scheme_may_be_left_out() -> None:
     assert client("127.0.0.1:8188/").address == "http://127.0.0.1:8188"
+
+
+def test_half_characters_are_replaced(server: Any) -> None:
+    server.answer = lambda call: rb'{"model": "a\ud83db", "fox": "\ud83e\udd8a"}'
+    assert client(server.url).request_json("GET", "/x") == {"model": "a?b", "fox": "🦊"}

@@ -1,0 +1,104 @@
+"""What is known of a stored picture, as plain data.
+
+The recipe is what decides the pixels: it travels inside the PNG and so into the picture's id. What merely happened,
+such as when and how long, stands in the sidecar alone, so that the same picture drawn twice is one picture.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from mgem_agent.tools.capabilities import Notice
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
+
+__all__ = ["Artifact", "PictureRecipe"]
+
+MAX_LINE_CHARS = 500
+
+
+def _on_one_line(text: object) -> str:
+    """Put spaces for control characters and cut what is too long: names of files and models can hold anything."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in str(text)).strip()
+    return clean[:MAX_LINE_CHARS]
+
+
+Line = Annotated[str, BeforeValidator(_on_one_line)]
+
+
+class PictureRecipe(BaseModel):
+    """How a picture was drawn, and how it is drawn again.
+
+    Attributes:
+        format: Version of this record.
+        request: What was really done, every value filled in.
+        generator: Name of the generator, as the registry knows it.
+        model: The model that drew.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    request: ImageRequest
+    generator: Line
+    model: Line
+
+    @classmethod
+    def of(cls, result: ImageResult) -> PictureRecipe:
+        """The recipe of a result."""
+        return cls(request=result.executed, generator=result.generator, model=result.model)
+
+
+class Artifact(BaseModel):
+    """A stored picture.
+
+    Attributes:
+        format: Version of this record.
+        id: `img-` and the first hexadecimal digits of `sha256`.
+        sha256: Hash of the PNG file.
+        width: Pixels.
+        height: Pixels.
+        origin: Where it comes from: "generated", or for a picture that was given what the giver says.
+        recipe: How it was drawn; None for a picture that was given.
+        asked: What was asked for, where that is known.
+        notices: What was not honoured as asked.
+        parents: Ids of the pictures that it was made from.
+        versions: Versions of what drew it.
+        seconds: Time that drawing took.
+        created: When it was stored (UTC).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    id: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    origin: Line = "generated"
+    recipe: PictureRecipe | None = None
+    asked: ImageRequest | None = None
+    notices: tuple[Notice, ...] = ()
+    parents: tuple[str, ...] = ()
+    versions: dict[str, Line] = Field(default_factory=dict)
+    seconds: float | None = None
+    created: AwareDatetime
+
+    @property
+    def seed(self) -> int | None:
+        """Seed that it was drawn with, if it was."""
+        return self.recipe.request.seed if self.recipe else None
+
+    @property
+    def title(self) -> str:
+        """A line to know it by: its prompt, or where it comes from."""
+        text = self.recipe.request.prompt if self.recipe else self.origin
+        return " ".join(text.split())
+
+    @property
+    def local_time(self) -> datetime:
+        """When it was stored, on this machine's clock."""
+        return self.created.astimezone()

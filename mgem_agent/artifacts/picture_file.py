@@ -1,0 +1,105 @@
+"""The PNG file of a picture: the same picture and recipe give the same bytes, and say how it was made.
+
+Two text chunks are written before the pixels. `parameters` is the web UI's of AUTOMATIC1111, which other programs and
+the sites where pictures are shared read. `mgem` is the whole recipe as JSON, from which the picture can be drawn again.
+Neither holds a time or a version, so that a picture which is drawn again is the same file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from pydantic import ValidationError
+
+from mgem_agent.artifacts.artifact import PictureRecipe
+from mgem_agent.errors import ImageError
+
+__all__ = ["encode_picture", "parameters_text", "read_recipe"]
+
+CHUNK = "mgem"
+COMPRESS_LEVEL = 6
+SETTINGS = (
+    ("Steps", "num_inference_steps"),
+    ("CFG scale", "guidance_scale"),
+    ("Seed", "seed"),
+    ("Denoising strength", "strength"),
+)
+
+
+def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> bytes:
+    """Encode a picture as PNG.
+
+    Args:
+        image: The picture, RGB.
+        recipe: How it was drawn, if it was.
+
+    Returns:
+        The bytes of the file; the same ones each time, on one version of the compressor.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        chunks.add_text("parameters", parameters_text(recipe))
+        chunks.add_text(CHUNK, json.dumps(recipe.model_dump(mode="json", exclude_none=True), sort_keys=True))
+    plain = Image.new("RGB", image.size)  # without what a loaded file carries along: profile, density, EXIF
+    plain.paste(image.convert("RGB"))
+    buffer = io.BytesIO()
+    plain.save(buffer, format="PNG", pnginfo=chunks, compress_level=COMPRESS_LEVEL)
+    return buffer.getvalue()
+
+
+def parameters_text(recipe: PictureRecipe) -> str:
+    """A recipe in the form of AUTOMATIC1111's web UI: prompt, negative prompt, and a line of settings."""
+    request = recipe.request
+    settings = {title: getattr(request, name) for title, name in SETTINGS}
+    settings["Sampler"] = request.options.get("sampler_name")
+    settings["Size"] = f"{request.width}x{request.height}" if request.width and request.height else None
+    settings["Model"] = recipe.model or None
+    settings["Version"] = "mgem-agent"
+    line = ", ".join(f"{title}: {_quoted(value)}" for title, value in settings.items() if value is not None)
+    negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
+    return f"{request.prompt}{negative}\n{line}"
+
+
+def _quoted(value: object) -> str:
+    """A value as that form has it: in JSON's quotes where it holds one of the form's own signs."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",:\n") else text
+
+
+def read_recipe(path: str | Path) -> PictureRecipe | None:
+    """Read how a PNG was drawn from its own chunk; its pixels are not decoded.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        The recipe, or None if it is no PNG of ours.
+
+    Raises:
+        ImageError: If the file cannot be read, or its chunk is damaged or of a later version.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            text = image.info.get(CHUNK)
+    except UnidentifiedImageError:
+        return None
+    except OSError as error:
+        raise ImageError(
+            f"The file {str(path)!r} cannot be read: {error.strerror or error}. Check the path."
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, ValueError, SyntaxError) as error:
+        raise ImageError(f"The file {str(path)!r} is a damaged PNG: {error}.") from error
+    if not isinstance(text, str):
+        return None
+    try:
+        return PictureRecipe.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "as a whole"
+        raise ImageError(
+            f"The file {str(path)!r} says of its making what this version cannot read ({where}: {first['msg']}). "
+            f"Update mgem-agent, or draw it anew."
+        ) from error

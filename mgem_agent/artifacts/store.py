@@ -1,0 +1,291 @@
+"""The folder of pictures: each stored once under the hash of its bytes, beside a JSON file that says how it was made.
+
+Decisions that matter:
+
+- **An id is content**: `img-` and twelve or more digits of the SHA-256 of the PNG file. A picture that is drawn again
+  is found, not stored again; two pictures whose ids would be the same get longer ones.
+- **The picture is the proof**: its sidecar is written first, then the PNG, each at once. A picture that can be seen is
+  whole and so is its record, whatever was killed. A sidecar that somebody deleted is made again from the PNG itself.
+- **Any number of processes may store and read at once**; nothing is locked, because nothing is changed.
+- **An id is never a path**: what is not `img-` and hexadecimal digits is refused before a file is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from PIL import Image
+from pydantic import ValidationError
+
+from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
+from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
+from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
+from mgem_agent.core_model.image_loading import load_image
+from mgem_agent.errors import ImageError, InputError
+from mgem_agent.tools.image_result import ImageResult
+
+__all__ = ["ArtifactStore", "default_artifact_root"]
+
+ID = re.compile(r"(?:img-)?(?P<digits>[0-9a-f]{4,64})")
+NUM_ID_DIGITS = 12
+LEFT_OVER_S = 3600.0
+
+
+def default_artifact_root() -> Path:
+    """Folder of pictures: `images` in `MGEM_HOME`, or in the place for a program's data on this system."""
+    home = os.environ.get("MGEM_HOME")
+    folder = Path(home).expanduser() if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
+    return folder.absolute() / "images"
+
+
+class ArtifactStore:
+    """Pictures in a folder.
+
+    Args:
+        root: The folder; `default_artifact_root()` if not given. It is made when the first picture is stored.
+        num_id_digits: Digits of an id that nothing collides with.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> store = ArtifactStore(folder.name)
+        >>> artifact = store.put_picture(Image.new("RGB", (64, 48), "red"), origin="red.png")
+        >>> store.open(artifact.id).size
+        (64, 48)
+        >>> folder.cleanup()
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, *, num_id_digits: int = NUM_ID_DIGITS) -> None:
+        self.root = Path(root) if root is not None else default_artifact_root()
+        self._num_id_digits = num_id_digits
+        self._is_swept = False
+
+    def put(self, result: ImageResult) -> Artifact:
+        """Store what a generator drew.
+
+        Args:
+            result: A result with a picture.
+
+        Returns:
+            Its record; that of the first time, if the same picture is stored already.
+
+        Raises:
+            InputError: If the result has no picture.
+            ToolError: If the disk is full or the folder may not be written.
+        """
+        if result.image is None:
+            raise InputError(f"There is no picture to store, but an error: {result.error}")
+        recipe = PictureRecipe.of(result)
+        data = encode_picture(result.image, recipe)
+        return self._store(
+            data,
+            size=result.image.size,
+            recipe=recipe,
+            asked=result.request,
+            notices=result.notices,
+            parents=result.executed.picture_ids,
+            versions=result.versions,
+            seconds=round(result.seconds, 3),
+        )
+
+    def put_picture(self, picture: Any, *, origin: str) -> Artifact:
+        """Store a picture that a person gave.
+
+        Args:
+            picture: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
+            origin: Where it comes from, in a few words, such as the name of its file.
+
+        Returns:
+            Its record. Bytes or the path of a file that came out of this store give the record that they had.
+
+        Raises:
+            ImageError: If it is no picture.
+            ToolError: If the disk is full or the folder may not be written.
+        """
+        digest = _given_hash(picture)
+        if digest is not None:
+            place, is_stored = self._place_of(digest)
+            if is_stored:
+                return self._record(place)
+        image = load_image(picture)
+        return self._store(encode_picture(image), size=image.size, origin=origin)
+
+    def get(self, artifact_id: str) -> Artifact:
+        """Return the record of a picture.
+
+        Args:
+            artifact_id: Its id, or the beginning of it (four digits or more) if that of no other begins so.
+
+        Raises:
+            InputError: If it is no id, or no picture or more than one has it.
+        """
+        return self._record(self.path(artifact_id))
+
+    def open(self, artifact_id: str) -> Image.Image:
+        """Return a picture, RGB; arguments and errors as for `get`, and ImageError if its file is damaged."""
+        return load_image(self.path(artifact_id))
+
+    def path(self, artifact_id: str) -> Path:
+        """Return the PNG file of a picture; arguments and errors as for `get`."""
+        match = ID.fullmatch(artifact_id.strip())
+        if match is None:
+            raise InputError(
+                f"{artifact_id[:80]!r} is no id of a picture. An id is 'img-' and hexadecimal digits, at least 4. "
+                f"Run: mgem images list"
+            )
+        digits = match["digits"]
+        exact = self._place(digits)
+        if exact.is_file():
+            return exact
+        found = sorted(exact.parent.glob(f"img-{digits}*.png"))
+        if not found:
+            raise InputError(f"There is no picture {artifact_id!r} in {str(self.root)!r}. Run: mgem images list")
+        if len(found) > 1:
+            candidates = ", ".join(path.stem for path in found[:5])
+            raise InputError(f"{artifact_id!r} is the beginning of {len(found)} ids: {candidates}. Give more digits.")
+        return found[0]
+
+    def list(self, limit: int | None = None) -> list[Artifact]:
+        """Return the records of all pictures, newest first.
+
+        Args:
+            limit: How many at most.
+
+        Raises:
+            ImageError: If a record was damaged and so is the picture that it could be made from.
+        """
+        # Sidecars are written once, so the time of the file is that of the picture; no more are read than shown.
+        paths = sorted(self._pictures(), key=lambda path: (-_changed(path), path.name))
+        return sorted(map(self._record, paths[:limit]), key=lambda artifact: artifact.created, reverse=True)
+
+    def lineage(self, artifact_id: str) -> dict[str, Artifact | None]:
+        """Return a picture and all that it was made from.
+
+        Args:
+            artifact_id: As for `get`.
+
+        Returns:
+            Records by id, the picture itself first, then its parents, then theirs; None for one that is not stored.
+        """
+        first = self.get(artifact_id)
+        found: dict[str, Artifact | None] = {first.id: first}
+        waiting = list(first.parents)
+        while waiting:
+            parent = waiting.pop(0)
+            if parent in found:
+                continue
+            try:
+                artifact = self.get(parent)
+            except InputError:
+                found[parent] = None
+            else:
+                found[parent] = artifact
+                waiting += artifact.parents
+        return found
+
+    def _store(self, data: bytes, *, size: tuple[int, int], **known: Any) -> Artifact:
+        """Store bytes, unless they are, and return their record."""
+        self._sweep()
+        digest = hashlib.sha256(data).hexdigest()
+        place, is_stored = self._place_of(digest)
+        if is_stored and _sidecar(place).is_file():
+            return self._record(place)
+        artifact = Artifact(
+            id=place.stem,
+            sha256=digest,
+            width=size[0],
+            height=size[1],
+            created=datetime.now(UTC).replace(microsecond=0),
+            **known,
+        )
+        text = artifact.model_dump_json(indent=2, exclude_none=True) + "\n"
+        write_atomically(_sidecar(place), text.encode())
+        write_atomically(place, data)
+        return artifact
+
+    def _place(self, digits: str) -> Path:
+        return self.root / digits[:2] / f"img-{digits}.png"
+
+    def _place_of(self, digest: str) -> tuple[Path, bool]:
+        """The place of a hash, under the shortest id that no other picture has, and whether it is stored there."""
+        for num_digits in range(self._num_id_digits, len(digest), 4):
+            place = self._place(digest[:num_digits])
+            held = _hash(place) if place.is_file() else ""
+            # A file whose hash does not begin with its own id is damaged, and is written anew.
+            if held == digest or not held.startswith(digest[:num_digits]):
+                return place, held == digest
+        return self._place(digest), False
+
+    def _record(self, place: Path) -> Artifact:
+        """Read a sidecar; make the record again from the picture where it is missing or damaged."""
+        try:
+            artifact = Artifact.model_validate_json(_sidecar(place).read_bytes())
+            if artifact.id == place.stem:
+                return artifact
+        except (OSError, ValidationError):
+            pass  # the picture itself knows the better part of it
+        recipe = read_recipe(place)
+        image = load_image(place)
+        return Artifact(
+            id=place.stem,
+            sha256=_hash(place),
+            width=image.width,
+            height=image.height,
+            origin="generated" if recipe else "unknown",
+            recipe=recipe,
+            parents=recipe.request.picture_ids if recipe else (),
+            created=datetime.fromtimestamp(int(_changed(place)), UTC),
+        )
+
+    def _pictures(self) -> Iterator[Path]:
+        return (path for path in self.root.glob("[0-9a-f][0-9a-f]/img-*.png") if ID.fullmatch(path.stem))
+
+    def _sweep(self) -> None:
+        """Once, remove what programs that were killed while writing have left."""
+        if self._is_swept:
+            return
+        self._is_swept = True
+        for path in self.root.glob(f"[0-9a-f][0-9a-f]/.*{TEMPORARY_SUFFIX}"):
+            if time.time() - _changed(path) > LEFT_OVER_S:
+                path.unlink(missing_ok=True)
+
+
+def _sidecar(place: Path) -> Path:
+    return place.with_suffix(".json")
+
+
+def _given_hash(picture: Any) -> str | None:
+    """Hash of encoded bytes or of a file that a person gave; None for whatever else it may be."""
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return hashlib.sha256(picture).hexdigest()
+    try:
+        is_file = isinstance(picture, (str, os.PathLike)) and Path(picture).is_file()
+        return _hash(Path(picture)) if is_file else None
+    except (OSError, ValueError, ImageError):  # too long for a path, or not to be read: `load_image` says it better
+        return None
+
+
+def _changed(path: Path) -> float:
+    """When a file was changed; 0 if it has gone meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ImageError(
+            f"The picture {str(path)!r} cannot be read: {error.strerror}. Mend its permissions."
+        ) from error

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mgem_agent.artifacts import ArtifactStore, default_artifact_root, encode_picture
+from mgem_agent.errors import GeneratorOutputError, ImageError, InputError, ToolError
+from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools import ImageRequest, ImageResult, Notice, draw
+
+STORE_MANY = """
+import sys
+from PIL import Image
+from mgem_agent.artifacts import ArtifactStore
+store = ArtifactStore(sys.argv[1])
+first, last = map(int, sys.argv[2:])
+print("ready", flush=True)
+for number in range(first, last):
+    store.put_picture(Image.new("RGB", (300, 300), (number % 256, number // 256, 0)), origin=str(number))
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "images")
+
+
+def drawn(prompt: str = "a red fox", **fields: Any) -> ImageResult:
+    pictures = {name: Image.new("RGB", (8, 8)) for name in ImageRequest(prompt=prompt, **fields).picture_ids}
+    events = draw(FlatColourGenerator(size=(48, 32)), [ImageRequest(prompt=prompt, **fields)], pictures=pictures)
+    [result] = [event for event in events if isinstance(event, ImageResult)]
+    return result
+
+
+def files(store: ArtifactStore) -> list[str]:
+    return sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file())
+
+
+def test_a_picture_is_stored_under_the_hash_of_its_bytes(store: ArtifactStore) -> None:
+    result = drawn(seed=7)
+    artifact = store.put(result)
+    data = store.path(artifact.id).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    assert (artifact.id, artifact.sha256) == (f"img-{digest[:12]}", digest)
+    assert files(store) == [f"{digest[:2]}/{artifact.id}.json", f"{digest[:2]}/{artifact.id}.png"]
+    assert result.image is not None
+    assert store.open(artifact.id).tobytes() == result.image.tobytes()
+    assert store.get(artifact.id) == artifact
+    assert (artifact.seed, artifact.asked, artifact.origin) == (7, result.request, "generated")
+    assert artifact.recipe is not None and artifact.recipe.request == result.executed
+    assert artifact.versions == {"flat": "1"} and artifact.created.utcoffset() is not None
+
+
+def test_the_same_picture_is_stored_once_and_keeps_its_first_record(store: ArtifactStore) -> None:
+    first = store.put(drawn())
+    again = store.put(drawn())
+    assert again == first
+    assert len(files(store)) == 2
+    assert store.put(drawn(seed=1)).id != first.id
+
+
+def test_notices_and_parents_are_kept(store: ArtifactStore) -> None:
+    start = store.put_picture(Image.new("RGB", (8, 8), "red"), origin="fox.jpg")
+    result = drawn("at night", task="edit", image=start.id)
+    result = replace(result, notices=(Notice(argument="seed", message="m"),))
+    artifact = store.put(result)
+    assert artifact.parents == (start.id,)
+    assert store.get(artifact.id).notices[0].message == "m"
+
+
+def test_an_error_is_no_picture(store: ArtifactStore) -> None:
+    request = ImageRequest(prompt="x")
+    failed = ImageResult(0, request, request, "flat", "", error=GeneratorOutputError("blank"))
+    with pytest.raises(InputError, match="no picture to store, but an error: blank"):
+        store.put(failed)
+
+
+def test_pictures_that_people_give(store: ArtifactStore, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "fox.bmp")
+    artifact = store.put_picture(tmp_path / "fox.bmp", origin="fox.bmp")
+    assert (artifact.origin, artifact.recipe, artifact.seconds) == ("fox.bmp", None, None)
+    assert store.put_picture((tmp_path / "fox.bmp").read_bytes(), origin="clipboard") == artifact
+    with pytest.raises(ImageError):
+        store.put_picture(b"hello", origin="hello.txt")
+
+
+def test_a_file_of_the_store_is_known_again(store: ArtifactStore) -> None:
+    artifact = store.put(drawn())
+    path = store.path(artifact.id)
+    assert store.put_picture(path, origin="x") == artifact
+    assert store.put_picture(str(path), origin="x") == artifact
+    assert store.put_picture(path.read_bytes(), origin="x") == artifact
+    assert len(files(store)) == 2
+
+
+def test_ids_may_be_shortened(store: ArtifactStore) -> None:
+    artifact = store.put(drawn())
+    digits = artifact.id.removeprefix("img-")
+    for short in (artifact.id[:8], digits[:4], f" {artifact.id} "):
+        assert store.get(short) == artifact
+    with pytest.raises(InputError, match="There is no picture 'img-0000' in .*Run: mgem images list"):
+        store.get("img-0000")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "img-", "img-ab", "../../etc/passwd", "img-../../x", "img-ABCDEF", "img-abcd*", "img-" + "a" * 65, "/etc"],
+)
+def test_an_id_is_never_a_path(store: ArtifactStore, wrong: str) -> None:
+    with pytest.raises(InputError, match="is no id of a picture. An id is 'img-' and hexadecimal digits, at least 4"):
+        store.path(wrong)
+
+
+def test_ids_that_collide_get_longer(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path, num_id_digits=4)
+    seen: dict[str, Image.Image] = {}
+    for number in range(5000):
+        image = Image.new("RGB", (1, 1), (number % 256, number // 256, 0))
+        digest = hashlib.sha256(encode_picture(image)).hexdigest()
+        if digest[:4] in seen:
+            break
+        seen[digest[:4]] = image
+    first, second = (store.put_picture(picture, origin="x") for picture in (seen[digest[:4]], image))
+    assert (first.id, second.id) == (f"img-{digest[:4]}", f"img-{digest[:8]}")
+    assert store.put_picture(image, origin="x") == second
+    assert store.get(first.id) == first and store.get(second.id) == second
+    assert store.open(first.id).tobytes() == seen[digest[:4]].tobytes()
+    assert store.get(digest[:6]) == second
+
+
+def test_an_id_that_is_cut_too_short(store: ArtifactStore) -> None:
+    path = store.path(store.put(drawn()).id)
+    twin = path.with_name(path.stem[:-1] + ("0" if path.stem[-1] != "0" else "1") + ".png")
+    twin.write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="is the beginning of 2 ids: img-[0-9a-f]{12}, img-.*Give more digits"):
+        store.path(path.stem[:-1])
+
+
+def test_newest_first(store: ArtifactStore) -> None:
+    ids = []
+    for number in range(4):
+        artifact = store.put(drawn(str(number)))
+        stamp = 1_700_000_000 + number
+        os.utime(store.path(artifact.id), (stamp, stamp))
+        ids.append(artifact.id)
+    assert [artifact.id for artifact in store.list()] == ids[::-1]
+    assert [artifact.id for artifact in store.list(limit=2)] == [ids[3], ids[2]]
+    assert ArtifactStore(store.root / "none").list() == []
+
+
+def test_lineage(store: ArtifactStore) -> None:
+    given = store.put_picture(Image.new("RGB", (8, 8)), origin="fox.jpg")
+    first = store.put(drawn("a", task="edit", image=given.id))
+    mask = "img-00000000dead"
+    second = store.put(drawn("b", task="inpaint", image=first.id, mask=mask))
+    third = store.put(drawn("c", references=(second.id, given.id)))
+    found = store.lineage(third.id)
+    assert list(found) == [third.id, second.id, given.id, first.id, mask]
+    assert found[mask] is None and found[given.id] == given
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 9}', None])
+def test_a_lost_sidecar_is_made_again_from_the_picture(store: ArtifactStore, damage: bytes | None) -> None:
+    artifact = store.put(drawn("at night", task="edit", image="img-0123456789ab"))
+    sidecar = store.path(artifact.id).with_suffix(".json")
+    sidecar.unlink() if damage is None else sidecar.write_bytes(damage)
+    found = store.get(artifact.id)
+    assert (found.recipe, found.parents, found.sha256) == (artifact.recipe, artifact.parents, artifact.sha256)
+    assert store.list() == [found]
+
+
+def test_a_damaged_picture_is_said_to_be_and_mended_by_storing_it_again(store: ArtifactStore) -> None:
+    artifact = store.put(drawn())
+    path = store.path(artifact.id)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    with pytest.raises(ImageError, match="cut off or damaged"):
+        store.open(artifact.id)
+    assert store.put(drawn()).id == artifact.id
+    assert path.read_bytes() == whole
+
+
+def test_a_full_disk_loses_nothing(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = store.put(drawn("kept"))
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ToolError, match="cannot be written: No space left on device"):
+            store.put(drawn("lost"))
+    assert store.list() == [kept]
+    assert store.put(drawn("lost")).title == "lost"
+    assert len(store.list()) == 2
+
+
+def test_a_kill_leaves_whole_pictures_only(store: ArtifactStore) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STORE_MANY, str(store.root), "0", "60000"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        end = time.monotonic() + 10
+        while len(list(store.root.rglob("*.png"))) < 20 and time.monotonic() < end:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    stored = store.list()
+    assert len(stored) >= 20
+    for artifact in stored:
+        assert artifact.origin != "unknown"
+        assert hashlib.sha256(store.path(artifact.id).read_bytes()).hexdigest() == artifact.sha256
+
+
+def test_two_processes_may_store_at_once(store: ArtifactStore) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", STORE_MANY, str(store.root), first, last], stdout=subprocess.DEVNULL)
+        for first, last in (("0", "30"), ("10", "40"))
+    ]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    assert sorted(int(artifact.origin) for artifact in store.list()) == list(range(40))
+    assert len(files(store)) == 80
+
+
+def test_what_a_killed_program_left_is_removed(store: ArtifactStore) -> None:
+    artifact = store.put(drawn())
+    folder = store.path(artifact.id).parent
+    old, new = folder / ".img-1.png.a.mgem-part", folder / ".img-2.png.b.mgem-part"
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    ArtifactStore(store.root).put(drawn())
+    assert (old.exists(), new.exists()) == (False, True)
+    assert store.list() == [artifact]
+
+
+def test_the_usual_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MGEM_HOME", str(tmp_path))
+    assert default_artifact_root() == ArtifactStore().root == tmp_path / "images"
+    monkeypatch.delenv("MGEM_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert default_artifact_root().parts[-2:] == ("mgem-agent", "images")
