@@ -1,0 +1,88 @@
+"""`mgem generators`: what can draw, and what each honours."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mgem_agent.tools import Capabilities, GeneratorScheme
+
+__all__ = ["generators"]
+
+
+def generators(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One of them, such as openai:gpt-image-2; all if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """List the image generators by the first word of their names, or say what one of them honours.
+
+    The list loads no weights and asks no server. For one NAME, a model may have to be read.
+    """
+    from mgem_agent.tools import describe_generators, make_generator
+
+    if name is not None:
+        made = make_generator(name)
+        _print_one(made.name, made.capabilities, as_json=as_json)
+        return
+    schemes = describe_generators()
+    if as_json:
+        typer.echo(json.dumps([_as_data(scheme) for scheme in schemes], indent=2))
+    else:
+        _print_all(schemes)
+
+
+def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    data = {"name": name, **_capabilities_data(capabilities)}
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for title, value in data.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        shown = {True: "yes", False: "no", "": "any" if title == "sizes" else "none", None: "any"}.get(shown, shown)
+        console.print(f"[bold]{title.replace('_', ' '):<21}[/]", end="")
+        console.print(str(shown), markup=False)
+
+
+def _print_all(schemes: tuple[GeneratorScheme, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("name", "package", "tasks", "what"):
+        table.add_column(title, overflow="fold")
+    for scheme in schemes:
+        tasks = "depends" if scheme.capabilities is None else "\n".join(sorted(scheme.capabilities.tasks))
+        what = f"cannot be used: {scheme.problem}" if scheme.problem else scheme.description
+        table.add_row(*map(Text, (scheme.scheme, scheme.package, "" if scheme.problem else tasks, what)))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("\nWhat one honours: mgem generators NAME", soft_wrap=True)
+
+
+def _as_data(scheme: GeneratorScheme) -> dict[str, Any]:
+    return {
+        "scheme": scheme.scheme,
+        "package": scheme.package,
+        "description": scheme.description,
+        "capabilities": scheme.capabilities and _capabilities_data(scheme.capabilities),
+        "problem": scheme.problem,
+    }
+
+
+def _capabilities_data(capabilities: Capabilities) -> dict[str, Any]:
+    """Capabilities as JSON, sets sorted and sizes as people write them."""
+    data = capabilities.model_dump()
+    return data | {
+        "tasks": sorted(capabilities.tasks),
+        "options": sorted(capabilities.options),
+        "sizes": [f"{width}x{height}" for width, height in capabilities.sizes],
+    }

@@ -1,0 +1,246 @@
+"""`mgem images`: the pictures that are kept, where they come from, and drawing one again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from mgem_agent.artifacts import Artifact, ArtifactStore, PictureRecipe
+    from mgem_agent.tools import ImageResult
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, show and redraw the pictures that are kept.", no_args_is_help=True)
+
+_TITLE_CHARS = 60
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+_Id = Annotated[str, typer.Argument(metavar="ID", help="A picture's id, or enough of its beginning.")]
+
+
+@app.command("list")
+def _list(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many pictures at most.")] = 20,
+    as_json: _AsJson = False,
+) -> None:
+    """List the pictures that are kept, newest first."""
+    from mgem_agent.artifacts import ArtifactStore
+
+    store = ArtifactStore()
+    artifacts = store.list(limit)
+    if as_json:
+        typer.echo(json.dumps([_as_data(artifact, store) for artifact in artifacts], indent=2, ensure_ascii=False))
+    else:
+        _print_list(artifacts, store)
+
+
+def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not artifacts:
+        console.print(f"No pictures in {store.root}.", markup=False, soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("id", "made", "size", "by", "seed"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what", overflow="ellipsis", no_wrap=True)
+    for artifact in artifacts:
+        recipe = artifact.recipe
+        row = (
+            artifact.id,
+            f"{artifact.local_time:%Y-%m-%d %H:%M}",
+            f"{artifact.width}×{artifact.height}",
+            recipe.generator.partition(":")[0] if recipe else "",
+            "" if artifact.seed is None else str(artifact.seed),
+            artifact.title,
+        )
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+@app.command("show")
+def _show(artifact_id: _Id, as_json: _AsJson = False) -> None:
+    """Say all that is known of a picture, and where its file is."""
+    from mgem_agent.artifacts import ArtifactStore
+
+    store = ArtifactStore()
+    artifact = store.get(artifact_id)
+    if as_json:
+        typer.echo(json.dumps(_as_data(artifact, store), indent=2, ensure_ascii=False))
+    else:
+        _print_artifact(artifact, store)
+
+
+def _print_artifact(artifact: Artifact, store: ArtifactStore) -> None:
+    """Print facts as `name  value` lines; what has no value is left out."""
+    facts: dict[str, Any] = {
+        "id": artifact.id,
+        "file": store.path(artifact.id),
+        "size": f"{artifact.width}×{artifact.height}",
+        "made": f"{artifact.local_time:%Y-%m-%d %H:%M:%S %Z}",
+        "origin": artifact.origin,
+    }
+    if artifact.recipe is not None:
+        request = artifact.recipe.request
+        facts |= {"generator": artifact.recipe.generator, "model": artifact.recipe.model}
+        facts |= {
+            name.replace("_", " "): value
+            for name, value in request.model_dump(exclude_none=True, exclude_defaults=True).items()
+            if name not in ("width", "height")
+        }
+    facts |= {"parents": ", ".join(artifact.parents), "seconds": artifact.seconds}
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in artifact.versions.items())
+    _print_facts(facts)
+    for notice in artifact.notices:
+        _print_facts({"notice": f"{notice.argument}: {notice.message}"})
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    for name, value in facts.items():
+        if value not in (None, "", ()):
+            console.print(f"[bold]{name:<21}[/]", end="")
+            console.print(str(value), markup=False)
+
+
+@app.command("lineage")
+def _lineage(artifact_id: _Id, as_json: _AsJson = False) -> None:
+    """Show what a picture was made from, and those from what, as a tree."""
+    from rich.console import Console
+
+    from mgem_agent.artifacts import ArtifactStore
+
+    store = ArtifactStore()
+    found = store.lineage(artifact_id)
+    if as_json:
+        data = {name: artifact and _as_data(artifact, store) for name, artifact in found.items()}
+        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(_tree(found))
+
+
+def _tree(found: dict[str, Artifact | None]) -> Tree:
+    """The tree of a lineage; what was shown once is named the next time, without what is above it."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    first = next(iter(found))
+    tree = Tree(_label(first, found[first]))
+    shown = {first}
+    waiting = [(tree, found[first])]
+    while waiting:
+        branch, artifact = waiting.pop(0)
+        for parent in artifact.parents if artifact else ():
+            if parent in shown:
+                branch.add(Text(f"{parent}  (see above)"))
+            else:
+                shown.add(parent)
+                waiting.append((branch.add(_label(parent, found.get(parent))), found.get(parent)))
+    return tree
+
+
+def _label(name: str, artifact: Artifact | None) -> Any:
+    from rich.text import Text
+
+    if artifact is None:
+        return Text(f"{name}  (not kept)")
+    task = artifact.recipe.request.task if artifact.recipe else "given"
+    title = artifact.title
+    return Text(f"{name}  {task}: {title if len(title) <= _TITLE_CHARS else title[:_TITLE_CHARS] + '…'}")
+
+
+@app.command("redraw")
+def _redraw(
+    picture: Annotated[str, typer.Argument(metavar="ID_OR_FILE", help="A picture's id, or any PNG that we drew.")],
+    generator: Annotated[
+        str | None, typer.Option("--generator", "-g", help="Draw with this one instead. See: mgem generators")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the picture to this file as well.")] = None,
+) -> None:
+    """Draw a picture again as it was drawn, and say whether the same bytes came out.
+
+    How it was drawn is read from the store or from the PNG itself, so that a file from somebody else will do. The new
+    picture is kept like any other; the same one is not kept twice.
+    """
+    from mgem_agent.artifacts import ArtifactStore, PictureRecipe, encode_picture
+    from mgem_agent.artifacts.atomic_file import write_atomically
+    from mgem_agent.tools import make_generator
+
+    store = ArtifactStore()
+    recipe, path = _recipe_of(picture, store)
+    result = _draw_again(recipe, make_generator(generator or recipe.generator), store)
+    if result.image is None:
+        raise result.error or RuntimeError("a result has a picture or an error")
+    data = encode_picture(result.image, PictureRecipe.of(result))
+    artifact = store.put(result)
+    if out is not None:
+        write_atomically(out, data)
+    _print_facts({"id": artifact.id, "file": out or store.path(artifact.id)})
+    for notice in result.notices:
+        _print_facts({"notice": f"{notice.argument}: {notice.message}"})
+    _print_facts({"compared": _compared(data, path)})
+
+
+def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]:
+    """How a picture was drawn, and its file."""
+    from mgem_agent.artifacts import read_recipe
+    from mgem_agent.errors import InputError
+
+    path = Path(picture).expanduser()
+    if path.is_file():
+        recipe = read_recipe(path)
+    else:
+        artifact = store.get(picture)
+        recipe, path = artifact.recipe, store.path(artifact.id)
+    if recipe is None:
+        raise InputError(f"{picture!r} does not say how it was drawn, so it cannot be drawn again. Give one we drew.")
+    return recipe, path
+
+
+def _draw_again(recipe: PictureRecipe, generator: Any, store: ArtifactStore) -> ImageResult:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mgem_agent.tools import GenerationProgress, draw
+
+    pictures = {name: store.open(name) for name in recipe.request.picture_ids}
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Drawing", total=None)
+        for event in draw(generator, [recipe.request], pictures=pictures):
+            if isinstance(event, GenerationProgress):
+                bar.update(task, completed=event.step, total=event.num_steps or None)
+            else:
+                return event
+    raise RuntimeError("drawing ends with a result")
+
+
+def _compared(data: bytes, path: Path) -> str:
+    """Say how the new bytes stand to the old file."""
+    from PIL import ImageChops
+
+    from mgem_agent.core_model.image_loading import load_image
+
+    if data == path.read_bytes():
+        return "the same picture, byte for byte"
+    new, old = load_image(data), load_image(path)
+    if new.size != old.size:
+        return f"another picture: {new.width}×{new.height} pixels instead of {old.width}×{old.height}"
+    extrema: Any = ImageChops.difference(new, old).getextrema()  # (lowest, highest) of each of three bands
+    most = max(high for _, high in extrema)
+    return "the same pixels in another file" if most == 0 else f"another picture: pixels differ by up to {most} of 255"
+
+
+def _as_data(artifact: Artifact, store: ArtifactStore) -> dict[str, Any]:
+    data: dict[str, Any] = artifact.model_dump(mode="json", exclude_none=True)
+    return data | {"file": str(store.path(artifact.id))}
