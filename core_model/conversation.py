@@ -20,7 +20,7 @@ Example::
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ class Conversation:
         cancel: threading.Event | None = None,
         draw: bool = False,
         **options: Any,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Say something and yield the answer piece by piece.
 
         Nothing happens before the first piece is asked for. A round that is cancelled, by `cancel`, by closing the

@@ -45,7 +45,7 @@ def stream_generate(
     cancel: threading.Event | None = None,
     seed: int | None = None,
     **options: Any,
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Continue one prompt and yield the text piece by piece.
 
     Nothing is computed before the first piece is asked for. Closing the iterator stops generation within one token.

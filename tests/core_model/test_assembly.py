@@ -98,7 +98,8 @@ def test_the_parts_are_in_it_as_they_were(
     assert model.config.text_config is model.model.language_model.config
     assert model.generation_config.eos_token_id == [2, 7]
     assert model.generation_config is not text.generation_config
-    assert len(model.get_image_features(**images(model)).pooler_output[0]) == 80
+    features: Any = model.get_image_features(**images(model))
+    assert len(features.pooler_output[0]) == 80
 
 
 def test_mining_and_projector_are_new_and_start_as_the_authors_do(

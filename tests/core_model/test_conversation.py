@@ -127,6 +127,11 @@ def afresh(conversation: Conversation, **options: Any) -> str:
     return str(processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
+def usage_of(conversation: Conversation) -> RoundUsage:
+    assert conversation.usage is not None
+    return conversation.usage
+
+
 def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
     """Record the keyword arguments of each call of a method."""
     calls: list[Any] = []
@@ -191,7 +196,7 @@ def test_only_what_is_new_is_computed(
     assert [len(mined), len(prepared)] == [1, 1]
     conversation.say("And this?", [pictures[1], pictures[0]])
     assert [len(mined), len(prepared)] == [2, 2]
-    assert conversation.usage.image_tokens == 4 * 16
+    assert usage_of(conversation).image_tokens == 4 * 16
 
 
 def test_the_same_picture_is_known_by_what_it_shows(
@@ -205,7 +210,7 @@ def test_the_same_picture_is_known_by_what_it_shows(
     pictures[0].save(tmp_path / "one.png")
     pictures[0].save(tmp_path / "two.bmp")
     conversation.say("A?", [tmp_path / "one.png", str(tmp_path / "two.bmp"), np.asarray(pictures[0])])
-    assert conversation.usage.image_tokens == 48
+    assert usage_of(conversation).image_tokens == 48
     assert len(mined) == 1
     assert conversation.say("B?", pictures[1]) == afresh(conversation)
 
@@ -220,7 +225,7 @@ def test_neighbouring_images_are_told_apart(begin: Callable[..., Conversation], 
     for images in ([one, one, two], [one, one, one], [one, two, two], [two, one]):
         conversation.say("?", images)
         assert conversation.messages[-1]["content"] == afresh(conversation)
-        kept = conversation.usage.cached_tokens
+        kept = usage_of(conversation).cached_tokens
         assert kept % 16 == 0  # whole images
         conversation.undo()
 
@@ -240,7 +245,7 @@ def test_undo_and_another_question(
     assert (conversation.messages, conversation.num_tokens) == (before, tokens)
     said = conversation.say("And that?", [pictures[1], pictures[2]])
     assert said == afresh(conversation)
-    assert conversation.usage.cached_tokens >= tokens - len("?<|im_end|>\n")
+    assert usage_of(conversation).cached_tokens >= tokens - len("?<|im_end|>\n")
     assert len(mined) == 3 + 1  # afresh, all three are encoded at once
     conversation.undo(2)
     assert conversation.messages == [{"role": "system", "content": "Be brief."}]
@@ -307,7 +312,7 @@ def test_an_answer_has_no_white_space_at_its_ends(begin: Callable[..., Conversat
     pieces = list(conversation.stream("Hello?", logits_processor=LogitsProcessorList([InOrder()])))
     assert pieces == ["<", "  ="]
     assert conversation.messages[-1]["content"] == "<  ="
-    assert conversation.usage.output_tokens == 8
+    assert usage_of(conversation).output_tokens == 8
     assert conversation.say("More?") == afresh(conversation)
 
 
@@ -315,7 +320,7 @@ def test_an_empty_answer_is_an_answer(begin: Callable[..., Conversation]) -> Non
     conversation = begin()
     assert conversation.say("Hello?", logits_processor=at_step(1, emit(2))) == ""
     assert conversation.messages[-1] == {"role": "assistant", "content": ""}
-    assert conversation.usage.output_tokens == 1
+    assert usage_of(conversation).output_tokens == 1
     assert conversation.say("Nothing?") == afresh(conversation)
 
 
@@ -340,9 +345,9 @@ def test_defaults_of_all_rounds_and_options_of_one(make_model: Make, tokenizer: 
     processor = MiniGeminiProcessor.from_model_config(model.config, tokenizer, prompt_template="chatml")
     conversation = Conversation(model, processor, max_new_tokens=3)
     conversation.say("a")
-    assert conversation.usage.output_tokens == 3
+    assert usage_of(conversation).output_tokens == 3
     conversation.say("b", max_new_tokens=2)
-    assert conversation.usage.output_tokens == 2
+    assert usage_of(conversation).output_tokens == 2
 
 
 @pytest.mark.parametrize(
@@ -380,7 +385,7 @@ def test_a_context_that_overflows_computes_nothing(
     assert (mined, passes) == ([], [])
     assert (conversation.messages, conversation.num_cached_tokens) == (before, cached)
     conversation.say("And?")  # as long as the context has room
-    assert conversation.usage.input_tokens + conversation.usage.output_tokens == 200
+    assert usage_of(conversation).input_tokens + usage_of(conversation).output_tokens == 200
 
 
 def test_a_picture_that_cannot_be_read(begin: Callable[..., Conversation], pictures: list[Image.Image]) -> None:
@@ -443,7 +448,7 @@ def test_a_cancelled_answer_is_kept_as_far_as_it_was_said(begin: Callable[..., C
     answer = "".join(said)
     assert whole.startswith(answer) and len(answer) < 100
     assert conversation.messages[-1] == {"role": "assistant", "content": answer, "cancelled": True}
-    assert conversation.usage.output_tokens >= 3
+    assert usage_of(conversation).output_tokens >= 3
     assert conversation.say("And then?", max_new_tokens=8) == afresh(conversation)
 
 
@@ -457,13 +462,14 @@ def test_a_round_that_is_cancelled_before_a_word_is_taken_back(
     before, usage = conversation.messages, conversation.usage
     cancel = threading.Event()
     trunk = conversation.model.model
+    calls: list[int] = []
     method = {"before": "", "image": "get_image_features", "prefill": "forward"}[where]
     if not method:
         cancel.set()
     with monkeypatch.context() as patch:
         if method:
             target = conversation.model if where == "image" else trunk
-            original, calls = getattr(target, method), []
+            original = getattr(target, method)
 
             def counted(*args: Any, **kwargs: Any) -> Any:
                 calls.append(1)
@@ -520,7 +526,7 @@ def test_a_fork_goes_its_own_way(
     assert (twin.messages, twin.usage) == (conversation.messages, conversation.usage)
     answers = [each.say(text) for each, text in ((conversation, "Left?"), (twin, "Right, then?"))]
     assert mined == []
-    assert twin.usage.cached_tokens > 40
+    assert usage_of(twin).cached_tokens > 40
     assert answers == [afresh(each) for each in (conversation, twin)]
     twin.undo(2)
     assert len(conversation.messages) == 5

@@ -91,7 +91,7 @@ def test_what_is_chosen_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     four = quantization_config(4)
     assert isinstance(four, BitsAndBytesConfig)
     assert (four.load_in_4bit, four.bnb_4bit_quant_type, four.llm_int8_skip_modules) == (True, "nf4", ALONE)
-    assert quantization_config(4, bnb_4bit_quant_type="fp4").bnb_4bit_quant_type == "fp4"
+    assert quantization_config(4, bnb_4bit_quant_type="fp4").to_dict()["bnb_4bit_quant_type"] == "fp4"
 
     missing = {"torchao"}
     find_spec = importlib.util.find_spec

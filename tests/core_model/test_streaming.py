@@ -158,7 +158,7 @@ def test_more_options_of_generate(model: Any, processor: Any, inputs: dict[str, 
     assert "".join(stream_generate(model, processor, inputs, max_new_tokens=9, stop_strings=[five[-2:]])) == five
 
     class AfterThree(StoppingCriteria):
-        def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
             return torch.tensor([input_ids.shape[1] >= inputs["input_ids"].shape[1] + 3])
 
     assert (
