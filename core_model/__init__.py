@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mgem_agent.core_model.mining import PatchInfoMining
     from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput
     from mgem_agent.core_model.processing import MiniGeminiProcessor
-    from mgem_agent.core_model.quantization import quantization_config
+    from mgem_agent.core_model.quantization import default_dtype, quantization_config
     from mgem_agent.core_model.streaming import stream_generate
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "PatchInfoMining",
     "RoundUsage",
     "VisualGeometry",
+    "default_dtype",
     "high_res_config_from_open_clip",
     "load_image",
     "quantization_config",
@@ -58,6 +59,7 @@ __getattr__, __dir__ = attach(
         "PatchInfoMining": "mgem_agent.core_model.mining",
         "RoundUsage": "mgem_agent.core_model.conversation",
         "VisualGeometry": "mgem_agent.core_model.geometry",
+        "default_dtype": "mgem_agent.core_model.quantization",
         "high_res_config_from_open_clip": "mgem_agent.core_model.high_res_encoder",
         "load_image": "mgem_agent.core_model.image_loading",
         "quantization_config": "mgem_agent.core_model.quantization",
