@@ -17,14 +17,12 @@ import base64
 import email.utils
 import functools
 import itertools
-import json
 import random
 import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,16 +39,16 @@ from mgem_agent.errors import (
     ToolError,
     UnsupportedRequestError,
 )
+from mgem_agent.tools.server_answer import ServerAnswer, described, message_of
 from mgem_agent.tools.wire_pictures import decode_picture
 
-__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerAnswer", "ServerClient"]
+__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient"]
 
 MAX_PICTURE_BYTES = 64 * 2**20
 """Most bytes of a picture that is fetched."""
 
 MAX_ANSWER_BYTES = 128 * 2**20
 MAX_PAUSE_S = 60.0
-MAX_MESSAGE_CHARS = 400
 MAX_REDIRECTS = 5
 MAX_PORT = 65_535
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
@@ -60,44 +58,8 @@ LOOPBACK_WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = {
     "all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None,
 }  # fmt: skip
 
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Explain = Callable[[int, Any], MgemError | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerAnswer:
-    """What a server answered.
-
-    Attributes:
-        status: HTTP status.
-        headers: HTTP headers.
-        body: The whole body, decompressed.
-    """
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the body as JSON, half characters replaced: nothing that is stored later may hold one.
-
-        Raises:
-            ValueError: If it is none.
-            RecursionError: If it is nested too deeply.
-        """
-        data = json.loads(self.body)
-        if not SURROGATE.search(self.body):
-            return data
-        return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", errors="replace"))
-
-    @property
-    def data(self) -> Any:
-        """The body as JSON, or as text where it is none."""
-        try:
-            return self.json()
-        except (ValueError, RecursionError):
-            return self.body.decode("utf-8", errors="replace")
 
 
 class ServerClient:
@@ -177,7 +139,7 @@ class ServerClient:
             return answer.json()
         except (ValueError, RecursionError) as error:
             raise GeneratorOutputError(
-                f"{self.server} at {self.address} answered {method} {path} with {_described(answer.body)}, not JSON. "
+                f"{self.server} at {self.address} answered {method} {path} with {described(answer.body)}, not JSON. "
                 f"Check that the address is right and that nothing stands in between.",
                 retryable=True,
             ) from error
@@ -330,21 +292,21 @@ class ServerClient:
             return GeneratorUnavailableError(f"{where} refused access (status {status}). {self._access_hint}")
         if status in (404, 405):
             return GeneratorUnavailableError(
-                f"{where} does not know {method} {path} (status {status}): {_message(data)}. "
+                f"{where} does not know {method} {path} (status {status}): {message_of(data)}. "
                 f"Check the address, and that the server is of this kind."
             )
         if status in BUSY_STATUSES:
             pause = answer.headers.get("retry-after")
             when = f"after {pause!r}, as it asks" if pause else "later"
             return GeneratorUnavailableError(
-                f"{where} is too busy (status {status}): {_message(data)}. Try again {when}.", retryable=True
+                f"{where} is too busy (status {status}): {message_of(data)}. Try again {when}.", retryable=True
             )
         if status >= 500:
             return GeneratorOutputError(
-                f"{where} failed (status {status}): {_message(data)}. Its log says more.", retryable=True
+                f"{where} failed (status {status}): {message_of(data)}. Its log says more.", retryable=True
             )
         return UnsupportedRequestError(
-            f"{where} does not accept the request (status {status}): {_message(data)}. Change what it names."
+            f"{where} does not accept the request (status {status}): {message_of(data)}. Change what it names."
         )
 
 
@@ -386,25 +348,3 @@ def _asked_pause_s(headers: httpx.Headers, *, default: float) -> float:
         return max(0.0, (email.utils.parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return default
-
-
-def _described(body: bytes) -> str:
-    start = body[:200].lstrip().lower()
-    if not start:
-        return "nothing"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    return repr(body[:60].decode("utf-8", errors="replace"))
-
-
-def _message(data: Any) -> str:
-    """What the body of an error says, on one line and not too long."""
-    if isinstance(data, dict):
-        for name in ("message", "errors", "error", "detail", "details"):
-            if data.get(name):
-                return _message(data[name])
-    text = data if isinstance(data, str) else json.dumps(data)
-    if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
-        return "an HTML page"
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return text[:MAX_MESSAGE_CHARS].rstrip(".") or "no reason given"

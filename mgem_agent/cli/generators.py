@@ -45,10 +45,14 @@ def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
         return
     console = Console(soft_wrap=True, highlight=False)
     for title, value in data.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        shown = {True: "yes", False: "no", "": "any" if title == "sizes" else "none", None: "any"}.get(shown, shown)
+        if isinstance(value, bool):
+            shown = "yes" if value else "no"
+        elif isinstance(value, list):
+            shown = ", ".join(value) or ("any" if title == "sizes" else "none")
+        else:
+            shown = "any" if value is None else str(value)
         console.print(f"[bold]{title.replace('_', ' '):<21}[/]", end="")
-        console.print(str(shown), markup=False)
+        console.print(shown, markup=False)
 
 
 def _print_all(schemes: tuple[GeneratorScheme, ...]) -> None:

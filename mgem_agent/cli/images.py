@@ -18,8 +18,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, show and redraw the pictures that are kept.", no_args_is_help=True)
 
-_TITLE_CHARS = 60
-
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 _Id = Annotated[str, typer.Argument(metavar="ID", help="A picture's id, or enough of its beginning.")]
 
@@ -49,20 +47,23 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
     if not artifacts:
         console.print(f"No pictures in {store.root}.", markup=False, soft_wrap=True)
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("id", "made", "size", "by", "seed"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("what", overflow="ellipsis", no_wrap=True)
-    for artifact in artifacts:
-        recipe = artifact.recipe
-        row = (
+    rows = [
+        (
             artifact.id,
             f"{artifact.local_time:%Y-%m-%d %H:%M}",
             f"{artifact.width}×{artifact.height}",
-            recipe.generator.partition(":")[0] if recipe else "",
+            artifact.recipe.generator.partition(":")[0] if artifact.recipe else "",
             "" if artifact.seed is None else str(artifact.seed),
             artifact.title,
         )
+        for artifact in artifacts
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, title in enumerate(("id", "made", "size", "by", "seed")):
+        # All but the last column keep their width, however narrow the terminal: an id that is cut is no id.
+        table.add_column(title, no_wrap=True, min_width=max(len(row[place]) for row in rows))
+    table.add_column("what", overflow="ellipsis", no_wrap=True)
+    for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
 
@@ -157,7 +158,7 @@ def _label(name: str, artifact: Artifact | None) -> Any:
         return Text(f"{name}  (not kept)")
     task = artifact.recipe.request.task if artifact.recipe else "given"
     title = artifact.title
-    return Text(f"{name}  {task}: {title if len(title) <= _TITLE_CHARS else title[:_TITLE_CHARS] + '…'}")
+    return Text(f"{name}  {task}: {title}", no_wrap=True, overflow="ellipsis")
 
 
 @app.command("redraw")

@@ -34,6 +34,9 @@ def test_one_of_them() -> None:
     lines = dict(line.rstrip().split("  ", 1) for line in result.output.splitlines())
     assert lines["sizes"].strip() == "1024x1024, 1536x1024, 1024x1536"
     assert (lines["seed"].strip(), lines["cancel"].strip(), lines["max batch size"].strip()) == ("no", "yes", "any")
+    assert (lines["max references"].strip(), lines["size multiple"].strip()) == ("15", "16")
+    lines = dict(line.rstrip().split("  ", 1) for line in run("a1111").output.splitlines())
+    assert (lines["max references"].strip(), lines["max batch size"].strip()) == ("0", "1")
     assert json.loads(run("flat", "--json").output)["max_references"] == 4
 
 

@@ -46,6 +46,8 @@ def test_the_list(store: ArtifactStore) -> None:
     assert row.split()[3:] == ["48×32", "flat", "7", "a", "[red]fox[/]", "by", "night"]
     [row] = [line for line in lines if line.startswith(given.id)]
     assert row.split()[3:] == ["8×6", "holiday.jpg"]
+    narrow = CliRunner(env={"COLUMNS": "50"}).invoke(app, ["images", "list"])
+    assert fox in narrow.output
     assert len(run("list", "-n", "1").output.splitlines()) == 2
     assert {entry["id"] for entry in json.loads(run("list", "--json").output)} == {fox, given.id}
 

@@ -1,0 +1,73 @@
+"""What a server answered: as data where it is JSON, and in words for a person where it is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+__all__ = ["ServerAnswer", "described", "message_of"]
+
+MAX_MESSAGE_CHARS = 400
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAnswer:
+    """What a server answered.
+
+    Attributes:
+        status: HTTP status.
+        headers: HTTP headers.
+        body: The whole body, decompressed.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body as JSON, half characters replaced: nothing that is stored later may hold one.
+
+        Raises:
+            ValueError: If it is none.
+            RecursionError: If it is nested too deeply.
+        """
+        data = json.loads(self.body)
+        if not SURROGATE.search(self.body):
+            return data
+        return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", errors="replace"))
+
+    @property
+    def data(self) -> Any:
+        """The body as JSON, or as text where it is none."""
+        try:
+            return self.json()
+        except (ValueError, RecursionError):
+            return self.body.decode("utf-8", errors="replace")
+
+
+def described(body: bytes) -> str:
+    """Say what a body is that should have been something else."""
+    start = body[:200].lstrip().lower()
+    if not start:
+        return "nothing"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    return repr(body[:60].decode("utf-8", errors="replace"))
+
+
+def message_of(data: Any) -> str:
+    """What the body of an error says, on one line and not too long."""
+    if isinstance(data, dict):
+        for name in ("message", "errors", "error", "detail", "details"):
+            if data.get(name):
+                return message_of(data[name])
+    text = data if isinstance(data, str) else json.dumps(data)
+    if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
+        return "an HTML page"
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return text[:MAX_MESSAGE_CHARS].rstrip(".") or "no reason given"
