@@ -169,14 +169,15 @@ class ServerClient:
                 f"{self.server} gave {str(url)[:80]!r} as the address of a picture; http and https alone are followed."
             )
         elsewhere = ServerClient(
-            str(target.copy_with(username=None, password=None)),
+            str(target.copy_with(raw_path=b"/", username=None, password=None)),
             server="The server that keeps the picture",
             timeout_s=self.timeout_s,
             connect_timeout_s=self._connect_timeout_s,
             max_retries=self._max_retries,
             backoff_s=self._backoff_s,
         )
-        answer = elsewhere.request("GET", "", cancel=cancel, max_bytes=MAX_PICTURE_BYTES, follow_redirects=True)
+        path = target.raw_path.decode("ascii")
+        answer = elsewhere.request("GET", path, cancel=cancel, max_bytes=MAX_PICTURE_BYTES, follow_redirects=True)
         return decode_picture(answer.body, source=self.server)
 
     def request(

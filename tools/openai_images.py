@@ -283,7 +283,7 @@ def _with_holes(image: Image.Image, mask: Image.Image) -> Image.Image:
     """A picture that is transparent where a mask is white, which is how this API is told what to redraw."""
     white = mask.convert("L").resize(image.size, Image.Resampling.NEAREST)
     holed = image.convert("RGBA")
-    holed.putalpha(white.point(lambda value: 0 if value >= 128 else 255))
+    holed.putalpha(white.point([255] * 128 + [0] * 128))
     return holed
 
 

@@ -122,20 +122,26 @@ def test_an_id_is_never_a_path(store: ArtifactStore, wrong: str) -> None:
         store.path(wrong)
 
 
-def test_ids_that_collide_get_longer(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path, num_id_digits=4)
+def twins() -> tuple[Image.Image, Image.Image, str]:
+    """Two pictures whose hashes begin with the same four digits, and the hash of the second."""
     seen: dict[str, Image.Image] = {}
-    for number in range(5000):
+    for number in range(65_536):
         image = Image.new("RGB", (1, 1), (number % 256, number // 256, 0))
         digest = hashlib.sha256(encode_picture(image)).hexdigest()
         if digest[:4] in seen:
-            break
+            return seen[digest[:4]], image, digest
         seen[digest[:4]] = image
-    first, second = (store.put_picture(picture, origin="x") for picture in (seen[digest[:4]], image))
+    raise AssertionError("65,536 pictures without a twin")
+
+
+def test_ids_that_collide_get_longer(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path, num_id_digits=4)
+    image, twin, digest = twins()
+    first, second = (store.put_picture(picture, origin="x") for picture in (image, twin))
     assert (first.id, second.id) == (f"img-{digest[:4]}", f"img-{digest[:8]}")
-    assert store.put_picture(image, origin="x") == second
+    assert store.put_picture(twin, origin="x") == second
     assert store.get(first.id) == first and store.get(second.id) == second
-    assert store.open(first.id).tobytes() == seen[digest[:4]].tobytes()
+    assert store.open(first.id).tobytes() == image.tobytes()
     assert store.get(digest[:6]) == second
 
 
