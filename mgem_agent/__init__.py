@@ -11,6 +11,7 @@ from mgem_agent._lazy import attach
 from mgem_agent.errors import MgemError
 
 if TYPE_CHECKING:
+    from mgem_agent.chat_mini_gemini import ChatMiniGemini
     from mgem_agent.core_model import (
         Conversation,
         MiniGeminiConfig,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ChatMiniGemini",
     "Conversation",
     "MgemError",
     "MiniGeminiConfig",
@@ -34,13 +36,16 @@ __version__ = "0.1.0"
 __getattr__, __dir__ = attach(
     __name__,
     {
-        name: "mgem_agent.core_model"
-        for name in (
-            "Conversation",
-            "MiniGeminiConfig",
-            "MiniGeminiForConditionalGeneration",
-            "MiniGeminiProcessor",
-            "PatchInfoMining",
-        )
+        "ChatMiniGemini": "mgem_agent.chat_mini_gemini",
+        **{
+            name: "mgem_agent.core_model"
+            for name in (
+                "Conversation",
+                "MiniGeminiConfig",
+                "MiniGeminiForConditionalGeneration",
+                "MiniGeminiProcessor",
+                "PatchInfoMining",
+            )
+        },
     },
 )

@@ -128,13 +128,14 @@ class MissingDependencyError(InputError, ImportError):
     Args:
         feature: What needs the package, as the start of a sentence.
         package: The package's name on the package index.
-        extra: The extra of ``mgem-agent`` that brings it.
+        extra: The extra of ``mgem-agent`` that brings it; None if the package is to be installed by its own name.
     """
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
+    def __init__(self, feature: str, package: str, extra: str | None = None) -> None:
         self.package = package
         self.extra = extra
-        super().__init__(f"{feature} needs the package {package!r}. Run: pip install 'mgem-agent[{extra}]'")
+        wanted = package if extra is None else f"'mgem-agent[{extra}]'"
+        super().__init__(f"{feature} needs the package {package!r}. Run: pip install {wanted}")
 
 
 class UnsupportedRequestError(InputError):

@@ -1,4 +1,4 @@
-"""For tests, ours and yours: a generator that needs nothing, and the authors' way of computing, written out plainly."""
+"""For tests, ours and yours: a reasoner and a generator that need nothing, and the authors' computation in full."""
 
 from typing import TYPE_CHECKING
 
@@ -6,15 +6,17 @@ from mgem_agent._lazy import attach
 
 if TYPE_CHECKING:
     from mgem_agent.testing.flat_colour_generator import FlatColourGenerator
+    from mgem_agent.testing.scripted_reasoner import ScriptedReasoner
     from mgem_agent.testing.textbook_mining import TextbookPatchInfoMining
     from mgem_agent.testing.textbook_vision import textbook_image_features
 
-__all__ = ["FlatColourGenerator", "TextbookPatchInfoMining", "textbook_image_features"]
+__all__ = ["FlatColourGenerator", "ScriptedReasoner", "TextbookPatchInfoMining", "textbook_image_features"]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "FlatColourGenerator": "mgem_agent.testing.flat_colour_generator",
+        "ScriptedReasoner": "mgem_agent.testing.scripted_reasoner",
         "TextbookPatchInfoMining": "mgem_agent.testing.textbook_mining",
         "textbook_image_features": "mgem_agent.testing.textbook_vision",
     },

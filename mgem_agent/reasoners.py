@@ -1,0 +1,114 @@
+"""A reasoner by its name: a model of LangChain's providers, one behind an address, or the core model.
+
+======================================== ===========================================================================
+`openai:gpt-5`, `ollama:llama3`, …       any provider that `langchain.chat_models.init_chat_model` knows
+`http://host:8000/v1#model`              a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, …
+`YanweiLi/MGM-7B`, `./weights`           the core model, by hub id or folder
+======================================== ===========================================================================
+
+Models call tools natively, or draw by the `<GEN>` protocol where they cannot. A server behind an address is told the
+protocol unless native calling is asked for: such servers have it only if they were started with it, and nothing but a
+refusal says that they were not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Literal, get_args
+
+from langchain_core.language_models import BaseChatModel
+
+from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.protocol_model import GenProtocolModel
+
+__all__ = ["ToolCalling", "make_reasoner"]
+
+ToolCalling = Literal["auto", "native", "prompt"]
+
+_FORMS = (
+    "'openai:gpt-5', 'ollama:llama3' (a provider and its model), 'http://127.0.0.1:8000/v1#model' (a server that "
+    "speaks OpenAI's protocol), 'YanweiLi/MGM-7B' or a folder (the core model)"
+)
+_PROVIDER = re.compile(r"(?P<provider>[a-z][a-z0-9_-]+):(?P<model>.+)", re.DOTALL)
+_ADDRESS = re.compile(r"https?://[^#\s]+", re.IGNORECASE)
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "auto", **options: Any) -> BaseChatModel:
+    """Return a chat model by its name; no weights are loaded and no server is asked yet.
+
+    Args:
+        name: As in the table above.
+        tool_calling: `native` uses the model's own; `prompt` tells it the `<GEN>` protocol; `auto` is `prompt` for
+            servers behind an address and for models without tool calling of their own, and `native` for others. The
+            core model has the protocol in its weights.
+        **options: Fields of the chat model: `temperature`, `max_tokens`, `api_key`, ...
+
+    Raises:
+        InputError: If the name is of none of these forms.
+        MissingDependencyError: If the provider's package is not installed.
+    """
+    if tool_calling not in get_args(ToolCalling):
+        raise InputError(f"tool_calling is {tool_calling!r}. Allowed: {', '.join(map(repr, get_args(ToolCalling)))}.")
+    text = os.fspath(name)
+    if "://" in text:
+        return _at_address(text, tool_calling, options)
+    found = _PROVIDER.fullmatch(text)
+    if found is not None and not os.path.exists(text):
+        model = _of_provider(found["provider"], found["model"], text, options)
+        is_native = tool_calling == "native" or (tool_calling == "auto" and _calls_tools(model))
+        return model if is_native else _with_protocol(model)
+    if os.path.isdir(text) or (_HUB_ID.fullmatch(text) and not text.startswith(".")):
+        from mgem_agent.chat_mini_gemini import ChatMiniGemini
+
+        return ChatMiniGemini(model=text, **options)
+    raise InputError(f"There is no reasoner {text!r}, and no such folder. Allowed: {_FORMS}.")
+
+
+def _at_address(text: str, tool_calling: ToolCalling, options: dict[str, Any]) -> BaseChatModel:
+    address, _, model_name = text.partition("#")
+    if not _ADDRESS.fullmatch(address) or not model_name:
+        raise InputError(
+            f"The reasoner {text!r} is no address with a model. Its form is 'http://127.0.0.1:8000/v1#model', with the "
+            "name that the server gives the model after the '#'."
+        )
+    key = options.pop("api_key", None) or os.environ.get("OPENAI_API_KEY") or "none"  # most such servers want none
+    model = _of_provider("openai", model_name, text, {"base_url": address, "api_key": key, **options})
+    return model if tool_calling == "native" else _with_protocol(model)
+
+
+def _of_provider(provider: str, model_name: str, text: str, options: dict[str, Any]) -> BaseChatModel:
+    from langchain.chat_models import init_chat_model
+
+    try:
+        model = init_chat_model(model_name, model_provider=provider, **options)
+    except ImportError as error:
+        package = _package_of(error, provider)
+        raise MissingDependencyError(f"The reasoner {text!r}", package) from error
+    except ValueError as error:
+        if "Unsupported provider" in str(error):
+            raise InputError(
+                f"There is no provider {provider!r}, in the reasoner {text!r}. Allowed: {_FORMS}."
+            ) from error
+        raise
+    if not isinstance(model, BaseChatModel):
+        raise InputError(f"The reasoner {text!r} is no single model. Name one. Allowed: {_FORMS}.")
+    return model
+
+
+def _package_of(error: ImportError, provider: str) -> str:
+    """Return the package that LangChain's message tells to install."""
+    found = re.search(r"pip install (?:-U )?([\w.\[\]-]+)", str(error))
+    return found[1].rstrip(".") if found else f"langchain-{provider.replace('_', '-')}"
+
+
+def _calls_tools(model: BaseChatModel) -> bool:
+    profile = model.profile or {}
+    return type(model).bind_tools is not BaseChatModel.bind_tools and profile.get("tool_calling") is not False
+
+
+def _with_protocol(model: BaseChatModel) -> BaseChatModel:
+    from mgem_agent.protocol_chat import GenProtocolChat
+
+    return model if isinstance(model, GenProtocolModel) else GenProtocolChat(chat_model=model)

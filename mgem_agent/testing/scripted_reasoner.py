@@ -1,0 +1,119 @@
+"""A reasoner that says what a script tells it: no weights, no network, the same every time.
+
+A line of the script is what a model would write, tags included; it goes through the same reading as the core model's
+text, so that a caption becomes a tool call and no tag is shown. So a script is also the shortest way to see what an
+agent makes of an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from pydantic import Field, PrivateAttr
+
+from mgem_agent.draw_calls import DRAW_TOOL_NAME
+from mgem_agent.errors import MgemError
+from mgem_agent.gen_markup import render_assistant_turn
+from mgem_agent.json_calls import render_call
+from mgem_agent.protocol_model import GenProtocolModel
+from mgem_agent.text_engine import TextEnd, TextEngine, TextRequest
+
+__all__ = ["ScriptLine", "ScriptedReasoner"]
+
+ScriptLine = str | AIMessage | Exception | Callable[[TextRequest], str]
+"""What a model writes; a message, of whose calls the same is made; an error to be raised; or a function of what was
+asked that returns what is written."""
+
+
+class ScriptedReasoner(GenProtocolModel):
+    """A chat model that follows a script.
+
+    Each pass of the model takes one line: one for an answer, and another where `draw="always"` meets an answer without
+    a caption, which then is the rest of a caption that has been opened. Tokens are counted as words.
+
+    Attributes:
+        script: What is said, in order.
+        is_endless: Whether the script begins again when it is over; else that is an error.
+        piece_length: Characters of each piece of a streamed answer.
+
+    Example:
+        >>> reasoner = ScriptedReasoner(script=["Here: <h> a red fox </h>"])
+        >>> answer = reasoner.invoke("Draw a fox.")
+        >>> answer.content, answer.tool_calls[0]["args"]["prompt"]
+        ('Here:', 'a red fox')
+    """
+
+    script: Sequence[Any] = Field(repr=False)
+    is_endless: bool = False
+    piece_length: int = Field(default=7, ge=1)
+
+    _requests: list[TextRequest] = PrivateAttr(default_factory=list)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    @property
+    def requests(self) -> tuple[TextRequest, ...]:
+        """What was asked so far, one for each line that was said."""
+        return tuple(self._requests)
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def default_model_name(self) -> str:
+        """Return `scripted`."""
+        return "scripted"
+
+    def takes_addresses(self) -> bool:
+        """Return true: nothing is looked at, so nothing need be read."""
+        return True
+
+    def text_engine(self, model_name: str) -> TextEngine:
+        """Return what says the script."""
+        return _Script(self._next_line, self.piece_length)
+
+    def _next_line(self, request: TextRequest) -> str:
+        with self._lock:
+            index = len(self._requests)
+            if index >= len(self.script) and not (self.is_endless and self.script):
+                raise MgemError(
+                    f"The script has {len(self.script)} line(s), and one more was asked for. Add a line, or set "
+                    "is_endless=True."
+                )
+            self._requests.append(request)
+        line = self.script[index % len(self.script)]
+        if isinstance(line, Exception):
+            raise line
+        if isinstance(line, BaseMessage):
+            return _written(line)
+        return str(line(request)) if callable(line) else str(line)
+
+
+class _Script:
+    """A script as a text engine."""
+
+    def __init__(self, next_line: Callable[[TextRequest], str], piece_length: int) -> None:
+        self.next_line = next_line
+        self.piece_length = piece_length
+
+    def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
+        """Yield the next line piece by piece."""
+        text, num_words = self.next_line(request), 0
+        for start in range(0, len(text), self.piece_length):
+            if request.cancel.is_set():
+                break
+            piece = text[start : start + self.piece_length]
+            num_words += len(piece.split())
+            yield piece
+        asked = sum(len(str(message["content"]).split()) for message in request.dialogue)
+        yield TextEnd(asked, num_words, finish_reason="cancelled" if request.cancel.is_set() else "stop")
+
+
+def _written(message: BaseMessage) -> str:
+    """Return a message as a model would write it."""
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    captions = [str(call["args"].get("prompt", "")) for call in calls if call["name"] == DRAW_TOOL_NAME]
+    others = [render_call(call["name"], call["args"]) for call in calls if call["name"] != DRAW_TOOL_NAME]
+    return "\n".join([render_assistant_turn(message.text, captions), *others])

@@ -1,0 +1,141 @@
+"""Reasoners by name, and over a server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgem_agent import ChatMiniGemini
+from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.protocol_chat import GenProtocolChat
+from mgem_agent.reasoners import make_reasoner
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each chat completion with the next line, in pieces, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lines: list[str] = []
+        self.asked: list[dict[str, Any]] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        line = self.server.lines[len(self.server.asked)]
+        self.server.asked.append(asked)
+        deltas: list[dict[str, Any]] = [{"content": line[at : at + 4]} for at in range(0, len(line), 4)]
+        if "tools" in asked:
+            function = {"name": "generate_image", "arguments": '{"prompt": "a native fox"}'}
+            deltas = [{"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for delta in [*deltas, {}]:
+            choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
+            self.event({"choices": [choice]})
+        self.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def event(self, fields: dict[str, Any]) -> None:
+        event = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "tiny", **fields}
+        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_server_behind_an_address_is_told_the_protocol(server: Server) -> None:
+    server.lines = ["Sure.", "a red fox </h>"]
+    model = make_reasoner(f"{server.address}#tiny", temperature=0)
+    answer = model.invoke("A fox!", draw="always")
+    assert (answer.text, answer.tool_calls[0]["args"]["prompt"]) == ("Sure.", "a red fox")
+    assert answer.response_metadata["model_name"] == "tiny"
+    first, second = server.asked
+    assert (first["model"], first["temperature"], "tools" in first) == ("tiny", 0, False)
+    assert first["messages"][0]["role"] == "system" and "<h>" in first["messages"][0]["content"]
+    assert first["messages"][-1] == {"role": "user", "content": "A fox! <GEN>"}
+    assert second["messages"][-2] == {"role": "assistant", "content": "Sure. <h>"}
+
+
+def test_native_tool_calling_is_used_where_it_is_asked_for(server: Server) -> None:
+    server.lines = [""]
+    model = make_reasoner(f"{server.address}#tiny", tool_calling="native", streaming=True)
+    tool = {"name": "generate_image", "description": "Draw.", "parameters": {"type": "object", "properties": {}}}
+    answer = model.bind_tools([tool]).invoke("A fox!")
+    assert [call["args"]["prompt"] for call in answer.tool_calls] == ["a native fox"]
+
+
+def test_a_provider_calls_tools_natively_unless_told_otherwise() -> None:
+    native = make_reasoner("openai:gpt-5", api_key="x")
+    assert type(native).__name__ == "ChatOpenAI"
+    told = make_reasoner("openai:gpt-5", api_key="x", tool_calling="prompt")
+    assert isinstance(told, GenProtocolChat)
+    assert told.default_model_name() == "gpt-5"
+
+
+def test_other_names_are_those_of_the_core_model(tmp_path: Path) -> None:
+    for name in ("YanweiLi/MGM-2B", str(tmp_path), tmp_path):
+        model = make_reasoner(name, temperature=0)
+        assert isinstance(model, ChatMiniGemini)
+        assert model.default_model_name() == str(name)
+
+
+def test_a_provider_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_ollama", None)
+    message = r"^The reasoner 'ollama:llama3' needs the package 'langchain-ollama'\. Run: pip install langchain-ollama$"
+    with pytest.raises(MissingDependencyError, match=message):
+        make_reasoner("ollama:llama3")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpt", r"^There is no reasoner 'gpt', and no such folder\. Allowed: 'openai:gpt-5', 'ollama:llama3' "),
+        ("./nowhere", r"^There is no reasoner './nowhere', and no such folder\. Allowed: "),
+        ("", r"^There is no reasoner '', and no such folder\."),
+        ("opnai:gpt-5", r"^There is no provider 'opnai', in the reasoner 'opnai:gpt-5'\. Allowed: "),
+        ("http://127.0.0.1:1/v1", r"^The reasoner 'http://127\.0\.0\.1:1/v1' is no address with a model\. Its form is"),
+        ("ftp://host/v1#m", r"^The reasoner 'ftp://host/v1#m' is no address with a model\."),
+    ],
+)
+def test_a_name_of_no_known_form_is_answered_with_the_forms(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_reasoner(name)
+
+
+def test_tool_calling_is_one_of_three() -> None:
+    with pytest.raises(InputError, match=r"^tool_calling is 'never'\. Allowed: 'auto', 'native', 'prompt'\.$"):
+        make_reasoner("openai:gpt-5", tool_calling="never")
