@@ -56,7 +56,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         self.model.apply_freezing()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, *model_args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """Load a folder or hub id, in this library's layout or in that of the authors' checkpoints.
 
         Args:
@@ -85,9 +85,10 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         **config_fields: Any,
     ) -> MiniGeminiForConditionalGeneration:
         """Put a new model together from pretrained parts, to be trained; see :func:`assembly.assemble`."""
-        return assemble(
+        model: Any = assemble(
             cls, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
         )
+        return model
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's embedding (vocabulary, d)."""
@@ -185,12 +186,11 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
 
         config = self.config.text_config
         num_experts = getattr(config, "num_local_experts", None) or config.num_experts
-        loss: Tensor = load_balancing_loss_func(
-            outputs.router_logits, num_experts, config.num_experts_per_tok, attention_mask
-        )
+        router_logits: Any = outputs.router_logits
+        loss: Any = load_balancing_loss_func(router_logits, num_experts, config.num_experts_per_tok, attention_mask)
         return loss
 
-    def generate(
+    def generate(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
     ) -> Any:
         """Continue prompts with images; the arguments are those of `transformers.GenerationMixin.generate`.
@@ -210,7 +210,8 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             options = generation_config or self.generation_config
             asked = kwargs.get("max_new_tokens", options.max_new_tokens)
             check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)
-        return super().generate(inputs, generation_config, **kwargs)
+        library: Any = super()
+        return library.generate(inputs, generation_config, **kwargs)
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         """Give the processors prompts in which every id is in the vocabulary.
@@ -219,7 +220,8 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         """
         text_config = self.config.text_config
         stand_in = text_config.bos_token_id if isinstance(text_config.bos_token_id, int) else 0
-        return _InVocabulary(super()._get_logits_processor(*args, **kwargs), self.config.image_token_id, stand_in)
+        library: Any = super()
+        return _InVocabulary(library._get_logits_processor(*args, **kwargs), self.config.image_token_id, stand_in)
 
 
 class _InVocabulary(LogitsProcessorList):
@@ -230,8 +232,8 @@ class _InVocabulary(LogitsProcessorList):
         self.image_token_id = image_token_id
         self.stand_in = stand_in
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        result: Tensor = super().__call__(
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        result: Any = super().__call__(
             input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in), scores, **kwargs
         )
         return result

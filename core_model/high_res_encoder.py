@@ -50,8 +50,8 @@ class HighResEncoder(nn.Module):
             drop_path_rate=config.drop_path_rate,
             norm_eps=config.layer_norm_eps,
         )
-        self.stem = trunk.stem
-        self.stages = trunk.stages
+        self.stem: Any = trunk.stem
+        self.stages: Any = trunk.stages
 
     def forward(self, high_res_pixel_values: Tensor) -> list[Tensor]:
         """Return the stage maps of normalised images.
@@ -147,7 +147,7 @@ def high_res_config_from_open_clip(model: str | dict[str, Any]) -> HighResVision
         known = ", ".join(known for known in open_clip.list_models() if known.startswith("convnext"))
         raise InputError(f"{model!r} is not an open_clip model with a ConvNeXt. Known: {known}.")
     with torch.device("meta"):
-        trunk = timm.create_model(name, pretrained=False, num_classes=0)
+        trunk: Any = timm.create_model(name, pretrained=False, num_classes=0)
     return HighResVisionConfig(
         hidden_sizes=[stage["num_chs"] for stage in trunk.feature_info],
         depths=[len(stage.blocks) for stage in trunk.stages],

@@ -29,6 +29,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,9 +142,9 @@ class PatchInfoMining(nn.Module):
         rows: slice,
     ) -> Tensor:
         """Attention-weighted mean of the normalised pixels, for the windows of some rows: (b, n', Σ c_s)."""
-        total: Tensor | int = 0  # Σ_c x of every pixel, over the stages
-        square: Tensor | int = 0  # Σ_c x²
-        dot: Tensor | int = 0  # u·x
+        total: Any = 0  # Σ_c x of every pixel, over the stages
+        square: Any = 0  # Σ_c x²
+        dot: Any = 0  # u·x
         windows = []
         for stage, (vertical, horizontal), stage_probe in zip(
             candidates, taps, probe.split([stage.shape[1] for stage in candidates], dim=-1), strict=True

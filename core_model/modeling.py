@@ -26,11 +26,15 @@ from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_res_modules
 from mgem_agent.core_model.mining import PatchInfoMining
+from mgem_agent.core_model.placement import keep_resident
 from mgem_agent.core_model.projector import build_projector
 from mgem_agent.core_model.token_extension import crops_to_raster, global_image, raster_to_crops, split_crops
 from mgem_agent.errors import InputError, PromptError
 
 __all__ = ["MiniGeminiModel", "MiniGeminiOutput", "MiniGeminiPreTrainedModel"]
+
+_TORCH_INIT = "_torch_init"
+"""Marks the linear layers that torch's own initialisation starts."""
 
 _PIXELS_PER_PASS = 4 * 768 * 768
 """High-resolution pixels that go through the vision part at once; more images than that take several passes."""
@@ -69,7 +73,7 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
     config: MiniGeminiConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities: Any = ("image", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["ConvNeXtBlock", "PatchInfoMining"]
     _skip_keys_device_placement = ["past_key_values"]
@@ -80,8 +84,8 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear) and getattr(module, "_torch_init", False):
+    def _init_weights(self, module: Any) -> None:
+        if isinstance(module, nn.Linear) and getattr(module, _TORCH_INIT, False):
             # Mining and projector start as the authors' do: torch's own initialisation of a linear layer.
             init.kaiming_uniform_(module.weight, a=5**0.5)
             if module.bias is not None:
@@ -90,7 +94,8 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
             return
         super()._init_weights(module)
         if type(module).__name__ == "ConvNeXtBlock" and module.gamma is not None:
-            init.constant_(module.gamma, self.config.high_res_vision_config.layer_scale_init_value)
+            gamma: Any = module.gamma
+            init.constant_(gamma, self.config.high_res_vision_config.layer_scale_init_value)
 
 
 class MiniGeminiModel(MiniGeminiPreTrainedModel):
@@ -105,7 +110,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         self.multi_modal_projector = build_projector(config.projector_type, vision_dim, config.text_config.hidden_size)
         for part in (self.mining, self.multi_modal_projector):
             for module in part.modules():
-                module._torch_init = True
+                setattr(module, _TORCH_INIT, True)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
         self.apply_freezing()
@@ -115,6 +120,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         """Load the trunk alone; see :meth:`MiniGeminiForConditionalGeneration.from_pretrained` for the whole model."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        keep_resident(model.mining)
         model.apply_freezing()
         return loaded
 
@@ -144,7 +150,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         return self
 
     def get_image_features(
-        self, pixel_values: Tensor, high_res_pixel_values: Tensor, **kwargs: Any
+        self, pixel_values: Tensor, high_res_pixel_values: Tensor | None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
         """Encode, mine and project images.
 
@@ -160,7 +166,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         Raises:
             InputError: If the two tensors do not have the configured sizes or not the same number of images.
         """
-        self._check_images(pixel_values, high_res_pixel_values)
+        high_res_pixel_values = self._checked(pixel_values, high_res_pixel_values)
         step = max(1, _PIXELS_PER_PASS // self.config.high_res_image_size**2)
         tokens = torch.cat(
             [
@@ -173,10 +179,11 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         scale = getattr(self.get_input_embeddings(), "embed_scale", None)
         if scale is not None:
             features = features * torch.as_tensor(scale).to(features)
-        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=list(features))
+        per_image: Any = list(features)  # the library's type says a tensor, its generation expects a list
+        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=per_image)
 
-    def _check_images(self, pixel_values: Tensor, high_res_pixel_values: Tensor) -> None:
-        if high_res_pixel_values is None or pixel_values is None:
+    def _checked(self, pixel_values: Tensor, high_res_pixel_values: Tensor | None) -> Tensor:
+        if high_res_pixel_values is None:
             raise InputError(
                 "Images need both pixel_values and high_res_pixel_values; MiniGeminiProcessor makes the two."
             )
@@ -189,6 +196,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
                 f"pixel_values and high_res_pixel_values must be {expected[0]} and {expected[1]}, got {got[0]} and "
                 f"{got[1]}. Make them with this model's own MiniGeminiProcessor."
             )
+        return high_res_pixel_values
 
     def _mined_tokens(self, pixel_values: Tensor, high_res_pixel_values: Tensor) -> Tensor:
         """Encode and mine some images: (i, tokens, c), global image first."""
@@ -239,6 +247,19 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             )
         return embedded.masked_scatter(places.unsqueeze(-1).to(embedded.device), rows)
 
+    def _embedded(
+        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, image_features: list[Tensor] | None
+    ) -> Tensor:
+        if input_ids is not None and inputs_embeds is None:
+            return self.embed(input_ids, image_features)
+        if inputs_embeds is None or input_ids is not None:
+            raise InputError("Pass exactly one of input_ids and inputs_embeds.")
+        if image_features is not None:
+            raise InputError(
+                "Images cannot be placed in inputs_embeds. Pass input_ids, or embed both with model.embed."
+            )
+        return inputs_embeds
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -252,26 +273,19 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         **kwargs: Any,
     ) -> MiniGeminiOutput:
         """Run the language model over prompts with images; the arguments are those of the model with a head."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise InputError("Pass exactly one of input_ids and inputs_embeds.")
-        image_features = None
+        image_features: Any = None
         if mm_encoder_outputs and mm_encoder_outputs.get("image") is not None:
             image_features = mm_encoder_outputs["image"].pooler_output
         if pixel_values is not None:
             if image_features is not None:
                 raise InputError("Pass the images as pixels or as mm_encoder_outputs, not both.")
             image_features = self.get_image_features(pixel_values, high_res_pixel_values).pooler_output
-        if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, image_features)
-        elif image_features is not None:
-            raise InputError(
-                "Images cannot be placed in inputs_embeds. Pass input_ids, or embed both with model.embed."
-            )
+        embedded = self._embedded(input_ids, inputs_embeds, image_features)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             # Rows padded on the left count from their first real token, as generate does.
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -inputs_embeds.shape[1] :]
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -embedded.shape[1] :]
         outputs = self.language_model(
-            inputs_embeds=inputs_embeds,
+            inputs_embeds=embedded,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,

@@ -1,15 +1,17 @@
-"""Finding a checkpoint on this machine: a folder, or what the local hub cache keeps of a hub id. Nothing is fetched."""
+"""Finding a checkpoint: a folder, what the local hub cache keeps of a hub id, or, where asked for, the hub itself."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 
+from mgem_agent.core_model.checkpoints.files import find_weight_files
 from mgem_agent.errors import CheckpointError
 
-__all__ = ["cached_folder", "find_folder"]
+__all__ = ["cached_folder", "fetch_folder", "find_folder"]
 
 _HUB_ID = re.compile(r"[\w\-]+(\.[\w\-]+)*/[\w\-]+(\.[\w\-]+)*")
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -52,3 +54,37 @@ def find_folder(path: str | Path) -> Path:
             f"{str(path)!r} is no folder, and is not in the local cache. Fetch it: hf download {path}"
         )
     raise CheckpointError(f"There is no folder {str(path)!r}. Name a folder, or a hub id such as YanweiLi/MGM-7B.")
+
+
+def fetch_folder(path: str | Path) -> Path:
+    """Return a folder, or where the local hub cache keeps a hub id, fetching what it lacks.
+
+    An interrupted download goes on where it stopped. With `HF_HUB_OFFLINE=1` nothing is fetched.
+
+    Args:
+        path: A folder or a hub id; a folder goes first.
+
+    Raises:
+        CheckpointError: If it is neither a folder nor a hub id that can be had.
+    """
+    hub_id = str(path)
+    if Path(path).expanduser().exists() or not _HUB_ID.fullmatch(hub_id):
+        return find_folder(path)
+    cached = cached_folder(hub_id)
+    if cached is not None and _has_every_shard(cached):
+        return cached
+    try:
+        return Path(snapshot_download(hub_id, ignore_patterns=["*.md", "*.png", "*.jpg"]))
+    except (OSError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{hub_id!r} is no folder, is not whole in the local cache, and cannot be fetched: {reason} "
+            f"Check its name and the network, or fetch it elsewhere and name the folder."
+        ) from error
+
+
+def _has_every_shard(folder: Path) -> bool:
+    try:
+        return all(file.is_file() for file in find_weight_files(folder))
+    except CheckpointError:
+        return False

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from mgem_agent.core_model.checkpoints.files import find_weight_files, read_headers
 from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, key_mapping
+from mgem_agent.core_model.quantization import protect_vision
 from mgem_agent.errors import CheckpointError
 
 __all__ = ["clear_idle_sampling", "load_pretrained"]
@@ -38,7 +39,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
         path: Folder or hub id; None where a `state_dict` is given.
         *args: Passed on.
         **kwargs: Passed on. `key_mapping` is added to; `ignore_mismatched_sizes` and `output_loading_info` mean what
-            they do in transformers.
+            they do in transformers; a `quantization_config` is kept away from all but the language model.
 
     Returns:
         The model, or the model and what was missing, left over and of another shape, with `output_loading_info`.
@@ -48,6 +49,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
     """
     wants_info = kwargs.pop("output_loading_info", False)
     allows_mismatch = kwargs.pop("ignore_mismatched_sizes", False)
+    kwargs["quantization_config"] = protect_vision(kwargs.get("quantization_config"))
     renaming = key_mapping()
     kwargs["key_mapping"] = {**renaming, **(kwargs.get("key_mapping") or {})}
     if path is not None and Path(path).is_dir() and not kwargs.get("gguf_file"):
@@ -97,7 +99,8 @@ def _clear_errors(path: Any) -> Iterator[None]:
         if "automatic conversion of the weights" not in str(error):
             raise
         raise CheckpointError(
-            f"{str(path)!r} does not fit together: the experts of a layer are not all there. "
+            f"{str(path)!r} cannot be brought into the model's layout: {error.__cause__ or error} If it is a mixture, "
+            f"the experts of a layer are not all there. "
             f"Look at it with: mgem models check {path}"
         ) from error
 

@@ -40,7 +40,7 @@ def see(
             "-m",
             metavar="PATH_OR_ID",
             envvar="MGEM_MODEL",
-            help="A folder, or a hub id that has been fetched.",
+            help="A folder, or a hub id, which is fetched once.",
         ),
     ] = None,
     dtype: Annotated[
@@ -122,9 +122,9 @@ def _model_folder(model: str | None) -> Path:
             "No model is named. Add --model FOLDER_OR_ID, or set MGEM_MODEL to it. "
             "To see which models there are: mgem models list"
         )
-    from mgem_agent.core_model.checkpoints.cache import find_folder
+    from mgem_agent.core_model.checkpoints.cache import fetch_folder
 
-    return find_folder(model)
+    return fetch_folder(model)
 
 
 def _load(folder: Path, dtype: _DType, device: _Device, quantize: _Quantize) -> Conversation:

@@ -1,12 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from mgem_agent.core_model import MiniGeminiForConditionalGeneration
+from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
 from mgem_agent.errors import ContextOverflowError, InputError, PromptError
 from mgem_agent.testing import textbook_image_features
 
@@ -60,7 +61,7 @@ def test_visual_tokens_equal_the_authors_way(make_model: Make, family: str, hd: 
     model = make_model(family, hd=hd)
     images = make_images(model, 3)
     with torch.no_grad():
-        features = model.get_image_features(**images)
+        features: Any = model.get_image_features(**images)
         expected = textbook_image_features(model, **images)
     if family == "gemma":  # the model multiplies all its inputs by √d
         expected = expected * model.config.text_config.hidden_size**0.5
@@ -171,7 +172,9 @@ def test_save_and_load_give_the_same_outputs(make_model: Make, tmp_path: Path) -
     )
 
 
-def test_frozen_encoders_give_no_gradients_and_drop_no_path(make_config: Callable[..., object], tmp_path: Path) -> None:
+def test_frozen_encoders_give_no_gradients_and_drop_no_path(
+    make_config: Callable[..., MiniGeminiConfig], tmp_path: Path
+) -> None:
     config = make_config()
     config.high_res_vision_config.drop_path_rate = 0.9
     model = MiniGeminiForConditionalGeneration(config).train()
@@ -186,7 +189,7 @@ def test_frozen_encoders_give_no_gradients_and_drop_no_path(make_config: Callabl
     assert not any(parameter.requires_grad for parameter in loaded.model.high_res_vision_tower.parameters())
 
 
-def test_unfrozen_encoders_train_as_far_as_they_are_used(make_config: Callable[..., object]) -> None:
+def test_unfrozen_encoders_train_as_far_as_they_are_used(make_config: Callable[..., MiniGeminiConfig]) -> None:
     config = make_config()
     config.freeze_vision_tower = config.freeze_high_res_vision_tower = False
     model = MiniGeminiForConditionalGeneration(config).train()

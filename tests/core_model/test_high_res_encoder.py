@@ -12,9 +12,8 @@ from mgem_agent.errors import CheckpointError, InputError
 
 
 def test_stage_maps_equal_timm() -> None:
-    trunk = timm.create_model("convnext_atto", pretrained=False, features_only=True).eval()
-    config = HighResVisionConfig(hidden_sizes=trunk.feature_info.channels(), depths=[2, 2, 6, 2])
-    plain = timm.models.convnext.ConvNeXt(depths=(2, 2, 6, 2), dims=tuple(config.hidden_sizes), num_classes=0).eval()
+    config = HighResVisionConfig(hidden_sizes=[8, 16, 24, 40], depths=[2, 2, 3, 2])
+    plain = timm.models.convnext.ConvNeXt(depths=(2, 2, 3, 2), dims=tuple(config.hidden_sizes), num_classes=0).eval()
     encoder = HighResEncoder(config).eval()
     encoder.load_state_dict({k: v for k, v in plain.state_dict().items() if k.startswith(("stem", "stages"))})
     images = torch.randn(2, 3, 64, 64)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mgem_agent.core_model import PatchInfoMining
 from mgem_agent.errors import GeometryError
@@ -150,7 +151,7 @@ def test_never_builds_the_concatenated_map() -> None:
     tokens = torch.randn(1, grid * grid, 16)
     sizes: list[int] = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             result = func(*args, **(kwargs or {}))
             sizes.extend(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from mgem_agent.core_model.checkpoints.cache import cached_folder, find_folder
+from mgem_agent.core_model.checkpoints.cache import cached_folder, fetch_folder, find_folder
 from mgem_agent.errors import CheckpointError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -47,3 +47,29 @@ def test_what_cannot_be_found_is_told_with_the_command_that_fetches_it(snapshot:
     ):
         find_folder(snapshot / "config.json")
     assert find_folder(tmp_path) == tmp_path
+
+
+def test_only_what_is_not_whole_in_the_cache_is_fetched(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_id = "YanweiLi/MGM-2B"
+    fetched: list[str] = []
+    monkeypatch.setattr(
+        "mgem_agent.core_model.checkpoints.cache.snapshot_download",
+        lambda name, **_: fetched.append(name) or str(tmp_path),
+    )
+    assert fetch_folder(tmp_path) == tmp_path
+    monkeypatch.setattr("mgem_agent.core_model.checkpoints.cache.cached_folder", lambda _: snapshot)
+    (snapshot / "model.safetensors").write_bytes(b"")
+    assert (fetch_folder(hub_id), fetched) == (snapshot, [])
+    (snapshot / "model.safetensors").unlink()
+    assert (fetch_folder(hub_id), fetched) == (tmp_path, [hub_id])
+
+
+def test_a_hub_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"'YanweiLi/MGM-34B' is no folder, .* cannot be fetched: .*name the folder"
+    ):
+        fetch_folder("YanweiLi/MGM-34B")
+    with pytest.raises(CheckpointError, match="There is no folder 'nowhere'"):
+        fetch_folder("nowhere")
