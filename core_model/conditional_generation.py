@@ -85,8 +85,9 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         **config_fields: Any,
     ) -> MiniGeminiForConditionalGeneration:
         """Put a new model together from pretrained parts, to be trained; see :func:`assembly.assemble`."""
+        own_class: Any = cls
         model: Any = assemble(
-            cls, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
+            own_class, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
         )
         return model
 

@@ -135,7 +135,10 @@ def test_in_fewer_bits(folder: Path, pictures: list[str], quantize: str) -> None
         (["notes.txt", QUESTION], "'notes.txt'"),
         (["red.png", QUESTION], "No model is named. Add --model FOLDER_OR_ID, or set MGEM_MODEL to it. To see which"),
         (["red.png", QUESTION, "-m", "nowhere"], "There is no folder 'nowhere'."),
-        (["red.png", QUESTION, "-m", "YanweiLi/MGM-7B"], "Fetch it: hf download YanweiLi/MGM-7B"),
+        (
+            ["red.png", QUESTION, "-m", "YanweiLi/MGM-7B"],
+            "'YanweiLi/MGM-7B' is no folder, is not whole in the local cache, and cannot be fetched",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_loaded(
