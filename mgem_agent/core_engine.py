@@ -7,6 +7,7 @@ call left is reused as far as the token ids are the same. An answer that is begu
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -82,17 +83,20 @@ class CoreEngine:
             PromptError: If the dialogue format refuses the dialogue.
             ContextOverflowError: If the dialogue leaves no room for the answer. Nothing is computed then.
         """
-        prints = [_fingerprint(message) for message in request.dialogue]
+        pictures = {id(source): _image_name(source) for source in _images(request.dialogue)}
+        prints = [_fingerprint(message, pictures) for message in request.dialogue]
         with self.dialogues.lend(prints, request.thread_id) as lent:
-            yield from self._answer(request, lent)
+            yield from self._answer(request, lent, pictures)
 
     def _new_caches(self) -> _Caches:
         return _Caches(PrefixCache(self.model), ImageMemory(self.model, self.processor))
 
-    def _answer(self, request: TextRequest, lent: CachedDialogue[_Caches]) -> Iterator[str | TextEnd]:
+    def _answer(
+        self, request: TextRequest, lent: CachedDialogue[_Caches], pictures: Mapping[int, str]
+    ) -> Iterator[str | TextEnd]:
         caches = lent.state
         try:
-            prompt = self._prompt(request, caches)
+            prompt = self._prompt(request, caches, pictures)
             options = self._options(request, prompt)
             prefix = caches.prefix if caches.prefix.is_reusable else None
             num_cached = 0 if prefix is None else prefix.keep_common(prompt.keys)
@@ -113,11 +117,12 @@ class CoreEngine:
             reason = _finish_reason(produced, options)
             yield TextEnd(len(prompt.input_ids), len(produced), image_tokens, num_cached, reason)
         finally:
-            shown = {caches.keys[name] for name in _image_names(request.dialogue) if name in caches.keys}
+            shown = {caches.keys[name] for name in pictures.values() if name in caches.keys}
             caches.images.retain(shown)
 
-    def _prompt(self, request: TextRequest, caches: _Caches) -> _Prompt:
-        image_keys = tuple(self._image_key(source, caches) for source in _images(request.dialogue))
+    def _prompt(self, request: TextRequest, caches: _Caches, pictures: Mapping[int, str]) -> _Prompt:
+        shown = _images(request.dialogue)
+        image_keys = tuple(self._image_key(source, pictures[id(source)], caches) for source in shown)
         messages = list(request.dialogue)
         if request.begun:
             messages.append({"role": "assistant", "content": request.begun})
@@ -132,8 +137,7 @@ class CoreEngine:
         keys = [next(places) if token == marks.token_id else token for token in ids]
         return _Prompt(ids, keys, image_keys)
 
-    def _image_key(self, source: Any, caches: _Caches) -> int:
-        name = _image_name(source)
+    def _image_key(self, source: Any, name: str, caches: _Caches) -> int:
         key = caches.keys.get(name)
         if key is None or key not in caches.images.features:
             key = caches.keys[name] = caches.images.add(source)
@@ -222,20 +226,21 @@ def _images(dialogue: Dialogue) -> list[Any]:
     return [part["image"] for part in parts if part["type"] == "image"]
 
 
-def _image_names(dialogue: Dialogue) -> set[str]:
-    return {_image_name(source) for source in _images(dialogue)}
-
-
 def _image_name(source: Any) -> str:
-    """Return a fingerprint of a picture; a data URL is known by its text, without decoding it."""
+    """Return a fingerprint of a picture; what is encoded is known by its bytes, without decoding it."""
     if isinstance(source, str) and source[:5].lower() == "data:":
         return hashlib.sha256(source.encode()).hexdigest()
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
+        with open(source, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
     picture = load_image(source)
     return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
 
-def _fingerprint(message: Mapping[str, Any]) -> str:
+def _fingerprint(message: Mapping[str, Any], pictures: Mapping[int, str]) -> str:
     content = message["content"]
     if not isinstance(content, str):
-        content = [part["text"] if part["type"] == "text" else [_image_name(part["image"])] for part in content]
+        content = [part["text"] if part["type"] == "text" else [pictures[id(part["image"])]] for part in content]
     return hashlib.sha256(repr((message["role"], message.get("draw"), content)).encode()).hexdigest()

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from mgem_agent import ChatMiniGemini
 from mgem_agent.core_engine import CoreEngine
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.errors import ContextOverflowError, InputError, MgemError
+from mgem_agent.errors import ContextOverflowError, ImageError, InputError, MgemError
 from mgem_agent.testing import ScriptedReasoner
 from mgem_agent.text_engine import TextEnd, TextRequest
 
@@ -351,6 +351,19 @@ class TestWeights:
         again = model.invoke(messages)
         assert again.text == answer.text == chat(max_dialogues=0).invoke(messages).text
         assert again.response_metadata["finish_reason"] == "length"
+
+    def test_a_picture_is_the_same_however_it_is_given(
+        self, chat: Callable[..., ChatMiniGemini], tmp_path: Path
+    ) -> None:
+        data = base64.b64decode(png_block()["base64"])
+        (tmp_path / "a.png").write_bytes(data)
+        sources = {"file": tmp_path / "a.png", "bytes": data, "picture": Image.open(io.BytesIO(data))}
+        model = chat(image_resolver=sources.__getitem__)
+        blocks = [png_block(), *({"type": "image", "file_id": name} for name in sources)]
+        texts = {model.invoke([HumanMessage([block])]).text for block in blocks}
+        assert len(texts) == 1
+        with pytest.raises(ImageError, match="^There is no file"):
+            chat(image_resolver=lambda name: tmp_path / name).invoke([HumanMessage([blocks[1]])])
 
     def test_it_always_draws_when_asked_to(self, chat: Callable[..., ChatMiniGemini]) -> None:
         answer = chat(draw="always").invoke("A fox!")
