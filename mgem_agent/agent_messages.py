@@ -1,0 +1,159 @@
+"""Messages between people, the reasoner and the store: pictures go into the store first and travel as their ids.
+
+What is kept holds `file_id` blocks alone. Only a call of the reasoner gets pixels, and only of the latest pictures:
+each costs a Mini-Gemini hundreds of tokens of a short context, and older ones are named by their id.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage, HumanMessage, message_to_dict, messages_from_dict
+
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import ImageError, InputError
+
+__all__ = ["from_records", "store_picture", "store_pictures", "to_record", "user_message", "with_pixels"]
+
+
+def user_message(text: str, images: Iterable[Any], store: ArtifactStore, *, message_id: str) -> HumanMessage:
+    """Make a user's message, storing its pictures.
+
+    Args:
+        text: What the user says.
+        images: Each a picture's id, an image block, or whatever `load_image` reads: a path, bytes, a data URL, a PIL
+            image.
+        store: Where pictures are kept.
+        message_id: Id of the message.
+
+    Raises:
+        InputError: If there is neither text nor picture, or a picture's id is unknown.
+        ImageError: If something given is no picture.
+    """
+    blocks = [_picture_block(store_picture(image, store)) for image in images]
+    if not text.strip() and not blocks:
+        raise InputError("The message is empty. Say something, or give a picture.")
+    content: str | list[str | dict[Any, Any]] = text
+    if blocks:
+        content = [*blocks, {"type": "text", "text": text}] if text.strip() else [*blocks]
+    return HumanMessage(content=content, id=message_id)
+
+
+def store_picture(image: Any, store: ArtifactStore) -> str:
+    """Store a picture that was given, and return its id.
+
+    Args:
+        image: As for `user_message`.
+        store: Where pictures are kept.
+
+    Raises:
+        InputError: If an id is unknown, or a block holds no picture that can be read here.
+        ImageError: If it is no picture.
+    """
+    if isinstance(image, Mapping):
+        return _store_block(image, store)
+    if isinstance(image, str) and image.startswith("img-"):
+        return store.get(image).id
+    origin = "a picture given as data"
+    if not isinstance(image, (bytes, bytearray, memoryview)) and not str(image)[:5].lower() == "data:":
+        origin = str(image) if isinstance(image, str) or hasattr(image, "__fspath__") else type(image).__name__
+    return store.put_picture(image, origin=origin).id
+
+
+def _store_block(block: Mapping[str, Any], store: ArtifactStore) -> str:
+    """Store the picture of a content block, of LangChain's form or OpenAI's."""
+    if block.get("type") == "image_url":
+        address = block.get("image_url")
+        return store_picture(address.get("url") if isinstance(address, Mapping) else address, store)
+    if block.get("type") != "image":
+        raise InputError(f"A block of type {block.get('type')!r} is no picture. Give a block of type 'image'.")
+    if name := block.get("file_id"):
+        return store.get(str(name)).id
+    if data := block.get("base64") or (block.get("data") if block.get("source_type") == "base64" else None):
+        return store_picture(f"data:{block.get('mime_type') or 'image/png'};base64,{data}", store)
+    if address := block.get("url"):
+        return store_picture(str(address), store)
+    raise InputError("An image block holds nothing. Give 'base64', a data 'url', or the 'file_id' of a stored picture.")
+
+
+def store_pictures(message: BaseMessage, store: ArtifactStore) -> BaseMessage:
+    """Put the pictures that a reasoner's message holds into the store; what cannot be read stays as text.
+
+    Args:
+        message: Any message.
+        store: Where pictures are kept.
+    """
+    if isinstance(message.content, str) or not any(map(_is_picture, message.content)):
+        return message
+    content: list[str | dict[Any, Any]] = []
+    for block in message.content:
+        if not _is_picture(block):
+            content.append(block)
+            continue
+        try:
+            content.append(_picture_block(store_picture(block, store)))
+        except InputError as error:
+            content.append({"type": "text", "text": f"[a picture that cannot be read: {error}]"})
+    return message.model_copy(update={"content": content})
+
+
+def with_pixels(messages: Sequence[BaseMessage], store: ArtifactStore, *, max_pictures: int) -> list[BaseMessage]:
+    """Give messages as a reasoner takes them: the latest pictures as data, the others as their ids in words.
+
+    Args:
+        messages: Of a dialogue, oldest first.
+        store: Where pictures are kept.
+        max_pictures: How many pictures are shown; 0 for a reasoner that sees none.
+    """
+    left = max_pictures
+    shown: list[BaseMessage] = []
+    for message in reversed(messages):
+        if isinstance(message.content, str):
+            shown.append(message)
+            continue
+        blocks: list[str | dict[Any, Any]] = []
+        for block in reversed(message.content):
+            if not _is_picture(block):
+                blocks.append(block)
+            elif left > 0:
+                left -= 1
+                blocks.append(_pixels(block, store))
+            else:
+                blocks.append(_in_words(block, "not shown again" if max_pictures else "not shown"))
+        shown.append(message.model_copy(update={"content": blocks[::-1]}))
+    return shown[::-1]
+
+
+def _pixels(block: Any, store: ArtifactStore) -> dict[str, Any]:
+    name = str(block.get("file_id"))
+    try:
+        data = store.path(name).read_bytes()
+    except (InputError, ImageError, OSError):
+        return _in_words(block, "no longer stored")
+    return {"type": "image", "id": name, "mime_type": "image/png", "base64": base64.b64encode(data).decode("ascii")}
+
+
+def _in_words(block: Any, state: str) -> dict[str, Any]:
+    return {"type": "text", "text": f"[picture {block.get('file_id')}, {state}]"}
+
+
+def _is_picture(block: Any) -> bool:
+    return isinstance(block, Mapping) and block.get("type") in ("image", "image_url")
+
+
+def _picture_block(artifact_id: str) -> dict[str, Any]:
+    return {"type": "image", "file_id": artifact_id}
+
+
+def to_record(message: BaseMessage) -> dict[str, Any]:
+    """A message as plain JSON; what is not JSON in a provider's metadata becomes text."""
+    record: dict[str, Any] = json.loads(json.dumps(message_to_dict(message), default=str))
+    return record
+
+
+def from_records(records: Sequence[dict[str, Any]]) -> list[BaseMessage]:
+    """Messages from what `to_record` made of them."""
+    return messages_from_dict(list(records))

@@ -1,0 +1,92 @@
+"""One process at a time on one session.
+
+The lock is the operating system's, on a file: it goes when its holder goes, however that dies, so that none is ever
+stale. Who holds it stands in a file beside it, for the message alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mgem_agent.errors import InputError
+
+__all__ = ["FolderLocks", "MemoryLocks", "in_use"]
+
+
+def in_use(session: str, holder: str) -> InputError:
+    """The error for whoever comes second."""
+    return InputError(
+        f"Session {session!r} is in use by {holder}. Wait until its turn is over, or take another session."
+    )
+
+
+class FolderLocks:
+    """Locks of the sessions whose database lies in a folder.
+
+    Args:
+        folder: Where the locks lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def hold(self, session: str) -> Iterator[None]:
+        """Hold a session.
+
+        Raises:
+            InputError: If another process, or another thread of this one, holds it.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = self._folder / f"{sha256(session.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.lock"
+        note = place.with_suffix(".json")
+        # A generator may be closed by another thread than the one that began it.
+        lock = FileLock(place, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise in_use(session, _holder(note)) from error
+        try:
+            note.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {known['process']} on {known['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+class MemoryLocks:
+    """Locks of sessions that live in this process alone."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, session: str) -> Iterator[None]:
+        """Hold a session; errors as those of `FolderLocks`."""
+        with self._lock:
+            if session in self._held:
+                raise in_use(session, "another thread of this process")
+            self._held.add(session)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(session)
