@@ -2,7 +2,8 @@
 
 Pipelines are called by keyword only, for some take a picture first and some a prompt. Each picture has a generator of
 random numbers of its own, on the CPU, so that it is the same alone or in a batch and on every device. A drawing is
-stopped by raising from the callback at the end of a step: `_interrupt`, which some pipelines have, would go on to decode.
+stopped by raising from the callback at the end of a step; `_interrupt`, which some pipelines have, would go on to
+decode.
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ class DiffusersCall:
         """
         task = plans[0].request.task
         pipeline = self._pipeline_for(task)
-        if not self.traits.two_stages:
-            pipeline.scheduler = self._scheduler_of(str(plans[0].request.options["scheduler"]))
         arguments = self._arguments(pipeline, plans)
         arguments.update(self._callbacks(task, plans[0], on_step))
+        own = None if self.traits.two_stages else pipeline.scheduler
         try:
+            if own is not None:
+                pipeline.scheduler = self._scheduler_of(str(plans[0].request.options["scheduler"]))
             output = pipeline(**arguments)
         finally:
+            if own is not None:
+                pipeline.scheduler = own
             pipeline.maybe_free_model_hooks()
         images = getattr(output, "images", None)
         if not isinstance(images, np.ndarray) or images.ndim != 4 or len(images) != len(plans):
@@ -171,9 +175,10 @@ class DiffusersCall:
 
     def _adapted(self, pipeline: Any, plans: Sequence[DrawingPlan]) -> dict[str, Any]:
         """References for an IP-Adapter; a U-Net that wears one demands some always, which then weigh nothing."""
+        import torch
+
         unet = pipeline.components.get("unet")
-        worn = unet is not None and getattr(unet, "encoder_hid_proj", None) is not None
-        worn = worn and unet.config.encoder_hid_dim_type == "ip_image_proj"
+        worn = unet is not None and unet.config.encoder_hid_dim_type == "ip_image_proj"
         references = plans[0].references
         if not worn and not references:
             return {}
@@ -183,13 +188,10 @@ class DiffusersCall:
             return {"ip_adapter_image": [references[0]]}
         guided = (plans[0].request.guidance_scale or 0.0) > 1 and unet.config.time_cond_proj_dim is None
         device = pipeline.image_encoder.device
-        each = [
-            pipeline.prepare_ip_adapter_image_embeds(
-                [list(plan.references) or [Image.new("RGB", (32, 32))]], None, device, 1, guided
-            )[0]
-            for plan in plans
-        ]
-        return {"ip_adapter_image_embeds": [_join_embeds(each, guided)]}
+        shown = [list(references) or [Image.new("RGB", (32, 32))]]
+        with torch.no_grad():
+            embeds = pipeline.prepare_ip_adapter_image_embeds(shown, None, device, 1, guided)
+        return {"ip_adapter_image_embeds": embeds}
 
     def _callbacks(self, task: ImageTask, plan: DrawingPlan, on_step: OnStep) -> dict[str, Any]:
         """Arguments that report steps, in the way that the pipeline knows."""
@@ -220,16 +222,6 @@ class DiffusersCall:
         if "callback" in parameters:
             return {"callback": lambda index, timestep, latents: on_step(min(index + 1, steps), steps)}
         return {}
-
-
-def _join_embeds(each: Sequence[Any], guided: bool) -> Any:
-    """Join the reference embeddings of several pictures, (1, n, d) or guided (2, n, d), along the batch."""
-    import torch
-
-    if not guided:
-        return torch.cat(list(each))
-    pairs = [embeds.chunk(2) for embeds in each]
-    return torch.cat([negative for negative, _ in pairs] + [positive for _, positive in pairs])
 
 
 def _to_picture(pixels: np.ndarray[Any, Any], flagged: bool) -> Image.Image | MgemError:

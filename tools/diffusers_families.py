@@ -121,7 +121,7 @@ class PipelineTraits:
     Attributes:
         class_name: The class.
         family: What its signature does not say.
-        classes: The pipeline class of each task that it can do; those but the first share its weights.
+        classes: The pipeline class of each task that it can do, all sharing the same weights.
         parameters: What a call takes, by the task, each with its default.
     """
 
@@ -185,48 +185,52 @@ def describe_class(class_name: str) -> PipelineTraits:
     import diffusers
     from diffusers.pipelines import auto_pipeline
 
-    # The maps name the pipelines that share weights, one for each task.
-    drawing = {cls.__name__: key for key, cls in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.items()}
-    starting = auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
-    masking = auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING
+    maps: Any = auto_pipeline  # typed by every key that it has
+    # The maps of the auto classes name, by the same key, the pipelines of each task that share their weights.
+    drawing: Mapping[str, type[Any]] = maps.AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+    others: Mapping[ImageTask, Mapping[str, type[Any]]] = {
+        "image_to_image": maps.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+        "inpaint": maps.AUTO_INPAINT_PIPELINES_MAPPING,
+    }
     class_name = COMBINED.get(class_name, class_name)
-    key = drawing.get(class_name)
-    if key is None:
-        # What was saved as one of the other tasks: still of a family, but alone.
-        others = {cls.__name__: key for table in (starting, masking) for key, cls in table.items()}
-        base = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.get(others.get(class_name, ""))
-        family = _FAMILIES.get(class_name) or _FAMILIES.get(base.__name__ if base else "")
-        known = class_name in others
-    else:
-        family, known = _FAMILIES.get(class_name), True
-    cls = getattr(diffusers, class_name, None)
-    if cls is None or not (known or family):
+    names = {cls.__name__: key for table in (*others.values(), drawing) for key, cls in table.items()}
+    key = names.get(class_name, "")
+    family = _FAMILIES.get(class_name)
+    cls: Any = getattr(diffusers, class_name, None)
+    if cls is None or not (key or family):
         raise GeneratorUnavailableError(
             f"{class_name!r} is no pipeline of diffusers {diffusers.__version__} that draws a picture from a prompt. "
-            "Choose another model; short names: " + ", ".join(sorted(PRESETS)) + "."
+            + _CHOOSE_ANOTHER
         )
-    family = family or Family()
+    if family is None:
+        # What was saved as a pipeline of another task than drawing has the ways of its family all the same.
+        base = drawing.get(key)
+        family = _FAMILIES.get(base.__name__ if base else "", Family())
     classes: dict[ImageTask, type[Any]] = dict.fromkeys(_own_tasks(cls, family), cls)
-    if key is None:
-        key = next((name for name, other in starting.items() if other is cls and family.max_images), None)
-    if key is not None and classes:
-        for task, table in (("image_to_image", starting), ("inpaint", masking)):
-            other = table.get(key)
-            if other is not None and "strength" in inspect.signature(other.__call__).parameters:
-                classes.setdefault(task, other)  # type: ignore[arg-type]
     if not classes:
         raise GeneratorUnavailableError(
             f"{class_name!r} draws only with pictures of a kind that no request has, such as the edges for a "
-            "ControlNet. Choose another model; short names: " + ", ".join(sorted(PRESETS)) + "."
+            "ControlNet. " + _CHOOSE_ANOTHER
         )
-    parameters = {
-        task: {
-            name: None if parameter.default is inspect.Parameter.empty else parameter.default
-            for name, parameter in inspect.signature(other.__call__).parameters.items()
-        }
-        for task, other in classes.items()
+    if "text_to_image" in classes or "edit" in classes:
+        for task, table in others.items():
+            other = table.get(key)
+            if other is not None and "strength" in inspect.signature(other.__call__).parameters:
+                classes.setdefault(task, other)
+    return PipelineTraits(
+        class_name=class_name,
+        family=family,
+        classes=classes,
+        parameters={task: _read_parameters(other) for task, other in classes.items()},
+    )
+
+
+def _read_parameters(cls: type[Any]) -> dict[str, Any]:
+    """Parameters of a pipeline's call, each with its default, or None where it has none."""
+    return {
+        name: None if parameter.default is inspect.Parameter.empty else parameter.default
+        for name, parameter in inspect.signature(cls.__call__).parameters.items()
     }
-    return PipelineTraits(class_name=class_name, family=family, classes=classes, parameters=parameters)
 
 
 def _own_tasks(cls: type[Any], family: Family) -> tuple[ImageTask, ...]:
@@ -287,3 +291,5 @@ PRESETS: Mapping[str, Preset] = {
     "z-image-turbo": Preset("Tongyi-MAI/Z-Image-Turbo", "ZImagePipeline", 9, 0.0),
 }
 """The usual models, by short name. Steps and guidance are those of the models' own cards."""
+
+_CHOOSE_ANOTHER = "Choose another model; short names: " + ", ".join(sorted(PRESETS)) + "."

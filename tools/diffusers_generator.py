@@ -173,8 +173,8 @@ class DiffusersGenerator:
             # Whoever stops listening has no more use for the rest.
             for job in waiting.values():
                 job.leave()
-        for job, error in refused:
-            yield self._make_result(job.request, Outcome(job, error), ())
+        for job, refusal in refused:
+            yield self._make_result(job.request, Outcome(job, refusal), ())
 
     def unload(self) -> None:
         """Free the memory that the weights take, after the batch that is being drawn; the next call loads again."""
@@ -228,10 +228,8 @@ class DiffusersGenerator:
         plan, picture = outcome.job.plan, outcome.picture
         executed = outcome.job.request if plan is None else plan.request
         found = [*notices, *(() if plan is None else plan.notices)]
-        image = error = None
-        if isinstance(picture, MgemError):
-            error = picture
-        else:
+        image: Image.Image | None = None
+        if not isinstance(picture, MgemError):
             image = picture
             for name, asked, got in zip(
                 ("width", "height"), (executed.width, executed.height), picture.size, strict=True
@@ -249,7 +247,7 @@ class DiffusersGenerator:
             generator=self._name,
             model=self._model,
             image=image,
-            error=error,
+            error=picture if isinstance(picture, MgemError) else None,
             notices=tuple(found),
             seconds=outcome.seconds,
             versions={package: metadata.version(package) for package in ("diffusers", "torch", "transformers")},

@@ -1,7 +1,7 @@
 """Finding, reading and loading a diffusers pipeline, by folder or hub id, with errors that say what to run next.
 
-What class a model is stands in its `model_index.json`, a page of JSON that is read, or fetched, long before any weights.
-No code from a model's folder is ever run.
+What class a model is stands in its `model_index.json`, a page of JSON that is read, or fetched, long before any
+weights. No code from a model's folder is ever run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mgem_agent.tools.diffusers_options import DiffusersOptions
 
 __all__ = ["load_pipeline", "make_scheduler", "offload_parts", "read_index"]
 
-# The parts that hold nearly all of the weights; quantising the autoencoder would cost more quality than it saves memory.
+# The parts that hold nearly all weights; quantising the autoencoder would cost more quality than it saves memory.
 _LARGE_PARTS = (
     "decoder",
     "prior_prior",
@@ -70,7 +70,9 @@ def _read_json(model: str, name: str, options: DiffusersOptions) -> dict[str, An
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GeneratorUnavailableError(f"{name} of {model!r} cannot be read: {error}. {_fetch_again(model)}") from error
+        raise GeneratorUnavailableError(
+            f"{name} of {model!r} cannot be read: {error}. {_fetch_again(model)}"
+        ) from error
     if not isinstance(content, dict):
         raise GeneratorUnavailableError(f"{name} of {model!r} is no JSON object. {_fetch_again(model)}")
     return content
@@ -92,9 +94,7 @@ def _fetch(model: str, name: str, options: DiffusersOptions) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(
-            hf_hub_download(model, name, revision=options.revision, local_files_only=options.local_files_only)
-        )
+        return Path(hf_hub_download(model, name, revision=options.revision, local_files_only=options.local_files_only))
     except (OSError, ValueError) as error:
         raise _unavailable(model, error) from error
 
@@ -104,9 +104,8 @@ def _unavailable(model: str, error: BaseException) -> GeneratorUnavailableError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        reason = (
-            f"its authors ask you to accept a licence first: open https://huggingface.co/{model}, then run: hf auth login"
-        )
+        page = f"https://huggingface.co/{model}"
+        reason = f"its authors ask you to accept a licence first: open {page}, then run: hf auth login"
     elif isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         # Its class is a FileNotFoundError too, so it comes before what is missing from a folder.
         reason = f"it is not on this machine and the hub was not reached. With a network, run: hf download {model}"
@@ -145,7 +144,7 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     if class_name.startswith(("StableCascade", "Wuerstchen")):
         _restore_wuerstchen()
     # Second stages name their first stage, which only the auto class goes and gets.
-    loader = diffusers.AutoPipelineForText2Image if class_name in COMBINED else diffusers.DiffusionPipeline
+    loader: Any = diffusers.AutoPipelineForText2Image if class_name in COMBINED else diffusers.DiffusionPipeline
     device = _choose_device(options)
     dtype = _choose_dtype(options, device)
     settings: dict[str, Any] = {
@@ -158,6 +157,7 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
         settings["quantization_config"] = _make_quantization(options, device, dtype)
     try:
         pipeline: Any = loader.from_pretrained(str(Path(model).expanduser()), **settings)
+        _check_tokenizers(pipeline)
         if options.ip_adapter is not None:
             _put_on_adapter(pipeline, options)
         if options.scheduler is not None or options.scheduler_options:
@@ -173,6 +173,15 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     if options.vae_slicing:
         pipeline.vae.enable_slicing()
     return pipeline
+
+
+def _check_tokenizers(pipeline: Any) -> None:
+    """Refuse a tokenizer whose files are missing: transformers makes an empty one, to which all prompts are alike."""
+    for part, tokenizer in pipeline.components.items():
+        if "tokenizer" not in part or tokenizer is None or not hasattr(tokenizer, "all_special_tokens"):
+            continue
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ValueError(f"the vocabulary of its {part} is missing")
 
 
 def _restore_wuerstchen() -> None:
@@ -207,7 +216,7 @@ def make_scheduler(pipeline: Any, name: str | None, changes: dict[str, Any] | No
     own = pipeline.scheduler
     cls = type(own) if name is None else getattr(diffusers, name, None)
     fitting = {type(own), *own.compatibles}
-    if cls not in fitting:
+    if cls is None or cls not in fitting:
         raise GeneratorUnavailableError(
             f"Scheduler {name!r} does not go with this pipeline. Schedulers: "
             + ", ".join(sorted(each.__name__ for each in fitting))
@@ -239,7 +248,8 @@ def _choose_dtype(options: DiffusersOptions, device: str) -> Any:
 
 def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> Any:
     """Quantise the large parts as they are loaded."""
-    from diffusers import PipelineQuantizationConfig, TorchAoConfig
+    from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
+    from diffusers.quantizers.quantization_config import TorchAoConfig
 
     backend = options.quantization_backend
     if backend == "auto":
@@ -252,11 +262,15 @@ def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> An
         return PipelineQuantizationConfig(
             quant_backend=f"bitsandbytes_{bits}bit", quant_kwargs=settings, components_to_quantize=list(_LARGE_PARTS)
         )
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+    from torchao.quantization import (  # type: ignore[import-untyped]
+        Int4WeightOnlyConfig,
+        Int8WeightOnlyConfig,
+    )
 
     weights = Int8WeightOnlyConfig() if options.quantization == 8 else Int4WeightOnlyConfig()
+    make_config: Any = TorchAoConfig  # untyped
     parts = ("decoder", "prior_prior", "transformer", "unet")
-    return PipelineQuantizationConfig(quant_mapping={part: TorchAoConfig(weights) for part in parts})
+    return PipelineQuantizationConfig(quant_mapping={part: make_config(weights) for part in parts})
 
 
 def _put_on_adapter(pipeline: Any, options: DiffusersOptions) -> None:

@@ -92,7 +92,7 @@ def make_plan(
     notices: list[Notice] = []
     filled = _fill_options(request, pipeline, traits, defaults, options)
     guidance = request.guidance_scale
-    if guidance is None and family.guidance in parameters:
+    if guidance is None and family.guidance is not None and family.guidance in parameters:
         guidance = next(
             (value for value in (options.guidance_scale, defaults.guidance_scale) if value is not None),
             parameters[family.guidance],
@@ -129,7 +129,7 @@ def make_plan(
     num_chunks, cut = _measure_prompts(executed, pipeline, traits)
     return DrawingPlan(
         request=executed,
-        key=_make_key(executed, traits, num_chunks, start, references),
+        key=_make_key(executed, traits, num_chunks, start, tuple(id(pictures[name]) for name in request.references)),
         num_chunks=num_chunks,
         start=start,
         mask=mask,
@@ -205,9 +205,7 @@ def _fit_pictures(
     return start.resize(size, Image.Resampling.LANCZOS), mask, references
 
 
-def _choose_size(
-    request: ImageRequest, size: tuple[int, int], pipeline: Any, multiple: int
-) -> tuple[int, int]:
+def _choose_size(request: ImageRequest, size: tuple[int, int], pipeline: Any, multiple: int) -> tuple[int, int]:
     """Size asked for, or else that of the picture, no larger than the model was made for."""
     native = getattr(pipeline, "default_sample_size", None)
     if native is None and "unet" in pipeline.components:
@@ -218,22 +216,20 @@ def _choose_size(
     return request.width or width, request.height or height
 
 
-def _measure_prompts(
-    request: ImageRequest, pipeline: Any, traits: PipelineTraits
-) -> tuple[int, list[Notice]]:
+def _measure_prompts(request: ImageRequest, pipeline: Any, traits: PipelineTraits) -> tuple[int, list[Notice]]:
     """Pieces that the prompts are encoded in, and what of them is cut off."""
     prompts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt or ""}
     if traits.family.clip_only:
         return count_chunks(pipeline, list(prompts.values())), []
     asked = request.options.get("max_sequence_length")
-    limit = find_limit(
-        pipeline, asked if isinstance(asked, int) else None, chat_template=traits.family.chat_template
-    )
+    limit = find_limit(pipeline, asked if isinstance(asked, int) else None, chat_template=traits.family.chat_template)
     cut = []
     for name, text in prompts.items():
         if limit is not None and text and (count := limit.count(text)) > limit.max_tokens:
             over = count - limit.max_tokens
-            message = f"{count} tokens are {over} more than the {limit.max_tokens} that the model reads; the last were cut."
+            message = (
+                f"{count} tokens are {over} more than the {limit.max_tokens} that the model reads; the last were cut."
+            )
             cut.append(Notice(argument=name, message=message))
     return 1, cut
 
@@ -243,7 +239,7 @@ def _make_key(
     traits: PipelineTraits,
     num_chunks: int,
     start: Image.Image | None,
-    references: tuple[Image.Image, ...],
+    references: tuple[int, ...],
 ) -> tuple[Any, ...]:
     alone: object = None
     if request.references and not traits.family.clip_only:
@@ -261,6 +257,6 @@ def _make_key(
         json.dumps(request.options, sort_keys=True),
         num_chunks,
         None if start is None else start.size,
-        len(references),
+        references,  # pipelines show the references of the first prompt to every prompt of a batch
         alone,
     )

@@ -260,6 +260,7 @@ class BatchWorker:
         if not plans:
             return
         started = time.monotonic()
+        too_large = False
         try:
             self._ready()
             pictures = self._draw(plans, lambda step, num_steps: self._report(live, step, num_steps))

@@ -53,8 +53,7 @@ def find_limit(pipeline: Any, max_sequence_length: int | None, *, chat_template:
     """
     limits = []
     for part, tokenizer in pipeline.components.items():
-        _, found, place = part.rpartition("tokenizer")
-        if not found or tokenizer is None or not callable(tokenizer):
+        if "tokenizer" not in part or not hasattr(tokenizer, "model_max_length"):
             continue
         # An encoder may be left out of a folder to save memory; its tokenizer then reads for nobody.
         encoder = pipeline.components.get(part.replace("tokenizer", "text_encoder"))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from mgem_agent.errors import (
     GenerationCancelledError,
     GeneratorOutputError,
@@ -66,12 +67,12 @@ def test_making_one_imports_neither_torch_nor_diffusers() -> None:
 
 def test_what_was_really_done_is_all_there_and_draws_the_same_again(make_generator: Any, draw: Any, ask: Any) -> None:
     generator = make_generator("sdxl")
-    (first,) = draw(generator, [ask(seed=None, width=None, height=None, num_inference_steps=None, negative_prompt="x")])
+    (first,) = draw(generator, [ask(seed=None, width=None, height=None, negative_prompt="x")])
     done = first.executed
     assert first.request.seed is None
     assert isinstance(done.seed, int)
     assert (done.width, done.height) == first.image.size == (64, 64)
-    assert (done.num_inference_steps, done.guidance_scale) == (50, 5.0)
+    assert (done.num_inference_steps, done.guidance_scale) == (2, 5.0)
     assert done.options == {"eta": 0.0, "guidance_rescale": 0.0, "scheduler": "EulerDiscreteScheduler"}
     assert first.generator == generator.name
     assert first.model == generator.model
@@ -80,6 +81,17 @@ def test_what_was_really_done_is_all_there_and_draws_the_same_again(make_generat
     (again,) = draw(generator, [done])
     assert again.image.tobytes() == first.image.tobytes()
     assert again.executed == done
+
+
+def test_steps_that_are_not_given_are_the_pipelines_own(make_generator: Any, draw: Any, ask: Any) -> None:
+    requests = [ask("sdxl", num_inference_steps=None), ask("sdxl", num_inference_steps=None, width=16, height=16)]
+    cancel = threading.Event()
+    for event in make_generator("sdxl").generate(requests, cancel=cancel):
+        cancel.set()
+        if isinstance(event, ImageResult) and event.executed.num_inference_steps is not None:
+            assert event.executed.num_inference_steps == 50
+            return
+    pytest.fail("no request was ever planned")
 
 
 def test_seeds_that_are_not_given_differ(make_generator: Any, draw: Any, ask: Any) -> None:
@@ -121,10 +133,8 @@ def test_threads_share_batches_and_each_gets_its_own(make_generator: Any, draw: 
 
 def test_every_step_is_told_to_its_caller(make_generator: Any, ask: Any) -> None:
     events = list(make_generator("sdxl").generate([ask(seed=1, num_inference_steps=3), ask(seed=2)]))
-    steps = {
-        index: [(event.step, event.num_steps) for event in events if isinstance(event, GenerationProgress) and event.index == index]
-        for index in (0, 1)
-    }  # fmt: skip
+    progress = [event for event in events if isinstance(event, GenerationProgress)]
+    steps = {index: [(each.step, each.num_steps) for each in progress if each.index == index] for index in (0, 1)}
     assert steps == {0: [(1, 3), (2, 3), (3, 3)], 1: [(1, 2), (2, 2)]}
     assert sorted(event.index for event in events if isinstance(event, ImageResult)) == [0, 1]
 
@@ -261,8 +271,15 @@ def test_one_that_fails_does_not_take_the_others_with_it(
     ],
 )
 def test_what_is_no_picture_is_an_error(
-    make_generator: Any, draw: Any, ask: Any, monkeypatch: pytest.MonkeyPatch, pixels: Any, flags: Any, error: Any, message: Any
-) -> None:  # fmt: skip
+    make_generator: Any,
+    draw: Any,
+    ask: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    pixels: Any,
+    flags: Any,
+    error: Any,
+    message: Any,
+) -> None:
     import types
 
     import diffusers
@@ -336,3 +353,19 @@ def test_the_thread_ends_when_there_is_nothing_to_draw(make_generator: Any, draw
     thread.join(timeout=10)
     assert not thread.is_alive()
     assert draw(generator, [ask(num_inference_steps=1)])[0].image is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["list(events)", "next(events)", "next(events); events.close()"])
+def test_a_program_may_end_while_the_thread_is_there(make_generator: Any, ending: str) -> None:
+    code = (
+        "from mgem_agent.tools.diffusers_generator import DiffusersGenerator\n"
+        "from mgem_agent.tools.image_request import ImageRequest\n"
+        f"generator = DiffusersGenerator({make_generator('sdxl').model!r})\n"
+        "requests = [ImageRequest(prompt='a fox', width=32, height=32, num_inference_steps=50)]\n"
+        f"events = generator.generate(requests); {ending}; print('end')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout) == (0, "end\n")
+    assert "terminate" not in run.stderr
+    assert "Traceback" not in run.stderr
