@@ -47,7 +47,7 @@ def _mining(
     """Patch info mining, against the textbook form that projects every pixel.
 
     Both run on the same stage maps, in the sizes of the released models: CLIP ViT-L/14 and ConvNeXt-L. On two CPU cores
-    it takes about a minute, with --hd some minutes and 15 GB of memory.
+    it takes about a minute, with --hd some minutes and 10 GB of memory.
     """
 
     def measure() -> Comparison:

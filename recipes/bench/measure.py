@@ -171,12 +171,14 @@ def _memory_events(record: profile) -> list[dict[str, Any]]:
 @contextmanager
 def _quiet_profiler() -> Iterator[None]:
     """Keep the profiler from writing its own log lines on stderr; it reads the level when it first starts."""
-    level = os.environ.setdefault("KINETO_LOG_LEVEL", "9")
+    if "KINETO_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["KINETO_LOG_LEVEL"] = "9"
     try:
         yield
     finally:
-        if level == "9":
-            os.environ.pop("KINETO_LOG_LEVEL", None)
+        del os.environ["KINETO_LOG_LEVEL"]
 
 
 def _count_flops(call: Callable[[], object]) -> int:
