@@ -11,6 +11,7 @@ from mgem_agent._lazy import attach
 from mgem_agent.errors import MgemError
 
 if TYPE_CHECKING:
+    from mgem_agent.agent import MgemAgent
     from mgem_agent.chat_mini_gemini import ChatMiniGemini
     from mgem_agent.core_model import (
         Conversation,
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
         MiniGeminiProcessor,
         PatchInfoMining,
     )
+    from mgem_agent.langchain import MiniGeminiTool, image_tools
 
 __all__ = [
     "ChatMiniGemini",
     "Conversation",
+    "MgemAgent",
     "MgemError",
     "MiniGeminiConfig",
     "MiniGeminiForConditionalGeneration",
     "MiniGeminiProcessor",
+    "MiniGeminiTool",
     "PatchInfoMining",
     "__version__",
+    "image_tools",
 ]
 
 __version__ = "0.1.0"
@@ -37,6 +42,9 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "ChatMiniGemini": "mgem_agent.chat_mini_gemini",
+        "MgemAgent": "mgem_agent.agent",
+        "MiniGeminiTool": "mgem_agent.langchain",
+        "image_tools": "mgem_agent.langchain",
         **{
             name: "mgem_agent.core_model"
             for name in (

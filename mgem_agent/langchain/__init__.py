@@ -1,0 +1,22 @@
+"""For agents of your own, in LangChain or LangGraph: the whole agent as one tool, and the drawing tools one by one.
+
+Nothing heavy is imported until a name is used.
+"""
+
+from typing import TYPE_CHECKING
+
+from mgem_agent._lazy import attach
+
+if TYPE_CHECKING:
+    from mgem_agent.langchain.drawing_tools import image_tools
+    from mgem_agent.langchain.mini_gemini_tool import MiniGeminiTool
+
+__all__ = ["MiniGeminiTool", "image_tools"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "MiniGeminiTool": "mgem_agent.langchain.mini_gemini_tool",
+        "image_tools": "mgem_agent.langchain.drawing_tools",
+    },
+)

@@ -1,0 +1,113 @@
+"""The whole agent as one LangChain tool: see, reason, draw."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.tools import BaseTool, ToolException
+from pydantic import BaseModel, ConfigDict, Field
+
+from mgem_agent.agent import MgemAgent
+from mgem_agent.agent_events import Turn
+from mgem_agent.draw_calls import DrawMode
+from mgem_agent.errors import MgemError
+from mgem_agent.langchain.tool_output import PictureBlocks, tool_output
+
+__all__ = ["MiniGeminiInput", "MiniGeminiTool"]
+
+
+class MiniGeminiInput(BaseModel):
+    """What the calling model decides."""
+
+    request: str = Field(description="What to look at, think about or draw, in plain words, as one would ask a person.")
+    images: list[str | dict[str, Any]] = Field(
+        default_factory=list,
+        description="Pictures to look at: ids of earlier pictures (img-…), paths of files, data URLs, or image blocks.",
+    )
+    draw: DrawMode = Field(
+        default="auto", description="'always' to get a picture, 'never' for words alone, 'auto' to leave it open."
+    )
+    session: str | None = Field(
+        default=None, description="Name of an earlier dialogue with this tool to go on with; leave out for a new one."
+    )
+
+
+class MiniGeminiTool(BaseTool):
+    """The agent as one tool that an outer model calls with a request and, if it likes, pictures.
+
+    It returns words that name every picture by id, and an artifact for the program around it:
+    `{"images": [{"id", "path", "prompt", "seed", …}], "failures": […], "session", "outcome"}`. What goes wrong is told
+    to the outer model and ends nothing.
+
+    Attributes:
+        agent: What does the work.
+        picture_blocks: How pictures stand in the content besides their ids in words.
+
+    Example:
+        >>> from langchain.agents import create_agent
+        >>> from mgem_agent import MiniGeminiTool
+        >>> outer = create_agent(model, [MiniGeminiTool(agent=agent)])  # doctest: +SKIP
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: str = "mini_gemini"
+    description: str = (
+        "Sees pictures, reasons about them and draws new ones. Use it to describe, compare or read pictures, to draw "
+        "one or several from a description, or to change a picture that was drawn before. Returns an answer in words "
+        "and the ids of the pictures drawn."
+    )
+    args_schema: Any = MiniGeminiInput
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    handle_tool_error: Any = True
+    agent: MgemAgent
+    picture_blocks: PictureBlocks = "none"
+
+    def _run(
+        self,
+        request: str,
+        images: list[Any] | None = None,
+        draw: DrawMode = "auto",
+        session: str | None = None,
+        run_manager: CallbackManagerForToolRun | None = None,
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        try:
+            return self._output(self.agent.invoke(request, images or (), session=session or _new_name(), draw=draw))
+        except MgemError as error:
+            raise ToolException(str(error)) from error
+
+    async def _arun(
+        self,
+        request: str,
+        images: list[Any] | None = None,
+        draw: DrawMode = "auto",
+        session: str | None = None,
+        run_manager: AsyncCallbackManagerForToolRun | None = None,
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        try:
+            turn = await self.agent.ainvoke(request, images or (), session=session or _new_name(), draw=draw)
+            return self._output(turn)
+        except MgemError as error:
+            raise ToolException(str(error)) from error
+
+    def _output(self, turn: Turn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        lines = [turn.text] if turn.text else []
+        lines += [f"Drew {picture.artifact_id}: {picture.prompt}" for picture in turn.pictures]
+        lines += [f"Not drawn: {failure.prompt}. {failure.message}" for failure in turn.failures]
+        lines += [f"Waits for a person to approve: {caption.prompt}" for caption in turn.captions]
+        lines.append(f"(session {turn.session})")
+        return tool_output(
+            "\n".join(lines),
+            [picture.artifact_id for picture in turn.pictures],
+            self.agent.store,
+            blocks=self.picture_blocks,
+            failures=[{"prompt": failure.prompt, "message": failure.message} for failure in turn.failures],
+            session=turn.session,
+            outcome=turn.outcome,
+        )
+
+
+def _new_name() -> str:
+    return f"tool-{uuid.uuid4().hex[:12]}"
