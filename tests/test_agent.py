@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import subprocess
 import sys
@@ -132,6 +133,11 @@ def make(store: ArtifactStore, sessions: Sessions, generator: FlatColourGenerato
     return make_agent
 
 
+def parts(message: BaseMessage) -> Any:
+    """The blocks of a message."""
+    return message.content
+
+
 def kinds(events: Sequence[Any]) -> list[str]:
     return [event.kind for event in events]
 
@@ -189,8 +195,8 @@ def test_a_caller_of_tools_is_told_what_became_of_its_calls(make: Any, store: Ar
     assert (first["tool_choice"], second.get("tool_choice")) == ("any", None)
     told = reasoner.asked[1][-1]
     assert isinstance(told, ToolMessage) and told.tool_call_id == "call_0"
-    assert told.content[0]["text"] == f"Drawn: {turn.pictures[0].artifact_id}, 32x32 pixels."
-    assert told.content[1]["base64"]
+    assert parts(told)[0]["text"] == f"Drawn: {turn.pictures[0].artifact_id}, 32x32 pixels."
+    assert parts(told)[1]["base64"]
 
 
 def test_with_drawing_off_there_is_no_tool(make: Any) -> None:
@@ -330,8 +336,6 @@ class Deaf:
             yield from self._moved(index, request, pictures, cancel)
 
     def _moved(self, index: int, request: Any, pictures: Any, cancel: Any) -> Any:
-        import dataclasses
-
         for event in self.inner.generate([request], pictures=pictures, cancel=cancel):
             yield dataclasses.replace(event, index=index)
 
@@ -434,7 +438,7 @@ def test_a_person_edits_captions_before_they_cost_anything(make: Any, generator:
     assert [request.prompt for request in generator.drawn] == ["a grey fox"]
     assert turn.failures[0].message == "The person refused this picture. No birds."
     drawn, refused = reasoner.asked[1][-2:]
-    assert drawn.content[0]["text"].startswith("Drawn: img-")
+    assert parts(drawn)[0]["text"].startswith("Drawn: img-")
     assert refused.content == "Not drawn: The person refused this picture. No birds."
 
 
@@ -472,7 +476,7 @@ def test_a_picture_that_does_not_follow_is_drawn_again(make: Any, generator: Fla
     [picture] = events[-1].turn.pictures
     assert picture.prompt == "a fox in a tall hat"
     assert reasoner.options[1]["draw"] == "never"
-    assert reasoner.asked[1][0].content[0]["id"] == looks[0].artifact_id
+    assert parts(reasoner.asked[1][0])[0]["id"] == looks[0].artifact_id
 
 
 def test_looking_ends_after_k_attempts_and_the_best_is_kept(
@@ -498,12 +502,12 @@ def test_pictures_of_the_user_are_stored_and_shown(make: Any, store: ArtifactSto
     agent.invoke("What is it?", [path])
     system, asked = reasoner.asked[0]
     assert isinstance(system, SystemMessage) and isinstance(asked, HumanMessage)
-    block, text = asked.content
+    block, text = parts(asked)
     assert store.open(block["id"]).size == (20, 10) and block["base64"] and text["text"] == "What is it?"
-    kept = agent.messages()[0].content
+    kept = parts(agent.messages()[0])
     assert kept[0] == {"type": "image", "file_id": block["id"]}
     agent.invoke("And these?", [block["id"], {"type": "image", "file_id": block["id"]}, Image.new("RGB", (9, 9))])
-    assert [part["type"] for part in agent.messages()[2].content] == ["image", "image", "image", "text"]
+    assert [part["type"] for part in parts(agent.messages()[2])] == ["image", "image", "image", "text"]
 
 
 @pytest.mark.parametrize(
@@ -527,12 +531,12 @@ def test_only_the_latest_pictures_are_shown_again(make: Any) -> None:
     agent, reasoner = make(asks("a red fox"), asks("a hen"), "Two animals.", max_context_pictures=1)
     first, second = agent.invoke("A fox."), agent.invoke("A hen.")
     agent.invoke("What have you drawn?")
-    told = [message.content[1] for message in reasoner.asked[-1] if isinstance(message, ToolMessage)]
+    told = [parts(message)[1] for message in reasoner.asked[-1] if isinstance(message, ToolMessage)]
     assert told[0] == {"type": "text", "text": f"[picture {first.pictures[0].artifact_id}, not shown again]"}
     assert told[1]["id"] == second.pictures[0].artifact_id and told[1]["base64"]
     Path(second.pictures[0].path).unlink()
     agent.invoke("And now?")
-    told = [message.content[1] for message in reasoner.asked[-1] if isinstance(message, ToolMessage)]
+    told = [parts(message)[1] for message in reasoner.asked[-1] if isinstance(message, ToolMessage)]
     assert told[1]["text"].endswith("no longer stored]")
 
 
@@ -637,7 +641,7 @@ def test_a_reasoner_that_sees_nothing_is_told_of_pictures_in_words(store: Any, s
     blind = ProtocolScript(lines=["?"], profile={"image_inputs": False})
     agent = MgemAgent(blind, FlatColourGenerator(), store=store, sessions=sessions)
     agent.invoke("What is it?", [Image.new("RGB", (9, 9))])
-    assert blind.asked[0][0].content[0]["text"].endswith(", not shown]")
+    assert parts(blind.asked[0][0])[0]["text"].endswith(", not shown]")
 
 
 def test_a_caption_knows_its_prompt() -> None:

@@ -100,8 +100,8 @@ def test_pictures_come_in_by_any_door(agent: MgemAgent, tmp_path: Path, kind: st
     }[kind]
     told = call(MiniGeminiTool(agent=agent), request="What is it?", images=[given], session="seen")
     assert told.status == "success"
-    [shown, _] = agent.messages("seen")[0].content
-    assert agent.store.open(shown["file_id"]).size == (20, 10)  # type: ignore[index]
+    shown: Any = agent.messages("seen")[0].content[0]
+    assert agent.store.open(shown["file_id"]).size == (20, 10)
 
 
 def test_pixels_and_ids_are_blocks_where_that_is_asked_for(agent: MgemAgent) -> None:
