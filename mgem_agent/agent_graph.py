@@ -58,7 +58,7 @@ class AgentSettings:
     answer_tools: bool = True
 
 
-class TurnState(TypedDict, total=False):
+class TurnState(TypedDict):
     """What LangGraph stores of a turn that is under way: nothing but JSON."""
 
     session: str
@@ -155,7 +155,7 @@ class AgentGraph:
         builder.add_conditional_edges("answer", lambda state: END if state["outcome"] else "reason", ["reason", END])
         return builder.compile(checkpointer=self._sessions.checkpointer)
 
-    def _reason(self, state: TurnState, runtime: Runtime[TurnContext]) -> TurnState:
+    def _reason(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         run, emit = runtime.context, runtime.stream_writer
         prompt = self._settings.system_prompt
@@ -214,7 +214,7 @@ class AgentGraph:
             return "confirm" if self._settings.confirm else "draw"
         return "answer" if state["results"] else END
 
-    def _confirm(self, state: TurnState) -> TurnState:
+    def _confirm(self, state: TurnState) -> dict[str, Any]:
         decision = interrupt([{"call_id": call["call_id"], "request": call["request"]} for call in state["calls"]])
         calls, refused = apply_decision(state["calls"], Decision.model_validate(decision))
         requests = {call["call_id"]: call["request"] for call in calls}
@@ -228,7 +228,7 @@ class AgentGraph:
         ]
         return {"calls": calls, "results": results}
 
-    def _draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> TurnState:
+    def _draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         run = runtime.context
         drawing = TurnDrawing(
@@ -258,7 +258,7 @@ class AgentGraph:
         unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in state["results"])
         return "look" if self._settings.look and unseen and not runtime.context.cancel.is_set() else "answer"
 
-    def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> TurnState:
+    def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         calls: list[dict[str, Any]] = []
         results = []
@@ -292,7 +292,7 @@ class AgentGraph:
         )
         return verdict
 
-    def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> TurnState:
+    def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         run, results = runtime.context, state["results"]
         pictures, failures, messages = [], [], []
         for result in results:
