@@ -205,8 +205,8 @@ def _gather(stage: Tensor, vertical: _WindowTaps, horizontal: _WindowTaps, rows:
     batch, channels = stage.shape[:2]
     down, across = vertical.index[rows], horizontal.index
     height, width = down.shape[0], across.shape[0]
-    pixels = stage.permute(0, 2, 3, 1).index_select(1, down.flatten()).index_select(2, across.flatten())
-    pixels = pixels.reshape(batch, height, -1, width, across.shape[1], channels).transpose(2, 3)
+    places = (down[:, None, :, None] * stage.shape[3] + across[None, :, None, :]).flatten()  # by window, then by tap
+    pixels = stage.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, places)
     pixels = pixels.reshape(batch, height * width, -1, channels).float()
     if vertical.weight is None or horizontal.weight is None:
         return pixels, None

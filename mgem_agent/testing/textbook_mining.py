@@ -13,7 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["TextbookPatchInfoMining"]
+__all__ = ["TextbookPatchInfoMining", "concatenate_stage_maps"]
+
+
+def concatenate_stage_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Up-sample stage maps (b, c_s, h_s, w_s), finest first, to the size of the first: (b, Σ c_s, h, w).
+
+    A single map, concatenated before, is returned as it is, so that it may be built once and used twice.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    finest = maps[0]
+    coarser = [
+        F.interpolate(m.float(), size=finest.shape[-2:], mode="bilinear", align_corners=False).to(m.dtype)
+        for m in maps[1:]
+    ]
+    return torch.cat([finest, *coarser], dim=1)
 
 
 class TextbookPatchInfoMining(nn.Module):
@@ -41,11 +56,7 @@ class TextbookPatchInfoMining(nn.Module):
             candidates: Stage maps, finest first.
             scale: Factor by which the concatenated map is resized before it is cut into windows.
         """
-        size = candidates[0].shape[-2:]
-        maps = [
-            F.interpolate(m.float(), size=size, mode="bilinear", align_corners=False).to(m.dtype) for m in candidates
-        ]
-        pixels = torch.cat(maps, dim=1)  # (b, candidate_dim, h, w)
+        pixels = concatenate_stage_maps(candidates)  # (b, candidate_dim, h, w)
         if scale != 1.0:
             pixels = F.interpolate(pixels.float(), scale_factor=scale, mode="bilinear", align_corners=False).to(
                 pixels.dtype

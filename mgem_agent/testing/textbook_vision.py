@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
-from mgem_agent.testing.textbook_mining import TextbookPatchInfoMining
+from mgem_agent.testing.textbook_mining import TextbookPatchInfoMining, concatenate_stage_maps
 
 __all__ = ["textbook_image_features"]
 
@@ -28,15 +28,12 @@ def textbook_image_features(
     config, trunk = model.config, model.model
     grid, size, batch = config.image_grid, config.vision_config.image_size, len(pixel_values)
     dtype = trunk.vision_tower.dtype
-    mining = TextbookPatchInfoMining(trunk.mining.query_dim, trunk.mining.candidate_dim)
-    mining.load_state_dict(trunk.mining.state_dict())
-    mining.to(pixel_values.device, dtype)
+    with torch.device("meta"):  # the weights are taken over, not initialised and copied
+        mining = TextbookPatchInfoMining(trunk.mining.query_dim, trunk.mining.candidate_dim)
+    mining.load_state_dict(trunk.mining.state_dict(), assign=True)
 
-    maps = [m for m in trunk.high_res_vision_tower(high_res_pixel_values.to(dtype))]
-    finest = maps[0].shape[-2:]
-    pixels = torch.cat(
-        [F.interpolate(m.float(), size=finest, mode="bilinear", align_corners=False).to(dtype) for m in maps], dim=1
-    )
+    pixels = concatenate_stage_maps(trunk.high_res_vision_tower(high_res_pixel_values.to(dtype)))
+    finest = pixels.shape[-2:]
     if grid > 1:
         crops = pixel_values.reshape(batch, 3, grid, size, grid, size).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         pieces = pixels.reshape(batch, -1, grid, finest[0] // grid, grid, finest[1] // grid)

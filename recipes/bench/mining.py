@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mgem_agent.core_model import MiniGeminiConfig, PatchInfoMining
 from mgem_agent.recipes.bench.comparison import Comparison
 from mgem_agent.recipes.bench.measure import DTypeName, compare, find_device, require_positive
 from mgem_agent.recipes.bench.sizes import bench_config, describe_sizes
-from mgem_agent.testing import TextbookPatchInfoMining
+from mgem_agent.testing.textbook_mining import TextbookPatchInfoMining, concatenate_stage_maps
 
 __all__ = ["bench_mining"]
 
@@ -63,7 +62,7 @@ def bench_mining(
         return [ours(tokens[0], candidates), *(ours(whole, candidates, scale=1 / grid) for whole in tokens[1:])]
 
     def mine_textbook() -> list[Tensor]:
-        maps = candidates if grid == 1 else [_concatenate(candidates)]
+        maps = candidates if grid == 1 else [concatenate_stage_maps(candidates)]
         return [textbook(tokens[0], maps), *(textbook(whole, maps, scale=1 / grid) for whole in tokens[1:])]
 
     weights = [torch.randn_like(part) for part in tokens]
@@ -108,18 +107,3 @@ def _inputs(
         for stage, channels in enumerate(config.high_res_vision_config.hidden_sizes)
     ]
     return tokens, candidates
-
-
-def _concatenate(candidates: Sequence[Tensor]) -> Tensor:
-    """Up-sample and concatenate stage maps (b, c_s, h_s, w_s) in the way of the authors' code: (b, Σ c_s, h, w)."""
-    size = candidates[0].shape[-2:]
-    return torch.cat(
-        [
-            candidates[0],
-            *(
-                F.interpolate(stage.float(), size=size, mode="bilinear", align_corners=False).to(stage.dtype)
-                for stage in candidates[1:]
-            ),
-        ],
-        dim=1,
-    )
