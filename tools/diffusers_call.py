@@ -140,10 +140,10 @@ class DiffusersCall:
         clip_skip = first.options.get("clip_skip")
         if family.clip_only and (plans[0].num_chunks > 1 or clip_skip is not None):
             skip = clip_skip if isinstance(clip_skip, int) else None
-            encoded: dict[str, Any] = {"clip_skip": None} if clip_skip is not None else {}
-            return encoded | dict(
-                encode_in_chunks(pipeline, prompts, negatives, num_chunks=plans[0].num_chunks, clip_skip=skip)
-            )
+            encoded = encode_in_chunks(pipeline, prompts, negatives, num_chunks=plans[0].num_chunks, clip_skip=skip)
+            parameters = self.traits.parameters[first.task]
+            taken: dict[str, Any] = {name: value for name, value in encoded.items() if name in parameters}
+            return taken | ({"clip_skip": None} if clip_skip is not None else {})
         arguments: dict[str, Any] = {"prompt": prompts}
         if negatives is not None:
             arguments["negative_prompt"] = negatives

@@ -108,7 +108,6 @@ _OPTIONS = (
     "guidance_rescale",
     "image_guidance_scale",
     "max_sequence_length",
-    "padding_mask_crop",
     "true_cfg_scale",
     "use_resolution_binning",
 )
@@ -206,7 +205,7 @@ def describe_class(class_name: str) -> PipelineTraits:
         # What was saved as a pipeline of another task than drawing has the ways of its family all the same.
         base = drawing.get(key)
         family = _FAMILIES.get(base.__name__ if base else "", Family())
-    classes: dict[ImageTask, type[Any]] = dict.fromkeys(_own_tasks(cls, family), cls)
+    classes: dict[ImageTask, type[Any]] = {task: cls for task in _own_tasks(cls, family)}
     if not classes:
         raise GeneratorUnavailableError(
             f"{class_name!r} draws only with pictures of a kind that no request has, such as the edges for a "

@@ -68,7 +68,7 @@ class DiffusersGenerator:
 
     @classmethod
     def from_name(cls, rest: str, **options: object) -> Self:
-        """Make one from what follows `diffusers:` in a generator's name.
+        """Any text-to-image pipeline of diffusers, run here: `diffusers:FOLDER`, hub id or short name (`sdxl`, ...).
 
         Args:
             rest: Folder, hub id or short name.

@@ -6,6 +6,7 @@ weights. No code from a model's folder is ever run.
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -276,11 +277,18 @@ def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> An
 def _put_on_adapter(pipeline: Any, options: DiffusersOptions) -> None:
     if not hasattr(pipeline, "load_ip_adapter"):
         raise ValueError(f"{type(pipeline).__name__} takes no IP-Adapter; leave the option ip_adapter out.")
+    encoder: dict[str, Any] = {}
+    if options.ip_adapter_image_encoder is not None:
+        # FLUX has a name of its own for it.
+        names = ("image_encoder_folder", "image_encoder_pretrained_model_name_or_path")
+        taken = inspect.signature(pipeline.load_ip_adapter).parameters
+        encoder = {name: options.ip_adapter_image_encoder for name in names if name in taken}
     pipeline.load_ip_adapter(
         options.ip_adapter,
         subfolder=options.ip_adapter_subfolder,
         weight_name=options.ip_adapter_weight_name,
         local_files_only=options.local_files_only,
+        **encoder,
     )
 
 

@@ -31,6 +31,8 @@ class DiffusersOptions(BaseModel):
         ip_adapter: Folder or hub id of IP-Adapter weights, for pictures as references.
         ip_adapter_subfolder: Folder within it.
         ip_adapter_weight_name: File within that.
+        ip_adapter_image_encoder: Folder or hub id of its image encoder, where it is not in the folder `image_encoder`
+            beside the weights.
         ip_adapter_scale: Weight of the references, from 0.
         num_inference_steps: Steps where a request names none.
         guidance_scale: Guidance where a request names none.
@@ -55,6 +57,7 @@ class DiffusersOptions(BaseModel):
     ip_adapter: str | None = None
     ip_adapter_subfolder: str = ""
     ip_adapter_weight_name: str | None = None
+    ip_adapter_image_encoder: str | None = None
     ip_adapter_scale: float = Field(default=0.6, ge=0)
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=100)

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -108,7 +108,8 @@ class _Errand:
     """Something else to be done between two batches."""
 
     do: Callable[[], None]
-    done: threading.Event
+    done: threading.Event = field(default_factory=threading.Event)
+    errors: list[Exception] = field(default_factory=list)
 
 
 class BatchWorker:
@@ -154,10 +155,12 @@ class BatchWorker:
         self._put(jobs)
 
     def run(self, errand: Callable[[], None]) -> None:
-        """Do something between two batches, and wait until it is done."""
-        done = threading.Event()
-        self._put([_Errand(errand, done)])
-        done.wait()
+        """Do something between two batches, and wait until it is done; what it raises is raised here."""
+        item = _Errand(errand)
+        self._put([item])
+        item.done.wait()
+        if item.errors:
+            raise item.errors[0]
 
     def close(self) -> None:
         """Give up what is being drawn at its next step, and wait for the thread to end."""
@@ -165,11 +168,13 @@ class BatchWorker:
         with self._lock:
             thread = self._thread
             if thread is not None:
-                self._inbox.put(_Errand(lambda: None, threading.Event()))
+                self._inbox.put(_Errand(lambda: None))
         if thread is not None:
             thread.join(timeout=_CLOSE_S)
 
     def _put(self, items: Sequence[Job | _Errand]) -> None:
+        if not items:
+            return
         with self._lock:
             for item in items:
                 self._inbox.put(item)
@@ -199,6 +204,8 @@ class BatchWorker:
         if isinstance(item, _Errand):
             try:
                 item.do()
+            except Exception as error:  # it is the caller's, not this thread's
+                item.errors.append(error)
             finally:
                 item.done.set()
         else:

@@ -346,6 +346,22 @@ def test_options_that_are_wrong_are_named() -> None:
         DiffusersGenerator.from_name(" ")
 
 
+def test_what_fails_between_two_batches_is_told_to_who_asked(
+    make_generator: Any, draw: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = make_generator("sdxl", fresh=True)
+    draw(generator, [ask(num_inference_steps=1)])
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mgem_agent.tools.diffusers_generator.gc.collect", fail)
+        with pytest.raises(RuntimeError, match="CUDA error"):
+            generator.unload()
+    assert draw(generator, [ask(num_inference_steps=1)])[0].image is not None
+
+
 def test_the_thread_ends_when_there_is_nothing_to_draw(make_generator: Any, draw: Any, ask: Any) -> None:
     generator = make_generator("sdxl")
     draw(generator, [ask(num_inference_steps=1)])

@@ -194,6 +194,10 @@ def test_references_reach_the_picture_through_an_ip_adapter(
     # Without references it draws as if there were no adapter, and a batch is as good as one.
     (without,) = draw(make_generator("sd"), [ask("sd")])
     assert difference(without.image, bare.image) <= 1
+    start = ask("sd", task="image_to_image", image="sunset", strength=0.9)
+    started, started_like = draw(generator, [start, start.model_copy(update={"references": ("forest",)})], PICTURES)
+    assert started.error is started_like.error is None
+    assert difference(started.image, started_like.image) > 1
     same = [ask("sd", references=("forest",), seed=seed) for seed in (7, 8)]
     alone, other = draw(generator, same, PICTURES)
     assert difference(alone.image, forest.image) <= 1
