@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARAL
 os.environ.update(COLUMNS="120", NO_COLOR="1", TERM="dumb")
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "MGEM_DEBUG", "PY_COLORS"):
     os.environ.pop(name, None)
+
+# A shell ignores Ctrl-C in what it runs in the background, and what a test starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
