@@ -73,6 +73,6 @@ def test_the_readme_has_every_released_checkpoint(root: Path) -> None:
 def test_the_commands_of_the_readme_are_there(root: Path) -> None:
     page = (root / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\| `mgem ([a-z ]+?)(?: [A-Z\"].*)?` \|", page, re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 12
     for command in commands:
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
