@@ -49,7 +49,9 @@ class DrawingPlan:
         request: Every value filled in, but a size that the pipeline chooses.
         key: Equal for requests that may be drawn together.
         num_chunks: Pieces that the prompt is encoded in.
-        pictures: Start picture, mask and references, in the size they are drawn in.
+        start: Picture to start from, in the size it is drawn in; as it is where it is edited.
+        mask: White where it is redrawn, in the same size.
+        references: Pictures whose subject or style is to be kept.
         notices: What was not honoured as given.
     """
 
@@ -88,15 +90,45 @@ def make_plan(
     missing = [name for name in request.picture_ids if name not in pictures]
     if missing:
         raise ImageError(f"Pictures {', '.join(map(repr, missing))} were not given. Pass them in `pictures`, by id.")
+    filled = _fill_options(request, pipeline, traits, defaults, options)
+    steered, notices = _fill_steering(request, traits, filled, defaults, options)
+    start, mask, references = _fit_pictures(request, pipeline, traits, pictures)
+    size = start.size if start is not None and request.task != "edit" else (request.width, request.height)
+    executed = request.model_copy(
+        update={
+            "width": size[0],
+            "height": size[1],
+            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "options": filled,
+            **steered,
+        }
+    )
+    num_chunks, cut = _measure_prompts(executed, pipeline, traits)
+    return DrawingPlan(
+        request=executed,
+        key=_make_key(executed, traits, num_chunks, start, tuple(id(pictures[name]) for name in request.references)),
+        num_chunks=num_chunks,
+        start=start,
+        mask=mask,
+        references=references,
+        notices=(*notices, *cut),
+    )
+
+
+def _fill_steering(
+    request: ImageRequest,
+    traits: PipelineTraits,
+    filled: Mapping[str, JsonValue],
+    defaults: Defaults,
+    options: DiffusersOptions,
+) -> tuple[dict[str, Any], list[Notice]]:
+    """Steps, guidance, strength and negative prompt as they will be used, and what of them cannot be honoured."""
     family, parameters = traits.family, traits.parameters[request.task]
     notices: list[Notice] = []
-    filled = _fill_options(request, pipeline, traits, defaults, options)
     guidance = request.guidance_scale
     if guidance is None and family.guidance is not None and family.guidance in parameters:
-        guidance = next(
-            (value for value in (options.guidance_scale, defaults.guidance_scale) if value is not None),
-            parameters[family.guidance],
-        )
+        known = (options.guidance_scale, defaults.guidance_scale, parameters[family.guidance])
+        guidance = next((value for value in known if value is not None), None)
     strength = request.strength
     if strength is None and "strength" in parameters and request.task in ("image_to_image", "inpaint"):
         strength = float(parameters["strength"])
@@ -112,30 +144,13 @@ def make_plan(
     if negative is not None and (reason := _unread_negative(family, guidance, filled)):
         notices.append(Notice(argument="negative_prompt", message=reason))
         negative = None
-    start, mask, references = _fit_pictures(request, pipeline, traits, pictures)
-    size = start.size if start is not None and request.task != "edit" else (request.width, request.height)
-    executed = request.model_copy(
-        update={
-            "negative_prompt": negative,
-            "width": size[0],
-            "height": size[1],
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
-            "num_inference_steps": steps,
-            "guidance_scale": guidance,
-            "strength": strength,
-            "options": filled,
-        }
-    )
-    num_chunks, cut = _measure_prompts(executed, pipeline, traits)
-    return DrawingPlan(
-        request=executed,
-        key=_make_key(executed, traits, num_chunks, start, tuple(id(pictures[name]) for name in request.references)),
-        num_chunks=num_chunks,
-        start=start,
-        mask=mask,
-        references=references,
-        notices=(*notices, *cut),
-    )
+    steered = {
+        "negative_prompt": negative,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "strength": strength,
+    }
+    return steered, notices
 
 
 def _fill_options(
