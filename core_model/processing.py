@@ -2,8 +2,8 @@
 
 It is an ordinary transformers processor, with three differences that Mini-Gemini asks for: a prompt is tokenised piece
 by piece (see `prompt_tokens`), the image's mark `<image>` is text that is never added to a vocabulary, and pictures may
-be anything that `load_image` takes. It checks that marks and pictures agree in number, and pads on the left, so that the
-prompts of a batch, with and without pictures, can be generated from together.
+be anything that `load_image` takes. It checks that marks and pictures agree in number, and pads on the left, so that
+the prompts of a batch, with and without pictures, can be generated from together.
 
 It also makes itself for the authors' checkpoints, whose folders have a configuration and a tokenizer but no processor.
 
