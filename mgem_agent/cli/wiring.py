@@ -1,0 +1,118 @@
+"""From settings to the things themselves: reasoner, generator, store, sessions, agent.
+
+Names go through the registries that there are, those of LangChain's providers and of the entry points of
+`mgem_agent.tools`; no setting names code to be imported.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from mgem_agent.agent import MgemAgent
+    from mgem_agent.artifacts import ArtifactStore
+    from mgem_agent.sessions import Sessions
+    from mgem_agent.settings import Settings
+    from mgem_agent.tools import ImageGenerator
+
+__all__ = ["go_offline", "open_agent", "open_generator", "open_reasoner", "open_sessions", "open_store"]
+
+
+def go_offline(settings: Settings) -> None:
+    """Keep the libraries from fetching anything, if that is settled; before any of them is imported."""
+    if settings.offline:
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+def open_reasoner(settings: Settings) -> BaseChatModel:
+    """Return the reasoner; no weights are loaded and no server is asked yet.
+
+    Args:
+        settings: `model` and `model_options` count.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    go_offline(settings)
+    from mgem_agent.reasoners import make_reasoner
+
+    return make_reasoner(settings.model, **settings.model_options)
+
+
+def open_generator(settings: Settings) -> ImageGenerator:
+    """Return what draws; no weights are loaded and no server is asked yet.
+
+    Args:
+        settings: `generator` and `generator_options` count.
+
+    Raises:
+        InputError: If there is none of that name, or it has no such option.
+        GeneratorUnavailableError: If the package that it comes from is broken.
+    """
+    go_offline(settings)
+    from mgem_agent.tools import make_generator
+
+    return make_generator(settings.generator, **settings.generator_options)
+
+
+def open_store(settings: Settings) -> ArtifactStore:
+    """Return where pictures are kept.
+
+    Args:
+        settings: `store` counts.
+    """
+    from mgem_agent.artifacts import ArtifactStore
+
+    return ArtifactStore(settings.store)
+
+
+def open_sessions(settings: Settings) -> Sessions:
+    """Return where sessions are kept; to be closed in the end.
+
+    Args:
+        settings: `sessions` counts.
+
+    Raises:
+        InputError: If the folder cannot be written, or the database cannot be reached.
+        MissingDependencyError: If the driver of the database is not installed.
+    """
+    from mgem_agent.sessions import Sessions
+
+    place = settings.sessions
+    if place is not None and "://" in place:
+        return Sessions.postgres(place)
+    return Sessions.at(None if place is None else os.path.expanduser(place))
+
+
+def open_agent(settings: Settings, **overrides: Any) -> MgemAgent:
+    """Return the agent that is settled.
+
+    Args:
+        settings: All of them count but `images`.
+        **overrides: Arguments of `MgemAgent` that go before the settings: `reasoner`, `generator`, `store`,
+            `sessions`, `draw`, …
+
+    Raises:
+        InputError: As for its parts.
+    """
+    go_offline(settings)
+    from mgem_agent.agent import MgemAgent
+
+    arguments: dict[str, Any] = {
+        "draw": settings.draw,
+        "look": settings.look,
+        "confirm": settings.confirm,
+        "max_pictures": settings.max_pictures,
+        "timeout_s": settings.timeout_s,
+        "defaults": settings.draw_defaults,
+        "system_prompt": settings.system_prompt,
+        **overrides,
+    }
+    parts = {"reasoner": open_reasoner, "generator": open_generator, "store": open_store, "sessions": open_sessions}
+    for name, opener in parts.items():
+        if name not in arguments:
+            arguments[name] = opener(settings)
+    return MgemAgent(**arguments)

@@ -1,0 +1,338 @@
+"""What a person has settled once: which reasoner and generator, where pictures and sessions lie, how it is drawn.
+
+A value is taken from the first of these places that has it:
+
+1. what was given on the command line, or to `load_settings`;
+2. the environment: `MGEM_` and the name in capitals, `__` between the parts: `MGEM_MODEL`, `MGEM_PICTURE__WIDTH`;
+3. the user's file: `config.toml` in the folder for configuration of this system, or the file that `MGEM_CONFIG` names;
+4. the default.
+
+No file is read because it lies in the current folder: whoever wrote that folder could send the user's pictures and
+questions to a server of theirs. Keys of services are not settings; their packages read them from the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from mgem_agent.draw_calls import DrawMode
+from mgem_agent.errors import InputError
+from mgem_agent.tools.image_request import ImageRequest
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "PictureDefaults",
+    "PictureDisplay",
+    "Setting",
+    "Settings",
+    "config_path",
+    "explain_settings",
+    "hidden",
+    "load_settings",
+    "read_config",
+    "setting_names",
+]
+
+ENVIRONMENT_PREFIX = "MGEM_"
+
+PictureDisplay = Literal["auto", "sixel", "kitty", "blocks", "path", "none"]
+"""How a terminal shows a picture; `auto` asks the terminal, `path` names the file, `none` says nothing of it."""
+
+REQUEST_NAMES = {"steps": "num_inference_steps"}
+FREE_TABLES = ("model_options", "generator_options")
+PLACES = ("store", "sessions")
+SECRET_WORDS = ("key", "token", "secret", "password")
+
+
+class PictureDefaults(BaseModel):
+    """What every picture is drawn with where nothing else is asked for; None leaves it to the generator.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        steps: Denoising steps.
+        seed: Seed.
+        guidance_scale: Weight of classifier-free guidance.
+        negative_prompt: What not to draw.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    seed: int | None = None
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _as_requests_have_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """Hold the ranges of an image request."""
+        name = REQUEST_NAMES.get(str(info.field_name), str(info.field_name))
+        try:
+            ImageRequest.model_validate({"prompt": "-", name: value})
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from None
+        return value
+
+
+class Settings(BaseSettings):
+    """Everything that can be settled; `Settings()` reads the environment and the user's file.
+
+    Attributes:
+        model: The reasoner, by its name for `mgem_agent.reasoners.make_reasoner`.
+        generator: What draws, by its name for `mgem_agent.tools.make_generator`.
+        model_options: Options for the reasoner, such as `temperature`.
+        generator_options: Options for the generator, such as `dtype`.
+        store: Folder of pictures; the usual one if None.
+        sessions: Folder of sessions, or the `postgresql://` address of their database; the usual folder if None.
+        draw: When to draw: `auto`, `always` or `never`.
+        look: How often at most a picture that does not follow its caption is drawn again.
+        confirm: Whether to ask before anything is drawn.
+        max_pictures: Pictures that a turn draws at most.
+        timeout_s: Seconds that a turn takes at most; None for no limit.
+        images: How the terminal shows pictures.
+        offline: Whether nothing may be fetched from a hub.
+        system_prompt: What the reasoner is told at first.
+        picture: What pictures are drawn with.
+
+    Example:
+        >>> settings = load_settings(model="openai:gpt-5", picture={"width": 512, "seed": None}, look=None)
+        >>> settings.model, settings.look, settings.draw_defaults
+        ('openai:gpt-5', 0, {'width': 512})
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    model: str = Field(default="nano", min_length=1)
+    generator: str = Field(default="nano", min_length=1)
+    model_options: dict[str, Any] = {}
+    generator_options: dict[str, Any] = {}
+    store: Path | None = None
+    sessions: str | None = None
+    draw: DrawMode = "auto"
+    look: int = Field(default=0, ge=0)
+    confirm: bool = False
+    max_pictures: int = Field(default=8, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
+    images: PictureDisplay = "auto"
+    offline: bool = False
+    system_prompt: str | None = None
+    picture: PictureDefaults = PictureDefaults()
+
+    @field_validator("store")
+    @classmethod
+    def _at_home(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value is not None else None
+
+    @property
+    def draw_defaults(self) -> dict[str, Any]:
+        """Fields of every image request, by their names there."""
+        given = self.picture.model_dump(exclude_none=True)
+        return {REQUEST_NAMES.get(name, name): value for name, value in given.items()}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Say where values come from, the first place first."""
+        return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, read_config())
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, where options of models and generators are read as JSON if they are: numbers, true, null."""
+
+    def __call__(self) -> dict[str, Any]:
+        data = super().__call__()
+        for table in FREE_TABLES:
+            if isinstance(data.get(table), Mapping):
+                data[table] = {name: _from_json(value) for name, value in data[table].items()}
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting and where its value comes from.
+
+    Attributes:
+        name: Parts joined by dots, such as `picture.width`.
+        value: As it is in force, a secret hidden.
+        source: `default`, the name of an environment variable, or the path of the file.
+    """
+
+    name: str
+    value: Any
+    source: str
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Return the settings in force.
+
+    Args:
+        **flags: What the command line gave, by the names of the fields; None means that it was not given, also within
+            `picture={"width": …}`.
+
+    Raises:
+        InputError: If a value cannot be, or a name is none, with the place that it comes from.
+    """
+    given = _without_none(flags)
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise InputError("\n".join(_complaint(each, given) for each in error.errors())) from error
+    except SettingsError as error:
+        raise InputError(f"A setting in the environment cannot be read: {error}. Write it as JSON.") from error
+
+
+def explain_settings() -> list[Setting]:
+    """Return every setting with its source, in the order of the fields.
+
+    Raises:
+        InputError: As `load_settings`.
+    """
+    settings = load_settings()
+    values = dict(_flat(settings.model_dump(mode="json")))
+    return [Setting(name, hidden(name, value), _source(name, {}) or "default") for name, value in values.items()]
+
+
+def setting_names() -> tuple[str, ...]:
+    """Names of all settings; those of the free tables `model_options` and `generator_options` are the tables'."""
+    return tuple(name for name, _ in _flat(Settings.model_construct().model_dump()))
+
+
+def config_path() -> Path:
+    """The user's file: the one that `MGEM_CONFIG` names, or `config.toml` in this system's place for configuration."""
+    named = os.environ.get("MGEM_CONFIG")
+    if named:
+        return Path(named).expanduser().absolute()
+    return platformdirs.user_config_path("mgem-agent", appauthor=False).absolute() / "config.toml"
+
+
+def read_config() -> dict[str, Any]:
+    """Return what stands in the user's file; nothing if there is none.
+
+    Raises:
+        InputError: If it cannot be read or is no TOML, or a place in it depends on the current folder.
+    """
+    path = config_path()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if os.environ.get("MGEM_CONFIG"):
+            raise InputError(
+                f"MGEM_CONFIG names {str(path)!r}, and there is no such file. Make it, or unset it."
+            ) from None
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The settings in {str(path)!r} cannot be read: {error}. Mend the file or remove it."
+        ) from error
+    for name in PLACES:
+        place = data.get(name)
+        if isinstance(place, str) and "://" not in place and not Path(place).expanduser().is_absolute():
+            raise InputError(
+                f"{name} = {place!r} in {str(path)!r} depends on the current folder. Write the whole path, or one that "
+                f"begins with ~."
+            )
+    return data
+
+
+def hidden(name: str, value: Any) -> Any:
+    """Return a value as it may be shown: without keys and passwords.
+
+    Args:
+        name: Of the setting.
+        value: What it is set to.
+    """
+    if isinstance(value, Mapping):
+        return {key: hidden(str(key), each) for key, each in value.items()}
+    last = name.rpartition(".")[2].lower()
+    if value and any(last.endswith(word) for word in SECRET_WORDS):
+        return "(hidden)"
+    if isinstance(value, str) and "://" in value:
+        scheme, _, rest = value.partition("://")
+        place, slash, path = rest.partition("/")
+        user, at, host = place.rpartition("@")
+        return f"{scheme}://{user.partition(':')[0]}:(hidden)@{host}{slash}{path}" if at and ":" in user else value
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    with suppress(ValueError, TypeError):
+        return json.loads(value)
+    return value
+
+
+def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, without what was not; an empty table was not either."""
+    kept = {
+        name: _without_none(value) if isinstance(value, Mapping) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    return {name: value for name, value in kept.items() if value != {}}
+
+
+def _flat(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by dotted names."""
+    for name, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from ((f"{name}.{inner}", each) for inner, each in value.items())
+        else:
+            yield name, value
+
+
+def _source(name: str, flags: Mapping[str, Any]) -> str:
+    """The place that a setting comes from; empty for the default."""
+    if _has(flags, name):
+        return "the command line"
+    if _has(_Environment(Settings)(), name):
+        return ENVIRONMENT_PREFIX + name.replace(".", "__").upper()
+    return str(config_path()) if _has(read_config(), name) else ""
+
+
+def _has(data: Mapping[str, Any], name: str) -> bool:
+    first, _, rest = name.partition(".")
+    if first not in data:
+        return False
+    return not rest or not isinstance(data[first], Mapping) or _has(data[first], rest)
+
+
+def _complaint(error: Any, flags: Mapping[str, Any]) -> str:
+    """One thing that is wrong with the settings, where it stands, and what to do."""
+    name = ".".join(map(str, error["loc"][:2]))
+    source = _source(name, flags) or "the settings"
+    if error["type"] == "extra_forbidden":
+        known = setting_names()
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"There is no setting {name!r}, which stands in {source}.{hint} Known: {', '.join(known)}."
+    reason = error["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{name} = {hidden(name, error['input'])!r}, from {source}, cannot be: {reason}. Run: mgem config show"
