@@ -9,35 +9,31 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from mgem_agent.agent_decision import Decision, apply_decision, read_decision
-from mgem_agent.agent_events import (
-    AgentEvent,
-    CaptionReady,
-    ConfirmationNeeded,
-    DrawnPicture,
-    FailedDrawing,
-    Turn,
-    TurnFinished,
-)
+from mgem_agent.agent_drawing import read_request
+from mgem_agent.agent_events import AgentEvent, CaptionReady, ConfirmationNeeded, Turn, TurnFinished
 from mgem_agent.agent_graph import AgentGraph, AgentSettings, TurnContext
-from mgem_agent.agent_messages import from_records, to_record, user_message
+from mgem_agent.agent_limits import above_zero, at_least, known_draw_mode
+from mgem_agent.agent_messages import from_records, user_message
 from mgem_agent.agent_reasoning import speaks_protocol
+from mgem_agent.agent_turn import begin_drawing, begin_turn, read_turn
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.draw_calls import DrawMode, check_draw_defaults
 from mgem_agent.errors import InputError
 from mgem_agent.event_thread import in_thread
 from mgem_agent.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_request import ImageRequest
 
 __all__ = ["MgemAgent"]
 
@@ -102,16 +98,16 @@ class MgemAgent:
     ) -> None:
         check_draw_defaults(defaults or {})
         self._settings = AgentSettings(
-            draw=_known_mode(draw),
+            draw=known_draw_mode(draw),
             confirm=confirm,
-            look=_at_least("look", look, 0),
-            max_pictures=_at_least("max_pictures", max_pictures, 1),
-            max_rounds=_at_least("max_rounds", max_rounds, 1),
-            timeout_s=timeout_s if timeout_s is None else _above_zero("timeout_s", timeout_s),
+            look=at_least("look", look, 0),
+            max_pictures=at_least("max_pictures", max_pictures, 1),
+            max_rounds=at_least("max_rounds", max_rounds, 1),
+            timeout_s=timeout_s if timeout_s is None else above_zero("timeout_s", timeout_s),
             defaults=dict(defaults or {}),
             system_prompt=system_prompt,
-            max_context_pictures=_at_least("max_context_pictures", max_context_pictures, 0),
-            max_history_turns=_at_least("max_history_turns", max_history_turns, 0),
+            max_context_pictures=at_least("max_context_pictures", max_context_pictures, 0),
+            max_history_turns=at_least("max_history_turns", max_history_turns, 0),
             answer_tools=not speaks_protocol(reasoner) if answer_tools is None else answer_tools,
         )
         if look and (reasoner.profile or {}).get("image_inputs") is False:
@@ -145,26 +141,40 @@ class MgemAgent:
             InputError: If the message is empty, a picture cannot be read, or the session has an unfinished turn or is
                 in use by somebody else.
         """
-        mode = self._settings.draw if draw is None else _known_mode(draw)
+        mode = self._settings.draw if draw is None else known_draw_mode(draw)
         with self.sessions.hold(session):
             turn = uuid.uuid4().hex
             message = user_message(text, images, self.store, message_id=f"user-{turn}")
-            state = {
-                "session": session,
-                "turn": turn,
-                "draw": mode,
-                "messages": [to_record(message)],
-                "calls": [],
-                "results": [],
-                "pictures": [],
-                "failures": [],
-                "num_rounds": 0,
-                "num_drawn": 0,
-                "seconds": 0.0,
-                "outcome": None,
-            }
-            self.sessions.begin(session, state, title=" ".join(text.split()))
-            yield from self._drive(session, turn, state, spent_s=0.0)
+            yield from self._begin(session, begin_turn(session, turn, message, mode), title=text)
+
+    def stream_drawing(
+        self, requests: Sequence[ImageRequest], text: str = "", *, session: str = DEFAULT_SESSION
+    ) -> Events:
+        """Draw what a person asks for without asking the reasoner, as a turn that the reasoner knows of later.
+
+        Nothing is confirmed or looked at. Otherwise it is a turn like any other: it is cancelled, resumed and undone.
+
+        Args:
+            requests: What to draw; fields that are not set take the agent's defaults.
+            text: What the person said; the first prompt if empty.
+            session: As for `stream`.
+
+        Yields:
+            As `stream`.
+
+        Raises:
+            InputError: If there is nothing to draw or too much, or as for `stream`.
+        """
+        most = self._settings.max_pictures
+        if not 1 <= len(requests) <= most:
+            raise InputError(f"{len(requests)} pictures cannot be drawn in a turn. Ask for 1 to {most}.")
+        asked = [read_request(each.model_dump(exclude_unset=True), self._settings.defaults) for each in requests]
+        text = text.strip() or asked[0].prompt
+        with self.sessions.hold(session):
+            turn = uuid.uuid4().hex
+            message = user_message(text, (), self.store, message_id=f"user-{turn}")
+            state = begin_drawing(session, turn, message, [each.model_dump(mode="json") for each in asked])
+            yield from self._begin(session, state, title=text)
 
     def stream_resume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Events:
         """Go on with an unfinished turn, yielding what happens as it happens.
@@ -249,6 +259,24 @@ class MgemAgent:
             context.stop("cancelled")
         return context is not None
 
+    def cancel_drawing(self, session: str = DEFAULT_SESSION) -> bool:
+        """Stop the pictures that are being drawn, as `cancel` does, and let the turn go on without them.
+
+        Args:
+            session: Its session.
+
+        Returns:
+            Whether any were, and were not being stopped already.
+        """
+        context = self._running.get(session)
+        return context is not None and context.stop_drawing()
+
+    def waiting(self, session: str = DEFAULT_SESSION) -> ConfirmationNeeded | None:
+        """Return what a person has to decide before the session goes on, or None."""
+        begun = self.sessions.open_turn(session)
+        state = self._graph.get_state(_thread(begun["turn"])) if begun is not None else None
+        return _confirmation(session, state.values) if state is not None and state.interrupts else None
+
     def undo(self, session: str = DEFAULT_SESSION) -> None:
         """Drop the unfinished turn or, where there is none, the last one; its pictures stay in the store.
 
@@ -273,7 +301,13 @@ class MgemAgent:
 
     def turns(self, session: str = DEFAULT_SESSION) -> list[Turn]:
         """Return the finished turns of a session, oldest first."""
-        return [self._read_turn(session, record | {"turn": record["id"]}) for record in self.sessions.turns(session)]
+        return [
+            read_turn(session, record | {"turn": record["id"]}, self._path) for record in self.sessions.turns(session)
+        ]
+
+    def _begin(self, session: str, state: dict[str, Any], *, title: str) -> Events:
+        self.sessions.begin(session, state, title=" ".join(title.split()))
+        yield from self._drive(session, state["turn"], state, spent_s=0.0)
 
     def _drive(self, session: str, turn: str, given: Any, *, spent_s: float) -> Events:
         """Run the graph to its end or to an interrupt."""
@@ -295,8 +329,7 @@ class MgemAgent:
             del self._running[session]
         state = self._graph.get_state(_thread(turn))
         if state.interrupts:
-            waiting = tuple(CaptionReady(call["call_id"], call["request"]) for call in state.values["calls"])
-            yield ConfirmationNeeded(session, waiting)
+            yield _confirmation(session, state.values)
         else:
             yield self._finish(session, state.values)
 
@@ -311,21 +344,7 @@ class MgemAgent:
     def _finish(self, session: str, state: Mapping[str, Any]) -> TurnFinished:
         kept = {name: state[name] for name in ("messages", "pictures", "failures", "outcome")}
         self.sessions.finish(session, kept | {"id": state["turn"], "created": datetime.now(UTC).isoformat()})
-        return TurnFinished(self._read_turn(session, state))
-
-    def _read_turn(self, session: str, state: Mapping[str, Any]) -> Turn:
-        said = [str(message.text) for message in from_records(state["messages"]) if isinstance(message, AIMessage)]
-        return Turn(
-            session=session,
-            id=state["turn"],
-            text="\n\n".join(text.strip() for text in said if text.strip()),
-            pictures=tuple(
-                DrawnPicture(each["call_id"], each["artifact"], self._path(each["artifact"]), each["prompt"])
-                for each in state["pictures"]
-            ),
-            failures=tuple(FailedDrawing(**each) for each in state["failures"]),
-            outcome=state["outcome"] or "answered",
-        )
+        return TurnFinished(read_turn(session, state, self._path))
 
     def _path(self, artifact_id: str) -> str:
         """Where a picture lies; where it lay, if somebody has deleted it."""
@@ -344,7 +363,7 @@ class MgemAgent:
         turn = begun["turn"] if begun else ""
         values = self._graph.get_state(_thread(turn)).values
         waiting = last.captions if isinstance(last, ConfirmationNeeded) else ()
-        done = self._read_turn(session, values)
+        done = read_turn(session, values, self._path)
         return Turn(session, turn, done.text, done.pictures, done.failures, "confirmation_needed", waiting)
 
     def _in_thread(self, session: str, start: Callable[[], Events]) -> AsyncIterator[AgentEvent]:
@@ -360,21 +379,6 @@ def _thread(turn: str) -> RunnableConfig:
     return {"configurable": {"thread_id": turn}, "recursion_limit": 10_000}
 
 
-def _known_mode(draw: str) -> DrawMode:
-    for mode in get_args(DrawMode):
-        if draw == mode:
-            known: DrawMode = mode
-            return known
-    raise InputError(f"There is no draw mode {draw!r}. Allowed: {', '.join(map(repr, get_args(DrawMode)))}.")
-
-
-def _at_least(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise InputError(f"{name}={value} is too small. Give {least} or more.")
-    return value
-
-
-def _above_zero(name: str, value: float) -> float:
-    if not value > 0:
-        raise InputError(f"{name}={value} is no time to work in. Give seconds above 0, or None for no limit.")
-    return value
+def _confirmation(session: str, state: Mapping[str, Any]) -> ConfirmationNeeded:
+    waiting = tuple(CaptionReady(call["call_id"], call["request"]) for call in state["calls"])
+    return ConfirmationNeeded(session, waiting)

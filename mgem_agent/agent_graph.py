@@ -83,12 +83,14 @@ class TurnContext:
         history: Messages of earlier turns.
         cancel: Set to stop reasoning and drawing.
         why: Why it was set.
+        drawing: Set to stop the pictures that are being drawn; None while none are.
         is_abandoned: Whether nobody waits for the end any more, so that what was not done is left for later.
     """
 
     history: list[BaseMessage]
     cancel: threading.Event = field(default_factory=threading.Event)
     why: TurnOutcome | None = None
+    drawing: threading.Event | None = None
     is_abandoned: bool = False
 
     def stop(self, why: TurnOutcome) -> None:
@@ -96,6 +98,22 @@ class TurnContext:
         if not self.cancel.is_set():
             self.why = why
             self.cancel.set()
+            self.stop_drawing()
+
+    def begin_drawing(self) -> threading.Event:
+        """Return what stops the drawing that begins."""
+        self.drawing = drawing = threading.Event()
+        if self.cancel.is_set():  # asked after it is set down, so that `stop` does not miss it
+            drawing.set()
+        return drawing
+
+    def stop_drawing(self) -> bool:
+        """Stop what is being drawn and nothing else; whether there was something that was not being stopped."""
+        drawing = self.drawing
+        if drawing is None or drawing.is_set():
+            return False
+        drawing.set()
+        return True
 
     def abandon(self) -> None:
         """Stop the run and leave its turn unfinished, to be resumed."""
@@ -147,7 +165,7 @@ class AgentGraph:
         builder.add_node("draw", self._draw)
         builder.add_node("look", self._look)
         builder.add_node("answer", self._answer)
-        builder.add_edge(START, "reason")
+        builder.add_conditional_edges(START, lambda state: "draw" if state["calls"] else "reason", ["draw", "reason"])
         builder.add_conditional_edges("reason", self._after_reason, ["confirm", "draw", "answer", END])
         builder.add_conditional_edges("confirm", _draw_or_answer, ["draw", "answer"])
         builder.add_conditional_edges("draw", self._after_draw, ["look", "answer"])
@@ -231,10 +249,12 @@ class AgentGraph:
     def _draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         run = runtime.context
+        cancel = run.begin_drawing()
         drawing = TurnDrawing(
-            self._generator, self._store, self._sessions, state["turn"], runtime.stream_writer, run.cancel
+            self._generator, self._store, self._sessions, state["turn"], runtime.stream_writer, cancel
         )
         found = drawing.run(state["calls"])
+        run.drawing = None
         run.check()
         results = []
         for result in state["results"]:
@@ -256,7 +276,8 @@ class AgentGraph:
 
     def _after_draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> str:
         unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in state["results"])
-        return "look" if self._settings.look and unseen and not runtime.context.cancel.is_set() else "answer"
+        wants_look = self._settings.look and state["num_rounds"]  # a person's own pictures are not judged
+        return "look" if wants_look and unseen and not runtime.context.cancel.is_set() else "answer"
 
     def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
@@ -317,6 +338,8 @@ class AgentGraph:
 
     def _end(self, state: TurnState, *, has_drawn: bool) -> TurnOutcome | None:
         """How the turn ends here, or None if the reasoner goes on."""
+        if not state["num_rounds"]:
+            return "answered"  # a person asked for the pictures, not the reasoner
         was_limited = any(result.get("limit") for result in state["results"])
         if not self._settings.answer_tools:
             return "max_pictures" if was_limited else "answered"
