@@ -1,4 +1,4 @@
-"""What the reasoner can call: image generators, by one contract.
+"""What the reasoner can call: image generators by one contract, editing, and reading text.
 
 Nothing heavy is imported until a name is used.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mgem_agent.tools.image_generator import ImageGenerator
     from mgem_agent.tools.image_request import ImageRequest, ImageTask
     from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+    from mgem_agent.tools.reading import ReadText, TextLine, can_read_text, read_text
     from mgem_agent.tools.registry import (
         GeneratorScheme,
         describe_generators,
@@ -30,11 +31,15 @@ __all__ = [
     "ImageResult",
     "ImageTask",
     "Notice",
+    "ReadText",
+    "TextLine",
+    "can_read_text",
     "describe_generators",
     "draw",
     "generator_schemes",
     "make_generator",
     "negotiate",
+    "read_text",
     "register_generator",
 ]
 
@@ -49,11 +54,15 @@ __getattr__, __dir__ = attach(
         "ImageResult": "mgem_agent.tools.image_result",
         "ImageTask": "mgem_agent.tools.image_request",
         "Notice": "mgem_agent.tools.capabilities",
+        "ReadText": "mgem_agent.tools.reading",
+        "TextLine": "mgem_agent.tools.reading",
+        "can_read_text": "mgem_agent.tools.reading",
         "describe_generators": "mgem_agent.tools.registry",
         "draw": "mgem_agent.tools.drawing",
         "generator_schemes": "mgem_agent.tools.registry",
         "make_generator": "mgem_agent.tools.registry",
         "negotiate": "mgem_agent.tools.capabilities",
+        "read_text": "mgem_agent.tools.reading",
         "register_generator": "mgem_agent.tools.registry",
     },
 )
