@@ -1,0 +1,81 @@
+"""The syntax of recipe files: JSON, or YAML stricter than its safe loader.
+
+A key that stands twice is an error and not the last one's victory, an alias is refused (a few of them make a page that
+fills the memory), and `no`, `on` and dates are the words that a person wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, Node
+
+__all__ = ["parse_recipe"]
+
+
+def parse_recipe(text: str, *, is_json: bool) -> Any:
+    """Read the values of a recipe.
+
+    Args:
+        text: The file.
+        is_json: Whether it is JSON, else YAML.
+
+    Raises:
+        ValueError: If it is neither; the message says where, on one line.
+    """
+    try:
+        if is_json:
+            return json.loads(text, object_pairs_hook=_once)
+        return yaml.load(text, Loader=_Loader)  # a safe loader, see above
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand once each."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice")
+        found[key] = value
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, stricter."""
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        """Refuse aliases."""
+        if self.check_event(yaml.AliasEvent):
+            raise ComposerError(
+                None, None, "a recipe has no aliases (*name); write it out", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse keys that stand twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable) or key in seen:
+                raise ConstructorError(None, None, f"the key {key!r} stands twice, or is no key", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes `no` for false and `2026-11-22` for a date; in a recipe they are a language and a title.
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag != "tag:yaml.org,2002:timestamp" and not (tag == "tag:yaml.org,2002:bool" and first not in "tTfF")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

@@ -1,0 +1,320 @@
+"""What a story is to be, before it is told: the recipe that `mgem story` takes.
+
+A premise is enough; whatever is given beyond it stands as it is given, and the reasoner writes the rest. Pictures are
+named by paths from the recipe's own folder and never leave it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from mgem_agent.errors import InputError
+from mgem_agent.workflows.recipe_syntax import parse_recipe
+
+__all__ = ["CharacterRecipe", "Consistency", "SceneRecipe", "StoryKind", "StoryRecipe", "load_story_recipe"]
+
+MAX_SCENES = 64
+MAX_CAST = 12
+MAX_REFERENCES = 8
+MAX_FILE_BYTES = 1_000_000
+
+StoryKind = Literal["story", "how_to", "explainer"]
+"""`story` has a cast and a plot, `how_to` steps that somebody follows, `explainer` parts of something explained."""
+
+Consistency = Literal["auto", "seed+card", "ip_adapter", "reference", "none"]
+"""How pictures are kept alike. `seed+card`: the same seed, and the same words for each look; `ip_adapter` and `reference`:
+also the first picture, shown to the generator; `none`: the words alone; `auto`: the best that the generator can."""
+
+
+def _clean(value: object) -> object:
+    """Put spaces for control characters, which terminals obey; lines stay lines."""
+    if not isinstance(value, str):
+        return value
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value)
+
+
+Text = Annotated[str, BeforeValidator(_clean), StringConstraints(strip_whitespace=True)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=60)]
+Line = Annotated[Text, StringConstraints(max_length=300)]
+Looks = Annotated[Text, StringConstraints(max_length=600)]
+Caption = Annotated[Text, StringConstraints(max_length=1_000)]
+Premise = Annotated[Text, StringConstraints(max_length=4_000)]
+Paragraphs = Annotated[Text, StringConstraints(max_length=10_000)]
+
+
+class CharacterRecipe(BaseModel):
+    """Somebody, or something, that comes back from scene to scene."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(description="Name, as the text has it.")
+    looks: Looks = Field(
+        default="",
+        description="What is seen of it, in the words that stand in every caption; empty to have them written.",
+    )
+
+
+class SceneRecipe(BaseModel):
+    """A scene, as far as it is given; the rest is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    heading: Line | None = Field(default=None, description="Heading of the page, or what happens in a sentence.")
+    text: Paragraphs | None = Field(default=None, description="Text of the page; empty lines part its paragraphs.")
+    caption: Caption | None = Field(
+        default=None, description="What the picture shows, without the looks of the cast and the style."
+    )
+    characters: tuple[Name, ...] | None = Field(
+        default=None,
+        max_length=MAX_CAST,
+        description="Names of those of the cast who are in the picture; left out, those whom the scene names.",
+    )
+
+
+def _kind_of_scenes(value: object) -> str:
+    return "list" if isinstance(value, (list, tuple)) else "count"
+
+
+Scenes = Annotated[
+    Annotated[Annotated[int, Field(ge=1, le=MAX_SCENES, strict=True)], Tag("count")]
+    | Annotated[Annotated[tuple[SceneRecipe, ...], Field(min_length=1, max_length=MAX_SCENES)], Tag("list")],
+    Discriminator(_kind_of_scenes),
+]
+
+
+class StoryRecipe(BaseModel):
+    """What a story is to be.
+
+    Its fields are described for the JSON Schema. `load_story_recipe` reads one from a file.
+
+    Example:
+        >>> recipe = StoryRecipe.from_premise("A mouse opens a cheese shop.", scenes=4)
+        >>> recipe.num_scenes, recipe.language, recipe.consistency
+        (4, 'en', 'auto')
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Story recipe")
+
+    version: Literal[1] = Field(default=1, description="Version of this form.")
+    title: Line | None = Field(default=None, description="Title of the book; left out, it is written.")
+    premise: Premise = Field(
+        default="", description="What it is about. Needed, unless every scene is given with a heading, text or caption."
+    )
+    kind: StoryKind = Field(default="story", description="A story, a how-to in steps, or an explainer.")
+    audience: Line = Field(default="", description="Whom it is for, such as: children of six.")
+    language: str = Field(
+        default="en",
+        pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
+        description="Language of the text, as a BCP 47 tag such as en, de or pt-BR. Captions are written in English.",
+    )
+    style: Line = Field(
+        default="", description="Style of every picture, such as: soft watercolour. Left out, one that fits the kind."
+    )
+    scenes: Scenes = Field(default=6, description=f"How many scenes, 1 to {MAX_SCENES}, or the scenes themselves.")
+    cast: tuple[CharacterRecipe, ...] = Field(
+        default=(), max_length=MAX_CAST, description="Who comes back; left out, a story's cast is written."
+    )
+    consistency: Consistency = Field(
+        default="auto",
+        description="How pictures are kept alike: the best that the generator can, or one way that it must be able to.",
+    )
+    seed: int | None = Field(
+        default=None, ge=0, lt=2**63, description="Seed of the pictures; left out, one that follows from the premise."
+    )
+    width: int | None = Field(default=None, ge=16, le=8192, description="Width of each picture, in pixels.")
+    height: int | None = Field(default=None, ge=16, le=8192, description="Height of each picture, in pixels.")
+    steps: int | None = Field(default=None, ge=1, le=1000, description="Denoising steps of each picture.")
+    guidance_scale: float | None = Field(
+        default=None, ge=0, le=100, description="Weight of the prompt in each picture."
+    )
+    negative_prompt: Caption | None = Field(default=None, description="What no picture is to show.")
+    references: tuple[str, ...] = Field(
+        default=(),
+        max_length=MAX_REFERENCES,
+        description="Pictures that all others are to look like: paths from the recipe's folder, within it.",
+    )
+
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def from_premise(cls, premise: str, **fields: Any) -> Self:
+        """Make a recipe of a premise.
+
+        Args:
+            premise: What the story is about.
+            **fields: Any other field.
+
+        Raises:
+            ValidationError: If a field is unknown or out of its range.
+        """
+        return cls(premise=premise, **fields)
+
+    @property
+    def num_scenes(self) -> int:
+        """Scenes that the story has."""
+        return self.scenes if isinstance(self.scenes, int) else len(self.scenes)
+
+    @property
+    def scene_recipes(self) -> tuple[SceneRecipe, ...]:
+        """One for each scene; empty ones where only a count is given."""
+        return (SceneRecipe(),) * self.scenes if isinstance(self.scenes, int) else self.scenes
+
+    @property
+    def reference_paths(self) -> tuple[Path, ...]:
+        """The files of `references`: from the folder that `in_folder` has set, else from the current one."""
+        folder = self._folder if self._folder is not None else Path.cwd()
+        return tuple(folder / name for name in self.references)
+
+    def in_folder(self, folder: Path) -> Self:
+        """Return this recipe with its pictures looked up in a folder.
+
+        Args:
+            folder: Where the recipe's file lies.
+
+        Raises:
+            InputError: If a picture is not there, or a link leads out of the folder.
+        """
+        home = folder.resolve()
+        for name in self.references:
+            place = (home / name).resolve()
+            if not place.is_relative_to(home):
+                raise InputError(
+                    f"The picture {name!r} of the recipe leads out of its folder {str(home)!r}. Copy it into the "
+                    f"folder, and name that."
+                )
+            if not place.is_file():
+                raise InputError(
+                    f"The picture {name!r} of the recipe is not in {str(home)!r}. Put it there, or leave it out of "
+                    f"`references`."
+                )
+        found = self.model_copy()
+        found._folder = home
+        return found
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.premise:
+            bare = [place for place, scene in enumerate(self.scene_recipes, 1) if not _says_something(scene)]
+            if bare:
+                raise ValueError(
+                    f"There is no premise, and scene {bare[0]} has neither heading, text nor caption. Give a premise."
+                )
+        for name in self.references:
+            _check_reference(name)
+        if self.references and self.consistency in ("seed+card", "none"):
+            raise ValueError(
+                f"references are given and consistency is {self.consistency!r}, which shows the generator none. "
+                f"Allowed with them: 'auto', 'reference', 'ip_adapter'."
+            )
+        names = [character.name.casefold() for character in self.cast]
+        twice = next((character.name for character in self.cast if names.count(character.name.casefold()) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is in the cast twice. Give each a name of its own.")
+        for place, scene in enumerate(self.scene_recipes, 1):
+            strangers = [name for name in scene.characters or () if name.casefold() not in names]
+            if strangers:
+                known = ", ".join(repr(character.name) for character in self.cast) or "nobody"
+                raise ValueError(f"Scene {place} has {strangers[0]!r}, who is not in the cast. The cast: {known}.")
+        return self
+
+
+def load_story_recipe(path: str | Path) -> StoryRecipe:
+    """Read a story recipe.
+
+    Args:
+        path: A YAML file, or a JSON file whose name ends in `.json`.
+
+    Returns:
+        The recipe; its `reference_paths` are files within the folder of `path`.
+
+    Raises:
+        InputError: If the file cannot be read, has keys that stand twice or that nobody knows, values out of their
+            range, or names pictures that are missing or out of its folder.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"The recipe {str(path)!r} cannot be read: {error.strerror or error}. Check the path."
+        ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(
+            f"The recipe {str(path)!r} is larger than {MAX_FILE_BYTES:,} bytes. Give the recipe of one story."
+        )
+    try:
+        found = parse_recipe(data.decode("utf-8-sig"), is_json=path.suffix.lower() == ".json")
+    except ValueError as error:
+        raise InputError(f"The recipe {str(path)!r} cannot be read: {error}. Mend it at that place.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"The recipe {str(path)!r} holds no keys with values. The shortest is one line: 'premise: …'.")
+    try:
+        recipe = StoryRecipe.model_validate(found)
+    except ValidationError as error:
+        found_wrong = [
+            each for each in error.errors(include_url=False) if each["type"] != "too_short" or not each["input"]
+        ]
+        wrong = "\n".join(f"  {_sentence(each)}" for each in found_wrong)
+        raise InputError(
+            f"The recipe {str(path)!r} cannot be told:\n{wrong}\nAll keys: {', '.join(StoryRecipe.model_fields)}."
+        ) from error
+    return recipe.in_folder(path.parent)
+
+
+def _sentence(error: Any) -> str:
+    """What is wrong with one place of a recipe."""
+    steps: Sequence[Any] = [step for step in error["loc"] if step not in ("count", "list")]
+    where = ""
+    for step in steps:  # places count from 1, as scenes do
+        where += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if where else str(step)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(steps)
+        near = difflib.get_close_matches(str(steps[-1]), known, n=1, cutoff=0.5)
+        advice = f"Did you mean {near[0]!r}?" if near else f"Allowed here: {', '.join(known)}."
+        return f"{where}: there is no such key. {advice}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    got = (
+        "" if error["type"] == "value_error" or isinstance(error["input"], (dict, list)) else f" (got {_short(error)})"
+    )
+    return f"{where}: {message}{got}" if where else message
+
+
+def _short(error: Any) -> str:
+    text = repr(error["input"])
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _known_keys(steps: Sequence[Any]) -> list[str]:
+    inner: dict[str, type[BaseModel]] = {"scenes": SceneRecipe, "cast": CharacterRecipe}
+    model = inner.get(str(steps[0]), StoryRecipe) if len(steps) > 1 else StoryRecipe
+    return list(model.model_fields)
+
+
+def _says_something(scene: SceneRecipe) -> bool:
+    return bool(scene.heading or scene.text or scene.caption)
+
+
+def _check_reference(name: str) -> None:
+    """Refuse what is no path within the folder on any system."""
+    parts = PureWindowsPath(name).parts  # reads both kinds of slash
+    if not name.strip() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name or ":" in name:
+        raise ValueError(
+            f"The reference {name!r} is no path within the recipe's folder. Give one such as 'pictures/hero.png'."
+        )
