@@ -86,8 +86,8 @@ def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
 
     Example:
         >>> from mgem_agent.tools import read_text
-        >>> read_text("receipt.png").text  # doctest: +SKIP
-        'Coffee 2.40\\nTotal 2.40'
+        >>> read_text("receipt.png").text.splitlines()  # doctest: +SKIP
+        ['Coffee 2.40', 'Total 2.40']
     """
     if not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence is {min_confidence!r}. Allowed: from 0 to 1.")
