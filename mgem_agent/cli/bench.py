@@ -1,4 +1,4 @@
-"""`mgem bench`: measure the core model against a named alternative, in the same run."""
+"""`mgem bench`: measure the core model and the agent against a named alternative, in the same run."""
 
 from __future__ import annotations
 
@@ -121,6 +121,30 @@ def _rounds(
             llm=llm,
             repeats=repeats,
         )
+
+    _run(measure, threads, as_json)
+
+
+@app.command("agent")
+def _agent(
+    turns: Annotated[int, typer.Option(min=4, help="Turns of the long session.")] = 200,
+    single: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that the generator of the story takes for one picture.")
+    ] = 0.25,
+    threads: _Threads = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed turns of each.")] = 20,
+    as_json: _AsJson = False,
+) -> None:
+    """The agent: a turn, a story of eight scenes and a long session, against a bare agent of LangChain's.
+
+    Reasoner and generator follow a script, so that nothing but the agent is measured. The story's generator takes twice
+    as long for eight pictures as for one.
+    """
+
+    def measure() -> Comparison:
+        from mgem_agent.recipes.bench.agent import bench_agent
+
+        return bench_agent(turns=turns, single_s=single, repeats=repeats)
 
     _run(measure, threads, as_json)
 

@@ -1,0 +1,140 @@
+"""Two agents with the same scripted reasoner and the same generator: ours, and a bare one of LangChain's.
+
+The bare one is what `langchain.agents.create_agent` gives with a drawing tool of a few lines, its dialogue in one
+thread of a checkpointer. Both keep their checkpoints in SQLite with the same settings, make the same two calls of the
+model a turn, draw the same picture and write it to a file; ours writes beside it how it was made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from langchain.agents import create_agent
+from langchain_core.tools import BaseTool, tool
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from mgem_agent.agent import MgemAgent
+from mgem_agent.artifacts import ArtifactStore
+from mgem_agent.errors import GeneratorOutputError
+from mgem_agent.sessions import Sessions
+from mgem_agent.testing import ScriptedReasoner
+from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, draw
+
+__all__ = ["BareAgent", "OurAgent", "scripted_scenes", "used_bytes"]
+
+CLOSING = "There it is, as you asked for it."
+
+
+def scripted_scenes(num_captions: int = 1) -> ScriptedReasoner:
+    """Return a reasoner that answers each turn twice: with captions, each unlike any other, and then in words.
+
+    Args:
+        num_captions: Captions of the first answer.
+    """
+    number = itertools.count(1)
+
+    def scenes(_: Any) -> str:
+        return " ".join(f"Here it is. <h> a red fox in the snow, {next(number)} </h>" for _ in range(num_captions))
+
+    return ScriptedReasoner(script=[scenes, CLOSING], is_endless=True)
+
+
+class OurAgent:
+    """Ours, in a folder.
+
+    Args:
+        folder: Where pictures and sessions are kept; what is there is gone on with.
+        generator: What draws.
+        num_captions: Pictures of a turn.
+    """
+
+    def __init__(self, folder: Path, generator: ImageGenerator, *, num_captions: int = 1) -> None:
+        self.database = folder / "sessions" / "sessions.sqlite"
+        self._sessions = Sessions.at(self.database.parent)
+        self._agent = MgemAgent(
+            scripted_scenes(num_captions),
+            generator,
+            store=ArtifactStore(folder / "images"),
+            sessions=self._sessions,
+            max_pictures=max(num_captions, 1),
+            answer_tools=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._sessions.close()
+
+    def turn(self, session: str) -> int:
+        """Hold a turn and return how many pictures it drew."""
+        return len(self._agent.invoke("Draw me a fox.", session=session).pictures)
+
+    def begin_turn(self, session: str) -> Any:
+        """Begin a turn and return the rest of its events when the first one is there."""
+        events = self._agent.stream("Draw me a fox.", session=session)
+        next(events)
+        return events
+
+
+class BareAgent:
+    """A bare agent, in a folder; arguments as for `OurAgent`."""
+
+    def __init__(self, folder: Path, generator: ImageGenerator) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.database = folder / "bare.sqlite"
+        self._closing = ExitStack()
+        connection = sqlite3.connect(self.database, check_same_thread=False)
+        self._closing.callback(connection.close)
+        connection.execute("PRAGMA synchronous=NORMAL")  # as our sessions have it
+        checkpointer = SqliteSaver(connection)
+        checkpointer.setup()
+        self._agent: Any = create_agent(
+            scripted_scenes(), [_drawing_tool(generator, folder)], checkpointer=checkpointer
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._closing.close()
+
+    def turn(self, session: str) -> int:
+        """Hold a turn and return how many pictures it drew."""
+        said = self._agent.invoke(
+            {"messages": [{"role": "user", "content": "Draw me a fox."}]}, {"configurable": {"thread_id": session}}
+        )["messages"]
+        latest = list(itertools.takewhile(lambda message: message.type != "human", reversed(said)))
+        return sum(message.type == "tool" and str(message.content).startswith("Drawn") for message in latest)
+
+
+def _drawing_tool(generator: ImageGenerator, folder: Path) -> BaseTool:
+    @tool
+    def generate_image(prompt: str) -> str:
+        """Draw a picture."""
+        [*_, result] = draw(generator, [ImageRequest(prompt=prompt)])
+        if not isinstance(result, ImageResult) or result.image is None:
+            raise GeneratorOutputError("The scripted generator drew nothing.")
+        path = folder / f"{uuid.uuid4().hex}.png"
+        result.image.save(path)
+        return f"Drawn: {path}"
+
+    return generate_image
+
+
+def used_bytes(database: Path) -> int:
+    """Return the bytes of a SQLite database that hold something; pages that wait to be used again do not count."""
+    connection = sqlite3.connect(database)
+    try:
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+    finally:
+        connection.close()
+    return int((pages - free) * size)
