@@ -10,6 +10,8 @@ from mgem_agent._lazy import attach
 if TYPE_CHECKING:
     from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate
     from mgem_agent.tools.drawing import draw
+    from mgem_agent.tools.editing import EditedImage, edit_image
+    from mgem_agent.tools.editing_plan import EditPlan, EditRequest, EditWay, plan_edit
     from mgem_agent.tools.image_generator import ImageGenerator
     from mgem_agent.tools.image_request import ImageRequest, ImageTask
     from mgem_agent.tools.image_result import GenerationProgress, ImageResult
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capabilities",
+    "EditPlan",
+    "EditRequest",
+    "EditWay",
+    "EditedImage",
     "GenerationProgress",
     "GeneratorScheme",
     "ImageGenerator",
@@ -36,9 +42,11 @@ __all__ = [
     "can_read_text",
     "describe_generators",
     "draw",
+    "edit_image",
     "generator_schemes",
     "make_generator",
     "negotiate",
+    "plan_edit",
     "read_text",
     "register_generator",
 ]
@@ -47,6 +55,10 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Capabilities": "mgem_agent.tools.capabilities",
+        "EditPlan": "mgem_agent.tools.editing_plan",
+        "EditRequest": "mgem_agent.tools.editing_plan",
+        "EditWay": "mgem_agent.tools.editing_plan",
+        "EditedImage": "mgem_agent.tools.editing",
         "GenerationProgress": "mgem_agent.tools.image_result",
         "GeneratorScheme": "mgem_agent.tools.registry",
         "ImageGenerator": "mgem_agent.tools.image_generator",
@@ -59,9 +71,11 @@ __getattr__, __dir__ = attach(
         "can_read_text": "mgem_agent.tools.reading",
         "describe_generators": "mgem_agent.tools.registry",
         "draw": "mgem_agent.tools.drawing",
+        "edit_image": "mgem_agent.tools.editing",
         "generator_schemes": "mgem_agent.tools.registry",
         "make_generator": "mgem_agent.tools.registry",
         "negotiate": "mgem_agent.tools.capabilities",
+        "plan_edit": "mgem_agent.tools.editing_plan",
         "read_text": "mgem_agent.tools.reading",
         "register_generator": "mgem_agent.tools.registry",
     },
