@@ -200,7 +200,7 @@ def bench_agent(*, turns: int = 200, single_s: float = 0.25, repeats: int = 20) 
     return AgentComparison(
         name="agent",
         setting="a turn with one tool call, scripted reasoner and generator, SQLite",
-        note="Ours also writes how each picture was made beside it.",
+        note="Both draw and store the same pictures in the same way.",
         ours_run=Run(label="MgemAgent", seconds=ours),
         alternative_run=Run(label="create_agent, bare", seconds=bare),
         max_abs_difference={},

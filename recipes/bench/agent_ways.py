@@ -2,14 +2,13 @@
 
 The bare one is what `langchain.agents.create_agent` gives with a drawing tool of a few lines, its dialogue in one
 thread of a checkpointer. Both keep their checkpoints in SQLite with the same settings, make the same two calls of the
-model a turn, draw the same picture and write it to a file; ours writes beside it how it was made.
+model a turn, and draw and store the same picture in the same way, so that what differs is the agent.
 """
 
 from __future__ import annotations
 
 import itertools
 import sqlite3
-import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +95,7 @@ class BareAgent:
         checkpointer = SqliteSaver(connection)
         checkpointer.setup()
         self._agent: Any = create_agent(
-            scripted_scenes(), [_drawing_tool(generator, folder)], checkpointer=checkpointer
+            scripted_scenes(), [_drawing_tool(generator, ArtifactStore(folder / "images"))], checkpointer=checkpointer
         )
 
     def __enter__(self) -> Self:
@@ -114,16 +113,14 @@ class BareAgent:
         return sum(message.type == "tool" and str(message.content).startswith("Drawn") for message in latest)
 
 
-def _drawing_tool(generator: ImageGenerator, folder: Path) -> BaseTool:
+def _drawing_tool(generator: ImageGenerator, store: ArtifactStore) -> BaseTool:
     @tool
     def generate_image(prompt: str) -> str:
         """Draw a picture."""
         [*_, result] = draw(generator, [ImageRequest(prompt=prompt)])
-        if not isinstance(result, ImageResult) or result.image is None:
-            raise GeneratorOutputError("The scripted generator drew nothing.")
-        path = folder / f"{uuid.uuid4().hex}.png"
-        result.image.save(path)
-        return f"Drawn: {path}"
+        if not isinstance(result, ImageResult):
+            raise GeneratorOutputError("The scripted generator gave no result.")
+        return f"Drawn: {store.put(result).id}"
 
     return generate_image
 
