@@ -141,11 +141,17 @@ class MgemAgent:
             InputError: If the message is empty, a picture cannot be read, or the session has an unfinished turn or is
                 in use by somebody else.
         """
+        return self._said(text, images, session, draw, is_watched=True)
+
+    def _said(
+        self, text: str, images: Iterable[Any], session: str, draw: DrawMode | None, *, is_watched: bool
+    ) -> Events:
         mode = self._settings.draw if draw is None else known_draw_mode(draw)
         with self.sessions.hold(session):
             turn = uuid.uuid4().hex
             message = user_message(text, images, self.store, message_id=f"user-{turn}")
-            yield from self._begin(session, begin_turn(session, turn, message, mode), title=text)
+            state = begin_turn(session, turn, message, mode)
+            yield from self._begin(session, state, title=text, is_watched=is_watched)
 
     def stream_drawing(
         self, requests: Sequence[ImageRequest], text: str = "", *, session: str = DEFAULT_SESSION
@@ -217,7 +223,7 @@ class MgemAgent:
         self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
     ) -> Turn:
         """Run a turn; arguments and errors as for `stream`."""
-        return self._last(session, self.stream(text, images, session=session, draw=draw))
+        return self._last(session, self._said(text, images, session, draw, is_watched=False))
 
     def resume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Turn:
         """Go on with an unfinished turn; arguments and errors as for `stream_resume`."""
@@ -305,21 +311,28 @@ class MgemAgent:
             read_turn(session, record | {"turn": record["id"]}, self._path) for record in self.sessions.turns(session)
         ]
 
-    def _begin(self, session: str, state: dict[str, Any], *, title: str) -> Events:
+    def _begin(self, session: str, state: dict[str, Any], *, title: str, is_watched: bool = True) -> Events:
         self.sessions.begin(session, state, title=" ".join(title.split()))
-        yield from self._drive(session, state["turn"], state, spent_s=0.0)
+        yield from self._drive(session, state["turn"], state, spent_s=0.0, is_watched=is_watched)
 
-    def _drive(self, session: str, turn: str, given: Any, *, spent_s: float) -> Events:
-        """Run the graph to its end or to an interrupt."""
+    def _drive(self, session: str, turn: str, given: Any, *, spent_s: float, is_watched: bool = True) -> Events:
+        """Run the graph to its end or to an interrupt; unless it is watched, which takes time, yield the last event."""
         limit = self._settings.max_history_turns
         records = self.sessions.turns(session, limit=limit) if limit else []
         context = TurnContext([message for record in records for message in from_records(record["messages"])])
         timer = self._timer(context, spent_s)
         self._running[session] = context
-        events = self._graph.stream(given, _thread(turn), context=context, stream_mode="custom", durability="sync")
+        events = self._graph.stream(
+            given,
+            _thread(turn),
+            context=context,
+            stream_mode="custom" if is_watched else "updates",
+            durability="sync",
+        )
         try:
             for event in events:
-                yield cast(AgentEvent, event)
+                if is_watched:
+                    yield cast(AgentEvent, event)
         except BaseException:
             context.abandon()
             raise

@@ -11,12 +11,11 @@ One run of the graph is one turn, a LangGraph thread of its own. Decisions that 
 
 from __future__ import annotations
 
-import operator
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
@@ -31,6 +30,7 @@ from mgem_agent.agent_events import AgentNotice, CaptionReady, LookedAt, TextPie
 from mgem_agent.agent_look import Verdict, look_message, read_verdict
 from mgem_agent.agent_messages import from_records, store_pictures, to_record, with_pixels
 from mgem_agent.agent_reasoning import Answer, Reasoning
+from mgem_agent.agent_turn import TurnState
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.draw_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.errors import GenerationCancelledError
@@ -38,7 +38,7 @@ from mgem_agent.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 
-__all__ = ["AgentGraph", "AgentSettings", "TurnContext", "TurnState"]
+__all__ = ["AgentGraph", "AgentSettings", "TurnContext"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +56,6 @@ class AgentSettings:
     max_context_pictures: int = 4
     max_history_turns: int = 50
     answer_tools: bool = True
-
-
-class TurnState(TypedDict):
-    """What LangGraph stores of a turn that is under way: nothing but JSON."""
-
-    session: str
-    turn: str
-    draw: DrawMode
-    messages: Annotated[list[dict[str, Any]], operator.add]
-    calls: list[dict[str, Any]]
-    results: list[dict[str, Any]]
-    pictures: Annotated[list[dict[str, Any]], operator.add]
-    failures: Annotated[list[dict[str, Any]], operator.add]
-    num_rounds: int
-    num_drawn: int
-    seconds: Annotated[float, operator.add]
-    outcome: TurnOutcome | None
 
 
 @dataclass(slots=True)
@@ -168,9 +151,9 @@ class AgentGraph:
         builder.add_conditional_edges(START, lambda state: "draw" if state["calls"] else "reason", ["draw", "reason"])
         builder.add_conditional_edges("reason", self._after_reason, ["confirm", "draw", "answer", END])
         builder.add_conditional_edges("confirm", _draw_or_answer, ["draw", "answer"])
-        builder.add_conditional_edges("draw", self._after_draw, ["look", "answer"])
+        builder.add_conditional_edges("draw", _after_draw, ["look", "reason", END])
         builder.add_conditional_edges("look", _draw_or_answer, ["draw", "answer"])
-        builder.add_conditional_edges("answer", lambda state: END if state["outcome"] else "reason", ["reason", END])
+        builder.add_conditional_edges("answer", _after_draw, ["reason", END])
         return builder.compile(checkpointer=self._sessions.checkpointer)
 
     def _reason(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
@@ -266,18 +249,19 @@ class AgentGraph:
                 results.append({**result, "error": None if result["attempts"] else new["error"]})
             else:
                 results.append({**result, "attempts": [*result["attempts"], new]})
-        num_new = sum("error" not in new for new in found.values())
-        return {
+        done = {
             "calls": [],
             "results": results,
-            "num_drawn": state["num_drawn"] + num_new,
+            "num_drawn": state["num_drawn"] + sum("error" not in new for new in found.values()),
             "seconds": time.monotonic() - started,
         }
+        # Each step costs a checkpoint: where nobody looks, the calls are answered in this one.
+        return done if self._wants_look(state, results, run) else done | self._answered(state, results, run)
 
-    def _after_draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> str:
-        unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in state["results"])
-        wants_look = self._settings.look and state["num_rounds"]  # a person's own pictures are not judged
-        return "look" if wants_look and unseen and not runtime.context.cancel.is_set() else "answer"
+    def _wants_look(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> bool:
+        unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in results)
+        # A person's own pictures are not judged.
+        return bool(self._settings.look and state["num_rounds"] and unseen and not run.cancel.is_set())
 
     def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
@@ -314,7 +298,10 @@ class AgentGraph:
         return verdict
 
     def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
-        run, results = runtime.context, state["results"]
+        return self._answered(state, state["results"], runtime.context)
+
+    def _answered(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> dict[str, Any]:
+        """The messages that tell the reasoner what became of its calls, and what is kept of the pictures."""
         pictures, failures, messages = [], [], []
         for result in results:
             chosen = _best(result["attempts"])
@@ -333,19 +320,26 @@ class AgentGraph:
             "results": [],
             "pictures": pictures,
             "failures": failures,
-            "outcome": run.why if run.cancel.is_set() else self._end(state, has_drawn=bool(pictures)),
+            "outcome": run.why if run.cancel.is_set() else self._end(state, results, bool(pictures)),
         }
 
-    def _end(self, state: TurnState, *, has_drawn: bool) -> TurnOutcome | None:
+    def _end(self, state: TurnState, results: list[dict[str, Any]], has_drawn: bool) -> TurnOutcome | None:
         """How the turn ends here, or None if the reasoner goes on."""
         if not state["num_rounds"]:
             return "answered"  # a person asked for the pictures, not the reasoner
-        was_limited = any(result.get("limit") for result in state["results"])
+        was_limited = any(result.get("limit") for result in results)
         if not self._settings.answer_tools:
             return "max_pictures" if was_limited else "answered"
         if was_limited and not has_drawn:
             return "max_pictures"
         return "max_rounds" if state["num_rounds"] >= self._settings.max_rounds else None
+
+
+def _after_draw(state: TurnState) -> str:
+    """To the look if the calls are not answered yet; else the turn ends or the reasoner goes on."""
+    if state["results"]:
+        return "look"
+    return END if state["outcome"] else "reason"
 
 
 def _draw_or_answer(state: TurnState) -> str:

@@ -1,17 +1,35 @@
-"""What a turn of the agent begins with, and what came of it."""
+"""What is stored of a turn that is under way, what it begins with, and what came of it."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from mgem_agent.agent_events import DrawnPicture, FailedDrawing, Turn
+from mgem_agent.agent_events import DrawnPicture, FailedDrawing, Turn, TurnOutcome
 from mgem_agent.agent_messages import from_records, to_record
 from mgem_agent.draw_calls import DRAW_TOOL_NAME, DrawMode, new_call_id
 
-__all__ = ["begin_drawing", "begin_turn", "read_turn"]
+__all__ = ["TurnState", "begin_drawing", "begin_turn", "read_turn"]
+
+
+class TurnState(TypedDict):
+    """What LangGraph stores of a turn that is under way: nothing but JSON."""
+
+    session: str
+    turn: str
+    draw: DrawMode
+    messages: Annotated[list[dict[str, Any]], operator.add]
+    calls: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    pictures: Annotated[list[dict[str, Any]], operator.add]
+    failures: Annotated[list[dict[str, Any]], operator.add]
+    num_rounds: int
+    num_drawn: int
+    seconds: Annotated[float, operator.add]
+    outcome: TurnOutcome | None
 
 
 def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) -> dict[str, Any]:
