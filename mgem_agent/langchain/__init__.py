@@ -1,4 +1,4 @@
-"""For agents of your own, in LangChain or LangGraph: the whole agent as one tool, and the drawing tools one by one.
+"""For agents of your own, in LangChain or LangGraph: the whole agent as one tool, and its tools one by one.
 
 Nothing heavy is imported until a name is used.
 """
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mgem_agent._lazy import attach
 
 if TYPE_CHECKING:
-    from mgem_agent.langchain.drawing_tools import image_tools
     from mgem_agent.langchain.mini_gemini_tool import MiniGeminiTool
+    from mgem_agent.langchain.toolbox import image_tools
 
 __all__ = ["MiniGeminiTool", "image_tools"]
 
@@ -17,6 +17,6 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "MiniGeminiTool": "mgem_agent.langchain.mini_gemini_tool",
-        "image_tools": "mgem_agent.langchain.drawing_tools",
+        "image_tools": "mgem_agent.langchain.toolbox",
     },
 )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
-from langchain_core.tools import BaseTool, ToolException
-from pydantic import BaseModel, ConfigDict, Field
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, field_validator
 
 from mgem_agent.agent import MgemAgent
 from mgem_agent.agent_events import Turn
 from mgem_agent.draw_calls import DrawMode
-from mgem_agent.errors import MgemError
-from mgem_agent.langchain.tool_output import PictureBlocks, tool_output
+from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
+from mgem_agent.langchain.tool_errors import explain_arguments, told_to_the_caller
+from mgem_agent.langchain.tool_output import PictureBlocks, ToolOutput, tool_output
 
 __all__ = ["MiniGeminiInput", "MiniGeminiTool"]
 
@@ -24,7 +27,7 @@ class MiniGeminiInput(BaseModel):
     request: str = Field(description="What to look at, think about or draw, in plain words, as one would ask a person.")
     images: list[str | dict[str, Any]] = Field(
         default_factory=list,
-        description="Pictures to look at: ids of earlier pictures (img-…), paths of files, data URLs, or image blocks.",
+        description="Pictures to look at: ids of earlier pictures (img-…), data URLs, blocks, or files if allowed.",
     )
     draw: DrawMode = Field(
         default="auto", description="'always' to get a picture, 'never' for words alone, 'auto' to leave it open."
@@ -44,6 +47,8 @@ class MiniGeminiTool(BaseTool):
     Attributes:
         agent: What does the work.
         picture_blocks: How pictures stand in the content besides their ids in words.
+        allow_paths: Which local files the outer model may name: none, those in a folder or several, or with True any
+            that this process can read. Ids, data URLs and image blocks are always taken, and nothing is fetched.
 
     Example:
         >>> from langchain.agents import create_agent
@@ -62,8 +67,16 @@ class MiniGeminiTool(BaseTool):
     args_schema: Any = MiniGeminiInput
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: Any = True
+    handle_validation_error: Any = explain_arguments
     agent: MgemAgent
     picture_blocks: PictureBlocks = "none"
+    allow_paths: Annotated[AllowPaths, SkipValidation] = False
+
+    @field_validator("allow_paths")
+    @classmethod
+    def _check_paths(cls, value: AllowPaths) -> AllowPaths:
+        PictureAccess.of(value)
+        return value
 
     def _run(
         self,
@@ -72,11 +85,10 @@ class MiniGeminiTool(BaseTool):
         draw: DrawMode = "auto",
         session: str | None = None,
         run_manager: CallbackManagerForToolRun | None = None,
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        try:
-            return self._output(self.agent.invoke(request, images or (), session=session or _new_name(), draw=draw))
-        except MgemError as error:
-            raise ToolException(str(error)) from error
+    ) -> ToolOutput:
+        with told_to_the_caller():
+            shown = self._stored(images or ())
+            return self._output(self.agent.invoke(request, shown, session=session or _new_name(), draw=draw))
 
     async def _arun(
         self,
@@ -85,14 +97,16 @@ class MiniGeminiTool(BaseTool):
         draw: DrawMode = "auto",
         session: str | None = None,
         run_manager: AsyncCallbackManagerForToolRun | None = None,
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        try:
-            turn = await self.agent.ainvoke(request, images or (), session=session or _new_name(), draw=draw)
-            return self._output(turn)
-        except MgemError as error:
-            raise ToolException(str(error)) from error
+    ) -> ToolOutput:
+        with told_to_the_caller():
+            shown = await asyncio.to_thread(self._stored, images or ())
+            return self._output(await self.agent.ainvoke(request, shown, session=session or _new_name(), draw=draw))
 
-    def _output(self, turn: Turn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def _stored(self, images: Iterable[Any]) -> list[str]:
+        access = PictureAccess.of(self.allow_paths)
+        return [access.store(image, self.agent.store) for image in images]
+
+    def _output(self, turn: Turn) -> ToolOutput:
         lines = [turn.text] if turn.text else []
         lines += [f"Drew {picture.artifact_id}: {picture.prompt}" for picture in turn.pictures]
         lines += [f"Not drawn: {failure.prompt}. {failure.message}" for failure in turn.failures]

@@ -13,6 +13,7 @@ from PIL import Image
 from mgem_agent import image_tools
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools import Capabilities
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def generator() -> FlatColourGenerator:
 
 
 def call(generator: Any, store: ArtifactStore, name: str, **args: Any) -> ToolMessage:
-    tool = next(tool for tool in image_tools(generator, store) if tool.name == name)
+    options = {option: args.pop(option) for option in ("fallbacks", "allow_paths") if option in args}
+    tool = next(tool for tool in image_tools(generator, store, **options) if tool.name == name)
     message = tool.invoke({"name": name, "args": args, "id": "call_1", "type": "tool_call"})
     assert isinstance(message, ToolMessage)
     return message
@@ -51,6 +53,51 @@ def test_the_way_of_editing_follows_from_what_is_given(
     told = call(generator, store, "edit_image", image=given, instruction="make it blue", **args)
     assert generator.drawn[0].task == task
     assert told.artifact["images"][0]["parents"] == [given]
+    assert (told.artifact["way"], told.artifact["is_fallback"]) == (task, False)
+
+
+def test_another_way_of_editing_is_taken_only_where_the_developer_allows_it(store: ArtifactStore) -> None:
+    generator = FlatColourGenerator(size=(32, 32), capabilities=Capabilities(tasks={"text_to_image"}, seed=True))  # type: ignore[arg-type]
+    fox = call(generator, store, "generate_image", prompt="a red fox", seed=7).artifact["images"][0]["id"]
+    told = call(generator, store, "edit_image", image=fox, instruction="make it night")
+    assert told.status == "error"
+    assert "Generator 'flat' cannot change this picture. edit: task='edit' is not among text_to_image." in told.content
+    told = call(generator, store, "edit_image", image=fox, instruction="make it night", fallbacks=["redraw"])
+    [picture] = told.artifact["images"]
+    assert (told.artifact["way"], told.artifact["is_fallback"]) == ("redraw", True)
+    assert (picture["prompt"], picture["seed"]) == ("a red fox. make it night", 7)
+    said = "flat cannot do this by 'edit'; 'redraw' was used, prompted by 'a red fox. make it night'."
+    assert told.content == [{"type": "text", "text": f"Drew {picture['id']}, 32x32 pixels. {said}"}]
+
+
+def test_what_the_original_was_made_from_need_not_be_stored_any_more(
+    generator: FlatColourGenerator, store: ArtifactStore
+) -> None:
+    sketch = store.put_picture(Image.new("RGB", (32, 32), "white"), origin="a test").id
+    fox = call(generator, store, "edit_image", image=sketch, instruction="a fox").artifact["images"][0]["id"]
+    store.path(sketch).unlink()
+    told = call(generator, store, "edit_image", image=fox, instruction="a hat", fallbacks=["redraw"])
+    assert told.artifact["way"] == "edit"
+
+
+def test_references_are_handed_on(generator: FlatColourGenerator, store: ArtifactStore) -> None:
+    fox, hat = (store.put_picture(Image.new("RGB", (32, 32), it), origin="a test").id for it in ("red", "black"))
+    told = call(generator, store, "edit_image", image=fox, instruction="wear the hat", references=[hat])
+    assert told.artifact["images"][0]["parents"] == [fox, hat]
+
+
+def test_files_are_closed_unless_the_developer_opens_them(
+    generator: FlatColourGenerator, store: ArtifactStore, tmp_path: Path
+) -> None:
+    (tmp_path / "open").mkdir()
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "open" / "fox.png")
+    args = {"image": "fox.png", "instruction": "make it night"}
+    assert "'fox.png' may not be read here" in str(call(generator, store, "edit_image", **args).content)
+    assert call(generator, store, "edit_image", **args, allow_paths=tmp_path / "open").status == "success"
+    args |= {"image": "open/fox.png", "mask": "../fox.png"}
+    assert "'../fox.png' may not be read" in str(
+        call(generator, store, "edit_image", **args, allow_paths=tmp_path).content
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,6 +107,9 @@ def test_the_way_of_editing_follows_from_what_is_given(
         ("generate_image", {"prompt": "x", "width": 3}, "width: Input should be greater than or equal to 16"),
         ("edit_image", {"image": "img-00000000", "instruction": "x"}, "There is no picture 'img-00000000'"),
         ("edit_image", {"image": "none.png", "instruction": "x"}, "none.png"),
+        ("edit_image", {"image": "none.png"}, "The arguments of the call are wrong. instruction: Field required."),
+        ("edit_image", {"image": "data:image/png;base64,", "instruction": "x"}, "is empty"),
+        ("generate_image", {"prompt": "x", "seed": "many"}, "seed: Input should be a valid integer"),
     ],
 )
 def test_what_goes_wrong_is_told(generator: Any, store: Any, name: str, args: dict[str, Any], message: str) -> None:
@@ -68,6 +118,6 @@ def test_what_goes_wrong_is_told(generator: Any, store: Any, name: str, args: di
 
 
 def test_the_async_way(generator: FlatColourGenerator, store: ArtifactStore) -> None:
-    [draw, _] = image_tools(generator, store)
+    [draw, *_] = image_tools(generator, store)
     told = asyncio.run(draw.ainvoke({"name": draw.name, "args": {"prompt": "x"}, "id": "1", "type": "tool_call"}))
     assert told.artifact["images"][0]["prompt"] == "x"

@@ -98,7 +98,8 @@ def test_pictures_come_in_by_any_door(agent: MgemAgent, tmp_path: Path, kind: st
         "data": f"data:image/png;base64,{encoded}",
         "block": {"type": "image", "base64": encoded, "mime_type": "image/png"},
     }[kind]
-    told = call(MiniGeminiTool(agent=agent), request="What is it?", images=[given], session="seen")
+    tool = MiniGeminiTool(agent=agent, allow_paths=tmp_path)
+    told = call(tool, request="What is it?", images=[given], session="seen")
     assert told.status == "success"
     shown: Any = agent.messages("seen")[0].content[0]
     assert agent.store.open(shown["file_id"]).size == (20, 10)
@@ -114,6 +115,28 @@ def test_pixels_and_ids_are_blocks_where_that_is_asked_for(agent: MgemAgent) -> 
 def test_what_goes_wrong_is_told_and_ends_nothing(agent: MgemAgent) -> None:
     told = call(MiniGeminiTool(agent=agent), request="What is it?", images=["http://10.0.0.1/cat.png"])
     assert told.status == "error" and "http://10.0.0.1/cat.png" in str(told.content)
+
+
+def test_files_are_closed_unless_the_developer_opens_them(agent: MgemAgent, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "cat.png")
+    args = {"request": "What is it?", "images": [str(tmp_path / "cat.png")]}
+    told = call(MiniGeminiTool(agent=agent), **args)
+    assert told.status == "error" and "may not be read here" in str(told.content)
+    assert agent.sessions.list() == []
+    tool = MiniGeminiTool(agent=agent)
+    later = asyncio.run(tool.ainvoke({"name": tool.name, "args": args, "id": "outer_1", "type": "tool_call"}))
+    assert later.content == told.content
+    with pytest.raises(ValueError, match=r"allow_paths names 'nowhere', which is no folder"):
+        MiniGeminiTool(agent=agent, allow_paths="nowhere")
+
+
+def test_wrong_arguments_end_no_run(agent: MgemAgent) -> None:
+    outer = create_agent(
+        Outer(messages=iter([calls(request="Draw.", draw="often"), AIMessage(content="I see.")])),
+        [MiniGeminiTool(agent=agent)],
+    )
+    told = outer.invoke({"messages": [HumanMessage("A fox.")]})["messages"][2]
+    assert told.status == "error" and "draw: Input should be 'auto', 'always' or 'never'" in str(told.content)
 
 
 def test_its_arguments_are_explained_to_the_outer_model(agent: MgemAgent) -> None:

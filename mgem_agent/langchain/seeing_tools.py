@@ -1,0 +1,90 @@
+"""Looking at pictures and reading their text as LangChain tools."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool
+from pydantic import Field
+
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError
+from mgem_agent.image_verdict import Verdict, check_sees, look_at_image
+from mgem_agent.langchain.picture_access import PictureAccess
+from mgem_agent.langchain.tool_errors import told_to_the_caller
+from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output
+from mgem_agent.tools.reading import read_text
+
+__all__ = ["look_tool", "read_tool"]
+
+
+def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
+    """Make the tool `look_at_image`, whose artifact has the `verdict`.
+
+    Args:
+        reasoner: What judges.
+        store: Where pictures are kept.
+        access: Which pictures may be named.
+
+    Raises:
+        InputError: If the reasoner says that it sees no pictures.
+    """
+    check_sees(reasoner)
+
+    def look(
+        image: Annotated[str, Field(description="The picture to judge: its id (img-…) or a data URL.")],
+        caption: Annotated[
+            str | None, Field(description="What it should show; leave out for the caption that it was drawn from.")
+        ] = None,
+    ) -> ToolOutput:
+        """Judge whether a picture shows what its caption says: a verdict, a score from 0 to 1, what is wrong."""
+        with told_to_the_caller():
+            name = access.store(image, store)
+            verdict = look_at_image(reasoner, store.open(name), caption or _own_caption(name, store))
+            return tool_output(_in_words(name, verdict), [name], store, blocks="none", verdict=asdict(verdict))
+
+    return make_tool(look, name="look_at_image")
+
+
+def read_tool(store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
+    """Make the tool `read_text`, whose artifact has the `text` and its `lines`.
+
+    Args:
+        store: Where pictures are kept.
+        access: Which pictures may be named.
+    """
+
+    def read(
+        image: Annotated[str, Field(description="The picture to read: its id (img-…) or a data URL.")],
+    ) -> ToolOutput:
+        """Read the text that stands in a picture: printed words, signs, labels."""
+        with told_to_the_caller():
+            name = access.store(image, store)
+            found = read_text(store.open(name))
+            lines = [asdict(line) | {"box": list(line.box)} for line in found.lines]
+            said = f"Text in {name}:\n{found.text}" if found.lines else f"There is no text in {name}."
+            return tool_output(said, [name], store, blocks="none", text=found.text, lines=lines)
+
+    return make_tool(read, name="read_text")
+
+
+def _own_caption(artifact_id: str, store: ArtifactStore) -> str:
+    recipe = store.get(artifact_id).recipe
+    if recipe is None:
+        raise InputError(f"{artifact_id} was not drawn here and has no caption. Give `caption`: what it should show.")
+    return recipe.request.prompt
+
+
+def _in_words(artifact_id: str, verdict: Verdict) -> str:
+    if verdict.follows is None:
+        return f"No verdict on {artifact_id}. The reasoner said: {verdict.answer.strip() or 'nothing'}"
+    words = f"{artifact_id} {'follows' if verdict.follows else 'does not follow'} the caption."
+    if verdict.score is not None:
+        words += f" Score: {verdict.score:.2g} of 1."
+    if verdict.problem:
+        words += f" What is wrong: {verdict.problem}"
+    if verdict.caption:
+        words += f" A caption that would mend it: {verdict.caption}"
+    return words

@@ -1,0 +1,72 @@
+"""The tools of this package one by one, for agents that reason by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool
+
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import MissingDependencyError
+from mgem_agent.langchain.drawing_tools import draw_tool, edit_tool
+from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
+from mgem_agent.langchain.seeing_tools import look_tool, read_tool
+from mgem_agent.langchain.tool_output import PictureBlocks
+from mgem_agent.tools.editing_plan import EditWay
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.reading import can_read_text
+
+__all__ = ["image_tools"]
+
+
+def image_tools(
+    generator: ImageGenerator,
+    store: ArtifactStore | None = None,
+    *,
+    reasoner: BaseChatModel | None = None,
+    fallbacks: Sequence[EditWay] = (),
+    read_text: bool | None = None,
+    allow_paths: AllowPaths = False,
+    picture_blocks: PictureBlocks = "none",
+) -> list[BaseTool]:
+    """Make the tools `generate_image` and `edit_image`, and where they can be, `look_at_image` and `read_text`.
+
+    They return words that name the picture by id, and an artifact with its path and how it was made. What goes wrong is
+    told to the model that called, and raises nothing.
+
+    Args:
+        generator: What draws.
+        store: Where pictures are kept; `ArtifactStore()` if not given.
+        reasoner: A chat model that sees, for `look_at_image`; without one there is no such tool.
+        fallbacks: Ways that `edit_image` may take where the generator cannot do what is meant, the preferred one first:
+            `edit`, `inpaint`, `image_to_image`, `redraw`. The answer says which way was taken.
+        read_text: Whether there is `read_text`; if not given, where the extra `ocr` is installed.
+        allow_paths: Which local files the calling model may name: none, those in a folder or several, or with True
+            any that this process can read. Ids, data URLs and image blocks are always taken, and nothing is fetched.
+        picture_blocks: How drawn pictures stand in the content besides their ids in words.
+
+    Raises:
+        InputError: If a fallback is unknown, `allow_paths` names no folder, or the reasoner says that it does not see.
+        MissingDependencyError: If `read_text` is asked for and the extra `ocr` is not installed.
+
+    Example:
+        >>> from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+        >>> seeing = ScriptedReasoner(script=['{"follows": true, "score": 9}'])
+        >>> tools = image_tools(FlatColourGenerator(), reasoner=seeing, fallbacks=["image_to_image"], read_text=False)
+        >>> [tool.name for tool in tools]
+        ['generate_image', 'edit_image', 'look_at_image']
+    """
+    if read_text and not can_read_text():
+        raise MissingDependencyError("Reading text", "rapidocr", "ocr")
+    kept = store if store is not None else ArtifactStore()
+    access = PictureAccess.of(allow_paths)
+    tools = [
+        draw_tool(generator, kept, picture_blocks=picture_blocks),
+        edit_tool(generator, kept, fallbacks=fallbacks, access=access, picture_blocks=picture_blocks),
+    ]
+    if reasoner is not None:
+        tools.append(look_tool(reasoner, kept, access=access))
+    if can_read_text() if read_text is None else read_text:
+        tools.append(read_tool(kept, access=access))
+    return tools

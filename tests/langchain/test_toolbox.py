@@ -1,0 +1,52 @@
+"""Which tools there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgem_agent import image_tools
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.langchain import toolbox
+from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+
+
+def names(tmp_path: Path, **options: Any) -> list[str]:
+    return [tool.name for tool in image_tools(FlatColourGenerator(), ArtifactStore(tmp_path), **options)]
+
+
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_text_is_read_where_the_library_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_installed: bool
+) -> None:
+    monkeypatch.setattr(toolbox, "can_read_text", lambda: is_installed)
+    drawing = ["generate_image", "edit_image"]
+    assert names(tmp_path) == drawing + ["read_text"] * is_installed
+    assert names(tmp_path, read_text=False) == drawing
+    if is_installed:
+        assert names(tmp_path, read_text=True) == [*drawing, "read_text"]
+    else:
+        with pytest.raises(MissingDependencyError, match=r"Run: pip install 'mgem-agent\[ocr\]'$"):
+            names(tmp_path, read_text=True)
+
+
+def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
+    assert "look_at_image" in names(tmp_path, reasoner=ScriptedReasoner(script=[]))
+    with pytest.raises(InputError, match=r"needs a reasoner that sees, and 'ScriptedReasoner' says"):
+        names(tmp_path, reasoner=ScriptedReasoner(script=[], profile={"image_inputs": False}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fallbacks": ["magic"]}, r"fallbacks\.0: Input should be 'edit', 'inpaint', 'image_to_image' or 'redraw'"),
+        ({"fallbacks": "inpaint"}, r"fallbacks is 'inpaint', one word"),
+        ({"allow_paths": "nowhere"}, r"allow_paths names 'nowhere', which is no folder"),
+    ],
+)
+def test_wrong_options_are_the_developers_errors(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        names(tmp_path, **options)
