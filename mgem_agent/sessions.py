@@ -28,7 +28,7 @@ from filelock import FileLock
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.store.base import BaseStore
+from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
@@ -61,6 +61,7 @@ class SessionSummary:
     Attributes:
         name: Of the session.
         num_turns: Turns that are over.
+        num_pictures: Pictures that were drawn in them.
         title: Beginning of the first thing that was said.
         updated: When it last changed (UTC).
         unfinished: Whether a turn was cut off, or waits for a decision.
@@ -68,6 +69,7 @@ class SessionSummary:
 
     name: str
     num_turns: int
+    num_pictures: int
     title: str
     updated: datetime
     unfinished: bool
@@ -164,17 +166,16 @@ class Sessions:
 
     def list(self) -> list[SessionSummary]:
         """Return all sessions, the one that changed last first."""
-        found = [
-            SessionSummary(
-                name=item["name"],
-                num_turns=item["num_turns"],
-                title=item["title"],
-                updated=datetime.fromisoformat(item["updated"]),
-                unfinished=item["open"] is not None,
-            )
-            for _, item in self._all(SESSIONS)
-        ]
+        found = [_summary(item) for _, item in self._all(SESSIONS)]
         return sorted(found, key=lambda summary: (summary.updated, summary.name), reverse=True)
+
+    def summary(self, session: str) -> SessionSummary:
+        """Return what a list shows of one session.
+
+        Raises:
+            InputError: If there is no such session.
+        """
+        return _summary(self._get(session))
 
     def turns(self, session: str, *, limit: int | None = None) -> Sequence[dict[str, Any]]:
         """Return the records of a session's turns that are over, oldest first; none if there is no such session.
@@ -226,10 +227,12 @@ class Sessions:
             turn: Its record, as JSON: `id` and whatever is to be kept.
         """
         record = self._get(session)
+        writes = []
         if record["head"] != turn["id"]:
-            self._put(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]})
-            record = record | {"head": turn["id"], "num_turns": record["num_turns"] + 1}
-        self._write(record | {"open": None})
+            writes.append(_put_op(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]}))
+            record = _counted(record, turn, 1) | {"head": turn["id"]}
+        writes.append(_put_op(SESSIONS, session, record | {"open": None, "updated": _now()}))
+        self._records.batch(writes)  # at once, and with one write to the disk
         self._forget(turn["id"])
 
     def undo(self, session: str) -> None:
@@ -246,7 +249,7 @@ class Sessions:
         last = self.turns(session, limit=1)
         if not last:
             raise InputError(f"Session {session!r} has no turn to undo.")
-        self._write(record | {"head": last[0]["parent"], "num_turns": record["num_turns"] - 1})
+        self._write(_counted(record, last[0], -1) | {"head": last[0]["parent"]})
 
     def fork(self, session: str, name: str) -> None:
         """Begin a session with the turns of another that are over.
@@ -310,8 +313,8 @@ class Sessions:
             offset += len(page)
 
     def _clear(self, namespace: tuple[str, ...]) -> None:
-        for key in [key for key, _ in self._all(namespace)]:
-            self._records.delete(namespace, key)
+        if writes := [_put_op(namespace, key, None) for key, _ in self._all(namespace)]:
+            self._records.batch(writes)
 
     def _forget(self, turn: str) -> None:
         """Drop the checkpoints of a turn and the notes of its pictures."""
@@ -329,6 +332,27 @@ def _connect(folder: Path, closing: ExitStack, *, isolation_level: Any) -> sqlit
     return connection
 
 
+def _summary(record: dict[str, Any]) -> SessionSummary:
+    return SessionSummary(
+        name=record["name"],
+        num_turns=record["num_turns"],
+        num_pictures=record["num_pictures"],
+        title=record["title"],
+        updated=datetime.fromisoformat(record["updated"]),
+        unfinished=record["open"] is not None,
+    )
+
+
+def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) -> PutOp:
+    return PutOp(namespace, key, value, index=False)
+
+
+def _counted(record: dict[str, Any], turn: dict[str, Any], by: int) -> dict[str, Any]:
+    """The record of a session with a turn more, or less."""
+    num_pictures = record["num_pictures"] + by * len(turn.get("pictures", ()))
+    return record | {"num_turns": record["num_turns"] + by, "num_pictures": num_pictures}
+
+
 def _new_record(session: str) -> dict[str, Any]:
     return {
         "format": 1,
@@ -337,6 +361,7 @@ def _new_record(session: str) -> dict[str, Any]:
         "head": None,
         "open": None,
         "num_turns": 0,
+        "num_pictures": 0,
         "title": "",
         "created": _now(),
     }

@@ -190,3 +190,12 @@ def test_another_process_is_named_and_its_death_frees_the_session(tmp_path: Path
     with sessions.hold("tale"):
         pass
     sessions.close()
+
+
+def test_pictures_are_counted(sessions: Sessions) -> None:
+    for turn, drawn in (("a", ["img-1"]), ("b", ["img-2", "img-3"])):
+        sessions.begin("tale", {"turn": turn}, title="")
+        sessions.finish("tale", {"id": turn, "pictures": [{"artifact": name} for name in drawn]})
+    sessions.fork("tale", "song")
+    sessions.undo("tale")
+    assert {each.name: each.num_pictures for each in sessions.list()} == {"tale": 1, "song": 3}

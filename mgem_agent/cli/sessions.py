@@ -1,0 +1,182 @@
+"""`mgem sessions`: the dialogues that are kept: list, read, write out, fork, delete."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mgem_agent.sessions import Sessions, SessionSummary
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="List, read, write out, fork and delete the dialogues that are kept.", invoke_without_command=True
+)
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="A session, as the list names it.")]
+
+
+@app.callback()
+def _sessions(context: typer.Context, as_json: _AsJson = False) -> None:
+    """List, read, write out, fork and delete the dialogues that are kept."""
+    if context.invoked_subcommand is None:
+        _list(as_json=as_json)
+
+
+@app.command("list")
+def _list(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many sessions at most.")] = 20,
+    as_json: _AsJson = False,
+) -> None:
+    """List the sessions, the one that changed last first."""
+    with _opened() as sessions:
+        found = sessions.list()[:limit]
+    if as_json:
+        typer.echo(json.dumps(list(map(_as_data, found)), indent=2, ensure_ascii=False))
+    else:
+        _print_list(found)
+
+
+def _print_list(found: list[SessionSummary]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not found:
+        console.print("No sessions yet. Begin one: mgem chat")
+        return
+    rows = [
+        (
+            each.name,
+            str(each.num_turns),
+            str(each.num_pictures),
+            f"{each.updated.astimezone():%Y-%m-%d %H:%M}",
+            f"(unfinished) {each.title}" if each.unfinished else each.title,
+        )
+        for each in found
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", overflow="fold")
+    for place, title in enumerate(("turns", "pictures", "last used"), 1):
+        justify: Any = "left" if place == 3 else "right"
+        table.add_column(title, no_wrap=True, justify=justify, min_width=max(len(row[place]) for row in rows))
+    table.add_column("begins with", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+@app.command("show")
+def _show(name: _Name, as_json: _AsJson = False) -> None:
+    """Print a session as Markdown, with the ids of its pictures.
+
+    Where a picture lies: mgem images show ID
+    """
+    from mgem_agent.cli.transcript import transcript_markdown
+
+    summary, turns = _read(name)
+    if as_json:
+        typer.echo(json.dumps(_as_data(summary) | {"turns": turns}, indent=2, ensure_ascii=False))
+        return
+    typer.echo(transcript_markdown(summary.title or name, turns), nl=False)
+    if summary.unfinished:
+        typer.echo(f"\nIts last turn is unfinished. Go on: mgem chat --resume {shlex.quote(name)}", err=True)
+
+
+@app.command("export")
+def _export(
+    name: _Name,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write; made if it is not there.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a session to a folder: session.md, session.json, and its pictures beside them."""
+    from mgem_agent.artifacts.atomic_file import write_atomically
+    from mgem_agent.cli.transcript import transcript_markdown
+    from mgem_agent.cli.wiring import open_store
+    from mgem_agent.errors import InputError
+    from mgem_agent.settings import load_settings
+
+    summary, turns = _read(name)
+    target = out / "session.md"
+    if target.exists() and not overwrite:
+        raise InputError(f"{str(target)!r} is there already. Take another folder, or add --overwrite.")
+    store = open_store(load_settings())
+    missing = []
+    places: dict[str, str] = {}
+    for picture in (each["id"] for turn in turns for said in turn["said"] for each in said["pictures"]):
+        try:
+            write_atomically(out / "images" / f"{picture}.png", store.path(picture).read_bytes())
+            places[picture] = f"images/{picture}.png"
+        except InputError:
+            missing.append(picture)
+    data = json.dumps(_as_data(summary) | {"turns": turns}, indent=2, ensure_ascii=False)
+    write_atomically(out / "session.json", f"{data}\n".encode())
+    text = transcript_markdown(summary.title or name, turns, lambda picture: places.get(picture, picture))
+    write_atomically(target, text.encode())
+    typer.echo(str(target))
+    for picture in dict.fromkeys(missing):
+        typer.echo(f"{picture} is no longer stored and was left out.", err=True)
+
+
+@app.command("fork")
+def _fork(
+    name: _Name, new: Annotated[str, typer.Argument(metavar="NEW_NAME", help="Name of the session to begin.")]
+) -> None:
+    """Begin a session with the finished turns of another; each goes its own way from there."""
+    with _opened() as sessions, sessions.hold(new):
+        sessions.fork(name, new)
+    typer.echo(f"Go on with it: mgem chat --resume {shlex.quote(new)}")
+
+
+@app.command("delete")
+def _delete(
+    name: _Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a session. Its pictures stay, and so does what a fork shares with it."""
+    summary, _ = _read(name)
+    if not yes:
+        typer.confirm(f"Delete {name!r}, {summary.num_turns} turn(s)? Pictures stay.", abort=True, err=True)
+    with _opened() as sessions, sessions.hold(name):
+        sessions.delete(name)
+
+
+@contextmanager
+def _opened() -> Iterator[Sessions]:
+    """The sessions that are settled, closed in the end."""
+    from mgem_agent.cli.wiring import open_sessions
+    from mgem_agent.settings import load_settings
+
+    sessions = open_sessions(load_settings())
+    try:
+        yield sessions
+    finally:
+        sessions.close()
+
+
+def _read(name: str) -> tuple[SessionSummary, list[dict[str, Any]]]:
+    """A session's line in the list, and its turns as data."""
+    from mgem_agent.cli.transcript import read_transcript
+
+    with _opened() as sessions:
+        return sessions.summary(name), read_transcript(sessions.turns(name))
+
+
+def _as_data(summary: SessionSummary) -> dict[str, Any]:
+    return {
+        "name": summary.name,
+        "title": summary.title,
+        "num_turns": summary.num_turns,
+        "num_pictures": summary.num_pictures,
+        "updated": summary.updated.isoformat(),
+        "unfinished": summary.unfinished,
+    }
