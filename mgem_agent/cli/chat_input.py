@@ -1,0 +1,201 @@
+'''What a person says at `mgem chat`: typed and edited at a terminal, or read as lines from a pipe.
+
+At a terminal Enter sends, Alt-Enter begins a new line, and what is pasted stays whole; between `"""` and `"""` Enter
+begins a new line too. From a pipe each line is a message, or what stands between such marks.
+'''
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import Completer
+    from prompt_toolkit.history import History
+    from prompt_toolkit.key_binding import KeyBindings
+
+__all__ = ["LineReader", "TerminalReader", "history_path", "is_open_block", "open_reader", "without_marks"]
+
+MARK = '"""'
+Complete = Callable[[str], tuple[str, list[str]]]
+
+
+class Reader(Protocol):
+    """Reads messages."""
+
+    def read(self) -> str | None:
+        """Return the next message, or None at the end.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C was pressed where nothing stands.
+        """
+        ...
+
+    def edit(self, question: str, text: str) -> str | None:
+        """Let a person answer with a line that is begun; None where nobody is there."""
+        ...
+
+
+def history_path() -> Path:
+    """File of what was typed: in `MGEM_HOME`, or in the place for a program's state on this system."""
+    import platformdirs
+
+    home = os.environ.get("MGEM_HOME")
+    folder = Path(home).expanduser() if home else platformdirs.user_state_path("mgem-agent", appauthor=False)
+    return folder.absolute() / "chat_history"
+
+
+def is_open_block(text: str) -> bool:
+    """Whether text begins a block that has not ended."""
+    text = text.strip()
+    return text.startswith(MARK) and not (len(text) >= 2 * len(MARK) and text.endswith(MARK))
+
+
+def without_marks(text: str) -> str:
+    """Return a message without the marks around it."""
+    text = text.strip()
+    return text[len(MARK) : -len(MARK)].strip("\n") if text.startswith(MARK) and not is_open_block(text) else text
+
+
+class LineReader:
+    """Reads messages from a stream that is no terminal.
+
+    Args:
+        stream: Where they come from.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._lines = self._messages(stream)
+
+    def read(self) -> str | None:
+        """Return the next message; blank lines are none."""
+        return next(self._lines, None)
+
+    def edit(self, question: str, text: str) -> str | None:
+        """Return None: what comes next on the stream is a message."""
+        return None
+
+    def _messages(self, stream: Iterable[str]) -> Iterator[str]:
+        waiting = ""
+        for line in stream:
+            waiting += line
+            if is_open_block(waiting):
+                continue
+            if message := without_marks(waiting):
+                yield message
+            waiting = ""
+        if message := waiting.strip().removeprefix(MARK).strip():
+            yield message
+
+
+class TerminalReader:
+    """Reads messages at a terminal, with history, completion and several lines.
+
+    Args:
+        complete: Says how a line can go on; `files` alone stands for paths.
+        history: What was typed before; the user's own file if not given.
+    """
+
+    def __init__(self, complete: Complete, history: History | None = None) -> None:
+        from prompt_toolkit import PromptSession
+
+        self._session: PromptSession[str] = PromptSession(
+            history=history or _history(),
+            completer=_completer(complete),
+            complete_while_typing=True,
+            multiline=True,
+            key_bindings=_keys(),
+            prompt_continuation="  ",
+            enable_open_in_editor=True,
+            reserve_space_for_menu=6,
+        )
+
+    def read(self) -> str | None:
+        """Return what is typed; Ctrl-C clears a line that has something in it."""
+        while True:
+            try:
+                return without_marks(self._session.prompt("› "))
+            except KeyboardInterrupt:
+                if not self._session.default_buffer.text.strip():
+                    raise
+            except EOFError:
+                return None
+
+    def edit(self, question: str, text: str) -> str | None:
+        """Let a person answer with a line that is begun; None for Ctrl-C and Ctrl-D."""
+        from prompt_toolkit import prompt
+
+        try:
+            return prompt(question, default=text)
+        except (KeyboardInterrupt, EOFError):
+            return None
+
+
+def open_reader(complete: Complete) -> LineReader | TerminalReader:
+    """Return what reads messages here."""
+    ends = (sys.stdin, sys.stdout)
+    if all(end.isatty() for end in ends) and os.environ.get("TERM") != "dumb":
+        return TerminalReader(complete)
+    return LineReader(sys.stdin)
+
+
+def _history() -> History:
+    """The user's history; one that ends with the program where its file cannot be written."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))
+
+
+def _keys() -> KeyBindings:
+    from prompt_toolkit.key_binding import KeyBindings
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _enter(event: Any) -> None:
+        buffer = event.current_buffer
+        if buffer.complete_state is not None and buffer.complete_state.current_completion is not None:
+            buffer.complete_state = None
+        elif is_open_block(buffer.text):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _alt_enter(event: Any) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys
+
+
+def _completer(complete: Complete) -> Completer:
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
+
+    files = PathCompleter(expanduser=True)
+
+    class Commands(Completer):
+        """Completes commands and what follows them."""
+
+        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+            line = document.text_before_cursor
+            if not line.startswith("/") or "\n" in line:
+                return
+            word, found = complete(line)
+            if found == ["files"]:
+                yield from files.get_completions(Document(word), complete_event)
+                return
+            for each in found:
+                yield Completion(each, start_position=-len(word))
+
+    return Commands()
