@@ -1,0 +1,123 @@
+"""Which records make which step: a pure function of the seed and the epoch, so that any step can be gone back to.
+
+All processes work out the same plan and take their own share of it. A step's records are alike in kind, with images or
+without, and in length, as in the authors' `group_by_modality_length`: within chunks of some steps' worth of shuffled
+records, the longest come together. Within a step they are sorted by length and dealt out so that all processes have
+micro-batches of like length at the same time. The order of the steps is shuffled again.
+
+The last step of an epoch is filled up with records from the epoch's beginning, so that every step weighs the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+__all__ = ["BatchPlan"]
+
+_STEPS_PER_CHUNK = 50
+"""Steps' worth of records that are sorted together: more leave less padding, fewer leave more chance."""
+
+
+class BatchPlan:
+    """The records of every step.
+
+    Args:
+        lengths: Tokens of each record, about.
+        num_images: Pictures of each record.
+        files: Which file each record is of.
+        repeats: How often each file is gone through in an epoch.
+        global_batch: Records of a step.
+        seed: Seed of the order.
+        group_by_length: Whether like comes with like.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        num_images: Sequence[int],
+        files: Sequence[int],
+        repeats: Sequence[float],
+        *,
+        global_batch: int,
+        seed: int,
+        group_by_length: bool = True,
+    ) -> None:
+        self._lengths = np.asarray(lengths)
+        self._has_images = np.asarray(num_images) > 0
+        self._files = np.asarray(files)
+        self._repeats = tuple(repeats)
+        self._global_batch = global_batch
+        self._seed = seed
+        self._group_by_length = group_by_length
+        self._epoch = lru_cache(maxsize=2)(self._plan)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every record has come as often as its file is repeated."""
+        total = sum(self._share(file, repeat)[1] for file, repeat in enumerate(self._repeats))
+        return max(1, -(-total // self._global_batch))
+
+    def _share(self, file: int, repeat: float) -> tuple[int, int]:
+        """Whole repetitions of a file in an epoch, and its records in an epoch."""
+        count = int((self._files == file).sum())
+        return int(repeat), max(1, round(count * repeat))
+
+    def step(self, number: int) -> list[int]:
+        """Return the records of a step, longest first.
+
+        Args:
+            number: The step, counted from 0 over all epochs.
+        """
+        epoch, place = divmod(number, self.steps_per_epoch)
+        records: list[int] = self._epoch(epoch)[place].tolist()
+        return records
+
+    def share(self, number: int, process: int, num_processes: int, micro_batch: int) -> list[list[int]]:
+        """Return the micro-batches of one process in a step.
+
+        Args:
+            number: The step, counted from 0 over all epochs.
+            process: Index of the process.
+            num_processes: Processes that train together.
+            micro_batch: Records of a micro-batch.
+        """
+        records = self.step(number)
+        slices = [records[start : start + micro_batch] for start in range(0, len(records), micro_batch)]
+        return slices[process::num_processes]
+
+    def _plan(self, epoch: int) -> np.ndarray:
+        """The records of an epoch, one row a step."""
+        random = np.random.default_rng([self._seed, epoch])
+        chosen = []
+        for file, repeat in enumerate(self._repeats):
+            own = np.flatnonzero(self._files == file)
+            whole, wanted = self._share(file, repeat)
+            rest = random.permutation(own)[: wanted - whole * len(own)]
+            chosen.append(np.concatenate([np.tile(own, whole), rest]))
+        records = random.permutation(np.concatenate(chosen))
+        size = self.steps_per_epoch * self._global_batch
+        records = np.resize(records, size)  # from the beginning again
+        if not self._group_by_length:
+            return self._sorted_rows(records.reshape(-1, self._global_batch))
+        kinds = [records[self._has_images[records]], records[~self._has_images[records]]]
+        full, rests = [], []
+        for kind in kinds:
+            kept = len(kind) // self._global_batch * self._global_batch
+            full.append(self._grouped(kind[:kept]))
+            rests.append(kind[kept:])
+        mixed = np.concatenate(rests).reshape(-1, self._global_batch)
+        return self._sorted_rows(random.permutation(np.concatenate([*full, mixed])))
+
+    def _grouped(self, records: np.ndarray) -> np.ndarray:
+        """Rows of like length."""
+        chunk = self._global_batch * _STEPS_PER_CHUNK
+        pieces = [records[start : start + chunk] for start in range(0, len(records), chunk)]
+        rows = [piece[np.argsort(-self._lengths[piece], kind="stable")] for piece in pieces]
+        return np.concatenate([*rows, records[:0]]).reshape(-1, self._global_batch)
+
+    def _sorted_rows(self, rows: np.ndarray) -> np.ndarray:
+        order = np.argsort(-self._lengths[rows], axis=1, kind="stable")
+        return np.take_along_axis(rows, order, axis=1)

@@ -1,0 +1,149 @@
+"""Reading a configuration: YAML, then `key=value` words over it, then a check that names what is wrong.
+
+Shipped configurations go by name, `nano_align` for `configs/nano_align.yaml`. A value in an override is YAML as well,
+so that `run.max_steps=100`, `train.mining=false` and `data.sources=[{path: a.jsonl}]` mean what they say; a number as a
+key goes into a list: `data.sources.0.repeat=2`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.train.config import TrainConfig
+
+__all__ = ["load_config", "read_settings", "shipped_configs"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads `1e-3` as a number, as everyone means it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def shipped_configs() -> tuple[str, ...]:
+    """Return the names of the configurations that come with the package, sorted."""
+    folder = importlib.resources.files("mgem_agent.recipes.train") / "configs"
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration and check it.
+
+    Args:
+        source: A YAML file, or the name of a shipped configuration.
+        overrides: Words `key=value`, the key dotted.
+
+    Raises:
+        InputError: If the file cannot be read, or a key or a value is not allowed, with the nearest key that is.
+    """
+    settings = read_settings(source)
+    for word in overrides:
+        _override(settings, word)
+    try:
+        return TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        raise InputError(f"The configuration {str(source)!r} is not valid:\n{lines}") from error
+
+
+def read_settings(source: str | Path) -> dict[str, Any]:
+    """Read a configuration as plain values, unchecked.
+
+    Args:
+        source: A YAML file, or the name of a shipped configuration.
+
+    Raises:
+        InputError: If there is none, or it is no mapping.
+    """
+    if str(source) in shipped_configs():
+        text = (importlib.resources.files("mgem_agent.recipes.train") / "configs" / f"{source}.yaml").read_text("utf-8")
+    else:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"The configuration {str(source)!r} cannot be read: {error}. Give a YAML file, or one of: "
+                f"{', '.join(shipped_configs())}."
+            ) from error
+    try:
+        settings = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"The configuration {str(source)!r} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"The configuration {str(source)!r} must be a mapping of keys, got {settings!r:.80}.")
+    return settings
+
+
+def _override(settings: dict[str, Any], word: str) -> None:
+    key, sign, text = word.partition("=")
+    if not sign or not key:
+        raise InputError(f"An override is key=value, got {word!r}. Example: run.max_steps=100")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"The value of {key!r} is not YAML: {text!r}.") from error
+    *way, last = key.split(".")
+    place: Any = settings
+    for depth, name in enumerate(way):
+        if isinstance(place, list):
+            place = place[_position(place, name, key)]
+        else:
+            if place.get(name) is None:
+                place[name] = {}
+            place = place[name]
+        if not isinstance(place, (dict, list)):
+            raise InputError(f"{key!r} goes into {'.'.join(way[: depth + 1])!r}, which is {place!r} and has no keys.")
+    place[_position(place, last, key) if isinstance(place, list) else last] = value
+
+
+def _position(place: list[Any], name: str, key: str) -> int:
+    if not name.isdigit() or int(name) >= len(place):
+        raise InputError(f"{key!r} needs a position of 0 to {len(place) - 1} where it has {name!r}.")
+    return int(name)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """Say what is wrong with one key: its name, its value, and what it may be or which key was meant."""
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        known = list(_keys(TrainConfig))
+        plain = ".".join(str(part) for part in detail["loc"] if not isinstance(part, int))
+        near = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)
+        name = plain.rpartition(".")[2]
+        same_name = [other for other in known if other.rpartition(".")[2] == name]
+        return f"{key}={detail['input']!r}: there is no such key. The nearest is {(same_name or near)[0]!r}."
+    if detail["type"] == "missing":
+        return f"{key}: this key is missing. Add it, or give {key}=VALUE."
+    if detail["type"] == "value_error":
+        return f"{key or 'the run'} {detail['msg'].removeprefix('Value error, ')}."
+    return f"{key}={detail['input']!r}: {detail['msg']}."
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a configuration may have; positions in lists are left out."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        for inner in _sections(field.annotation):
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)

@@ -1,0 +1,224 @@
+"""Pre-training of a small latent diffusion model that draws scenes.
+
+    python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER [key=value …]
+
+A UNet learns to take the noise from latents of an autoencoder that is trained already, and a CLIP text encoder learns
+with it what the captions mean. It predicts the velocity (Salimans and Ho, 2022) on a cosine schedule, with steps
+weighted by their signal-to-noise ratio (Hang et al., 2023); a tenth of the captions are left empty for classifier-free
+guidance. The result is an ordinary `StableDiffusionPipeline` folder: nothing of this package is needed to read it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.training_utils import compute_snr
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from mgem_agent.recipes.data.emoji import EmojiAssets
+from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.data.scene_captions import caption
+from mgem_agent.recipes.data.scene_rendering import render_scene
+from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
+
+__all__ = ["GeneratorConfig", "contact_sheet", "make_pipeline", "train_generator"]
+
+SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+
+
+class GeneratorConfig(PretrainingConfig):
+    """How the generator is trained.
+
+    Attributes:
+        autoencoder: Folder of the trained autoencoder.
+        image_px: Side of what it draws.
+        channels: Of the UNet's levels, finest first; a multiple of 16 each.
+        layers_per_block: Residual blocks a level.
+        text_width: Of the text encoder.
+        num_text_layers: Of the text encoder.
+        vocab_size: Pieces that captions are cut into.
+        max_tokens: Longest caption.
+        no_caption: Share of captions that are left empty.
+        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
+    """
+
+    num_steps: int = 12_000
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    ema_decay: float = 0.999
+    autoencoder: str
+    image_px: int = Field(default=128, ge=16, multiple_of=8)
+    channels: tuple[int, ...] = (64, 128, 224)
+    layers_per_block: int = Field(default=1, ge=1)
+    text_width: int = Field(default=256, ge=16, multiple_of=16)
+    num_text_layers: int = Field(default=4, ge=1)
+    vocab_size: int = Field(default=2_048, ge=300)
+    max_tokens: int = Field(default=24, ge=8)
+    no_caption: float = Field(default=0.1, ge=0, lt=1)
+    snr_gamma: float = Field(default=5.0, gt=0)
+
+
+def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+    """Return the pipeline around the trained autoencoder, its UNet and text encoder untrained."""
+    autoencoder = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(config.seed)
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.text_width,
+            intermediate_size=4 * config.text_width,
+            num_hidden_layers=config.num_text_layers,
+            num_attention_heads=max(config.text_width // 64, 1),
+            max_position_embeddings=config.max_tokens,
+            **ids,
+        )
+    )
+    levels = len(config.channels) - 1
+    unet = UNet2DConditionModel(  # the finest level has no attention: on a CPU it costs more there than it gives
+        sample_size=config.image_px // 8,
+        block_out_channels=config.channels,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * levels),
+        up_block_types=(*("CrossAttnUpBlock2D",) * levels, "UpBlock2D"),
+        layers_per_block=config.layers_per_block,
+        cross_attention_dim=config.text_width,
+        attention_head_dim=4,  # how many heads; the name is historical
+        norm_num_groups=16,
+    )
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _captioned_scenes(step: int, config: GeneratorConfig, assets: EmojiAssets) -> tuple[Tensor, list[str]]:
+    """Return a step's pictures, (B, 3, h, h) in -1 … 1, and their captions, some of them left empty."""
+    pictures, captions = [], []
+    for index in range(step * config.batch_size, (step + 1) * config.batch_size):
+        chance = random.Random(f"{config.seed}/{index}")
+        scene = sample_scene(config.seed, index, kind="drawable")
+        pictures.append(np.asarray(render_scene(scene, assets, size_px=config.image_px), dtype=np.float32))
+        words = caption(scene, chance, style=chance.choice(("plain", "plain", "rich", "tags")))
+        captions.append("" if chance.random() < config.no_caption else words)
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+    return pixels.contiguous(memory_format=torch.channels_last), captions
+
+
+def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAssets) -> Path:
+    """Train the generator, from where the folder's last checkpoint stands, and write it for diffusers.
+
+    Returns:
+        The folder that `AutoPipelineForText2Image.from_pretrained` reads.
+    """
+    folder = Path(folder)
+    tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, config.max_tokens, assets)
+    pipeline = make_pipeline(config, tokenizer)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)
+    pipeline.to(run.device)
+    noising = DDPMScheduler(**SCHEDULE)
+    for step in run.steps():
+        pixels, captions = _captioned_scenes(step, config, assets)
+        with torch.no_grad():
+            latents = pipeline.vae.encode(pixels.to(run.device)).latents * pipeline.vae.config.scaling_factor
+        run.update(_velocity_loss(pipeline, noising, latents, captions, run.generator(step), config))
+    with run.averaged_weights():
+        pipeline.save_pretrained(folder / "pipeline")
+        contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=config.image_px)
+    return folder / "pipeline"
+
+
+def _velocity_loss(
+    pipeline: StableDiffusionPipeline,
+    noising: DDPMScheduler,
+    latents: Tensor,
+    captions: list[str],
+    chance: torch.Generator,
+    config: GeneratorConfig,
+) -> Tensor:
+    """Return () the weighted error of the velocity at one random time for each picture.
+
+    Args:
+        pipeline: What is trained.
+        noising: The schedule of noise.
+        latents: (B, 4, h / 8, h / 8) scaled.
+        captions: B of them.
+        chance: Source of times and noise.
+        config: Lengths and weights.
+    """
+    noise = torch.randn(latents.shape, generator=chance).to(latents.device)
+    times = torch.randint(noising.config.num_train_timesteps, (len(latents),), generator=chance).to(latents.device)
+    words = pipeline.tokenizer(
+        captions, padding="max_length", max_length=config.max_tokens, truncation=True, return_tensors="pt"
+    )
+    text = pipeline.text_encoder(words.input_ids.to(latents.device)).last_hidden_state
+    guessed = pipeline.unet(noising.add_noise(latents, noise, times), times, text).sample
+    wrong = (guessed - noising.get_velocity(latents, noise, times)).square().mean((1, 2, 3))
+    snr = compute_snr(noising, times)
+    return (wrong * snr.clamp(max=config.snr_gamma) / (snr + 1)).mean() * 2
+
+
+@torch.no_grad()
+def contact_sheet(
+    pipeline: StableDiffusionPipeline, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 16
+) -> list[str]:
+    """Write pictures of held-out captions, eight a row, and return the captions in their order.
+
+    Args:
+        pipeline: What draws.
+        assets: Where the captions' concepts come from.
+        file: The picture that is written.
+        size_px: Side of each picture.
+        num: How many, a multiple of eight.
+        steps: Steps of denoising.
+    """
+    scenes = [sample_scene(0, index, kind="drawable", split="held_out") for index in range(num)]
+    captions = [caption(scene, random.Random(index), style="plain") for index, scene in enumerate(scenes)]
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(
+        captions,
+        height=size_px,
+        width=size_px,
+        num_inference_steps=steps,
+        guidance_scale=3.0,
+        generator=[torch.Generator().manual_seed(index) for index in range(num)],
+    ).images
+    sheet = Image.new("RGB", (8 * size_px, num // 8 * size_px))
+    for index, picture in enumerate(drawn):
+        sheet.paste(picture, (index % 8 * size_px, index // 8 * size_px))
+    sheet.save(file)
+    return captions
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the recipe from the command line."""
+    folder, *words = arguments
+    settings = dict(word.split("=", 1) for word in words)
+    print(train_generator(folder, GeneratorConfig.model_validate_strings(settings), EmojiAssets.open()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,206 @@
+"""The model of a run: loaded or put together, frozen but for what is trained, with adapters where they are asked for.
+
+Frozen weights are held in the precision of the run, trained ones in float32: an optimizer's small steps are lost in
+bfloat16. No gradient of a frozen weight is computed. The adapters are peft's own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
+
+__all__ = ["TRAINED_FILE", "TrainedModel", "load_trained", "parameter_groups", "prepare_model"]
+
+TRAINED_FILE = "trained.safetensors"
+"""The weights that a run trained, adapters included, under the names that they have in the model."""
+
+
+@dataclass
+class TrainedModel:
+    """A model ready to be trained.
+
+    Args:
+        model: The model; adapters are inside it.
+        processor: Its processor.
+        adapters: peft's view of the model, if it has adapters.
+    """
+
+    model: MiniGeminiForConditionalGeneration
+    processor: MiniGeminiProcessor
+    adapters: PeftModel | None = None
+
+
+def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
+    """Load or assemble the model of a run, and freeze what is not trained.
+
+    Args:
+        config: The run.
+        dtype: Data type of the frozen weights.
+
+    Raises:
+        InputError: If the parts do not fit together, or the model has no layer that an adapter could go to.
+        CheckpointError: If weights cannot be read or do not fit.
+    """
+    torch.manual_seed(config.run.seed)  # mining, projector and adapters start the same in every process
+    model, processor = _loaded(config.model, dtype)
+    if config.model.start_from is not None:
+        load_trained(model, Path(config.model.start_from))
+    model.model.config.freeze_vision_tower = not config.train.vision_tower
+    model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
+    model.requires_grad_(False)
+    adapters = _with_adapters(model, config.train.lora) if config.train.llm == "lora" else None
+    for name in config.trained_modules:
+        getattr(model.model, name).requires_grad_(True)
+    if config.train.llm == "full":
+        model.lm_head.requires_grad_(True)
+    if config.train.vision_tower:
+        is_high_res_trained = config.train.high_res_vision_tower
+        model.model.apply_freezing()  # leaves those of the encoder's layers alone that are not run
+        model.model.high_res_vision_tower.requires_grad_(is_high_res_trained)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if config.run.gradient_checkpointing:
+        model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    return TrainedModel(model, processor, adapters)
+
+
+def _loaded(source: ModelConfig, dtype: torch.dtype) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
+    if source.checkpoint is not None:
+        model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype)
+        processor = MiniGeminiProcessor.from_pretrained(source.checkpoint)
+        return _with_attention(model, source.attention), processor
+    text, tokenizer = _language_model(str(source.text), dtype)
+    model = MiniGeminiForConditionalGeneration.from_vision_text_pretrained(
+        str(source.vision),
+        str(source.high_res_vision),
+        text,
+        dtype=dtype,
+        prompt_template=source.prompt_template,
+        high_res_image_size=source.high_res_image_size,
+        image_grid=source.image_grid,
+        image_global=source.image_global,
+    )
+    return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
+
+
+def _with_attention(
+    model: MiniGeminiForConditionalGeneration, attention: str | None
+) -> MiniGeminiForConditionalGeneration:
+    if attention is not None:
+        model.model.language_model.set_attn_implementation(attention)
+    return model
+
+
+def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    if not source.endswith(".gguf"):
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype), AutoTokenizer.from_pretrained(source)
+    folder, name = str(Path(source).parent), Path(source).name
+    packed: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=dtype)
+    # transformers takes what came from such a file for a quantized model, which it would neither train nor save.
+    settings = packed.config.to_dict()
+    settings.pop("quantization_config", None)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(type(packed.config).from_dict(settings))
+    for place, part in packed.named_children():
+        setattr(model, place, part)
+    model.model.config = model.config
+    model.tie_weights()
+    model.generation_config = packed.generation_config
+    return model.to(dtype), AutoTokenizer.from_pretrained(folder, gguf_file=name)
+
+
+def _with_adapters(model: MiniGeminiForConditionalGeneration, options: LoraOptions) -> PeftModel:
+    names = "|".join(map(re.escape, options.targets))
+    pattern = rf"model\.language_model\..*\.({names})"
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not any(re.fullmatch(pattern, name) for name in layers):
+        known = sorted({name.rpartition(".")[2] for name in layers if name.startswith("model.language_model.")})
+        raise InputError(
+            f"train.lora.targets={list(options.targets)} are no linear layers of the language model. "
+            f"It has: {', '.join(known)}."
+        )
+    lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
+    adapters: Any = get_peft_model(model, lora)  # type: ignore[arg-type]
+    return adapters
+
+
+def load_trained(model: MiniGeminiForConditionalGeneration, run: Path) -> None:
+    """Put the weights that a run trained over a model's own.
+
+    Args:
+        model: The model.
+        run: Folder of the run or of a checkpoint, or the file itself.
+
+    Raises:
+        CheckpointError: If there are none, or they do not fit.
+    """
+    file = next((place for place in (run, run / TRAINED_FILE) if place.is_file()), None)
+    if file is None:
+        raise CheckpointError(
+            f"{str(run)!r} holds no {TRAINED_FILE}. Give the folder of a finished run as model.start_from."
+        )
+    try:
+        weights = load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{str(file)!r} cannot be read: {error}. Run that stage again.") from error
+    own: dict[str, Tensor] = dict(model.named_parameters())
+    unexpected = sorted(weights.keys() - own.keys())
+    mismatched = [
+        f"{name}: {tuple(value.shape)}, needed {tuple(own[name].shape)}"
+        for name, value in sorted(weights.items())
+        if name in own and own[name].shape != value.shape
+    ]
+    if unexpected or mismatched:
+        raise CheckpointError(f"{str(file)!r} does not fit the model.", unexpected=unexpected, mismatched=mismatched)
+    with torch.no_grad():
+        for name, value in weights.items():
+            own[name].copy_(value)
+
+
+def parameter_groups(
+    model: nn.Module, *, learning_rate: float, weight_decay: float, multipliers: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Return the trained parameters as an optimizer's groups, each with its `base_lr`.
+
+    Args:
+        model: The model.
+        learning_rate: The peak learning rate.
+        weight_decay: Decay of matrices.
+        multipliers: Factors on the learning rate of those parameters whose name holds the key.
+
+    Raises:
+        InputError: If a key is part of no trained parameter's name.
+    """
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    unused = set(multipliers)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        keys = [key for key in multipliers if key in name]
+        unused -= set(keys)
+        factor = multipliers[keys[0]] if keys else 1.0
+        decay = weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((learning_rate * factor, decay), []).append(parameter)
+    if unused:
+        raise InputError(
+            f"optimizer.multipliers names {sorted(unused)[0]!r}, which is part of no trained parameter's name. "
+            f"Use 'mining', 'multi_modal_projector' or 'language_model'."
+        )
+    return [
+        {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]

@@ -1,0 +1,231 @@
+"""The training program: from a configuration to a finished run, in one process or in many.
+
+It is the same for every model and every machine: accelerate says how many processes there are and how the model is
+shared among them (`accelerate launch`), the configuration says all the rest. A run whose folder has a checkpoint goes
+on from there, to the bit as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import set_seed
+
+from mgem_agent.core_model.quantization import default_dtype
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.train.batch_plan import BatchPlan
+from mgem_agent.recipes.train.broken_report import BrokenReport
+from mgem_agent.recipes.train.checkpoints import Checkpoints
+from mgem_agent.recipes.train.config import DataConfig, SourceConfig, TrainConfig
+from mgem_agent.recipes.train.config_file import read_settings
+from mgem_agent.recipes.train.examples import Examples, StepBatches
+from mgem_agent.recipes.train.held_out import HeldOut
+from mgem_agent.recipes.train.model_setup import TrainedModel, parameter_groups, prepare_model
+from mgem_agent.recipes.train.records import RecordFile
+from mgem_agent.recipes.train.result import CONFIG_FILE, save_result
+from mgem_agent.recipes.train.stop_signal import StopSignal
+from mgem_agent.recipes.train.target_loss import TargetLoss
+from mgem_agent.recipes.train.training_loop import TrainingLoop
+
+__all__ = ["Outcome", "train"]
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        step: Steps that have been made.
+        num_steps: Steps of the whole run.
+        stopped_by: Number of the signal that ended it early, or None.
+        loss: Mean training loss of the last lines of the log; None if no step was made.
+    """
+
+    step: int
+    num_steps: int
+    stopped_by: int | None = None
+    loss: float | None = None
+
+
+def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outcome:
+    """Make a run, or go on with it.
+
+    Args:
+        config: The run.
+        report: Takes what a person would like to read meanwhile; called in the main process alone.
+
+    Returns:
+        How it ended. SIGINT and SIGTERM end it after the step that is being made, with a checkpoint.
+
+    Raises:
+        InputError: If the data or the configuration do not allow it, or the folder holds another run.
+        CheckpointError: If weights cannot be read or do not fit.
+    """
+    accelerator = _accelerator(config)
+    say: Report = report if accelerator.is_main_process else lambda message: None
+    folder = Path(config.run.output)
+    with StopSignal() as stop:
+        _claim(folder, config, accelerator)
+        set_seed(config.run.seed)
+        trained = prepare_model(config, _dtype(config))
+        examples = _examples(config.data.sources, config, trained)
+        plan = _plan(examples, config)
+        num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
+        loop = _loop(config, accelerator, trained, folder, num_steps)
+        set_seed(config.run.seed)  # dropout does not depend on how the model was made
+        loop.restore()
+        say(_opening(config, accelerator, trained, examples, num_steps, loop.step))
+        data = StepBatches(
+            examples,
+            plan,
+            process=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+            micro_batch=config.run.micro_batch,
+        )
+        broken = BrokenReport(folder, accelerator.process_index)
+        held_out = _held_out(config, accelerator, trained)
+        loop.go(data.loader(loop.step, num_steps, config.data.num_workers), broken, held_out, stop, say)
+        if summary := broken.summary():
+            say(summary)
+    if loop.step == num_steps:
+        save_result(folder, config, accelerator, loop.module, trained)
+    accelerator.wait_for_everyone()
+    return Outcome(loop.step, num_steps, stop.received if loop.step < num_steps else None, loop.last_loss)
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    try:
+        accumulation = config.accumulation(PartialState().num_processes)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    mixed = "bf16" if _dtype(config) == torch.bfloat16 else "no"
+    accelerator = Accelerator(
+        mixed_precision=mixed,
+        gradient_accumulation_steps=accumulation,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+    )
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:  # accelerate would take it from a data loader of its own
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.run.micro_batch
+    return accelerator
+
+
+def _dtype(config: TrainConfig) -> torch.dtype:
+    if config.run.precision != "auto":
+        return torch.bfloat16 if config.run.precision == "bf16" else torch.float32
+    best = default_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    return best if best == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
+
+
+def _claim(folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Write the configuration into the run's folder, unless another run has it."""
+    file = folder / CONFIG_FILE
+    if file.is_file():
+        before = TrainConfig.model_validate(read_settings(file)).what_matters()
+        differing = _differing(before, config.what_matters())
+        if differing:
+            lines = "\n".join(f"  {key}: {old!r} before, {new!r} now" for key, old, new in differing)
+            raise InputError(
+                f"The folder {str(folder)!r} holds another run, which these settings would change:\n{lines}\n"
+                f"Give another run.output, or the settings of before to go on with it."
+            )
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        passing = file.with_suffix(".part")
+        passing.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        passing.replace(file)
+    accelerator.wait_for_everyone()
+
+
+def _differing(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted({*before, *now})
+        return [found for name in names for found in _differing(before.get(name), now.get(name), f"{key}.{name}")]
+    return [] if before == now else [(key.lstrip("."), before, now)]
+
+
+def _examples(sources: tuple[SourceConfig, ...], config: TrainConfig, trained: TrainedModel) -> Examples:
+    data: DataConfig = config.data
+    return Examples(
+        [RecordFile(source.path, source.images) for source in sources],
+        trained.processor,
+        prompt_template=config.template,
+        image_aspect_ratio=data.image_aspect_ratio,
+        max_length=data.max_length,
+        on_broken=data.on_broken,
+        on_too_long=data.on_too_long,
+    )
+
+
+def _plan(examples: Examples, config: TrainConfig) -> BatchPlan:
+    lengths, num_images, files = examples.sizes()
+    return BatchPlan(
+        lengths,
+        num_images,
+        files,
+        [source.repeat for source in config.data.sources],
+        global_batch=config.run.global_batch,
+        seed=config.run.seed,
+        group_by_length=config.data.group_by_length,
+    )
+
+
+def _loop(
+    config: TrainConfig, accelerator: Accelerator, trained: TrainedModel, folder: Path, num_steps: int
+) -> TrainingLoop:
+    settings = config.optimizer
+    groups = parameter_groups(
+        trained.model,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        multipliers=settings.multipliers,
+    )
+    optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=True)
+    loss = TargetLoss(trained.model, needs_images=accelerator.num_processes > 1)
+    module, prepared = accelerator.prepare(loss.train(), optimizer)
+    return TrainingLoop(
+        accelerator,
+        module,
+        prepared,
+        Checkpoints(folder, accelerator, config.run.keep_checkpoints),
+        folder=folder,
+        settings=settings,
+        num_steps=num_steps,
+        log_every=config.run.log_every,
+        checkpoint_every=config.run.checkpoint_every,
+    )
+
+
+def _held_out(config: TrainConfig, accelerator: Accelerator, trained: TrainedModel) -> HeldOut | None:
+    if config.evaluation is None:
+        return None
+    examples = _examples(config.evaluation.sources, config, trained)
+    return HeldOut(
+        examples,
+        every=config.evaluation.every,
+        max_records=config.evaluation.max_records,
+        micro_batch=config.run.micro_batch,
+        process=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+
+
+def _opening(
+    config: TrainConfig, accelerator: Accelerator, trained: TrainedModel, examples: Examples, num_steps: int, step: int
+) -> str:
+    own = [parameter for parameter in trained.model.parameters() if parameter.requires_grad]
+    total = sum(parameter.numel() for parameter in trained.model.parameters())
+    return (
+        f"{config.stage}: {sum(parameter.numel() for parameter in own):,} of {total:,} parameters trained; "
+        f"{len(examples):,} records, {num_steps:,} steps of {config.run.global_batch} from step {step:,}; "
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {_dtype(config)}".replace("torch.", "")
+    )

@@ -1,0 +1,152 @@
+"""What a finished run leaves, and what is made of it for use.
+
+In the run's folder: `trained.safetensors`, the weights that were trained; `adapter/`, the same of the language model in
+peft's format; `model/`, all of it for `from_pretrained`, where that is wanted. Exported: a whole model, adapters
+merged; or a small folder that holds everything but the language model's own weights, for `load_without_llm`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import nn
+
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.train.checkpoints import newest_checkpoint, put_in_place
+from mgem_agent.recipes.train.config import TrainConfig
+from mgem_agent.recipes.train.config_file import load_config
+from mgem_agent.recipes.train.model_setup import TRAINED_FILE, TrainedModel, load_trained, prepare_model
+from mgem_agent.recipes.train.without_llm import ADAPTER_FOLDER, own_weights
+
+__all__ = ["CONFIG_FILE", "export_model", "export_without_llm", "save_result"]
+
+CONFIG_FILE = "config.yaml"
+MODEL_FOLDER = "model"
+
+
+def save_result(
+    folder: Path, config: TrainConfig, accelerator: Accelerator, module: nn.Module, trained: TrainedModel
+) -> None:
+    """Write what a finished run leaves; all processes call this together.
+
+    Args:
+        folder: The run's folder.
+        config: The run.
+        accelerator: How processes work together.
+        module: The prepared `TargetLoss`.
+        trained: The model in it.
+    """
+    state: dict[str, Any] = accelerator.get_state_dict(module)
+    if not accelerator.is_main_process:
+        return
+    weights = {name.removeprefix("model."): value for name, value in state.items()}
+    if config.train.llm != "full" or config.run.save == "trained":
+        wanted = [name for name, parameter in trained.model.named_parameters() if parameter.requires_grad]
+        passing = folder / (TRAINED_FILE + ".part")
+        save_file({name: weights[name].contiguous() for name in wanted}, passing, metadata={"format": "pt"})
+        put_in_place(passing, folder / TRAINED_FILE)
+    if trained.adapters is not None:
+        _save_adapter(trained, folder / ADAPTER_FOLDER)
+    elif config.run.save == "model":
+        passing = folder / (MODEL_FOLDER + ".part")
+        shutil.rmtree(passing, ignore_errors=True)
+        trained.model.save_pretrained(passing, state_dict=weights)
+        trained.processor.save_pretrained(passing)
+        put_in_place(passing, folder / MODEL_FOLDER)
+
+
+def _save_adapter(trained: TrainedModel, place: Path) -> None:
+    if trained.adapters is None:
+        raise InputError("This run has no adapters.")
+    passing = place.with_name(place.name + ".part")
+    shutil.rmtree(passing, ignore_errors=True)
+    trained.adapters.save_pretrained(str(passing), save_embedding_layers=False)
+    (passing / "README.md").unlink(missing_ok=True)  # a form that no one has filled in
+    put_in_place(passing, place)
+
+
+def _finished(run: Path) -> tuple[TrainConfig, TrainedModel]:
+    """The model of a run, with what was trained: its result, or its newest checkpoint."""
+    if not (run / CONFIG_FILE).is_file():
+        raise InputError(f"{str(run)!r} is no folder of a run: it has no {CONFIG_FILE}. Give what run.output names.")
+    config = load_config(run / CONFIG_FILE)
+    source = run if (run / TRAINED_FILE).is_file() else newest_checkpoint(run)
+    if source is None:
+        raise InputError(
+            f"The run {str(run)!r} has no result and no checkpoint yet. Go on with: mgem train {run / CONFIG_FILE}"
+        )
+    trained = prepare_model(config, torch.float32)
+    load_trained(trained.model, source)
+    return config, trained
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} is there already. Remove it, or name another folder.")
+
+
+def export_model(run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write the whole model of a run, adapters merged, for `from_pretrained`.
+
+    Args:
+        run: The run's folder.
+        out: The folder to make.
+        dtype: Data type of the weights.
+
+    Raises:
+        InputError: If there is no such run, or `out` holds something.
+    """
+    _check_free(out)
+    _, trained = _finished(run)
+    model: Any = trained.model if trained.adapters is None else trained.adapters.merge_and_unload()
+    model = model.to(dtype)
+    model.config.dtype = dtype
+    passing = out.with_name(out.name + ".part")
+    shutil.rmtree(passing, ignore_errors=True)
+    model.save_pretrained(passing)
+    trained.processor.save_pretrained(passing)
+    _replace_empty(passing, out)
+
+
+def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write everything but the language model's own weights: encoders, mining, projector, adapter, processor.
+
+    Args:
+        run: The run's folder.
+        out: The folder to make.
+        dtype: Data type of the weights.
+
+    Raises:
+        InputError: If there is no such run, `out` holds something, or the language model itself was trained.
+    """
+    _check_free(out)
+    config, trained = _finished(run)
+    if config.train.llm == "full":
+        raise InputError(
+            f"The run {str(run)!r} trained the language model itself, which cannot be left out. "
+            f"Export the whole model: mgem train export {run} {out}"
+        )
+    passing = out.with_name(out.name + ".part")
+    shutil.rmtree(passing, ignore_errors=True)
+    passing.mkdir(parents=True)
+    weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
+    save_file(weights, passing / "model.safetensors", metadata={"format": "pt"})
+    trained.model.config.save_pretrained(passing)
+    trained.processor.save_pretrained(passing)
+    if trained.adapters is not None:
+        for name, parameter in trained.adapters.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(dtype)
+        _save_adapter(trained, passing / ADAPTER_FOLDER)
+    _replace_empty(passing, out)
+
+
+def _replace_empty(passing: Path, out: Path) -> None:
+    if out.is_dir():
+        out.rmdir()
+    put_in_place(passing, out)

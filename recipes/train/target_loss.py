@@ -1,0 +1,110 @@
+"""The loss of a micro-batch, computed at the targets alone.
+
+The head scores only the places whose next token is learned: of a record with 64 visual tokens, a question and a short
+answer these are few, and each would cost a row of the whole vocabulary. Where there are very many, the scores are made
+some at a time and again in the backward pass, and never all held.
+
+The sum over the targets is divided by the number of targets in the whole step, over all micro-batches and processes, so
+that every target weighs the same however the step is cut up.
+
+Shapes: b records, l tokens, t targets, d hidden size of the LLM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration
+from mgem_agent.recipes.train.examples import NO_TARGET
+
+__all__ = ["TargetLoss"]
+
+_TARGETS_PER_PASS = 2048
+"""Targets that are scored at once: half a gigabyte of float32 scores with a vocabulary of 64k."""
+
+
+class TargetLoss(nn.Module):
+    """A model and its loss as one module, which is what gets wrapped for distributed training.
+
+    Args:
+        model: The model; with adapters, the model that they were put into.
+        needs_images: Whether a batch without images shall run the vision part over a blank one. Processes that train
+            together wait for each other's gradients of it.
+    """
+
+    def __init__(self, model: MiniGeminiForConditionalGeneration, *, needs_images: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self._needs_images = needs_images
+
+    def forward(self, inputs: dict[str, Tensor], num_targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy of the batch's targets, divided by `num_targets`.
+
+        Args:
+            inputs: `input_ids`, `attention_mask`, `labels` (b, l); and the pixels, if there are images.
+            num_targets: () targets of the whole step.
+        """
+        trunk = self.model.model
+        labels = inputs["labels"][:, 1:]
+        rest = {name: value for name, value in inputs.items() if name != "labels"}
+        blank: Tensor | None = None
+        if self._needs_images and "pixel_values" not in rest:
+            blank = self._blank_image(rest["input_ids"].device)
+        balances = bool(getattr(self.model.config.text_config, "output_router_logits", False))
+        options: dict[str, Any] = {"output_router_logits": True} if balances else {}
+        outputs = trunk(**_without_idle_mask(rest), use_cache=False, **options)
+        is_target = labels != NO_TARGET
+        hidden = outputs.last_hidden_state[:, :-1][is_target]  # (t, d)
+        loss = self._cross_entropy(hidden, labels[is_target]) / num_targets
+        if balances:
+            loss = loss + self._balance(outputs.router_logits, inputs) * len(hidden) / num_targets
+        return loss if blank is None else loss + blank
+
+    def _cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        if len(hidden) <= _TARGETS_PER_PASS:
+            return self._pass(hidden, targets)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for some, their in zip(hidden.split(_TARGETS_PER_PASS), targets.split(_TARGETS_PER_PASS), strict=True):
+            piece: Any = checkpoint(self._pass, some, their, use_reentrant=False)
+            total = total + piece
+        return total
+
+    def _pass(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        scores = self.model.lm_head(hidden).float()  # (t, vocabulary)
+        cap = getattr(self.model.config.text_config, "final_logit_softcapping", None)
+        if cap is not None:
+            scores = torch.tanh(scores / cap) * cap
+        return F.cross_entropy(scores, targets, reduction="sum")
+
+    def _blank_image(self, device: torch.device) -> Tensor:
+        """Nothing, on which the vision part's parameters depend."""
+        config = self.model.config
+        low = torch.zeros(1, 3, config.geometry.low_res_input_size, config.geometry.low_res_input_size, device=device)
+        high = torch.zeros(1, 3, config.high_res_image_size, config.high_res_image_size, device=device)
+        features: Any = self.model.model.get_image_features(low, high).pooler_output
+        nothing: Tensor = features[0].float().sum() * 0
+        return nothing
+
+    def _balance(self, router_logits: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """Load-balancing loss of a mixture of experts, where its configuration asks for it."""
+        from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+        config: Any = self.model.config.text_config
+        num_experts = getattr(config, "num_local_experts", None) or config.num_experts
+        loss: Any = load_balancing_loss_func(
+            router_logits, num_experts, config.num_experts_per_tok, inputs["attention_mask"]
+        )
+        weighted: Tensor = loss * config.router_aux_loss_coef
+        return weighted
+
+
+def _without_idle_mask(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out a mask that hides nothing: attention is quicker without."""
+    if bool(inputs["attention_mask"].all()):
+        return {name: value for name, value in inputs.items() if name != "attention_mask"}
+    return inputs

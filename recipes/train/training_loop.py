@@ -1,0 +1,204 @@
+"""The loop: steps, the log, evaluations and checkpoints.
+
+A step is the micro-batches of one global batch. Their losses are already divided by the targets of the whole step over
+all processes (`target_loss`), so that what accelerate and distributed training divide by is multiplied in again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mgem_agent.recipes.train.broken_report import BrokenReport
+from mgem_agent.recipes.train.checkpoints import Checkpoints
+from mgem_agent.recipes.train.config import OptimizerConfig
+from mgem_agent.recipes.train.examples import Batch
+from mgem_agent.recipes.train.held_out import HeldOut
+from mgem_agent.recipes.train.learning_rate import learning_rate_factor
+from mgem_agent.recipes.train.run_log import RunLog
+from mgem_agent.recipes.train.stop_signal import StopSignal
+
+__all__ = ["TrainingLoop"]
+
+
+class TrainingLoop:
+    """Makes the steps of a run.
+
+    Args:
+        accelerator: How processes work together.
+        module: A prepared `TargetLoss`.
+        optimizer: Its prepared optimizer, whose groups have a `base_lr`.
+        checkpoints: Where the state is saved.
+        folder: The run's folder.
+        settings: The optimizer's.
+        num_steps: Steps of the whole run.
+        log_every: Steps between two lines of the log.
+        checkpoint_every: Steps between two checkpoints.
+
+    Attributes:
+        step: Steps that have been made.
+        module: As given.
+        last_loss: Mean loss in the last line of the log.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        module: nn.Module,
+        optimizer: Any,
+        checkpoints: Checkpoints,
+        *,
+        folder: Path,
+        settings: OptimizerConfig,
+        num_steps: int,
+        log_every: int,
+        checkpoint_every: int,
+    ) -> None:
+        self.step = 0
+        self.module = module
+        self.last_loss: float | None = None
+        self._accelerator = accelerator
+        self._optimizer = optimizer
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._checkpoints = checkpoints
+        self._folder = folder
+        self._settings = settings
+        self._num_steps = num_steps
+        self._log_every = log_every
+        self._checkpoint_every = checkpoint_every
+        # Sums since the last line of the log; they go into checkpoints so that a resumed run writes the same lines.
+        self._since: dict[str, float] = {"loss": 0.0, "steps": 0, "tokens": 0, "seconds": 0.0}
+
+    def restore(self) -> None:
+        """Go back to the newest checkpoint of the run, if there is one."""
+        progress = self._checkpoints.restore()
+        self.step = progress.get("step", 0)
+        self.last_loss = progress.get("last_loss")
+        self._since = progress.get("since", self._since)
+
+    def go(
+        self,
+        batches: Iterator[list[Batch]],
+        broken: BrokenReport,
+        held_out: HeldOut | None,
+        stop: StopSignal,
+        say: Any,
+    ) -> None:
+        """Make the steps that are left, or as many as there is time for until a signal comes.
+
+        Args:
+            batches: This process's micro-batches of each step that is left.
+            broken: Takes the records that were not used.
+            held_out: Evaluates, if wanted.
+            stop: Says whether to stop.
+            say: Takes what a person would like to read.
+        """
+        log = RunLog(self._folder, self.step) if self._accelerator.is_main_process else None
+        saved = self.step
+        begin = time.perf_counter()
+        for micro_batches in batches:
+            for batch in micro_batches:
+                broken.add(batch.broken)
+            record = self._make_step(micro_batches)
+            now = time.perf_counter()
+            self._since["seconds"] += now - begin
+            begin = now
+            if self.step % self._log_every == 0 or self.step == self._num_steps:
+                self._write(log, record, say)
+            if held_out is not None and held_out.is_due(self.step, self._num_steps):
+                loss = held_out.loss(self._accelerator, self.module)
+                if log is not None:
+                    log.write(step=self.step, evaluation_loss=loss)
+                say(f"step {self.step}: held-out loss {loss:.4f}")
+                begin = time.perf_counter()
+            is_stopped = self._is_stopped(stop)
+            if is_stopped or self.step % self._checkpoint_every == 0 or self.step == self._num_steps:
+                self._checkpoints.save(self.step, {"since": self._since, "last_loss": self.last_loss})
+                saved = self.step
+                begin = time.perf_counter()
+            if is_stopped:
+                break
+        if saved != self.step:
+            self._checkpoints.save(self.step, {"since": self._since, "last_loss": self.last_loss})
+
+    def _make_step(self, micro_batches: list[Batch]) -> dict[str, float]:
+        """Make one step and return what the log says of it."""
+        accelerator = self._accelerator
+        counts = torch.tensor(
+            [sum(batch.num_targets for batch in micro_batches), sum(batch.num_tokens for batch in micro_batches)],
+            device=accelerator.device,
+        )
+        num_targets, num_tokens = self._summed(counts)
+        factor = learning_rate_factor(
+            self.step,
+            self._num_steps,
+            warmup_ratio=self._settings.warmup_ratio,
+            final_ratio=self._settings.final_ratio,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        total = torch.zeros((), device=accelerator.device)
+        norm: Any = None
+        for batch in micro_batches:
+            inputs = {name: value.to(accelerator.device) for name, value in batch.inputs.items()}
+            with accelerator.accumulate(self.module):
+                loss = self.module(inputs, num_targets)
+                accelerator.backward(loss * (accelerator.num_processes * accelerator.gradient_accumulation_steps))
+                total += loss.detach()
+                if accelerator.sync_gradients:
+                    norm = self._clip()
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+        self.step += 1
+        self._since["loss"] += float(self._summed(total))
+        self._since["steps"] += 1
+        self._since["tokens"] += int(num_tokens)
+        return {"learning_rate": self._settings.learning_rate * factor, "gradient_norm": float(norm)}
+
+    def _clip(self) -> Any:
+        for parameter in self._parameters:
+            if parameter.grad is None:  # a step of text alone: zero, as where other processes have images
+                parameter.grad = torch.zeros_like(parameter)
+        limit = self._settings.max_grad_norm
+        return self._accelerator.clip_grad_norm_(self._parameters, math.inf if limit is None else limit)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        if self._accelerator.num_processes == 1:
+            return values
+        summed: Tensor = self._accelerator.reduce(values, "sum")  # type: ignore[assignment]
+        return summed
+
+    def _is_stopped(self, stop: StopSignal) -> bool:
+        """Whether any process got a signal: all must stop at the same step."""
+        if self._accelerator.num_processes == 1:
+            return stop.received is not None
+        flag = torch.tensor(int(stop.received is not None), device=self._accelerator.device)
+        return bool(self._summed(flag))
+
+    def _write(self, log: RunLog | None, record: dict[str, float], say: Any) -> None:
+        since = self._since
+        self.last_loss = since["loss"] / since["steps"]
+        speed = since["tokens"] / max(since["seconds"], 1e-9)
+        if log is not None:
+            line = {
+                "step": self.step,
+                "loss": self.last_loss,
+                **record,
+                "tokens_per_s": speed,
+                "seconds_per_step": since["seconds"] / since["steps"],
+                "time": time.time(),
+            }
+            log.write(**line)
+        left = (self._num_steps - self.step) * since["seconds"] / since["steps"]
+        say(
+            f"step {self.step}/{self._num_steps}: loss {self.last_loss:.4f}, lr {record['learning_rate']:.2e}, "
+            f"gradient {record['gradient_norm']:.2f}, {speed:,.0f} tokens/s, {left / 60:,.0f} min left"
+        )
+        self._since = {"loss": 0.0, "steps": 0, "tokens": 0, "seconds": 0.0}
