@@ -93,6 +93,7 @@ class Story(BaseModel):
         created: When it was begun (UTC).
         updated: When it last changed (UTC).
         state: How far it is.
+        needs_approval: Whether a person approves the outline before anything is drawn.
         recipe: What it is to be.
         title: Of the book.
         language: Of the text, as a BCP 47 tag.
@@ -116,6 +117,7 @@ class Story(BaseModel):
     created: AwareDatetime
     updated: AwareDatetime
     state: StoryState = "outlining"
+    needs_approval: bool = False
     recipe: StoryRecipe
     title: str = ""
     language: str = "en"

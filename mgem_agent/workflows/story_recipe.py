@@ -38,8 +38,9 @@ StoryKind = Literal["story", "how_to", "explainer"]
 """`story` has a cast and a plot, `how_to` steps that somebody follows, `explainer` parts of something explained."""
 
 Consistency = Literal["auto", "seed+card", "ip_adapter", "reference", "none"]
-"""How pictures are kept alike. `seed+card`: the same seed, and the same words for each look; `ip_adapter` and `reference`:
-also the first picture, shown to the generator; `none`: the words alone; `auto`: the best that the generator can."""
+"""How pictures are kept alike. `seed+card`: the same seed, and the same words for each look; `ip_adapter` and
+`reference`: also the first picture, shown to the generator; `none`: the words alone; `auto`: the best that the
+generator can."""
 
 
 def _clean(value: object) -> object:

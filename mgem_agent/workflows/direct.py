@@ -1,0 +1,51 @@
+"""Draw exactly what is said: the first row of Figure 10, direct text-to-image generation.
+
+The reasoner is not asked, and knows of the picture in later turns.
+
+Example:
+    >>> from mgem_agent.workflows import direct
+    >>> direct.run(agent, "A spider man riding a motorbike").pictures[0].path  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from mgem_agent.agent import MgemAgent
+from mgem_agent.agent_events import AgentEvent, Turn
+from mgem_agent.errors import InputError
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.workflows.turn_events import last_turn
+
+__all__ = ["run", "stream"]
+
+
+def stream(
+    agent: MgemAgent, instruction: str, *, session: str = "default", **fields: Any
+) -> Generator[AgentEvent, None, None]:
+    """Draw an instruction as it stands, yielding what happens as it happens.
+
+    Args:
+        agent: What draws.
+        instruction: What to draw.
+        session: The dialogue that this is a turn of.
+        **fields: Other fields of the image request, such as `seed` or `width`.
+
+    Yields:
+        The agent's events.
+
+    Raises:
+        InputError: If there is nothing to draw, or a field is unknown or out of its range.
+    """
+    try:
+        request = ImageRequest(prompt=instruction, **fields)
+    except ValueError as error:
+        allowed = ", ".join(ImageRequest.model_fields)
+        raise InputError(f"This cannot be drawn: {error} Give words to draw; fields: {allowed}.") from error
+    yield from agent.stream_drawing([request], instruction, session=session)
+
+
+def run(agent: MgemAgent, instruction: str, *, session: str = "default", **fields: Any) -> Turn:
+    """Draw an instruction as it stands; arguments and errors as for `stream`."""
+    return last_turn(stream(agent, instruction, session=session, **fields))

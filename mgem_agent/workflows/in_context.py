@@ -1,0 +1,45 @@
+"""Draw in the context of a conversation and its pictures: the in-context rows of Figures 6 and 10.
+
+The reasoner has the dialogue before it, and the latest pictures, given ones and drawn ones; "something cute and
+special" then means something made of the yarn that was shown two rounds before.
+
+Example:
+    >>> from mgem_agent.workflows import in_context
+    >>> agent.invoke("What could I make with this?", ["yarn.jpg"], session="yarn", draw="never")  # doctest: +SKIP
+    >>> in_context.run(agent, "Show me something cute.", session="yarn").pictures  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from mgem_agent.agent import MgemAgent
+from mgem_agent.agent_events import AgentEvent, Turn
+
+__all__ = ["run", "stream"]
+
+
+def stream(
+    agent: MgemAgent, instruction: str, images: Iterable[Any] = (), *, session: str
+) -> Generator[AgentEvent, None, None]:
+    """Draw what an instruction means in its conversation, yielding what happens as it happens.
+
+    Args:
+        agent: What reasons and draws.
+        instruction: What is said next.
+        images: Pictures that are shown with it, as for `MgemAgent.stream`.
+        session: The conversation.
+
+    Yields:
+        The agent's events.
+
+    Raises:
+        InputError: As for `MgemAgent.stream`.
+    """
+    yield from agent.stream(instruction, images, session=session, draw="always")
+
+
+def run(agent: MgemAgent, instruction: str, images: Iterable[Any] = (), *, session: str) -> Turn:
+    """Draw what an instruction means in its conversation; arguments and errors as for `stream`."""
+    return agent.invoke(instruction, images, session=session, draw="always")

@@ -1,0 +1,76 @@
+"""What a person decides on an outline before it is written out and drawn."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mgem_agent.errors import InputError
+from mgem_agent.workflows.story import Story, StoryCharacter
+from mgem_agent.workflows.story_text import split_heading
+
+__all__ = ["OutlineDecision", "apply_outline_decision", "read_outline_decision"]
+
+
+class OutlineDecision(BaseModel):
+    """A decision.
+
+    Attributes:
+        verdict: Whether the story goes on.
+        title: Another title; None for that which there is.
+        outline: Other lines, one for each scene, each a sentence or a heading, a colon and a sentence; None for those
+            which there are.
+        cast: Another cast; None for that which there is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Literal["approve", "refuse"] = "approve"
+    title: str | None = Field(default=None, min_length=1, max_length=300)
+    outline: tuple[str, ...] | None = None
+    cast: tuple[StoryCharacter, ...] | None = None
+
+
+def read_outline_decision(decision: OutlineDecision | str) -> OutlineDecision:
+    """Read a decision from a word.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if isinstance(decision, OutlineDecision):
+        return decision
+    if decision not in ("approve", "refuse"):
+        raise InputError(
+            f"{decision!r} is no decision. Allowed: 'approve', 'refuse', or an OutlineDecision with edits."
+        )
+    return OutlineDecision(verdict="approve" if decision == "approve" else "refuse")
+
+
+def apply_outline_decision(story: Story, decision: OutlineDecision) -> dict[str, Any]:
+    """Say what of a story changes by a decision.
+
+    Raises:
+        InputError: If the edited outline has another number of scenes, or an empty one.
+    """
+    if decision.verdict == "refuse":
+        return {"state": "refused"}
+    changes: dict[str, Any] = {"state": "telling"}
+    if decision.title is not None:
+        changes["title"] = decision.title
+    if decision.cast is not None:
+        changes["cast"] = decision.cast
+    if decision.outline is not None:
+        lines = [" ".join(line.split()) for line in decision.outline]
+        if len(lines) != len(story.scenes) or not all(lines):
+            raise InputError(
+                f"The edited outline has {sum(map(bool, lines))} lines with words, and the story {len(story.scenes)} "
+                f"scenes. Give one line for each."
+            )
+        scenes = []
+        for scene, line in zip(story.scenes, lines, strict=True):
+            heading, summary = split_heading(line)
+            same = line in (scene.summary, f"{scene.heading}: {scene.summary}")
+            scenes.append(scene if same else scene.model_copy(update={"heading": heading, "summary": summary}))
+        changes["scenes"] = tuple(scenes)
+    return changes

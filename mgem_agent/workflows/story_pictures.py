@@ -1,0 +1,165 @@
+"""Drawing the pictures of a story: all that are missing as one batch, after the first if the others shall be like it.
+
+Under `reference` and `ip_adapter` the first picture is drawn alone, unless the recipe gives one, and is shown to the
+generator with all the others. A picture that fails costs its own scene and no other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from mgem_agent.agent_events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
+from mgem_agent.artifacts.artifact import Artifact
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import GenerationCancelledError, GeneratorRefusalError, InputError, MgemError, ToolError
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.workflows.story import StoryScene
+from mgem_agent.workflows.story_captions import scene_request
+from mgem_agent.workflows.story_events import StoryEvent, scene_call_id
+from mgem_agent.workflows.story_folder import StoryDraft, find_drawn
+
+__all__ = ["StoryPictures"]
+
+
+class StoryPictures:
+    """What draws a story.
+
+    Args:
+        draft: The story.
+        generator: What draws.
+        store: Where pictures are kept.
+        cancel: Set to stop.
+    """
+
+    def __init__(
+        self, draft: StoryDraft, generator: ImageGenerator, store: ArtifactStore, cancel: threading.Event
+    ) -> None:
+        self._draft = draft
+        self._generator = generator
+        self._store = store
+        self._cancel = cancel
+        self._last_error: MgemError | None = None
+
+    def run(self) -> Iterator[StoryEvent]:
+        """Draw every scene that has no picture.
+
+        Yields:
+            Progress, pictures, failures and notices.
+
+        Raises:
+            GenerationCancelledError: If it is cancelled; what is drawn by then is kept.
+        """
+        yield from self._forget_lost()
+        self._mend_references()
+        waiting = [scene for scene in self._draft.story.scenes if scene.status != "drawn"]
+        is_shown_first = self._draft.story.consistency in ("reference", "ip_adapter")
+        while waiting and is_shown_first and not self._draft.story.reference_ids:
+            first, *others = waiting
+            yield from self._draw([first])
+            drawn = self._draft.story.scenes[first.index - 1].artifact_id
+            if drawn is not None:
+                self._draft.change(reference_ids=(drawn,))
+            elif not isinstance(self._last_error, GeneratorRefusalError):
+                yield from self._give_up(others, first)
+                return
+            waiting = others
+        if waiting:
+            yield from self._draw(waiting)
+
+    def _forget_lost(self) -> Iterator[StoryEvent]:
+        """Have pictures drawn again that somebody has deleted from the store."""
+        lost = {
+            scene.index: {"status": "written", "artifact_id": None}
+            for scene in self._draft.story.scenes
+            if scene.artifact_id is not None and not self._is_stored(scene.artifact_id)
+        }
+        if lost:
+            self._draft.change_scenes(lost)
+            places = ", ".join(map(str, lost))
+            yield AgentNotice(f"The picture(s) of scene(s) {places} are no longer in the store and are drawn again.")
+
+    def _mend_references(self) -> None:
+        """Take the first picture that is there, where none is shown or those that were are no longer stored."""
+        story = self._draft.story
+        if story.consistency not in ("reference", "ip_adapter"):
+            return
+        if not story.reference_ids or not all(map(self._is_stored, story.reference_ids)):
+            drawn = tuple(scene.artifact_id for scene in story.scenes if scene.artifact_id is not None)
+            if drawn[:1] != story.reference_ids:
+                self._draft.change(reference_ids=drawn[:1])
+
+    def _is_stored(self, artifact_id: str) -> bool:
+        try:
+            self._store.path(artifact_id)
+        except InputError:
+            return False
+        return True
+
+    def _draw(self, scenes: Sequence[StoryScene]) -> Iterator[StoryEvent]:
+        """Draw scenes as one batch, and note each picture as it comes."""
+        story = self._draft.story
+        requests = {scene.index: scene_request(story, scene) for scene in scenes}
+        # What an earlier process asked for it may also have got, and not have come to note.
+        asked_before = {scene.index: scene.request for scene in scenes if scene.request == requests[scene.index]}
+        self._draft.change_scenes({index: {"request": request} for index, request in requests.items()})
+        known = find_drawn(self._store, story, asked_before) if asked_before else {}
+        for index, artifact in known.items():
+            yield self._keep(index, artifact, stored_before=True)
+        missing = [index for index in requests if index not in known]
+        pictures: dict[str, Image.Image] = {name: self._store.open(name) for name in story.reference_ids}
+        wanted = [requests[index] for index in missing]
+        for event in draw(self._generator, wanted, pictures=pictures, cancel=self._cancel) if wanted else ():
+            index = missing[event.index]
+            if isinstance(event, GenerationProgress):
+                yield DrawingProgress(scene_call_id(index), event.step, event.num_steps)
+            else:
+                yield from self._take(index, event)
+        if self._cancel.is_set() and any(self._draft.story.scenes[index - 1].artifact_id is None for index in missing):
+            raise GenerationCancelledError("The story was stopped. Resume it to go on.")
+
+    def _take(self, index: int, result: ImageResult) -> Iterator[StoryEvent]:
+        """Keep a picture, or note why there is none."""
+        error = result.error
+        if result.image is not None:
+            try:
+                yield self._keep(index, self._store.put(result), stored_before=False)
+                return
+            except MgemError as problem:
+                error = problem
+        if not isinstance(error, GenerationCancelledError):
+            yield self._fail(index, error or ToolError("There is no picture."))
+
+    def _keep(self, index: int, artifact: Artifact, *, stored_before: bool) -> PictureDrawn:
+        notices = tuple(notice.message for notice in artifact.notices)
+        fields: dict[str, Any] = {"status": "drawn", "artifact_id": artifact.id, "notices": notices, "message": ""}
+        if artifact.recipe is not None:
+            recipe = artifact.recipe
+            fields |= {"executed": recipe.request, "generator": recipe.generator, "model": recipe.model}
+        scene = self._draft.change_scene(index, **fields)
+        prompt = scene.executed.prompt if scene.executed else ""
+        path = str(self._store.path(artifact.id))
+        return PictureDrawn(scene_call_id(index), artifact.id, path, prompt, notices, stored_before)
+
+    def _fail(self, index: int, error: MgemError) -> DrawingFailed:
+        self._last_error = error
+        self._draft.change_scene(index, status="failed", message=str(error))
+        retryable = isinstance(error, ToolError) and error.retryable
+        return DrawingFailed(scene_call_id(index), str(error), type(error).__name__, retryable)
+
+    def _give_up(self, scenes: Sequence[StoryScene], first: StoryScene) -> Iterator[StoryEvent]:
+        """Fail the scenes whose pictures were to be like one that there is not."""
+        for scene in scenes:
+            yield self._fail(
+                scene.index,
+                ToolError(
+                    f"Not drawn: it was to be like the picture of scene {first.index}, which failed. Resume the story "
+                    f"to try both again.",
+                    retryable=True,
+                ),
+            )

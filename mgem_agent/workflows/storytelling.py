@@ -1,0 +1,323 @@
+"""An illustrated story, from a premise or a full recipe: the dragon's story of Figure 6, as a book.
+
+Title, outline, cast, pages and pictures, in this order. Decisions that matter:
+
+- **Every step is in the story's folder before the next begins**, so that a process that is killed anywhere goes on from
+  there, and nothing is written or drawn twice. Two processes cannot tell one story.
+- **Any reasoner will do.** Steps ask for plain lines; what a small model does not give is completed from the recipe,
+  and a notice says so. Without a reasoner, a full recipe is drawn as it stands.
+- **Looks are written once** and put into every caption by us, in the same words.
+- **Pictures are drawn as one batch.** What the recipe asks for and the generator cannot do is refused before anything
+  is written.
+- **One seed for all pictures**; see `scene_request`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from mgem_agent import __version__
+from mgem_agent.agent import MgemAgent
+from mgem_agent.agent_messages import store_picture
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import GenerationCancelledError, InputError
+from mgem_agent.event_thread import in_thread
+from mgem_agent.sessions import Sessions
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.workflows.consistency import choose_consistency
+from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision, read_outline_decision
+from mgem_agent.workflows.story import STORY_FILE, Story, read_story
+from mgem_agent.workflows.story_captions import DEFAULT_STYLES
+from mgem_agent.workflows.story_events import ApprovalNeeded, StoryEvent, StoryFinished, StoryStopped
+from mgem_agent.workflows.story_folder import StoryDraft, hold_folder
+from mgem_agent.workflows.story_outline import plan_story
+from mgem_agent.workflows.story_pages import write_pages
+from mgem_agent.workflows.story_pictures import StoryPictures
+from mgem_agent.workflows.story_recipe import StoryRecipe
+from mgem_agent.workflows.story_writer import StoryWriter
+
+__all__ = ["Storyteller", "tell_story"]
+
+Events = Generator[StoryEvent, None, None]
+
+
+class Storyteller:
+    """Tells one story, in one folder.
+
+    Args:
+        reasoner: What writes: any LangChain chat model; None for a recipe that has everything.
+        generator: What draws.
+        store: Where pictures are kept; `ArtifactStore()` if not given.
+        folder: Where the story's record lies, `story.json`; made if it is not there.
+        approve_outline: Whether a person decides on outline and cast before anything is drawn; see `resume`.
+
+    Example:
+        >>> import tempfile
+        >>> from mgem_agent.artifacts import ArtifactStore
+        >>> from mgem_agent.testing import FlatColourGenerator
+        >>> from mgem_agent.workflows import StoryRecipe, Storyteller
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> scenes = [{"text": "A mouse finds a key.", "caption": "a mouse with a golden key"}]
+        >>> recipe = StoryRecipe(title="The key", scenes=scenes, cast=[{"name": "Mouse", "looks": "a grey mouse"}])
+        >>> teller = Storyteller(None, FlatColourGenerator(), ArtifactStore(folder.name), folder=folder.name)
+        >>> story = teller.run(recipe)
+        >>> story.scenes[0].executed.prompt
+        "a mouse with a golden key. Mouse: a grey mouse. children's book illustration, soft watercolour, warm light"
+        >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        reasoner: BaseChatModel | None,
+        generator: ImageGenerator,
+        store: ArtifactStore | None = None,
+        *,
+        folder: str | os.PathLike[str],
+        approve_outline: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.store = store if store is not None else ArtifactStore()
+        self._reasoner = reasoner
+        self._generator = generator
+        self._approve_outline = approve_outline
+        self._cancel = threading.Event()
+        self._running: tuple[MgemAgent, str] | None = None
+
+    def story(self) -> Story:
+        """Return the story as it stands in its folder.
+
+        Raises:
+            InputError: If there is none, or it cannot be read.
+        """
+        return read_story(self.folder)
+
+    def stream(self, recipe: StoryRecipe) -> Events:
+        """Tell a story, yielding what happens as it happens.
+
+        A stream that is closed before its end leaves the story to be resumed.
+
+        Args:
+            recipe: What it is to be.
+
+        Yields:
+            Events, the last a `StoryFinished`, `ApprovalNeeded` or `StoryStopped`.
+
+        Raises:
+            InputError: If the folder has a story already or is in use, a picture of the recipe cannot be read, or the
+                recipe asks for what the generator cannot do.
+            MgemError: Whatever the reasoner fails with; what is made by then is kept.
+        """
+        self._cancel.clear()
+        with hold_folder(self.folder):
+            if (self.folder / STORY_FILE).exists():
+                raise InputError(
+                    f"There is a story in {str(self.folder)!r} already. Resume it, or take another folder."
+                )
+            draft = StoryDraft(self.folder, self._begin(recipe))
+            draft.change()
+            yield from self._tell(draft)
+
+    def stream_resume(self, decision: OutlineDecision | str | None = None) -> Events:
+        """Go on with the story of the folder, yielding what happens as it happens.
+
+        Pictures that failed are tried again, and what is stored is not drawn again.
+
+        Args:
+            decision: Where an outline waits: `approve`, `refuse`, or an `OutlineDecision` that edits it. None for a
+                story that was cut off.
+
+        Yields:
+            As `stream`.
+
+        Raises:
+            InputError: If there is no story, it is in use, or a decision is missing, not wanted or impossible.
+        """
+        self._cancel.clear()
+        read_story(self.folder)  # an error here should not leave a folder that was not there
+        with hold_folder(self.folder):
+            draft = StoryDraft(self.folder, read_story(self.folder))
+            if draft.story.state == "waiting":
+                if decision is None:
+                    raise InputError(
+                        f"The story in {str(self.folder)!r} waits for a decision on its outline. Resume with "
+                        f"'approve', 'refuse' or an OutlineDecision with edits."
+                    )
+                draft.change(**apply_outline_decision(draft.story, read_outline_decision(decision)))
+            elif decision is not None:
+                raise InputError(f"No outline in {str(self.folder)!r} waits for a decision. Resume it without one.")
+            elif draft.story.state == "refused":
+                raise InputError(
+                    f"The outline in {str(self.folder)!r} was refused. Tell the story anew in another folder."
+                )
+            yield from self._go_on(draft)
+
+    def run(self, recipe: StoryRecipe) -> Story:
+        """Tell a story; arguments and errors as for `stream`."""
+        return self._last(self.stream(recipe))
+
+    def resume(self, decision: OutlineDecision | str | None = None) -> Story:
+        """Go on with the story of the folder; arguments and errors as for `stream_resume`."""
+        return self._last(self.stream_resume(decision))
+
+    def astream(self, recipe: StoryRecipe) -> AsyncIterator[StoryEvent]:
+        """Tell a story without blocking the event loop; otherwise as `stream`."""
+        return in_thread(lambda: self.stream(recipe), self.cancel)
+
+    def astream_resume(self, decision: OutlineDecision | str | None = None) -> AsyncIterator[StoryEvent]:
+        """Go on without blocking the event loop; otherwise as `stream_resume`."""
+        return in_thread(lambda: self.stream_resume(decision), self.cancel)
+
+    def cancel(self) -> None:
+        """Stop, from another thread or a signal handler; what is made is kept, and `resume` goes on."""
+        self._cancel.set()
+        if self._running is not None:
+            agent, session = self._running
+            agent.cancel(session)
+
+    def _last(self, events: Events) -> Story:
+        for _ in events:
+            pass
+        return self.story()
+
+    def _begin(self, recipe: StoryRecipe) -> Story:
+        """The story before its first step; what cannot be done is refused here."""
+        capabilities = self._generator.capabilities
+        consistency = choose_consistency(recipe, capabilities, generator=self._generator.name)
+        now = datetime.now(UTC)
+        given = tuple(store_picture(path, self.store) for path in recipe.reference_paths)
+        return Story(
+            version=__version__,
+            session=uuid.uuid4().hex,
+            created=now,
+            updated=now,
+            needs_approval=self._approve_outline,
+            recipe=recipe,
+            language=recipe.language,
+            style=recipe.style or DEFAULT_STYLES[recipe.kind],
+            consistency=consistency,
+            seed=_seed(recipe) if capabilities.seed else None,
+            given_ids=given,
+            reference_ids=given,
+            reasoner=_name(self._reasoner),
+            generator=self._generator.name,
+        )
+
+    def _go_on(self, draft: StoryDraft) -> Events:
+        """Resume, with what the story has now been given."""
+        story = draft.story
+        if self._generator.name != story.generator:
+            capabilities = self._generator.capabilities
+            draft.change(
+                consistency=choose_consistency(story.recipe, capabilities, generator=self._generator.name),
+                seed=_seed(story.recipe) if capabilities.seed else None,
+                generator=self._generator.name,
+            )
+            yield draft.notice(
+                f"The story was begun with generator {story.generator!r} and goes on with {self._generator.name!r}: "
+                f"later pictures may look otherwise."
+            )
+        yield from self._tell(draft)
+
+    def _tell(self, draft: StoryDraft) -> Events:
+        try:
+            yield from self._steps(draft)
+        except GenerationCancelledError:
+            if not self._cancel.is_set():
+                raise
+            yield StoryStopped(draft.story)
+        finally:
+            self._running = None
+
+    def _steps(self, draft: StoryDraft) -> Events:
+        story = draft.story
+        if story.seed is None and story.consistency == "seed+card" and story.state == "outlining":
+            yield draft.notice(
+                f"Generator {story.generator!r} takes no seeds; the words of the looks alone are repeated."
+            )
+        is_planned = any(scene.status == "planned" for scene in story.scenes)
+        if story.state == "outlining" or (story.state == "telling" and is_planned):
+            yield from self._write(draft)
+        if draft.story.state == "waiting":
+            yield ApprovalNeeded(draft.story)
+            return
+        if draft.story.state != "refused":
+            yield from StoryPictures(draft, self._generator, self.store, self._cancel).run()
+            draft.change(state="finished")
+        yield StoryFinished(draft.story)
+
+    def _write(self, draft: StoryDraft) -> Events:
+        """Write what is missing, up to the approval or to the last caption."""
+        agent = None
+        if self._reasoner is not None:
+            agent = MgemAgent(
+                self._reasoner, self._generator, store=self.store, sessions=Sessions.in_memory(), draw="never"
+            )
+        writer = StoryWriter(agent, draft, self._cancel)
+        if agent is not None:
+            self._running = (agent, writer.session)
+        if draft.story.state == "outlining":
+            yield from plan_story(writer)
+            draft.change(state="waiting" if draft.story.needs_approval else "telling")
+        if draft.story.state == "telling":
+            yield from write_pages(writer)
+
+
+def _seed(recipe: StoryRecipe) -> int:
+    """The seed of a recipe, or one that follows from what it is about: the same recipe gives the same pictures."""
+    if recipe.seed is not None:
+        return recipe.seed
+    told = f"{recipe.title}\n{recipe.premise}"
+    return int.from_bytes(hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+
+
+def _name(reasoner: BaseChatModel | None) -> str:
+    """Name of a reasoner, for the record."""
+    if reasoner is None:
+        return ""
+    for field in ("model", "model_name"):
+        value = getattr(reasoner, field, None)
+        if isinstance(value, str) and value:
+            return value
+    return type(reasoner).__name__
+
+
+def tell_story(
+    recipe: StoryRecipe | str,
+    reasoner: BaseChatModel | None,
+    generator: ImageGenerator,
+    *,
+    folder: str | os.PathLike[str],
+    **options: Any,
+) -> Story:
+    """Tell a story, or go on with the one that is in the folder already.
+
+    Args:
+        recipe: A recipe, or a premise.
+        reasoner: As for `Storyteller`.
+        generator: As for `Storyteller`.
+        folder: As for `Storyteller`.
+        **options: Other arguments of `Storyteller`.
+
+    Returns:
+        The story, as far as it came.
+
+    Raises:
+        InputError: As for `Storyteller.stream`; also if the story in the folder is of another recipe.
+    """
+    if isinstance(recipe, str):
+        recipe = StoryRecipe.from_premise(recipe)
+    teller = Storyteller(reasoner, generator, folder=folder, **options)
+    if not (teller.folder / STORY_FILE).exists():
+        return teller.run(recipe)
+    if teller.story().recipe.model_dump() != recipe.model_dump():
+        raise InputError(f"The story in {str(teller.folder)!r} is of another recipe. Take another folder.")
+    return teller.resume()
