@@ -47,6 +47,7 @@ __all__ = [
     "config_path",
     "explain_settings",
     "hidden",
+    "known_setting",
     "load_settings",
     "read_config",
     "setting_names",
@@ -227,6 +228,18 @@ def setting_names() -> tuple[str, ...]:
     return tuple(name for name, _ in _flat(Settings.model_construct().model_dump()))
 
 
+def known_setting(name: str) -> str:
+    """Return the name of a setting, or of anything in the free tables `model_options` and `generator_options`.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    first, dot, rest = name.partition(".")
+    if name in setting_names() or name in Settings.model_fields or (first in FREE_TABLES and dot and rest):
+        return name
+    raise InputError(_unknown(name))
+
+
 def config_path() -> Path:
     """The user's file: the one that `MGEM_CONFIG` names, or `config.toml` in this system's place for configuration."""
     named = os.environ.get("MGEM_CONFIG")
@@ -236,7 +249,7 @@ def config_path() -> Path:
 
 
 def read_config() -> dict[str, Any]:
-    """Return what stands in the user's file; nothing if there is none.
+    """Return what stands in the user's file; nothing if there is none, or none yet.
 
     Raises:
         InputError: If it cannot be read or is no TOML, or a place in it depends on the current folder.
@@ -245,10 +258,6 @@ def read_config() -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if os.environ.get("MGEM_CONFIG"):
-            raise InputError(
-                f"MGEM_CONFIG names {str(path)!r}, and there is no such file. Make it, or unset it."
-            ) from None
         return {}
     except (OSError, ValueError) as error:
         raise InputError(
@@ -330,9 +339,14 @@ def _complaint(error: Any, flags: Mapping[str, Any]) -> str:
     name = ".".join(map(str, error["loc"][:2]))
     source = _source(name, flags) or "the settings"
     if error["type"] == "extra_forbidden":
-        known = setting_names()
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"There is no setting {name!r}, which stands in {source}.{hint} Known: {', '.join(known)}."
+        return _unknown(name, source)
     reason = error["msg"].removeprefix("Value error, ").rstrip(".")
     return f"{name} = {hidden(name, error['input'])!r}, from {source}, cannot be: {reason}. Run: mgem config show"
+
+
+def _unknown(name: str, source: str = "") -> str:
+    known = setting_names()
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    where = f", which stands in {source}" if source else ""
+    return f"There is no setting {name!r}{where}.{hint} Known: {', '.join(known)}."

@@ -14,8 +14,9 @@ from pathlib import Path
 # Read by huggingface_hub and transformers when they are imported, and by the processes that tests start.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.update(COLUMNS="120", NO_COLOR="1", TERM="dumb")
-for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "MGEM_DEBUG", "PY_COLORS"):
+for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", *(name for name in os.environ if name.startswith("MGEM_"))):
     os.environ.pop(name, None)
+os.environ["MGEM_CONFIG"] = str(Path(__file__).with_name("no-config.toml"))  # not the developer's own
 
 # A shell ignores Ctrl-C in what it runs in the background, and what a test starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

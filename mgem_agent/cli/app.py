@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent import __version__
-from mgem_agent.cli import bench, generators, images, models, see, sessions, train
+from mgem_agent.cli import bench, config, generators, images, models, see, sessions, train
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -118,3 +118,4 @@ app.add_typer(images.app, name="images")
 app.command("generators")(generators.generators)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(train.app, name="train")
+app.add_typer(config.app, name="config")

@@ -1,0 +1,114 @@
+"""`mgem config`: what is settled is shown with its source, and the user's file keeps its comments."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mgem_agent.cli.app import app
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "deep" / "config.toml"))
+    return tmp_path / "deep" / "config.toml"
+
+
+def run(*arguments: str, **environment: str) -> Any:
+    return CliRunner(env=environment).invoke(app, ["config", *arguments])
+
+
+def test_a_value_is_checked_typed_and_kept(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (
+        ("look", "2"), ("model", "7"), ("picture.width", "512"), ("confirm", "yes"), ("store", "pictures"),
+        ("model_options.temperature", "0.5"), ("model_options.dtype", "bfloat16"), ("timeout_s", "90"),
+    ):  # fmt: skip
+        result = run("set", name, value)
+        assert (result.exit_code, result.output) == (0, "")
+    assert tomllib.loads(path.read_text()) == {
+        "look": 2,
+        "model": "7",
+        "picture": {"width": 512},
+        "confirm": True,
+        "store": str(tmp_path / "pictures"),
+        "model_options": {"temperature": 0.5, "dtype": "bfloat16"},
+        "timeout_s": 90.0,
+    }
+    assert run("path").output == f"{path}\n"
+
+
+def test_comments_and_order_stay(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("# mine\nlook = 1  # once\n\n[picture]\n# wide\nwidth = 64\nsteps = 2\n")
+    run("set", "look", "3")
+    run("set", "picture.width", "128")
+    assert path.read_text() == "# mine\nlook = 3  # once\n\n[picture]\n# wide\nwidth = 128\nsteps = 2\n"
+    run("unset", "picture.width")
+    run("unset", "picture.steps")
+    assert path.read_text() == "# mine\nlook = 3  # once\n\n"
+
+
+def test_a_file_that_is_kept_elsewhere_stays_there(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir()
+    (tmp_path / "dotfiles.toml").write_text("look = 1\n")
+    path.symlink_to(tmp_path / "dotfiles.toml")
+    run("set", "look", "2")
+    assert path.is_symlink()
+    assert (tmp_path / "dotfiles.toml").read_text() == "look = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("set", "look", "many"), "look = 'many', from the command line, cannot be: Input should be a valid integer"),
+        (("set", "picture.hight", "3"), "There is no setting 'picture.hight'. Did you mean 'picture.height'?"),
+        (("set", "model_options.api_key", "sk-1"), "model_options.api_key is a secret and is not written to a file."),
+        (("set", "picture", "3"), "picture is a table. Name a setting in it, such as picture.width."),
+        (("unset", "look"), "'look' does not stand in '"),
+        (("show", "modle"), "There is no setting 'modle'. Did you mean 'model'?"),
+    ],
+)
+def test_what_cannot_be_done(path: Path, words: tuple[str, ...], message: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {message}")
+    assert not path.exists()
+
+
+def test_a_broken_file_can_be_mended(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("loook = 1\n")
+    assert run("show").stderr.startswith("Error: There is no setting 'loook', which stands in ")
+    assert run("unset", "loook").exit_code == 0
+    assert run("show").exit_code == 0
+    path.write_text("look = \n")
+    assert "cannot be read: " in run("set", "look", "1").stderr
+
+
+def test_a_device_is_not_written_to(tmp_path: Path) -> None:
+    result = run("set", "look", "1", MGEM_CONFIG=str(tmp_path))
+    assert result.exit_code == 1
+    assert "cannot be read: " in result.stderr
+    result = run("set", "look", "1", MGEM_CONFIG="/dev/null")
+    assert result.stderr == "Error: '/dev/null' is no file. Name another in MGEM_CONFIG.\n"
+
+
+@pytest.mark.usefixtures("path")
+def test_the_list_has_values_and_sources(path: Path) -> None:
+    run("set", "look", "2")
+    rows = {line.split()[0]: line.split()[1:] for line in run().output.splitlines()}
+    assert rows["name"] == ["value", "source"]
+    assert rows["look"][0] == "2"
+    assert rows["draw"] == ["auto", "default"]
+    assert rows["store"] == ["–", "default"]
+    [picture, *_] = json.loads(run("show", "picture", "--json").output)
+    assert picture == {"name": "picture.width", "value": None, "source": "default"}
+    [only] = json.loads(run("show", "look", "--json", MGEM_LOOK="3").output)
+    assert only == {"name": "look", "value": 3, "source": "MGEM_LOOK"}
+    assert len(json.loads(run("--json").output)) == len(rows) - 1
