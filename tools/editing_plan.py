@@ -14,9 +14,9 @@ Another way gives another kind of picture, so it is taken only where the caller 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mgem_agent.errors import InputError, UnsupportedRequestError
 from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate
@@ -74,12 +74,6 @@ class EditRequest(BaseModel):
         if isinstance(value, str):
             raise ValueError(f"fallbacks is {value!r}, one word. Give a list, such as ('inpaint', 'image_to_image').")
         return value
-
-    @model_validator(mode="after")
-    def _check_fallbacks(self) -> Self:
-        if len(set(self.fallbacks)) != len(self.fallbacks):
-            raise ValueError("fallbacks names a way twice.")
-        return self
 
     @property
     def way(self) -> EditWay:

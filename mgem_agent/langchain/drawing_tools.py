@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from langchain_core.tools import BaseTool
 from PIL import Image
@@ -64,10 +64,8 @@ def edit_tool(
     Raises:
         InputError: If a fallback is unknown.
     """
-    try:
-        EditRequest(instruction="any", image="any", fallbacks=fallbacks)
-    except ValidationError as error:
-        raise InputError(f"{explain_arguments(error)}") from error
+    if isinstance(fallbacks, str) or not set(fallbacks) <= set(get_args(EditWay)):
+        raise InputError(f"fallbacks is {fallbacks!r}. Allowed: a list of {', '.join(map(repr, get_args(EditWay)))}.")
 
     def edit_image(
         image: Annotated[str, Field(description="The picture to change: its id (img-…) or a data URL.")],

@@ -42,8 +42,11 @@ def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fallbacks": ["magic"]}, r"fallbacks\.0: Input should be 'edit', 'inpaint', 'image_to_image' or 'redraw'"),
-        ({"fallbacks": "inpaint"}, r"fallbacks is 'inpaint', one word"),
+        (
+            {"fallbacks": ["magic"]},
+            r"fallbacks is \['magic'\]\. Allowed: a list of 'edit', 'inpaint', 'image_to_image', 'redraw'\.",
+        ),
+        ({"fallbacks": "inpaint"}, r"fallbacks is 'inpaint'\. Allowed: a list of"),
         ({"allow_paths": "nowhere"}, r"allow_paths names 'nowhere', which is no folder"),
     ],
 )

@@ -120,7 +120,6 @@ def test_only_pictures_that_may_be_needed_are_named() -> None:
     [
         ({"instruction": " "}, "at least 1 character"),
         ({"fallbacks": "inpaint"}, "fallbacks is 'inpaint', one word. Give a list"),
-        ({"fallbacks": ("inpaint", "inpaint")}, "fallbacks names a way twice"),
         ({"fallbacks": ("magic",)}, "'edit', 'inpaint', 'image_to_image' or 'redraw'"),
         ({"strength": 0}, "greater than 0"),
     ],
