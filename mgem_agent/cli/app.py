@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent import __version__
-from mgem_agent.cli import bench, config, generators, images, models, see, sessions, train
+from mgem_agent.cli import ask, bench, chat, config, draw, generators, images, models, see, sessions, train
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -119,3 +119,6 @@ app.command("generators")(generators.generators)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(train.app, name="train")
 app.add_typer(config.app, name="config")
+app.command("chat")(chat.chat)
+app.command("ask")(ask.ask)
+app.command("draw")(draw.draw)

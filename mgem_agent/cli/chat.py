@@ -134,6 +134,7 @@ def open_face(
     """
     from mgem_agent.agent_decision import Decision
     from mgem_agent.cli.chat_decision import ask_decision
+    from mgem_agent.cli.chat_editor import edit_text
     from mgem_agent.cli.chat_input import TerminalReader
     from mgem_agent.cli.chat_state import Face
     from mgem_agent.cli.turn_display import open_display
@@ -152,7 +153,7 @@ def open_face(
         return ask_decision(waiting, reader.edit, display.tell)
 
     is_person = isinstance(reader, TerminalReader)
-    return Face(console, display, window, decide, typer.edit if is_person else None)
+    return Face(console, display, window, decide, edit_text if is_person else None)
 
 
 def _talk(dialogue: Chat, face: Face, reader: LineReader | TerminalReader, *, is_new: bool) -> None:

@@ -174,6 +174,8 @@ class Chat:
         waiting = self.agent.waiting(self.session)
         decision = None
         if waiting is not None:
+            for caption in waiting.captions:
+                face.display.show(caption)
             face.display.show(waiting)
             face.display.close()
             decision = face.decide(waiting)

@@ -1,18 +1,15 @@
 """Running a turn for a person: its events on a display, their decisions, and what Ctrl-C stops.
 
 The first Ctrl-C stops the pictures that are being drawn, the next the turn, and the one after that leaves the turn as
-it is, to be gone on with later. A signal handler may not wait for a lock, so it only notes the key; a thread does the
-stopping.
+it is, to be gone on with later.
 """
 
 from __future__ import annotations
 
-import queue
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from mgem_agent.cli.ctrl_c import stopped_by_ctrl_c
 
 if TYPE_CHECKING:
     from mgem_agent.agent import MgemAgent
@@ -48,11 +45,15 @@ def run_turn(
         KeyboardInterrupt: If Ctrl-C was pressed until nothing was left to stop; the turn is unfinished then.
         MgemError: Whatever the agent raises; so is it then.
     """
+    stops = [
+        (lambda: agent.cancel_drawing(session), STOPPING_PICTURE),
+        (lambda: agent.cancel(session), STOPPING_TURN),
+    ]
     while True:
         waiting: ConfirmationNeeded | None = None
         turn: Turn | None = None
         try:
-            with _ctrl_c(agent, session, display):
+            with stopped_by_ctrl_c(stops, display.hint_at):
                 for event in events:
                     display.show(event)
                     if event.kind == "confirm":
@@ -67,55 +68,3 @@ def run_turn(
         if decision is None:
             return None
         events = agent.stream_resume(session, decision)
-
-
-@contextmanager
-def _ctrl_c(agent: MgemAgent, session: str, display: TurnDisplay) -> Iterator[None]:
-    """Let Ctrl-C stop what is under way, little by little."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    stopper = _Stopper(agent, session, display)
-    stopper.start()
-    before = signal.signal(signal.SIGINT, stopper.press)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        stopper.end()
-
-
-class _Stopper(threading.Thread):
-    """Stops the drawing at the first press, the turn at the next."""
-
-    def __init__(self, agent: MgemAgent, session: str, display: TurnDisplay) -> None:
-        super().__init__(name="mgem-ctrl-c", daemon=True)
-        self._agent = agent
-        self._session = session
-        self._display = display
-        self._presses: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._num_presses = 0
-        self._is_turn_stopped = False
-
-    def press(self, signum: int, frame: Any) -> None:
-        """Take the signal; a queue of this kind may be used while it is in use."""
-        self._num_presses += 1
-        if self._is_turn_stopped or self._num_presses > 2:
-            raise KeyboardInterrupt
-        self._presses.put(True)
-
-    def run(self) -> None:
-        """Stop things until the turn is over."""
-        was_drawing = False
-        while self._presses.get():
-            if not was_drawing and self._agent.cancel_drawing(self._session):
-                was_drawing = True
-                self._display.hint_at(STOPPING_PICTURE)
-            elif self._agent.cancel(self._session):
-                self._is_turn_stopped = True
-                self._display.hint_at(STOPPING_TURN)
-
-    def end(self) -> None:
-        """The turn is over."""
-        self._presses.put(False)
-        self.join()

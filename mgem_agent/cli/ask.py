@@ -1,0 +1,117 @@
+"""`mgem ask`: one question, one answer, with the pictures that belong to it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mgem_agent.agent_decision import Decision
+    from mgem_agent.agent_events import ConfirmationNeeded
+    from mgem_agent.cli.turn_display import TurnDisplay
+
+__all__ = ["ask", "run_ask"]
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What is asked. What is piped in stands below it.")] = "",
+    image: Annotated[list[Path] | None, typer.Option("--image", "-a", help="A picture; may be repeated.")] = None,
+    model: Model = None,
+    generator: Generator = None,
+    draw: Draw = None,
+    look: Look = None,
+    images: Images = None,
+    system: System = None,
+    confirm: Confirm = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask one question, and print the answer and the paths of the pictures that were drawn for it.
+
+    Examples: mgem ask "Draw a red fox"; mgem ask -a table.jpg "What is on it?"; cat notes.txt | mgem ask "Sum this up"
+
+    Nothing but the pictures is kept. For a dialogue: mgem chat
+    """
+    flags = {
+        "model": model,
+        "generator": generator,
+        "draw": draw,
+        "look": look,
+        "images": images,
+        "system_prompt": system,
+        "confirm": False if yes else confirm,
+    }
+    piped = "" if sys.stdin.isatty() else sys.stdin.read()
+    run_ask(with_context(question, piped), image or [], flags, as_json=as_json)
+
+
+def with_context(question: str, piped: str) -> str:
+    """Return a question with what was piped in below it."""
+    return "\n\n".join(part for part in (question.strip(), piped.strip()) if part)
+
+
+def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bool = False, **parts: Any) -> None:
+    """Run one turn.
+
+    Args:
+        text: What is asked.
+        images: Pictures that go with it.
+        flags: Settings from the command line.
+        as_json: Whether events are written as JSON.
+        **parts: `reasoner`, `generator` or `store` to be taken instead of what the settings name.
+
+    Raises:
+        InputError: If nothing is asked, a picture cannot be read, or nobody is there to confirm what is to be drawn.
+        Exit: With status 1 where a picture could not be drawn.
+    """
+    from rich.console import Console
+
+    from mgem_agent.cli.chat_turn import run_turn
+    from mgem_agent.cli.picture_display import PictureWindow
+    from mgem_agent.cli.turn_display import open_display
+    from mgem_agent.cli.wiring import open_agent
+    from mgem_agent.settings import load_settings
+
+    if not text and not images:
+        raise InputError('Nothing is asked. Example: mgem ask "What does a red fox eat?"')
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    settings = load_settings(**flags)
+    is_person = sys.stdin.isatty() and console.is_terminal
+    if settings.confirm and not is_person:
+        raise InputError("Nobody is there to confirm what is to be drawn. Add --yes or --no-confirm.")
+    window = PictureWindow(console, "path" if as_json and settings.images != "none" else settings.images)
+    with errors.status("Starting"):
+        from mgem_agent.sessions import Sessions
+
+        agent = open_agent(settings, sessions=Sessions.in_memory(), **parts)
+    display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
+    turn = run_turn(agent, "ask", agent.stream(text, images, session="ask"), display, _decider(console, display))
+    if turn is None or turn.failures or turn.outcome != "answered":
+        raise typer.Exit(1)
+
+
+def _decider(console: Console, display: TurnDisplay) -> Any:
+    """Return what asks a person at the terminal."""
+
+    def decide(waiting: ConfirmationNeeded) -> Decision | None:
+        from prompt_toolkit import prompt
+
+        from mgem_agent.cli.chat_decision import ask_decision
+
+        def edit(question: str, text: str) -> str | None:
+            try:
+                return prompt(question, default=text)
+            except (KeyboardInterrupt, EOFError):
+                return None
+
+        return ask_decision(waiting, edit, lambda message: None)
+
+    return decide

@@ -1,0 +1,259 @@
+"""`mgem draw`: straight to the image generator, with no reasoner unless one is asked to write the caption."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgem_agent.cli.picture_size import read_size
+from mgem_agent.cli.turn_options import AsJson, Generator, Images, Model
+from mgem_agent.errors import InputError, MgemError
+
+if TYPE_CHECKING:
+    from mgem_agent.agent_events import AgentEvent
+    from mgem_agent.artifacts import ArtifactStore
+    from mgem_agent.settings import Settings
+    from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult
+
+__all__ = ["DrawOptions", "draw", "run_draw"]
+
+MAX_SEED = 2**31
+_Picture = "FILE_OR_ID"
+
+
+@dataclass(frozen=True, slots=True)
+class DrawOptions:
+    """What is asked of a drawing besides its prompt.
+
+    Attributes:
+        number: How many pictures.
+        fields: Fields of the image request, by their names.
+        image: Picture to start from.
+        mask: Picture whose white parts are redrawn.
+        references: Pictures whose subject or style is kept.
+        recaption: Whether the reasoner writes the caption.
+        out: File to write to as well; numbered where there are more pictures.
+    """
+
+    number: int
+    fields: dict[str, Any]
+    image: str | None = None
+    mask: str | None = None
+    references: Sequence[str] = ()
+    recaption: bool = False
+    out: Path | None = None
+
+
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What to draw; with --image alone, what to change.")],
+    number: Annotated[int, typer.Option("-n", min=1, max=64, help="How many pictures.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the first; the others have the next ones.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What not to draw.")] = None,
+    image: Annotated[str | None, typer.Option("--image", "-a", metavar=_Picture, help="Picture to start from.")] = None,
+    mask: Annotated[str | None, typer.Option(metavar=_Picture, help="Its white parts alone are redrawn.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of the start picture may change, above 0 and up to 1.")
+    ] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(metavar=_Picture, help="Picture whose subject or style is kept; repeatable.")
+    ] = None,
+    recaption: Annotated[bool, typer.Option("--recaption", help="Let the model make a rich caption first.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file as well; PNG.")] = None,
+    model: Model = None,
+    generator: Generator = None,
+    images: Images = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a picture, keep it, and show it or print where it lies.
+
+    Examples: mgem draw "a red fox in the snow" --seed 7; mgem draw "make it night" --image fox.png
+    """
+    width, height = _size(size)
+    named = {"seed": seed, "width": width, "height": height, "num_inference_steps": steps}
+    named |= {"negative_prompt": negative, "strength": strength}
+    fields = {name: value for name, value in named.items() if value is not None}
+    options = DrawOptions(number, fields, image, mask, reference or (), recaption, out)
+    run_draw(prompt, options, {"model": model, "generator": generator, "images": images}, as_json=as_json)
+
+
+def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_json: bool = False, **parts: Any) -> None:
+    """Draw pictures and show them.
+
+    Args:
+        prompt: What to draw.
+        options: How.
+        flags: Settings from the command line.
+        as_json: Whether events are written as JSON.
+        **parts: `reasoner`, `generator` or `store` to be taken instead of what the settings name.
+
+    Raises:
+        InputError: If this cannot be drawn; the message says why.
+        Exit: With status 1 where a picture is missing.
+    """
+    from rich.console import Console
+
+    from mgem_agent.cli import wiring
+    from mgem_agent.cli.ctrl_c import stopped_by_ctrl_c
+    from mgem_agent.cli.picture_display import PictureWindow
+    from mgem_agent.cli.turn_display import open_display
+    from mgem_agent.settings import load_settings
+
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    settings = load_settings(**flags)
+    window = PictureWindow(console, "path" if as_json and settings.images != "none" else settings.images)
+    store = parts.get("store") or wiring.open_store(settings)
+    made = parts.get("generator") or wiring.open_generator(settings)
+    if options.recaption:
+        with errors.status("Writing the caption"):
+            prompt = _recaptioned(prompt, settings, parts.get("reasoner"), made, store)
+        errors.print(prompt, style="italic", markup=False, soft_wrap=True)
+    requests = _requests(prompt, options, settings, made, store)
+    display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
+    cancel = threading.Event()
+
+    def stop() -> bool:
+        cancel.set()
+        return True
+
+    num_missing = 0
+    try:
+        with stopped_by_ctrl_c([(stop, "stopping; Ctrl-C again leaves at once")], display.hint_at):
+            for event in _events(made, requests, store, cancel, options.out):
+                display.show(event)
+                num_missing += event.kind == "failed"
+    finally:
+        display.close()
+    if num_missing:
+        raise typer.Exit(1)
+
+
+def _requests(
+    prompt: str, options: DrawOptions, settings: Settings, generator: ImageGenerator, store: ArtifactStore
+) -> list[ImageRequest]:
+    """What is asked of the generator: one request a picture, each with a seed of its own."""
+    from mgem_agent.agent_drawing import read_request
+
+    start = {"prompt": prompt}
+    fields = {**settings.draw_defaults, **options.fields}
+    fields["references"] = tuple(_stored(name, store) for name in options.references)
+    if options.image is not None:
+        start, fields = _changed(prompt, options, fields, generator, store)
+    elif options.mask is not None or "strength" in options.fields:
+        raise InputError("--mask and --strength say how a picture is changed. Add --image with the picture.")
+    first = read_request({**start, **fields}, {})
+    requests = [first]
+    for place in range(1, options.number):
+        seed = secrets.randbelow(MAX_SEED) if first.seed is None else (first.seed + place) % 2**63
+        requests.append(first.model_copy(update={"seed": seed}))
+    return requests
+
+
+def _changed(
+    prompt: str, options: DrawOptions, fields: dict[str, Any], generator: ImageGenerator, store: ArtifactStore
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The request that changes a picture, and the fields that go over it."""
+    from pydantic import ValidationError
+
+    from mgem_agent.tools.editing_plan import EditRequest, plan_edit
+
+    name = _stored(options.image or "", store)
+    recipe = store.get(name).recipe
+    try:
+        edit = EditRequest(
+            instruction=prompt,
+            image=name,
+            mask=None if options.mask is None else _stored(options.mask, store),
+            strength=fields.pop("strength", None),
+            original=recipe and recipe.request,
+        )
+    except ValidationError as error:
+        raise InputError(f"This picture cannot be changed so: {error.errors()[0]['msg']}.") from error
+    plan = plan_edit(edit, generator.capabilities, generator=generator.name)
+    return plan.request.model_dump(exclude_none=True), fields
+
+
+def _stored(picture: str, store: ArtifactStore) -> str:
+    """Id of a picture that is named by its file or its id."""
+    path = Path(picture).expanduser()
+    if path.is_file():
+        return store.put_picture(path, origin=str(path)).id
+    if picture.startswith("img-"):
+        return store.get(picture).id
+    raise InputError(f"{picture!r} is neither a file nor the id of a picture. Run: mgem images list")
+
+
+def _events(
+    generator: ImageGenerator,
+    requests: Sequence[ImageRequest],
+    store: ArtifactStore,
+    cancel: threading.Event,
+    out: Path | None,
+) -> Iterator[AgentEvent]:
+    """Draw and store, saying what happens as the agent says it."""
+    from mgem_agent.agent_events import DrawingFailed, DrawingProgress
+    from mgem_agent.tools import GenerationProgress
+    from mgem_agent.tools import draw as draw_batch
+
+    pictures = {name: store.open(name) for request in requests for name in request.picture_ids}
+    for event in draw_batch(generator, requests, pictures=pictures, cancel=cancel):
+        call = str(event.index + 1)
+        if isinstance(event, GenerationProgress):
+            yield DrawingProgress(call, event.step, event.num_steps)
+            continue
+        try:
+            yield _kept(call, event, store, out, is_only=len(requests) == 1)
+        except MgemError as error:
+            yield DrawingFailed(call, str(error), type(error).__name__, bool(getattr(error, "retryable", False)))
+
+
+def _kept(call: str, result: ImageResult, store: ArtifactStore, out: Path | None, *, is_only: bool) -> AgentEvent:
+    """Store a picture, and write it to its file.
+
+    Raises:
+        MgemError: If there is no picture, or it cannot be written.
+    """
+    from mgem_agent.agent_events import PictureDrawn
+    from mgem_agent.artifacts.atomic_file import write_atomically
+
+    if result.error is not None:
+        raise result.error
+    artifact = store.put(result)
+    path = store.path(artifact.id)
+    if out is not None:
+        data = path.read_bytes()
+        path = out if is_only else out.with_name(f"{out.stem}-{call}{out.suffix}")
+        write_atomically(path, data)
+    return PictureDrawn(
+        call, artifact.id, str(path), result.executed.prompt, tuple(notice.message for notice in result.notices)
+    )
+
+
+def _recaptioned(
+    prompt: str, settings: Settings, reasoner: Any, generator: ImageGenerator, store: ArtifactStore
+) -> str:
+    """The caption that the reasoner makes of a prompt; it waits for confirmation, and is drawn here instead."""
+    from mgem_agent.cli.wiring import open_agent
+    from mgem_agent.sessions import Sessions
+    from mgem_agent.workflows import recaption
+
+    parts = {} if reasoner is None else {"reasoner": reasoner}
+    agent = open_agent(settings, confirm=True, sessions=Sessions.in_memory(), generator=generator, store=store, **parts)
+    captions = recaption.run(agent, prompt).captions
+    if not captions:
+        raise InputError("The reasoner wrote no caption. Leave --recaption out, or take another --model.")
+    return captions[0].prompt
+
+
+def _size(text: str | None) -> tuple[int | None, int | None]:
+    try:
+        return (None, None) if text is None else read_size(text)
+    except ValueError as error:
+        raise InputError(f"--size: {error}") from error
