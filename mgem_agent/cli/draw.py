@@ -256,4 +256,4 @@ def _size(text: str | None) -> tuple[int | None, int | None]:
     try:
         return (None, None) if text is None else read_size(text)
     except ValueError as error:
-        raise InputError(f"--size: {error}") from error
+        raise typer.BadParameter(str(error), param_hint="--size") from error

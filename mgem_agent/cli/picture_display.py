@@ -7,6 +7,7 @@ pipe get the path.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,7 +92,16 @@ def _can_draw(console: Console) -> bool:
         and not console.no_color
         and console.color_system is not None
         and all(end is not None and end.isatty() for end in ends)
+        and _has_size()
     )
+
+
+def _has_size() -> bool:
+    """Whether the terminal says how large it is; those that programs make for programs often do not."""
+    try:
+        return all(os.get_terminal_size(1))
+    except OSError:
+        return False
 
 
 def _renderables() -> dict[str, Any]:
