@@ -13,9 +13,8 @@ from collections.abc import Generator
 from typing import Any
 
 from mgem_agent.agent import MgemAgent
+from mgem_agent.agent_drawing import read_request
 from mgem_agent.agent_events import AgentEvent, Turn
-from mgem_agent.errors import InputError
-from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.workflows.turn_events import last_turn
 
 __all__ = ["run", "stream"]
@@ -38,11 +37,7 @@ def stream(
     Raises:
         InputError: If there is nothing to draw, or a field is unknown or out of its range.
     """
-    try:
-        request = ImageRequest(prompt=instruction, **fields)
-    except ValueError as error:
-        allowed = ", ".join(ImageRequest.model_fields)
-        raise InputError(f"This cannot be drawn: {error} Give words to draw; fields: {allowed}.") from error
+    request = read_request({"prompt": instruction, **fields}, {})
     yield from agent.stream_drawing([request], instruction, session=session)
 
 

@@ -18,7 +18,7 @@ def _template(name: str) -> jinja2.Template:
     return environment.from_string(source.read_text(encoding="utf-8"))
 
 
-def render_prompt(name: str, **variables: Any) -> str:
+def render_prompt(name: str, /, **variables: Any) -> str:
     """Render a prompt.
 
     Args:

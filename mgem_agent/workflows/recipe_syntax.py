@@ -17,6 +17,8 @@ from yaml.nodes import MappingNode, Node
 
 __all__ = ["parse_recipe"]
 
+MAX_DEPTH = 20
+
 
 def parse_recipe(text: str, *, is_json: bool) -> Any:
     """Read the values of a recipe.
@@ -51,13 +53,20 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """The safe loader, stricter."""
 
+    depth = 0
+
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """Refuse aliases."""
+        """Refuse aliases, and what is nested too deeply."""
+        mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
-            raise ComposerError(
-                None, None, "a recipe has no aliases (*name); write it out", self.peek_event().start_mark
-            )
-        return super().compose_node(parent, index)
+            raise ComposerError(None, None, "a recipe has no aliases (*name); write it out", mark)
+        if self.depth >= MAX_DEPTH:
+            raise ComposerError(None, None, "it is nested too deeply", mark)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse keys that stand twice."""

@@ -205,7 +205,7 @@ class StoryRecipe(BaseModel):
                     f"`references`."
                 )
         found = self.model_copy()
-        found._folder = home
+        found._folder = home if self.references else None  # recipes without pictures are equal wherever they lie
         return found
 
     @model_validator(mode="after")

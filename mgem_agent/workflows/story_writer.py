@@ -50,6 +50,7 @@ class StoryWriter:
         part: StoryPart,
         prompt: str,
         read: Callable[[str], Found],
+        /,
         *,
         index: int = 0,
         is_enough: Callable[[Found], bool] = bool,

@@ -1,0 +1,164 @@
+"""A story set up as a book: title, pages, pictures and a last page that says how it was made.
+
+All three forms are rendered from this record, so that they say the same. A story that is half told makes a book too:
+what is missing is said in its place.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError
+from mgem_agent.workflows.book.words import BookWords, direction_of, words_for
+from mgem_agent.workflows.story import STORY_FILE, Story, StoryScene
+
+__all__ = ["Book", "BookPage", "BookPicture", "make_book"]
+
+REPLAY_COMMAND = f"mgem story replay {STORY_FILE}"
+
+
+@dataclass(frozen=True, slots=True)
+class BookPicture:
+    """A picture of the book.
+
+    Attributes:
+        id: In the store.
+        path: Its PNG file.
+        width: Pixels.
+        height: Pixels.
+        alt: The picture in words.
+    """
+
+    id: str
+    path: Path
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookPage:
+    """A page: a scene of the story.
+
+    Attributes:
+        number: From 1.
+        heading: May be empty.
+        paragraphs: Text of the page, plain; empty where it is not written yet.
+        picture: Its picture, or None.
+        caption: What the picture shows or would show.
+        problem: Why there is no picture, if one failed.
+    """
+
+    number: int
+    heading: str
+    paragraphs: tuple[str, ...]
+    picture: BookPicture | None
+    caption: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """A book, ready to be rendered.
+
+    Attributes:
+        title: Never empty.
+        language: Of the text, as a BCP 47 tag.
+        direction: That the text is written in.
+        kind: Of story: a how-to shows its numbers large.
+        cover: Picture of the title page, or None while there is none.
+        pages: In order.
+        is_whole: Whether the story has come to its end.
+        words: What the book says of itself.
+        facts: Lines of the last page.
+        command: That draws every picture again.
+        year: That it was begun in.
+    """
+
+    title: str
+    language: str
+    direction: Literal["ltr", "rtl"]
+    kind: str
+    cover: BookPicture | None
+    pages: tuple[BookPage, ...]
+    is_whole: bool
+    words: BookWords
+    facts: tuple[str, ...]
+    command: str
+    year: int
+
+
+def make_book(story: Story, store: ArtifactStore) -> Book:
+    """Set up a story as a book.
+
+    Args:
+        story: As far as it is told.
+        store: Where its pictures are kept; one that is no longer there is said to be missing.
+
+    Raises:
+        ImageError: If the file of a picture is damaged.
+    """
+    words = words_for(story.language)
+    pages = tuple(_page(scene, store) for scene in story.scenes)
+    pictures = [page.picture for page in pages if page.picture is not None]
+    return Book(
+        title=story.title or story.recipe.title or words.untitled,
+        language=story.language,
+        direction="rtl" if direction_of(story.language) == "rtl" else "ltr",
+        kind=story.recipe.kind,
+        # One from the middle: the first picture stands on the next page anyway, and the last gives the end away.
+        cover=pictures[len(pictures) // 2] if pictures else None,
+        pages=pages,
+        is_whole=story.state == "finished",
+        words=words,
+        facts=_facts(story, words),
+        command=REPLAY_COMMAND,
+        year=story.created.year,
+    )
+
+
+def _page(scene: StoryScene, store: ArtifactStore) -> BookPage:
+    text = scene.text or ""
+    caption = scene.caption or scene.summary
+    picture, problem = None, scene.message
+    if scene.artifact_id is not None:
+        try:
+            artifact = store.get(scene.artifact_id)
+        except InputError as error:
+            problem = problem or str(error)
+        else:
+            alt = scene.alt_text or caption or scene.heading or artifact.title
+            picture = BookPicture(artifact.id, store.path(artifact.id), artifact.width, artifact.height, alt)
+    return BookPage(
+        number=scene.index,
+        heading=scene.heading.strip(),
+        paragraphs=tuple(" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()),
+        picture=picture,
+        caption=caption,
+        problem="" if picture else problem,
+    )
+
+
+def _facts(story: Story, words: BookWords) -> tuple[str, ...]:
+    """Lines on how the book was made, without those that have nothing to say."""
+    drawn = [scene for scene in story.scenes if scene.artifact_id is not None]
+    models = dict.fromkeys(scene.model for scene in drawn if scene.model)
+    generators = dict.fromkeys(scene.generator for scene in drawn if scene.generator) or {story.generator: None}
+    by = ", ".join(filter(None, generators))
+    if models and list(models) != list(generators):
+        by = f"{by} ({', '.join(models)})"
+    seeds = dict.fromkeys(
+        scene.executed.seed for scene in drawn if scene.executed is not None and scene.executed.seed is not None
+    )
+    values = (
+        (words.written_by, story.reasoner),
+        (words.drawn_by, by),
+        (words.style, story.style),
+        (words.seed, ", ".join(map(str, seeds))),
+        (words.pictures, ", ".join(scene.artifact_id or "" for scene in drawn)),
+    )
+    return tuple(line.format(value) for line, value in values if value)

@@ -1,0 +1,125 @@
+"""A book as PDF, set by Typst: text that can be selected and read aloud, pictures with their words, bookmarks.
+
+Decisions that matter:
+
+- The story goes to the typesetter as data and never as source, so that no text of it can be a command.
+- The fonts are those that Typst brings (Latin, Greek, Cyrillic, Hebrew), then those of the system. Letters that no font
+  has are named in a notice, and the book is set all the same.
+- The same story gives the same file: the date in it is the story's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mgem_agent.errors import InputError, ToolError
+from mgem_agent.workflows.book.book import Book
+from mgem_agent.workflows.book.picture_data import SMALL_PX, hue_of
+
+__all__ = ["render_pdf"]
+
+ACCESSIBLE = "ua-1"
+"""PDF/UA-1, which a screen reader can follow; it allows no letter without a shape."""
+
+UNDISPLAYABLE = re.compile(r"the text `\"(.*?)\"` could not be displayed")
+MAX_NAMED = 12
+
+
+def render_pdf(book: Book) -> tuple[bytes, tuple[str, ...]]:
+    """Return a book as PDF, and notices of what could not be set.
+
+    Raises:
+        InputError: If a language tag or a picture cannot be used.
+        ToolError: If the typesetter fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="mgem-book-") as name:
+        folder = Path(name)
+        (folder / "book.typ").write_text(
+            resources.files(__package__).joinpath("book.typ").read_text(encoding="utf-8"), encoding="utf-8"
+        )
+        (folder / "book.json").write_text(json.dumps(_data(book, folder)), encoding="utf-8")
+        return _compile(book, folder)
+
+
+def _compile(book: Book, folder: Path) -> tuple[bytes, tuple[str, ...]]:
+    """Set the book so that it can be read aloud; if letters are missing, without that promise."""
+    import typst
+
+    def compiled(standards: list[Any]) -> bytes:
+        # Warnings are of fonts that the template names in the hope that they are there.
+        data, _ = typst.compile_with_warnings(
+            str(folder / "book.typ"),
+            root=str(folder),
+            format="pdf",
+            pdf_standards=standards,
+            timestamp=datetime.datetime(book.year, 1, 1, tzinfo=datetime.UTC),
+        )
+        return bytes(data)
+
+    try:
+        return compiled([ACCESSIBLE]), ()
+    except typst.TypstError as error:
+        missing = list(dict.fromkeys(UNDISPLAYABLE.findall(error.diagnostic)))
+        reason = error.message
+    try:
+        data = compiled([])
+    except typst.TypstError as error:
+        raise ToolError(f"The PDF cannot be set: {error.message}. Write the book as html or md instead.") from error
+    if not missing:
+        return data, (f"The PDF is not of the kind that can be read aloud: {reason}.",)
+    named = " ".join(missing[:MAX_NAMED]) + (" …" if len(missing) > MAX_NAMED else "")
+    return data, (
+        f"No font has {len(missing)} of the PDF's letters, which are left empty: {named}. Install a font that has them, "
+        f"such as Noto for this script, or print the HTML book from a browser.",
+    )
+
+
+def _data(book: Book, folder: Path) -> dict[str, Any]:
+    """What the template reads; pictures are put beside it under names of ours."""
+    language, _, rest = book.language.lower().partition("-")
+    region = next((part for part in rest.split("-") if len(part) == 2), None)
+    pages = []
+    for page in book.pages:
+        entry: dict[str, Any] = {
+            "number": str(page.number),
+            "heading": page.heading,
+            "paragraphs": page.paragraphs,
+            "caption": page.caption,
+            "problem": page.problem,
+            "picture": None,
+        }
+        if page.picture is not None:
+            entry["picture"] = _picture(page.picture, f"{page.number}.png", folder)
+        pages.append(entry)
+    return {
+        "title": book.title,
+        "language": language,
+        "region": region,
+        "direction": book.direction,
+        "kind": book.kind,
+        "hue": hue_of(book.cover),
+        "cover": _picture(book.cover, "cover.png", folder) if book.cover else None,
+        "pages": pages,
+        "is_whole": book.is_whole,
+        "words": asdict(book.words),
+        "facts": book.facts,
+        "command": book.command,
+        "year": str(book.year),
+    }
+
+
+def _picture(picture: Any, name: str, folder: Path) -> dict[str, Any]:
+    try:
+        shutil.copyfile(picture.path, folder / name)
+    except OSError as error:
+        raise InputError(f"The picture {str(picture.path)!r} cannot be read: {error.strerror or error}.") from error
+    longer = max(picture.width, picture.height)
+    return {"file": name, "alt": picture.alt, "small": longer < SMALL_PX, "wide": picture.width > picture.height}

@@ -1,0 +1,175 @@
+"""What a book says of itself, in the language of its story where we have it, else in English."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BookWords", "direction_of", "words_for"]
+
+RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"})
+RIGHT_TO_LEFT_SCRIPTS = frozenset({"adlm", "arab", "hebr", "nkoo", "syrc", "thaa"})
+
+
+@dataclass(frozen=True, slots=True)
+class BookWords:
+    """The book's own words; what stands in braces is filled in.
+
+    Attributes:
+        language: Of these words, as a BCP 47 tag.
+        about: Heading of the last page.
+        written_by: Name of the reasoner: {}.
+        drawn_by: Name of the generator: {}.
+        style: Of the pictures: {}.
+        seed: Of the pictures: {}.
+        pictures: Ids of the pictures: {}.
+        replay: How the pictures are drawn again; the command follows.
+        missing: Where a picture should be.
+        untold: Where a text should be.
+        unfinished: That the story is not at its end.
+        untitled: Title of a story that has none yet.
+    """
+
+    language: str
+    about: str
+    written_by: str
+    drawn_by: str
+    style: str
+    seed: str
+    pictures: str
+    replay: str
+    missing: str
+    untold: str
+    unfinished: str
+    untitled: str
+
+
+WORDS = (
+    BookWords(
+        "en",
+        "About this book",
+        "Written by {}",
+        "Drawn by {}",
+        "Style: {}",
+        "Seed: {}",
+        "Pictures: {}",
+        "Every picture can be drawn again:",
+        "This picture is not drawn yet.",
+        "This page is not written yet.",
+        "This story is not finished yet.",
+        "Untitled",
+    ),
+    BookWords(
+        "de",
+        "Über dieses Buch",
+        "Geschrieben von {}",
+        "Gezeichnet von {}",
+        "Stil: {}",
+        "Startwert: {}",
+        "Bilder: {}",
+        "Jedes Bild lässt sich noch einmal zeichnen:",
+        "Dieses Bild ist noch nicht gezeichnet.",
+        "Diese Seite ist noch nicht geschrieben.",
+        "Diese Geschichte ist noch nicht zu Ende.",
+        "Ohne Titel",
+    ),
+    BookWords(
+        "es",
+        "Sobre este libro",
+        "Escrito por {}",
+        "Dibujado por {}",
+        "Estilo: {}",
+        "Semilla: {}",
+        "Imágenes: {}",
+        "Cada imagen puede volver a dibujarse:",
+        "Esta imagen aún no está dibujada.",
+        "Esta página aún no está escrita.",
+        "Este cuento aún no ha terminado.",
+        "Sin título",
+    ),
+    BookWords(
+        "fr",
+        "À propos de ce livre",
+        "Écrit par {}",
+        "Dessiné par {}",
+        "Style : {}",
+        "Graine : {}",
+        "Images : {}",
+        "Chaque image peut être redessinée :",
+        "Cette image n’est pas encore dessinée.",
+        "Cette page n’est pas encore écrite.",
+        "Cette histoire n’est pas encore finie.",
+        "Sans titre",
+    ),
+    BookWords(
+        "it",
+        "Su questo libro",
+        "Scritto da {}",
+        "Disegnato da {}",
+        "Stile: {}",
+        "Seme: {}",
+        "Immagini: {}",
+        "Ogni immagine può essere disegnata di nuovo:",
+        "Questa immagine non è ancora disegnata.",
+        "Questa pagina non è ancora scritta.",
+        "Questa storia non è ancora finita.",
+        "Senza titolo",
+    ),
+    BookWords(
+        "nl",
+        "Over dit boek",
+        "Geschreven door {}",
+        "Getekend door {}",
+        "Stijl: {}",
+        "Startwaarde: {}",
+        "Plaatjes: {}",
+        "Elk plaatje kan opnieuw worden getekend:",
+        "Dit plaatje is nog niet getekend.",
+        "Deze bladzijde is nog niet geschreven.",
+        "Dit verhaal is nog niet af.",
+        "Zonder titel",
+    ),
+    BookWords(
+        "pt",
+        "Sobre este livro",
+        "Escrito por {}",
+        "Desenhado por {}",
+        "Estilo: {}",
+        "Semente: {}",
+        "Imagens: {}",
+        "Cada imagem pode ser desenhada de novo:",
+        "Esta imagem ainda não foi desenhada.",
+        "Esta página ainda não foi escrita.",
+        "Esta história ainda não terminou.",
+        "Sem título",
+    ),
+)
+
+
+def words_for(language: str) -> BookWords:
+    """Return the book's own words for a language.
+
+    Args:
+        language: A BCP 47 tag; its first part counts.
+
+    Example:
+        >>> words_for("pt-BR").untitled, words_for("xx").language
+        ('Sem título', 'en')
+    """
+    first = language.lower().partition("-")[0]
+    return next((words for words in WORDS if words.language == first), WORDS[0])
+
+
+def direction_of(language: str) -> str:
+    """Return `rtl` or `ltr`, the direction that a language is written in.
+
+    Args:
+        language: A BCP 47 tag; a script in it goes before the language.
+
+    Example:
+        >>> direction_of("he-IL"), direction_of("az-Arab"), direction_of("ar-Latn"), direction_of("de")
+        ('rtl', 'rtl', 'ltr', 'ltr')
+    """
+    first, *rest = language.lower().split("-")
+    script = next((part for part in rest if len(part) == 4 and part.isalpha()), None)
+    is_rtl = script in RIGHT_TO_LEFT_SCRIPTS if script else first in RIGHT_TO_LEFT
+    return "rtl" if is_rtl else "ltr"
