@@ -7,6 +7,7 @@ bfloat16. No gradient of a frozen weight is computed. The adapters are peft's ow
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     if config.run.gradient_checkpointing:
-        model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        language_model: Any = model.model.language_model
+        newer = getattr(language_model, "activation_checkpointing_enable", None)  # transformers 5.23 renamed it
+        (newer or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
     return TrainedModel(model, processor, adapters)
 
 
@@ -134,7 +137,9 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, options: LoraOptio
             f"It has: {', '.join(known)}."
         )
     lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
-    adapters: Any = get_peft_model(model, lora)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+        adapters: Any = get_peft_model(model, lora)  # type: ignore[arg-type]
     return adapters
 
 

@@ -150,7 +150,8 @@ class TrainingLoop:
             inputs = {name: value.to(accelerator.device) for name, value in batch.inputs.items()}
             with accelerator.accumulate(self.module):
                 loss = self.module(inputs, num_targets)
-                accelerator.backward(loss * (accelerator.num_processes * accelerator.gradient_accumulation_steps))
+                if loss.requires_grad:  # not where text alone meets a frozen language model
+                    accelerator.backward(loss * (accelerator.num_processes * accelerator.gradient_accumulation_steps))
                 total += loss.detach()
                 if accelerator.sync_gradients:
                     norm = self._clip()

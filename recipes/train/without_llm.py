@@ -7,6 +7,7 @@ model, which everyone can have from where it was published, is fetched separatel
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def load_without_llm(
         )
     model.load_state_dict(weights, strict=False)
     if (path / ADAPTER_FOLDER).is_dir():
-        adapted: Any = PeftModel.from_pretrained(model, str(path / ADAPTER_FOLDER))  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+            adapted: Any = PeftModel.from_pretrained(model, str(path / ADAPTER_FOLDER))  # type: ignore[arg-type]
         model = adapted.merge_and_unload()
     return model.eval()
 
