@@ -32,7 +32,7 @@ def match_session(sessions: Sessions, word: str) -> str:
         return found[0]
     if found:
         raise InputError(
-            f"{word!r} is the beginning of {len(found)} sessions: {', '.join(found[:5])}. Give more of it."
+            f"{word!r} is the beginning of {len(found)} sessions: {', '.join(map(repr, found[:5]))}. Give more of it."
         )
     latest = ", ".join(map(repr, known[:5])) or "none"
     raise InputError(f"There is no session {word!r}. The latest: {latest}. Run: mgem sessions")
