@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.cli.app import app
+from mgem_agent.cli.ask import run_ask, with_context
+from mgem_agent.errors import InputError
+from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    (tmp_path / "config.toml").write_text("")
+    monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "config.toml"))
+    reasoner = ScriptedReasoner(script=["Here: <h> a fox </h>"])
+    generator = FlatColourGenerator(size=(32, 32), fail_on="ghost")
+    return {"reasoner": reasoner, "generator": generator, "store": ArtifactStore(tmp_path / "images")}
+
+
+def test_the_answer_and_then_its_pictures(parts: Any, capsys: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    run_ask("Draw it.", [tmp_path / "red.png"], {}, **parts)
+    out, err = capsys.readouterr()
+    said, path = out.splitlines()
+    assert said == "Here:"
+    assert parts["store"].get(Path(path).stem).title == "a fox"
+    assert err == ""
+    content = parts["reasoner"].requests[0].dialogue[-1]["content"]
+    assert [block["type"] for block in content] == ["image", "text"]
+
+
+def test_events_as_json(parts: Any, capsys: Any) -> None:
+    run_ask("Draw it.", [], {}, as_json=True, **parts)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (events[0]["kind"], events[-1]["kind"]) == ("text", "finished")
+
+
+def test_a_picture_that_is_missing_is_a_failure(parts: Any, capsys: Any) -> None:
+    parts["reasoner"] = ScriptedReasoner(script=["Boo <h> a ghost </h>"])
+    with pytest.raises(typer.Exit) as left:
+        run_ask("Draw it.", [], {}, **parts)
+    assert left.value.exit_code == 1
+    out, err = capsys.readouterr()
+    assert out == "Boo\n"
+    assert err == "Error: The card 'a ghost' came out blank.\n"
+
+
+def test_nobody_is_there_to_confirm(parts: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"^Nobody is there to confirm what is to be drawn\. Add --yes or --no-confirm"
+    ):
+        run_ask("Draw it.", [], {"confirm": True}, **parts)
+
+
+def test_what_is_piped_in_stands_below_the_question(parts: Any) -> None:
+    assert with_context("Sum this up", "one\ntwo\n") == "Sum this up\n\none\ntwo"
+    assert with_context("", " alone ") == "alone"
+    result = CliRunner().invoke(app, ["ask"], input="")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Nothing is asked.")
