@@ -1,0 +1,86 @@
+"""`mgem doctor`: what this machine can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mgem_agent.diagnosis import Finding
+    from mgem_agent.settings import PictureDisplay
+
+__all__ = ["doctor"]
+
+MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("✗", "bold red")}
+
+
+def doctor(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Look at this reasoner instead of the settled one.")
+    ] = None,
+    generator: Annotated[
+        str | None, typer.Option("--generator", "-g", help="Look at this generator instead of the settled one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Say what this machine can run, what is missing, and the command that mends it.
+
+    Nothing is fetched, loaded or changed. Exit status 0 if what is settled can run, 1 if not.
+    """
+    from mgem_agent.cli.wiring import go_offline
+    from mgem_agent.diagnosis import diagnose
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings(model=model, generator=generator)
+    go_offline(settings)
+    findings: list[Finding] = []
+    for finding in diagnose(settings):
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    findings.append(_terminal(settings.images))
+    problems = [finding for finding in findings if finding.status == "problem"]
+    if as_json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"able": not problems, "findings": rows}, indent=2, ensure_ascii=False))
+    else:
+        _print(findings[-1])
+        _print_verdict(len(problems))
+    raise typer.Exit(1 if problems else 0)
+
+
+def _terminal(images: PictureDisplay) -> Finding:
+    """How pictures will be shown."""
+    from rich.console import Console
+
+    from mgem_agent.cli.picture_display import PictureWindow
+    from mgem_agent.diagnosis import Finding
+
+    way = PictureWindow(Console(), images).shown_as
+    return Finding("terminal", "ok", f"pictures are shown as: {way}")
+
+
+def _print(finding: Finding) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    mark, style = MARKS[finding.status]
+    console.print(f"{mark} ", style=style, end="")
+    console.print(f"{finding.topic:<10} ", style="bold", end="")
+    console.print(finding.text, markup=False)
+    if finding.mend:
+        console.print(f"  {'':<10} ", end="")
+        console.print(finding.mend, style="cyan", markup=False)
+
+
+def _print_verdict(num_problems: int) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    if num_problems:
+        console.print(f"\n{num_problems} problem(s): what is settled cannot run as it stands.", style="bold red")
+    else:
+        console.print("\nWhat is settled can run.", style="bold green")
