@@ -176,6 +176,7 @@ def _redraw(
     """
     from mgem_agent.artifacts import ArtifactStore, PictureRecipe, encode_picture
     from mgem_agent.artifacts.atomic_file import write_atomically
+    from mgem_agent.artifacts.comparison import compare_picture
     from mgem_agent.tools import make_generator
 
     store = ArtifactStore()
@@ -190,7 +191,7 @@ def _redraw(
     _print_facts({"id": artifact.id, "file": out or store.path(artifact.id)})
     for notice in result.notices:
         _print_facts({"notice": f"{notice.argument}: {notice.message}"})
-    _print_facts({"compared": _compared(data, path)})
+    _print_facts({"compared": compare_picture(data, path)})
 
 
 def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]:
@@ -224,22 +225,6 @@ def _draw_again(recipe: PictureRecipe, generator: Any, store: ArtifactStore) -> 
             else:
                 return event
     raise RuntimeError("drawing ends with a result")
-
-
-def _compared(data: bytes, path: Path) -> str:
-    """Say how the new bytes stand to the old file."""
-    from PIL import ImageChops
-
-    from mgem_agent.core_model.image_loading import load_image
-
-    if data == path.read_bytes():
-        return "the same picture, byte for byte"
-    new, old = load_image(data), load_image(path)
-    if new.size != old.size:
-        return f"another picture: {new.width}×{new.height} pixels instead of {old.width}×{old.height}"
-    extrema: Any = ImageChops.difference(new, old).getextrema()  # (lowest, highest) of each of three bands
-    most = max(high for _, high in extrema)
-    return "the same pixels in another file" if most == 0 else f"another picture: pixels differ by up to {most} of 255"
 
 
 def _as_data(artifact: Artifact, store: ArtifactStore) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""The folder of a book: `book.html`, `book.md`, `book.pdf`, and `pictures/` beside the story's own record.
+
+A file that is not ours, or that somebody has edited since, is never overwritten. What is ours is known by the hashes
+of what we wrote, which stand in a small file of the folder before the file itself does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from mgem_agent.artifacts.atomic_file import write_atomically
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError
+from mgem_agent.workflows.book.book import make_book
+from mgem_agent.workflows.book.html import render_html
+from mgem_agent.workflows.book.markdown import PICTURE_FOLDER, render_markdown
+from mgem_agent.workflows.book.pdf import render_pdf
+from mgem_agent.workflows.story import Story
+
+__all__ = ["BookFolder", "BookFormat", "WrittenBook"]
+
+BookFormat = Literal["html", "md", "pdf"]
+"""Forms of a book."""
+
+STEM = "book"
+LEDGER = ".book-files.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBook:
+    """What was written.
+
+    Attributes:
+        files: The book in each of its forms.
+        notices: What could not be set as it should be, in sentences.
+    """
+
+    files: tuple[Path, ...]
+    notices: tuple[str, ...]
+
+
+class BookFolder:
+    """Where a book is written.
+
+    Args:
+        folder: The folder; made if it is not there.
+        store: Where the pictures are kept.
+
+    Example:
+        >>> BookFolder("book", ArtifactStore("store")).path("html").name
+        'book.html'
+    """
+
+    def __init__(self, folder: str | Path, store: ArtifactStore) -> None:
+        self.folder = Path(folder)
+        self._store = store
+
+    def path(self, form: BookFormat) -> Path:
+        """The file of a form."""
+        return self.folder / f"{STEM}.{form}"
+
+    def check(self, forms: Iterable[BookFormat]) -> None:
+        """Refuse a folder in which a file that is not ours is in the way, before a story is told into it.
+
+        Raises:
+            InputError: If there is one; nothing is changed.
+        """
+        ours = self._read_ledger()
+        for form in forms:
+            _refuse_foreign(self.path(form), ours.get(self.path(form).name, []))
+
+    def write(self, story: Story, forms: Iterable[BookFormat] = get_args(BookFormat)) -> WrittenBook:
+        """Write a story, as far as it is told.
+
+        Args:
+            story: The story.
+            forms: Which to write; forms that were written before and are not among them stay.
+
+        Raises:
+            InputError: If a file that is not ours is in the way; nothing is changed.
+            ImageError: If the file of a picture is damaged.
+            ToolError: If the disk is full or the folder may not be written; each file is the old or the new one.
+        """
+        forms = tuple(dict.fromkeys(forms))
+        self.check(forms)
+        book = make_book(story, self._store)
+        files: list[Path] = []
+        notices: tuple[str, ...] = ()
+        for form in forms:
+            if form == "html":
+                data = render_html(book).encode()
+            elif form == "md":
+                self._write_pictures(story)
+                data = render_markdown(book).encode()
+            else:
+                data, notices = render_pdf(book)
+            self._write(self.path(form), data)
+            files.append(self.path(form))
+        return WrittenBook(tuple(files), notices)
+
+    def _write_pictures(self, story: Story) -> None:
+        """Copy the pictures, and those that they were made from, under their names in the store."""
+        named = [*story.given_ids, *(scene.artifact_id for scene in story.scenes)]
+        for name in dict.fromkeys(filter(None, named)):
+            try:
+                source = self._store.path(name)
+            except InputError:
+                continue  # the book says that it is missing
+            place = self.folder / PICTURE_FOLDER / source.name
+            data = source.read_bytes()
+            if place.is_file() and place.read_bytes() == data:
+                continue
+            _refuse_foreign(place, [])
+            write_atomically(place, data)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write a file that is known to be ours, having noted that it is."""
+        new = hashlib.sha256(data).hexdigest()
+        old = _hash(path)
+        # Both, until the new file is there: whatever is killed in between, one of them is right.
+        self._note(path.name, [new] if old in (None, new) else [old, new])
+        write_atomically(path, data)
+
+    def _note(self, name: str, hashes: list[str]) -> None:
+        ours = self._read_ledger() | {name: hashes}
+        write_atomically(self.folder / LEDGER, (json.dumps(ours, indent=2) + "\n").encode())
+
+    def _read_ledger(self) -> dict[str, list[str]]:
+        """Hashes of what we wrote, by name; none where the record is missing or damaged, so that nothing is ours."""
+        try:
+            found = json.loads((self.folder / LEDGER).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        return {name: [str(each) for each in hashes] for name, hashes in found.items() if isinstance(hashes, list)}
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}. Take another folder.") from error
+
+
+def _refuse_foreign(path: Path, ours: list[str]) -> None:
+    found = _hash(path)
+    if found is not None and found not in ours:
+        raise InputError(
+            f"There is a file {str(path)!r} that is not of this book or was changed since it was written. Move it "
+            f"away, or write the book to another folder."
+        )
