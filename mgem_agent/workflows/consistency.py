@@ -8,7 +8,7 @@ from mgem_agent.workflows.story_recipe import Consistency, StoryRecipe
 
 __all__ = ["choose_consistency"]
 
-NEEDS = {
+NEEDS: dict[Consistency, str] = {
     "reference": "a generator that takes reference pictures",
     "ip_adapter": "a generator with an IP-Adapter on (diffusers: options ip_adapter and ip_adapter_weight_name)",
     "seed+card": "a generator that takes seeds",
@@ -31,7 +31,7 @@ def choose_consistency(recipe: StoryRecipe, capabilities: Capabilities, *, gener
     """
     shows = capabilities.max_references > 0
     wears_adapter = "ip_adapter_scale" in capabilities.options
-    able = {
+    able: dict[Consistency, bool] = {
         "reference": shows and not wears_adapter,
         "ip_adapter": shows and wears_adapter,
         "seed+card": capabilities.seed,
@@ -44,7 +44,8 @@ def choose_consistency(recipe: StoryRecipe, capabilities: Capabilities, *, gener
         )
     asked = recipe.consistency
     if asked == "auto":
-        return next((way for way in ("reference", "ip_adapter") if able[way]), "seed+card")
+        asked = next((way for way in able if able[way]), asked)
+        return asked if asked != "auto" else "seed+card"
     if not able.get(asked, True):
         allowed = ", ".join(repr(way) for way in ("auto", *(way for way in able if able[way]), "none"))
         raise UnsupportedRequestError(

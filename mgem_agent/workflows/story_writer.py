@@ -17,13 +17,14 @@ from mgem_agent.workflows.prompt_files import render_prompt
 from mgem_agent.workflows.story_events import StoryEvent, StoryPart, StoryText
 from mgem_agent.workflows.story_folder import StoryDraft
 
-__all__ = ["StorySteps", "StoryWriter"]
+__all__ = ["MAX_ASKS", "StorySteps", "StoryWriter"]
 
 Found = TypeVar("Found")
 StorySteps = Generator[StoryEvent, None, Found]
 """Events of a step, and what it comes to."""
 
 MAX_ASKS = 3
+"""How often a reasoner is asked for an outline, of which small models write a part."""
 
 
 class StoryWriter:
