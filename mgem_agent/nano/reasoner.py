@@ -9,42 +9,59 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_core.messages import BaseMessage
+
 from mgem_agent.chat_mini_gemini import ChatMiniGemini
+from mgem_agent.dialogue_messages import user_text
 from mgem_agent.json_calls import load_prompt
+from mgem_agent.nano.text_only import TextOnlyEngine, asks_for_picture, load_text_only
 from mgem_agent.nano.vision_language import has_eyes, load_nano
 from mgem_agent.protocol_model import GenProtocolModel
+from mgem_agent.protocol_turn import TurnPlan
 from mgem_agent.text_engine import TextEngine
 
 __all__ = ["NanoTextChat", "make_nano_reasoner"]
 
 
 class NanoTextChat(ChatMiniGemini):
-    """The language model alone, which is told the `<GEN>` protocol, as it was not taught it."""
+    """The language model alone. As it knows no trigger, plain words that ask for a picture stand for it."""
 
     def fixed_instructions(self) -> Sequence[str]:
-        """Return the protocol, as it is told to the model."""
-        return (load_prompt("drawing"),)
+        """Return what it is told of itself."""
+        return (load_prompt("nano"),)
+
+    def _plan(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> TurnPlan:
+        mode = options.get("draw") or self.draw
+        if mode == "auto" and asks_for_picture(user_text(messages)):
+            options = {**options, "draw": "always"}
+        return super()._plan(messages, stop, options)
 
 
 def make_nano_reasoner(
-    *, language_model: str | os.PathLike[str] | None = None, offline: bool | None = None, **options: Any
+    *,
+    language_model: str | os.PathLike[str] | None = None,
+    offline: bool | None = None,
+    exact: bool = False,
+    **options: Any,
 ) -> GenProtocolModel:
     """Return nano as a chat model.
 
     Args:
         language_model: Where to take the language model from; see :func:`find_language_model`.
         offline: Whether nothing may be fetched; by default as the environment says.
+        exact: Whether the float32 weights write each token; by default the same in fewer bits do, which is quicker and
+            says something else now and then.
         **options: Fields of :class:`ChatMiniGemini`.
     """
     sees = has_eyes()
+    where: dict[str, Any] = {"language_model": language_model, "offline": offline, "exact": exact}
 
     def make_engine(name: str) -> TextEngine:
         from mgem_agent.core_engine import CoreEngine
-        from mgem_agent.nano.text_only import TextOnlyEngine, load_text_only
 
         if sees:
-            return CoreEngine(*load_nano(language_model=language_model, offline=offline), max_dialogues=max_dialogues)
-        loaded = load_text_only(language_model=language_model, offline=offline)
+            return CoreEngine(*load_nano(**where), max_dialogues=max_dialogues)
+        loaded = load_text_only(**where)
         return TextOnlyEngine(CoreEngine(*loaded, max_dialogues=max_dialogues))
 
     made = (ChatMiniGemini if sees else NanoTextChat)(**{"model": "nano", **options, "engine_factory": make_engine})

@@ -1,13 +1,15 @@
 """nano without eyes: the fetched language model alone, where the vision weights are not in the installation.
 
-It chats, tells stories and draws; of a picture it is told that there is one, and asked about one it says that it cannot
-see, rather than make something up. Its model has the form of the core model, so that caches and streaming are the same;
-the encoders in it are of the smallest size, know nothing, and are never given a picture.
+It chats, tells stories and draws. Of a picture it is told that there is one; asked about one it says that it cannot
+see, rather than make something up. It was not taught the `<GEN>` protocol and is too small to be told it: what it draws is
+got from it by examples. Its model has the form of the core model, so that caches and streaming are the same; the
+encoders in it are of the smallest size, know nothing, and are never given a picture.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,23 @@ from mgem_agent.text_engine import TextEnd, TextEngine, TextRequest
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-__all__ = ["TextOnlyEngine", "load_text_only"]
+__all__ = ["TextOnlyEngine", "asks_for_picture", "load_text_only"]
 
 _UNSEEN = "(a picture)"
+
+_CAPTION_TOKENS = 40
+_MAX_TOLD = 600
+"""Characters of a question with its answer that a caption is made of."""
+
+_CAPTIONS = "nano captions"
+"""Captions have a cache of their own: all begin with the same examples."""
+
+_LONGEST_REPETITION = 8
+"""Tokens that an answer may say twice; a model of this size soon says one sentence again and again."""
+
+_ASKS_FOR_PICTURE = re.compile(
+    r"\b(draw|paint|sketch|illustrate)\b|\b(picture|drawing|painting|image|illustration) of\b", re.IGNORECASE
+)
 
 
 class TextOnlyEngine:
@@ -50,17 +66,51 @@ class TextOnlyEngine:
                 "YanweiLi/MGM-2B."
             )
         dialogue = [{**message, "content": _told(message["content"])} for message in request.dialogue]
+        asked = dialogue[-1]["content"]
+        if request.begun.endswith("<h>"):
+            yield from self._caption(request, f"{asked}\n{request.begun.removesuffix('<h>')}")
+            return
+        if dialogue[-1].get("draw") and asks_for_picture(asked):
+            yield "<h>"  # a picture is the whole answer
+            yield from self._caption(request, asked)
+            return
+        for message in dialogue:
+            message.pop("draw", None)  # it knows no trigger
         yield from self.engine.stream(replace(request, dialogue=dialogue))
+
+    def _caption(self, request: TextRequest, told: str) -> Iterator[str | TextEnd]:
+        """Yield a caption for what was said, and the tag that closes it."""
+        dialogue = [{"role": "system", "content": load_prompt("nano_caption")}]
+        for line in load_prompt("nano_caption_examples").splitlines():
+            dialogue += _example(*line.split(" => "))
+        dialogue.append({"role": "user", "content": f"Picture: {' '.join(told.split())[:_MAX_TOLD]}"})
+        options = {**request.options, "no_repeat_ngram_size": 0}  # it may say what was asked for
+        short = replace(
+            request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0, options=options
+        )
+        text = ""
+        for piece in self.engine.stream(replace(short, thread_id=_CAPTIONS)):
+            if isinstance(piece, TextEnd) and "</h>" not in text:
+                yield " </h>"
+            elif isinstance(piece, str):
+                text += piece
+            yield piece
+
+
+def asks_for_picture(text: str) -> bool:
+    """Return whether plain words ask for a picture."""
+    return _ASKS_FOR_PICTURE.search(text) is not None
 
 
 def load_text_only(
-    *, language_model: str | os.PathLike[str] | None = None, offline: bool | None = None
+    *, language_model: str | os.PathLike[str] | None = None, offline: bool | None = None, exact: bool = False
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
     """Return the language model in the form of the core model, and a processor for it.
 
     Args:
         language_model: Where to take it from; see :func:`find_language_model`.
         offline: Whether nothing may be fetched; by default as the environment says.
+        exact: Whether its float32 weights write each token, not the same in fewer bits.
 
     Raises:
         CheckpointError: If it is not here and cannot be had.
@@ -71,6 +121,7 @@ def load_text_only(
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
     from mgem_agent.core_model.configuration import HighResVisionConfig
     from mgem_agent.core_model.high_res_encoder import HighResEncoder
+    from mgem_agent.core_model.quick_decoding import quicken
 
     folder = find_language_model(language_model, offline=offline)
     sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -84,7 +135,13 @@ def load_text_only(
             high_res_image_size=64,
             vision_feature_layer=-1,
         )
+    model.generation_config.no_repeat_ngram_size = _LONGEST_REPETITION
+    quicken(model, exact=exact)
     return model, MiniGeminiProcessor.from_model_config(model.config, AutoTokenizer.from_pretrained(folder))
+
+
+def _example(asked: str, caption: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"Picture: {asked}"}, {"role": "assistant", "content": f"<h> {caption} </h>"}]
 
 
 def _has_picture(content: Any) -> bool:

@@ -70,6 +70,7 @@ def load_nano(
     *,
     language_model: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
+    exact: bool = False,
     folder: Path = VLM_WEIGHTS,
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
     """Return the whole model, in float32 and in evaluation mode, and its processor.
@@ -77,6 +78,7 @@ def load_nano(
     Args:
         language_model: As in :func:`find_nano`.
         offline: As there.
+        exact: Whether its float32 weights write each token, not the same in fewer bits.
         folder: As there.
 
     Raises:
@@ -85,10 +87,12 @@ def load_nano(
     import torch
 
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+    from mgem_agent.core_model.quick_decoding import quicken
 
     whole = find_nano(language_model=language_model, offline=offline, folder=folder)
     with quiet_transformers():
         model = MiniGeminiForConditionalGeneration.from_pretrained(whole, dtype=torch.float32).eval()
+    quicken(model, exact=exact)
     return model, MiniGeminiProcessor.from_pretrained(whole)
 
 
