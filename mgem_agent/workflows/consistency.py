@@ -44,8 +44,8 @@ def choose_consistency(recipe: StoryRecipe, capabilities: Capabilities, *, gener
         )
     asked = recipe.consistency
     if asked == "auto":
-        asked = next((way for way in able if able[way]), asked)
-        return asked if asked != "auto" else "seed+card"
+        best: list[Consistency] = [way for way in able if able[way]]
+        return best[0] if best else "seed+card"
     if not able.get(asked, True):
         allowed = ", ".join(repr(way) for way in ("auto", *(way for way in able if able[way]), "none"))
         raise UnsupportedRequestError(

@@ -52,8 +52,8 @@ def test_figure_6_tell_me_a_story_about_a_fire_spitting_dragon(teller: Teller) -
     assert all(scene.text == "The desert burned that night. Nobody slept." for scene in story.scenes)
     assert story.scenes[0].executed is not None
     assert story.scenes[0].executed.prompt == (
-        "A wide desert under a red sky, 5. Ember: a huge red dragon with golden eyes. children's book illustration, soft "
-        "watercolour, warm light"
+        "A wide desert under a red sky, 5. Ember: a huge red dragon with golden eyes. children's book illustration, "
+        "soft watercolour, warm light"
     )
     assert [each.scene.index for each in events if isinstance(each, SceneWritten)] == [1, 2, 3]
     pieces = [event for event in events if isinstance(event, StoryText) and event.part == "text"]
