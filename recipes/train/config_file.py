@@ -57,7 +57,14 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfi
     try:
         return TrainConfig.model_validate(settings)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        details = error.errors()
+        places = [detail["loc"] for detail in details]
+        inner = [
+            detail
+            for detail in details
+            if not any(place != detail["loc"] and place[: len(detail["loc"])] == detail["loc"] for place in places)
+        ]  # a list with a wrong item is not wrong a second time
+        lines = "\n".join(f"  {_explain(detail)}" for detail in inner)
         raise InputError(f"The configuration {str(source)!r} is not valid:\n{lines}") from error
 
 
