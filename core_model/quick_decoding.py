@@ -175,16 +175,24 @@ def _in_four_bits(weight: Tensor) -> Product | None:
     num_rows, width = weight.shape
     if num_rows % 16 or width % _GROUP:
         return None
-    groups = weight.view(num_rows, -1, _GROUP)
-    lowest, highest = groups.aminmax(dim=-1)
-    step = ((highest - lowest) / 15).clamp_min(torch.finfo(weight.dtype).tiny)
-    places = (groups - lowest[..., None]) / step[..., None]
-    rounded = places.round()
-    if (places - rounded).abs().max() > _GRID_TOLERANCE:
+    if _on_grid(weight[:16]) is None or (found := _on_grid(weight)) is None:  # a few rows mostly tell
         return None
-    packed = torch._convert_weight_to_int4pack_for_cpu(rounded.to(torch.int32).view(num_rows, width), 1)
+    places, step, lowest = found
+    packed = torch._convert_weight_to_int4pack_for_cpu(places, 1)
     grid = torch.stack([step, lowest + 8 * step], dim=-1).transpose(0, 1).contiguous().bfloat16()  # (d / 32, n, 2)
     return lambda hidden: torch._weight_int4pack_mm_for_cpu(hidden.bfloat16(), packed, _GROUP, grid).float()
+
+
+def _on_grid(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the places (n, d) of weights on their grids of 16, and the step and start (n, d / 32) of each grid."""
+    groups = weight.view(len(weight), -1, _GROUP)
+    lowest, highest = groups.aminmax(dim=-1)
+    step = ((highest - lowest) / 15).clamp_min(torch.finfo(weight.dtype).tiny)
+    places = groups.sub(lowest[..., None]).div_(step[..., None])
+    rounded = places.round()
+    if places.sub_(rounded).abs_().max() > _GRID_TOLERANCE:
+        return None
+    return rounded.to(torch.int32).view_as(weight), step, lowest
 
 
 def _in_eight_bits(weight: Tensor) -> Product:

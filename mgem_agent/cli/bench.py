@@ -149,6 +149,31 @@ def _agent(
     _run(measure, threads, as_json)
 
 
+@app.command("decode")
+def _decode(
+    model: Annotated[
+        Literal["nano", "random", "small"],
+        typer.Option(help="nano's language model; random weights of its size; or one narrow layer of them."),
+    ] = "nano",
+    exact: Annotated[bool, typer.Option("--exact", help="Ours with the float32 weights, too.")] = False,
+    tokens: Annotated[int, typer.Option(min=2, help="Length of the answer.")] = 48,
+    threads: _Threads = None,
+    repeats: _Repeats = 3,
+    as_json: _AsJson = False,
+) -> None:
+    """Tokens a second of an answer as it streams, against plain transformers on the same weights.
+
+    What it says beside the time is how many tokens are the same, for ours are written with fewer bits.
+    """
+
+    def measure() -> Comparison:
+        from mgem_agent.recipes.bench.decode import bench_decode
+
+        return bench_decode(model=model, exact=exact, tokens=tokens, repeats=repeats)
+
+    _run(measure, threads, as_json)
+
+
 def _run(measure: Callable[[], Comparison], threads: int | None, as_json: bool) -> None:
     """Measure, with a sign of life on stderr, and print what came out."""
     from rich.console import Console

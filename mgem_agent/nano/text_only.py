@@ -1,9 +1,9 @@
 """nano without eyes: the fetched language model alone, where the vision weights are not in the installation.
 
 It chats, tells stories and draws. Of a picture it is told that there is one; asked about one it says that it cannot
-see, rather than make something up. It was not taught the `<GEN>` protocol and is too small to be told it: what it draws is
-got from it by examples. Its model has the form of the core model, so that caches and streaming are the same; the
-encoders in it are of the smallest size, know nothing, and are never given a picture.
+see, rather than make something up. It was not taught the `<GEN>` protocol and is too small to be told it: what it
+draws is got from it by examples. Its model has the form of the core model, so that caches and streaming are the same;
+the encoders in it are of the smallest size, know nothing, and are never given a picture.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TextOnlyEngine:
         dialogue = [{**message, "content": _told(message["content"])} for message in request.dialogue]
         asked = dialogue[-1]["content"]
         if request.begun.endswith("<h>"):
-            yield from self._caption(request, f"{asked}\n{request.begun.removesuffix('<h>')}")
+            yield from self._caption(request, f"{asked}\n{_first_sentence(request.begun.removesuffix('<h>'))}")
             return
         if dialogue[-1].get("draw") and asks_for_picture(asked):
             yield "<h>"  # a picture is the whole answer
@@ -88,13 +88,16 @@ class TextOnlyEngine:
         short = replace(
             request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0, options=options
         )
-        text = ""
+        text, end = "", None
         for piece in self.engine.stream(replace(short, thread_id=_CAPTIONS)):
-            if isinstance(piece, TextEnd) and "</h>" not in text:
-                yield " </h>"
-            elif isinstance(piece, str):
+            if isinstance(piece, TextEnd):
+                end = piece
+            else:
                 text += piece
-            yield piece
+        caption, tag, _ = text.partition("</h>")
+        yield f"{caption if tag else caption.rpartition(',')[0] or caption} </h>"
+        if end is not None:
+            yield end
 
 
 def asks_for_picture(text: str) -> bool:
@@ -142,6 +145,10 @@ def load_text_only(
 
 def _example(asked: str, caption: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"Picture: {asked}"}, {"role": "assistant", "content": f"<h> {caption} </h>"}]
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.!?])\s", text.strip(), maxsplit=1)[0]
 
 
 def _has_picture(content: Any) -> bool:

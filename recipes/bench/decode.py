@@ -1,0 +1,226 @@
+"""Tokens as they stream, against plain transformers on the same weights: `mgem bench decode --json`.
+
+Ours is `stream_generate` on a model that `quicken` has been at. The alternative is `generate` of the language model
+alone, as `AutoModelForCausalLM` makes it, on the very same float32 weights, with the same prompt. Both take the
+likeliest token each time. What is timed is from the first token to the last, so that reading the prompt, which is the
+same for both, is left out.
+
+Quicker tokens that are others would be worth little: so it is counted how many are the same before the first that
+differs, and measured how far the two say other things of the same text (the Kullback-Leibler divergence of the next
+token, in nats, and how often the likeliest is the same).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import torch
+from pydantic import computed_field
+from rich.table import Table
+from torch import Tensor
+from transformers import DynamicCache, LlamaForCausalLM
+from transformers.generation.streamers import BaseStreamer
+
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from mgem_agent.core_model.quick_decoding import QuickDecoding, quicken
+from mgem_agent.core_model.streaming import stream_generate
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.bench.comparison import Comparison, Run
+from mgem_agent.recipes.bench.measure import describe_machine, require_positive
+from mgem_agent.recipes.bench.rounds import build_tokenizer
+from mgem_agent.recipes.bench.sizes import bench_config, build_model
+
+__all__ = ["DecodeComparison", "DecodeModelName", "bench_decode"]
+
+DecodeModelName = Literal["nano", "random", "small"]
+"""nano's language model; random weights of its size, of which nothing is fetched; or of one narrow layer."""
+
+_QUESTION = "Tell me about foxes, and where they live."
+
+
+class DecodeComparison(Comparison):
+    """Seconds from the first token to the last.
+
+    Attributes:
+        num_tokens: Tokens of the answer.
+        same_tokens: How many are the same before the first that differs.
+        likeliest_agree: How often the likeliest next token is the same, from 0 to 1, after the alternative's words.
+        divergence: Mean Kullback-Leibler divergence of ours from the alternative's next token, in nats.
+    """
+
+    num_tokens: int
+    same_tokens: int
+    likeliest_agree: float
+    divergence: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ours_tokens_per_s(self) -> float:
+        """Tokens a second of ours, by the median."""
+        return (self.num_tokens - 1) / self.ours
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def alternative_tokens_per_s(self) -> float:
+        """Tokens a second of the alternative, by the median."""
+        return (self.num_tokens - 1) / self.alternative
+
+    def tables(self) -> list[Table]:
+        """Return the comparison, and how far the two agree."""
+        table = Table("", self.ours_run.label, self.alternative_run.label)
+        table.columns[1].justify = table.columns[2].justify = "right"
+        table.add_row("tokens a second", f"{self.ours_tokens_per_s:.1f}", f"{self.alternative_tokens_per_s:.1f}")
+        table.add_row("the same before the first other", f"{self.same_tokens} of {self.num_tokens}", "")
+        table.add_row("likeliest next token the same", f"{self.likeliest_agree:.1%}", "")
+        table.add_row("divergence of the next token", f"{self.divergence:.1e} nats", "")
+        return [*super().tables(), table]
+
+
+def bench_decode(
+    *, model: DecodeModelName = "nano", exact: bool = False, tokens: int = 48, repeats: int = 3
+) -> DecodeComparison:
+    """Measure how quickly tokens stream.
+
+    Args:
+        model: What writes; "nano" fetches its language model if this is the first time.
+        exact: Whether ours multiplies by the float32 weights too.
+        tokens: Length of the answer.
+        repeats: Answers of each that are timed.
+
+    Raises:
+        InputError: If a number is too small, or the model is of a kind that is not made quicker.
+        CheckpointError: If nano is not here and cannot be had.
+    """
+    require_positive(repeats=repeats)
+    if tokens < 2:
+        raise InputError(f"tokens must be at least 2, got {tokens}: the time from the first to the last is measured.")
+    ours, processor = _loaded(model)
+    plain = _plain_model(ours)
+    way = quicken(ours, exact=exact)
+    if way is None:
+        raise InputError(f"The model {model!r} is of a kind that is not made quicker. Use 'nano', 'random' or 'small'.")
+    both = _BothWays(ours, plain, processor, way, tokens)
+    both.warm_up()
+    pairs = [both.seconds(ours_first=repeat % 2 == 0) for repeat in range(repeats)]
+    same, agree, divergence = both.agreement()
+    kind = "float32 weights" if way.exact else "4 bits where the weights have a grid of 4, else 8"
+    return DecodeComparison(
+        name="decode",
+        setting=f"{tokens} tokens of an answer, {model} language model, greedy; ours: {kind}",
+        note="From the first token to the last.",
+        ours_run=Run(label="stream_generate", seconds=tuple(pair[0] for pair in pairs)),
+        alternative_run=Run(label="transformers generate", seconds=tuple(pair[1] for pair in pairs)),
+        max_abs_difference={},
+        max_abs_value={},
+        machine=describe_machine(torch.device("cpu")),
+        num_tokens=tokens,
+        same_tokens=same,
+        likeliest_agree=agree,
+        divergence=divergence,
+    )
+
+
+def _loaded(name: DecodeModelName) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
+    if name == "nano":
+        from mgem_agent.nano.text_only import load_text_only
+
+        return load_text_only(exact=True)
+    config = bench_config(small=True, llm="none" if name == "small" else "smollm2-135m")
+    torch.manual_seed(0)
+    model = build_model(config, device=torch.device("cpu"), dtype=torch.float32)
+    return model, MiniGeminiProcessor.from_model_config(config, build_tokenizer(config.text_config.vocab_size))
+
+
+def _plain_model(model: MiniGeminiForConditionalGeneration) -> LlamaForCausalLM:
+    """Return the language model alone, with the same tensors, and nothing of ours in its way."""
+    trunk: Any = model.model.language_model
+    with torch.device("meta"):
+        plain = LlamaForCausalLM(trunk.config)
+    weights = {f"model.{name}": value for name, value in trunk.state_dict().items()}
+    plain.load_state_dict({**weights, "lm_head.weight": model.lm_head.weight}, assign=True)
+    plain.tie_weights()
+    plain.model.rotary_emb = trunk.rotary_emb  # its angles are no weights
+    return plain.eval()
+
+
+class _Clock(BaseStreamer):
+    """Takes note of when each token comes."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: Tensor) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Do nothing."""
+
+
+class _BothWays:
+    """One answer, written in both ways."""
+
+    def __init__(
+        self,
+        ours: MiniGeminiForConditionalGeneration,
+        plain: LlamaForCausalLM,
+        processor: MiniGeminiProcessor,
+        way: QuickDecoding,
+        tokens: int,
+    ) -> None:
+        self._ours, self._plain, self._processor, self._way = ours, plain, processor, way
+        message = [{"role": "user", "content": _QUESTION}]
+        self._inputs = processor.apply_chat_template(
+            message, add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+        stop = processor.stop_token_ids
+        self._options: dict[str, Any] = {
+            "do_sample": False,
+            "max_new_tokens": tokens,
+            "min_new_tokens": tokens,
+            "eos_token_id": stop,
+            "pad_token_id": stop[0],
+            "no_repeat_ngram_size": 0,
+        }
+
+    def warm_up(self) -> None:
+        self._ours_seconds()
+        self._plain_seconds()
+
+    def seconds(self, *, ours_first: bool) -> tuple[float, float]:
+        """Return the seconds of ours and of the alternative."""
+        if ours_first:
+            return self._ours_seconds(), self._plain_seconds()
+        plain = self._plain_seconds()
+        return self._ours_seconds(), plain
+
+    def _ours_seconds(self) -> float:
+        clock = _Clock()
+        for piece in stream_generate(self._ours, self._processor, self._inputs, **self._options):
+            clock.put(torch.tensor(len(piece)))
+        return time.perf_counter() - clock.times[0]
+
+    def _plain_seconds(self) -> float:
+        clock = _Clock()
+        self._plain.generate(**self._inputs, **self._options, streamer=clock)
+        return clock.times[-1] - clock.times[1]  # the first value is the prompt
+
+    @torch.no_grad()
+    def agreement(self) -> tuple[int, float, float]:
+        """Return the same tokens, how often the likeliest agree, and the divergence."""
+        ours: Any = self._ours.generate(**self._inputs, **self._options)
+        wanted: Any = self._plain.generate(**self._inputs, **self._options)
+        start = self._inputs["input_ids"].shape[1]
+        differs = (ours[0, start:] != wanted[0, start:]).nonzero()
+        same = int(differs[0]) if len(differs) else len(wanted[0]) - start
+        ideal = self._plain(input_ids=wanted[:, :-1]).logits[0, start:].log_softmax(-1)
+        cache = DynamicCache(config=self._plain.config)
+        self._ours(input_ids=wanted[:, :start], past_key_values=cache, use_cache=True)
+        rows = [
+            self._ours(input_ids=wanted[:, place : place + 1], past_key_values=cache, use_cache=True).logits[0]
+            for place in range(start, wanted.shape[1] - 1)
+        ]
+        found = torch.cat(rows).log_softmax(-1)
+        agree = (ideal.argmax(-1) == found.argmax(-1)).double().mean()
+        divergence = (ideal.exp() * (ideal - found)).sum(-1).mean()
+        return same, float(agree), float(divergence)
