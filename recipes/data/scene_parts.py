@@ -1,0 +1,141 @@
+"""What a scene is made of: plain records without pictures, in coordinates from 0 to 1, so at any size.
+
+`x` goes right and `y` down; both name the middle of a part. A size is a fraction of the picture's side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "INK_COLOURS",
+    "SHAPES",
+    "Chart",
+    "ChartPart",
+    "Scene",
+    "SceneObject",
+    "SceneShape",
+    "SceneText",
+    "ShapeName",
+    "Split",
+    "TextSize",
+]
+
+Split = Literal["train", "held_out"]
+TextSize = Literal["large", "medium", "small"]
+"""How large a text is printed; `small` cannot be read from half the picture's pixels."""
+
+ShapeName = Literal["circle", "square", "triangle", "star", "heart", "cross"]
+SHAPES: tuple[ShapeName, ...] = ("circle", "square", "triangle", "star", "heart", "cross")
+"""Shapes that are drawn in one colour."""
+
+INK_COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (222, 44, 48),
+    "blue": (40, 92, 218),
+    "green": (34, 150, 66),
+    "yellow": (248, 206, 30),
+    "orange": (246, 138, 24),
+    "purple": (136, 58, 190),
+    "pink": (244, 120, 176),
+    "brown": (130, 82, 44),
+    "black": (26, 26, 30),
+    "white": (252, 252, 252),
+    "grey": (132, 136, 142),
+}
+"""Colours of shapes, letters and charts, in words and in RGB."""
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """A thing in a scene.
+
+    Args:
+        concept: Name of the concept.
+        x: Middle, from the left.
+        y: Middle, from the top.
+        size: Its longer side.
+        is_mirrored: Whether left and right are exchanged.
+    """
+
+    concept: str
+    x: float
+    y: float
+    size: float
+    is_mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class SceneText:
+    """A printed word or number.
+
+    Args:
+        text: What it says; printed in capitals.
+        x: Middle, from the left.
+        y: Middle, from the top.
+        height: Height of a capital letter.
+        size: What that height counts as.
+        colour: Colour of the letters.
+        plate: Colour of the plate behind them.
+    """
+
+    text: str
+    x: float
+    y: float
+    height: float
+    size: TextSize
+    colour: str
+    plate: str
+
+
+@dataclass(frozen=True)
+class SceneShape:
+    """A shape in one colour."""
+
+    shape: ShapeName
+    colour: str
+    x: float
+    y: float
+    size: float
+
+
+@dataclass(frozen=True)
+class ChartPart:
+    """A bar or a piece of pie: its label, its value from 1 to 9, and its colour."""
+
+    label: str
+    value: int
+    colour: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart that fills the picture."""
+
+    kind: Literal["bar", "pie"]
+    parts: tuple[ChartPart, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene.
+
+    Args:
+        seed: What the details of the background are drawn from.
+        background: Name of the background.
+        objects: Things, the farthest first.
+        texts: Printed words and numbers.
+        shapes: Shapes in one colour.
+        chart: A chart, which then is all there is.
+        split: "train" or "held_out".
+        layout: How it was composed, such as "one", "two", "count" or "text".
+    """
+
+    seed: int
+    background: str
+    objects: tuple[SceneObject, ...] = ()
+    texts: tuple[SceneText, ...] = ()
+    shapes: tuple[SceneShape, ...] = ()
+    chart: Chart | None = None
+    split: Split = "train"
+    layout: str = "one"

@@ -1,0 +1,137 @@
+"""Drawing a scene: background, soft shadows, pictures of the things, shapes, printed words, charts.
+
+Pictures of things are scaled once for each size and kept; sizes of scenes stand on a grid, so there are few.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.data.backdrops import paint_backdrop
+from mgem_agent.recipes.data.backgrounds import background_named
+from mgem_agent.recipes.data.chart_drawing import draw_chart
+from mgem_agent.recipes.data.emoji import EmojiAssets
+from mgem_agent.recipes.data.fonts import font_for_capitals
+from mgem_agent.recipes.data.scene_parts import INK_COLOURS, Scene, SceneObject, SceneShape, SceneText
+from mgem_agent.recipes.data.sprites import Sprites
+
+__all__ = ["render_scene"]
+
+_MIN_PX = 16
+_SCALE = 4  # shapes are drawn larger and reduced, which smooths their edges
+_SHADOW = 0.34  # darkness of a shadow's middle
+_STANDS_FROM = 0.66  # what ends higher up hangs in the air and throws no shadow
+
+
+def render_scene(scene: Scene, assets: EmojiAssets, size_px: int = 256) -> Image.Image:
+    """Draw a scene.
+
+    Args:
+        scene: The scene.
+        assets: The pictures of its things.
+        size_px: Width and height of the picture, from 16.
+
+    Returns:
+        The picture, RGB. The same arguments give the same pixels.
+
+    Raises:
+        InputError: If the size is too small.
+    """
+    if size_px < _MIN_PX:
+        raise InputError(f"A scene cannot be drawn at {size_px} px. Give {_MIN_PX} or more.")
+    image = paint_backdrop(scene.background, scene.seed, size_px)
+    sprites = Sprites.of(assets)
+    has_ground = background_named(scene.background).has_ground
+    for thing in scene.objects:
+        _draw_object(image, thing, sprites, has_shadow=has_ground and thing.y + thing.size / 2 > _STANDS_FROM)
+    for shape in scene.shapes:
+        _draw_shape(image, shape)
+    if scene.chart is not None:
+        draw_chart(image, scene.chart)
+    for text in scene.texts:
+        _draw_text(image, text)
+    return image
+
+
+def _draw_object(image: Image.Image, thing: SceneObject, sprites: Sprites, *, has_shadow: bool) -> None:
+    side = image.width
+    sprite = sprites.scaled(thing.concept, max(2, round(thing.size * side)), thing.is_mirrored)
+    left = round(thing.x * side - sprite.width / 2)
+    bottom = round((thing.y + thing.size / 2) * side)  # what is less high than wide stands on the same ground
+    if has_shadow:
+        width, height = round(sprite.width * 0.95), max(2, round(thing.size * side * 0.16))
+        shadow = _shadow().resize((max(2, width), height))
+        image.paste((12, 18, 30), (left + (sprite.width - width) // 2, bottom - height // 2 - height // 8), shadow)
+        top = bottom - sprite.height
+    else:
+        top = round(thing.y * side - sprite.height / 2)
+    image.paste(sprite, (left, top), sprite)
+
+
+@functools.cache
+def _shadow() -> Image.Image:
+    """Return a soft disc as a mask."""
+    axis = np.linspace(-1, 1, 64, dtype=np.float32)
+    distance = np.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
+    disc = np.clip(1 - distance, 0, 1) ** 0.8 * _SHADOW * 1.6
+    return Image.fromarray((np.minimum(disc, _SHADOW) * 255).astype(np.uint8))
+
+
+def _draw_shape(image: Image.Image, shape: SceneShape) -> None:
+    side = max(4, round(shape.size * image.width))
+    mask = Image.new("L", (side * _SCALE, side * _SCALE))
+    pen = ImageDraw.Draw(mask)
+    full = side * _SCALE - 1
+    if shape.shape == "circle":
+        pen.ellipse((0, 0, full, full), fill=255)
+    else:
+        pen.polygon([(x * full, y * full) for x, y in _outline(shape.shape)], fill=255)
+    position = (round(shape.x * image.width - side / 2), round(shape.y * image.width - side / 2))
+    image.paste(INK_COLOURS[shape.colour], position, mask.reduce(_SCALE))
+
+
+@functools.cache
+def _outline(shape: str) -> tuple[tuple[float, float], ...]:
+    """Return the corners of a shape in a square of side 1."""
+    if shape == "square":
+        return ((0.06, 0.06), (0.94, 0.06), (0.94, 0.94), (0.06, 0.94))
+    if shape == "triangle":
+        return ((0.5, 0.05), (1.0, 0.95), (0.0, 0.95))
+    if shape == "cross":
+        a, b = 0.34, 0.66
+        return (
+            (a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a),
+        )  # fmt: skip
+    if shape == "star":
+        corners = []
+        for index in range(10):
+            radius, angle = (0.52 if index % 2 == 0 else 0.21), math.pi * (index / 5 - 0.5)
+            corners.append((0.5 + radius * math.cos(angle), 0.53 + radius * math.sin(angle)))
+        return tuple(corners)
+    curve = []  # a heart
+    for index in range(60):
+        angle = 2 * math.pi * index / 60
+        x = 16 * math.sin(angle) ** 3
+        y = 13 * math.cos(angle) - 5 * math.cos(2 * angle) - 2 * math.cos(3 * angle) - math.cos(4 * angle)
+        curve.append((0.5 + x / 33, 0.46 - y / 33))
+    return tuple(curve)
+
+
+def _draw_text(image: Image.Image, text: SceneText) -> None:
+    side = image.width
+    font = font_for_capitals(text.height * side)
+    words = text.text.upper()
+    pen = ImageDraw.Draw(image)
+    left, top, right, bottom = pen.textbbox((0, 0), words, font=font)
+    margin = max(1.5, 0.5 * text.height * side)
+    x = min(max(text.x * side, (right - left) / 2 + margin + 1), side - (right - left) / 2 - margin - 1)
+    y = text.y * side
+    plate = (x - (right - left) / 2 - margin, y - (bottom - top) / 2 - margin * 0.8,
+             x + (right - left) / 2 + margin, y + (bottom - top) / 2 + margin * 0.8)  # fmt: skip
+    pen.rounded_rectangle(plate, radius=margin * 0.5, fill=INK_COLOURS[text.plate])
+    pen.text((x - (left + right) / 2, y - (top + bottom) / 2), words, font=font, fill=INK_COLOURS[text.colour])
