@@ -77,8 +77,8 @@ def _compile(book: Book, folder: Path) -> tuple[bytes, tuple[str, ...]]:
         return data, (f"The PDF is not of the kind that can be read aloud: {reason}.",)
     named = " ".join(missing[:MAX_NAMED]) + (" …" if len(missing) > MAX_NAMED else "")
     return data, (
-        f"No font has {len(missing)} of the PDF's letters, which are left empty: {named}. Install a font that has them, "
-        f"such as Noto for this script, or print the HTML book from a browser.",
+        f"No font has {len(missing)} of the PDF's letters, which are left empty: {named}. Install a font that has "
+        "them, such as Noto for this script, or print the HTML book from a browser.",
     )
 
 

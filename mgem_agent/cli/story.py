@@ -1,0 +1,159 @@
+"""`mgem story`: an illustrated story as a book, from a recipe, the name of one that is shipped, or a premise.
+
+The same command goes on where an earlier one stopped, whatever stopped it: what is written and drawn lies in the
+folder and the store. A book of what is there is written at each end, also at an early one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+from typer.core import TyperGroup
+
+from mgem_agent.cli import turn_options
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.workflows.book import BookFormat
+
+__all__ = ["StoryGroup", "app"]
+
+FORMATS = ("html", "md", "pdf")
+DEFAULT_COMMAND = "tell"
+
+
+class StoryGroup(TyperGroup):
+    """Commands of which telling need not be named: `mgem story recipe.yaml` is `mgem story tell recipe.yaml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command that is meant before what is none."""
+        if args and args[0] not in (*self.commands, "--help", "-h"):
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=StoryGroup,
+    help="Tell an illustrated story as a book: `mgem story RECIPE --out book/`.",
+    no_args_is_help=True,
+)
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in the end.")]
+
+
+@app.command("tell")
+def _tell(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE_OR_NAME_OR_PREMISE", help="A recipe's file, the name of a shipped one, or words."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the book.")] = Path("book"),
+    model: turn_options.Model = None,
+    generator: turn_options.Generator = None,
+    kind: Annotated[Literal["story", "how_to", "explainer"] | None, typer.Option(help="What is told.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=1, max=64, help="How many scenes.")] = None,
+    style: Annotated[str | None, typer.Option(help="Style of every picture.")] = None,
+    language: Annotated[str | None, typer.Option(metavar="TAG", help="Language of the text, such as de.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the pictures.")] = None,
+    consistency: Annotated[
+        Literal["auto", "seed+card", "ip_adapter", "reference", "none"] | None,
+        typer.Option(help="How pictures are kept alike."),
+    ] = None,
+    formats: Annotated[str, typer.Option(metavar="LIST", help="Forms of the book: html, md, pdf.")] = "html,md,pdf",
+    approve: Annotated[bool, typer.Option("--approve", help="Ask for approval of the outline first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve an outline that waits, without asking.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the story in FOLDER, whatever it is.")] = False,
+    store: turn_options.Store = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Tell a story, or go on with the one that stopped: the same command does both."""
+    from mgem_agent.cli.story_telling import StoryTelling
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings(model=model, generator=generator, store=store)
+    options = {
+        "kind": kind,
+        "scenes": scenes,
+        "style": style,
+        "language": language,
+        "seed": seed,
+        "consistency": consistency,
+    }
+    telling = StoryTelling(settings, out, _forms(formats), approve=approve, yes=yes, as_json=as_json)
+    if resume:
+        telling.go_on(recipe, options)
+    elif recipe is None:
+        raise InputError("There is nothing to tell. Give a recipe, a premise, or --resume. Run: mgem story recipes")
+    else:
+        telling.tell(recipe, options)
+
+
+def _forms(text: str) -> tuple[BookFormat, ...]:
+    """The forms that a list names."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    wrong = [name for name in names if name not in FORMATS]
+    if wrong or not names:
+        raise InputError(f"{text!r} is no list of forms. Allowed: {', '.join(FORMATS)}, joined by commas.")
+    return cast("tuple[BookFormat, ...]", tuple(dict.fromkeys(names)))
+
+
+@app.command("recipes")
+def _recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False) -> None:
+    """List the story recipes that are shipped."""
+    from mgem_agent.cli.story_recipes import shipped_recipes
+    from mgem_agent.workflows import load_story_recipe
+
+    found = {name: load_story_recipe(path) for name, path in shipped_recipes().items()}
+    if as_json:
+        typer.echo(
+            json.dumps(
+                [
+                    {"name": name, "title": recipe.title, "kind": recipe.kind, "language": recipe.language}
+                    | {"scenes": recipe.num_scenes}
+                    for name, recipe in found.items()
+                ],
+                indent=2,
+                ensure_ascii=False,
+            )
+        )
+        return
+    width = max(map(len, found))
+    for name, recipe in found.items():
+        about = f"{recipe.kind.replace('_', '-')}, {recipe.language}, {recipe.num_scenes} scenes"
+        typer.echo(f"{name:<{width}}  {recipe.title or recipe.premise.splitlines()[0][:60]} ({about})")
+
+
+@app.command("schema")
+def _schema() -> None:
+    """Print the JSON Schema of story recipes, for editors and checkers."""
+    from mgem_agent.workflows import StoryRecipe
+
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StoryRecipe.model_json_schema()}
+    typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+
+
+@app.command("replay")
+def _replay(
+    story: Annotated[Path, typer.Argument(metavar="STORY_JSON", help="A story's record, or its folder.")],
+    generator: turn_options.Generator = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write the book anew into this folder.")
+    ] = None,
+    formats: Annotated[str, typer.Option(metavar="LIST", help="Forms of the book: html, md, pdf.")] = "html,md,pdf",
+    store: turn_options.Store = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Draw every picture of a story again, and say of each whether its bytes are the same.
+
+    The exit status is 0 if all are, else 1.
+    """
+    from mgem_agent.cli.story_replay import replay
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings(store=store)
+    replay(story, settings, generator=generator, out=out, forms=_forms(formats), as_json=as_json)

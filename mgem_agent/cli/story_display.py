@@ -1,0 +1,131 @@
+"""What a person sees while a story is told: bars at a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from mgem_agent.workflows import Story, StoryScene
+
+__all__ = ["StoryDisplay", "print_outline"]
+
+WRITING = {"title": "the title", "outline": "the outline", "cast": "the cast"}
+
+
+class StoryDisplay:
+    """Shows events; to be used in a `with` statement.
+
+    Args:
+        console: Where to; a new one on stderr if not given.
+        quiet: Whether nothing but notices is shown.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        is_live = self.console.is_terminal and not quiet
+        self._bars: Progress | None = (
+            Progress(*self._columns, console=self.console, transient=True) if is_live else None
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bars away; what was printed stays."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show(self, event: Any) -> None:
+        """Show one event of a story or of a replay."""
+        handler = getattr(self, f"_show_{getattr(event, 'kind', 'replayed')}", None)
+        if handler is not None:
+            handler(event)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if not self._quiet:
+            self.console.print(text, markup=False)
+
+    def _show_story_text(self, event: Any) -> None:
+        if self._bars is None:
+            return
+        what = WRITING.get(event.part) or f"page {event.index}" + (", picture" if event.part == "caption" else "")
+        self._bars.update(self._task("writing", f"Writing {what}"), description=f"Writing {what}")
+
+    def _show_outline(self, event: Any) -> None:
+        self.say(f"{event.story.title}: {len(event.story.scenes)} scenes")
+
+    def _show_scene(self, event: Any) -> None:
+        self.say(f"  page {event.scene.index} is written{_named(event.scene)}")
+
+    def _show_progress(self, event: Any) -> None:
+        if self._bars is None:
+            return
+        self._done("writing")
+        task = self._task(event.call_id, f"Drawing {event.call_id.replace('-', ' ')}")
+        state = f"{event.step}/{event.num_steps}" if event.num_steps else f"{event.step}"
+        self._bars.update(task, completed=event.step, total=event.num_steps or None, state=state)
+
+    def _show_picture(self, event: Any) -> None:
+        self._done("writing")
+        self._done(event.call_id)
+        self.say(f"  {event.call_id.replace('-', ' ')} is drawn: {event.artifact_id}")
+
+    def _show_failed(self, event: Any) -> None:
+        self._done(event.call_id)
+        self.console.print(f"  {event.call_id.replace('-', ' ')} is not drawn: {event.message}", markup=False)
+
+    def _show_notice(self, event: Any) -> None:
+        self.console.print(f"  Notice: {event.message}", markup=False)
+
+    def _show_replayed(self, event: Any) -> None:
+        self._done(f"scene-{event.index}")
+
+    def _task(self, name: str, description: str) -> Any:
+        if self._bars is not None and name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(description, total=None, state="")
+        return self._tasks.get(name)
+
+    def _done(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if self._bars is not None and task is not None:
+            self._bars.remove_task(task)
+
+
+def _named(scene: StoryScene) -> str:
+    return f": {scene.heading}" if scene.heading else ""
+
+
+def print_outline(story: Story, console: Console) -> None:
+    """Print title, outline and cast of a story, for a person who decides on them."""
+    from rich.text import Text
+
+    console.print(Text(story.title, style="bold"))
+    for scene in story.scenes:
+        line = (
+            f"{scene.heading}: {scene.summary}" if scene.heading and scene.summary else scene.heading or scene.summary
+        )
+        console.print(Text(f"  {scene.index}. {line}"))
+    for character in story.cast:
+        console.print(Text(f"  {character.name}: {character.looks}", style="italic"))

@@ -1,0 +1,98 @@
+"""`mgem story replay`: the pictures of a story drawn again, each held against the old one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mgem_agent.cli.story_display import StoryDisplay
+from mgem_agent.cli.wiring import go_offline, open_generator, open_store
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.settings import Settings
+    from mgem_agent.tools import ImageGenerator
+    from mgem_agent.workflows.book import BookFormat, ReplayedPicture
+
+__all__ = ["replay"]
+
+
+def replay(
+    path: Path,
+    settings: Settings,
+    *,
+    generator: str | None,
+    out: Path | None,
+    forms: tuple[BookFormat, ...],
+    as_json: bool,
+) -> None:
+    """Draw every picture of a story again, print a verdict of each, and write the book anew where asked to.
+
+    Args:
+        path: The story's record, or its folder.
+        settings: `store` and `generator_options` count.
+        generator: What draws, instead of those of the record.
+        out: Folder of the new book.
+        forms: Of the new book.
+        as_json: Whether the verdicts are printed as JSON.
+
+    Raises:
+        InputError: If there is no story, or one already where the new book is to be.
+        typer.Exit: With status 1, if a picture is not the same.
+    """
+    go_offline(settings)
+    from mgem_agent.workflows.book import BookFolder, ReplayedPicture, replay_story
+    from mgem_agent.workflows.story import STORY_FILE, read_story
+
+    story = read_story(path)
+    store = open_store(settings)
+    book = BookFolder(out.expanduser(), store) if out is not None else None
+    if book is not None:
+        if (book.folder / STORY_FILE).exists():
+            raise InputError(f"There is a story in {str(book.folder)!r} already. Take another --out folder.")
+        book.check(forms)
+
+    def make(name: str) -> ImageGenerator:
+        return open_generator(settings.model_copy(update={"generator": generator or name}))
+
+    replayed: list[ReplayedPicture] = []
+    folder = path if path.is_dir() else path.parent
+    with StoryDisplay(quiet=as_json) as display:
+        for event in replay_story(story, store, make, folder=folder):
+            display.show(event)
+            if isinstance(event, ReplayedPicture):
+                replayed.append(event)
+    replayed.sort(key=lambda picture: picture.index)
+    files: tuple[Path, ...] = ()
+    if book is not None:
+        drawn = {picture.index: picture.after for picture in replayed if picture.after is not None}
+        scenes = tuple(
+            scene.model_copy(update={"artifact_id": drawn.get(scene.index, scene.artifact_id)})
+            for scene in story.scenes
+        )
+        anew = story.model_copy(update={"scenes": scenes})
+        files = book.write(anew, forms).files
+        anew.write(book.folder)
+    _print(replayed, files, as_json=as_json)
+    if not all(picture.is_same for picture in replayed):
+        raise typer.Exit(1)
+
+
+def _print(replayed: list[ReplayedPicture], files: tuple[Path, ...], *, as_json: bool) -> None:
+    if as_json:
+        data = {
+            "pictures": [dataclasses.asdict(picture) for picture in replayed],
+            "files": [str(path) for path in files],
+        }
+        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    for picture in replayed:
+        typer.echo(f"scene {picture.index}  {picture.after or picture.before}  {picture.verdict}")
+    num_same = sum(picture.is_same for picture in replayed)
+    typer.echo(f"{num_same} of {len(replayed)} pictures are the same, byte for byte.")
+    for path in files:
+        typer.echo(str(path))

@@ -1,0 +1,237 @@
+"""Telling a story at the command line, from the recipe to the written book."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mgem_agent.cli.story_display import StoryDisplay, print_outline
+from mgem_agent.cli.story_recipes import find_recipe, with_options
+from mgem_agent.cli.wiring import open_generator, open_reasoner, open_store
+from mgem_agent.errors import InputError, ToolError
+
+if TYPE_CHECKING:
+    from mgem_agent.settings import Settings
+    from mgem_agent.workflows import OutlineDecision, Story, StoryEvent
+    from mgem_agent.workflows.book import BookFormat
+
+__all__ = ["StoryTelling"]
+
+INTERRUPTED = 130
+
+
+class StoryTelling:
+    """One run of `mgem story`.
+
+    Args:
+        settings: What is settled.
+        folder: Of the book.
+        forms: Of the book.
+        approve: Whether a person approves the outline.
+        yes: Whether an outline that waits is approved without asking.
+        as_json: Whether the outcome is printed as JSON.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        forms: tuple[BookFormat, ...],
+        *,
+        approve: bool,
+        yes: bool,
+        as_json: bool,
+    ) -> None:
+        from mgem_agent.workflows.book import BookFolder
+
+        self._settings = settings
+        self._folder = folder.expanduser()
+        self._forms = forms
+        self._approve = approve
+        self._yes = yes
+        self._as_json = as_json
+        self._store = open_store(settings)
+        self._book = BookFolder(self._folder, self._store)
+        self._display = StoryDisplay(quiet=as_json)
+
+    def tell(self, words: str, options: dict[str, Any]) -> None:
+        """Tell a story, or go on with the one in the folder if it is the same.
+
+        Raises:
+            InputError: If there is another story in the folder, or the recipe cannot be told.
+            ToolError: If pictures failed; the book has been written without them.
+        """
+        from mgem_agent.workflows.story import STORY_FILE, read_story
+
+        recipe, place = find_recipe(words)
+        recipe = with_options(recipe, place, options, self._defaults())
+        self._book.check(self._forms)
+        if not (self._folder / STORY_FILE).exists():
+            teller = self._teller()
+            self._run(lambda: teller.stream(recipe))
+            return
+        story = read_story(self._folder)
+        if story.recipe.model_dump() != recipe.model_dump():
+            raise InputError(
+                f"In {str(self._folder)!r} there is another story, {story.title or story.recipe.premise[:60]!r}, or "
+                f"one of other options. Take another --out folder, or go on with that one: --resume"
+            )
+        self._resume(story)
+
+    def go_on(self, words: str | None, options: dict[str, Any]) -> None:
+        """Go on with the story in the folder.
+
+        Raises:
+            InputError: If there is none, or options are given that it was not begun with.
+            ToolError: As for `tell`.
+        """
+        from mgem_agent.workflows.story import read_story
+
+        if words is not None:
+            self.tell(words, options)
+            return
+        given = [f"--{name}" for name, value in options.items() if value is not None]
+        if given:
+            raise InputError(
+                f"{given[0]} is for a new story, and --resume goes on with the old one. Leave one of them out."
+            )
+        story = read_story(self._folder)
+        self._book.check(self._forms)
+        self._resume(story)
+
+    def _defaults(self) -> dict[str, Any]:
+        """What is settled of pictures, where the recipe says nothing."""
+        return self._settings.picture.model_dump(exclude_none=True)
+
+    def _teller(self) -> Any:
+        from mgem_agent.workflows import Storyteller
+
+        return Storyteller(
+            open_reasoner(self._settings),
+            open_generator(self._settings),
+            self._store,
+            folder=self._folder,
+            approve_outline=self._approve,
+        )
+
+    def _resume(self, story: Story) -> None:
+        """Go on with a story, after asking what has to be asked."""
+        if story.is_whole:
+            self._finish(story)
+            return
+        decision = None
+        if story.state == "waiting":
+            decision = self._decide(story)
+            if decision is None:
+                self._report(story, ())
+                return
+        teller = self._teller()
+        self._run(lambda: teller.stream_resume(decision))
+
+    def _run(self, begin: Any) -> None:
+        """Show what happens, and write the book however it ends."""
+        from mgem_agent.workflows.story import read_story
+
+        last: StoryEvent | None = None
+        try:
+            with self._display, closing(begin()) as events:
+                last = self._show_all(events)
+        except KeyboardInterrupt:
+            self._write_what_is_there()
+            self._display.console.print("Stopped. The same command goes on from here.")
+            raise typer.Exit(INTERRUPTED) from None
+        except ToolError:
+            self._write_what_is_there()
+            raise
+        story = read_story(self._folder)
+        if last is not None and last.kind == "approval":
+            self._resume(story)
+            return
+        self._finish(story)
+
+    def _show_all(self, events: Iterator[StoryEvent]) -> StoryEvent | None:
+        event: StoryEvent | None = None
+        for event in events:
+            self._display.show(event)
+        return event
+
+    def _write_what_is_there(self) -> None:
+        """Write a book of a story that has stopped, if it has any page."""
+        from mgem_agent.workflows.story import STORY_FILE, read_story
+
+        if (self._folder / STORY_FILE).exists():
+            story = read_story(self._folder)
+            if any(scene.text or scene.artifact_id for scene in story.scenes):
+                self._book.write(story, self._forms)
+
+    def _finish(self, story: Story) -> None:
+        if story.state == "refused":
+            self._display.console.print("The outline was refused, and nothing was drawn.")
+            self._report(story, ())
+            return
+        written = self._book.write(story, self._forms)
+        for notice in written.notices:
+            self._display.console.print(f"Notice: {notice}", markup=False)
+        self._report(story, written.files)
+        failed = story.failed_scenes
+        if failed:
+            raise ToolError(
+                f"{len(failed)} of {len(story.scenes)} pictures failed; the book says so in their place. The first: "
+                f"{failed[0].message} The same command tries them again.",
+                retryable=True,
+            )
+
+    def _report(self, story: Story, files: tuple[Path, ...]) -> None:
+        """Print where the book is, on stdout."""
+        if self._as_json:
+            data = {
+                "title": story.title,
+                "state": story.state,
+                "folder": str(self._folder),
+                "files": [str(path) for path in files],
+                "scenes": [
+                    {"index": scene.index, "heading": scene.heading, "status": scene.status}
+                    | {"artifact_id": scene.artifact_id, "message": scene.message}
+                    for scene in story.scenes
+                ],
+                "notices": story.notices,
+            }
+            typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        for path in () if self._as_json else files:
+            typer.echo(str(path))
+
+    def _decide(self, story: Story) -> OutlineDecision | str | None:
+        """Ask a person for a decision; None where nobody is there to be asked."""
+        if self._yes:
+            return "approve"
+        if not sys.stdin.isatty():
+            print_outline(story, self._display.console)
+            self._display.console.print(
+                f"The outline waits for approval. Approve it: mgem story --resume --yes --out {self._folder}",
+                markup=False,
+            )
+            return None
+        print_outline(story, self._display.console)
+        answer = ""
+        while answer not in ("a", "e", "r"):
+            answer = typer.prompt("(a)pprove, (e)dit or (r)efuse", default="a", err=True).strip().lower()[:1]
+        if answer == "e":
+            return self._edited(story)
+        return "approve" if answer == "a" else "refuse"
+
+    def _edited(self, story: Story) -> OutlineDecision:
+        """Let a person write the title and each line anew; an empty answer keeps what stands."""
+        from mgem_agent.workflows import OutlineDecision
+
+        title = typer.prompt("Title", default=story.title, err=True)
+        lines = []
+        for scene in story.scenes:
+            old = f"{scene.heading}: {scene.summary}" if scene.heading and scene.summary else scene.summary
+            lines.append(typer.prompt(f"{scene.index}.", default=old or scene.heading, err=True))
+        return OutlineDecision(title=title, outline=tuple(lines))
