@@ -7,7 +7,7 @@ A model of a hundred million parameters numbers its lines or does not, repeats i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from mgem_agent.workflows.story import StoryCharacter
 
@@ -75,18 +75,27 @@ def read_outline(said: str, max_lines: int) -> list[str]:
         max_lines: Lines that are wanted; more are left out.
 
     Returns:
-        Numbered lines where there are any, else bulleted ones, else lines, else the sentences of the only one; none
+        Numbered lines where there are any, else bulleted ones, else lines, or of a tale as many of its sentences; none
         twice.
     """
     lines = list(_lines(said))
     numbered = [match[2] for line in lines if (match := NUMBERED.match(line))]
     bulleted = [BULLET.sub("", line) for line in lines if BULLET.match(line)]
-    plain = [line for line in lines if not _is_remark(line)]
-    if len(plain) == 1:
-        plain = [part.strip() for part in SENTENCE_END.split(plain[0])]
-    found = numbered or bulleted or plain
+    found = numbered or bulleted or _spread([line for line in lines if not _is_remark(line)], max_lines)
     clean = (shorten(_unquoted(line), MAX_LINE_CHARS) for line in found if len(line.split()) > 1)
     return _once(clean)[:max_lines]
+
+
+def _spread(lines: Sequence[str], max_lines: int) -> list[str]:
+    """Lines as they are or, where they are the paragraphs of a tale, as many of its sentences, evenly apart."""
+    parts = [[part.strip() for part in SENTENCE_END.split(line) if part.strip()] for line in lines]
+    if all(len(sentences) < 2 for sentences in parts) and len(lines) > 1:
+        return list(lines)
+    # What does not end like a sentence is a title, or was cut off.
+    sentences = [part for each in parts for part in each if part[-1] in ".!?。！？\"'”’»"]
+    if len(sentences) <= max_lines:
+        return sentences
+    return [sentences[place * len(sentences) // max_lines] for place in range(max_lines)]
 
 
 def _once(lines: Iterable[str]) -> list[str]:

@@ -77,8 +77,10 @@ class StoryWriter:
         """
         question = render_prompt(prompt, **variables)
         best = read("")
-        for _ in range(max_asks if self._agent is not None else 0):
-            found = read((yield from self._answer(question, part, index)))
+        for attempt in range(max_asks if self._agent is not None else 0):
+            # A model that takes the likeliest word each time answers the same question the same way.
+            asked = question if not attempt else render_prompt("again", question=question)
+            found = read((yield from self._answer(asked, part, index)))
             best = max(best, found, key=_size)
             if is_enough(found):
                 return found

@@ -36,6 +36,14 @@ def test_an_outline_in_any_form(said: str) -> None:
     assert read_outline(said, 2) == ["A fox wakes.", "A fox runs."]
 
 
+def test_a_tale_instead_of_an_outline() -> None:
+    said = (
+        "The Fox and the Snow\nA fox wakes. It yawns. It is cold.\n\nThe fox runs. It finds a hole. It sleeps. And th"
+    )
+    assert read_outline(said, 3) == ["A fox wakes.", "It is cold.", "It finds a hole."]
+    assert read_outline(said, 9)[-1] == "It sleeps."
+
+
 def test_an_outline_of_nothing() -> None:
     assert read_outline("", 3) == read_outline("Sure!", 3) == read_outline("...\n\n---", 3) == []
 
