@@ -23,10 +23,12 @@ def generators(
 
     The list loads no weights and asks no server. For one NAME, a model may have to be read.
     """
-    from mgem_agent.tools import describe_generators, make_generator
+    from mgem_agent.cli.wiring import open_named_generator
+    from mgem_agent.settings import load_settings
+    from mgem_agent.tools import describe_generators
 
     if name is not None:
-        made = make_generator(name)
+        made = open_named_generator(load_settings(), name)
         _print_one(made.name, made.capabilities, as_json=as_json)
         return
     schemes = describe_generators()

@@ -28,9 +28,7 @@ def _list(
     as_json: _AsJson = False,
 ) -> None:
     """List the pictures that are kept, newest first."""
-    from mgem_agent.artifacts import ArtifactStore
-
-    store = ArtifactStore()
+    store = _store()
     artifacts = store.list(limit)
     if as_json:
         typer.echo(json.dumps([_as_data(artifact, store) for artifact in artifacts], indent=2, ensure_ascii=False))
@@ -71,9 +69,7 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
 @app.command("show")
 def _show(artifact_id: _Id, as_json: _AsJson = False) -> None:
     """Say all that is known of a picture, and where its file is."""
-    from mgem_agent.artifacts import ArtifactStore
-
-    store = ArtifactStore()
+    store = _store()
     artifact = store.get(artifact_id)
     if as_json:
         typer.echo(json.dumps(_as_data(artifact, store), indent=2, ensure_ascii=False))
@@ -120,9 +116,7 @@ def _lineage(artifact_id: _Id, as_json: _AsJson = False) -> None:
     """Show what a picture was made from, and those from what, as a tree."""
     from rich.console import Console
 
-    from mgem_agent.artifacts import ArtifactStore
-
-    store = ArtifactStore()
+    store = _store()
     found = store.lineage(artifact_id)
     if as_json:
         data = {name: artifact and _as_data(artifact, store) for name, artifact in found.items()}
@@ -174,14 +168,16 @@ def _redraw(
     How it was drawn is read from the store or from the PNG itself, so that a file from somebody else will do. The new
     picture is kept like any other; the same one is not kept twice.
     """
-    from mgem_agent.artifacts import ArtifactStore, PictureRecipe, encode_picture
+    from mgem_agent.artifacts import PictureRecipe, encode_picture
     from mgem_agent.artifacts.atomic_file import write_atomically
     from mgem_agent.artifacts.comparison import compare_picture
-    from mgem_agent.tools import make_generator
+    from mgem_agent.cli.wiring import open_named_generator
+    from mgem_agent.settings import load_settings
 
-    store = ArtifactStore()
+    store = _store()
     recipe, path = _recipe_of(picture, store)
-    result = _draw_again(recipe, make_generator(generator or recipe.generator), store)
+    drawing = open_named_generator(load_settings(), generator or recipe.generator)
+    result = _draw_again(recipe, drawing, store)
     if result.image is None:
         raise result.error or RuntimeError("a result has a picture or an error")
     data = encode_picture(result.image, PictureRecipe.of(result))
@@ -192,6 +188,14 @@ def _redraw(
     for notice in result.notices:
         _print_facts({"notice": f"{notice.argument}: {notice.message}"})
     _print_facts({"compared": compare_picture(data, path)})
+
+
+def _store() -> ArtifactStore:
+    """The pictures of the place that is settled."""
+    from mgem_agent.cli.wiring import open_store
+    from mgem_agent.settings import load_settings
+
+    return open_store(load_settings())
 
 
 def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]:

@@ -40,7 +40,7 @@ def see(
             "-m",
             metavar="PATH_OR_ID",
             envvar="MGEM_MODEL",
-            help="A folder, or a hub id, which is fetched once.",
+            help="A folder, or a hub id, which is fetched once; what is settled if not given. See: mgem config",
         ),
     ] = None,
     dtype: Annotated[
@@ -67,7 +67,7 @@ def see(
     from mgem_agent.core_model.image_loading import load_image
 
     pictures = [load_image(path) for path in paths]
-    folder = _model_folder(model)
+    model, folder = _model_folder(model)
     start = time.perf_counter()
     with _spinner(f"Loading {model}"):
         conversation = _load(folder, dtype, device, quantize)
@@ -116,15 +116,25 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     return paths, question
 
 
-def _model_folder(model: str | None) -> Path:
-    if model is None:
+def _model_folder(name: str | None) -> tuple[str, Path]:
+    """The model that is named or settled, and its folder."""
+    from mgem_agent.cli.wiring import go_offline
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings(model=name)
+    go_offline(settings)
+    if settings.model == "nano":
+        from mgem_agent.nano import find_nano
+
+        return settings.model, find_nano()
+    if ":" in settings.model and not Path(settings.model).expanduser().exists():
         raise InputError(
-            "No model is named. Add --model FOLDER_OR_ID, or set MGEM_MODEL to it. "
-            "To see which models there are: mgem models list"
+            f"mgem see runs the core model itself, and {settings.model!r} is another reasoner. Add --model "
+            f"FOLDER_OR_ID, or ask that one: mgem ask -a IMAGE QUESTION"
         )
     from mgem_agent.core_model.checkpoints.cache import fetch_folder
 
-    return fetch_folder(model)
+    return settings.model, fetch_folder(settings.model)
 
 
 def _load(folder: Path, dtype: _DType, device: _Device, quantize: _Quantize) -> Conversation:

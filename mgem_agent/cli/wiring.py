@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator
 
-__all__ = ["go_offline", "open_agent", "open_generator", "open_reasoner", "open_sessions", "open_store"]
+__all__ = [
+    "go_offline",
+    "open_agent",
+    "open_generator",
+    "open_named_generator",
+    "open_reasoner",
+    "open_sessions",
+    "open_store",
+]
 
 
 def go_offline(settings: Settings) -> None:
@@ -52,10 +60,24 @@ def open_generator(settings: Settings) -> ImageGenerator:
         InputError: If there is none of that name, or it has no such option.
         GeneratorUnavailableError: If the package that it comes from is broken.
     """
+    return open_named_generator(settings, settings.generator)
+
+
+def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
+    """Return a generator by its name; the options that are settled are for the one that is settled.
+
+    Args:
+        settings: `generator`, `generator_options` and `offline` count.
+        name: As for `make_generator`.
+
+    Raises:
+        InputError: As for `open_generator`.
+        GeneratorUnavailableError: As there.
+    """
     go_offline(settings)
     from mgem_agent.tools import make_generator
 
-    return make_generator(settings.generator, **settings.generator_options)
+    return make_generator(name, **(settings.generator_options if name == settings.generator else {}))
 
 
 def open_store(settings: Settings) -> ArtifactStore:

@@ -141,3 +141,9 @@ def test_redraw_with_a_generator_that_fails(store: ArtifactStore, monkeypatch: p
     assert result.exit_code == 1
     assert "needs a key. Set OPENAI_API_KEY" in result.stderr
     assert len(store.list()) == 1
+
+
+def test_the_settled_store_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGEM_STORE", str(tmp_path / "elsewhere"))
+    fox = keep(ArtifactStore(tmp_path / "elsewhere"), "a red fox")
+    assert [entry["id"] for entry in json.loads(run("list", "--json").output)] == [fox]

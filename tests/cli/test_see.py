@@ -111,6 +111,18 @@ def test_as_json(folder: Path, pictures: list[str]) -> None:
     }
 
 
+def test_the_settled_model_answers(
+    folder: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'model = "{folder}"')
+    options = ("--max-new-tokens", "9", "--dtype", "float32")
+    expected = answer_of(folder, pictures[:1], max_new_tokens=9) + "\n"
+    assert see(pictures[0], QUESTION, *options, MGEM_CONFIG=str(config)).stdout == expected
+    monkeypatch.setattr("mgem_agent.nano.vision_language.find_nano", lambda: folder)
+    assert see(pictures[0], QUESTION, *options).stdout == expected, "without any setting it is nano"
+
+
 def test_a_free_answer_with_a_seed(folder: Path, pictures: list[str]) -> None:
     def say(seed: str) -> str:
         command = (pictures[0], QUESTION, "-m", str(folder), "--max-new-tokens", "9", "--temperature", "2")
@@ -133,7 +145,7 @@ def test_in_fewer_bits(folder: Path, pictures: list[str], quantize: str) -> None
         (["red.png", "green.png"], "The question is missing: the last word, 'green.png', is a file."),
         (["red.png", "blue.png", QUESTION], "There is no file 'blue.png'"),
         (["notes.txt", QUESTION], "'notes.txt'"),
-        (["red.png", QUESTION], "No model is named. Add --model FOLDER_OR_ID, or set MGEM_MODEL to it. To see which"),
+        (["red.png", QUESTION, "-m", "openai:gpt-5"], "mgem see runs the core model itself, and 'openai:gpt-5' is ano"),
         (["red.png", QUESTION, "-m", "nowhere"], "There is no folder 'nowhere'."),
         (
             ["red.png", QUESTION, "-m", "YanweiLi/MGM-7B"],
