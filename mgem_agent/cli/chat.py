@@ -153,7 +153,7 @@ def open_face(
         return ask_decision(waiting, reader.edit, display.tell)
 
     is_person = isinstance(reader, TerminalReader)
-    return Face(console, display, window, decide, edit_text if is_person else None)
+    return Face(console, display, window, decide, reader.edit, edit_text if is_person else None)
 
 
 def _talk(dialogue: Chat, face: Face, reader: LineReader | TerminalReader, *, is_new: bool) -> None:

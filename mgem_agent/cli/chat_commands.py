@@ -36,11 +36,18 @@ class Command:
 
 def command_table() -> dict[str, Command]:
     """Return every command by its name, in the order of the help."""
-    from mgem_agent.cli import chat_dialogue_commands, chat_export, chat_picture_commands, chat_setting_commands
+    from mgem_agent.cli import (
+        chat_dialogue_commands,
+        chat_export,
+        chat_picture_commands,
+        chat_setting_commands,
+        chat_story,
+    )
 
     commands = [
         Command("help", "", "Say what can be done here.", _help),
         *chat_picture_commands.COMMANDS,
+        *chat_story.COMMANDS,
         *chat_setting_commands.COMMANDS,
         *chat_dialogue_commands.COMMANDS,
         *chat_export.COMMANDS,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.cli.chat_commands import Command
+from mgem_agent.cli.chat_page import render_page
 from mgem_agent.cli.transcript import read_transcript, transcript_markdown
 from mgem_agent.errors import InputError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-FORMATS = {"md": ".md", "json": ".json"}
+FORMATS = {"md": ".md", "html": ".html", "json": ".json"}
 
 
 def _save(chat: Chat, face: Face, rest: str) -> None:
@@ -46,12 +47,14 @@ def _export(chat: Chat, face: Face, rest: str) -> None:
         raise InputError("Nothing has been said yet, so there is nothing to export.")
     path = Path(target.strip().strip("\"'") or f"{chat.session}{FORMATS[kind]}").expanduser()
     turns = read_transcript(chat.sessions.turns(chat.session))
+    title = next((each.title for each in chat.sessions.list() if each.name == chat.session), "") or chat.session
     if kind == "json":
         data = json.dumps({"name": chat.session, "turns": turns}, indent=2, ensure_ascii=False)
         write_atomically(path, f"{data}\n".encode())
+    elif kind == "html":
+        write_atomically(path, render_page(title, turns, chat.store).encode())
     else:
         places = _write_pictures(chat, turns, path.with_name(f"{path.stem}-pictures"))
-        title = next((each.title for each in chat.sessions.list() if each.name == chat.session), "") or chat.session
         text = transcript_markdown(title, turns, lambda name: places.get(name, name))
         write_atomically(path, text.encode())
     face.display.tell(f"The dialogue is in {path}")

@@ -46,6 +46,7 @@ class Face:
         display: Shows turns.
         window: Shows pictures.
         decide: Asks a person about captions that wait.
+        edit: Asks a person a question with an answer that is begun; None where nobody answers.
         ask_text: Lets a person write a longer text in an editor; None where there is nobody.
     """
 
@@ -53,6 +54,7 @@ class Face:
     display: TurnDisplay
     window: PictureWindow
     decide: Decide
+    edit: Callable[[str, str], str | None]
     ask_text: Callable[[str], str | None] | None = None
 
 
