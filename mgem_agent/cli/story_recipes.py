@@ -13,7 +13,7 @@ from mgem_agent.errors import InputError
 if TYPE_CHECKING:
     from mgem_agent.workflows import StoryRecipe
 
-__all__ = ["find_recipe", "shipped_recipes", "with_options"]
+__all__ = ["find_recipe", "has_everything", "shipped_recipes", "with_options"]
 
 ENDINGS = (".yaml", ".yml", ".json")
 BARE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -51,6 +51,13 @@ def find_recipe(words: str) -> tuple[StoryRecipe, Path]:
             f"premise of some words."
         )
     return _validated({"premise": text}, StoryRecipe), Path()
+
+
+def has_everything(recipe: StoryRecipe) -> bool:
+    """Whether nothing is left to write, so that a story needs no reasoner and costs none."""
+    is_told = bool(recipe.title) and all(scene.text and scene.caption for scene in recipe.scene_recipes)
+    has_cast = recipe.kind != "story" or bool(recipe.cast)
+    return is_told and has_cast and all(member.looks for member in recipe.cast)
 
 
 def with_options(recipe: StoryRecipe, folder: Path, options: dict[str, Any], defaults: dict[str, Any]) -> StoryRecipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mgem_agent.cli.story_display import StoryDisplay, print_outline
-from mgem_agent.cli.story_recipes import find_recipe, with_options
+from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
 from mgem_agent.cli.wiring import open_generator, open_reasoner, open_store
 from mgem_agent.errors import InputError, ToolError
 
 if TYPE_CHECKING:
     from mgem_agent.settings import Settings
-    from mgem_agent.workflows import OutlineDecision, Story, StoryEvent
+    from mgem_agent.workflows import OutlineDecision, Story, StoryEvent, StoryRecipe, Storyteller
     from mgem_agent.workflows.book import BookFormat
 
 __all__ = ["StoryTelling"]
@@ -73,7 +73,7 @@ class StoryTelling:
         recipe = with_options(recipe, place, options, self._defaults())
         self._book.check(self._forms)
         if not (self._folder / STORY_FILE).exists():
-            teller = self._teller()
+            teller = self._teller(recipe)
             self._run(lambda: teller.stream(recipe))
             return
         story = read_story(self._folder)
@@ -109,11 +109,11 @@ class StoryTelling:
         """What is settled of pictures, where the recipe says nothing."""
         return self._settings.picture.model_dump(exclude_none=True)
 
-    def _teller(self) -> Any:
+    def _teller(self, recipe: StoryRecipe) -> Storyteller:
         from mgem_agent.workflows import Storyteller
 
         return Storyteller(
-            open_reasoner(self._settings),
+            None if has_everything(recipe) else open_reasoner(self._settings),
             open_generator(self._settings),
             self._store,
             folder=self._folder,
@@ -131,10 +131,10 @@ class StoryTelling:
             if decision is None:
                 self._report(story, ())
                 return
-        teller = self._teller()
+        teller = self._teller(story.recipe)
         self._run(lambda: teller.stream_resume(decision))
 
-    def _run(self, begin: Any) -> None:
+    def _run(self, begin: Callable[[], Generator[StoryEvent, None, None]]) -> None:
         """Show what happens, and write the book however it ends."""
         from mgem_agent.workflows.story import read_story
 

@@ -15,10 +15,12 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.workflows.book.words import BookWords, direction_of, words_for
 from mgem_agent.workflows.story import STORY_FILE, Story, StoryScene
+from mgem_agent.workflows.story_text import split_heading
 
 __all__ = ["Book", "BookPage", "BookPicture", "make_book"]
 
 REPLAY_COMMAND = f"mgem story replay {STORY_FILE}"
+MAX_HEADING_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,19 @@ def _page(scene: StoryScene, store: ArtifactStore) -> BookPage:
             picture = BookPicture(artifact.id, store.path(artifact.id), artifact.width, artifact.height, alt)
     return BookPage(
         number=scene.index,
-        heading=scene.heading.strip(),
+        heading=_heading(scene.heading.strip()),
         paragraphs=tuple(" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()),
         picture=picture,
         caption=caption,
         problem="" if picture else problem,
     )
+
+
+def _heading(line: str) -> str:
+    """The heading of a page; a recipe may have a whole line of the outline in its place, of which the head is taken."""
+    if len(line) <= MAX_HEADING_CHARS:
+        return line
+    return split_heading(line)[0]
 
 
 def _facts(story: Story, words: BookWords) -> tuple[str, ...]:
