@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mgem_agent.cli.app import app
 from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
 
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/testing.md")
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
