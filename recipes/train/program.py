@@ -8,6 +8,7 @@ on from there, to the bit as if it had not been interrupted.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +104,15 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
+    # Without this, processes on a machine with no GPU would each think that they are alone.
+    on_cpu = not torch.accelerator.is_available() and "ACCELERATE_USE_DEEPSPEED" not in os.environ
     try:
-        accumulation = config.accumulation(PartialState().num_processes)
+        accumulation = config.accumulation(PartialState(cpu=on_cpu).num_processes)
     except ValueError as error:
         raise InputError(str(error)) from error
     mixed = "bf16" if _dtype(config) == torch.bfloat16 else "no"
     accelerator = Accelerator(
+        cpu=on_cpu,
         mixed_precision=mixed,
         gradient_accumulation_steps=accumulation,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],

@@ -86,7 +86,9 @@ def load_without_llm(
     model.load_state_dict(weights, strict=False)
     if (path / ADAPTER_FOLDER).is_dir():
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+            warnings.filterwarnings(
+                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+            )  # peft asks it
             adapted: Any = PeftModel.from_pretrained(model, str(path / ADAPTER_FOLDER))  # type: ignore[arg-type]
         model = adapted.merge_and_unload()
     return model.eval()

@@ -62,13 +62,19 @@ def test_overrides_go_over_the_file() -> None:
     [
         ("run.max_step=3", "run.max_step=3: there is no such key. The nearest is 'run.max_steps'."),
         ("max_steps=3", "max_steps=3: there is no such key. The nearest is 'run.max_steps'."),
-        ("data.sources.0.repat=2", "data.sources.0.repat=2: there is no such key. The nearest is 'data.sources.repeat'."),
+        (
+            "data.sources.0.repat=2",
+            "data.sources.0.repat=2: there is no such key. The nearest is 'data.sources.repeat'.",
+        ),
         ("stage=warm", "stage='warm': Input should be 'align' or 'instruct'."),
         ("run.micro_batch=7", "run has a global_batch of 32 that is no multiple of its micro_batch, 7."),
         ("model.text=null", "model has neither a checkpoint nor all its parts; give model.text or model.checkpoint."),
         ("model.checkpoint=a", "model has both a checkpoint and parts; give one or the other."),
         ("train.llm=full", "the run is of the stage 'align' with train.llm='full'; align keeps it 'frozen'."),
-        ("train={mining: false, projector: false}", "the run trains nothing; set train.mining, train.projector or train.llm."),
+        (
+            "train={mining: false, projector: false}",
+            "the run trains nothing; set train.mining, train.projector or train.llm.",
+        ),
         ("data={}", "data.sources: this key is missing. Add it, or give data.sources=VALUE."),
     ],
 )
@@ -94,7 +100,9 @@ def test_an_override_that_cannot_be_read_is_named(word: str, expected: str) -> N
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^The configuration 'nano' cannot be read: .* one of: mgm_13b_align, .*nano_instr"):
+    with pytest.raises(
+        InputError, match=r"^The configuration 'nano' cannot be read: .* one of: mgm_13b_align, .*nano_instr"
+    ):
         load_config("nano")
     for text, expected in (("[1]", r"must be a mapping of keys, got \[1\]"), ("a: [", r"is not YAML: ")):
         file = tmp_path / "x.yaml"

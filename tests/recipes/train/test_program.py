@@ -117,7 +117,8 @@ def test_two_processes_learn_as_one(settings: dict[str, Any], make_run: MakeRun,
     settings["run"]["output"] = str(tmp_path / "two")
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    # accelerate 1.15 starts a single process under --cpu, whatever --num_processes says.
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     finished = subprocess.run(
         [sys.executable, *launch, "-m", "mgem_agent.recipes.train", str(file)],

@@ -107,5 +107,7 @@ def test_the_second_stage_starts_from_the_first(make_run: MakeRun, tmp_path: Pat
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no folder of a run: it has no config.yaml\. Give what run.output names\."):
+    with pytest.raises(
+        InputError, match=r"is no folder of a run: it has no config.yaml\. Give what run.output names\."
+    ):
         export_model(tmp_path, tmp_path / "out")
