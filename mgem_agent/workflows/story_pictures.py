@@ -109,8 +109,8 @@ class StoryPictures:
         asked_before = {scene.index: scene.request for scene in scenes if scene.request == requests[scene.index]}
         self._draft.change_scenes({index: {"request": request} for index, request in requests.items()})
         known = find_drawn(self._store, story, asked_before) if asked_before else {}
-        for index, artifact in known.items():
-            yield self._keep(index, artifact, stored_before=True)
+        for index in sorted(known):
+            yield self._keep(index, known[index], stored_before=True)
         missing = [index for index in requests if index not in known]
         pictures: dict[str, Image.Image] = {name: self._store.open(name) for name in story.reference_ids}
         wanted = [requests[index] for index in missing]

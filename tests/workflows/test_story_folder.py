@@ -1,0 +1,64 @@
+"""The folder of a story: held by one, written at every step, and pictures found that nobody came to note."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError, ToolError
+from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
+from mgem_agent.workflows.story import Story, StoryScene, read_story
+from mgem_agent.workflows.story_folder import StoryDraft, find_drawn, hold_folder
+from mgem_agent.workflows.story_recipe import StoryRecipe
+
+FOX = ImageRequest(prompt="a fox", seed=7)
+OWL = ImageRequest(prompt="an owl", seed=7)
+
+
+def a_story(begun: datetime | None = None) -> Story:
+    now = begun or datetime.now(UTC)
+    scenes = (StoryScene(index=1), StoryScene(index=2))
+    recipe = StoryRecipe.from_premise("A fox.")
+    return Story(version="0.1.0", session="s", created=now, updated=now, recipe=recipe, scenes=scenes, generator="flat")
+
+
+def test_one_at_a_time_and_free_again_afterwards(tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "book"):
+        with pytest.raises(InputError, match=r"is being told by another process\. Wait until it is done, or take"):
+            hold_folder(tmp_path / "book").__enter__()
+        with hold_folder(tmp_path / "another"):
+            pass
+    with hold_folder(tmp_path / "book"):
+        pass
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ToolError, match=r"The folder .* cannot be made: Not a directory\. Give one that may be"):
+        hold_folder(tmp_path / "file" / "book").__enter__()
+
+
+def test_each_change_is_on_the_disk(tmp_path: Path) -> None:
+    draft = StoryDraft(tmp_path, a_story())
+    [scene] = draft.change_scenes({2: {"text": "It ran."}})
+    assert scene.text == "It ran." and read_story(tmp_path).scenes[1].text == "It ran."
+    assert draft.notice("Two.").message == "Two."
+    draft.notice("Two.")
+    assert read_story(tmp_path).notices == ("Two.",)
+    assert read_story(tmp_path).updated >= draft.story.created
+
+
+def test_pictures_that_nobody_noted_are_found(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    for result in draw(FlatColourGenerator(size=(16, 16)), [FOX]):
+        if isinstance(result, ImageResult):
+            stored = store.put(result)
+    assert find_drawn(store, a_story(), {1: OWL, 2: FOX}) == {2: stored}
+    assert find_drawn(store, a_story().model_copy(update={"generator": "other"}), {2: FOX}) == {}
+    assert find_drawn(store, a_story(datetime.now(UTC) + timedelta(minutes=1)), {2: FOX}) == {}
