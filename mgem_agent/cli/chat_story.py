@@ -23,6 +23,7 @@ QUESTION = "Draw this story? [y]es or [n]o: "
 
 def _story(chat: Chat, face: Face, rest: str) -> None:
     from mgem_agent.workflows import Storyteller, load_story_recipe
+    from mgem_agent.workflows.book import BookFolder
     from mgem_agent.workflows.story import STORY_FILE
 
     path = Path(rest.strip("\"'")).expanduser()
@@ -33,7 +34,10 @@ def _story(chat: Chat, face: Face, rest: str) -> None:
     teller = Storyteller(
         chat.reasoner, chat.generator, chat.store, folder=folder, approve_outline=chat.settings.confirm
     )
+    BookFolder(folder, chat.store).check(("html",))  # before anything is drawn for it
     is_begun = (folder / STORY_FILE).is_file()
+    if is_begun and teller.story().recipe != recipe:
+        raise InputError(f"In {str(folder)!r} there is the story of another recipe. Give this one another name.")
     if is_begun and teller.story().is_whole:
         face.display.tell("This story is told already; its book is made again.")
         story: Story | None = teller.story()
