@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mgem_agent.artifacts import ArtifactStore
+from mgem_agent.workflows.book import make_book
+
+
+def test_a_whole_story(make_story: Any, store: ArtifactStore) -> None:
+    story = make_story()
+    book = make_book(story, store)
+    assert (book.title, book.language, book.direction, book.is_whole) == ("The Fox", "en", "ltr", True)
+    assert book.pages[0].paragraphs == ("The fox walks 1 miles.", "Then it rests.")
+    picture = book.pages[0].picture
+    assert picture is not None and (picture.alt, picture.width, picture.path.is_file()) == ("A fox on page 1", 32, True)
+    assert book.cover == book.pages[1].picture
+    assert book.facts[:4] == ("Written by scripted", "Drawn by flat (flat-colour)", "Style: ink", "Seed: 1, 2, 3")
+    assert picture.id in book.facts[4]
+
+
+def test_a_story_that_is_half_told(make_story: Any, store: ArtifactStore) -> None:
+    book = make_book(make_story(0, state="telling", title="", scene={"text": ""}), store)
+    assert (book.title, book.cover, book.is_whole) == ("Untitled", None, False)
+    assert [(page.picture, page.paragraphs, page.problem) for page in book.pages] == [
+        (None, (), "The brush broke.")
+    ] * 3
+
+
+def test_a_picture_that_is_no_longer_stored_is_missing(make_story: Any, store: ArtifactStore) -> None:
+    story = make_story()
+    store.path(story.scenes[0].artifact_id).unlink()
+    page = make_book(story, store).pages[0]
+    assert page.picture is None
+    assert page.problem.startswith(f"There is no picture '{story.scenes[0].artifact_id}'")
+
+
+@pytest.mark.parametrize(
+    ("line", "heading"),
+    [
+        ("Toast: a mouse", "Toast: a mouse"),
+        ("The seat: Fennick and Rosa both run for the train and there is one seat left", "The seat"),
+        ("Fennick and Rosa both run for the train at night, and there is one seat left", ""),
+    ],
+)
+def test_a_line_of_the_outline_is_no_heading(make_story: Any, store: ArtifactStore, line: str, heading: str) -> None:
+    assert make_book(make_story(scene={"heading": line}), store).pages[0].heading == heading
