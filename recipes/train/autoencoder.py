@@ -47,7 +47,7 @@ class AutoencoderConfig(PretrainingConfig):
     batch_size: int = 16
     learning_rate: float = 1e-3
     ema_decay: float = 0.995
-    channels: int = Field(default=48, ge=4)
+    channels: int = Field(default=32, ge=4)
     encoder_blocks: tuple[int, int, int, int] = (1, 2, 3, 3)
     decoder_blocks: tuple[int, int, int, int] = (3, 3, 2, 1)
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
@@ -56,8 +56,8 @@ class AutoencoderConfig(PretrainingConfig):
     latent_penalty: float = Field(default=1e-3, ge=0)
 
 
-def make_autoencoder(config: AutoencoderConfig) -> AutoencoderTiny:
-    """Return the untrained model: eight times smaller latents of four channels."""
+def make_autoencoder(config: AutoencoderConfig) -> Any:
+    """Return the untrained `AutoencoderTiny`: eight times smaller latents of four channels."""
     width = (config.channels,) * 4
     torch.manual_seed(config.seed)
     return AutoencoderTiny(
@@ -90,8 +90,7 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> T
     pieces: list[np.ndarray[Any, Any]] = []
     scene_index = step * config.batch_size
     while len(pieces) < config.batch_size:
-        kind = "drawable" if chance.random() < 0.8 else "any"
-        scene = sample_scene(config.seed, scene_index, kind=kind)
+        scene = sample_scene(config.seed, scene_index, kind="drawable" if chance.random() < 0.8 else "any")
         pixels = np.asarray(render_scene(scene, assets, size_px=config.scene_px), dtype=np.float32)
         pieces += [_detailed_piece(pixels, config.piece_px, chance) for _ in range(2)]
         scene_index += 1
@@ -130,14 +129,14 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
 
 
 @torch.no_grad()
-def _latent_std(model: AutoencoderTiny, config: AutoencoderConfig, assets: EmojiAssets) -> float:
+def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets) -> float:
     """Return the standard deviation of the latents of scenes, by which the generator's latents are divided."""
     latents = [model.encode(scene_pieces(config.num_steps + n, config, assets)).latents for n in range(8)]
     return float(torch.cat(latents).std())
 
 
 @torch.no_grad()
-def _compare(model: AutoencoderTiny, config: AutoencoderConfig, assets: EmojiAssets, file: Path) -> None:
+def _compare(model: Any, config: AutoencoderConfig, assets: EmojiAssets, file: Path) -> None:
     """Write held-out scenes above what the model makes of them."""
     scenes = [sample_scene(config.seed, n, kind="drawable", split="held_out") for n in range(8)]
     real = np.stack([np.asarray(render_scene(scene, assets, size_px=config.scene_px)) for scene in scenes])

@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +28,11 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
-from mgem_agent.core_model.image_processing import IMAGE_MEAN, IMAGE_STD
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.data.scene import Scene, Split, sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
@@ -40,7 +40,8 @@ from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingR
 
 __all__ = ["ContrastiveModel", "EncodersConfig", "SceneBatch", "scene_batch", "train_encoders"]
 
-KINDS = ("drawable", "any", "text")
+KINDS = ("drawable", "any", "printed")
+_STRIDE = 16  # scenes between the beginnings of two batches, for one of a batch: more than are passed over
 
 
 class EncodersConfig(PretrainingConfig):
@@ -157,17 +158,29 @@ class ContrastiveModel(nn.Module):
         (convnext / "open_clip_config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
-def scene_batch(step: int, config: EncodersConfig, assets: EmojiAssets, *, split: Any = "train") -> SceneBatch:
-    """Return the pictures and captions of a step, all of one kind of scene."""
-    kind: Any = KINDS[step % len(KINDS)]
+def scene_batch(step: int, config: EncodersConfig, assets: EmojiAssets, *, split: Split = "train") -> SceneBatch:
+    """Return the pictures and captions of a step, all of one kind of scene.
+
+    Every third batch is of scenes on which words or numbers are printed, told apart by reading alone where they are
+    otherwise alike.
+    """
+    name = KINDS[step % len(KINDS)]
+    scenes = islice(_scenes(name, config.seed, step * _STRIDE * config.batch_size, split), config.batch_size)
     pictures, captions = [], []
-    for index in range(step * config.batch_size, (step + 1) * config.batch_size):
-        scene = sample_scene(config.seed, index, kind=kind, split=split)
+    for index, scene in enumerate(scenes, start=step * config.batch_size):
         pictures.append(np.asarray(render_scene(scene, assets, size_px=config.high_res_px), dtype=np.float32))
         captions.append(caption(scene, random.Random(index), style="plain"))
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return SceneBatch((pixels - mean) / std, captions)
+
+
+def _scenes(name: str, seed: int, first: int, split: Split) -> Iterator[Scene]:
+    """Yield the scenes of a kind, from a place in the series on."""
+    for index in count(first):
+        scene = sample_scene(seed, index, kind="drawable" if name == "drawable" else "any", split=split)
+        if name != "printed" or scene.texts:
+            yield scene
 
 
 def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAssets) -> Path:

@@ -75,9 +75,9 @@ class GeneratorConfig(PretrainingConfig):
     snr_gamma: float = Field(default=5.0, gt=0)
 
 
-def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
-    """Return the pipeline around the trained autoencoder, its UNet and text encoder untrained."""
-    autoencoder = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
+def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
+    """Return the `StableDiffusionPipeline` around the trained autoencoder, its UNet and text encoder untrained."""
+    autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     torch.manual_seed(config.seed)
     text_encoder = CLIPTextModel(
@@ -139,7 +139,7 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
     pipeline.unet.to(memory_format=torch.channels_last)
     run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)
     pipeline.to(run.device)
-    noising = DDPMScheduler(**SCHEDULE)
+    noising: Any = DDPMScheduler(**SCHEDULE)
     for step in run.steps():
         pixels, captions = _captioned_scenes(step, config, assets)
         with torch.no_grad():
@@ -152,8 +152,8 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
 
 
 def _velocity_loss(
-    pipeline: StableDiffusionPipeline,
-    noising: DDPMScheduler,
+    pipeline: Any,
+    noising: Any,
     latents: Tensor,
     captions: list[str],
     chance: torch.Generator,
@@ -183,7 +183,7 @@ def _velocity_loss(
 
 @torch.no_grad()
 def contact_sheet(
-    pipeline: StableDiffusionPipeline, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 16
+    pipeline: Any, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 16
 ) -> list[str]:
     """Write pictures of held-out captions, eight a row, and return the captions in their order.
 

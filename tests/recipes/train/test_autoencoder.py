@@ -1,0 +1,68 @@
+"""The autoencoder's recipe: what it learns from, what it learns, and what it leaves behind."""
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from PIL import Image
+
+from mgem_agent.recipes.train.autoencoder import (
+    AutoencoderConfig,
+    detail_loss,
+    make_autoencoder,
+    scene_pieces,
+    train_autoencoder,
+)
+
+TINY = {"channels": 8, "encoder_blocks": (1, 1, 1, 1), "decoder_blocks": (1, 1, 1, 1), "batch_size": 4}
+
+
+def config(**changes) -> AutoencoderConfig:
+    return AutoencoderConfig(**TINY | {"piece_px": 32, "scene_px": 64, "num_steps": 4, "warmup_steps": 1} | changes)
+
+
+def test_the_loss_counts_pixels_and_their_gradients():
+    real = torch.zeros(1, 3, 4, 4)
+    assert detail_loss(real, real) == 0
+    assert detail_loss(real + 1, real) == 1  # all edges right
+    striped = real.clone()
+    striped[..., ::2] = 1
+    assert detail_loss(striped, real) == pytest.approx(0.5 + 1 + 0)
+
+
+def test_pieces_are_of_the_step_and_in_range(drawn_assets):
+    first, again, other = (scene_pieces(step, config(), drawn_assets) for step in (3, 3, 4))
+    assert first.shape == (4, 3, 32, 32)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.equal(first, other)
+    assert first.min() >= -1 and first.max() <= 1 and first.std() > 0.05
+
+
+def test_latents_are_eight_times_smaller():
+    latents = make_autoencoder(config()).encode(torch.zeros(1, 3, 64, 64)).latents
+    assert latents.shape == (1, 4, 8, 8)
+
+
+def test_what_is_trained_is_read_by_diffusers(tmp_path, drawn_assets):
+    folder = train_autoencoder(tmp_path, config(), drawn_assets)
+    model = AutoencoderTiny.from_pretrained(folder)
+    with torch.no_grad():
+        latents = model.encode(scene_pieces(99, config(), drawn_assets)).latents
+    assert float(latents.std()) * model.config.scaling_factor == pytest.approx(1, rel=0.5)
+    with Image.open(tmp_path / "seen_and_drawn.png") as picture:
+        assert picture.size == (8 * 64, 2 * 64)
+
+
+def test_it_learns(drawn_assets):
+    torch.manual_seed(0)
+    model = make_autoencoder(config())
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    pieces = scene_pieces(0, config(), drawn_assets)
+    losses = []
+    for _ in range(40):
+        loss = detail_loss(model(pieces).sample, pieces)
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.7 * losses[0]

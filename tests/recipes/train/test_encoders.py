@@ -1,0 +1,56 @@
+"""The encoders' recipe: batches of one kind, towers in the big ones' formats, and pictures told apart."""
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss
+from transformers import CLIPModel
+
+from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.train.encoders import ContrastiveModel, EncodersConfig, scene_batch, train_encoders
+
+
+@pytest.fixture
+def config() -> EncodersConfig:
+    return EncodersConfig(
+        num_steps=3, batch_size=4, warmup_steps=1, low_res_px=32, high_res_px=64, width=32, num_layers=2,
+        num_text_layers=1, embed_dim=16, vocab_size=400, convnext="test_convnext",
+    )  # fmt: skip
+
+
+def test_a_batch_is_of_one_kind_and_of_its_step(config, drawn_assets):
+    printed = scene_batch(2, config, drawn_assets)
+    assert printed.pixels.shape == (4, 3, 64, 64)
+    assert all("word" in text or "number" in text or '"' in text for text in printed.captions)
+    again, other = scene_batch(2, config, drawn_assets), scene_batch(5, config, drawn_assets)
+    torch.testing.assert_close(printed.pixels, again.pixels, rtol=0, atol=0)
+    assert printed.captions == again.captions != other.captions
+    assert scene_batch(2, config, drawn_assets, split="held_out").captions != printed.captions
+
+
+def test_the_towers_are_read_by_what_reads_the_big_ones(tmp_path, config, drawn_assets):
+    folder = train_encoders(tmp_path, config, drawn_assets)
+    clip = CLIPModel.from_pretrained(folder / "clip")
+    assert clip.vision_model.config.image_size == 32
+    encoder = HighResEncoder.from_open_clip(folder / "convnext")
+    assert [stage.shape[-1] for stage in encoder(torch.zeros(1, 3, 64, 64))] == [16, 8, 4, 2]
+
+
+def test_both_encoders_learn_to_tell_pictures_apart(tmp_path, config, drawn_assets):
+    tokenizer = train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20)
+    torch.manual_seed(0)
+    model = ContrastiveModel(config, tokenizer)
+    batch = scene_batch(0, config, drawn_assets)
+    words = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt")
+    optimizer, contrast = torch.optim.Adam(model.parameters(), lr=2e-3), ClipLoss()
+    for _ in range(40):
+        text = model.text_embeds(words["input_ids"], words["attention_mask"])
+        low, high = model.image_embeds(batch.pixels)
+        loss = contrast(low, text, torch.tensor(10.0)) + contrast(high, text, torch.tensor(10.0))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    right = torch.arange(4)
+    assert (low @ text.T).argmax(1).equal(right)
+    assert (high @ text.T).argmax(1).equal(right)
+    torch.testing.assert_close(low.norm(dim=-1), torch.ones(4))
