@@ -45,6 +45,11 @@ class HeldOut:
         missing = -(-len(rows) // num_processes) - len(own)
         self._rows = own + [(rows[0], False)] * missing
 
+    @property
+    def num_batches(self) -> int:
+        """Batches of this process in an evaluation; the same for every process."""
+        return len(self._rows)
+
     def is_due(self, step: int, num_steps: int) -> bool:
         """Return whether to evaluate after a step.
 
@@ -75,5 +80,5 @@ class HeldOut:
         module.train()
         summed = total.to(accelerator.device)
         if accelerator.num_processes > 1:
-            summed = accelerator.reduce(summed, "sum")  # type: ignore[assignment]
+            summed = accelerator.reduce(summed, "sum")
         return float(summed[0] / summed[1])

@@ -173,7 +173,7 @@ class TrainingLoop:
     def _summed(self, values: Tensor) -> Tensor:
         if self._accelerator.num_processes == 1:
             return values
-        summed: Tensor = self._accelerator.reduce(values, "sum")  # type: ignore[assignment]
+        summed: Tensor = self._accelerator.reduce(values, "sum")
         return summed
 
     def _is_stopped(self, stop: StopSignal) -> bool:

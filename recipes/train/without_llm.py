@@ -89,7 +89,7 @@ def load_without_llm(
             warnings.filterwarnings(
                 "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
             )  # peft asks it
-            adapted: Any = PeftModel.from_pretrained(model, str(path / ADAPTER_FOLDER))  # type: ignore[arg-type]
+            adapted: Any = PeftModel.from_pretrained(model, str(path / ADAPTER_FOLDER))
         model = adapted.merge_and_unload()
     return model.eval()
 

@@ -1,4 +1,4 @@
-"""Examples and batches: right padding, targets that are the answers alone, and what happens to records that do not do."""
+"""Batches: padding on the right, targets that are the answers alone, and what becomes of records that do not do."""
 
 from __future__ import annotations
 

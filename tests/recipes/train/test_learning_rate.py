@@ -12,7 +12,7 @@ from mgem_agent.recipes.train.learning_rate import learning_rate_factor
 @pytest.mark.parametrize("warmup_ratio", [0.0, 0.03, 0.5])
 def test_it_is_transformers_schedule(warmup_ratio: float) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = get_cosine_schedule_with_warmup(optimizer, -(-int(warmup_ratio * 100)), 100)
+    schedule = get_cosine_schedule_with_warmup(optimizer, int(warmup_ratio * 100), 100)
     for step in range(100):
         assert learning_rate_factor(step, 100, warmup_ratio=warmup_ratio) == pytest.approx(schedule.get_last_lr()[0])
         optimizer.step()
