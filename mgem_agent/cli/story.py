@@ -105,10 +105,10 @@ def _forms(text: str) -> tuple[BookFormat, ...]:
 @app.command("recipes")
 def _recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False) -> None:
     """List the story recipes that are shipped."""
-    from mgem_agent.cli.story_recipes import shipped_recipes
+    from mgem_agent.recipes.stories import story_recipe_files
     from mgem_agent.workflows import load_story_recipe
 
-    found = {name: load_story_recipe(path) for name, path in shipped_recipes().items()}
+    found = {name: load_story_recipe(path) for name, path in story_recipe_files().items()}
     if as_json:
         typer.echo(
             json.dumps(

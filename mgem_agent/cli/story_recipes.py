@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.errors import InputError
+from mgem_agent.recipes.stories import story_recipe_files
 
 if TYPE_CHECKING:
     from mgem_agent.workflows import StoryRecipe
 
-__all__ = ["find_recipe", "has_everything", "shipped_recipes", "with_options"]
+__all__ = ["find_recipe", "has_everything", "with_options"]
 
 ENDINGS = (".yaml", ".yml", ".json")
 BARE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Files of the recipes that are shipped, by name, sorted."""
-    folder = Path(str(resources.files("mgem_agent.recipes"))) / "stories"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find_recipe(words: str) -> tuple[StoryRecipe, Path]:
@@ -37,7 +31,7 @@ def find_recipe(words: str) -> tuple[StoryRecipe, Path]:
     from mgem_agent.workflows import StoryRecipe, load_story_recipe
 
     text = words.strip()
-    shipped = shipped_recipes()
+    shipped = story_recipe_files()
     if text.lower().endswith(ENDINGS):
         path = Path(text).expanduser()
         return load_story_recipe(path), path.parent

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from mgem_agent.workflows import OutlineDecision, Story, StoryEvent, StoryRecipe, Storyteller
     from mgem_agent.workflows.book import BookFormat
 
-__all__ = ["StoryTelling"]
+__all__ = ["StoryTelling", "is_asked"]
 
 INTERRUPTED = 130
+
+
+def is_asked() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
 
 
 class StoryTelling:
@@ -210,7 +215,7 @@ class StoryTelling:
         """Ask a person for a decision; None where nobody is there to be asked."""
         if self._yes:
             return "approve"
-        if not sys.stdin.isatty():
+        if not is_asked():
             print_outline(story, self._display.console)
             self._display.console.print(
                 f"The outline waits for approval. Approve it: mgem story --resume --yes --out {self._folder}",

@@ -1,0 +1,14 @@
+"""Story recipes: each a YAML file that `mgem story` tells by its bare name."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+__all__ = ["story_recipe_files"]
+
+
+def story_recipe_files() -> dict[str, Path]:
+    """Return the files of the recipes that are shipped, by name, sorted."""
+    folder = Path(str(resources.files(__name__)))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -1,0 +1,66 @@
+"""The stories that are shipped: each can be read, is told to its end, and becomes a book."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mgem_agent.artifacts import ArtifactStore
+from mgem_agent.cli.story_recipes import find_recipe, has_everything
+from mgem_agent.recipes.stories import story_recipe_files
+from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+from mgem_agent.text_engine import TextRequest
+from mgem_agent.workflows import Storyteller
+from mgem_agent.workflows.book import BookFolder
+
+NAMES = sorted(story_recipe_files())
+
+
+def answer(request: TextRequest) -> str:
+    """What an author might say to any question of a story."""
+    question = str(request.dialogue[-1]["content"])
+    if "Plan a " in question:
+        return "\n".join(f"{n}. Part {n}: A balloon flies over place {n}." for n in range(1, 9))
+    if "Who appears" in question:
+        return "Luna: a red balloon with a white string"
+    return "A balloon over the sea, small and red."
+
+
+def test_there_is_one_of_every_kind() -> None:
+    recipes = {name: find_recipe(name)[0] for name in NAMES}
+    assert len(recipes) >= 6
+    assert {recipe.kind for recipe in recipes.values()} == {"story", "how_to", "explainer"}
+    assert any(not recipe.language.startswith("en") for recipe in recipes.values())
+    assert any(isinstance(recipe.scenes, int) and recipe.premise and not recipe.title for recipe in recipes.values())
+    assert any(len(recipe.cast) > 1 for recipe in recipes.values())
+    assert sum(map(has_everything, recipes.values())) >= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_opens_with_its_command_and_says_nothing_twice(name: str) -> None:
+    text = story_recipe_files()[name].read_text(encoding="utf-8")
+    assert text.startswith(f"# mgem story {name} --out ")
+    recipe, _ = find_recipe(name)
+    captions = [scene.caption for scene in recipe.scene_recipes if scene.caption]
+    assert len(set(captions)) == len(captions)
+    assert all(caption.isascii() and len(caption.split()) <= 12 for caption in captions), "captions are short English"
+    assert set(yaml.safe_load(text)) <= set(type(recipe).model_fields)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_told_to_its_end(name: str, tmp_path: Path) -> None:
+    recipe, folder = find_recipe(name)
+    store, generator = ArtifactStore(tmp_path / "store"), FlatColourGenerator(size=(32, 32))
+    lines: list[Any] = [answer]
+    reasoner = None if has_everything(recipe) else ScriptedReasoner(script=lines, is_endless=True)
+    story = Storyteller(reasoner, generator, store, folder=tmp_path / "book").run(recipe.in_folder(folder))
+    assert story.is_whole and len(story.scenes) == recipe.num_scenes and story.notices == ()
+    assert all(scene.text and scene.caption and scene.alt_text for scene in story.scenes)
+    if recipe.style:
+        assert all(scene.executed and recipe.style in scene.executed.prompt for scene in story.scenes)
+    written = BookFolder(tmp_path / "book", store).write(story, ["html", "md"])
+    text = written.files[0].read_text(encoding="utf-8")
+    assert f'lang="{recipe.language}"' in text and text.count("<img ") == recipe.num_scenes + 1
