@@ -70,7 +70,7 @@ def test_stopping_the_turn_stops_its_drawing(make: Any) -> None:
 
 def test_first_the_drawing_then_the_turn(make: Any) -> None:
     agent = make("<h> a fox </h>", "<h> another </h>", delay_s=5, answer_tools=True)
-    num_drawings = 0
+    num_drawings, is_first = 0, False
     stops = iter([agent.cancel_drawing, agent.cancel])
     for event in agent.stream("Draw."):
         if event.kind == "caption":

@@ -175,7 +175,7 @@ def _talk(dialogue: Chat, face: Face, reader: LineReader | TerminalReader, *, is
         if line is None:
             break
         if line.strip():
-            failures += _step(lambda said=line: _take(said, dialogue, face), dialogue, face)  # type: ignore[misc]
+            failures += _step(lambda said=line: _take(said, dialogue, face), dialogue, face)
     if is_person and dialogue.sessions.turns(dialogue.session, limit=1):
         face.display.tell(f"To go on: mgem chat --resume {dialogue.session}")
     if failures and not is_person:

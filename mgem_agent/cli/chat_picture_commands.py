@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.cli.chat_commands import Command, read_options
@@ -46,7 +46,13 @@ def _show(chat: Chat, face: Face, rest: str) -> None:
 
 
 def _gen(chat: Chat, face: Face, rest: str) -> None:
-    options = {"-n": int, "--seed": int, "--size": read_size, "--steps": int, "--negative": str}
+    options: dict[str, Callable[[str], Any]] = {
+        "-n": int,
+        "--seed": int,
+        "--size": read_size,
+        "--steps": int,
+        "--negative": str,
+    }
     prompt, given = read_options(rest, options)
     if not prompt:
         raise InputError("What is to be drawn? Example: /gen a red fox in the snow --seed 7")
@@ -72,7 +78,11 @@ def _edit(chat: Chat, face: Face, rest: str) -> None:
     others: tuple[EditWay, ...] = ("edit", "image_to_image", "redraw") if given.pop("any-way", False) else ()
     try:
         edit = EditRequest(
-            instruction=instruction, image=name, original=recipe and recipe.request, fallbacks=others, **given
+            instruction=instruction,
+            image=name,
+            original=None if recipe is None else recipe.request,
+            fallbacks=others,
+            **given,
         )
     except ValidationError as error:
         raise InputError(f"This cannot be changed: {error.errors()[0]['msg']}.") from error

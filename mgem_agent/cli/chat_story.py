@@ -62,7 +62,7 @@ def _told(events: Iterator[StoryEvent], teller: Storyteller, face: Face) -> Stor
     try:
         with stopped_by_ctrl_c([(stop, STOPPING)], face.display.hint_at):
             for event in events:
-                if event.kind in ("finished", "approval"):
+                if event.kind == "finished" or event.kind == "approval":
                     story = event.story
                 else:
                     _show(event, face)
@@ -73,7 +73,7 @@ def _told(events: Iterator[StoryEvent], teller: Storyteller, face: Face) -> Stor
 
 def _show(event: StoryEvent, face: Face) -> None:
     """Show an event of a story as those of a turn are shown."""
-    from mgem_agent.agent_events import TextPiece
+    from mgem_agent.agent_events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn, TextPiece
 
     if event.kind == "outline":
         lines = [f"{scene.index}. {scene.summary or scene.heading or scene.caption}" for scene in event.story.scenes]
@@ -83,7 +83,7 @@ def _show(event: StoryEvent, face: Face) -> None:
         face.display.show(
             TextPiece(f"## {scene.index}. {scene.heading}".rstrip() + f"\n\n{scene.text or scene.caption}\n\n")
         )
-    elif event.kind in ("notice", "progress", "picture", "failed"):
+    elif isinstance(event, (AgentNotice, DrawingProgress, PictureDrawn, DrawingFailed)):
         face.display.show(event)
 
 

@@ -77,7 +77,7 @@ def draw(
     Examples: mgem draw "a red fox in the snow" --seed 7; mgem draw "make it night" --image fox.png
     """
     width, height = _size(size)
-    named = {"seed": seed, "width": width, "height": height, "num_inference_steps": steps}
+    named: dict[str, Any] = {"seed": seed, "width": width, "height": height, "num_inference_steps": steps}
     named |= {"negative_prompt": negative, "strength": strength}
     fields = {name: value for name, value in named.items() if value is not None}
     options = DrawOptions(number, fields, image, mask, reference or (), recaption, out)
@@ -172,7 +172,7 @@ def _changed(
             image=name,
             mask=None if options.mask is None else _stored(options.mask, store),
             strength=fields.pop("strength", None),
-            original=recipe and recipe.request,
+            original=None if recipe is None else recipe.request,
         )
     except ValidationError as error:
         raise InputError(f"This picture cannot be changed so: {error.errors()[0]['msg']}.") from error

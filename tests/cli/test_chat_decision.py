@@ -17,7 +17,8 @@ WAITING = ConfirmationNeeded(
 @pytest.fixture
 def decided() -> Callable[..., tuple[Decision | None, list[str]]]:
     def decide(*answers: Any) -> tuple[Decision | None, list[str]]:
-        left, told = list(answers), []
+        left = list(answers)
+        told: list[str] = []
         decision = ask_decision(WAITING, lambda question, text: left.pop(0), told.append)
         assert left == []
         return decision, told

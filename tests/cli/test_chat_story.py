@@ -31,7 +31,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def run(line: str, generator: FlatColourGenerator, **flags: Any) -> tuple[str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
-        parts = {"reasoner": ScriptedReasoner(script=[]), "generator": generator}
+        parts: dict[str, Any] = {"reasoner": ScriptedReasoner(script=[]), "generator": generator}
         try:
             run_chat(flags, [], **parts, store=ArtifactStore(tmp_path / "images"), sessions=Sessions.in_memory())
         except typer.Exit as left:
