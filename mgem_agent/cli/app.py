@@ -15,7 +15,22 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent import __version__
-from mgem_agent.cli import ask, bench, chat, config, doctor, draw, generators, images, models, see, sessions, story, train
+from mgem_agent.cli import (
+    ask,
+    bench,
+    chat,
+    config,
+    data,
+    doctor,
+    draw,
+    generators,
+    images,
+    models,
+    see,
+    sessions,
+    story,
+    train,
+)
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -124,3 +139,4 @@ app.command("ask")(ask.ask)
 app.command("draw")(draw.draw)
 app.command("doctor")(doctor.doctor)
 app.add_typer(story.app, name="story")
+app.add_typer(data.app, name="data")

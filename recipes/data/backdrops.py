@@ -144,6 +144,12 @@ def _night_sky(canvas: _Canvas) -> None:
     canvas.hills(0.84, 0.07, canvas.vary((18, 30, 56), 5))
 
 
+def _mixed(tint: RGB, share: float) -> RGB:
+    """Return the colour of space with a share of another."""
+    red, green, blue = (int(base + (goal - base) * share) for base, goal in zip((18, 10, 42), tint, strict=True))
+    return red, green, blue
+
+
 def _space(canvas: _Canvas) -> None:
     rng = canvas.rng
     canvas.gradient(canvas.vary((8, 6, 26), 4), canvas.vary((34, 16, 64), 8))
@@ -151,11 +157,7 @@ def _space(canvas: _Canvas) -> None:
         x, y, size = rng.random(), rng.random(), rng.uniform(0.3, 0.6)
         tint = rng.choice(((64, 30, 104), (30, 44, 112), (88, 30, 92)))
         for step in range(5):
-            part = 1 - step / 5
-            colour = tuple(
-                int(base + (goal - base) * (0.12 + 0.1 * step)) for base, goal in zip((18, 10, 42), tint, strict=True)
-            )
-            canvas.ellipse(x, y, size * part, size * part * 0.7, (colour[0], colour[1], colour[2]))
+            canvas.ellipse(x, y, size * (1 - step / 5), size * 0.7 * (1 - step / 5), _mixed(tint, 0.12 + 0.1 * step))
     _stars(canvas, 90, 1.0)
     x, y, size = rng.choice((0.1, 0.9)), rng.choice((0.12, 0.88)), rng.uniform(0.12, 0.2)
     colour = rng.choice(((196, 110, 84), (92, 148, 196), (168, 142, 196)))
@@ -335,5 +337,5 @@ def paint_backdrop(name: str, seed: int, side_px: int) -> Image.Image:
         _PAINTERS[name](canvas)
     else:
         top = canvas.vary(PLAIN_COLOURS[plain], 6)
-        canvas.gradient(top, tuple(max(0, part - 12) for part in top))  # type: ignore[arg-type]
+        canvas.gradient(top, (max(0, top[0] - 12), max(0, top[1] - 12), max(0, top[2] - 12)))
     return canvas.finish()

@@ -1,8 +1,8 @@
 """The held-out split by composition: some pairs of things occur in held-out scenes only.
 
-A pair is a thing and its background, two things, a word and its colour, a shape and its colour, and so on. A stable hash
-sets one pair in twelve apart. A training scene has none of these, a held-out scene at least one, so that it shows what
-was never seen together, made of parts that were.
+A pair is a thing and its background, two things, a word and its colour, a shape and its colour, and so on. A stable
+hash sets one pair in twelve apart. A training scene has none of these, a held-out scene at least one, so that it shows
+what was never seen together, made of parts that were.
 """
 
 from __future__ import annotations

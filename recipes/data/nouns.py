@@ -13,8 +13,8 @@ _PLURALS = frozenset(
 """Last words of names that stand in the plural already."""
 
 _WITHOUT_ARTICLE = frozenset(
-    "popcorn sushi cheese corn maize bread coffee chocolate fire lightning bowling broccoli milk tea pasta pizza blossom "
-    "saturn earth milk wine".split()
+    "popcorn sushi cheese corn maize bread coffee chocolate fire lightning bowling broccoli milk tea pasta "
+    "blossom saturn earth wine".split()
 )
 """Last words of names that are stuff or proper names."""
 

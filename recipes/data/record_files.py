@@ -1,0 +1,105 @@
+"""Writing records so that an interrupted run goes on: whole lines, in order, and a note of what they are made from.
+
+`FILE.jsonl.settings.json` beside the records names every choice that went into them; a run with other choices does not
+add to them. A line that was cut off in the middle is dropped, and made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mgem_agent.errors import InputError
+
+__all__ = ["RecordWriter", "read_records"]
+
+
+class RecordWriter:
+    """Adds records to a file, one JSON object a line.
+
+    Args:
+        path: The file; it is made, with its folder.
+        settings: What the records are made from.
+
+    Attributes:
+        num_records: How many there are.
+
+    Raises:
+        InputError: If the file holds records that were made from other settings, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_settings(settings)
+            self.num_records = self._drop_cut_line()
+            self._file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be written: {error.strerror}. Name another place.") from error
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        note = self.path.with_name(f"{self.path.name}.settings.json")
+        text = json.dumps(settings, sort_keys=True, indent=1)
+        if self.path.exists() and note.exists() and json.loads(note.read_text(encoding="utf-8")) != json.loads(text):
+            raise InputError(
+                f"{str(self.path)!r} was made with other settings: {note.read_text(encoding='utf-8')}. Go on with "
+                "these, name another place, or delete it."
+            )
+        part = note.with_name(f"{note.name}.part")
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, note)
+
+    def _drop_cut_line(self) -> int:
+        if not self.path.exists():
+            return 0
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(self.path, whole)
+        return data.count(b"\n")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record."""
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+        self.num_records += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: str | Path, settings: Mapping[str, Any]) -> Iterator[RecordWriter]:
+        """Yield a writer that is closed at the end; arguments as of the class."""
+        writer = cls(path, settings)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def read_records(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file.
+
+    Raises:
+        InputError: If the file cannot be read, or a line is no record.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                record = json.loads(line)
+                if not isinstance(record, dict) or "conversations" not in record:
+                    raise InputError(f"Line {number} of {str(path)!r} is no record with 'conversations'.")
+                yield record
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}. Make it with: mgem data") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(path)!r} is not JSON lines: {error}.") from error

@@ -1,0 +1,143 @@
+"""What a teacher model is asked, and reading what it answers (Mini-Gemini, Figure 7, in our words).
+
+The prompts are data files; an undefined name in one is an error. Each shows a few example captions and queries, chosen
+anew for every question, so that the answers do not all sound the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jinja2
+
+__all__ = ["RejectedAnswerError", "TeacherKind", "TeacherSource", "read_answer", "teacher_prompt"]
+
+TeacherKind = Literal["recaption", "in_context"]
+
+_NUM_STYLES, _NUM_QUERIES = 5, 3  # as in the paper
+_ASKED_WORDS: dict[TeacherKind, int] = {"recaption": 30, "in_context": 40}
+_MOST_WORDS: dict[TeacherKind, int] = {"recaption": 45, "in_context": 80}  # what is still taken
+_MOST_QUERY_WORDS = 40
+_MARKUP = re.compile(r"</?h>|<GEN>|<image>", re.IGNORECASE)
+
+
+class RejectedAnswerError(ValueError):
+    """An answer that no record can be made of.
+
+    Args:
+        reason: A few words to count by.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """What a record is to be made of.
+
+    Args:
+        id: Unlike that of any other source.
+        description: Description of a picture, for `recaption`.
+        rounds: Questions and answers of a conversation, for `in_context`.
+    """
+
+    id: str
+    description: str = ""
+    rounds: tuple[tuple[str, str], ...] = ()
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return (importlib.resources.files("mgem_agent.recipes.data") / "prompts" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _template(kind: TeacherKind) -> jinja2.Template:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # plain text, not HTML
+    return environment.from_string(_file(f"teacher_{kind}.jinja"))
+
+
+def teacher_prompt(source: TeacherSource, kind: TeacherKind, seed: int = 0) -> str:
+    """Return what the teacher is asked.
+
+    Args:
+        source: What a record is to be made of.
+        kind: What kind of record.
+        seed: What the examples are chosen with, together with the source's id.
+    """
+    rng = random.Random(f"{seed}/{kind}/{source.id}")
+    return _template(kind).render(
+        styles=rng.sample(_file("style_captions.txt").splitlines(), _NUM_STYLES),
+        queries=rng.sample(_file("queries.txt").splitlines(), _NUM_QUERIES),
+        description=source.description,
+        rounds=source.rounds,
+        max_words=_ASKED_WORDS[kind],
+    )
+
+
+def read_answer(text: str, source: TeacherSource, kind: TeacherKind) -> list[dict[str, Any]]:
+    """Return the turns of a record.
+
+    Args:
+        text: What the teacher answered.
+        source: What it was asked about.
+        kind: What kind of record.
+
+    Raises:
+        RejectedAnswerError: If the answer is not as it must be.
+    """
+    answer = _read_object(text)
+    if kind == "recaption":
+        query = _words_of(answer.get("query"), "query", _MOST_QUERY_WORDS)
+        caption = _words_of(answer.get("caption"), "caption", _MOST_WORDS[kind])
+        return _turn(query, "", caption)
+    captions = answer.get("captions")
+    if not isinstance(captions, list) or len(captions) != len(source.rounds):
+        raise RejectedAnswerError("not one caption a round")
+    turns: list[dict[str, Any]] = []
+    for (question, said), entry in zip(source.rounds, captions, strict=True):
+        is_empty = isinstance(entry, str) and not entry.strip()
+        caption = "" if is_empty else _words_of(entry, "caption", _MOST_WORDS[kind])
+        turns += _turn(question, said, caption)
+    if not any("draw" in turn for turn in turns):
+        raise RejectedAnswerError("no caption at all")
+    return turns
+
+
+def _read_object(text: str) -> Mapping[str, Any]:
+    start, end = text.find("{"), text.rfind("}")  # some models put it into a fence, or greet first
+    try:
+        answer = json.loads(text[start : end + 1])
+    except (ValueError, RecursionError) as error:
+        raise RejectedAnswerError("not JSON") from error
+    if not isinstance(answer, dict):
+        raise RejectedAnswerError("not JSON")
+    return answer
+
+
+def _words_of(value: Any, name: str, most: int) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise RejectedAnswerError(f"no {name}")
+    words = " ".join(value.split())
+    if _MARKUP.search(words):
+        raise RejectedAnswerError(f"markup in the {name}")
+    if len(words.split()) > most:
+        raise RejectedAnswerError(f"{name} too long")
+    return words
+
+
+def _turn(question: str, said: str, caption: str) -> list[dict[str, Any]]:
+    answer = f"{said}\n<h> {caption} </h>".strip() if caption else said
+    return [
+        {"from": "human", "value": question, **({"draw": True} if caption else {})},
+        {"from": "gpt", "value": answer},
+    ]
