@@ -130,7 +130,7 @@ def _agent(
     turns: Annotated[int, typer.Option(min=4, help="Turns of the long session.")] = 200,
     single: Annotated[
         float, typer.Option(min=0.001, help="Seconds that the generator of the story takes for one picture.")
-    ] = 0.25,
+    ] = 0.5,
     threads: _Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed turns of each.")] = 20,
     as_json: _AsJson = False,

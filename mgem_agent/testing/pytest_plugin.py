@@ -1,7 +1,7 @@
 """Fixtures for pytest: agents, reasoners and generators that need no weights and no network.
 
-Named in a `conftest.py`, never found by itself, so that it costs those nothing who do not ask for it. In the file at the
-root of the tests stands::
+Named in a `conftest.py`, never found by itself, so that it costs those nothing who do not ask for it. In the file
+at the root of the tests stands::
 
     pytest_plugins = ["mgem_agent.testing.pytest_plugin"]
 """

@@ -63,6 +63,8 @@ class StoryComparison(BaseModel):
 class LongSession(BaseModel):
     """A session of many turns with a picture each; early is its first quarter, late its last.
 
+    The reasoner is told the latest 50 turns: up to there it takes a little longer to go on with each.
+
     Attributes:
         num_turns: Of the session.
         early_growth_bytes: Bytes that a turn adds to the database, early.
@@ -85,15 +87,16 @@ class LongSession(BaseModel):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def growth_ratio(self) -> float:
-        """How many times more a late turn adds than an early one."""
-        return self.late_growth_bytes / self.early_growth_bytes
+    def growth_ratio(self) -> float | None:
+        """How many times more a late turn adds than an early one; None if early ones filled no page of the database."""
+        return self.late_growth_bytes / self.early_growth_bytes if self.early_growth_bytes else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def alternative_growth_ratio(self) -> float:
+    def alternative_growth_ratio(self) -> float | None:
         """The same of the bare agent."""
-        return self.alternative_late_growth_bytes / self.alternative_early_growth_bytes
+        early = self.alternative_early_growth_bytes
+        return self.alternative_late_growth_bytes / early if early else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -179,19 +182,19 @@ class _OneByOne:
         """Do nothing: there is nothing to free."""
 
 
-def bench_agent(*, turns: int = 200, single_s: float = 0.25, repeats: int = 20) -> AgentComparison:
+def bench_agent(*, turns: int = 200, single_s: float = 0.5, repeats: int = 20) -> AgentComparison:
     """Measure the agent.
 
     Args:
-        turns: Turns of the long session; a multiple of 4.
+        turns: Turns of the long session, in four parts that are as long.
         single_s: Seconds that the generator of the story takes for one picture.
-        repeats: Timed turns of each agent; stories and resumes are a quarter as many.
+        repeats: Timed turns of each agent; stories and resumes are a fifth as many.
 
     Raises:
         InputError: If a number is less than one.
     """
     require_positive(turns=turns // 4, repeats=repeats)
-    fewer = max(1, repeats // 4)
+    fewer = max(1, repeats // 5)
     with tempfile.TemporaryDirectory(prefix="mgem-bench-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
         ours, bare = _time_turns(place, repeats)
