@@ -166,8 +166,16 @@ def read_text(said: str, heading: str) -> str:
             paragraphs.append(bare)
     if len(paragraphs) > 1 and len(paragraphs[0].split()) <= MAX_HEADING_WORDS and paragraphs[0][-1].isalnum():
         paragraphs = paragraphs[1:]  # a heading of its own invention
-    text = "\n\n".join(_once(paragraphs))[:MAX_TEXT_CHARS].strip()
+    text = _whole_sentences("\n\n".join(_once(paragraphs))[:MAX_TEXT_CHARS].strip())
     return _unquoted(text) if len(text.split()) > 2 else ""
+
+
+def _whole_sentences(text: str) -> str:
+    """A text without the beginning of a sentence at its end, where a model was cut off; verses stay as they are."""
+    if not text or not text[-1].isalnum() and text[-1] not in ",;:-–—":
+        return text
+    ends = list(re.finditer(r"[.!?。！？…][\"'”’»)]*(?=\s)", text))
+    return text[: ends[-1].end()] if ends else text
 
 
 def first_sentence(text: str) -> str:

@@ -99,6 +99,11 @@ def test_a_page_in_any_form(said: str) -> None:
     assert read_text(said, "The fox") == "The fox woke. It ran.\n\nIt was gone."
 
 
+def test_a_page_that_was_cut_off_ends_with_a_sentence() -> None:
+    assert read_text("The fox woke. “It ran.”\n\nIt was not just any", "") == "The fox woke. “It ran.”"
+    assert read_text("In the heavens above,\nA battle rages on", "") == "In the heavens above,\n\nA battle rages on"
+
+
 def test_a_page_of_nothing() -> None:
     assert read_text("Okay.", "The fox") == read_text("The fox", "The fox") == ""
 
