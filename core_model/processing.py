@@ -36,7 +36,7 @@ from mgem_agent.core_model.prompt_templates import (
     prompt_template_stop_tokens,
     render_dialogue,
 )
-from mgem_agent.core_model.prompt_tokens import ImageTokens, decode_ids, encode_prompt
+from mgem_agent.core_model.prompt_tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
 from mgem_agent.errors import PromptError
 
 if TYPE_CHECKING:
@@ -130,9 +130,16 @@ class MiniGeminiProcessor(ProcessorMixin):
     @property
     def stop_token_ids(self) -> list[int]:
         """Ids that end an answer: the tokenizer's EOS and what the dialogue format ends a turn with."""
-        vocabulary = self.tokenizer.get_vocab()
-        tokens = (self.tokenizer.eos_token, *prompt_template_stop_tokens(self.prompt_template))
-        return sorted({vocabulary[token] for token in tokens if token in vocabulary})
+        tokens = {self.tokenizer.eos_token, *prompt_template_stop_tokens(self.prompt_template)} - {None}
+        ids = {token: self.tokenizer.convert_tokens_to_ids(token) for token in tokens}
+        unknown = self.tokenizer.unk_token_id  # stands for what is not in the vocabulary
+        return sorted(
+            {
+                id_
+                for token, id_ in ids.items()
+                if id_ is not None and (id_ != unknown or token == self.tokenizer.unk_token)
+            }
+        )
 
     @property
     def model_input_names(self) -> list[str]:
@@ -255,7 +262,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
         rendered = [
             render_dialogue(
-                dialogue,
+                disarmed(dialogue, self.tokenizer),
                 template=template,
                 image_token=self.image_token,
                 add_generation_prompt=add_generation_prompt,
@@ -341,3 +348,26 @@ class MiniGeminiProcessor(ProcessorMixin):
 def is_template_variable(name: str, template: str) -> bool:
     """Return whether a keyword is for the template rather than for the call of the processor."""
     return name in template and name not in TEXT_OPTIONS
+
+
+def disarmed(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Return a dialogue whose texts hold no special token of a tokenizer; what is no dialogue comes back as it is."""
+    if not isinstance(dialogue, (list, tuple)):
+        return dialogue
+
+    def text_of(value: Any) -> Any:
+        return disarm_special_tokens(value, tokenizer) if isinstance(value, str) else value
+
+    def part_of(part: Any) -> Any:
+        if isinstance(part, Mapping) and part.get("type") == "text":
+            return {**part, "text": text_of(part.get("text"))}
+        return text_of(part)
+
+    def message_of(message: Any) -> Any:
+        if not isinstance(message, Mapping) or "content" not in message:
+            return message
+        content = message["content"]
+        parts = list(map(part_of, content)) if isinstance(content, (list, tuple)) else text_of(content)
+        return {**message, "content": parts}
+
+    return list(map(message_of, dialogue))

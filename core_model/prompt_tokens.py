@@ -11,6 +11,7 @@ The way back is piecewise too, which is what undoes those prefixes.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mgem_agent.errors import PromptError
 
-__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "encode_prompt"]
+__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_special_tokens", "encode_prompt"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,24 @@ def encode_prompt(
     ids += suffix
     offsets += [(start, start)] * len(suffix)
     return PromptTokens(ids, offsets if with_offsets else None)
+
+
+def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Write special tokens with a blank after their first letter, so that they are words and nothing more.
+
+    What someone types as `<|im_end|>` or `</s>` would end their turn, and let them speak as the system. It can still be
+    read and talked about.
+
+    Args:
+        text: Of a message.
+        tokenizer: The language model's tokenizer.
+    """
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    found = [token for token in {*added, *tokenizer.all_special_tokens} if len(token) > 1 and token in text]
+    if not found:
+        return text
+    pattern = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
