@@ -22,7 +22,6 @@ __all__ = ["fetch_file", "http_client"]
 _MAX_TRIES = 4
 _FIRST_WAIT_S = 0.5
 _TIMEOUT_S = 30.0
-_CHUNK_BYTES = 1 << 20
 
 
 class _Refused(Exception):
@@ -117,7 +116,7 @@ def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report:
             raise _Refused(f"the server sent {answer.headers.get('Content-Range')!r} for bytes {start}-")
         arrived = start if goes_on else 0
         with part.open("ab" if goes_on else "wb") as file:
-            for chunk in answer.iter_bytes(_CHUNK_BYTES):
+            for chunk in answer.iter_raw():  # as they come: what has arrived is written before a connection breaks
                 file.write(chunk)
                 arrived += len(chunk)
                 report(arrived)
