@@ -188,7 +188,7 @@ def _meadow(canvas: _Canvas) -> None:
 
 def _desert(canvas: _Canvas) -> None:
     rng = canvas.rng
-    canvas.gradient(canvas.vary((122, 194, 236)), (252, 232, 186), 0, 0.6)
+    canvas.gradient(canvas.vary((122, 194, 236)), (252, 232, 186))
     x = rng.choice((0.16, 0.84))
     canvas.ellipse(x, 0.15, 0.14, 0.14, (255, 244, 190))
     canvas.hills(rng.uniform(0.52, 0.58), 0.14, canvas.vary((232, 178, 104), 6), 0.8)
@@ -249,7 +249,7 @@ def _city(canvas: _Canvas) -> None:
 
 def _mountains(canvas: _Canvas) -> None:
     rng = canvas.rng
-    canvas.gradient(canvas.vary((120, 182, 236)), (224, 238, 250), 0, 0.7)
+    canvas.gradient(canvas.vary((120, 182, 236)), (224, 238, 250))
     for centre, height, colour in (
         (0.22, 0.52, (122, 138, 166)),
         (0.78, 0.48, (112, 130, 160)),

@@ -44,7 +44,7 @@ class RecordWriter:
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         note = self.path.with_name(f"{self.path.name}.settings.json")
-        text = json.dumps(settings, sort_keys=True, indent=1)
+        text = json.dumps(settings, sort_keys=True)
         if self.path.exists() and note.exists() and json.loads(note.read_text(encoding="utf-8")) != json.loads(text):
             raise InputError(
                 f"{str(self.path)!r} was made with other settings: {note.read_text(encoding='utf-8')}. Go on with "
