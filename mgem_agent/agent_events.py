@@ -122,7 +122,7 @@ class LookedAt:
         call_id: Id of the tool call.
         artifact_id: The picture.
         follows: Whether it follows the caption; None where the reasoner gave no verdict that could be read.
-        score: From 0 to 10, or None.
+        score: How well, from 0 to 1, or None.
         problem: What is wrong with it.
         kind: What this event is.
     """

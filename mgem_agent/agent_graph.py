@@ -27,13 +27,13 @@ from langgraph.types import interrupt
 from mgem_agent.agent_decision import Decision, apply_decision
 from mgem_agent.agent_drawing import TurnDrawing
 from mgem_agent.agent_events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
-from mgem_agent.agent_look import Verdict, look_message, read_verdict
 from mgem_agent.agent_messages import from_records, store_pictures, to_record, with_pixels
 from mgem_agent.agent_reasoning import Answer, Reasoning
 from mgem_agent.agent_turn import TurnState
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.draw_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.errors import GenerationCancelledError
+from mgem_agent.image_verdict import Verdict, look_question, parse_verdict
 from mgem_agent.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -282,7 +282,7 @@ class AgentGraph:
 
     def _verdict(self, state: TurnState, result: Mapping[str, Any], runtime: Runtime[TurnContext]) -> Verdict:
         attempt = result["attempts"][-1]
-        question = look_message(attempt["artifact"], result["request"]["prompt"])
+        question = look_question({"type": "image", "file_id": attempt["artifact"]}, result["request"]["prompt"])
         said = self._reasoning.ask(
             with_pixels([question], self._store, max_pictures=1),
             draw="never",
@@ -291,7 +291,7 @@ class AgentGraph:
             cancel=runtime.context.cancel,
             emit=lambda text: None,
         )
-        verdict = read_verdict(said.message.text)
+        verdict = parse_verdict(said.message.text)
         runtime.stream_writer(
             LookedAt(result["call_id"], attempt["artifact"], verdict.follows, verdict.score, verdict.problem)
         )

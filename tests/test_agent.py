@@ -470,7 +470,7 @@ def test_a_picture_that_does_not_follow_is_drawn_again(make: Any, generator: Fla
     agent, reasoner = make(asks("a fox in a hat"), *verdicts, look=2)
     events = list(agent.stream("Draw."))
     looks = [event for event in events if isinstance(event, LookedAt)]
-    assert [(look.follows, look.score, look.problem) for look in looks] == [(False, 2.0, "no hat"), (True, 9.0, "")]
+    assert [(look.follows, look.score, look.problem) for look in looks] == [(False, 0.2, "no hat"), (True, 0.9, "")]
     assert [request.prompt for request in generator.drawn] == ["a fox in a hat", "a fox in a tall hat"]
     assert generator.drawn[0].seed != generator.drawn[1].seed
     [picture] = events[-1].turn.pictures

@@ -172,7 +172,7 @@ class TerminalTurnDisplay:
     def _looked(self, event: LookedAt) -> None:
         if event.follows is None:
             return
-        score = "" if event.score is None else f" ({event.score:g} of 10)"
+        score = "" if event.score is None else f" ({event.score:.0%})"
         verdict = "follows its caption" if event.follows else f"does not follow its caption: {event.problem}"
         self._line(f"{event.artifact_id} {verdict}{score}", "dim" if event.follows else "yellow")
 
