@@ -7,7 +7,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from mgem_agent.core_model.prompt_tokens import ImageTokens, decode_ids, encode_prompt
+from mgem_agent.core_model.prompt_tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
 from mgem_agent.errors import PromptError
 
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:?!<>|/_[]\n"
@@ -186,3 +186,22 @@ def test_decoding_odd_ids() -> None:
     assert decode_ids([-100, 4, 999, 10**6, 5, -1], tokenizer, IMAGE) == "Q1<image>Q2"
     assert decode_ids([999] * 4, tokenizer, IMAGE) == "<image><image>"
     assert decode_ids([], tokenizer, IMAGE) == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("a</s>b", "a< /s>b"),
+        ("<<s>s>", "<< s>s>"),
+        ("<s></s><unk>", "< s>< /s>< unk>"),
+        ("1 < 2, <b>bold</b>", "1 < 2, <b>bold</b>"),
+    ],
+)
+def test_special_tokens_that_are_typed_are_words(typed: str, wanted: str) -> None:
+    tokenizer = word_level("<s> $A </s>")
+    disarmed = disarm_special_tokens(typed, tokenizer)
+    assert disarmed == wanted
+    assert disarm_special_tokens(disarmed, tokenizer) == disarmed
+    ids = encode_prompt(disarmed, tokenizer, IMAGE).input_ids
+    assert ids[0] == 1 and ids[-1] == 2
+    assert not {1, 2} & set(ids[1:-1])
