@@ -139,7 +139,7 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, options: LoraOptio
     lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
-        adapters: Any = get_peft_model(model, lora)  # type: ignore[arg-type]
+        adapters: Any = get_peft_model(model, lora)
     return adapters
 
 
