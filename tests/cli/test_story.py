@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
-from mgem_agent.cli.story_recipes import find_recipe, has_everything, shipped_recipes, with_options
+from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
 from mgem_agent.errors import InputError, MgemError
 from mgem_agent.recipes.stories import story_recipe_files
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner

@@ -35,7 +35,7 @@ def render_html(book: Book) -> str:
 
 
 def _read(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("mgem_agent.workflows.book").joinpath(name).read_text(encoding="utf-8")
 
 
 @functools.cache

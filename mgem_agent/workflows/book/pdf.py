@@ -43,7 +43,8 @@ def render_pdf(book: Book) -> tuple[bytes, tuple[str, ...]]:
     with tempfile.TemporaryDirectory(prefix="mgem-book-") as name:
         folder = Path(name)
         (folder / "book.typ").write_text(
-            resources.files(__package__).joinpath("book.typ").read_text(encoding="utf-8"), encoding="utf-8"
+            resources.files("mgem_agent.workflows.book").joinpath("book.typ").read_text(encoding="utf-8"),
+            encoding="utf-8",
         )
         (folder / "book.json").write_text(json.dumps(_data(book, folder)), encoding="utf-8")
         return _compile(book, folder)
