@@ -36,6 +36,7 @@ from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
 
 __all__ = ["GeneratorConfig", "contact_sheet", "make_pipeline", "train_generator"]
@@ -48,6 +49,7 @@ class GeneratorConfig(PretrainingConfig):
 
     Attributes:
         autoencoder: Folder of the trained autoencoder.
+        num_scenes: Scenes that it learns from, each again and again in other words.
         image_px: Side of what it draws.
         channels: Of the UNet's levels, finest first; a multiple of 16 each.
         layers_per_block: Residual blocks a level.
@@ -60,10 +62,11 @@ class GeneratorConfig(PretrainingConfig):
     """
 
     num_steps: int = 12_000
-    batch_size: int = 32
+    batch_size: int = 16
     learning_rate: float = 5e-4
     ema_decay: float = 0.999
     autoencoder: str
+    num_scenes: int = Field(default=24_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     channels: tuple[int, ...] = (64, 128, 224)
     layers_per_block: int = Field(default=1, ge=1)
@@ -114,17 +117,32 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
     )
 
 
-def _captioned_scenes(step: int, config: GeneratorConfig, assets: EmojiAssets) -> tuple[Tensor, list[str]]:
-    """Return a step's pictures, (B, 3, h, h) in -1 … 1, and their captions, some of them left empty."""
-    pictures, captions = [], []
-    for index in range(step * config.batch_size, (step + 1) * config.batch_size):
-        chance = random.Random(f"{config.seed}/{index}")
+def _scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str]]:
+    """Return which scenes a step learns from, and their captions, worded anew each time, some of them left empty."""
+    indices, captions = [], []
+    for number in range(step * config.batch_size, (step + 1) * config.batch_size):
+        index = number % config.num_scenes
+        chance = random.Random(f"{config.seed}/{number}")
         scene = sample_scene(config.seed, index, kind="drawable")
-        pictures.append(np.asarray(render_scene(scene, assets, size_px=config.image_px), dtype=np.float32))
         words = caption(scene, chance, style=chance.choice(("plain", "plain", "rich", "tags")))
+        indices.append(index)
         captions.append("" if chance.random() < config.no_caption else words)
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
-    return pixels.contiguous(memory_format=torch.channels_last), captions
+    return indices, captions
+
+
+def _scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
+    """Return the scaled latents of the scenes, which are drawn and encoded when they are first needed."""
+
+    @torch.no_grad()
+    def encode(indices: Sequence[int]) -> Tensor:
+        scenes = (sample_scene(config.seed, index, kind="drawable") for index in indices)
+        pictures = [np.asarray(render_scene(scene, assets, size_px=config.image_px)) for scene in scenes]
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+        latents: Tensor = pipeline.vae.encode(pixels.to(pipeline.vae.device, memory_format=torch.channels_last)).latents
+        return latents * pipeline.vae.config.scaling_factor
+
+    side = config.image_px // 8
+    return LatentCache(folder / "latents.npy", config.num_scenes, (4, side, side), encode)
 
 
 def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAssets) -> Path:
@@ -140,10 +158,10 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
     run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
+    scenes = _scene_latents(pipeline, config, assets, folder)
     for step in run.steps():
-        pixels, captions = _captioned_scenes(step, config, assets)
-        with torch.no_grad():
-            latents = pipeline.vae.encode(pixels.to(run.device)).latents * pipeline.vae.config.scaling_factor
+        indices, captions = _scene_captions(step, config)
+        latents = scenes.latents(indices).to(run.device)
         run.update(_velocity_loss(pipeline, noising, latents, captions, run.generator(step), config))
     with run.averaged_weights():
         pipeline.save_pretrained(folder / "pipeline")

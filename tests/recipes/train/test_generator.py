@@ -19,6 +19,7 @@ def config(tmp_path) -> GeneratorConfig:
     return GeneratorConfig(
         autoencoder=str(tmp_path / "autoencoder"),
         num_steps=3,
+        num_scenes=8,
         batch_size=4,
         warmup_steps=1,
         image_px=32,
@@ -45,13 +46,26 @@ def test_the_folder_is_an_ordinary_one(tmp_path, config, drawn_assets):
         assert sheet.size == (8 * 32, 4 * 32)
 
 
-def test_a_tenth_of_the_captions_is_empty_and_none_is_of_another_step(config, drawn_assets):
-    config = config.model_copy(update={"batch_size": 50, "image_px": 16})
-    pixels, captions = generator._captioned_scenes(2, config, drawn_assets)
-    assert pixels.shape == (50, 3, 16, 16)
+def test_a_tenth_of_the_captions_is_empty_and_scenes_come_again_in_other_words(config):
+    config = config.model_copy(update={"batch_size": 50, "num_scenes": 100})
+    indices, captions = generator._scene_captions(0, config)
+    assert indices == list(range(50))
     assert 1 <= captions.count("") <= 12
-    assert generator._captioned_scenes(2, config, drawn_assets)[1] == captions
-    assert generator._captioned_scenes(3, config, drawn_assets)[1] != captions
+    assert generator._scene_captions(0, config) == (indices, captions)
+    again, other_words = generator._scene_captions(2, config)
+    assert again == indices
+    assert other_words != captions
+
+
+def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
+    pipeline = make_pipeline(config, train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20))
+    scenes = generator._scene_latents(pipeline, config, drawn_assets, tmp_path)
+    first = scenes.latents([3, 1])
+    pipeline.vae.register_to_config(scaling_factor=2 * pipeline.vae.config.scaling_factor)
+    assert first.shape == (2, 4, 4, 4)
+    torch.testing.assert_close(scenes.latents([1, 3]), first.flip(0), rtol=0, atol=0)
+    other = generator._scene_latents(pipeline, config, drawn_assets, tmp_path / "autoencoder")
+    torch.testing.assert_close(other.latents([3, 1]), 2 * first, rtol=1e-2, atol=1e-2)
 
 
 def test_it_learns_what_it_is_shown(tmp_path, config, drawn_assets):
