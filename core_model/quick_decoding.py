@@ -104,7 +104,7 @@ class _Step:
     """A token through the trunk."""
 
     def __init__(self, trunk: LlamaModel, exact: bool) -> None:
-        config = trunk.config
+        config: Any = trunk.config
         self.num_keys = config.num_key_value_heads
         self.num_heads = config.num_attention_heads
         self.channels: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
