@@ -108,7 +108,7 @@ def _beach(canvas: _Canvas) -> None:
 def _forest(canvas: _Canvas) -> None:
     rng = canvas.rng
     canvas.gradient(canvas.vary((196, 224, 196)), (140, 184, 140), 0, 0.7)
-    canvas.box(0, 0.7, 1, 1, (48, 92, 54))
+    canvas.box(0, 0.68, 1, 1, (48, 92, 54))
     for layer, (colour, base, height) in enumerate(
         (((122, 168, 124), 0.6, 0.42), ((72, 128, 80), 0.66, 0.52), ((36, 92, 54), 0.72, 0.6))
     ):
