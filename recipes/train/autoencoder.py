@@ -35,6 +35,7 @@ class AutoencoderConfig(PretrainingConfig):
 
     Attributes:
         channels: Of every layer.
+        latent_channels: Of the latents; 4 blur what is smaller than 8 px.
         encoder_blocks: Residual blocks at each resolution of the encoder, finest first.
         decoder_blocks: Of the decoder, coarsest first.
         piece_px: Side of the pieces that it sees; a multiple of 8.
@@ -48,6 +49,7 @@ class AutoencoderConfig(PretrainingConfig):
     learning_rate: float = 1e-3
     ema_decay: float = 0.995
     channels: int = Field(default=32, ge=4)
+    latent_channels: int = Field(default=8, ge=1)
     encoder_blocks: tuple[int, int, int, int] = (1, 2, 3, 3)
     decoder_blocks: tuple[int, int, int, int] = (3, 3, 2, 1)
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
@@ -57,7 +59,7 @@ class AutoencoderConfig(PretrainingConfig):
 
 
 def make_autoencoder(config: AutoencoderConfig) -> Any:
-    """Return the untrained `AutoencoderTiny`: eight times smaller latents of four channels."""
+    """Return the untrained `AutoencoderTiny`, whose latents are eight times smaller than pictures."""
     width = (config.channels,) * 4
     torch.manual_seed(config.seed)
     return AutoencoderTiny(
@@ -65,6 +67,7 @@ def make_autoencoder(config: AutoencoderConfig) -> Any:
         decoder_block_out_channels=width,
         num_encoder_blocks=config.encoder_blocks,
         num_decoder_blocks=config.decoder_blocks,
+        latent_channels=config.latent_channels,
     )
 
 

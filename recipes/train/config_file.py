@@ -10,13 +10,12 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.config import TrainConfig
@@ -124,7 +123,7 @@ def _position(place: list[Any], name: str, key: str) -> int:
     return int(name)
 
 
-def _explain(detail: ErrorDetails) -> str:
+def _explain(detail: Mapping[str, Any]) -> str:
     """Say what is wrong with one key: its name, its value, and what it may be or which key was meant."""
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":

@@ -97,6 +97,8 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
     levels = len(config.channels) - 1
     unet = UNet2DConditionModel(  # the finest level has no attention: on a CPU it costs more there than it gives
         sample_size=config.image_px // 8,
+        in_channels=autoencoder.config.latent_channels,
+        out_channels=autoencoder.config.latent_channels,
         block_out_channels=config.channels,
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * levels),
         up_block_types=(*("CrossAttnUpBlock2D",) * levels, "UpBlock2D"),
@@ -141,8 +143,9 @@ def _scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, 
         latents: Tensor = pipeline.vae.encode(pixels.to(pipeline.vae.device, memory_format=torch.channels_last)).latents
         return latents * pipeline.vae.config.scaling_factor
 
-    side = config.image_px // 8
-    return LatentCache(folder / "latents.npy", config.num_scenes, (4, side, side), encode)
+    unet = pipeline.unet.config
+    shape = (unet.in_channels, unet.sample_size, unet.sample_size)
+    return LatentCache(folder / "latents.npy", config.num_scenes, shape, encode)
 
 
 def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAssets) -> Path:
@@ -182,7 +185,7 @@ def _velocity_loss(
     Args:
         pipeline: What is trained.
         noising: The schedule of noise.
-        latents: (B, 4, h / 8, h / 8) scaled.
+        latents: (B, c, h / 8, h / 8) scaled, c the channels of the autoencoder's.
         captions: B of them.
         chance: Source of times and noise.
         config: Lengths and weights.

@@ -40,7 +40,7 @@ def test_pieces_are_of_the_step_and_in_range(drawn_assets):
 
 def test_latents_are_eight_times_smaller():
     latents = make_autoencoder(config()).encode(torch.zeros(1, 3, 64, 64)).latents
-    assert latents.shape == (1, 4, 8, 8)
+    assert latents.shape == (1, 8, 8, 8)
 
 
 def test_what_is_trained_is_read_by_diffusers(tmp_path, drawn_assets):
