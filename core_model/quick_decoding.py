@@ -38,6 +38,8 @@ _GROUP = 32
 _GRID_TOLERANCE = 0.01
 """How far, in steps, a weight may be from its grid and still be on it; float16 steps need some."""
 
+_KERNELS: Any = torch  # its products of packed weights have no public names yet
+
 _HANDLED = ("attention_mask", "inputs_embeds", "past_key_values", "position_ids", "use_cache", "return_dict")
 
 Product = Callable[[Tensor], Tensor]
@@ -178,9 +180,9 @@ def _in_four_bits(weight: Tensor) -> Product | None:
     if _on_grid(weight[:16]) is None or (found := _on_grid(weight)) is None:  # a few rows mostly tell
         return None
     places, step, lowest = found
-    packed = torch._convert_weight_to_int4pack_for_cpu(places, 1)
+    packed = _KERNELS._convert_weight_to_int4pack_for_cpu(places, 1)
     grid = torch.stack([step, lowest + 8 * step], dim=-1).transpose(0, 1).contiguous().bfloat16()  # (d / 32, n, 2)
-    return lambda hidden: torch._weight_int4pack_mm_for_cpu(hidden.bfloat16(), packed, _GROUP, grid).float()
+    return lambda hidden: _KERNELS._weight_int4pack_mm_for_cpu(hidden.bfloat16(), packed, _GROUP, grid).float()
 
 
 def _on_grid(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -200,7 +202,7 @@ def _in_eight_bits(weight: Tensor) -> Product:
     step = (weight.abs().amax(dim=1) / 127).clamp_min(torch.finfo(weight.dtype).tiny)
     packed = (weight / step[:, None]).round().to(torch.int8)
     step = step.bfloat16()
-    return lambda hidden: torch._weight_int8pack_mm(hidden.bfloat16(), packed, step).float()
+    return lambda hidden: _KERNELS._weight_int8pack_mm(hidden.bfloat16(), packed, step).float()
 
 
 def _has_kernels() -> bool:

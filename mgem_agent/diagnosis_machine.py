@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -77,7 +78,7 @@ def check_processor() -> Sequence[Finding]:
             memory = torch.cuda.get_device_properties(index).total_memory / 2**30
             names.append(f"{torch.cuda.get_device_name(index)} with {memory:.0f} GiB")
         return [Finding("processor", "ok", f"{', '.join(names)}, {_dtype(default_dtype('cuda'))}")]
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     formats = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if has.get(name)]
     text = f"CPU, {torch.get_num_threads()} threads, {', '.join(formats) or 'no vector units that torch names'}"
     return [Finding("processor", "ok", f"{text}; computes in {_dtype(default_dtype('cpu'))}")]

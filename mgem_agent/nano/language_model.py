@@ -127,9 +127,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         CheckpointError: If its parent cannot be made or written to.
     """
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
         lock.acquire(timeout=0)
     except Timeout:
         with shown_progress("Waiting for another process that fetches nano"):

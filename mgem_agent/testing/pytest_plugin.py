@@ -72,7 +72,7 @@ def make_mgem_agent(
         def make(*lines: Any, **arguments: Any) -> MgemAgent:
             sessions = Sessions.in_memory()
             closing.callback(sessions.close)
-            given = {
+            given: dict[str, Any] = {
                 "reasoner": scripted_reasoner(*lines),
                 "generator": flat_colour_generator,
                 "store": artifact_store,

@@ -168,7 +168,8 @@ class _BothWays:
         way: QuickDecoding,
         tokens: int,
     ) -> None:
-        self._ours, self._plain, self._processor, self._way = ours, plain, processor, way
+        self._plain: Any = plain
+        self._ours, self._processor, self._way = ours, processor, way
         message = [{"role": "user", "content": _QUESTION}]
         self._inputs = processor.apply_chat_template(
             message, add_generation_prompt=True, tokenize=True, return_dict=True

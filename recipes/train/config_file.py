@@ -114,7 +114,10 @@ def _override(settings: dict[str, Any], word: str) -> None:
             place = place[name]
         if not isinstance(place, (dict, list)):
             raise InputError(f"{key!r} goes into {'.'.join(way[: depth + 1])!r}, which is {place!r} and has no keys.")
-    place[_position(place, last, key) if isinstance(place, list) else last] = value
+    if isinstance(place, list):
+        place[_position(place, last, key)] = value
+    else:
+        place[last] = value
 
 
 def _position(place: list[Any], name: str, key: str) -> int:

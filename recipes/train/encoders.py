@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ class ContrastiveModel(nn.Module):
         sizes = {"hidden_size": config.width, "intermediate_size": 4 * config.width, "num_attention_heads": heads}
         ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         text = {"vocab_size": len(tokenizer), "max_position_embeddings": config.max_tokens, **ids}
-        self.clip = CLIPModel(
+        self.clip: Any = CLIPModel(
             CLIPConfig(
                 text_config={**sizes, **text, "num_hidden_layers": config.num_text_layers},
                 vision_config={
@@ -137,7 +138,7 @@ class ContrastiveModel(nn.Module):
         low = self.clip.get_image_features(pixel_values=coarse).pooler_output
         maps = self.high_res(pixels)
         pooled = [norm(stage.amax((-2, -1))) for norm, stage in zip(self.high_res_norms, maps, strict=True)]
-        high = self.high_res_projection(torch.cat(pooled, dim=-1))
+        high: Tensor = self.high_res_projection(torch.cat(pooled, dim=-1))
         return F.normalize(low, dim=-1), F.normalize(high, dim=-1)
 
     def text_embeds(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -39,7 +39,15 @@ from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
 
-__all__ = ["GeneratorConfig", "contact_sheet", "make_pipeline", "train_generator"]
+__all__ = [
+    "GeneratorConfig",
+    "contact_sheet",
+    "make_pipeline",
+    "scene_captions",
+    "scene_latents",
+    "train_generator",
+    "velocity_loss",
+]
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
@@ -107,19 +115,19 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
         attention_head_dim=4,  # how many heads; the name is historical
         norm_num_groups=16,
     )
+    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    scheduler: Any = DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE)
     return StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=scheduler,
+        **parts,
     )
 
 
-def _scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str]]:
+def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str]]:
     """Return which scenes a step learns from, and their captions, worded anew each time, some of them left empty."""
     indices, captions = [], []
     for number in range(step * config.batch_size, (step + 1) * config.batch_size):
@@ -132,7 +140,7 @@ def _scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list
     return indices, captions
 
 
-def _scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
+def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
     """Return the scaled latents of the scenes, which are drawn and encoded when they are first needed."""
 
     @torch.no_grad()
@@ -161,18 +169,18 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
     run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
-    scenes = _scene_latents(pipeline, config, assets, folder)
+    scenes = scene_latents(pipeline, config, assets, folder)
     for step in run.steps():
-        indices, captions = _scene_captions(step, config)
+        indices, captions = scene_captions(step, config)
         latents = scenes.latents(indices).to(run.device)
-        run.update(_velocity_loss(pipeline, noising, latents, captions, run.generator(step), config))
+        run.update(velocity_loss(pipeline, noising, latents, captions, run.generator(step), config))
     with run.averaged_weights():
         pipeline.save_pretrained(folder / "pipeline")
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=config.image_px)
     return folder / "pipeline"
 
 
-def _velocity_loss(
+def velocity_loss(
     pipeline: Any,
     noising: Any,
     latents: Tensor,

@@ -134,7 +134,7 @@ class PretrainingRun:
                 f"go on from it with a lower learning_rate (now {self.config.learning_rate})."
             )
         self._accelerator.backward(loss)
-        norm = self._accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        norm: Any = self._accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()

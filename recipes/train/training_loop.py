@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -173,8 +173,8 @@ class TrainingLoop:
     def _summed(self, values: Tensor) -> Tensor:
         if self._accelerator.num_processes == 1:
             return values
-        summed: Tensor = self._accelerator.reduce(values, "sum")
-        return summed
+        summed: Any = self._accelerator.reduce(values, "sum")
+        return cast(Tensor, summed)
 
     def _is_stopped(self, stop: StopSignal) -> bool:
         """Whether any process got a signal: all must stop at the same step."""

@@ -18,7 +18,7 @@ from mgem_agent.nano.language_model import PackagedModel, find_language_model
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
 

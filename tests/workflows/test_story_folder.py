@@ -56,9 +56,8 @@ def test_each_change_is_on_the_disk(tmp_path: Path) -> None:
 
 def test_pictures_that_nobody_noted_are_found(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    for result in draw(FlatColourGenerator(size=(16, 16)), [FOX]):
-        if isinstance(result, ImageResult):
-            stored = store.put(result)
+    drawn = draw(FlatColourGenerator(size=(16, 16)), [FOX])
+    [stored] = [store.put(result) for result in drawn if isinstance(result, ImageResult)]
     assert find_drawn(store, a_story(), {1: OWL, 2: FOX}) == {2: stored}
     assert find_drawn(store, a_story().model_copy(update={"generator": "other"}), {2: FOX}) == {}
     assert find_drawn(store, a_story(datetime.now(UTC) + timedelta(minutes=1)), {2: FOX}) == {}

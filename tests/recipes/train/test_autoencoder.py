@@ -1,5 +1,7 @@
 """The autoencoder's recipe: what it learns from, what it learns, and what it leaves behind."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -45,7 +47,7 @@ def test_latents_are_eight_times_smaller():
 
 def test_what_is_trained_is_read_by_diffusers(tmp_path, drawn_assets):
     folder = train_autoencoder(tmp_path, config(), drawn_assets)
-    model = AutoencoderTiny.from_pretrained(folder)
+    model: Any = AutoencoderTiny.from_pretrained(folder)
     with torch.no_grad():
         latents = model.encode(scene_pieces(99, config(), drawn_assets)).latents
     assert float(latents.std()) * model.config.scaling_factor == pytest.approx(1, rel=0.5)

@@ -43,6 +43,7 @@ def test_both_encoders_learn_to_tell_pictures_apart(tmp_path, config, drawn_asse
     batch = scene_batch(0, config, drawn_assets)
     words = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt")
     optimizer, contrast = torch.optim.Adam(model.parameters(), lr=2e-3), ClipLoss()
+    low = high = text = torch.zeros(0)
     for _ in range(40):
         text = model.text_embeds(words["input_ids"], words["attention_mask"])
         low, high = model.image_embeds(batch.pixels)

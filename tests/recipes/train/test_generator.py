@@ -1,8 +1,10 @@
 """The generator's recipe leaves an ordinary diffusers folder, and what it trains learns."""
 
+from typing import Any
+
 import pytest
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline
 from PIL import Image
 
 from mgem_agent.recipes.train import generator
@@ -33,10 +35,10 @@ def config(tmp_path) -> GeneratorConfig:
 
 def test_the_folder_is_an_ordinary_one(tmp_path, config, drawn_assets):
     folder = train_generator(tmp_path / "run", config, drawn_assets)
-    pipeline = DiffusionPipeline.from_pretrained(folder)
-    assert type(pipeline) is StableDiffusionPipeline
+    pipeline: Any = DiffusionPipeline.from_pretrained(folder)
+    assert pipeline.__class__.__name__ == "StableDiffusionPipeline"
     pipeline.set_progress_bar_config(disable=True)
-    pictures = [
+    pictures: list[Any] = [
         pipeline("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(seed)).images[0]
         for seed in (1, 1, 2)
     ]
@@ -48,23 +50,23 @@ def test_the_folder_is_an_ordinary_one(tmp_path, config, drawn_assets):
 
 def test_a_tenth_of_the_captions_is_empty_and_scenes_come_again_in_other_words(config):
     config = config.model_copy(update={"batch_size": 50, "num_scenes": 100})
-    indices, captions = generator._scene_captions(0, config)
+    indices, captions = generator.scene_captions(0, config)
     assert indices == list(range(50))
     assert 1 <= captions.count("") <= 12
-    assert generator._scene_captions(0, config) == (indices, captions)
-    again, other_words = generator._scene_captions(2, config)
+    assert generator.scene_captions(0, config) == (indices, captions)
+    again, other_words = generator.scene_captions(2, config)
     assert again == indices
     assert other_words != captions
 
 
 def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
     pipeline = make_pipeline(config, train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20))
-    scenes = generator._scene_latents(pipeline, config, drawn_assets, tmp_path)
+    scenes = generator.scene_latents(pipeline, config, drawn_assets, tmp_path)
     first = scenes.latents([3, 1])
     pipeline.vae.register_to_config(scaling_factor=2 * pipeline.vae.config.scaling_factor)
     assert first.shape == (2, 8, 4, 4)
     torch.testing.assert_close(scenes.latents([1, 3]), first.flip(0), rtol=0, atol=0)
-    other = generator._scene_latents(pipeline, config, drawn_assets, tmp_path / "autoencoder")
+    other = generator.scene_latents(pipeline, config, drawn_assets, tmp_path / "autoencoder")
     torch.testing.assert_close(other.latents([3, 1]), 2 * first, rtol=1e-2, atol=1e-2)
 
 
@@ -77,7 +79,7 @@ def test_it_learns_what_it_is_shown(tmp_path, config, drawn_assets):
     losses, untrained = [], pipeline.text_encoder.get_input_embeddings().weight.detach().clone()
     for _ in range(60):
         chance = torch.Generator().manual_seed(0)
-        loss = generator._velocity_loss(pipeline, noising, latents, ["a", "b", "c", "d"], chance, config)
+        loss = generator.velocity_loss(pipeline, noising, latents, ["a", "b", "c", "d"], chance, config)
         losses.append(loss.item())
         loss.backward()
         optimizer.step()

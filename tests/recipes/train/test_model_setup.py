@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_only_what_is_asked_for_is_trained(make_run: MakeRun, changes: dict[str,
 
 
 def test_layers_that_are_never_run_wait_for_no_gradient(make_run: MakeRun) -> None:
-    tower = prepare_model(make_run(train={"vision_tower": True}), torch.float32).model.model.vision_tower
+    tower: Any = prepare_model(make_run(train={"vision_tower": True}), torch.float32).model.model.vision_tower
     assert tower.encoder.layers[0].mlp.fc1.weight.requires_grad
     assert not tower.encoder.layers[-1].mlp.fc1.weight.requires_grad
 
