@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
 from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
 
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/testing.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/evaluation.md", "docs/testing.md", "docs/training.md")
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -73,6 +74,6 @@ def test_the_readme_has_every_released_checkpoint(root: Path) -> None:
 def test_the_commands_of_the_readme_are_there(root: Path) -> None:
     page = (root / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\| `mgem ([a-z ]+?)(?: [A-Z\"].*)?` \|", page, re.MULTILINE)
-    assert len(commands) == 12
+    assert {command.split()[0] for command in commands} == set(get_command(app).list_commands(None))
     for command in commands:
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
