@@ -22,6 +22,8 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
@@ -47,6 +49,7 @@ class PretrainingConfig(BaseModel):
         seed: Of the first weights and of all samples.
         save_every_s: Seconds between checkpoints.
         log_every: Steps between lines of the log.
+        start_from: Folder of another run of the same model whose last weights this one begins with, to train longer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +64,7 @@ class PretrainingConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     save_every_s: float = Field(default=300, gt=0)
     log_every: int = Field(default=20, ge=1)
+    start_from: str | None = None
 
 
 class PretrainingRun:
@@ -85,6 +89,8 @@ class PretrainingRun:
         self.config = config
         self.model = model
         self.step = 0
+        if config.start_from is not None:
+            _load_weights(model, Path(config.start_from))
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         optimizer = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
         schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.num_steps)
@@ -229,6 +235,17 @@ class PretrainingRun:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    """Give a model the last weights of another run."""
+    try:
+        load_model(model, folder / _LAST / "model.safetensors", device="cpu")
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"start_from is {str(folder)!r}, which holds no weights of this model: {error}. Name the folder of a run "
+            "of the same sizes, or leave it out."
+        ) from error
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

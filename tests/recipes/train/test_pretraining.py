@@ -93,6 +93,25 @@ def test_another_model_in_the_same_folder_is_refused(tmp_path):
         PretrainingRun(tmp_path, nn.Linear(5, 1), config())
 
 
+def test_a_longer_run_begins_with_the_weights_of_a_shorter_one(tmp_path):
+    first = train(make_run(tmp_path / "first"))
+    longer = make_run(tmp_path / "longer", num_steps=20, start_from=str(tmp_path / "first"))
+    assert longer.step == 0
+    for one, other in zip(first.model.parameters(), longer.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    train(longer, until=4)
+    again = make_run(tmp_path / "longer", num_steps=20, start_from=str(tmp_path / "first"))
+    assert again.step == 4
+    torch.testing.assert_close(again.model.weight, longer.model.weight, rtol=0, atol=0)
+
+
+def test_weights_that_do_not_fit_are_not_begun_with(tmp_path):
+    train(make_run(tmp_path / "first"))
+    for model, folder in ((nn.Linear(5, 1), "first"), (nn.Linear(3, 1), "none")):
+        with pytest.raises(CheckpointError, match=f"start_from is '.*{folder}', which holds no weights of this model"):
+            PretrainingRun(tmp_path / "new", model, config(start_from=str(tmp_path / folder)))
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
     train(make_run(tmp_path, num_steps=3))
     run = make_run(tmp_path / "other")
