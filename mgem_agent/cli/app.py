@@ -23,6 +23,7 @@ from mgem_agent.cli import (
     data,
     doctor,
     draw,
+    eval,
     generators,
     images,
     models,
@@ -141,3 +142,4 @@ app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
 app.add_typer(data.app, name="data", rich_help_panel=_MODELS)
 app.add_typer(train.app, name="train", rich_help_panel=_MODELS)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MODELS)
+app.add_typer(eval.app, name="eval", rich_help_panel=_MODELS)

@@ -1,0 +1,78 @@
+"""A share of right answers, with what chance may have added to it or taken away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import NormalDist
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+
+__all__ = ["Share"]
+
+_Z = NormalDist().inv_cdf(0.975)
+
+
+class Share(BaseModel):
+    """How many of how many.
+
+    Attributes:
+        num: How many there were.
+        num_right: How many of them were right.
+
+    Example:
+        >>> share = Share(num=20, num_right=18)
+        >>> share.value, round(share.low, 3), round(share.high, 3)
+        (0.9, 0.699, 0.972)
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    num: int = Field(ge=0)
+    num_right: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_right > self.num:
+            raise ValueError(f"{self.num_right} of {self.num} cannot be right.")
+        return self
+
+    @classmethod
+    def of(cls, verdicts: Iterable[bool]) -> Self:
+        """Count verdicts."""
+        found = list(verdicts)
+        return cls(num=len(found), num_right=sum(found))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def value(self) -> float | None:
+        """The share, from 0 to 1; None of nothing."""
+        return self.num_right / self.num if self.num else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def low(self) -> float | None:
+        """Lower end of the 95 % interval."""
+        return None if (interval := self._interval()) is None else interval[0]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def high(self) -> float | None:
+        """Upper end of the 95 % interval."""
+        return None if (interval := self._interval()) is None else interval[1]
+
+    def _interval(self) -> tuple[float, float] | None:
+        """Return Wilson's score interval (1927), which holds for few answers and near 0 and 1, too."""
+        if not self.num:
+            return None
+        share, num = self.num_right / self.num, self.num
+        scale = 1 + _Z**2 / num
+        middle = (share + _Z**2 / (2 * num)) / scale
+        half = _Z / scale * math.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def __str__(self) -> str:
+        if self.value is None or self.low is None or self.high is None:
+            return "–"
+        return f"{100 * self.value:.0f} % ({100 * self.low:.0f}–{100 * self.high:.0f})"
