@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mgem_agent.core_model.processing import MiniGeminiProcessor
     from mgem_agent.core_model.quantization import default_dtype, quantization_config
     from mgem_agent.core_model.streaming import stream_generate
+    from mgem_agent.core_model.without_language_model import load_without_language_model
 
 __all__ = [
     "Conversation",
@@ -38,6 +39,7 @@ __all__ = [
     "default_dtype",
     "high_res_config_from_open_clip",
     "load_image",
+    "load_without_language_model",
     "quantization_config",
     "stream_generate",
 ]
@@ -62,6 +64,7 @@ __getattr__, __dir__ = attach(
         "default_dtype": "mgem_agent.core_model.quantization",
         "high_res_config_from_open_clip": "mgem_agent.core_model.high_res_encoder",
         "load_image": "mgem_agent.core_model.image_loading",
+        "load_without_language_model": "mgem_agent.core_model.without_language_model",
         "quantization_config": "mgem_agent.core_model.quantization",
         "stream_generate": "mgem_agent.core_model.streaming",
     },

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, CLIPVisionModel, PreTrainedModel
 
-from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling
+from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling, quiet_loading
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.errors import CheckpointError, InputError
@@ -23,7 +23,7 @@ from mgem_agent.errors import CheckpointError, InputError
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "join_parts"]
 
 Source = str | os.PathLike[str]
 
@@ -58,7 +58,7 @@ def assemble(
         CheckpointError: If files cannot be read, or a part's weights are not all there.
     """
     language_model = _loaded(text, AutoModelForCausalLM, dtype)
-    trunk, head = _trunk_and_head(language_model)
+    trunk, _ = _trunk_and_head(language_model)
     dtype = dtype or trunk.dtype
     low_res = _loaded(vision, CLIPVisionModel, dtype)
     if not isinstance(low_res, CLIPVisionModel):
@@ -69,37 +69,66 @@ def assemble(
             raise InputError(f"high_res_vision must be a HighResEncoder, got {type(high_res).__name__!r}.")
         high_res = HighResEncoder.from_open_clip(os.fspath(high_res), dtype=dtype)
 
-    trunk.config.tie_word_embeddings = head.weight is trunk.get_input_embeddings().weight
     fields = {"image_token_id": trunk.config.vocab_size, "prompt_template": prompt_template, **config_fields}
     config = MiniGeminiConfig(
         text_config=trunk.config, vision_config=low_res.config, high_res_vision_config=high_res.config, **fields
     )
+    return join_parts(model_class, config, low_res, high_res, language_model, dtype)
+
+
+def join_parts(
+    model_class: type[MiniGeminiForConditionalGeneration],
+    config: MiniGeminiConfig,
+    vision: CLIPVisionModel,
+    high_res_vision: HighResEncoder,
+    language_model: PreTrainedModel,
+    dtype: torch.dtype,
+) -> MiniGeminiForConditionalGeneration:
+    """Make a model whose parts are the ones given; mining and projector are new.
+
+    Args:
+        model_class: What to make.
+        config: Its configuration, whose `text_config` becomes the language model's own.
+        vision: The low-resolution encoder.
+        high_res_vision: The high-resolution encoder.
+        language_model: A causal language model.
+        dtype: Data type of all parameters.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        InputError: If the language model is not of the kind that the configuration names.
+    """
+    trunk, head = _trunk_and_head(language_model)
+    trunk.config.tie_word_embeddings = head.weight is trunk.get_input_embeddings().weight
+    config.text_config, config.tie_word_embeddings = trunk.config, trunk.config.tie_word_embeddings
     config.dtype = dtype
     with torch.device("meta"):
         model: Any = model_class(config)
     _check_kind(trunk, model.model.language_model)
-    model.model.vision_tower = low_res
-    model.model.high_res_vision_tower = high_res
+    model.model.vision_tower = vision
+    model.model.high_res_vision_tower = high_res_vision
     model.model.language_model = trunk
     model.lm_head = head
     for part in (model.model.mining, model.model.multi_modal_projector):
-        _initialise(part, low_res.device)
+        _initialise(part, vision.device)
     model.generation_config = copy.deepcopy(language_model.generation_config)
     clear_idle_sampling(model.generation_config)
     model.model.apply_freezing()
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # not the buffers: the angles of rotary embeddings stay float32
-    assembled: MiniGeminiForConditionalGeneration = model.eval()
-    return assembled
+    joined: MiniGeminiForConditionalGeneration = model.eval()
+    return joined
 
 
 def _loaded(source: nn.Module | Source, loader: Any, dtype: torch.dtype | None) -> Any:
     if isinstance(source, nn.Module):
         return source
     path = os.fspath(source)
-    module, info = loader.from_pretrained(
-        path, dtype="auto" if dtype is None else dtype, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    options = {"dtype": "auto" if dtype is None else dtype, "ignore_mismatched_sizes": True}
+    with quiet_loading():  # a whole CLIP has a text encoder as well, which is not wanted
+        module, info = loader.from_pretrained(path, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"])
     mismatched = [
         f"{key}: {tuple(got)} in the file, {tuple(wanted)} in the model" for key, got, wanted in info["mismatched_keys"]

@@ -20,7 +20,7 @@ from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, key_map
 from mgem_agent.core_model.quantization import protect_vision
 from mgem_agent.errors import CheckpointError
 
-__all__ = ["clear_idle_sampling", "load_pretrained"]
+__all__ = ["clear_idle_sampling", "load_pretrained", "quiet_loading"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
     kwargs["key_mapping"] = {**renaming, **(kwargs.get("key_mapping") or {})}
     if path is not None and Path(path).is_dir() and not kwargs.get("gguf_file"):
         _check_files(Path(path) / kwargs.get("subfolder", ""), kwargs)
-    with _quiet(show_report=allows_mismatch), _clear_errors(path):
+    with quiet_loading(show_report=allows_mismatch), _clear_errors(path):
         model, info = parent(path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
     _account_for(cls, path, info, allows_mismatch)
     _forget_renaming(model, renaming)
@@ -72,8 +72,12 @@ def _check_files(folder: Path, kwargs: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet(*, show_report: bool) -> Iterator[None]:
-    """Hold back transformers' table of keys and its word on tied weights; an error or a warning of ours says it."""
+def quiet_loading(*, show_report: bool = False) -> Iterator[None]:
+    """Hold back transformers' table of keys and its word on tied weights; an error or a warning of ours says it.
+
+    Args:
+        show_report: Whether the table is shown nevertheless.
+    """
     marks = ["The tied weights mapping and config"] + ([] if show_report else ["LOAD REPORT"])
 
     def keep(record: logging.LogRecord) -> bool:

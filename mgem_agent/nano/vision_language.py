@@ -1,10 +1,9 @@
 """nano's vision-language model, put together: what is in the box, and the language model that is fetched.
 
-`weights/vlm` holds everything but the language model: encoders, mining and projector as float16 safetensors, a LoRA for
-the language model in peft's format, the configuration and the processor's files. The first time, the LoRA is merged and
-the whole is written to the cache, in float16, as a folder that `MiniGeminiForConditionalGeneration.from_pretrained`
-loads with nothing of this module; other programs may use it too. Its name is a hash of both halves, so that new weights
-make a new folder.
+`weights/vlm` is what `mgem train export RUN FOLDER --small` writes: everything but the language model, as
+`core_model.without_language_model` describes it. The first time, the adapter is merged and the whole is written to the
+cache, in float16, as a folder that `MiniGeminiForConditionalGeneration.from_pretrained` loads with nothing of this
+module; other programs may use it too. Its name is a hash of both halves, so that new weights make a new folder.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.gguf_conversion import new_folder, quiet_transformers
@@ -26,8 +25,6 @@ __all__ = ["VLM_WEIGHTS", "find_nano", "has_eyes", "load_nano"]
 
 VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"
 """Everything but the language model."""
-
-_PARTS = ("model.vision_tower.", "model.high_res_vision_tower.", "model.mining.", "model.multi_modal_projector.")
 
 
 def has_eyes(folder: Path = VLM_WEIGHTS) -> bool:
@@ -99,8 +96,8 @@ def load_nano(
 def _hash_of(folder: Path, text: Path) -> str:
     """Return a name for what two halves make; the language model, which is large, is known by its files' dates."""
     found = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        found.update(file.name.encode() + b"\0" + file.read_bytes())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
     for file in sorted(text.iterdir()):
         state = file.stat()
         found.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
@@ -109,64 +106,15 @@ def _hash_of(folder: Path, text: Path) -> str:
 
 def _put_together(folder: Path, text: Path, target: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-
-    config: Any = MiniGeminiConfig.from_pretrained(folder)
-    language_model: Any = AutoModelForCausalLM.from_pretrained(text, dtype=torch.float32)
-    model: Any = MiniGeminiForConditionalGeneration(config)
-    weights = _vision_weights(folder)
-    weights |= {
-        "lm_head.weight" if name == "lm_head.weight" else f"model.language_model.{name.removeprefix('model.')}": value
-        for name, value in language_model.state_dict().items()
-    }
-    _load(model, weights, folder, text)
-    if (folder / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        adapted: Any = PeftModel.from_pretrained(model, folder)
-        model = adapted.merge_and_unload()
-    if (folder / "tokenizer_config.json").is_file():
-        processor = MiniGeminiProcessor.from_pretrained(folder)
-    else:
-        processor = MiniGeminiProcessor.from_model_config(config, AutoTokenizer.from_pretrained(text))
-    if language_model.generation_config is not None and not (folder / "generation_config.json").is_file():
-        model.generation_config = language_model.generation_config
-    model.half().save_pretrained(target)
-    processor.save_pretrained(target)
-
-
-def _vision_weights(folder: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from mgem_agent.core_model import MiniGeminiProcessor
+    from mgem_agent.core_model.without_language_model import load_without_language_model
 
     try:
-        found = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
+        model = load_without_language_model(folder, text, dtype=torch.float32)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{str(folder / 'model.safetensors')!r} cannot be read: {error}. Install mgem-agent again."
+            f"nano cannot be put together. {error}\nLeave MGEM_NANO_LLM unset; if it is, install mgem-agent again."
         ) from error
-    return {name if name.startswith("model.") else f"model.{name}": value.float() for name, value in found.items()}
-
-
-def _load(model: Any, weights: dict[str, Any], folder: Path, text: Path) -> None:
-    """Fill a model with both halves, every key accounted for."""
-    wanted = model.state_dict()
-    mismatched = [
-        f"{name}: {tuple(value.shape)} in the checkpoint, {tuple(wanted[name].shape)} in the model"
-        for name, value in sorted(weights.items())
-        if name in wanted and value.shape != wanted[name].shape
-    ]
-    missing = sorted(set(wanted) - set(weights) - {"lm_head.weight"})
-    unexpected = sorted(set(weights) - set(wanted))
-    if mismatched or missing or unexpected:
-        raise CheckpointError(
-            f"The vision weights in {str(folder)!r} and the language model in {str(text)!r} do not make nano. Leave "
-            "MGEM_NANO_LLM unset, or name the language model that the weights were trained with.",
-            missing=missing,
-            unexpected=unexpected,
-            mismatched=mismatched,
-        )
-    model.load_state_dict(weights, strict=False)
-    model.tie_weights()
+    model.half().save_pretrained(target)
+    MiniGeminiProcessor.from_pretrained(folder).save_pretrained(target)

@@ -38,7 +38,7 @@ class ModelConfig(_Section):
         checkpoint: Folder or hub id of a whole Mini-Gemini; then the three parts are not given.
         vision: Folder or hub id of a CLIP vision model.
         high_res_vision: Folder or hub id of an open_clip model with a ConvNeXt.
-        text: Folder or hub id of a causal language model, or a `.gguf` file.
+        text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for the one that nano has.
         start_from: A finished run whose trained weights (mining, projector, ...) are put over the model's own.
         prompt_template: Dialogue format of the finished model.
         high_res_image_size: Side of the high-resolution image, in pixels.

@@ -21,12 +21,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.nano import find_language_model
 from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
 
 __all__ = ["TRAINED_FILE", "TrainedModel", "load_trained", "parameter_groups", "prepare_model"]
 
 TRAINED_FILE = "trained.safetensors"
 """The weights that a run trained, adapters included, under the names that they have in the model."""
+
+NANO = "nano"
+"""As `model.text`: the language model of nano, which is fetched where it is not there yet."""
 
 
 @dataclass
@@ -109,6 +113,8 @@ def _with_attention(
 
 
 def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    if source == NANO:
+        source = str(find_language_model())
     if not source.endswith(".gguf"):
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype), AutoTokenizer.from_pretrained(source)
     folder, name = str(Path(source).parent), Path(source).name

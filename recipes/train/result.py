@@ -2,7 +2,8 @@
 
 In the run's folder: `trained.safetensors`, the weights that were trained; `adapter/`, the same of the language model in
 peft's format; `model/`, all of it for `from_pretrained`, where that is wanted. Exported: a whole model, adapters
-merged; or a small folder that holds everything but the language model's own weights, for `load_without_llm`.
+merged; or a small folder that holds everything but the language model's own weights, for
+`core_model.without_language_model`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 
+from mgem_agent.core_model.without_language_model import ADAPTER_FOLDER, WEIGHTS_FILE, own_weights
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.checkpoints import newest_checkpoint, put_in_place
 from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.recipes.train.config_file import load_config
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, TrainedModel, load_trained, prepare_model
-from mgem_agent.recipes.train.without_llm import ADAPTER_FOLDER, own_weights
 
 __all__ = ["CONFIG_FILE", "export_model", "export_without_llm", "save_result"]
 
@@ -135,7 +136,7 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     shutil.rmtree(passing, ignore_errors=True)
     passing.mkdir(parents=True)
     weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
-    save_file(weights, passing / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
     trained.model.config.save_pretrained(passing)
     trained.processor.save_pretrained(passing)
     if trained.adapters is not None:

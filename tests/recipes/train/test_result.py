@@ -10,12 +10,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
 
-from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.core_model import (
+    MiniGeminiForConditionalGeneration,
+    MiniGeminiProcessor,
+    load_without_language_model,
+)
+from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.recipes.train.program import train
 from mgem_agent.recipes.train.result import export_model, export_without_llm
-from mgem_agent.recipes.train.without_llm import load_without_llm
 
 MakeRun = Callable[..., TrainConfig]
 
@@ -55,30 +58,21 @@ def test_adapters_merge_or_travel_apart(make_run: MakeRun, model_folder: Path, b
     export_without_llm(run, tmp_path / "small", torch.float32)
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole")
     MiniGeminiProcessor.from_pretrained(tmp_path / "whole")
-    put_together = load_without_llm(tmp_path / "small", base_llm)
+    put_together = load_without_language_model(tmp_path / "small", base_llm)
     torch.testing.assert_close(scores(put_together), scores(merged))
     before = MiniGeminiForConditionalGeneration.from_pretrained(model_folder)
     assert (scores(merged) - scores(before)).abs().max() > 0.01
     assert not any("language_model" in name for name in load_file(tmp_path / "small" / "model.safetensors"))
     MiniGeminiProcessor.from_pretrained(tmp_path / "small")
     module = AutoModelForCausalLM.from_pretrained(base_llm)
-    assert torch.equal(scores(load_without_llm(tmp_path / "small", module)), scores(put_together))
+    assert torch.equal(scores(load_without_language_model(tmp_path / "small", module)), scores(put_together))
 
 
-def test_the_small_folder_is_half_precision_and_says_what_does_not_fit(
-    make_run: MakeRun, base_llm: Path, tmp_path: Path
-) -> None:
+def test_the_small_folder_is_half_precision(make_run: MakeRun, tmp_path: Path) -> None:
     train(make_run(run__max_steps=1))
     export_without_llm(tmp_path / "run", tmp_path / "small")
     for file in ("model.safetensors", "adapter/adapter_model.safetensors"):
         assert {value.dtype for value in load_file(tmp_path / "small" / file).values()} == {torch.float16}
-    config = LlamaForCausalLM.from_pretrained(base_llm).config
-    config.vocab_size = 50
-    expected = r"is not the one that .*\n1 of another shape:\n  vocab_size: 50, trained with 100$"
-    with pytest.raises(CheckpointError, match=expected):
-        load_without_llm(tmp_path / "small", LlamaForCausalLM(config))
-    with pytest.raises(CheckpointError, match=r"is no model without its language model: .*mgem train export --small"):
-        load_without_llm(tmp_path / "nowhere", base_llm)
     with pytest.raises(InputError, match=r"small' is there already\. Remove it, or name another folder\."):
         export_without_llm(tmp_path / "run", tmp_path / "small")
 

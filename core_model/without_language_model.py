@@ -1,0 +1,131 @@
+"""A model without its language model's own weights, and its being put together with them again.
+
+This is how a small model ships: encoders, mining, projector and a low-rank adapter are a few megabytes; the language
+model, which everyone can have from where it was published, is fetched separately. The folder holds
+
+    config.json, model.safetensors    all but the language model; the weights have the names that they have in the whole
+    adapter/                          the language model's adapter in peft's format, where there is one
+
+and the processor's files.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, CLIPVisionModel, PreTrainedModel
+
+from mgem_agent.core_model.assembly import join_parts
+from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
+from mgem_agent.core_model.configuration import MiniGeminiConfig
+from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.errors import CheckpointError
+
+__all__ = ["ADAPTER_FOLDER", "WEIGHTS_FILE", "load_without_language_model", "own_weights"]
+
+ADAPTER_FOLDER = "adapter"
+WEIGHTS_FILE = "model.safetensors"
+_LANGUAGE_MODEL = ("model.language_model.", "lm_head.")
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+
+
+def own_weights(model: MiniGeminiForConditionalGeneration) -> dict[str, Tensor]:
+    """Return all weights of a model but its language model's, by name.
+
+    Args:
+        model: The model.
+    """
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(_LANGUAGE_MODEL)}
+
+
+def load_without_language_model(
+    folder: str | os.PathLike[str],
+    language_model: PreTrainedModel | str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+) -> MiniGeminiForConditionalGeneration:
+    """Put a model together from a folder that holds everything but the language model's own weights, and these.
+
+    Args:
+        folder: What `mgem train export --small` wrote.
+        language_model: The one that it was trained with, or its folder or hub id. A module becomes part of the model.
+        dtype: Data type of the weights; by default that of the language model.
+
+    Returns:
+        The model in evaluation mode, the adapter merged into the language model's weights.
+
+    Raises:
+        CheckpointError: If the folder is not whole, or the language model is of other sizes than the one trained with.
+    """
+    path = Path(folder)
+    try:
+        config = MiniGeminiConfig.from_pretrained(path)
+        weights = load_file(path / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} is no model without its language model: {error}. Make one with: mgem train export --small"
+        ) from error
+    text: Any = language_model
+    if not isinstance(text, PreTrainedModel):
+        text = AutoModelForCausalLM.from_pretrained(os.fspath(text), dtype=dtype or "auto")
+    _check_sizes(config.text_config, text.config, path)
+    vision = CLIPVisionModel(config.vision_config)
+    high_res_vision = HighResEncoder(config.high_res_vision_config)
+    dtype = dtype or text.dtype
+    model = join_parts(MiniGeminiForConditionalGeneration, config, vision, high_res_vision, text, dtype)
+    own = own_weights(model)
+    mismatched = [
+        f"{name}: {tuple(value.shape)}, needed {tuple(own[name].shape)}"
+        for name, value in sorted(weights.items())
+        if name in own and own[name].shape != value.shape
+    ]
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unexpected or mismatched:
+        raise CheckpointError(
+            f"The weights in {str(path)!r} do not fit its config.json. Export the run again.",
+            missing=missing,
+            unexpected=unexpected,
+            mismatched=mismatched,
+        )
+    model.load_state_dict(weights, strict=False)
+    return _with_adapter(model, path / ADAPTER_FOLDER).eval()
+
+
+def _with_adapter(model: MiniGeminiForConditionalGeneration, folder: Path) -> MiniGeminiForConditionalGeneration:
+    """Merge an adapter into the language model, if there is one."""
+    if not folder.is_dir():
+        return model
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+        adapted: Any = PeftModel.from_pretrained(model, str(folder))
+    merged: MiniGeminiForConditionalGeneration = adapted.merge_and_unload()
+    return merged
+
+
+def _check_sizes(trained: Any, given: Any, path: Path) -> None:
+    differing = [
+        f"{name}: {getattr(given, name, None)}, trained with {getattr(trained, name, None)}"
+        for name in _SIZES
+        if getattr(given, name, None) != getattr(trained, name, None)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"The language model is not the one that {str(path)!r} was trained with. Give that one.",
+            mismatched=differing,
+        )
