@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mgem_agent.tools.printable_text import printable_text
+
 __all__ = [
     "MAX_CAPTION_LENGTH",
     "clean_caption",
@@ -24,11 +26,10 @@ def clean_caption(text: str) -> str:
     """Return a caption as it is drawn and remembered: one line of printable characters, without tags.
 
     Line breaks, control characters and runs of blanks become one blank, since models are taught captions of one line;
-    what reads as a tag only then is neutralised. It may be empty, and longer than an image request allows.
+    what reads as a tag only then is neutralised. Joiners stay within emoji and words. It may be empty, and longer than
+    an image request allows.
     """
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in text)
-    return neutralize_tags(" ".join(text.split()))
+    return neutralize_tags(" ".join(printable_text(text).split()))
 
 
 def cut_caption(caption: str) -> tuple[str, str]:

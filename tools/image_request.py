@@ -11,6 +11,8 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from mgem_agent.tools.printable_text import printable_text
+
 __all__ = ["ImageRequest", "ImageTask"]
 
 ImageTask = Literal["text_to_image", "image_to_image", "inpaint", "edit"]
@@ -60,9 +62,7 @@ class ImageRequest(BaseModel):
     @classmethod
     def _clean(cls, value: object) -> object:
         """Strip, and put spaces for control characters, which no generator draws and every terminal obeys."""
-        if not isinstance(value, str):
-            return value
-        return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value).strip()
+        return printable_text(value, keep="\n").strip() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_pictures(self) -> Self:

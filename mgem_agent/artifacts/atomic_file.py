@@ -14,12 +14,13 @@ TEMPORARY_SUFFIX = ".mgem-part"
 """Ending of a file that is being written; one that is left over comes from a program that was killed."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
     """Write a file under a passing name beside its place, and put it there when it is safe on the disk.
 
     Args:
         path: Where it shall be; its folder is made.
         data: All of it.
+        is_last: False where another file of the same folder is written next: that one makes both names last.
 
     Raises:
         ToolError: If it cannot be written: a full disk, no permission. The place is as it was before.
@@ -36,7 +37,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.replace(passing, path)
         finally:
             passing.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        if is_last:
+            _sync_folder(path.parent)
     except OSError as error:
         raise ToolError(
             f"{str(path)!r} cannot be written: {error.strerror or error}. Free some space or mend the permissions of "

@@ -207,7 +207,7 @@ class ArtifactStore:
             **known,
         )
         text = artifact.model_dump_json(indent=2, exclude_none=True) + "\n"
-        write_atomically(_sidecar(place), text.encode())
+        write_atomically(_sidecar(place), text.encode(), is_last=False)  # what follows syncs the folder for both
         write_atomically(place, data)
         return artifact
 

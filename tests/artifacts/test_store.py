@@ -256,3 +256,12 @@ def test_the_usual_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.delenv("MGEM_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert default_artifact_root().parts[-2:] == ("mgem-agent", "images")
+
+
+def test_a_picture_and_its_record_are_made_to_last_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("mgem_agent.artifacts.atomic_file._sync_folder", synced.append)
+    store = ArtifactStore(tmp_path)
+    artifact = store.put_picture(Image.new("RGB", (64, 48), "red"), origin="red.png")
+    assert synced == [store.path(artifact.id).parent]
+    assert store.get(artifact.id) == artifact
