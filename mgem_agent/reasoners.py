@@ -33,6 +33,7 @@ _FORMS = (
 )
 _PROVIDER = re.compile(r"(?P<provider>[a-z][a-z0-9_-]+):(?P<model>.+)", re.DOTALL)
 _ADDRESS = re.compile(r"https?://[^#\s]+", re.IGNORECASE)
+_KEY = re.compile(r"\b[A-Z][A-Z0-9_]*_(?:API_)?(?:KEY|TOKEN)\b")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
@@ -47,7 +48,7 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
         **options: Fields of the chat model: `temperature`, `max_tokens`, `api_key`, ...
 
     Raises:
-        InputError: If the name is of none of these forms.
+        InputError: If the name is of none of these forms, or the provider's key is not in the environment.
         MissingDependencyError: If the provider's package is not installed.
     """
     if tool_calling not in get_args(ToolCalling):
@@ -91,15 +92,27 @@ def _of_provider(provider: str, model_name: str, text: str, options: dict[str, A
     except ImportError as error:
         package = _package_of(error, provider)
         raise MissingDependencyError(f"The reasoner {text!r}", package) from error
-    except ValueError as error:
-        if "Unsupported provider" in str(error):
-            raise InputError(
-                f"There is no provider {provider!r}, in the reasoner {text!r}. Allowed: {_FORMS}."
-            ) from error
-        raise
+    except Exception as error:  # each provider has an error of its own for a key that is missing
+        told = _told_better(error, provider, text)
+        if told is None:
+            raise
+        raise told from error
     if not isinstance(model, BaseChatModel):
         raise InputError(f"The reasoner {text!r} is no single model. Name one. Allowed: {_FORMS}.")
     return model
+
+
+def _told_better(error: Exception, provider: str, text: str) -> InputError | None:
+    """Say that there is no such provider, or that it wants a key, if its own words name the variable of one."""
+    if isinstance(error, ValueError) and "Unsupported provider" in str(error):
+        return InputError(f"There is no provider {provider!r}, in the reasoner {text!r}. Allowed: {_FORMS}.")
+    found = _KEY.search(str(error))
+    if found is None:
+        return None
+    return InputError(
+        f"The reasoner {text!r} needs a key of its provider, and there is none. Set {found[0]} in the environment, or "
+        f"name another model."
+    )
 
 
 def _package_of(error: ImportError, provider: str) -> str:

@@ -120,6 +120,18 @@ def test_a_provider_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) ->
         make_reasoner("ollama:llama3")
 
 
+def test_a_provider_whose_key_is_missing() -> None:
+    message = r"^The reasoner 'openai:gpt-5' needs a key of its provider, and there is none\. Set OPENAI_API_KEY in "
+    with pytest.raises(InputError, match=message):
+        make_reasoner("openai:gpt-5")
+
+
+def test_another_error_of_a_provider_is_its_own() -> None:
+    with pytest.raises(ValueError, match="temperature") as caught:
+        make_reasoner("openai:gpt-5", api_key="x", temperature="warm")
+    assert not isinstance(caught.value, InputError)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

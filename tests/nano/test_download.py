@@ -128,8 +128,10 @@ def test_a_server_that_refuses_is_asked_once(server: Server, tmp_path: Path) -> 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
-    with pytest.raises(CheckpointError, match=r"^'http://127\.0\.0\.1:9/a\.whl' cannot be fetched: .*PIP_INDEX_URL"):
-        fetch_file("http://127.0.0.1:9/a.whl", tmp_path / "a.whl", sha256=SHA256, num_bytes=1)
+    told = r"^'http://127\.0\.0\.1:9/a\.whl' cannot be fetched: .* Check the network and its proxy and try again\."
+    for advice, end in (("", ""), ("Ask a friend.", r" Ask a friend\.")):
+        with pytest.raises(CheckpointError, match=f"{told}{end}$"):
+            fetch_file("http://127.0.0.1:9/a.whl", tmp_path / "a.whl", sha256=SHA256, num_bytes=1, advice=advice)
 
 
 def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
