@@ -31,8 +31,8 @@ class AnswerLog:
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer = writer
-        lines = writer.path.read_text(encoding="utf-8").splitlines()
-        self.answers: dict[str, dict[str, Any]] = {found["id"]: found for found in map(json.loads, lines)}
+        with writer.path.open(encoding="utf-8") as lines:  # not splitlines: an answer may have separators of its own
+            self.answers: dict[str, dict[str, Any]] = {found["id"]: found for found in map(json.loads, lines)}
 
     def add(self, answer: Mapping[str, Any]) -> None:
         """Keep an answer.

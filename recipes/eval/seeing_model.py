@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.streaming import ending_options, input_device
-from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.errors import CheckpointError
 
 __all__ = ["SeeingModel", "find_weights", "loading_options"]
 
@@ -92,20 +92,11 @@ class SeeingModel:
             low_res_only: As of the class.
 
         Raises:
-            InputError: If there is no such model.
-            CheckpointError: If its weights are not here, or do not fit.
+            CheckpointError: If there is no such model, its weights are not here, or they do not fit.
         """
         weights = find_weights(name)
-        try:
-            model = MiniGeminiForConditionalGeneration.from_pretrained(weights, **loading_options()).eval()
-            processor = MiniGeminiProcessor.from_pretrained(weights)
-        except InputError:
-            raise
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"There is no Mini-Gemini model {name!r}: {reason} Give 'nano', a folder or a hub id."
-            ) from error
+        model = MiniGeminiForConditionalGeneration.from_pretrained(weights, **loading_options()).eval()
+        processor = MiniGeminiProcessor.from_pretrained(weights)
         return cls(model, processor, low_res_only=low_res_only)
 
     @torch.inference_mode()

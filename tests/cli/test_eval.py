@@ -1,0 +1,98 @@
+"""`mgem eval`: what is measured goes on to the recipes, and what comes back is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mgem_agent.cli.app import app
+from mgem_agent.recipes.bench.measure import describe_machine
+from mgem_agent.recipes.data.emoji import EmojiAssets
+from mgem_agent.recipes.eval import evaluation
+from mgem_agent.recipes.eval.evaluation import EvalPlan
+from mgem_agent.recipes.eval.generated_pictures import GeneratedPictures
+from mgem_agent.recipes.eval.report import EvalReport
+from mgem_agent.recipes.eval.share import Share
+from mgem_agent.recipes.eval.understanding import Understanding
+
+REPORT = EvalReport(
+    seed=3,
+    machine=describe_machine(torch.device("cpu")),
+    understanding=(Understanding(model="nano", kinds={"what": Share(num=4, num_right=3)}),),
+    pictures=GeneratedPictures(generator="nano", num_pictures=2, num_failed=0),
+)
+
+
+def run(*args: object, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, ["eval", *map(str, args)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[EvalPlan]:
+    """The plans that were carried out."""
+    made: list[EvalPlan] = []
+
+    def evaluate(plan: EvalPlan, open_assets: Callable[[], EmojiAssets], report: Callable[..., None]) -> EvalReport:
+        made.append(plan)
+        report("Questions", 1, 2)
+        return REPORT
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    return made
+
+
+def test_what_is_asked_for_is_measured(plans: list[EvalPlan]) -> None:
+    assert "75 % (30–95)" in run("nano").stdout
+    run(
+        "nano",
+        "--drawing",
+        "--pictures",
+        "-n",
+        7,
+        "-m",
+        "m",
+        "--without-hr",
+        "l",
+        "-g",
+        "flat",
+        "--clip",
+        "c",
+        "-o",
+        "o",
+    )
+    run("nano", "--understanding", "--all", "--threads", 1)
+    assert plans == [
+        EvalPlan(Path("eval-nano")),
+        EvalPlan(Path("o"), ("drawing", "pictures"), "m", "l", "flat", Path("c"), 7),
+        EvalPlan(Path("eval-nano")),
+    ]
+
+
+def test_json_is_one_object(plans: list[EvalPlan]) -> None:
+    printed = json.loads(run("nano", "--json").stdout)
+    assert printed["understanding"][0]["kinds"]["what"]["value"] == 0.75
+    assert EvalReport.model_validate(printed) == REPORT
+
+
+def test_a_card_is_printed_or_written(tmp_path: Path) -> None:
+    REPORT.write(tmp_path / "report.json")
+    card = run("card", tmp_path, "--model", "diffusion", "--hardware", "two cores").stdout
+    assert card.startswith("# nano, the image generator\n") and "Hardware: two cores." in card
+    out = tmp_path / "README.md"
+    run("card", tmp_path / "report.json", "--model", "diffusion", "--hardware", "two cores", "-o", out)
+    assert out.read_text() == card
+
+
+def test_errors_are_one_line_and_usage_ends_with_2(tmp_path: Path) -> None:
+    REPORT.write(tmp_path / "report.json")
+    assert "The report lacks drawing. Measure it first" in run("card", tmp_path, code=1).stderr
+    assert "cannot be read" in run("card", tmp_path / "none", code=1).stderr
+    run("nano", "--num", 0, code=2)
