@@ -1,0 +1,83 @@
+"""nano as a chat model: which engine it gets, when, and whose trigger asks for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mgem_agent import ChatMiniGemini, core_engine
+from mgem_agent.json_calls import load_prompt
+from mgem_agent.nano import reasoner
+from mgem_agent.nano.reasoner import NanoTextChat, make_nano_reasoner
+from mgem_agent.text_engine import TextEnd, TextRequest
+
+LOADED = ("model", "processor")
+
+
+class Engine:
+    """Stands in for the core model, and keeps what it was made of and asked."""
+
+    made: list[tuple[Any, ...]] = []
+    asked: list[TextRequest] = []
+
+    def __init__(self, *parts: Any, max_dialogues: int) -> None:
+        self.made.append((*parts, max_dialogues))
+
+    def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
+        self.asked.append(request)
+        yield "a fox </h>" if request.begun.endswith("<h>") else "Hello."
+        yield TextEnd(3, 2)
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> type[Engine]:
+    monkeypatch.setattr(core_engine, "CoreEngine", Engine)
+    monkeypatch.setattr(Engine, "made", [])
+    monkeypatch.setattr(Engine, "asked", [])
+    return Engine
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What was loaded, and with what options."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+    for name in ("load_nano", "load_text_only"):
+        monkeypatch.setattr(reasoner, name, lambda name=name, **options: calls.append((name, options)) or LOADED)
+    return calls
+
+
+def test_with_eyes_it_is_the_whole_model(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
+    chat = make_nano_reasoner(language_model="here", offline=True, exact=True, max_dialogues=2)
+    assert type(chat) is ChatMiniGemini
+    assert loads == [], "nothing is loaded before it is asked"
+    assert chat.invoke("Hello").text == "Hello."
+    assert chat.invoke("Hello again").text == "Hello."
+    assert loads == [("load_nano", {"language_model": "here", "offline": True, "exact": True})]
+    assert engine.made == [(*LOADED, 2)]
+
+
+def test_without_eyes_it_is_the_language_model_alone(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_eyes", lambda: False)
+    chat = make_nano_reasoner()
+    assert isinstance(chat, NanoTextChat)
+    assert chat.invoke("Hello").text == "Hello."
+    assert [name for name, _ in loads] == ["load_text_only"]
+    assert load_prompt("nano") in str(engine.asked[0].dialogue[0]["content"])
+
+
+def test_plain_words_stand_for_the_trigger(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_eyes", lambda: False)
+    chat = make_nano_reasoner()
+    drawn: Any = chat.invoke("Please draw a fox.")
+    assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
+    never: Any = make_nano_reasoner(draw="never").invoke("Please draw a fox.")
+    assert (never.tool_calls, never.text) == ([], "Hello.")
