@@ -77,7 +77,7 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     from mgem_agent.cli.chat_turn import run_turn
     from mgem_agent.cli.picture_display import PictureWindow
     from mgem_agent.cli.turn_display import open_display
-    from mgem_agent.cli.wiring import open_agent
+    from mgem_agent.cli.wiring import open_agent, open_reasoner, prepare_reasoner
     from mgem_agent.settings import load_settings
 
     if not text and not images:
@@ -91,7 +91,9 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     with errors.status("Starting"):
         from mgem_agent.sessions import Sessions
 
+        parts.setdefault("reasoner", open_reasoner(settings))
         agent = open_agent(settings, sessions=Sessions.in_memory(), **parts)
+    prepare_reasoner(settings, parts["reasoner"])
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
     turn = run_turn(agent, "ask", agent.stream(text, images, session="ask"), display, _decider(console, display))
     if turn is None or turn.failures or turn.outcome != "answered":

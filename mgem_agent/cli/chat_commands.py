@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Command", "command_table", "complete", "read_options", "run_command"]
 
 
+MAX_LABEL_COLUMNS = 36
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command.
@@ -144,7 +147,8 @@ def _help(chat: Chat, face: Face, rest: str) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
+    # The longest of them have many options, and would leave the explanations no room.
+    table.add_column(max_width=min(MAX_LABEL_COLUMNS, face.console.width // 2))
     table.add_column(overflow="fold")
     for command in command_table().values():
         label = Text(f"/{command.name}", style="bold").append(f" {command.arguments}", style="not bold dim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -46,27 +47,27 @@ def _backend(chat: Chat, face: Face, rest: str) -> None:
 
 
 def _set(chat: Chat, face: Face, rest: str) -> None:
-    from mgem_agent.settings import hidden
-
     name, _, value = rest.partition(" ")
     if not name:
         for known in _names(chat):
-            face.console.print(f"{known:<24} {_value(chat, known)}", markup=False, highlight=False)
+            face.console.print(f"{known:<24} {_shown(chat, known)}", markup=False, highlight=False)
         return
     if value.strip():
         chat.change(name, None if value.strip().lower() in UNSET else value.strip())
     elif name not in _names(chat):
         raise InputError(f"There is no setting {name!r}. Settings: {', '.join(_names(chat))}.")
-    face.display.tell(f"{name} = {hidden(name, _value(chat, name))}")
+    face.display.tell(f"{name} = {_shown(chat, name)}")
 
 
-def _value(chat: Chat, name: str) -> object:
+def _shown(chat: Chat, name: str) -> str:
+    """A setting's value as `mgem config` shows it."""
     from mgem_agent.settings import hidden
 
     value: object = chat.settings
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
-    return hidden(name, value)
+    value = hidden(name, value)
+    return value if isinstance(value, str) else "–" if value is None else json.dumps(value, default=str)
 
 
 def _names(chat: Chat) -> Iterable[str]:

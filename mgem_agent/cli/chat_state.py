@@ -155,6 +155,7 @@ class Chat:
             InputError: If a turn is unfinished, or as for `MgemAgent.stream`.
         """
         self.check_free()
+        wiring.prepare_reasoner(self.settings, self.reasoner)
         for name in self.attached:
             self.name_of(name, f"attached {name}")
         given = self.attached

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgem_agent.cli.chat_commands import Command
 from mgem_agent.cli.ctrl_c import stopped_by_ctrl_c
+from mgem_agent.cli.story_recipes import ENDINGS
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,26 +20,33 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 STOPPING = "stopping the story; what is made is kept, and /story goes on with it"
+MAX_NAME_WORDS = 6
 QUESTION = "Draw this story? [y]es or [n]o: "
 
 
 def _story(chat: Chat, face: Face, rest: str) -> None:
-    from mgem_agent.workflows import Storyteller, load_story_recipe
+    from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
+    from mgem_agent.cli.wiring import prepare_reasoner
+    from mgem_agent.workflows import Storyteller
     from mgem_agent.workflows.book import BookFolder
     from mgem_agent.workflows.story import STORY_FILE
 
-    path = Path(rest.strip("\"'")).expanduser()
-    if not rest:
-        raise InputError("Which recipe? Example: /story dragon.yaml")
-    recipe = load_story_recipe(path)
-    folder = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-story")
-    teller = Storyteller(
-        chat.reasoner, chat.generator, chat.store, folder=folder, approve_outline=chat.settings.confirm
-    )
+    words = rest.strip("\"' ")
+    if not words:
+        raise InputError("Which story? Name a shipped one, a recipe's file, or say your idea: /story the_dragon")
+    recipe, place = find_recipe(words)
+    recipe = with_options(recipe, place, {}, chat.settings.picture.model_dump(exclude_none=True))
+    folder = _folder(words)
+    reasoner = None if has_everything(recipe) else chat.reasoner
+    if reasoner is not None:
+        prepare_reasoner(chat.settings, reasoner)
+    teller = Storyteller(reasoner, chat.generator, chat.store, folder=folder, approve_outline=chat.settings.confirm)
     BookFolder(folder, chat.store).check(("html",))  # before anything is drawn for it
     is_begun = (folder / STORY_FILE).is_file()
-    if is_begun and teller.story().recipe != recipe:
-        raise InputError(f"In {str(folder)!r} there is the story of another recipe. Give this one another name.")
+    if is_begun and teller.story().recipe.model_dump() != recipe.model_dump():
+        raise InputError(
+            f"In {str(folder)!r} there is another story, or one of other settings of pictures. Move that folder away."
+        )
     if is_begun and teller.story().is_whole:
         face.display.tell("This story is told already; its book is made again.")
         story: Story | None = teller.story()
@@ -49,6 +58,13 @@ def _story(chat: Chat, face: Face, rest: str) -> None:
             story = _decided(teller, story, face)
     if story is not None:
         _bind(story, chat, face, folder)
+
+
+def _folder(words: str) -> Path:
+    """Where a story goes: beside its recipe, else here, under its name or the first words of its premise."""
+    if words.lower().endswith(ENDINGS):
+        return Path(words).expanduser().with_suffix("")
+    return Path("-".join(re.findall(r"\w+", words.lower())[:MAX_NAME_WORDS]) or "story")
 
 
 def _told(events: Iterator[StoryEvent], teller: Storyteller, face: Face) -> Story | None:
@@ -110,11 +126,27 @@ def _bind(story: Story, chat: Chat, face: Face, folder: Path) -> None:
     book = BookFolder(folder, chat.store).write(story, ("html",))
     for notice in book.notices:
         face.display.tell(notice)
-    face.display.tell(f"The book is {book.files[0]}")
+    face.display.tell(f"The book is {book.files[0].absolute()}")
+    drawn = [scene.artifact_id for scene in story.scenes if scene.artifact_id]
+    if drawn:
+        face.display.tell(f"Its pictures may be named here by their ids, as in /show {drawn[0]}")
     if story.failed_scenes:
         face.display.tell(f"{len(story.failed_scenes)} picture(s) are missing; the same command tries them again.")
 
 
+def _names(chat: Chat) -> Iterator[str]:
+    from mgem_agent.recipes.stories import story_recipe_files
+
+    yield from story_recipe_files()
+    yield from sorted(path.name for path in Path().iterdir() if path.name.lower().endswith(ENDINGS[:2]))
+
+
 COMMANDS = (
-    Command("story", "FILE", "Tell the story of a recipe, and make a book of it beside the file.", _story, "files"),
+    Command(
+        "story",
+        "NAME | FILE | PREMISE",
+        "Tell a story and make a book of it: a shipped one, that of a recipe, or one of your own idea.",
+        _story,
+        _names,
+    ),
 )

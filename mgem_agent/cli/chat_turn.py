@@ -54,6 +54,7 @@ def run_turn(
         turn: Turn | None = None
         try:
             with stopped_by_ctrl_c(stops, display.hint_at):
+                display.start()
                 for event in events:
                     display.show(event)
                     if event.kind == "confirm":

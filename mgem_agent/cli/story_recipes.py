@@ -13,9 +13,10 @@ from mgem_agent.recipes.stories import story_recipe_files
 if TYPE_CHECKING:
     from mgem_agent.workflows import StoryRecipe
 
-__all__ = ["find_recipe", "has_everything", "with_options"]
+__all__ = ["ENDINGS", "find_recipe", "has_everything", "with_options"]
 
 ENDINGS = (".yaml", ".yml", ".json")
+"""How the name of a recipe's file ends."""
 BARE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 

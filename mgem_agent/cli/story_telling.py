@@ -13,7 +13,7 @@ import typer
 
 from mgem_agent.cli.story_display import StoryDisplay, print_outline
 from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
-from mgem_agent.cli.wiring import open_generator, open_reasoner, open_store
+from mgem_agent.cli.wiring import open_generator, open_reasoner, open_store, prepare_reasoner
 from mgem_agent.errors import InputError, ToolError
 
 if TYPE_CHECKING:
@@ -117,9 +117,13 @@ class StoryTelling:
     def _teller(self, recipe: StoryRecipe) -> Storyteller:
         from mgem_agent.workflows import Storyteller
 
+        generator = open_generator(self._settings)
+        reasoner = None if has_everything(recipe) else open_reasoner(self._settings)
+        if reasoner is not None:
+            prepare_reasoner(self._settings, reasoner)
         return Storyteller(
-            None if has_everything(recipe) else open_reasoner(self._settings),
-            open_generator(self._settings),
+            reasoner,
+            generator,
             self._store,
             folder=self._folder,
             approve_outline=self._approve,

@@ -27,6 +27,10 @@ class PictureNames(Protocol):
 class TurnDisplay(Protocol):
     """Shows the events of turns."""
 
+    def start(self) -> None:
+        """Show that something goes on, until the first event says what."""
+        ...
+
     def show(self, event: AgentEvent) -> None:
         """Show what has happened."""
         ...

@@ -38,6 +38,9 @@ class JsonTurnDisplay:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
+    def start(self) -> None:
+        """Do nothing: it is no event."""
+
     def show(self, event: AgentEvent) -> None:
         """Write an event, `kind` first."""
         data = dataclasses.asdict(event)

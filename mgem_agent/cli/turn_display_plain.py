@@ -27,6 +27,9 @@ class PlainTurnDisplay:
         self._shows_paths = shows_paths
         self._is_within_line = False
 
+    def start(self) -> None:
+        """Do nothing: what is written stays."""
+
     def show(self, event: AgentEvent) -> None:
         """Write an event, if there is anything to be said of it."""
         if event.kind == "text":

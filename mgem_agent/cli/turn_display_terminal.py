@@ -75,8 +75,8 @@ class TerminalTurnDisplay:
         }
 
     def start(self) -> None:
-        """Show that something is going on."""
-        self._waiting_for = "thinking"
+        """Show that something goes on: a model may take a minute to its first word."""
+        self._waiting_for = "working"
         self._open()
 
     def show(self, event: AgentEvent) -> None:

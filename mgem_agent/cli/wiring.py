@@ -26,6 +26,7 @@ __all__ = [
     "open_reasoner",
     "open_sessions",
     "open_store",
+    "prepare_reasoner",
 ]
 
 
@@ -48,6 +49,26 @@ def open_reasoner(settings: Settings) -> BaseChatModel:
     from mgem_agent.reasoners import make_reasoner
 
     return make_reasoner(settings.model, **settings.model_options)
+
+
+def prepare_reasoner(settings: Settings, reasoner: BaseChatModel) -> None:
+    """Fetch the language model of `nano` where it is not here yet, which nothing else of a turn should wait for.
+
+    Its bar has the terminal for itself so, and where it cannot be had no turn is begun that cannot go on.
+
+    Args:
+        settings: `model_options` count.
+        reasoner: What reasons; any other than nano is ready.
+
+    Raises:
+        CheckpointError: If it is not here and cannot be had.
+    """
+    if getattr(reasoner, "model", None) != "nano":
+        return
+    from mgem_agent.nano.language_model import find_language_model
+
+    options = settings.model_options
+    find_language_model(options.get("language_model"), offline=options.get("offline"))
 
 
 def open_generator(settings: Settings) -> ImageGenerator:

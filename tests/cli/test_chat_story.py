@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.cli import chat_story
 from mgem_agent.cli.chat import run_chat
 from mgem_agent.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
@@ -48,12 +49,15 @@ def test_a_story_is_told_and_bound(say: Any, tmp_path: Path) -> None:
     assert "## 1. Found\n\nA mouse finds a key.\n" in out and "## 2.\n\nIt opens a door.\n" in out
     assert [Path(line).suffix for line in out.splitlines() if line.startswith(str(tmp_path))] == [".png", ".png"]
     book = tmp_path / "key" / "book.html"
-    assert err == f"The book is {book}\n"
+    assert err.startswith(f"The book is {book}\nIts pictures may be named here by their ids, as in /show img-")
     assert "A mouse finds a key." in book.read_text()
     say(f"/story {tmp_path}/key.yaml", generator)
     assert len(generator.drawn) == 2, "nothing is drawn twice"
     (tmp_path / "key.yaml").write_text(RECIPE.replace("a door", "a box"))
-    assert "there is the story of another recipe." in say(f"/story {tmp_path}/key.yaml", generator)[1]
+    assert (
+        "there is another story, or one of other settings of pictures."
+        in say(f"/story {tmp_path}/key.yaml", generator)[1]
+    )
 
 
 def test_what_failed_is_tried_again(say: Any, tmp_path: Path) -> None:
@@ -75,5 +79,22 @@ def test_an_outline_waits_for_a_person(say: Any, tmp_path: Path) -> None:
 
 def test_no_recipe(say: Any) -> None:
     generator = FlatColourGenerator()
-    assert "Which recipe? Example: /story dragon.yaml" in say("/story", generator)[1]
+    assert "Which story? Name a shipped one, a recipe's file, or say your idea" in say("/story", generator)[1]
+    assert "There is no story recipe 'the_dragn'. Did you mean 'the_dragon'?" in say("/story the_dragn", generator)[1]
     assert "The recipe 'none.yaml' cannot be read" in say("/story none.yaml", generator)[1]
+
+
+def test_a_shipped_story_is_drawn_in_the_size_that_is_settled(
+    say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generator = FlatColourGenerator(size=(32, 32))
+    _, err = say("/story the_dragon", generator, picture={"width": 48, "height": 64})
+    assert {(request.width, request.height) for request in generator.drawn} == {(48, 64)}
+    assert f"The book is {tmp_path / 'the_dragon' / 'book.html'}\n" in err
+
+
+def test_where_a_story_goes() -> None:
+    assert chat_story._folder("~/tales/fox.yaml") == Path.home() / "tales" / "fox"
+    assert chat_story._folder("A hedgehog, who wants to see the sea") == Path("a-hedgehog-who-wants-to-see")
+    assert chat_story._folder("?! ?!") == Path("story")

@@ -145,3 +145,16 @@ def test_a_bar_and_a_hint_stand_at_the_bottom(monkeypatch: pytest.MonkeyPatch) -
     display.close()
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "drawing 1" in text and "3/4" in text and "stopping the picture" in text
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_that_something_goes_on_before_the_first_event(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(file=io.StringIO(), width=80, force_terminal=is_terminal, color_system=None)
+    window = PictureWindow(console, "path")
+    display = open_display(console, console, window, as_json=False, name_of=lambda artifact_id, call_id: artifact_id)
+    display.start()
+    display.close()
+    assert ("working" in console.file.getvalue()) is is_terminal  # type: ignore[attr-defined]

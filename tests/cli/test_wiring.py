@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mgem_agent.cli.wiring import go_offline, open_agent, open_generator, open_reasoner, open_sessions, open_store
-from mgem_agent.errors import InputError
+from mgem_agent.cli.wiring import (
+    go_offline,
+    open_agent,
+    open_generator,
+    open_reasoner,
+    open_sessions,
+    open_store,
+    prepare_reasoner,
+)
+from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.protocol_chat import GenProtocolChat
 from mgem_agent.sessions import Sessions
 from mgem_agent.settings import Settings, load_settings
@@ -85,3 +93,18 @@ def test_offline_is_told_to_the_libraries(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "0")
     go_offline(load_settings(offline=True))
     assert (os.environ["HF_HUB_OFFLINE"], os.environ["TRANSFORMERS_OFFLINE"]) == ("1", "1")
+
+
+def test_the_model_of_nano_is_had_before_a_turn_begins(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MGEM_OFFLINE", "1")
+    monkeypatch.delenv("MGEM_NANO_LLM", raising=False)
+    with pytest.raises(CheckpointError, match=r"^nano's language model is not in .*, and nothing may be fetched"):
+        prepare_reasoner(settings, open_reasoner(settings.model_copy(update={"model": "nano"})))
+    prepare_reasoner(settings, ScriptedReasoner(script=[]))
+    given = settings.model_copy(update={"model_options": {"language_model": str(tmp_path)}})
+    with pytest.raises(CheckpointError) as caught:
+        prepare_reasoner(given, open_reasoner(settings.model_copy(update={"model": "nano"})))
+    assert str(tmp_path) in str(caught.value), "the place that is settled is looked at"
