@@ -38,7 +38,9 @@ def test_halving_averages_as_in_the_training(namer: ConceptNamer) -> None:
     wanted = torch.nn.functional.interpolate(pixels, size=(32, 32), mode="bilinear", align_corners=False)
     halved = picture.resize((32, 32), Image.Resampling.BOX)
     torch.testing.assert_close(namer._pixels(picture), namer._pixels(halved))
-    assert np.abs(np.asarray(halved, dtype=np.float32).transpose(2, 0, 1) - wanted[0].numpy()).max() <= 0.5
+    assert (
+        np.abs(np.asarray(halved, dtype=np.float32).transpose(2, 0, 1) - wanted[0].numpy()).max() <= 1
+    )  # rounded in each direction
 
 
 def test_what_is_no_clip_model_is_said(tmp_path: Path) -> None:
