@@ -91,7 +91,8 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     with errors.status("Starting"):
         from mgem_agent.sessions import Sessions
 
-        parts.setdefault("reasoner", open_reasoner(settings))
+        if "reasoner" not in parts:
+            parts["reasoner"] = open_reasoner(settings)
         agent = open_agent(settings, sessions=Sessions.in_memory(), **parts)
     prepare_reasoner(settings, parts["reasoner"])
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
