@@ -10,7 +10,7 @@ import pytest
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.eval import drawing_protocol, evaluation, seeing_model, understanding
+from mgem_agent.recipes.eval import concept_namer, drawing_protocol, evaluation, seeing_model, understanding
 from mgem_agent.recipes.eval.evaluation import EvalPlan, evaluate
 from mgem_agent.recipes.eval.report import EvalReport
 
@@ -19,6 +19,7 @@ from mgem_agent.recipes.eval.report import EvalReport
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeing_model, "_MAX_NEW_TOKENS", 2)
     monkeypatch.setattr(drawing_protocol, "_MAX_TOKENS", 2)
+    monkeypatch.setattr(concept_namer, "BACKGROUNDS", concept_namer.BACKGROUNDS[:1])
     few = understanding.held_out_questions(1)[:3]
     monkeypatch.setattr(understanding, "held_out_questions", lambda num, seed: few)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_parts_are_added_to_those_of_an_earlier_report(whole_report: EvalReport)
 
 
 def test_a_person_gets_tables(whole_report: EvalReport) -> None:
-    console = Console(width=150, record=True, quiet=True, highlight=False)
+    console = Console(width=150, record=True, file=io.StringIO(), highlight=False)
     console.print(whole_report.render())
     text = console.export_text()
     for words in (
