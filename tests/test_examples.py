@@ -14,7 +14,15 @@ from typer.testing import CliRunner
 from mgem_agent.cli.app import app
 from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
 
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/evaluation.md", "docs/testing.md", "docs/training.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/data.md",
+    "docs/evaluation.md",
+    "docs/testing.md",
+    "docs/training.md",
+)
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

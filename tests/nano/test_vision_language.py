@@ -104,8 +104,6 @@ def test_halves_that_do_not_fit(folder: Path, language_model: Path, cache: Path,
     with pytest.raises(CheckpointError, match=expected):
         find_nano(folder=folder, language_model=tmp_path / "other")
     (folder / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(
-        CheckpointError, match=r"^nano cannot be put together\. .*vlm' is no model without its"
-    ):
+    with pytest.raises(CheckpointError, match=r"^nano cannot be put together\. .*vlm' is no model without its"):
         find_nano(folder=folder, language_model=language_model)
     assert not any(path.name.startswith("nano-") and path.is_dir() for path in cache.iterdir())
