@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mgem_agent.cli.app import app
 
 RUNS = {
+    "decode": ["--model", "small", "--tokens", "4", "--repeats", "1", "--threads", "1"],
     "mining": ["--small", "--repeats", "1", "--threads", "1"],
     "vision": ["--small", "--repeats", "1", "--threads", "1"],
     "agent": ["--turns", "4", "--single", "0.01", "--repeats", "1", "--threads", "1"],
