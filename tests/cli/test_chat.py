@@ -173,7 +173,7 @@ def test_settings_are_changed_for_the_dialogue(talk: Any) -> None:
         "/set picture.width 48", "draw a fox", "/set picture.width default", "draw a hen", "/set", "/set x"
     )
     assert [each.width for each in talk.generator.drawn] == [48, 32]
-    assert "picture.width = 48" in err and "picture.width = None" in err
+    assert "picture.width = 48" in err and "picture.width = –" in err
     assert re.search(r"^draw +auto$", out, re.MULTILINE)
     assert "There is no setting 'x'." in err
     _, err, _ = talk("/set draw ever", "/set store /tmp", "/set draw never", "draw a cat")
