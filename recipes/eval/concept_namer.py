@@ -23,7 +23,7 @@ from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
 from mgem_agent.recipes.data.concepts import load_concepts
 from mgem_agent.recipes.data.nouns import with_article
 
-__all__ = ["ConceptNamer"]
+__all__ = ["ConceptNamer", "clip_pixels"]
 
 _TEXTS_AT_ONCE = 256
 _PICTURES_AT_ONCE = 32
@@ -70,24 +70,14 @@ class ConceptNamer:
             pictures: Of any size; each is made square.
             num: How many names.
         """
+        side = self._model.config.vision_config.image_size
         ranked: list[list[str]] = []
         for start in range(0, len(pictures), _PICTURES_AT_ONCE):
-            pixels = torch.stack([self._pixels(each) for each in pictures[start : start + _PICTURES_AT_ONCE]])
+            pixels = torch.stack([clip_pixels(each, side) for each in pictures[start : start + _PICTURES_AT_ONCE]])
             found = F.normalize(self._model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
             best = (found @ self._concepts.T).topk(num).indices
             ranked += [[self.names[place] for place in row] for row in best.tolist()]
         return ranked
-
-    def _pixels(self, picture: Image.Image) -> Tensor:
-        """Return (3, h, h) normalised, h the model's side; halving averages, as in its training."""
-        side = self._model.config.vision_config.image_size
-        is_smaller = min(picture.size) < side
-        fitting = picture.convert("RGB").resize(
-            (side, side), Image.Resampling.BICUBIC if is_smaller else Image.Resampling.BOX
-        )
-        pixels = torch.from_numpy(np.asarray(fitting, dtype=np.float32)).permute(2, 0, 1) / 255
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-        return (pixels - mean) / std
 
     @torch.inference_mode()
     def _embedded(self) -> Tensor:
@@ -105,3 +95,19 @@ class ConceptNamer:
             rows.append(F.normalize(found, dim=-1))
         means = torch.cat(rows).view(len(self.names), len(places), -1).mean(1)
         return F.normalize(means, dim=-1)
+
+
+def clip_pixels(picture: Image.Image, side: int) -> Tensor:
+    """Return a picture as the model takes it, (3, side, side) normalised; halving averages, as in its training.
+
+    Args:
+        picture: Of any size; it is made square.
+        side: Side of the model's pictures, in pixels.
+    """
+    is_smaller = min(picture.size) < side
+    fitting = picture.convert("RGB").resize(
+        (side, side), Image.Resampling.BICUBIC if is_smaller else Image.Resampling.BOX
+    )
+    pixels = torch.from_numpy(np.asarray(fitting, dtype=np.float32)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    return (pixels - mean) / std

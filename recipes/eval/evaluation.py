@@ -38,7 +38,7 @@ from mgem_agent.recipes.eval.seeing_model import SeeingModel, find_weights, load
 from mgem_agent.recipes.eval.understanding import Understanding, measure_understanding
 from mgem_agent.tools.registry import make_generator
 
-__all__ = ["EVAL_PARTS", "REPORT_FILE", "EvalPart", "EvalPlan", "Progress", "evaluate"]
+__all__ = ["EVAL_PARTS", "REPORT_FILE", "EvalPart", "EvalPlan", "Progress", "answer_settings", "evaluate"]
 
 EvalPart = Literal["understanding", "drawing", "pictures"]
 EVAL_PARTS: tuple[EvalPart, ...] = ("understanding", "drawing", "pictures")
@@ -130,7 +130,7 @@ def _understanding_of(
         SeeingModel.open(name, low_res_only=low_res_only),
         assets,
         plan.out.expanduser() / ("answers_without_hr.jsonl" if low_res_only else "answers.jsonl"),
-        _settings(name),
+        answer_settings(name),
         num=plan.num,
         seed=plan.seed,
         batch_size=plan.batch_size,
@@ -143,7 +143,7 @@ def _drawing(plan: EvalPlan, report: Progress) -> DrawingProtocol:
     asked, told = measure_drawing(
         _reasoner(plan.model),
         plan.out.expanduser() / "drawing.jsonl",
-        _settings(plan.model),
+        answer_settings(plan.model),
         num=plan.num,
         seed=plan.seed,
         report=lambda done, total: report(f"Turns, {plan.model}", done, total),
@@ -167,7 +167,7 @@ def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> Generate
     drawn = draw_captions(
         make_generator(plan.generator),
         out / "pictures",
-        _settings(plan.generator),
+        answer_settings(plan.generator),
         num=plan.num,
         seed=plan.seed,
         report=lambda done, total: report(f"Pictures, {plan.generator}", done, total),
@@ -199,7 +199,7 @@ def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> Generate
     return GeneratedPictures(**counts)
 
 
-def _settings(name: str) -> Mapping[str, Any]:
+def answer_settings(name: str) -> Mapping[str, Any]:
     """Return what answers of a model or a generator depend on: its name, and the state of its weights if they are here.
 
     Args:

@@ -61,5 +61,9 @@ def test_names_that_nothing_can_be_made_of_are_said(tmp_path: Path, drawn_assets
 
 
 def test_other_weights_are_other_settings(tmp_path: Path) -> None:
-    assert evaluation._settings(str(tmp_path)) != evaluation._settings("flat") == {"name": "flat", "weights": None}
-    assert evaluation._settings(f"diffusers:{tmp_path}")["weights"] is not None
+    assert (
+        evaluation.answer_settings(str(tmp_path))
+        != evaluation.answer_settings("flat")
+        == {"name": "flat", "weights": None}
+    )
+    assert evaluation.answer_settings(f"diffusers:{tmp_path}")["weights"] is not None
