@@ -29,7 +29,16 @@ from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
-__all__ = ["DrawnCaption", "GeneratedPictures", "Named", "NamesPictures", "draw_captions", "name_pictures"]
+__all__ = [
+    "DrawnCaption",
+    "GeneratedPictures",
+    "Named",
+    "NamesPictures",
+    "draw_captions",
+    "draw_real",
+    "name_pictures",
+    "write_contact_sheet",
+]
 
 _AT_ONCE = 8
 _ON_THE_SHEET = 48
