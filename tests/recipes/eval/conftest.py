@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.recipes.bench.measure import describe_machine, use_threads
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.eval.drawing_protocol import AskedPictures, DrawingProtocol
+from mgem_agent.recipes.eval.drawing_protocol import AskedPictures, DrawingProtocol, Sign
 from mgem_agent.recipes.eval.generated_pictures import GeneratedPictures, Named
 from mgem_agent.recipes.eval.report import EvalReport
 from mgem_agent.recipes.eval.share import Share
@@ -97,7 +98,7 @@ def whole_report() -> EvalReport:
             Understanding(model="nano", kinds={"what": all_, "read_small": all_}),
             Understanding(model="low", without_hr=True, kinds={"what": all_, "read_small": half}),
         ),
-        drawing=DrawingProtocol(model="nano", asked={"words": asked, "sign": asked}, told=all_),
+        drawing=DrawingProtocol(model="nano", asked=dict.fromkeys(get_args(Sign), asked), told=all_),
         pictures=GeneratedPictures(
             generator="nano",
             clip="clip",
