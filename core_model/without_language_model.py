@@ -85,8 +85,8 @@ def load_without_language_model(
     _check_sizes(config.text_config, text.config, path)
     vision = CLIPVisionModel(config.vision_config)
     high_res_vision = HighResEncoder(config.high_res_vision_config)
-    dtype = dtype or text.dtype
-    model = join_parts(MiniGeminiForConditionalGeneration, config, vision, high_res_vision, text, dtype)
+    kept: torch.dtype = dtype or text.dtype
+    model = join_parts(MiniGeminiForConditionalGeneration, config, vision, high_res_vision, text, kept)
     own = own_weights(model)
     mismatched = [
         f"{name}: {tuple(value.shape)}, needed {tuple(own[name].shape)}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mgem_agent.cli.chat_state import Chat, Face
     from mgem_agent.workflows import Story, StoryEvent, Storyteller
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "story_folder"]
 
 STOPPING = "stopping the story; what is made is kept, and /story goes on with it"
 MAX_NAME_WORDS = 6
@@ -36,7 +36,7 @@ def _story(chat: Chat, face: Face, rest: str) -> None:
         raise InputError("Which story? Name a shipped one, a recipe's file, or say your idea: /story the_dragon")
     recipe, place = find_recipe(words)
     recipe = with_options(recipe, place, {}, chat.settings.picture.model_dump(exclude_none=True))
-    folder = _folder(words)
+    folder = story_folder(words)
     reasoner = None if has_everything(recipe) else chat.reasoner
     if reasoner is not None:
         prepare_reasoner(chat.settings, reasoner)
@@ -60,7 +60,7 @@ def _story(chat: Chat, face: Face, rest: str) -> None:
         _bind(story, chat, face, folder)
 
 
-def _folder(words: str) -> Path:
+def story_folder(words: str) -> Path:
     """Where a story goes: beside its recipe, else here, under its name or the first words of its premise."""
     if words.lower().endswith(ENDINGS):
         return Path(words).expanduser().with_suffix("")

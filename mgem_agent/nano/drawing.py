@@ -52,11 +52,12 @@ class NanoGenerator(DiffusersGenerator):
         folder: Where its weights are.
 
     Raises:
-        GeneratorUnavailableError: If they are not there, or `nano.json` cannot be read.
+        GeneratorUnavailableError: If `nano.json` cannot be read; if the weights are not there, when it is to draw.
     """
 
     def __init__(self, options: DiffusersOptions | None = None, *, folder: Path = DIFFUSION_WEIGHTS) -> None:
-        drawing = read_drawing(folder)
+        self._folder = folder
+        drawing = read_drawing(folder) if _is_there(folder) else NanoDrawing()  # who only talks needs no weights
         given = (options or DiffusersOptions()).model_dump(exclude_unset=True)
         fitting = {"num_inference_steps": drawing.steps, "guidance_scale": drawing.guidance_scale}
         super().__init__(str(folder), DiffusersOptions.model_validate({**fitting, "local_files_only": True, **given}))
@@ -73,7 +74,7 @@ class NanoGenerator(DiffusersGenerator):
 
         Raises:
             InputError: If the name goes on after `nano`, or an option is unknown or has no such value.
-            GeneratorUnavailableError: If the weights are not in this installation.
+            GeneratorUnavailableError: If `nano.json` cannot be read.
         """
         if rest.strip():
             raise InputError(f"'nano:{rest}' has a part too many: there is one such generator. Write 'nano'.")
@@ -81,7 +82,12 @@ class NanoGenerator(DiffusersGenerator):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours: what its pipeline does, in its one size."""
+        """What it honours: what its pipeline does, in its one size.
+
+        Raises:
+            GeneratorUnavailableError: If the weights are not in this installation.
+        """
+        read_drawing(self._folder)
         return super().capabilities.model_copy(update={"sizes": (self._size,)})
 
     def generate(
@@ -96,9 +102,13 @@ class NanoGenerator(DiffusersGenerator):
             yield replace(event, model="nano") if isinstance(event, ImageResult) else event
 
 
+def _is_there(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file()
+
+
 def read_drawing(folder: Path) -> NanoDrawing:
     """Read what the weights of a folder were trained for."""
-    if not (folder / "model_index.json").is_file():
+    if not _is_there(folder):
         raise GeneratorUnavailableError(
             f"The weights of the generator 'nano' are not in this installation: there is no {str(folder)!r}. Install a "
             "release of mgem-agent that has them, or draw with another: mgem generators"

@@ -21,7 +21,7 @@ from mgem_agent.nano.progress import shown_progress
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-__all__ = ["VLM_WEIGHTS", "find_nano", "has_eyes", "load_nano"]
+__all__ = ["VLM_WEIGHTS", "find_nano", "has_eyes", "hash_of", "load_nano"]
 
 VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"
 """Everything but the language model."""
@@ -54,7 +54,7 @@ def find_nano(
             f"model.safetensors in {str(folder)!r}. Install a release of mgem-agent that has them."
         )
     text = find_language_model(language_model, offline=offline)
-    whole = nano_cache() / f"nano-{_hash_of(folder, text)}"
+    whole = nano_cache() / f"nano-{hash_of(folder, text)}"
     if not whole.is_dir():
         with locked(whole):
             if not whole.is_dir():
@@ -93,7 +93,7 @@ def load_nano(
     return model, MiniGeminiProcessor.from_pretrained(whole)
 
 
-def _hash_of(folder: Path, text: Path) -> str:
+def hash_of(folder: Path, text: Path) -> str:
     """Return a name for what two halves make; the language model, which is large, is known by its files' dates."""
     found = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):

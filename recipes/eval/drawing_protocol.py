@@ -157,7 +157,9 @@ def measure_drawing(
     """
     turns = held_out_turns(num, seed)
     signs: tuple[Sign, ...] = get_args(Sign)
-    jobs = [(turn, sign) for turn in turns for sign in (signs if turn.wanted else signs[:1])]
+    jobs: list[tuple[DrawingTurn, Sign]] = [
+        (turn, sign) for turn in turns for sign in (signs if turn.wanted else signs[:1])
+    ]
     with AnswerLog.open(file, {**settings, "seed": seed}) as log:
         for done, (turn, sign) in enumerate(jobs):
             report(done, len(jobs))

@@ -95,6 +95,6 @@ def test_a_shipped_story_is_drawn_in_the_size_that_is_settled(
 
 
 def test_where_a_story_goes() -> None:
-    assert chat_story._folder("~/tales/fox.yaml") == Path.home() / "tales" / "fox"
-    assert chat_story._folder("A hedgehog, who wants to see the sea") == Path("a-hedgehog-who-wants-to-see")
-    assert chat_story._folder("?! ?!") == Path("story")
+    assert chat_story.story_folder("~/tales/fox.yaml") == Path.home() / "tales" / "fox"
+    assert chat_story.story_folder("A hedgehog, who wants to see the sea") == Path("a-hedgehog-who-wants-to-see")
+    assert chat_story.story_folder("?! ?!") == Path("story")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import warnings
 from pathlib import Path
@@ -10,9 +11,13 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from mgem_agent import MgemAgent
+from mgem_agent.artifacts import ArtifactStore
 from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.nano import drawing
 from mgem_agent.nano.drawing import NanoGenerator
+from mgem_agent.sessions import Sessions
+from mgem_agent.testing import ScriptedReasoner
 from mgem_agent.tools import make_generator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
@@ -86,13 +91,22 @@ def test_a_caller_may_choose_all_but_the_size(folder: Path) -> None:
     assert draw(NanoGenerator(options, folder=folder)).executed.num_inference_steps == 3
 
 
-def test_weights_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        GeneratorUnavailableError,
-        match=r"^The weights of the generator 'nano' are not in this installation: there is no '.*diffusion'\. Install "
-        r"a release of mgem-agent that has them, or draw with another: mgem generators$",
-    ):
-        NanoGenerator(folder=tmp_path / "diffusion")
+def test_weights_that_are_not_there_are_missed_when_it_is_to_draw(tmp_path: Path) -> None:
+    generator = NanoGenerator(folder=tmp_path / "diffusion")
+    missing = (
+        r"^The weights of the generator 'nano' are not in this installation: there is no '.*diffusion'\. Install "
+        r"a release of mgem-agent that has them, or draw with another: mgem generators$"
+    )
+    with pytest.raises(GeneratorUnavailableError, match=missing):
+        assert generator.capabilities
+    store, reasoner = ArtifactStore(tmp_path), ScriptedReasoner(script=["Hello.", "Here: <h>a fox</h>"])
+    agent = MgemAgent(reasoner, generator, store=store, sessions=Sessions.in_memory())
+    assert agent.invoke("Hello.").text == "Hello."
+    [failure] = agent.invoke("Draw me a fox.").failures
+    assert re.match(missing, failure.message)
+
+
+def test_weights_that_do_not_say_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{}")
     (tmp_path / "nano.json").write_text('{"size": 3}')
     with pytest.raises(GeneratorUnavailableError, match=r"nano\.json' does not say what the weights were trained for"):

@@ -80,7 +80,7 @@ def test_new_weights_make_a_new_folder(folder: Path, language_model: Path, cache
     assert first != second and first.parent == second.parent == cache
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_config.json").write_text("{}")
-    assert vision_language._hash_of(folder, language_model) not in (first.name, second.name)
+    assert vision_language.hash_of(folder, language_model) not in (first.name, second.name)
 
 
 def test_without_its_eyes(tmp_path: Path) -> None:
