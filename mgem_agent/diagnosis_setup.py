@@ -170,6 +170,8 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
     mend = "mgem config set generator NAME"
     try:
         made = make_generator(name, **settings.generator_options)
+        if name == "nano":  # what it can do stands beside its weights
+            _ = made.capabilities
     except MgemError as error:
         return [Finding("generator", "problem", str(error), "mgem generators")]
     address = ADDRESS.search(name) or ADDRESS.match(str(settings.generator_options.get("base_url", "")))

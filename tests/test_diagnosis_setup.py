@@ -22,7 +22,10 @@ from mgem_agent.diagnosis_setup import (
     check_store,
     setup_checks,
 )
+from mgem_agent.errors import GeneratorUnavailableError
+from mgem_agent.nano.drawing import NanoGenerator
 from mgem_agent.settings import load_settings
+from mgem_agent.tools import Capabilities
 
 DEAD = "http://127.0.0.1:9"
 
@@ -137,12 +140,18 @@ def test_a_model_that_can_still_be_fetched() -> None:
     assert (found.status, found.text) == ("note", "Nobody/No-Such-Model is not on this machine yet")
 
 
-def test_the_generator(url: str) -> None:
+def test_the_generator(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(name: str, **options: object) -> Finding:
         [found] = check_generator(load_settings(generator=name, generator_options=options))
         return found
 
     assert look("flat") == Finding("generator", "ok", "flat, a FlatColourGenerator")
+
+    def without_weights(self: NanoGenerator) -> Capabilities:
+        raise GeneratorUnavailableError("no weights")
+
+    monkeypatch.setattr(NanoGenerator, "capabilities", property(without_weights))
+    assert look("nano") == Finding("generator", "problem", "no weights", "mgem generators")
     assert look("flatt").text.startswith("There is no generator 'flatt'. Did you mean 'flat'?")
     assert look("flat", colour="red").status == "problem"
     assert look(f"a1111:{url}").status == "ok"
