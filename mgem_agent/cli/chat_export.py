@@ -12,6 +12,7 @@ from urllib.parse import quote
 from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.cli.chat_commands import Command
 from mgem_agent.cli.chat_page import render_page
+from mgem_agent.cli.chat_pdf import render_talk_pdf
 from mgem_agent.cli.transcript import read_transcript, transcript_markdown
 from mgem_agent.errors import InputError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-FORMATS = {"md": ".md", "html": ".html", "json": ".json"}
+FORMATS = {"md": ".md", "html": ".html", "pdf": ".pdf", "json": ".json"}
 
 
 def _save(chat: Chat, face: Face, rest: str) -> None:
@@ -53,6 +54,8 @@ def _export(chat: Chat, face: Face, rest: str) -> None:
         write_atomically(path, f"{data}\n".encode())
     elif kind == "html":
         write_atomically(path, render_page(title, turns, chat.store).encode())
+    elif kind == "pdf":
+        write_atomically(path, render_talk_pdf(title, turns, chat.store))
     else:
         places = _write_pictures(chat, turns, path.with_name(f"{path.stem}-pictures"))
         text = transcript_markdown(title, turns, lambda name: places.get(name, name))

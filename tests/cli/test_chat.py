@@ -262,7 +262,7 @@ def test_completion(talk: Any, tmp_path: Path) -> None:
     assert complete("/image pi", chat) == ("pi", ["files"])
     assert complete("/backend fl", chat) == ("fl", ["flat"])
     assert complete("/set pic", chat)[1][0] == "picture.width"
-    assert complete("/export ", chat) == ("", ["md", "html", "json"])
+    assert complete("/export ", chat) == ("", ["md", "html", "pdf", "json"])
     assert complete("/help x", chat) == ("", [])
     assert complete("/nope x", chat) == ("", [])
 

@@ -68,6 +68,9 @@ class Presser:
         self.events: list[Any] = []
         self.hints: list[str] = []
 
+    def start(self) -> None:
+        self.events.clear()
+
     def show(self, event: Any) -> None:
         self.events.append(event)
         if event.kind == "progress" and len(self.hints) < self.presses:
