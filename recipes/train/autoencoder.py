@@ -11,7 +11,6 @@ the decoder bears the errors of the generator, and kept near a standard deviatio
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import Tensor
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_rendering import render_scene
-from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
+from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 
 __all__ = ["AutoencoderConfig", "detail_loss", "make_autoencoder", "scene_pieces", "train_autoencoder"]
 
@@ -149,12 +148,7 @@ def _compare(model: Any, config: AutoencoderConfig, assets: EmojiAssets, file: P
     Image.fromarray(np.concatenate([np.concatenate(list(real), 1), np.concatenate(list(again), 1)], 0)).save(file)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the recipe from the command line."""
-    folder, *words = arguments
-    settings = dict(word.split("=", 1) for word in words)
-    print(train_autoencoder(folder, AutoencoderConfig.model_validate_strings(settings), EmojiAssets.open()))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_recipe(
+        sys.argv[1:], AutoencoderConfig, lambda folder, config: train_autoencoder(folder, config, EmojiAssets.open())
+    )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -37,7 +37,7 @@ from mgem_agent.recipes.data.scene import Scene, Split, sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
-from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
+from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 
 __all__ = ["ContrastiveModel", "EncodersConfig", "SceneBatch", "scene_batch", "train_encoders"]
 
@@ -211,12 +211,5 @@ def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAsse
     return folder
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the recipe from the command line."""
-    folder, *words = arguments
-    settings = dict(word.split("=", 1) for word in words)
-    print(train_encoders(folder, EncodersConfig.model_validate_strings(settings), EmojiAssets.open()))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_recipe(sys.argv[1:], EncodersConfig, lambda folder, config: train_encoders(folder, config, EmojiAssets.open()))

@@ -37,7 +37,7 @@ from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.latent_cache import LatentCache
-from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
+from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 
 __all__ = [
     "GeneratorConfig",
@@ -242,12 +242,7 @@ def contact_sheet(
     return captions
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the recipe from the command line."""
-    folder, *words = arguments
-    settings = dict(word.split("=", 1) for word in words)
-    print(train_generator(folder, GeneratorConfig.model_validate_strings(settings), EmojiAssets.open()))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_recipe(
+        sys.argv[1:], GeneratorConfig, lambda folder, config: train_generator(folder, config, EmojiAssets.open())
+    )

@@ -12,24 +12,26 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from mgem_agent.errors import CheckpointError
+from mgem_agent.errors import CheckpointError, InputError
 
-__all__ = ["PretrainingConfig", "PretrainingRun"]
+__all__ = ["PretrainingConfig", "PretrainingRun", "run_recipe"]
+
+Config = TypeVar("Config", bound="PretrainingConfig")
 
 _LAST = "checkpoint"
 _LOG = "log.jsonl"
@@ -65,6 +67,29 @@ class PretrainingConfig(BaseModel):
     save_every_s: float = Field(default=300, gt=0)
     log_every: int = Field(default=20, ge=1)
     start_from: str | None = None
+
+
+def run_recipe(arguments: Sequence[str], config_type: type[Config], train: Callable[[str, Config], Path]) -> None:
+    """Run a recipe from the command line, and print where its result is.
+
+    Args:
+        arguments: The folder of the run, and words `key=value`.
+        config_type: What the words are fields of.
+        train: The recipe.
+
+    Raises:
+        InputError: If there is no folder, or a word is no field or no value of it.
+    """
+    folder, *words = arguments or [""]
+    if not folder or not all("=" in word for word in words):
+        raise InputError(f"Give the folder of the run, then key=value words; got {' '.join(arguments)!r}.")
+    try:
+        config = config_type.model_validate_strings(dict(word.split("=", 1) for word in words))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        known = ", ".join(config_type.model_fields)
+        raise InputError(f"The recipe cannot be run so: {wrong}. Its settings are {known}.") from error
+    print(train(folder, config))
 
 
 class PretrainingRun:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgem_agent.errors import CheckpointError
-from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun
+from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 
 
 def config(**changes) -> PretrainingConfig:
@@ -125,3 +125,28 @@ def test_an_interrupt_is_a_checkpoint_and_the_old_handlers_come_back(tmp_path):
     run = train(make_run(tmp_path), until=3)
     assert json.loads((tmp_path / "checkpoint" / "run.json").read_text())["step"] == run.step == 3
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_recipe_is_run_with_words(capsys):
+    run_recipe(
+        ["runs/x", "num_steps=3", "batch_size=2", "learning_rate=0.1"],
+        PretrainingConfig,
+        lambda folder, config: Path(folder, str(config.num_steps)),
+    )
+    assert capsys.readouterr().out == "runs/x/3\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Give the folder of the run, then key=value words; got ''"),
+        (["runs/x", "fast"], "got 'runs/x fast'"),
+        (
+            ["runs/x", "steps=3"],
+            "num_steps: Field required.*steps: Extra inputs are not permitted.*Its settings are num_steps",
+        ),
+    ],
+)
+def test_words_that_say_nothing_are_refused(words, message):
+    with pytest.raises(InputError, match=message):
+        run_recipe(words, PretrainingConfig, lambda folder, config: Path(folder))
