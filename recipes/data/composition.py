@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 
-from mgem_agent.recipes.data.scene_parts import Scene
+from mgem_agent.recipes.data.scene_parts import Scene, SceneText
 
-__all__ = ["belongs_to_split", "composition_pairs", "is_held_out_pair"]
+__all__ = ["belongs_to_split", "composition_pairs", "is_held_out_pair", "text_pair"]
 
 _ONE_IN = 12
 
@@ -23,14 +23,18 @@ def is_held_out_pair(first: str, second: str) -> bool:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % _ONE_IN == 0
 
 
+def text_pair(text: SceneText) -> tuple[str, str]:
+    """Return the pair of a printed word: what it says, and its colours."""
+    return f'"{text.text}"', f"ink {text.colour} on {text.plate}"
+
+
 def composition_pairs(scene: Scene) -> set[tuple[str, str]]:
     """Return the pairs that count in a scene, each sorted."""
     pairs: set[tuple[str, str]] = set()
     concepts = sorted({thing.concept for thing in scene.objects})
     pairs.update(itertools.combinations(concepts, 2))
     pairs.update((concept, f"@{scene.background}") for concept in concepts)
-    for text in scene.texts:
-        pairs.add((f'"{text.text}"', f"ink {text.colour} on {text.plate}"))
+    pairs.update(text_pair(text) for text in scene.texts)
     for shape in scene.shapes:
         pairs.add((f"shape {shape.shape}", f"{shape.colour} on {scene.background}"))
     if scene.chart is not None:

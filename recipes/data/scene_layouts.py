@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mgem_agent.recipes.data.backgrounds import BACKGROUNDS, background_named
+from mgem_agent.recipes.data.composition import is_held_out_pair, text_pair
 from mgem_agent.recipes.data.concepts import load_concepts
 from mgem_agent.recipes.data.nouns import is_countable
 from mgem_agent.recipes.data.scene_parts import (
@@ -29,7 +31,7 @@ from mgem_agent.recipes.data.scene_parts import (
     TextSize,
 )
 
-__all__ = ["ANY_LAYOUTS", "CHART_LABELS", "DRAWABLE_LAYOUTS", "LAYOUTS", "MAX_COUNT", "load_words"]
+__all__ = ["ANY_LAYOUTS", "CHART_LABELS", "DRAWABLE_LAYOUTS", "LAYOUTS", "MAX_COUNT", "PAGE_LAYOUTS", "load_words"]
 
 MAX_COUNT = 6
 """Most things of one kind in a scene."""
@@ -55,6 +57,7 @@ _INKS = (
 
 _PLAIN_NAMES = tuple(background.name for background in BACKGROUNDS if background.colour)
 _SCENERY_NAMES = tuple(background.name for background in BACKGROUNDS if not background.colour)
+_MAX_WORDS = 14  # of a page
 _GRID = 64  # sizes are multiples of a 64th, so that few sizes of each picture are ever made
 
 Item = TypeVar("Item")
@@ -207,6 +210,28 @@ def _text_scene(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     return _scene(rng, layout, split, background, objects=objects, texts=tuple(texts))
 
 
+def _page(rng: np.random.Generator, layout: str, split: Split) -> Scene:
+    """Return rows of printed words and nothing else; each with its colours could stand in a scene of the split."""
+    texts: list[SceneText] = []
+    top = 0.04
+    sizes: tuple[TextSize, ...] = ("small", "small", "small", "medium", "medium", "large")
+    while top < 0.9 and len(texts) < _MAX_WORDS:
+        size = _pick(rng, sizes)
+        left, tallest = _between(rng, 0.02, 0.2), 0.0
+        while left < 0.95 and len(texts) < _MAX_WORDS:
+            text = _text(rng, size, 0.0, 0.0)
+            while is_held_out_pair(*text_pair(text)) != (split == "held_out"):
+                text = _text(rng, size, 0.0, 0.0)
+            width = text.height * (0.75 * len(text.text) + 1.2)  # the plate's, about
+            if left + width > 0.98 or top + 1.9 * text.height > 0.98:
+                break
+            texts.append(replace(text, x=round(left + width / 2, 4), y=round(top + 0.95 * text.height, 4)))
+            tallest = max(tallest, text.height)
+            left += width + _between(rng, 0.02, 0.15)
+        top += 1.9 * tallest + _between(rng, 0.01, 0.06)
+    return _scene(rng, layout, split, _background(rng, 0.4), texts=tuple(texts))
+
+
 def _shapes(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     background = _pick(rng, _PLAIN_NAMES)
     paper = background_named(background).colour
@@ -250,6 +275,7 @@ LAYOUTS: dict[str, Layout] = {
     "text_large": _text_scene,
     "text_medium": _text_scene,
     "text_small": _text_scene,
+    "page": _page,
     "shapes": _shapes,
     "chart_bar": _chart,
     "chart_pie": _chart,
@@ -258,6 +284,9 @@ LAYOUTS: dict[str, Layout] = {
 
 DRAWABLE_LAYOUTS = {"one": 0.6, "two_beside": 0.28, "two_above": 0.12}
 """How often each is taken for the generator's world."""
+
+PAGE_LAYOUTS = {"page": 1.0}
+"""What teaches to read: many words at once."""
 
 ANY_LAYOUTS = {
     "one": 0.22,

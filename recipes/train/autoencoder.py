@@ -3,9 +3,9 @@
     python -m mgem_agent.recipes.train.autoencoder FOLDER [key=value …]
 
 diffusers' `AutoencoderTiny` learns to give back what it saw: absolute difference of the pixels and of their gradients,
-which keeps edges sharp. It sees square pieces of scenes, the more detailed of two each time, since a network without
-attention learns as much from a piece and most of a scene is empty sky. Its latents are noised while it learns, so that
-the decoder bears the errors of the generator, and kept near a standard deviation of one.
+which keeps edges sharp. It sees square pieces of scenes, since a network without attention learns as much from a piece;
+one of each scene is the more detailed of two, since most of a scene is empty sky. Its latents are noised while it
+learns, so that the decoder bears the errors of the generator, and kept near a standard deviation of one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
@@ -34,7 +35,7 @@ class AutoencoderConfig(PretrainingConfig):
 
     Attributes:
         channels: Of every layer.
-        latent_channels: Of the latents; 4 blur what is smaller than 8 px.
+        latent_channels: Of the latents; fewer blur what is smaller than a latent's 8 px.
         encoder_blocks: Residual blocks at each resolution of the encoder, finest first.
         decoder_blocks: Of the decoder, coarsest first.
         piece_px: Side of the pieces that it sees; a multiple of 8.
@@ -44,16 +45,16 @@ class AutoencoderConfig(PretrainingConfig):
     """
 
     num_steps: int = 20_000
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    ema_decay: float = 0.995
+    batch_size: int = 4
+    learning_rate: float = 1.5e-3
+    ema_decay: float = 0.998
     channels: int = Field(default=32, ge=4)
-    latent_channels: int = Field(default=8, ge=1)
-    encoder_blocks: tuple[int, int, int, int] = (1, 2, 3, 3)
+    latent_channels: int = Field(default=16, ge=1)
+    encoder_blocks: tuple[int, int, int, int] = (0, 1, 2, 3)
     decoder_blocks: tuple[int, int, int, int] = (3, 3, 2, 1)
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
     scene_px: int = Field(default=128, ge=16)
-    latent_noise: float = Field(default=0.1, ge=0)
+    latent_noise: float = Field(default=0.03, ge=0)
     latent_penalty: float = Field(default=1e-3, ge=0)
 
 
@@ -61,17 +62,66 @@ def make_autoencoder(config: AutoencoderConfig) -> Any:
     """Return the untrained `AutoencoderTiny`, whose latents are eight times smaller than pictures."""
     width = (config.channels,) * 4
     torch.manual_seed(config.seed)
-    return AutoencoderTiny(
+    model = AutoencoderTiny(
         encoder_block_out_channels=width,
         decoder_block_out_channels=width,
         num_encoder_blocks=config.encoder_blocks,
         num_decoder_blocks=config.decoder_blocks,
         latent_channels=config.latent_channels,
     )
+    _start_as_blur(model)
+    return model
+
+
+@torch.no_grad()
+def _start_as_blur(model: Any) -> None:
+    """Let three latents be the mean colour of their 8 px, and let them be painted smoothly, before anything is learned.
+
+    Without that, this network without normalisation learns light and dark long before it learns colours. Six channels
+    carry the three colours from layer to layer, each and its negative, since what is below zero is cut off.
+    """
+    signs = torch.tensor([[1.0], [-1.0]])
+    pairs = torch.kron(signs, torch.eye(3))  # (6, 3): from colours to channels
+    halves = torch.zeros(3, 3)
+    halves[1:, 1:] = 0.25  # of a convolution that halves the sides
+    smooth = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
+    middle = torch.zeros(3, 3)
+    middle[1, 1] = 1
+
+    def carry(conv: nn.Conv2d, matrix: Tensor, kernel: Tensor, shift: float = 0.0) -> None:
+        rows, columns = matrix.shape
+        conv.weight[:rows] = 0
+        conv.weight[:rows, :columns] = matrix[:, :, None, None] * kernel
+        if conv.bias is not None:
+            conv.bias[:rows] = shift
+
+    is_cut = False  # whether the channels have lost what is below zero
+    for layer in model.encoder.layers:
+        if hasattr(layer, "conv"):
+            carry(layer.conv[-1], torch.zeros(6, 6), middle)
+            is_cut = True
+        elif layer.in_channels == 3:
+            carry(layer, 2 * pairs, middle)
+            layer.bias[:6] = -signs.repeat_interleave(3)
+        else:
+            joined = pairs.T if is_cut else pairs.T / 2
+            is_last = layer.stride == (1, 1)
+            carry(layer, joined if is_last else pairs @ joined, middle if is_last else halves)
+            is_cut = False
+    for layer in model.decoder.layers:
+        if hasattr(layer, "conv"):
+            carry(layer.conv[-1], torch.zeros(6, 6), middle)
+        elif isinstance(layer, nn.Conv2d) and layer.out_channels == 3:
+            carry(layer, pairs.T / 2, middle, 0.5)
+        elif isinstance(layer, nn.Conv2d):
+            is_first = layer.in_channels != layer.out_channels
+            carry(layer, pairs if is_first else pairs @ pairs.T, middle if is_first else smooth)
 
 
 def detail_loss(drawn: Tensor, real: Tensor) -> Tensor:
-    """Return the mean absolute difference of pixels and of their horizontal and vertical gradients.
+    """Return the mean absolute difference of pixels, of their horizontal and vertical gradients, and of mean colours.
+
+    The mean colours of squares of 8 px are what is learned last without being asked for.
 
     Args:
         drawn: (B, 3, H, W) in -1 … 1.
@@ -79,7 +129,7 @@ def detail_loss(drawn: Tensor, real: Tensor) -> Tensor:
     """
     wrong = drawn - real
     across, down = wrong.diff(dim=-1).abs().mean(), wrong.diff(dim=-2).abs().mean()
-    return wrong.abs().mean() + across + down
+    return wrong.abs().mean() + across + down + F.avg_pool2d(wrong, 8).abs().mean()
 
 
 def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> Tensor:
@@ -94,7 +144,7 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> T
     while len(pieces) < config.batch_size:
         scene = sample_scene(config.seed, scene_index, kind="drawable" if chance.random() < 0.8 else "any")
         pixels = np.asarray(render_scene(scene, assets, size_px=config.scene_px), dtype=np.float32)
-        pieces += [_detailed_piece(pixels, config.piece_px, chance) for _ in range(2)]
+        pieces += [_detailed_piece(pixels, config.piece_px, chance), _piece(pixels, config.piece_px, chance)]
         scene_index += 1
     batch = torch.from_numpy(np.stack(pieces[: config.batch_size])).permute(0, 3, 1, 2)
     return (batch / 127.5 - 1).contiguous(memory_format=torch.channels_last)
@@ -102,9 +152,13 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> T
 
 def _detailed_piece(pixels: np.ndarray[Any, Any], side: int, chance: np.random.Generator) -> np.ndarray[Any, Any]:
     """Return the more detailed of two pieces of a picture (H, W, 3)."""
-    corners = chance.integers(0, pixels.shape[0] - side + 1, size=(2, 2))
-    pieces = [pixels[y : y + side, x : x + side] for y, x in corners]
+    pieces = [_piece(pixels, side, chance) for _ in range(2)]
     return max(pieces, key=lambda piece: float(np.abs(np.diff(piece, axis=0)).mean()))
+
+
+def _piece(pixels: np.ndarray[Any, Any], side: int, chance: np.random.Generator) -> np.ndarray[Any, Any]:
+    y, x = chance.integers(0, pixels.shape[0] - side + 1, size=2)
+    return pixels[y : y + side, x : x + side]
 
 
 def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: EmojiAssets) -> Path:

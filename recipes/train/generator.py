@@ -3,7 +3,8 @@
     python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER [key=value …]
 
 A UNet learns to take the noise from latents of an autoencoder that is trained already, and a CLIP text encoder learns
-with it what the captions mean. It predicts the velocity (Salimans and Ho, 2022) on a cosine schedule, with steps
+with it what the captions mean; it may begin as that of the recipe for encoders, which knows already what things look
+like. It predicts the velocity (Salimans and Ho, 2022) on a cosine schedule, with steps
 weighted by their signal-to-noise ratio (Hang et al., 2023); a tenth of the captions are left empty for classifier-free
 guidance. The result is an ordinary `StableDiffusionPipeline` folder: nothing of this package is needed to read it.
 """
@@ -57,6 +58,7 @@ class GeneratorConfig(PretrainingConfig):
 
     Attributes:
         autoencoder: Folder of the trained autoencoder.
+        clip: Folder of a trained CLIP, whose text encoder and tokenizer the generator's begin as; none begins afresh.
         num_scenes: Scenes that it learns from, each again and again in other words.
         image_px: Side of what it draws.
         channels: Of the UNet's levels, finest first; a multiple of 16 each.
@@ -74,6 +76,7 @@ class GeneratorConfig(PretrainingConfig):
     learning_rate: float = 5e-4
     ema_decay: float = 0.999
     autoencoder: str
+    clip: str | None = None
     num_scenes: int = Field(default=24_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     channels: tuple[int, ...] = (64, 128, 224)
@@ -89,19 +92,8 @@ class GeneratorConfig(PretrainingConfig):
 def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
     """Return the `StableDiffusionPipeline` around the trained autoencoder, its UNet and text encoder untrained."""
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
-    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     torch.manual_seed(config.seed)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.text_width,
-            intermediate_size=4 * config.text_width,
-            num_hidden_layers=config.num_text_layers,
-            num_attention_heads=max(config.text_width // 64, 1),
-            max_position_embeddings=config.max_tokens,
-            **ids,
-        )
-    )
+    text_encoder = _make_text_encoder(config, tokenizer)
     levels = len(config.channels) - 1
     unet = UNet2DConditionModel(  # the finest level has no attention: on a CPU it costs more there than it gives
         sample_size=config.image_px // 8,
@@ -111,7 +103,7 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * levels),
         up_block_types=(*("CrossAttnUpBlock2D",) * levels, "UpBlock2D"),
         layers_per_block=config.layers_per_block,
-        cross_attention_dim=config.text_width,
+        cross_attention_dim=text_encoder.config.hidden_size,
         attention_head_dim=4,  # how many heads; the name is historical
         norm_num_groups=16,
     )
@@ -125,6 +117,37 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
         scheduler=scheduler,
         **parts,
     )
+
+
+def _make_text_encoder(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
+    if config.clip is not None:
+        known: Any = CLIPTextModel.from_pretrained(config.clip)
+        sizes = CLIPTextConfig(**known.config.to_dict() | {"max_position_embeddings": config.max_tokens})
+        weights = known.state_dict()
+        places = next(name for name in weights if name.endswith("position_embedding.weight"))
+        weights[places] = weights[places][: config.max_tokens]
+        shorter = CLIPTextModel(sizes)
+        shorter.load_state_dict(weights)
+        return shorter
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.text_width,
+            intermediate_size=4 * config.text_width,
+            num_hidden_layers=config.num_text_layers,
+            num_attention_heads=max(config.text_width // 64, 1),
+            max_position_embeddings=config.max_tokens,
+            **ids,
+        )
+    )
+
+
+def _make_tokenizer(folder: Path, config: GeneratorConfig, assets: EmojiAssets) -> CLIPTokenizer:
+    if config.clip is None:
+        return train_caption_tokenizer(folder / "tokenizer", config.vocab_size, config.max_tokens, assets)
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(config.clip, model_max_length=config.max_tokens)
+    return tokenizer
 
 
 def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str]]:
@@ -163,7 +186,7 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
         The folder that `AutoPipelineForText2Image.from_pretrained` reads.
     """
     folder = Path(folder)
-    tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, config.max_tokens, assets)
+    tokenizer = _make_tokenizer(folder, config, assets)
     pipeline = make_pipeline(config, tokenizer)
     pipeline.unet.to(memory_format=torch.channels_last)
     run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)

@@ -24,7 +24,7 @@ from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
 from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
 
-__all__ = ["TRAINED_FILE", "TrainedModel", "load_trained", "parameter_groups", "prepare_model"]
+__all__ = ["TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
 
 TRAINED_FILE = "trained.safetensors"
 """The weights that a run trained, adapters included, under the names that they have in the model."""
@@ -60,7 +60,7 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
         CheckpointError: If weights cannot be read or do not fit.
     """
     torch.manual_seed(config.run.seed)  # mining, projector and adapters start the same in every process
-    model, processor = _loaded(config.model, dtype)
+    model, processor = load_model(config.model, dtype)
     if config.model.start_from is not None:
         load_trained(model, Path(config.model.start_from))
     model.model.config.freeze_vision_tower = not config.train.vision_tower
@@ -85,7 +85,19 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
     return TrainedModel(model, processor, adapters)
 
 
-def _loaded(source: ModelConfig, dtype: torch.dtype) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
+def load_model(
+    source: ModelConfig, dtype: torch.dtype
+) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
+    """Load a checkpoint or put a model together from its parts, and return it with its processor.
+
+    Args:
+        source: Where the model comes from; `start_from` is not looked at.
+        dtype: Data type of the weights.
+
+    Raises:
+        InputError: If the parts do not fit together.
+        CheckpointError: If weights cannot be read.
+    """
     if source.checkpoint is not None:
         model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype)
         processor = MiniGeminiProcessor.from_pretrained(source.checkpoint)

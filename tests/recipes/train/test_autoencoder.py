@@ -22,13 +22,13 @@ def config(**changes) -> AutoencoderConfig:
     return AutoencoderConfig(**TINY | {"piece_px": 32, "scene_px": 64, "num_steps": 4, "warmup_steps": 1} | changes)
 
 
-def test_the_loss_counts_pixels_and_their_gradients():
-    real = torch.zeros(1, 3, 4, 4)
+def test_the_loss_counts_pixels_their_gradients_and_mean_colours():
+    real = torch.zeros(1, 3, 16, 16)
     assert detail_loss(real, real) == 0
-    assert detail_loss(real + 1, real) == 1  # all edges right
+    assert detail_loss(real + 1, real) == 1 + 1  # all edges right
     striped = real.clone()
-    striped[..., ::2] = 1
-    assert detail_loss(striped, real) == pytest.approx(0.5 + 1 + 0)
+    striped[..., ::2], striped[..., 1::2] = 1, -1
+    assert detail_loss(striped, real) == pytest.approx(1 + 2 + 0)  # the mean colours are right
 
 
 def test_pieces_are_of_the_step_and_in_range(drawn_assets):
@@ -42,7 +42,19 @@ def test_pieces_are_of_the_step_and_in_range(drawn_assets):
 
 def test_latents_are_eight_times_smaller():
     latents = make_autoencoder(config()).encode(torch.zeros(1, 3, 64, 64)).latents
-    assert latents.shape == (1, 8, 8, 8)
+    assert latents.shape == (1, 16, 8, 8)
+
+
+def test_it_begins_as_a_blur_with_the_right_colours():
+    model = make_autoencoder(AutoencoderConfig())
+    halves = torch.tensor([0.9, -0.5, 0.1]).view(1, 3, 1, 1).repeat(1, 1, 64, 64)
+    halves[..., 32:] = torch.tensor([-0.8, 0.7, 0.3]).view(3, 1, 1)
+    with torch.no_grad():
+        latents = model.encode(halves).latents
+        drawn = model.decode(latents).sample
+    torch.testing.assert_close(latents[:, :3, 1:-1, 2], halves[:, :, 8:-8:8, 16])
+    within = (..., slice(16, 48), slice(16, 20))  # away from the edges
+    torch.testing.assert_close(drawn[within], halves[within], rtol=0.05, atol=0.03)
 
 
 def test_what_is_trained_is_read_by_diffusers(tmp_path, drawn_assets):

@@ -1,5 +1,7 @@
 """The encoders' recipe: batches of one kind, towers in the big ones' formats, and pictures told apart."""
 
+import json
+
 import pytest
 import torch
 from open_clip.loss import ClipLoss
@@ -8,12 +10,13 @@ from transformers import CLIPModel
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.encoders import ContrastiveModel, EncodersConfig, scene_batch, train_encoders
+from mgem_agent.recipes.train.scene_regions import cut_window
 
 
 @pytest.fixture
 def config() -> EncodersConfig:
     return EncodersConfig(
-        num_steps=3, batch_size=4, warmup_steps=1, low_res_px=32, high_res_px=64, width=32, num_layers=2,
+        num_steps=3, batch_size=4, warmup_steps=1, low_res_px=32, high_res_px=64, window_px=32, width=32, num_layers=2,
         num_text_layers=1, embed_dim=16, vocab_size=400, convnext="test_convnext",
     )  # fmt: skip
 
@@ -44,9 +47,11 @@ def test_both_encoders_learn_to_tell_pictures_apart(tmp_path, config, drawn_asse
     words = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt")
     optimizer, contrast = torch.optim.Adam(model.parameters(), lr=2e-3), ClipLoss()
     low = high = text = torch.zeros(0)
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(4, 4)
     for _ in range(40):
         text = model.text_embeds(words["input_ids"], words["attention_mask"])
-        low, high = model.image_embeds(batch.pixels)
+        seen = model.image_embeds(batch.pixels, batch.regions.boxes, whole)
+        low, high = seen.low, seen.high
         loss = contrast(low, text, torch.tensor(10.0)) + contrast(high, text, torch.tensor(10.0))
         loss.backward()
         optimizer.step()
@@ -55,3 +60,25 @@ def test_both_encoders_learn_to_tell_pictures_apart(tmp_path, config, drawn_asse
     assert (low @ text.T).argmax(1).equal(right)
     assert (high @ text.T).argmax(1).equal(right)
     torch.testing.assert_close(low.norm(dim=-1), torch.ones(4))
+
+
+def test_the_convnext_sees_a_window_and_what_is_said_of_it(config, drawn_assets):
+    batch = scene_batch(2, config, drawn_assets)
+    width, height = (batch.windows[:, 2:] - batch.windows[:, :2]).unbind(-1)
+    assert width.tolist() == height.tolist() == [0.5] * 4
+    assert batch.windows.min() >= 0 and batch.windows.max() <= 1
+    boxes, is_inside = cut_window(batch.regions.boxes, batch.windows)
+    there = batch.regions.labels >= 0
+    assert (is_inside & there).any(1).all()  # each window shows something
+    for row, said in enumerate(batch.window_captions):
+        for label in batch.regions.labels[row][there[row]]:
+            assert (batch.regions.phrases[label] in said) == bool(
+                is_inside[row][batch.regions.labels[row] == label].any()
+            )
+
+
+def test_patches_learn_what_they_are_called(tmp_path, config, drawn_assets):
+    run = train_encoders(tmp_path, config.model_copy(update={"num_steps": 90, "batch_size": 8}), drawn_assets)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+    assert max(line["drawable_low_parts_right"] for line in lines[-2:]) > 0.1

@@ -6,10 +6,12 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
 from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
 
 from mgem_agent.recipes.train import generator
 from mgem_agent.recipes.train.autoencoder import AutoencoderConfig, make_autoencoder
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.train.encoders import EncodersConfig, train_encoders
 from mgem_agent.recipes.train.generator import GeneratorConfig, make_pipeline, train_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
@@ -64,7 +66,7 @@ def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
     scenes = generator.scene_latents(pipeline, config, drawn_assets, tmp_path)
     first = scenes.latents([3, 1])
     pipeline.vae.register_to_config(scaling_factor=2 * pipeline.vae.config.scaling_factor)
-    assert first.shape == (2, 8, 4, 4)
+    assert first.shape == (2, 16, 4, 4)
     torch.testing.assert_close(scenes.latents([1, 3]), first.flip(0), rtol=0, atol=0)
     other = generator.scene_latents(pipeline, config, drawn_assets, tmp_path / "autoencoder")
     torch.testing.assert_close(other.latents([3, 1]), 2 * first, rtol=1e-2, atol=1e-2)
@@ -73,7 +75,7 @@ def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
 def test_it_learns_what_it_is_shown(tmp_path, config, drawn_assets):
     pipeline = make_pipeline(config, train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20))
     noising = DDPMScheduler(**generator.SCHEDULE)
-    latents = torch.randn(4, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(4, 16, 4, 4, generator=torch.Generator().manual_seed(0))
     trained = [*pipeline.unet.parameters(), *pipeline.text_encoder.parameters()]
     optimizer = torch.optim.Adam(trained, lr=3e-3)
     losses, untrained = [], pipeline.text_encoder.get_input_embeddings().weight.detach().clone()
@@ -86,3 +88,21 @@ def test_it_learns_what_it_is_shown(tmp_path, config, drawn_assets):
         optimizer.zero_grad()
     assert losses[-1] < 0.5 * losses[0]
     assert not torch.equal(pipeline.text_encoder.get_input_embeddings().weight, untrained)
+
+
+def test_captions_may_be_read_by_a_clip_that_has_seen_pictures(tmp_path, config, drawn_assets):
+    sizes = EncodersConfig(
+        num_steps=1, batch_size=2, low_res_px=32, high_res_px=64, window_px=32, width=32, num_layers=2,
+        num_text_layers=1, embed_dim=16, vocab_size=400, convnext="test_convnext",
+    )  # fmt: skip
+    clip = train_encoders(tmp_path / "encoders", sizes, drawn_assets) / "clip"
+    config = config.model_copy(update={"clip": str(clip)})
+    tokenizer = CLIPTokenizer.from_pretrained(clip)
+    known, taken = CLIPModel.from_pretrained(clip).text_model, make_pipeline(config, tokenizer).text_encoder
+    places = taken.get_parameter("embeddings.position_embedding.weight")
+    torch.testing.assert_close(places, known.get_parameter("embeddings.position_embedding.weight")[: len(places)])
+    words = tokenizer("a fox on a beach", return_tensors="pt")
+    torch.testing.assert_close(taken(**words).last_hidden_state, known(**words).last_hidden_state)
+    pipeline: Any = DiffusionPipeline.from_pretrained(train_generator(tmp_path / "run", config, drawn_assets))
+    assert pipeline.tokenizer.model_max_length == pipeline.text_encoder.config.max_position_embeddings == 24
+    assert pipeline.unet.config.cross_attention_dim == 32

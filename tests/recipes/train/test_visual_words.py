@@ -1,0 +1,92 @@
+"""Visual words: which patch says what, and that mining and the projector learn it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mgem_agent.recipes.data.scene import Chart, ChartPart, Scene, SceneObject, SceneText
+from mgem_agent.recipes.train.config import ModelConfig
+from mgem_agent.recipes.train.encoders import EncodersConfig, train_encoders
+from mgem_agent.recipes.train.model_setup import load_model, load_trained
+from mgem_agent.recipes.train.visual_words import (
+    VisualWordsConfig,
+    patch_words,
+    train_visual_words,
+    visual_vocabulary,
+    word_loss,
+)
+
+VOCABULARY = visual_vocabulary()
+NUMBERS = {word: number for number, word in enumerate(VOCABULARY)}
+
+
+def test_the_vocabulary_tells_printed_words_from_things():
+    assert {"tiger", '"tiger"', '"99"', "red circle", "beach", "plain blue"} <= set(VOCABULARY)
+    assert len(set(VOCABULARY)) == len(VOCABULARY)
+
+
+def test_a_patch_says_what_covers_it():
+    scene = Scene(
+        0, "beach",
+        objects=(SceneObject("tiger", 0.25, 0.25, 0.5),),
+        texts=(SceneText("sale", 0.7, 0.8, 0.03, "small", "black", "white"),),
+    )  # fmt: skip
+    words, is_background = patch_words(scene, 8, NUMBERS)
+    said = [VOCABULARY[number] for number in words]
+    assert said[0] == "tiger" and said[9] == "tiger"
+    assert said[7] == "beach" and is_background[7]
+    assert said[6 * 8 + 5] == '"sale"'  # though it covers little of the patch
+    assert not is_background[9]
+    chart = Scene(0, "plain white", chart=Chart("bar", (ChartPart("cats", 3, "red"), ChartPart("dogs", 4, "blue"))))
+    assert set(patch_words(chart, 8, NUMBERS)[0].tolist()) == {-100}
+
+
+def test_the_loss_is_least_at_the_words_own_embeddings():
+    torch.manual_seed(0)
+    table, words = torch.randn(20, 32), torch.tensor([[3, 4, -100]])
+    is_background = torch.tensor([[False, True, True]])
+    config = VisualWordsConfig(vision="", high_res_vision="")
+    there = table[[3, 4, 0]][None]
+    loss, right = word_loss(there, words, is_background, table, config)
+    assert right == 1.0
+    assert loss < 0.01
+    elsewhere, wrong = word_loss(there.roll(1, 1), words, is_background, table, config)
+    assert wrong == 0.0
+    assert elsewhere > 5
+    doubled, _ = word_loss(2 * there, words, is_background, table, config)
+    assert doubled > loss + 0.1  # the length counts
+
+
+@pytest.fixture
+def parts(tmp_path, tokenizer, drawn_assets) -> dict[str, str]:
+    """Folders of small encoders and of a small language model."""
+    encoders = EncodersConfig(
+        num_steps=1, batch_size=2, low_res_px=64, high_res_px=128, window_px=64, width=32, num_layers=2,
+        num_text_layers=1, embed_dim=16, vocab_size=400, convnext="test_convnext",
+    )  # fmt: skip
+    train_encoders(tmp_path / "encoders", encoders, drawn_assets)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=len(tokenizer)))
+    text.save_pretrained(tmp_path / "text")
+    tokenizer.save_pretrained(tmp_path / "text")
+    folders = {"vision": "encoders/clip", "high_res_vision": "encoders/convnext", "text": "text"}
+    return {name: str(tmp_path / folder) for name, folder in folders.items()}
+
+
+def test_mining_and_projector_learn_and_the_next_stage_starts_from_them(tmp_path: Path, parts, drawn_assets):
+    config = VisualWordsConfig(
+        **parts, num_steps=60, batch_size=8, warmup_steps=5, high_res_image_size=128, scene_px=64, log_every=10
+    )
+    file = train_visual_words(tmp_path / "words", config, drawn_assets)
+    lines = [json.loads(line) for line in (tmp_path / "words" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+    weights = load_file(file)
+    assert {name.split(".")[1] for name in weights} == {"mining", "multi_modal_projector"}
+    model, _ = load_model(ModelConfig(**parts, prompt_template="chatml", high_res_image_size=128), torch.float32)
+    load_trained(model, tmp_path / "words")
+    name, value = next(iter(weights.items()))
+    torch.testing.assert_close(model.get_parameter(name).data, value)
