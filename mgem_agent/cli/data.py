@@ -105,6 +105,38 @@ def _teach(
         raise typer.Exit(1)
 
 
+@app.command("replay")
+def _replay(
+    folder: _Folder,
+    num: _Number = 400,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The language model: nano's, or a folder or hub id of transformers.")
+    ] = "nano",
+    prompt_template: Annotated[str, typer.Option(help="Dialogue format that it is asked in.")] = "chatml",
+    seed: _Seed = 0,
+) -> None:
+    """Answers in the language model's own words, which keep it what it is while it learns to see."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from mgem_agent.nano import find_language_model
+    from mgem_agent.recipes.data.replay import write_replay
+
+    source = str(find_language_model()) if model == "nano" else model
+    loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    with _bar("Answers", num) as report:
+        path = write_replay(
+            folder,
+            num,
+            loaded,
+            AutoTokenizer.from_pretrained(source),
+            prompt_template=prompt_template,
+            seed=seed,
+            report=report,
+        )
+    typer.echo(path)
+
+
 @app.command("card")
 def _card(folder: _Folder) -> None:
     """The data card of a folder: what is in its records, counted."""

@@ -30,7 +30,7 @@ __all__ = ["SceneDataSettings", "scene_record", "write_scenes"]
 
 _FOLDER_OF = 1000  # pictures a folder
 _ENCODINGS: dict[str, dict[str, int]] = {"webp": {"quality": 92, "method": 0}, "png": {"compress_level": 1}}
-_VERSION = 1  # changes with what the same settings give
+_VERSION = 2  # changes with what the same settings give
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mgem_agent.recipes.data.scene_questions import Question, questions_about
 __all__ = ["DialogueTurn", "dialogue_about"]
 
 _CAPTION_SHARE = 0.2
-_MAX_QUESTIONS = 4
+_MAX_QUESTIONS = 6
 _RARE = ("read_large", "read_medium", "read_small", "chart", "count", "where")
 _RARE_WEIGHT = 0.3
 
@@ -38,7 +38,7 @@ class DialogueTurn:
 
 
 def dialogue_about(scene: Scene, rng: random.Random) -> tuple[DialogueTurn, ...]:
-    """Return a dialogue of one to five turns; no question comes twice.
+    """Return a dialogue of one to seven turns; no question comes twice.
 
     Args:
         scene: The scene.

@@ -6,6 +6,7 @@ Pictures of things are scaled once for each size and kept; sizes of scenes stand
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ from mgem_agent.recipes.data.fonts import font_for_capitals
 from mgem_agent.recipes.data.scene_parts import INK_COLOURS, Scene, SceneObject, SceneShape, SceneText
 from mgem_agent.recipes.data.sprites import Sprites
 
-__all__ = ["render_scene"]
+__all__ = ["letter_boxes", "render_scene"]
 
 _MIN_PX = 16
 _SCALE = 4  # shapes are drawn larger and reduced, which smooths their edges
@@ -124,14 +125,38 @@ def _outline(shape: str) -> tuple[tuple[float, float], ...]:
 
 def _draw_text(image: Image.Image, text: SceneText) -> None:
     side = image.width
-    font = font_for_capitals(text.height * side)
-    words = text.text.upper()
+    font, words = font_for_capitals(text.height * side), text.text.upper()
     pen = ImageDraw.Draw(image)
-    left, top, right, bottom = pen.textbbox((0, 0), words, font=font)
-    margin = max(1.5, 0.5 * text.height * side)
-    x = min(max(text.x * side, (right - left) / 2 + margin + 1), side - (right - left) / 2 - margin - 1)
-    y = text.y * side
+    left, top, right, bottom = font.getbbox(words)
+    margin = _plate_margin(text, side)
+    x, y = _middle_of(text, side), text.y * side
     plate = (x - (right - left) / 2 - margin, y - (bottom - top) / 2 - margin * 0.8,
              x + (right - left) / 2 + margin, y + (bottom - top) / 2 + margin * 0.8)  # fmt: skip
     pen.rounded_rectangle(plate, radius=margin * 0.5, fill=INK_COLOURS[text.plate])
     pen.text((x - (left + right) / 2, y - (top + bottom) / 2), words, font=font, fill=INK_COLOURS[text.colour])
+
+
+def _plate_margin(text: SceneText, side: int) -> float:
+    return max(1.5, 0.5 * text.height * side)
+
+
+def _middle_of(text: SceneText, side: int) -> float:
+    """Return where the middle of a word is, in px: moved so that its plate is whole."""
+    left, _, right, _ = font_for_capitals(text.height * side).getbbox(text.text.upper())
+    room = (right - left) / 2 + _plate_margin(text, side) + 1
+    return min(max(text.x * side, room), side - room)
+
+
+def letter_boxes(text: SceneText, size_px: int = 256) -> list[tuple[float, float, float, float]]:
+    """Return where each letter of a word is printed: left, top, right and bottom, from 0 to 1.
+
+    Args:
+        text: The word.
+        size_px: Width and height of the picture.
+    """
+    font, words = font_for_capitals(text.height * size_px), text.text.upper()
+    left, top, right, bottom = font.getbbox(words)
+    begin = _middle_of(text, size_px) - (left + right) / 2
+    edges = [(begin + font.getlength(words[:number])) / size_px for number in range(len(words) + 1)]
+    half = (bottom - top) / 2 / size_px
+    return [(low, text.y - half, high, text.y + half) for low, high in itertools.pairwise(edges)]

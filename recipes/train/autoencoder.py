@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
-from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.train.scene_pixels import scene_pixels
 
 __all__ = ["AutoencoderConfig", "detail_loss", "make_autoencoder", "scene_pieces", "train_autoencoder"]
 
@@ -35,8 +35,9 @@ class AutoencoderConfig(PretrainingConfig):
 
     Attributes:
         channels: Of every layer.
-        latent_channels: Of the latents; fewer blur what is smaller than a latent's 8 px.
-        encoder_blocks: Residual blocks at each resolution of the encoder, finest first.
+        latent_channels: Of the latents; three or more.
+        encoder_blocks: Residual blocks at each resolution of the encoder, finest first. All but the first halve the
+            sides: three make latents four times smaller than pictures. Eight times smaller ones stay blurred for long.
         decoder_blocks: Of the decoder, coarsest first.
         piece_px: Side of the pieces that it sees; a multiple of 8.
         scene_px: Side of the scenes that they are cut from.
@@ -46,12 +47,12 @@ class AutoencoderConfig(PretrainingConfig):
 
     num_steps: int = 20_000
     batch_size: int = 4
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     ema_decay: float = 0.998
-    channels: int = Field(default=32, ge=4)
-    latent_channels: int = Field(default=16, ge=1)
-    encoder_blocks: tuple[int, int, int, int] = (0, 1, 2, 3)
-    decoder_blocks: tuple[int, int, int, int] = (3, 3, 2, 1)
+    channels: int = Field(default=32, ge=8)
+    latent_channels: int = Field(default=4, ge=3)
+    encoder_blocks: tuple[int, ...] = Field(default=(0, 2, 3), min_length=2, max_length=4)
+    decoder_blocks: tuple[int, ...] = Field(default=(3, 2, 1), min_length=2, max_length=4)
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
     scene_px: int = Field(default=128, ge=16)
     latent_noise: float = Field(default=0.03, ge=0)
@@ -59,8 +60,8 @@ class AutoencoderConfig(PretrainingConfig):
 
 
 def make_autoencoder(config: AutoencoderConfig) -> Any:
-    """Return the untrained `AutoencoderTiny`, whose latents are eight times smaller than pictures."""
-    width = (config.channels,) * 4
+    """Return the untrained `AutoencoderTiny`."""
+    width = (config.channels,) * len(config.encoder_blocks)
     torch.manual_seed(config.seed)
     model = AutoencoderTiny(
         encoder_block_out_channels=width,
@@ -75,7 +76,7 @@ def make_autoencoder(config: AutoencoderConfig) -> Any:
 
 @torch.no_grad()
 def _start_as_blur(model: Any) -> None:
-    """Let three latents be the mean colour of their 8 px, and let them be painted smoothly, before anything is learned.
+    """Let three latents be the mean colour of their pixels, painted smoothly, before anything is learned.
 
     Without that, this network without normalisation learns light and dark long before it learns colours. Six channels
     carry the three colours from layer to layer, each and its negative, since what is below zero is cut off.
@@ -139,26 +140,22 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> T
         (B, 3, h, h) in -1 … 1, channels last.
     """
     chance = np.random.default_rng((config.seed, step))
-    pieces: list[np.ndarray[Any, Any]] = []
-    scene_index = step * config.batch_size
-    while len(pieces) < config.batch_size:
-        scene = sample_scene(config.seed, scene_index, kind="drawable" if chance.random() < 0.8 else "any")
-        pixels = np.asarray(render_scene(scene, assets, size_px=config.scene_px), dtype=np.float32)
-        pieces += [_detailed_piece(pixels, config.piece_px, chance), _piece(pixels, config.piece_px, chance)]
-        scene_index += 1
-    batch = torch.from_numpy(np.stack(pieces[: config.batch_size])).permute(0, 3, 1, 2)
-    return (batch / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    first, num_scenes = step * config.batch_size, -(-config.batch_size // 2)
+    scenes = [
+        sample_scene(config.seed, first + row, kind="drawable" if chance.random() < 0.8 else "any")
+        for row in range(num_scenes)
+    ]
+    pieces: list[Tensor] = []
+    for pixels in scene_pixels(scenes, assets, config.scene_px):
+        some = [_piece(pixels, config.piece_px, chance) for _ in range(3)]
+        pieces += [max(some[:2], key=lambda piece: piece.diff(dim=-2).abs().mean().item()), some[2]]
+    return torch.stack(pieces[: config.batch_size]).contiguous(memory_format=torch.channels_last)
 
 
-def _detailed_piece(pixels: np.ndarray[Any, Any], side: int, chance: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return the more detailed of two pieces of a picture (H, W, 3)."""
-    pieces = [_piece(pixels, side, chance) for _ in range(2)]
-    return max(pieces, key=lambda piece: float(np.abs(np.diff(piece, axis=0)).mean()))
-
-
-def _piece(pixels: np.ndarray[Any, Any], side: int, chance: np.random.Generator) -> np.ndarray[Any, Any]:
-    y, x = chance.integers(0, pixels.shape[0] - side + 1, size=2)
-    return pixels[y : y + side, x : x + side]
+def _piece(pixels: Tensor, side: int, chance: np.random.Generator) -> Tensor:
+    """Return a random piece (3, side, side) of a picture (3, H, H)."""
+    y, x = chance.integers(0, pixels.shape[-1] - side + 1, size=2)
+    return pixels[:, y : y + side, x : x + side]
 
 
 def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: EmojiAssets) -> Path:
@@ -195,11 +192,11 @@ def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets) -> f
 def _compare(model: Any, config: AutoencoderConfig, assets: EmojiAssets, file: Path) -> None:
     """Write held-out scenes above what the model makes of them."""
     scenes = [sample_scene(config.seed, n, kind="drawable", split="held_out") for n in range(8)]
-    real = np.stack([np.asarray(render_scene(scene, assets, size_px=config.scene_px)) for scene in scenes])
-    seen = torch.from_numpy(real).permute(0, 3, 1, 2) / 127.5 - 1
-    drawn = model.decode(model.encode(seen).latents).sample.clamp(-1, 1)
-    again = ((drawn + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    Image.fromarray(np.concatenate([np.concatenate(list(real), 1), np.concatenate(list(again), 1)], 0)).save(file)
+    real = scene_pixels(scenes, assets, config.scene_px)
+    drawn = model.decode(model.encode(real).latents).sample.clamp(-1, 1)
+    rows = [torch.cat(list(pictures), -1) for pictures in (real, drawn)]
+    sheet = ((torch.cat(rows, -2) + 1) * 127.5).round().byte()
+    Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
 A CLIP ViT at low resolution and a ConvNeXt at high resolution learn to tell which of a batch's captions belongs to
 their picture, both against one text encoder, by open_clip's own loss. A batch is of one kind of scene, so that telling
 its pictures apart needs what is in them: where things stand, how many there are, what is printed. Beside it, the
-patches of each thing, shape and printed word are told apart by what they are called: patches are what a language model
-reads. The ConvNeXt learns from a window of the picture, which a network without attention does as well, and from what
-can be said of that window.
+patches of each thing, shape and printed word are told apart by what they are called, words are spelled, and letters are
+named: patches are what a language model reads. The ConvNeXt learns from a window of the picture, which a network
+without attention does as well, and from what can be said of that window.
 
 What comes out are the formats of the big ones: a folder of transformers' `CLIPModel` and one of open_clip, from which
 `MiniGeminiForConditionalGeneration.from_vision_text_pretrained` takes its towers.
@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
@@ -31,21 +29,20 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.data.nouns import in_a_row
-from mgem_agent.recipes.data.scene import SceneKind, Split, sample_scene
-from mgem_agent.recipes.data.scene_captions import caption, place_of
-from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
-from mgem_agent.recipes.train.scene_regions import RegionBatch, cut_window, pool_regions, region_batch
+from mgem_agent.recipes.train.scene_batch import batch_kinds, cut_out, scene_batch
+from mgem_agent.recipes.train.scene_regions import (
+    ALPHABET,
+    SPELLED,
+    cut_window,
+    pool_regions,
+)
 
-__all__ = ["ContrastiveModel", "EncodersConfig", "SceneBatch", "scene_batch", "train_encoders"]
-
-KINDS: tuple[SceneKind, ...] = ("drawable", "any", "page")
+__all__ = ["ContrastiveModel", "EncodersConfig", "TowerEmbeds", "train_encoders"]
 
 
 class EncodersConfig(PretrainingConfig):
@@ -63,10 +60,11 @@ class EncodersConfig(PretrainingConfig):
         embed_dim: Width of the space in which pictures and captions meet.
         vocab_size: Pieces that the captions are cut into.
         max_tokens: Longest caption.
+        towers: Which encoders are trained. One process for each uses two cores better than one for both.
     """
 
-    num_steps: int = 4_000
-    batch_size: int = 32
+    num_steps: int = 6_000
+    batch_size: int = 24
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     low_res_px: int = Field(default=128, ge=16)
@@ -80,42 +78,22 @@ class EncodersConfig(PretrainingConfig):
     embed_dim: int = Field(default=256, ge=8)
     vocab_size: int = Field(default=2_048, ge=300)
     max_tokens: int = Field(default=40, ge=8)
+    towers: Literal["both", "low", "high"] = "both"
 
 
 @dataclass(frozen=True, slots=True)
-class SceneBatch:
-    """Pictures and their captions.
+class TowerEmbeds:
+    """What an encoder makes of pictures.
 
     Attributes:
-        pixels: (B, 3, H, H) normalised as CLIP's, at high resolution.
-        captions: B of them.
-        regions: What parts of them show.
-        windows: (B, 4) left, top, right and bottom of what the ConvNeXt sees, from 0 to 1.
-        window_captions: B captions of that.
+        pictures: (B, embed_dim) of length 1.
+        regions: (B, k, embed_dim) of parts of them, of length 1.
+        spelling: (B, k, SPELLED, letters) logits of the first letters of what is printed there.
     """
 
-    pixels: Tensor
-    captions: list[str]
-    regions: RegionBatch
-    windows: Tensor
-    window_captions: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageEmbeds:
-    """Embeddings of pictures and of parts of them, each of length 1.
-
-    Attributes:
-        low: (B, embed_dim) of pictures, by the ViT.
-        high: (B, embed_dim) of their windows, by the ConvNeXt.
-        low_regions: (B, k, embed_dim) of regions, by the ViT's patches.
-        high_regions: (B, k, embed_dim) of regions, by the ConvNeXt's maps of the window.
-    """
-
-    low: Tensor
-    high: Tensor
-    low_regions: Tensor
-    high_regions: Tensor
+    pictures: Tensor
+    regions: Tensor
+    spelling: Tensor
 
 
 class ContrastiveModel(nn.Module):
@@ -146,8 +124,11 @@ class ContrastiveModel(nn.Module):
         )
         high_res = high_res_config_from_open_clip({"vision_cfg": {"timm_model_name": config.convnext}})
         high_res.image_size = config.high_res_px
-        high_res.layer_scale_init_value = 0.1  # of a short training; 1e-6 is for a long one
+        high_res.layer_scale_init_value = 0.5  # of a short training, like the weights' size; 1e-6 is for a long one
         self.high_res = HighResEncoder(high_res)
+        for layer in self.high_res.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
         widths = high_res.hidden_sizes
         self.high_res_norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.high_res_projection = nn.Linear(sum(widths), config.embed_dim, bias=False)
@@ -155,36 +136,55 @@ class ContrastiveModel(nn.Module):
         self.region_norm = nn.LayerNorm(config.width)
         self.region_projection = nn.Linear(config.width, config.embed_dim, bias=False)
         self.high_res_region_projection = nn.Linear(sum(widths), config.embed_dim, bias=False)
+        num_letters = SPELLED * len(ALPHABET)
+        self.spelling = nn.Linear(config.width, num_letters)
+        self.high_res_spelling = nn.Linear(sum(widths), num_letters)
+        self.letters = nn.Linear(sum(widths), len(ALPHABET))
         self.region_scale = nn.Parameter(self.clip.logit_scale.detach().clone())
         self.low_res_px = config.low_res_px
 
-    def image_embeds(self, pixels: Tensor, boxes: Tensor, windows: Tensor) -> ImageEmbeds:
-        """Return the embeddings of pictures and of their regions.
-
-        Every stage of the ConvNeXt is pooled into its embeddings, since mining looks into every one of them; of the
-        ViT, the layer before the last, which becomes the visual tokens.
+    def low_res_embeds(self, pixels: Tensor, boxes: Tensor) -> TowerEmbeds:
+        """Return what the ViT makes of pictures; regions are seen in the layer that becomes the visual tokens.
 
         Args:
             pixels: (B, 3, H, H) normalised, at high resolution; the low resolution is made of them.
             boxes: (B, k, 4) of the regions, from 0 to 1.
-            windows: (B, 4) of what the ConvNeXt sees, from 0 to 1, all of one size.
         """
         coarse = F.interpolate(pixels, size=(self.low_res_px,) * 2, mode="bilinear", align_corners=False)
         seen = self.clip.vision_model(pixel_values=coarse, output_hidden_states=True)
         patches = self.region_norm(seen.hidden_states[-2][:, 1:]).transpose(1, 2)
         grid = math.isqrt(patches.shape[-1])
-        low_regions = pool_regions(patches.unflatten(-1, (grid, grid)), boxes)
-        maps = self.high_res(_cut(pixels, windows))
-        boxes, _ = cut_window(boxes, windows)
-        pooled = [norm(stage.amax((-2, -1))) for norm, stage in zip(self.high_res_norms, maps, strict=True)]
-        parts = [norm(pool_regions(stage, boxes)) for norm, stage in zip(self.high_res_norms, maps, strict=True)]
-        embeds = (
-            self.clip.visual_projection(seen.pooler_output),
-            self.high_res_projection(torch.cat(pooled, dim=-1)),
-            self.region_projection(low_regions),
-            self.high_res_region_projection(torch.cat(parts, dim=-1)),
+        regions = pool_regions(patches.unflatten(-1, (grid, grid)), boxes)
+        return TowerEmbeds(
+            F.normalize(self.clip.visual_projection(seen.pooler_output), dim=-1),
+            F.normalize(self.region_projection(regions), dim=-1),
+            self.spelling(regions).unflatten(-1, (SPELLED, len(ALPHABET))),
         )
-        return ImageEmbeds(*(F.normalize(each, dim=-1) for each in embeds))
+
+    def high_res_embeds(self, pixels: Tensor, boxes: Tensor, letter_boxes: Tensor) -> tuple[TowerEmbeds, Tensor]:
+        """Return what the ConvNeXt makes of pictures, by all of its stages, since mining looks into every one of them.
+
+        Args:
+            pixels: (B, 3, w, w) normalised, at high resolution.
+            boxes: (B, k, 4) of the regions, from 0 to 1.
+            letter_boxes: (B, m, 4) of single letters, from 0 to 1.
+
+        Returns:
+            The embeddings; (B, m, letters) logits of single letters.
+        """
+        maps = self.high_res(pixels)
+        parts_boxes = torch.cat([boxes, letter_boxes], 1)
+        wholes, parts = [], []
+        for norm, stage in zip(self.high_res_norms, maps, strict=True):
+            wholes.append(norm(stage.amax((-2, -1))))
+            parts.append(norm(pool_regions(stage, parts_boxes)))
+        regions, letters = torch.cat(parts, dim=-1).tensor_split([boxes.shape[1]], dim=1)
+        seen = TowerEmbeds(
+            F.normalize(self.high_res_projection(torch.cat(wholes, dim=-1)), dim=-1),
+            F.normalize(self.high_res_region_projection(regions), dim=-1),
+            self.high_res_spelling(regions).unflatten(-1, (SPELLED, len(ALPHABET))),
+        )
+        return seen, self.letters(letters)
 
     def text_embeds(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the embeddings of captions, (B, embed_dim) of length 1."""
@@ -192,9 +192,12 @@ class ContrastiveModel(nn.Module):
         return F.normalize(features, dim=-1)
 
     def save(self, folder: Path, tokenizer: CLIPTokenizer, config: EncodersConfig) -> None:
-        """Write `clip/` for transformers and `convnext/` for open_clip."""
-        self.clip.save_pretrained(folder / "clip")
-        tokenizer.save_pretrained(folder / "clip")
+        """Write `clip/` for transformers and `convnext/` for open_clip, or the one that was trained."""
+        if config.towers != "high":
+            self.clip.save_pretrained(folder / "clip")
+            tokenizer.save_pretrained(folder / "clip")
+        if config.towers == "low":
+            return
         convnext = folder / "convnext"
         convnext.mkdir(parents=True, exist_ok=True)
         trunk = {f"visual.trunk.{key}": value.contiguous() for key, value in self.high_res.state_dict().items()}
@@ -204,61 +207,41 @@ class ContrastiveModel(nn.Module):
         (convnext / "open_clip_config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
-def scene_batch(step: int, config: EncodersConfig, assets: EmojiAssets, *, split: Split = "train") -> SceneBatch:
-    """Return the pictures and captions of a step, all of one kind of scene.
-
-    Every third batch is of pages of printed words, told apart by reading alone.
-    """
-    kind = KINDS[step % len(KINDS)]
-    first = step * config.batch_size
-    scenes = [sample_scene(config.seed, first + row, kind=kind, split=split) for row in range(config.batch_size)]
-    pictures, captions = [], []
-    for index, scene in enumerate(scenes, start=first):
-        pictures.append(np.asarray(render_scene(scene, assets, size_px=config.high_res_px), dtype=np.float32))
-        captions.append(caption(scene, random.Random(index), style="plain"))
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-    chance = random.Random(f"{config.seed}/{step}")
-    regions = region_batch(scenes, chance)
-    windows = torch.tensor(
-        [_window(boxes, labels, config, chance) for boxes, labels in zip(regions.boxes, regions.labels, strict=True)]
-    )
-    window_captions = []
-    _, is_inside = cut_window(regions.boxes, windows)
-    for row, scene in enumerate(scenes):
-        inside = [regions.phrases[label] for label in regions.labels[row][is_inside[row] & (regions.labels[row] >= 0)]]
-        seen = in_a_row(list(dict.fromkeys(inside)))
-        window_captions.append(f"{seen} {place_of(scene, chance)}" if seen else captions[row])
-    return SceneBatch((pixels - mean) / std, captions, regions, windows, window_captions)
+def _embedded(model: ContrastiveModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Return the embeddings of texts of like length, (B, embed_dim)."""
+    words = tokenizer(texts or [""], padding=True, truncation=True, return_tensors="pt").to(model.clip.device)
+    return model.text_embeds(words["input_ids"], words["attention_mask"])
 
 
-def _window(boxes: Tensor, labels: Tensor, config: EncodersConfig, chance: random.Random) -> list[float]:
-    """Return a window around the smallest region or around any.
+def _tower_loss(
+    model: ContrastiveModel,
+    seen: TowerEmbeds,
+    text: Tensor,
+    phrases: Tensor,
+    labels: Tensor,
+    spelling: Tensor,
+    figures: dict[str, float],
+    name: str,
+) -> Tensor:
+    """Return the loss of one encoder: pictures against captions, regions against phrases, words against letters.
 
     Args:
-        boxes: (k, 4) of a picture's regions.
-        labels: (k,) -100 where there is no region.
-        config: Sizes.
-        chance: What is chosen with.
+        model: Has the factors on the cosines.
+        seen: What the encoder made of B pictures.
+        text: (B, embed_dim) of their captions.
+        phrases: (P, embed_dim).
+        labels: (B, k) rows of `phrases`; -100 where there is no region that the encoder can see.
+        spelling: (B, k, SPELLED) letters of what is printed; -100 where nothing is.
+        figures: Shares of pictures, parts and letters that were right are added to it.
+        name: Of the encoder, in those and in the model.
     """
-    side = config.window_px / config.high_res_px
-    there = sorted(boxes[labels >= 0].tolist(), key=lambda box: box[3] - box[1])
-    box = [0.5] * 4 if not there else there[0] if chance.random() < 0.5 else chance.choice(there)
-    corner = []
-    for low, high in ((box[0], box[2]), (box[1], box[3])):
-        place = low - (side - (high - low)) * chance.random()
-        corner.append(min(max(round(place * config.high_res_px) / config.high_res_px, 0.0), 1 - side))
-    return [*corner, corner[0] + side, corner[1] + side]
-
-
-def _cut(pixels: Tensor, windows: Tensor) -> Tensor:
-    """Return the windows of pictures, (B, 3, w, w) of (B, 3, H, H)."""
-    side = pixels.shape[-1]
-    edges = (windows * side).round().int().tolist()
-    cut = [
-        picture[:, top:bottom, left:right] for picture, (left, top, right, bottom) in zip(pixels, edges, strict=True)
-    ]
-    return torch.stack(cut)
+    scale: Tensor = (model.clip.logit_scale if name == "low" else model.high_res_scale).clamp(max=4.6).exp()
+    pictures = ClipLoss()(seen.pictures, text, scale)
+    right = (seen.pictures @ text.T).argmax(1).eq(torch.arange(len(text), device=text.device))
+    figures[f"{name}_pictures"] = right.float().mean().item()
+    parts, figures[f"{name}_parts"] = _named(seen.regions, phrases, labels, model.region_scale.clamp(max=4.6).exp())
+    spelled, figures[f"{name}_spelled"] = _read(seen.spelling, spelling.masked_fill((labels < 0)[..., None], -100))
+    return torch.as_tensor(pictures) + parts + spelled
 
 
 def _named(regions: Tensor, phrases: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, float]:
@@ -279,6 +262,20 @@ def _named(regions: Tensor, phrases: Tensor, labels: Tensor, scale: Tensor) -> t
     return F.cross_entropy(logits, wanted[is_there]), right
 
 
+def _read(logits: Tensor, letters: Tensor) -> tuple[Tensor, float]:
+    """Return the loss of reading letters, and the share of them that were right.
+
+    Args:
+        logits: (…, letters).
+        letters: (…) places in `ALPHABET`; -100 where there is nothing to read.
+    """
+    is_there = letters >= 0
+    if not is_there.any():
+        return logits.sum() * 0, 0.0
+    guessed, wanted = logits[is_there], letters[is_there]
+    return F.cross_entropy(guessed, wanted), guessed.argmax(-1).eq(wanted).float().mean().item()
+
+
 def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAssets) -> Path:
     """Train the encoders, from where the folder's last checkpoint stands.
 
@@ -290,37 +287,30 @@ def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAsse
     torch.manual_seed(config.seed)
     model = ContrastiveModel(config, tokenizer)
     run = PretrainingRun(folder, model, config)
-    contrast = ClipLoss()
     for step in run.steps():
-        batch = scene_batch(step, config, assets)
+        batch = scene_batch(step, config, assets).to(run.device)
         regions = batch.regions
-        words = tokenizer(
-            [*batch.captions, *batch.window_captions, *regions.phrases],
-            padding=True,
-            truncation=True,
-            return_tensors="pt",
-        ).to(run.device)
-        embeds = model.text_embeds(words["input_ids"], words["attention_mask"])
-        text, window_text, phrases = embeds.tensor_split([config.batch_size, 2 * config.batch_size])
-        boxes, windows = regions.boxes.to(run.device), batch.windows.to(run.device)
-        seen = model.image_embeds(batch.pixels.to(run.device), boxes, windows)
-        low_loss = contrast(seen.low, text, model.clip.logit_scale.clamp(max=4.6).exp())
-        high_loss = contrast(seen.high, window_text, model.high_res_scale.clamp(max=4.6).exp())
-        labels = regions.labels.to(run.device)
-        coarse = labels.masked_fill(regions.is_fine.to(run.device), -100)
-        scale = model.region_scale.clamp(max=4.6).exp()
-        low_parts, low_right = _named(seen.low_regions, phrases, coarse, scale)
-        inside = labels.masked_fill(~cut_window(boxes, windows)[1], -100)
-        high_parts, high_right = _named(seen.high_regions, phrases, inside, scale)
-        name = KINDS[step % len(KINDS)]
-        right = (seen.low @ text.T).argmax(1).eq(torch.arange(len(text), device=run.device)).float().mean()
-        figures = {  # logged as means over all steps
-            f"{name}_right": right.item() * len(KINDS),
-            f"{name}_low_parts_right": low_right * len(KINDS),
-            f"{name}_high_parts_right": high_right * len(KINDS),
-        }
-        loss = low_loss + high_loss + low_parts + high_parts
-        run.update(loss, low=low_loss.item(), high=high_loss.item(), **figures)
+        phrases = _embedded(model, tokenizer, regions.phrases)
+        losses: list[Tensor] = []
+        figures: dict[str, float] = {}
+        if config.towers != "high":
+            text = _embedded(model, tokenizer, batch.captions)
+            seen = model.low_res_embeds(batch.pixels, regions.boxes)
+            labels = regions.labels.masked_fill(regions.is_fine, -100)
+            losses.append(_tower_loss(model, seen, text, phrases, labels, regions.spelling, figures, "low"))
+        if config.towers != "low":
+            text = _embedded(model, tokenizer, batch.window_captions)
+            boxes, is_inside = cut_window(regions.boxes, batch.windows)
+            letter_boxes, is_seen = cut_window(regions.letter_boxes, batch.windows)
+            seen, letters = model.high_res_embeds(cut_out(batch.pixels, batch.windows), boxes, letter_boxes)
+            labels = regions.labels.masked_fill(~is_inside, -100)
+            losses.append(_tower_loss(model, seen, text, phrases, labels, regions.spelling, figures, "high"))
+            loss, figures["letters"] = _read(letters, regions.letters.masked_fill(~is_seen, -100))
+            losses.append(loss)
+        kinds = batch_kinds(config)
+        kind = kinds[step % len(kinds)]
+        share = kinds.count(kind) / len(kinds)  # they are logged as means over all steps
+        run.update(torch.stack(losses).sum(), **{f"{kind}_{name}": value / share for name, value in figures.items()})
     model.save(folder, tokenizer, config)
     return folder
 

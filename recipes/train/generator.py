@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderTiny,
@@ -35,10 +34,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
-from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.train.scene_pixels import scene_pixels
 
 __all__ = [
     "GeneratorConfig",
@@ -61,7 +60,8 @@ class GeneratorConfig(PretrainingConfig):
         clip: Folder of a trained CLIP, whose text encoder and tokenizer the generator's begin as; none begins afresh.
         num_scenes: Scenes that it learns from, each again and again in other words.
         image_px: Side of what it draws.
-        channels: Of the UNet's levels, finest first; a multiple of 16 each.
+        channels: Of the UNet's levels, finest first; a multiple of 16 each. The two coarsest have attention: on a CPU
+            it costs more at the finer ones than it gives.
         layers_per_block: Residual blocks a level.
         text_width: Of the text encoder.
         num_text_layers: Of the text encoder.
@@ -79,7 +79,7 @@ class GeneratorConfig(PretrainingConfig):
     clip: str | None = None
     num_scenes: int = Field(default=24_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
-    channels: tuple[int, ...] = (64, 128, 224)
+    channels: tuple[int, ...] = Field(default=(32, 96, 192, 256), min_length=2)
     layers_per_block: int = Field(default=1, ge=1)
     text_width: int = Field(default=256, ge=16, multiple_of=16)
     num_text_layers: int = Field(default=4, ge=1)
@@ -94,14 +94,14 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
     torch.manual_seed(config.seed)
     text_encoder = _make_text_encoder(config, tokenizer)
-    levels = len(config.channels) - 1
-    unet = UNet2DConditionModel(  # the finest level has no attention: on a CPU it costs more there than it gives
-        sample_size=config.image_px // 8,
+    plain = len(config.channels) - 2
+    unet = UNet2DConditionModel(
+        sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
         in_channels=autoencoder.config.latent_channels,
         out_channels=autoencoder.config.latent_channels,
         block_out_channels=config.channels,
-        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * levels),
-        up_block_types=(*("CrossAttnUpBlock2D",) * levels, "UpBlock2D"),
+        down_block_types=(*("DownBlock2D",) * plain, *("CrossAttnDownBlock2D",) * 2),
+        up_block_types=(*("CrossAttnUpBlock2D",) * 2, *("UpBlock2D",) * plain),
         layers_per_block=config.layers_per_block,
         cross_attention_dim=text_encoder.config.hidden_size,
         attention_head_dim=4,  # how many heads; the name is historical
@@ -168,10 +168,9 @@ def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, f
 
     @torch.no_grad()
     def encode(indices: Sequence[int]) -> Tensor:
-        scenes = (sample_scene(config.seed, index, kind="drawable") for index in indices)
-        pictures = [np.asarray(render_scene(scene, assets, size_px=config.image_px)) for scene in scenes]
-        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
-        latents: Tensor = pipeline.vae.encode(pixels.to(pipeline.vae.device, memory_format=torch.channels_last)).latents
+        scenes = [sample_scene(config.seed, index, kind="drawable") for index in indices]
+        pixels = scene_pixels(scenes, assets, config.image_px).to(pipeline.vae.device)
+        latents: Tensor = pipeline.vae.encode(pixels).latents
         return latents * pipeline.vae.config.scaling_factor
 
     unet = pipeline.unet.config
@@ -216,7 +215,7 @@ def velocity_loss(
     Args:
         pipeline: What is trained.
         noising: The schedule of noise.
-        latents: (B, c, h / 8, h / 8) scaled, c the channels of the autoencoder's.
+        latents: (B, c, h, h) scaled, as the autoencoder makes them.
         captions: B of them.
         chance: Source of times and noise.
         config: Lengths and weights.

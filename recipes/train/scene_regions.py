@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -16,10 +16,27 @@ from torch import Tensor
 from mgem_agent.recipes.data.nouns import with_article
 from mgem_agent.recipes.data.scene_captions import name_of
 from mgem_agent.recipes.data.scene_parts import Scene
+from mgem_agent.recipes.data.scene_rendering import letter_boxes as boxes_of_letters
 
-__all__ = ["RegionBatch", "SceneRegion", "box_coverage", "cut_window", "pool_regions", "region_batch", "scene_regions"]
+__all__ = [
+    "ALPHABET",
+    "SPELLED",
+    "RegionBatch",
+    "SceneRegion",
+    "box_coverage",
+    "cut_window",
+    "pool_regions",
+    "region_batch",
+    "scene_regions",
+]
 
-_LETTER_WIDTH = 0.75  # of a capital's height, about
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789 "
+"""What words are printed with, and a blank for what comes after a word."""
+
+SPELLED = 6
+"""Letters of a word that are asked for."""
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +47,20 @@ class SceneRegion:
         name: What it shows, always in the same words.
         phrase: What it may be called.
         box: Left, top, right and bottom, from 0 to 1.
-        is_printed: Whether it is a printed word or number, and its name what it says.
         is_fine: Whether it can be seen at high resolution alone.
+        letters: Boxes of the letters if it is a printed word or number; its name is what it says.
     """
 
     name: str
     phrase: str
-    box: tuple[float, float, float, float]
-    is_printed: bool = False
+    box: Box
     is_fine: bool = False
+    letters: tuple[Box, ...] = ()
+
+    @property
+    def is_printed(self) -> bool:
+        """Whether it is a printed word or number."""
+        return bool(self.letters)
 
 
 def scene_regions(scene: Scene, rng: random.Random) -> list[SceneRegion]:
@@ -59,14 +81,14 @@ def scene_regions(scene: Scene, rng: random.Random) -> list[SceneRegion]:
             SceneRegion(name, with_article(name), _box(shape.x, shape.y, shape.size * 0.4, shape.size * 0.4))
         )
     for text in scene.texts:
-        half = _LETTER_WIDTH * text.height * len(text.text) / 2
+        letters = tuple(boxes_of_letters(text))
         phrase = f"the number {text.text}" if text.text.isdigit() else f'the word "{text.text}"'
-        box = _box(text.x, text.y, half, text.height * 0.6)
-        regions.append(SceneRegion(text.text, phrase, box, is_printed=True, is_fine=text.size == "small"))
+        box = (*letters[0][:2], *letters[-1][2:])
+        regions.append(SceneRegion(text.text, phrase, box, is_fine=text.size == "small", letters=letters))
     return regions
 
 
-def _box(x: float, y: float, half_width: float, half_height: float) -> tuple[float, float, float, float]:
+def _box(x: float, y: float, half_width: float, half_height: float) -> Box:
     return x - half_width, y - half_height, x + half_width, y + half_height
 
 
@@ -79,12 +101,24 @@ class RegionBatch:
         labels: (B, k) which phrase a region is called by; -100 where there is no region.
         boxes: (B, k, 4) left, top, right and bottom, from 0 to 1.
         is_fine: (B, k) whether it can be seen at high resolution alone.
+        spelling: (B, k, SPELLED) the first letters of a printed word, as places in `ALPHABET`, whose last one is for
+            what comes after the word; -100 where nothing is printed.
+        letters: (B, m) each letter of all words of a picture, m at most; -100 where there is none.
+        letter_boxes: (B, m, 4) where they are.
     """
 
     phrases: list[str]
     labels: Tensor
     boxes: Tensor
     is_fine: Tensor
+    spelling: Tensor
+    letters: Tensor
+    letter_boxes: Tensor
+
+    def to(self, device: torch.device) -> RegionBatch:
+        """Return the batch with its tensors on a device."""
+        moved = {each.name: getattr(self, each.name).to(device) for each in fields(self) if each.name != "phrases"}
+        return replace(self, **moved)
 
 
 def region_batch(scenes: Sequence[Scene], rng: random.Random) -> RegionBatch:
@@ -101,6 +135,21 @@ def region_batch(scenes: Sequence[Scene], rng: random.Random) -> RegionBatch:
     labels = torch.full((len(scenes), room), -100)
     boxes = torch.zeros(len(scenes), room, 4)
     is_fine = torch.zeros(len(scenes), room, dtype=torch.bool)
+    spelling = torch.full((len(scenes), room, SPELLED), -100)
+    printed = [
+        [
+            (ALPHABET.index(letter), box)
+            for region in found
+            for letter, box in zip(region.name, region.letters, strict=False)
+        ]
+        for found in regions
+    ]
+    room = max(1, *map(len, printed))
+    letters = torch.full((len(scenes), room), -100)
+    letter_boxes = torch.zeros(len(scenes), room, 4)
+    for row, marks in enumerate(printed):
+        for column, (letter, box) in enumerate(marks):
+            letters[row, column], letter_boxes[row, column] = letter, torch.tensor(box)
     for row, found in enumerate(regions):
         for column, region in enumerate(found):
             key = (region.name, region.is_printed)
@@ -110,7 +159,10 @@ def region_batch(scenes: Sequence[Scene], rng: random.Random) -> RegionBatch:
             labels[row, column] = keys[key]
             boxes[row, column] = torch.tensor(region.box)
             is_fine[row, column] = region.is_fine
-    return RegionBatch(phrases, labels, boxes, is_fine)
+            if region.is_printed:
+                spelled = region.name[:SPELLED].ljust(SPELLED)
+                spelling[row, column] = torch.tensor([ALPHABET.index(letter) for letter in spelled])
+    return RegionBatch(phrases, labels, boxes, is_fine, spelling, letters, letter_boxes)
 
 
 def box_coverage(boxes: Tensor, grid: int) -> Tensor:

@@ -66,7 +66,7 @@ def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
     scenes = generator.scene_latents(pipeline, config, drawn_assets, tmp_path)
     first = scenes.latents([3, 1])
     pipeline.vae.register_to_config(scaling_factor=2 * pipeline.vae.config.scaling_factor)
-    assert first.shape == (2, 16, 4, 4)
+    assert first.shape == (2, 4, 8, 8)
     torch.testing.assert_close(scenes.latents([1, 3]), first.flip(0), rtol=0, atol=0)
     other = generator.scene_latents(pipeline, config, drawn_assets, tmp_path / "autoencoder")
     torch.testing.assert_close(other.latents([3, 1]), 2 * first, rtol=1e-2, atol=1e-2)
@@ -75,7 +75,7 @@ def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
 def test_it_learns_what_it_is_shown(tmp_path, config, drawn_assets):
     pipeline = make_pipeline(config, train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20))
     noising = DDPMScheduler(**generator.SCHEDULE)
-    latents = torch.randn(4, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     trained = [*pipeline.unet.parameters(), *pipeline.text_encoder.parameters()]
     optimizer = torch.optim.Adam(trained, lr=3e-3)
     losses, untrained = [], pipeline.text_encoder.get_input_embeddings().weight.detach().clone()

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from mgem_agent.recipes.data.scene import Scene, SceneObject, SceneShape, SceneText
-from mgem_agent.recipes.train.scene_regions import box_coverage, cut_window, pool_regions, region_batch, scene_regions
+from mgem_agent.recipes.train.scene_regions import (
+    ALPHABET,
+    SPELLED,
+    box_coverage,
+    cut_window,
+    pool_regions,
+    region_batch,
+    scene_regions,
+)
 
 SIGN = SceneText("sale", 0.5, 0.8, 0.03, "small", "black", "white")
 TIGER = SceneObject("tiger", 0.25, 0.25, 0.4)
@@ -27,6 +35,8 @@ def test_things_words_and_shapes_are_regions_and_charts_are_not():
         Scene(0, "beach", texts=(SceneText("12", 0.5, 0.5, 0.1, "large", "red", "white"),)), random.Random(0)
     )
     assert number.phrase == "the number 12" and not number.is_fine
+    assert len(number.letters) == 2 and number.letters[0][2] == number.letters[1][0]
+    assert number.box == (*number.letters[0][:2], *number.letters[1][2:])
 
 
 def test_a_batch_names_each_thing_once_and_a_printed_name_apart():
@@ -34,6 +44,10 @@ def test_a_batch_names_each_thing_once_and_a_printed_name_apart():
     batch = region_batch([SCENE, printed, Scene(0, "beach"), SCENE], random.Random(0))
     assert len(batch.phrases) == 3
     assert batch.labels.tolist() == [[0, 1], [2, -100], [-100, -100], [0, 1]]
+    assert "".join(ALPHABET[place] for place in batch.spelling[1, 0]) == "tiger "
+    assert batch.spelling[0, 0].tolist() == [-100] * SPELLED
+    assert [ALPHABET[place] for place in batch.letters[0] if place >= 0] == list("sale")
+    assert batch.letter_boxes[1, :5, 0].diff().min() > 0  # from left to right
     assert batch.is_fine.tolist() == [[False, True], [False, False], [False, False], [False, True]]
 
 

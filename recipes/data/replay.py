@@ -1,0 +1,142 @@
+"""Answers in a language model's own words, which keep it what it is while it learns to see.
+
+A model that is only taught to answer "A fox." soon has nothing more to say. Mixed into its training, its own answers to
+questions that have nothing to do with pictures hold it where it was, and cost nothing in likelihood (self-distillation;
+Yang et al., 2024, "Self-Distillation Bridges Distribution Gap in Language Model Fine-Tuning").
+
+    {"id": "replay-0-7", "kind": "replay", "conversations": [{"from": "human", "value": "What is a fox?"},
+                                                             {"from": "gpt", "value": "A fox is …"}]}
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgem_agent.core_model.prompt_templates import load_prompt_template, render_dialogue
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
+from mgem_agent.recipes.data.concepts import load_concepts
+from mgem_agent.recipes.data.nouns import is_countable, plural, with_article
+from mgem_agent.recipes.data.record_files import RecordWriter
+
+__all__ = ["replay_question", "write_replay"]
+
+_VERSION = 1
+_SENTENCE_END = re.compile(r"[.!?][\"'”)]*(?=\s|$)")
+
+
+def replay_question(index: int, seed: int = 0) -> str:
+    """Return a question; those of the same series differ from one another in most cases.
+
+    Args:
+        index: Number in the series, from 0.
+        seed: Seed of the series.
+    """
+    file = importlib.resources.files("mgem_agent.recipes.data") / "prompts" / "replay.txt"
+    forms = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    rng = random.Random(f"replay/{seed}/{index}")
+    thing, other = rng.sample([concept.name for concept in load_concepts() if is_countable(concept.name)], 2)
+    form = rng.choice([form for form in forms if "{" in form] if rng.random() < 0.75 else forms)
+    noun = with_article(thing)
+    return form.format(
+        thing=noun,
+        Thing=noun[0].upper() + noun[1:],
+        other=with_article(other),
+        things=plural(thing),
+        others=plural(other),
+        place=rng.choice(rng.choice(BACKGROUNDS[:13]).phrases),
+    )
+
+
+def write_replay(
+    folder: str | Path,
+    num_answers: int,
+    model: Any,
+    tokenizer: Any,
+    *,
+    prompt_template: str = "chatml",
+    seed: int = 0,
+    batch_size: int = 16,
+    max_tokens: int = 128,
+    report: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a language model's answers as records; what is there already is kept.
+
+    Args:
+        folder: Where `replay_train.jsonl` shall be.
+        num_answers: How many there shall be in all.
+        model: A causal language model of transformers, before it is trained.
+        tokenizer: Its tokenizer.
+        prompt_template: Dialogue format that it is asked in, which is that of the training.
+        seed: Seed of the questions and of the answers.
+        batch_size: Answers that are written at once.
+        max_tokens: Longest answer; what is longer ends after a sentence.
+        report: Told how many there are, now and then.
+
+    Returns:
+        The file of records.
+
+    Raises:
+        InputError: If the number is too small, or the file holds records of other settings.
+    """
+    if num_answers < 1:
+        raise InputError(f"{num_answers} answers cannot be written. Give 1 or more.")
+    path = Path(folder).expanduser() / "replay_train.jsonl"
+    name = str(getattr(model.config, "name_or_path", "") or model.config.model_type)
+    settings = {
+        "model": Path(name).name, "seed": seed, "max_tokens": max_tokens, "template": prompt_template,
+        "batch_size": batch_size, "version": _VERSION,
+    }  # fmt: skip
+    with RecordWriter.open(path, settings) as writer:
+        while writer.num_records < num_answers:
+            first = writer.num_records
+            questions = [replay_question(first + row, seed) for row in range(min(batch_size, num_answers - first))]
+            answers = _answers(questions, model, tokenizer, prompt_template, max_tokens, seed * 1_000_003 + first)
+            for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+                turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+                writer.write({"id": f"replay-{seed}-{first + row}", "kind": "replay", "conversations": turns})
+            if report is not None:
+                report(writer.num_records)
+    return path
+
+
+@torch.no_grad()
+def _answers(
+    questions: list[str], model: Any, tokenizer: Any, prompt_template: str, max_tokens: int, seed: int
+) -> list[str]:
+    """Return an answer to each question, sampled."""
+    template = load_prompt_template(prompt_template)
+    prompts = [
+        render_dialogue([{"role": "user", "content": question}], template=template, add_generation_prompt=True).text
+        for question in questions
+    ]
+    rows = [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
+    width, pad = max(map(len, rows)), tokenizer.pad_token_id or 0
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    torch.manual_seed(seed)
+    written = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.9,
+        repetition_penalty=1.05,
+        max_new_tokens=max_tokens,
+        pad_token_id=pad,
+    )
+    return [_whole(tokenizer.decode(row[width:], skip_special_tokens=True)) for row in written]
+
+
+def _whole(text: str) -> str:
+    """Return a text without a sentence that was cut off at its end."""
+    text = text.strip()
+    ends = list(_SENTENCE_END.finditer(text))
+    return text[: ends[-1].end()] if ends else text
