@@ -79,7 +79,7 @@ class GeneratorConfig(PretrainingConfig):
     clip: str | None = None
     num_scenes: int = Field(default=24_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
-    channels: tuple[int, ...] = Field(default=(32, 96, 192, 256), min_length=2)
+    channels: tuple[int, ...] = Field(default=(32, 64, 128, 224), min_length=2)
     layers_per_block: int = Field(default=1, ge=1)
     text_width: int = Field(default=256, ge=16, multiple_of=16)
     num_text_layers: int = Field(default=4, ge=1)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.composition import composition_pairs, is_held_out_pair
-from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.data.composition import composition_pairs, is_held_out_pair, text_pair
+from mgem_agent.recipes.data.scene import Split, sample_scene
 
 
 def test_a_scene_depends_on_its_seed_and_index_only() -> None:
@@ -50,3 +50,14 @@ def test_what_there_is_not_is_refused() -> None:
         sample_scene(0, -1)
     with pytest.raises(InputError, match="the split 'train' or 'held_out'"):
         sample_scene(0, 0, split="test")
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_a_page_is_words_whose_colours_belong_to_the_split(split: Split) -> None:
+    pages = [sample_scene(0, index, kind="page", split=split) for index in range(20)]
+    for page in pages:
+        assert 4 <= len(page.texts) <= 14
+        assert not page.objects and page.chart is None
+        assert all(is_held_out_pair(*text_pair(text)) == (split == "held_out") for text in page.texts)
+        assert all(0 < text.y < 1 for text in page.texts)
+    assert {text.size for page in pages for text in page.texts} == {"small", "medium", "large"}

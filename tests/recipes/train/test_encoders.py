@@ -26,7 +26,7 @@ def test_a_batch_is_of_one_kind_and_of_its_step(config, drawn_assets):
     printed = scene_batch(2, config, drawn_assets)
     assert printed.pixels.shape == (4, 3, 64, 64)
     assert all("word" in text or "number" in text or '"' in text for text in printed.captions)
-    again, other = scene_batch(2, config, drawn_assets), scene_batch(5, config, drawn_assets)
+    again, other = scene_batch(2, config, drawn_assets), scene_batch(4, config, drawn_assets)
     torch.testing.assert_close(printed.pixels, again.pixels, rtol=0, atol=0)
     assert printed.captions == again.captions != other.captions
     assert scene_batch(2, config, drawn_assets, split="held_out").captions != printed.captions
@@ -44,7 +44,7 @@ def test_both_encoders_learn_to_tell_pictures_apart(tmp_path, config, drawn_asse
     tokenizer = train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20)
     torch.manual_seed(0)
     model = ContrastiveModel(config, tokenizer)
-    batch = scene_batch(0, config, drawn_assets)
+    batch = scene_batch(1, config, drawn_assets)
     words = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt")
     optimizer, contrast = torch.optim.Adam(model.parameters(), lr=2e-3), ClipLoss()
     low = high = text = torch.zeros(0)
