@@ -105,6 +105,14 @@ def _teach(
         raise typer.Exit(1)
 
 
+@app.command("stories")
+def _stories(folder: _Folder, num: _Number = 1000, seed: _Seed = 0) -> None:
+    """Questions of the storytelling workflow, answered from small stories put together from parts."""
+    from mgem_agent.recipes.data.story_dialogues import write_stories
+
+    typer.echo(write_stories(folder, num, seed))
+
+
 @app.command("replay")
 def _replay(
     folder: _Folder,
