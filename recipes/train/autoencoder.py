@@ -5,7 +5,8 @@
 diffusers' `AutoencoderTiny` learns to give back what it saw: absolute difference of the pixels and of their gradients,
 which keeps edges sharp. It sees square pieces of scenes, since a network without attention learns as much from a piece;
 one of each scene is the more detailed of two, since most of a scene is empty sky. Its latents are noised while it
-learns, so that the decoder bears the errors of the generator, and kept near a standard deviation of one.
+learns, so that the decoder bears the errors of the generator, and each channel is kept near one standard deviation, so
+that none drowns the others.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class AutoencoderConfig(PretrainingConfig):
         piece_px: Side of the pieces that it sees; a multiple of 8.
         scene_px: Side of the scenes that they are cut from.
         latent_noise: Standard deviation of the noise on the latents.
-        latent_penalty: Weight of the mean square of the latents.
+        latent_std: Standard deviation that every channel of the latents is kept near.
+        latent_penalty: Weight of how far they are from it.
     """
 
     num_steps: int = 20_000
@@ -56,7 +58,8 @@ class AutoencoderConfig(PretrainingConfig):
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
     scene_px: int = Field(default=128, ge=16)
     latent_noise: float = Field(default=0.03, ge=0)
-    latent_penalty: float = Field(default=1e-3, ge=0)
+    latent_std: float = Field(default=0.5, gt=0)
+    latent_penalty: float = Field(default=0.3, ge=0)
 
 
 def make_autoencoder(config: AutoencoderConfig) -> Any:
@@ -171,8 +174,9 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
         latents = model.encode(pieces).latents
         noise = torch.randn(latents.shape, generator=run.generator(step)).to(run.device)
         wrong = detail_loss(model.decode(latents + config.latent_noise * noise).sample, pieces)
-        size = latents.square().mean()
-        run.update(wrong + config.latent_penalty * size, detail=wrong.item(), latent_std=size.sqrt().item())
+        spread = latents.std((0, 2, 3))
+        far = (spread - config.latent_std).square().mean()
+        run.update(wrong + config.latent_penalty * far, detail=wrong.item(), latent_std=spread.mean().item())
     exported = Path(folder) / "autoencoder"
     with run.averaged_weights():
         model.register_to_config(scaling_factor=1 / _latent_std(model, config, assets))
