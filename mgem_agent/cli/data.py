@@ -109,8 +109,9 @@ def _teach(
 def _stories(folder: _Folder, num: _Number = 1000, seed: _Seed = 0) -> None:
     """Questions of the storytelling workflow, answered from small stories put together from parts."""
     from mgem_agent.recipes.data.story_dialogues import write_stories
+    from mgem_agent.workflows.prompt_files import render_prompt
 
-    typer.echo(write_stories(folder, num, seed))
+    typer.echo(write_stories(folder, num, render_prompt, seed))
 
 
 @app.command("replay")

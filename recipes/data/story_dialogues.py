@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,23 @@ from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
 from mgem_agent.recipes.data.concepts import Concept, load_concepts
 from mgem_agent.recipes.data.nouns import in_a_row, is_countable, with_article
 from mgem_agent.recipes.data.record_files import RecordWriter
-from mgem_agent.workflows.prompt_files import render_prompt
 
-__all__ = ["STORY_TASKS", "SmallStory", "StoryPage", "small_story", "story_record", "story_turn", "write_stories"]
+__all__ = [
+    "STORY_TASKS",
+    "RenderPrompt",
+    "SmallStory",
+    "StoryPage",
+    "small_story",
+    "story_record",
+    "story_turn",
+    "write_stories",
+]
 
 STORY_TASKS = ("title", "outline", "cast", "looks", "scene_text", "caption")
 """What is asked for: the names of the workflow's prompts."""
+
+RenderPrompt = Callable[..., str]
+"""Takes the name of a prompt and its variables."""
 
 _VERSION = 1
 _WEIGHTS = (1, 3, 1, 1, 4, 3)
@@ -165,59 +177,62 @@ def _caption(text: str, words: dict[str, str]) -> str:
     return f"{seen} {where}".strip() + "."
 
 
-def story_turn(rng: random.Random) -> tuple[str, str, str]:
+def story_turn(rng: random.Random, render: RenderPrompt) -> tuple[str, str, str]:
     """Return a task, the question that asks for it, and its answer.
 
     Args:
         rng: What is chosen with.
+        render: Renders a prompt of the workflow by its name, with what it asks for.
     """
     story = small_story(rng)
     task = rng.choices(STORY_TASKS, _WEIGHTS)[0]
     about, audience = story.premise, story.audience
     shared: dict[str, Any] = {"kind": "story", "audience": audience, "title": story.title, "language": "en"}
     if task == "title":
-        return task, render_prompt(task, **shared | {"about": about}), story.title
+        return task, render(task, **shared | {"about": about}), story.title
     if task == "outline":
         lines = "\n".join(f"{number}. {line}" for number, line in enumerate(story.outline, 1))
         asked = shared | {"about": about, "num_scenes": len(story.pages), "cast": "", "fixed": []}
-        return task, render_prompt(task, **asked), lines
+        return task, render(task, **asked), lines
     if task == "cast":
         lines = "\n".join(f"{name}: {looks}" for name, looks in story.cast)
-        return task, render_prompt(task, title=story.title, outline=story.outline, max_characters=_MAX_CAST), lines
+        return task, render(task, title=story.title, outline=story.outline, max_characters=_MAX_CAST), lines
     if task == "looks":
         name, looks = story.cast[0]
-        return task, render_prompt(task, about=about, name=name), looks
+        return task, render(task, about=about, name=name), looks
     place = rng.randrange(len(story.pages))
     page = story.pages[place]
     if task == "caption":
-        return task, render_prompt(task, text=page.text), page.caption
+        return task, render(task, text=page.text), page.caption
     asked = shared | {
         "outline": story.outline,
         "cast": "; ".join(f"{name}, {looks}" for name, looks in story.cast) if rng.random() < 0.7 else "",
         "before": story.pages[place - 1].text[-_MAX_BEFORE_CHARS:] if place else "",
         "number": place + 1,
     }
-    return task, render_prompt(task, **asked), page.text
+    return task, render(task, **asked), page.text
 
 
-def story_record(index: int, seed: int = 0) -> dict[str, Any]:
+def story_record(index: int, render: RenderPrompt, seed: int = 0) -> dict[str, Any]:
     """Return the record of a question and its answer.
 
     Args:
         index: Number in the series, from 0.
+        render: As of `story_turn`.
         seed: Seed of the series.
     """
-    task, question, answer = story_turn(random.Random(f"story/{seed}/{index}"))
+    task, question, answer = story_turn(random.Random(f"story/{seed}/{index}"), render)
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     return {"id": f"story-{seed}-{index}", "kind": task, "conversations": turns}
 
 
-def write_stories(folder: str | Path, num_records: int, seed: int = 0) -> Path:
+def write_stories(folder: str | Path, num_records: int, render: RenderPrompt, seed: int = 0) -> Path:
     """Write records of story tasks; what is there already is kept.
 
     Args:
         folder: Where `stories_train.jsonl` shall be.
         num_records: How many there shall be in all.
+        render: As of `story_turn`; `mgem_agent.workflows.prompt_files.render_prompt` is meant.
         seed: Seed of the series.
 
     Returns:
@@ -231,5 +246,5 @@ def write_stories(folder: str | Path, num_records: int, seed: int = 0) -> Path:
     path = Path(folder).expanduser() / "stories_train.jsonl"
     with RecordWriter.open(path, {"seed": seed, "version": _VERSION}) as writer:
         for index in range(writer.num_records, num_records):
-            writer.write(story_record(index, seed))
+            writer.write(story_record(index, render, seed))
     return path

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,15 @@ from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_model
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_regions import box_coverage, scene_regions
 
-__all__ = ["VisualWordsConfig", "patch_words", "train_visual_words", "visual_vocabulary", "word_loss"]
+__all__ = [
+    "VisualWordsConfig",
+    "patch_words",
+    "start_in_scale",
+    "train_visual_words",
+    "visual_vocabulary",
+    "word_embeds",
+    "word_loss",
+]
 
 _TRAINED = ("mining", "multi_modal_projector")
 _LEAST_OF_PATCH = 0.35  # that a thing covers, for the patch to be its
@@ -58,7 +67,7 @@ class VisualWordsConfig(PretrainingConfig):
 
     num_steps: int = 1_500
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     warmup_steps: int = 100
     vision: str
     high_res_vision: str
@@ -138,6 +147,42 @@ def word_loss(
     return loss, right.mean().item() if len(right) else 1.0
 
 
+@torch.no_grad()
+def start_in_scale(trunk: Any, pixels: Any, table: Tensor) -> None:
+    """Let the untrained projector take tokens as if they were standardised, and give rows that spread like words.
+
+    A ViT's inner layers have some channels that are far larger than the others, and embeddings are small and share a
+    large mean: found by gradients alone, each takes longer than all the rest.
+
+    Args:
+        trunk: The model's; its projector is changed.
+        pixels: Images, as the processor gives them.
+        table: (V, d) embeddings of words.
+    """
+    layers: list[Any] = [layer for layer in trunk.multi_modal_projector.modules() if isinstance(layer, nn.Linear)]
+    tokens = _seen(trunk, pixels).last_hidden_state.flatten(0, 1)
+    mean, std = tokens.mean(0), tokens.std(0).clamp(min=1e-3)
+    layers[0].weight /= std
+    layers[0].bias -= layers[0].weight @ mean
+    given = trunk.multi_modal_projector(tokens)
+    middle = table.mean(0)
+    layers[-1].weight *= (table - middle).square().mean().sqrt() / (given - given.mean(0)).square().mean().sqrt()
+    layers[-1].bias += middle - trunk.multi_modal_projector(tokens).mean(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Images as the processor gives them, and what each patch of them shows, as of `patch_words`."""
+
+    pixels: Any
+    words: Tensor
+    is_background: Tensor
+
+
+def _seen(trunk: Any, pixels: Any) -> Any:
+    return trunk.get_image_features(pixels["pixel_values"], pixels["high_res_pixel_values"])
+
+
 def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: EmojiAssets) -> Path:
     """Train mining and the projector, from where the folder's last checkpoint stands.
 
@@ -161,15 +206,22 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     trunk.to(run.device)
     table = word_embeds(model, processor.tokenizer, vocabulary)
     grid = trunk.config.geometry.tokens_per_side
-    for step in run.steps():
+
+    def batch_of(step: int) -> _Batch:
         first = step * config.batch_size
         scenes = [sample_scene(config.seed, index, kind="any") for index in range(first, first + config.batch_size)]
         pictures = [render_scene(scene, assets, size_px=config.scene_px) for scene in scenes]
         pixels = processor.image_processor(pictures, return_tensors="pt").to(run.device)
-        features = trunk.get_image_features(pixels["pixel_values"], pixels["high_res_pixel_values"]).pooler_output
         shown = [patch_words(scene, grid, numbers) for scene in scenes]
         words, is_background = (torch.stack(each).to(run.device) for each in zip(*shown, strict=True))
-        loss, right = word_loss(torch.stack(list(features)), words, is_background, table, config)
+        return _Batch(pixels, words, is_background)
+
+    if run.step == 0 and config.start_from is None:
+        start_in_scale(trunk, batch_of(0).pixels, table)
+    for step in run.steps():
+        batch = batch_of(step)
+        tokens = torch.stack(list(_seen(trunk, batch.pixels).pooler_output))
+        loss, right = word_loss(tokens, batch.words, batch.is_background, table, config)
         run.update(loss, right=right)
     result = Path(folder) / TRAINED_FILE
     save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)

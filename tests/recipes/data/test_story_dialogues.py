@@ -7,6 +7,7 @@ import pytest
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.story_dialogues import STORY_TASKS, small_story, story_turn, write_stories
+from mgem_agent.workflows.prompt_files import render_prompt
 from mgem_agent.workflows.story_text import read_cast, read_line, read_outline, read_text
 
 
@@ -34,7 +35,7 @@ def test_a_caption_says_what_its_page_says():
 def test_what_the_workflow_reads_of_an_answer_is_all_of_it():
     seen = set()
     for seed in range(200):
-        task, question, answer = story_turn(random.Random(seed))
+        task, question, answer = story_turn(random.Random(seed), render_prompt)
         seen.add(task)
         if task == "outline":
             lines = read_outline(answer, 8)
@@ -49,14 +50,14 @@ def test_what_the_workflow_reads_of_an_answer_is_all_of_it():
 
 
 def test_records_are_written_once_and_gone_on_with(tmp_path):
-    path = write_stories(tmp_path, 3)
+    path = write_stories(tmp_path, 3, render_prompt)
     first = path.read_text(encoding="utf-8")
-    write_stories(tmp_path, 5)
+    write_stories(tmp_path, 5, render_prompt)
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert path.read_text(encoding="utf-8").startswith(first)
     assert [record["id"] for record in records] == [f"story-0-{number}" for number in range(5)]
     assert all([turn["from"] for turn in record["conversations"]] == ["human", "gpt"] for record in records)
     with pytest.raises(InputError, match="0 records cannot be written"):
-        write_stories(tmp_path, 0)
+        write_stories(tmp_path, 0, render_prompt)
     with pytest.raises(InputError, match="other settings"):
-        write_stories(tmp_path, 9, seed=1)
+        write_stories(tmp_path, 9, render_prompt, seed=1)

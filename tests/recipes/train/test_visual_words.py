@@ -8,13 +8,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mgem_agent.recipes.data.scene import Chart, ChartPart, Scene, SceneObject, SceneText
+from mgem_agent.recipes.data.scene import Chart, ChartPart, Scene, SceneObject, SceneText, sample_scene
+from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig
 from mgem_agent.recipes.train.encoders import EncodersConfig, train_encoders
 from mgem_agent.recipes.train.model_setup import load_model, load_trained
 from mgem_agent.recipes.train.visual_words import (
     VisualWordsConfig,
     patch_words,
+    start_in_scale,
     train_visual_words,
     visual_vocabulary,
     word_loss,
@@ -90,3 +92,17 @@ def test_mining_and_projector_learn_and_the_next_stage_starts_from_them(tmp_path
     load_trained(model, tmp_path / "words")
     name, value = next(iter(weights.items()))
     torch.testing.assert_close(model.get_parameter(name).data, value)
+
+
+def test_the_projector_starts_with_rows_that_spread_like_words(parts, drawn_assets):
+    model, processor = load_model(
+        ModelConfig(**parts, prompt_template="chatml", high_res_image_size=128), torch.float32
+    )
+    pictures = [render_scene(sample_scene(0, index), drawn_assets, size_px=64) for index in range(4)]
+    pixels = processor.image_processor(pictures, return_tensors="pt")
+    table = 3 + 0.1 * torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
+    start_in_scale(model.model, pixels, table)
+    with torch.no_grad():
+        rows = torch.cat(list(model.model.get_image_features(**pixels).pooler_output))
+    torch.testing.assert_close(rows.mean(0), table.mean(0), rtol=0, atol=1e-3)
+    assert (rows - rows.mean(0)).square().mean().sqrt().item() == pytest.approx(0.1, rel=0.1)
