@@ -198,7 +198,7 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     )
     torch.manual_seed(config.seed)
     model, processor = load_model(source, torch.float32)
-    trunk = model.model.train()
+    trunk: Any = model.model.train()
     vocabulary = visual_vocabulary()
     numbers = {word: number for number, word in enumerate(vocabulary)}
     parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in _TRAINED})
