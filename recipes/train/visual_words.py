@@ -106,11 +106,10 @@ def patch_words(scene: Scene, grid: int, numbers: dict[str, int]) -> tuple[Tenso
     for region in scene_regions(scene, random.Random(0)):
         box = torch.tensor(region.box)
         covered = box_coverage(box, grid)
-        if region.is_printed:
-            area = ((box[2] - box[0]) * (box[3] - box[1])).item() * grid**2
-            is_shown = covered >= _LEAST_OF_WORD * area
-        else:
-            is_shown = covered >= _LEAST_OF_PATCH
+        least = _LEAST_OF_PATCH
+        if region.is_printed:  # a small word fills no patch
+            least = min(least, _LEAST_OF_WORD * covered.sum().item())
+        is_shown = covered >= least
         words[is_shown] = numbers[_quoted(region.name) if region.is_printed else region.name]
         is_background &= ~is_shown
     return words, is_background

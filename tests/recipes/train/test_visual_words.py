@@ -43,6 +43,8 @@ def test_a_patch_says_what_covers_it():
     assert said[7] == "beach" and is_background[7]
     assert said[6 * 8 + 5] == '"sale"'  # though it covers little of the patch
     assert not is_background[9]
+    large = Scene(0, "beach", texts=(SceneText("sale", 0.5, 0.5, 0.15, "large", "black", "white"),))
+    assert patch_words(large, 8, NUMBERS)[0].tolist().count(NUMBERS['"sale"']) >= 4
     chart = Scene(0, "plain white", chart=Chart("bar", (ChartPart("cats", 3, "red"), ChartPart("dogs", 4, "blue"))))
     assert set(patch_words(chart, 8, NUMBERS)[0].tolist()) == {-100}
 
