@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BACKGROUNDS", "PLAIN_COLOURS", "Background", "background_named"]
+__all__ = ["BACKGROUNDS", "PLAIN_COLOURS", "SCENERY", "Background", "background_named"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ PLAIN_COLOURS: dict[str, tuple[int, int, int]] = {
 }
 """Plain backgrounds: their colour in words and in RGB."""
 
-_SCENERY = (
+SCENERY: tuple[Background, ...] = (
     Background("snow", ("in the snow", "on a snowy field", "in a snowy landscape")),
     Background("beach", ("on a beach", "at the beach", "on the sand by the sea")),
     Background("forest", ("in a forest", "in the woods", "among the trees")),
@@ -49,6 +49,7 @@ _SCENERY = (
     Background("room", ("in a room", "inside a room", "indoors")),
     Background("sunset", ("at sunset", "in front of a sunset", "under an orange evening sky")),
 )
+"""Backgrounds that are no plain colour."""
 
 _PLAIN = tuple(
     Background(
@@ -60,7 +61,7 @@ _PLAIN = tuple(
     for colour in PLAIN_COLOURS
 )
 
-BACKGROUNDS: tuple[Background, ...] = (*_SCENERY, *_PLAIN)
+BACKGROUNDS: tuple[Background, ...] = (*SCENERY, *_PLAIN)
 """All backgrounds: scenery first, then the plain ones."""
 
 _BY_NAME = {background.name: background for background in BACKGROUNDS}

@@ -41,6 +41,12 @@ class Concept:
         """The name and the synonyms."""
         return (self.name, *self.synonyms)
 
+    @property
+    def coloured_name(self) -> str:
+        """The name after its colour, where that is known and not in the name already: "orange fox"."""
+        is_said = self.colour is None or self.colour in self.name.split()
+        return self.name if is_said else f"{self.colour} {self.name}"
+
 
 @functools.cache
 def load_concepts() -> tuple[Concept, ...]:

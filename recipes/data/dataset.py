@@ -22,7 +22,7 @@ from typing import Any, Literal
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.record_files import RecordWriter
-from mgem_agent.recipes.data.scene import SceneKind, Split, sample_scene
+from mgem_agent.recipes.data.scene import Split, sample_scene
 from mgem_agent.recipes.data.scene_dialogues import dialogue_about
 from mgem_agent.recipes.data.scene_rendering import render_scene
 
@@ -46,7 +46,7 @@ class SceneDataSettings:
     """
 
     split: Split = "train"
-    kind: SceneKind = "any"
+    kind: Literal["any", "drawable"] = "any"
     seed: int = 0
     size_px: int = 256
     picture_format: Literal["webp", "png"] = "webp"

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mgem_agent.recipes.data.backgrounds import BACKGROUNDS, Background
+from mgem_agent.recipes.data.backgrounds import BACKGROUNDS, SCENERY, Background
 from mgem_agent.recipes.data.concepts import Concept, load_concepts
-from mgem_agent.recipes.data.nouns import in_a_row, is_countable, plural, verb_for, with_article
+from mgem_agent.recipes.data.nouns import in_a_row, is_countable, plural, verb_for, with_article, with_capital
 
 __all__ = ["GENERATION_KINDS", "GenerationKind", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
 
@@ -35,7 +35,6 @@ _ENDINGS = (
     "clean and simple",
     "highly detailed",
 )
-_SCENERY = tuple(background for background in BACKGROUNDS if not background.colour)
 _HEROES = ("animals", "faces")
 _NAMES = ("Mia", "Tom", "Lena", "Ben", "Zoe", "Max", "Nora", "Sam", "Ida", "Leo")
 
@@ -91,10 +90,7 @@ def _draws(rng: random.Random, question: str, answer: str, *wanted: str) -> Gene
 
 def _looks(concept: Concept) -> str:
     """Return a thing with its colour where it is known: the least that a re-caption adds."""
-    colour = concept.colour
-    if colour is None or colour in concept.name.split():
-        return with_article(concept.name)
-    return with_article(f"{colour} {concept.name}")
+    return with_article(concept.coloured_name)
 
 
 def _spoken(rng: random.Random, concept: Concept) -> str:
@@ -140,7 +136,7 @@ def _recaption(rng: random.Random) -> tuple[GenerationTurn, ...]:
     what = relation.join(names)
     drawn = joint.join(_looks(concept) for concept in concepts)
     says_place = rng.random() < 0.6
-    place = _place(rng, background if says_place else rng.choice(_SCENERY))
+    place = _place(rng, background if says_place else rng.choice(SCENERY))
     asked = f"{what} {place}" if says_place else what
     answer = f"{_lead(rng, what)}{_caption(rng, drawn, place)}"
     return (_draws(rng, _ask(rng, asked), answer, *(concept.name for concept in concepts)),)
@@ -148,7 +144,7 @@ def _recaption(rng: random.Random) -> tuple[GenerationTurn, ...]:
 
 def _in_context(rng: random.Random) -> tuple[GenerationTurn, ...]:
     concept, other = _things(rng, 2)
-    first, second = rng.sample(_SCENERY, 2)
+    first, second = rng.sample(SCENERY, 2)
     place, new_place = _place(rng, first), _place(rng, second)
     name, other_name = with_article(concept.name), with_article(other.name)
     turns: list[GenerationTurn] = []
@@ -182,7 +178,7 @@ def _story(rng: random.Random) -> tuple[GenerationTurn, ...]:
     hero = rng.choice(_NAMES)
     number = rng.randint(2, 4)
     who, whom = with_article(concept.name), with_article(friend.name)
-    scenes = rng.sample(_SCENERY, number)
+    scenes = rng.sample(SCENERY, number)
     beats = [
         f"Once there was {who} called {hero}, {{place}}.",
         f"One day {hero} met {whom} {{place}}.",
@@ -233,9 +229,7 @@ _SMALL_TALK = (
 
 
 def _kind_of(concept: Concept) -> str:
-    subject = with_article(concept.name)
-    be = verb_for(concept.name)
-    return f"{subject[0].upper()}{subject[1:]} {be} {_GROUP_WORDS[concept.group]}"
+    return with_capital(f"{with_article(concept.name)} {verb_for(concept.name)} {_GROUP_WORDS[concept.group]}")
 
 
 def _talk_of(rng: random.Random, concept: Concept) -> GenerationTurn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "in_a_row", "is_countable", "number_word", "plural", "verb_for", "with_article"]
+__all__ = ["counted", "in_a_row", "is_countable", "number_word", "plural", "verb_for", "with_article", "with_capital"]
 
 _PLURALS = frozenset(
     "grapes cherries berries blueberries bananas pancakes fries chips jeans socks glasses spectacles sunglasses "
@@ -48,6 +48,15 @@ def with_article(noun: str) -> str:
         return noun
     takes_an = noun.startswith(_WITH_AN) or (noun[0] in "aeiou" and not noun.startswith(_WITH_A))
     return f"{'an' if takes_an else 'a'} {noun}"
+
+
+def with_capital(words: str) -> str:
+    """Return words as they stand at the beginning of a sentence; an empty text stays empty.
+
+    >>> with_capital("an owl in the USA")
+    'An owl in the USA'
+    """
+    return words[:1].upper() + words[1:]
 
 
 def plural(noun: str) -> str:

@@ -10,6 +10,7 @@ Yang et al., 2024, "Self-Distillation Bridges Distribution Gap in Language Model
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import random
 import re
@@ -19,17 +20,25 @@ from typing import Any
 
 import torch
 
+from mgem_agent.core_model.prompt_batch import pad_rows
 from mgem_agent.core_model.prompt_templates import load_prompt_template, render_dialogue
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
+from mgem_agent.recipes.data.backgrounds import SCENERY
 from mgem_agent.recipes.data.concepts import load_concepts
-from mgem_agent.recipes.data.nouns import is_countable, plural, with_article
+from mgem_agent.recipes.data.nouns import is_countable, plural, with_article, with_capital
 from mgem_agent.recipes.data.record_files import RecordWriter
 
 __all__ = ["replay_question", "write_replay"]
 
 _VERSION = 1
 _SENTENCE_END = re.compile(r"[.!?][\"'”)]*(?=\s|$)")
+
+
+@functools.cache
+def _forms() -> tuple[str, ...]:
+    file = importlib.resources.files("mgem_agent.recipes.data") / "prompts" / "replay.txt"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def replay_question(index: int, seed: int = 0) -> str:
@@ -39,19 +48,18 @@ def replay_question(index: int, seed: int = 0) -> str:
         index: Number in the series, from 0.
         seed: Seed of the series.
     """
-    file = importlib.resources.files("mgem_agent.recipes.data") / "prompts" / "replay.txt"
-    forms = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    forms = _forms()
     rng = random.Random(f"replay/{seed}/{index}")
     thing, other = rng.sample([concept.name for concept in load_concepts() if is_countable(concept.name)], 2)
     form = rng.choice([form for form in forms if "{" in form] if rng.random() < 0.75 else forms)
     noun = with_article(thing)
     return form.format(
         thing=noun,
-        Thing=noun[0].upper() + noun[1:],
+        Thing=with_capital(noun),
         other=with_article(other),
         things=plural(thing),
         others=plural(other),
-        place=rng.choice(rng.choice(BACKGROUNDS[:13]).phrases),
+        place=rng.choice(rng.choice(SCENERY).phrases),
     )
 
 
@@ -119,8 +127,8 @@ def _answers(
     ]
     rows = [tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
     width, pad = max(map(len, rows)), tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    ids = torch.tensor(pad_rows(rows, width, pad, "left"), device=model.device)
+    mask = torch.tensor(pad_rows([[1] * len(row) for row in rows], width, 0, "left"), device=model.device)
     torch.manual_seed(seed)
     written = model.generate(
         input_ids=ids,

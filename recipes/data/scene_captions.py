@@ -15,7 +15,7 @@ from mgem_agent.recipes.data.concepts import concept_named
 from mgem_agent.recipes.data.nouns import counted, in_a_row, with_article
 from mgem_agent.recipes.data.scene_parts import Chart, Scene
 
-__all__ = ["CaptionStyle", "caption", "name_of", "place_of", "things_of"]
+__all__ = ["CaptionStyle", "caption", "name_of", "place_of", "printed", "things_of"]
 
 CaptionStyle = Literal["plain", "rich", "tags"]
 
@@ -58,6 +58,11 @@ def name_of(concept: str, rng: random.Random) -> str:
     return rng.choice(synonyms) if synonyms and rng.random() < _SYNONYM_SHARE else concept
 
 
+def printed(text: str) -> str:
+    """Return what a printed word or number is called: the word "sale", the number 12."""
+    return f"the number {text}" if text.isdigit() else f'the word "{text}"'
+
+
 def place_of(scene: Scene, rng: random.Random) -> str:
     """Return where a scene takes place, such as "on a beach"."""
     return rng.choice(background_named(scene.background).phrases)
@@ -77,8 +82,7 @@ def things_of(scene: Scene, rng: random.Random, *, with_colours: bool = False) -
 
 
 def _coloured(concept: str, word: str) -> str:
-    colour = concept_named(concept).colour
-    return word if colour is None or colour in word.split() or word != concept else f"{colour} {word}"
+    return concept_named(concept).coloured_name if word == concept else word
 
 
 def _pair(scene: Scene, words: dict[str, str], rng: random.Random) -> str:
@@ -106,9 +110,9 @@ def _pair(scene: Scene, words: dict[str, str], rng: random.Random) -> str:
 
 def _texts(scene: Scene, rng: random.Random) -> str:
     signs = [
-        rng.choice((f'the word "{text.text}"', f'a {text.size} sign that says "{text.text}"'))
-        if not text.text.isdigit()
-        else f"the number {text.text}"
+        printed(text.text)
+        if text.text.isdigit()
+        else rng.choice((printed(text.text), f'a {text.size} sign that says "{text.text}"'))
         for text in scene.texts
     ]
     return in_a_row(signs)

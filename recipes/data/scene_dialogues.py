@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from mgem_agent.recipes.data.nouns import with_capital
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_parts import Scene
 from mgem_agent.recipes.data.scene_questions import Question, questions_about
@@ -64,5 +65,5 @@ def _turn(question: Question) -> DialogueTurn:
 def _caption_turn(scene: Scene, rng: random.Random) -> DialogueTurn:
     if rng.random() < 0.7:
         words = caption(scene, rng, "plain")
-        return DialogueTurn("caption", rng.choice(_ASK_SHORT), f"{words[0].upper()}{words[1:]}.")
+        return DialogueTurn("caption", rng.choice(_ASK_SHORT), f"{with_capital(words)}.")
     return DialogueTurn("caption", rng.choice(_ASK_MORE), caption(scene, rng, "rich"))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mgem_agent.recipes.data.backgrounds import BACKGROUNDS, background_named
+from mgem_agent.recipes.data.backgrounds import BACKGROUNDS, SCENERY, background_named
 from mgem_agent.recipes.data.composition import is_held_out_pair, text_pair
 from mgem_agent.recipes.data.concepts import load_concepts
 from mgem_agent.recipes.data.nouns import is_countable
@@ -56,7 +56,7 @@ _INKS = (
 """Colours of letters and plate that can be told apart."""
 
 _PLAIN_NAMES = tuple(background.name for background in BACKGROUNDS if background.colour)
-_SCENERY_NAMES = tuple(background.name for background in BACKGROUNDS if not background.colour)
+_SCENERY_NAMES = tuple(background.name for background in SCENERY)
 _MAX_WORDS = 14  # of a page
 _GRID = 64  # sizes are multiples of a 64th, so that few sizes of each picture are ever made
 

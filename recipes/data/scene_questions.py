@@ -22,6 +22,7 @@ from mgem_agent.recipes.data.nouns import (
     plural,
     verb_for,
     with_article,
+    with_capital,
 )
 from mgem_agent.recipes.data.scene_captions import name_of
 from mgem_agent.recipes.data.scene_parts import INK_COLOURS, Chart, Scene, TextSize
@@ -82,7 +83,7 @@ def questions_about(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+    return f"{with_capital(words)}."
 
 
 def _about_objects(scene: Scene, rng: random.Random) -> Iterator[Question]:

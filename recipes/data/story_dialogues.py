@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
+from mgem_agent.recipes.data.backgrounds import SCENERY
 from mgem_agent.recipes.data.concepts import Concept, load_concepts
-from mgem_agent.recipes.data.nouns import in_a_row, is_countable, with_article
+from mgem_agent.recipes.data.nouns import in_a_row, is_countable, with_article, with_capital
 from mgem_agent.recipes.data.record_files import RecordWriter
 
 __all__ = [
@@ -44,7 +44,7 @@ _VERSION = 1
 _WEIGHTS = (1, 3, 1, 1, 4, 3)
 _ORDER = ("begin", "wish", "way", "trouble", "friend", "find", "end")
 _LEAST = ("begin", "friend", "end")
-_HEROES = "animals"
+_HEROES = ("animals",)
 _THINGS = ("food", "objects", "clothing", "music", "sports", "vehicles")
 _AUDIENCES = (None, None, "children", "small children", "children of five")
 _MAX_CAST = 4
@@ -111,37 +111,28 @@ def small_story(rng: random.Random) -> SmallStory:
         rng: What it is put together with.
     """
     stock = _stock()
-    hero, friend = rng.sample(_concepts((_HEROES,)), 2)
+    hero, friend = rng.sample(_concepts(_HEROES), 2)
     thing = rng.choice(_concepts(_THINGS))
     name, friend_name = rng.sample(stock["names"], 2)
-    near, far = (rng.choice(each.phrases) for each in rng.sample(BACKGROUNDS[:13], 2))
+    near, far = (rng.choice(each.phrases) for each in rng.sample(SCENERY, 2))
     words = {
         "name": name, "kind": with_article(hero.name), "bare": hero.name,
         "friend": friend_name, "friend_kind": with_article(friend.name), "friend_bare": friend.name,
         "it": with_article(thing.name), "the_it": f"the {thing.name}", "place": near, "place2": far,
     }  # fmt: skip
-    words |= {key.title(): _begun(value) for key, value in words.items() if key in ("name", "it")}
+    words["It"] = with_capital(words["it"])
     titled = words | {"Bare": hero.name.title(), "the_It": f"the {thing.name.title()}"}
-    titled |= {"Name": name}
     cast = tuple(
-        (who, _begun(rng.choice(stock["looks"]).format(bare=kind.name, colour=_colour(kind))))
+        (who, with_capital(rng.choice(stock["looks"]).format(looks=kind.coloured_name)))
         for who, kind in ((name, hero), (friend_name, friend))
     )
     return SmallStory(
-        premise=_begun(rng.choice(stock["premises"]).format(**words)),
-        title=_begun(rng.choice(stock["titles"]).format(**titled)),
+        premise=with_capital(rng.choice(stock["premises"]).format(**words)),
+        title=with_capital(rng.choice(stock["titles"]).format(**titled)),
         audience=rng.choice(_AUDIENCES),
         cast=cast,
         pages=_pages(rng, words),
     )
-
-
-def _colour(concept: Concept) -> str:
-    return f"{concept.colour} " if concept.colour and concept.colour not in concept.name.split() else ""
-
-
-def _begun(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}"
 
 
 def _pages(rng: random.Random, words: dict[str, str]) -> tuple[StoryPage, ...]:

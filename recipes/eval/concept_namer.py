@@ -19,7 +19,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
+from mgem_agent.recipes.data.backgrounds import SCENERY
 from mgem_agent.recipes.data.concepts import load_concepts
 from mgem_agent.recipes.data.nouns import with_article
 
@@ -82,7 +82,7 @@ class ConceptNamer:
     @torch.inference_mode()
     def _embedded(self) -> Tensor:
         """Return the concepts (n, d) of length 1."""
-        places = ["", *(f" {background.phrases[0]}" for background in BACKGROUNDS if background.colour is None)]
+        places = ["", *(f" {background.phrases[0]}" for background in SCENERY)]
         texts = [f"{with_article(name)}{place}" for name in self.names for place in places]
         rows = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):

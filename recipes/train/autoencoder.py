@@ -118,7 +118,7 @@ def _start_as_blur(model: Any) -> None:
         elif isinstance(layer, nn.Conv2d) and layer.out_channels == 3:
             carry(layer, pairs.T / 2, middle, 0.5)
         elif isinstance(layer, nn.Conv2d):
-            is_first = layer.in_channels != layer.out_channels
+            is_first = layer is model.decoder.layers[0]
             carry(layer, pairs if is_first else pairs @ pairs.T, middle if is_first else smooth)
 
 

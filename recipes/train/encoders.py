@@ -35,12 +35,7 @@ from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_batch import batch_kinds, cut_out, scene_batch
-from mgem_agent.recipes.train.scene_regions import (
-    ALPHABET,
-    SPELLED,
-    cut_window,
-    pool_regions,
-)
+from mgem_agent.recipes.train.scene_regions import ALPHABET, SPELLED, cut_window, pool_regions
 
 __all__ = ["ContrastiveModel", "EncodersConfig", "TowerEmbeds", "train_encoders"]
 
@@ -287,6 +282,7 @@ def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAsse
     torch.manual_seed(config.seed)
     model = ContrastiveModel(config, tokenizer)
     run = PretrainingRun(folder, model, config)
+    kinds = batch_kinds(config)
     for step in run.steps():
         batch = scene_batch(step, config, assets).to(run.device)
         regions = batch.regions
@@ -307,10 +303,9 @@ def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAsse
             losses.append(_tower_loss(model, seen, text, phrases, labels, regions.spelling, figures, "high"))
             loss, figures["letters"] = _read(letters, regions.letters.masked_fill(~is_seen, -100))
             losses.append(loss)
-        kinds = batch_kinds(config)
-        kind = kinds[step % len(kinds)]
-        share = kinds.count(kind) / len(kinds)  # they are logged as means over all steps
-        run.update(torch.stack(losses).sum(), **{f"{kind}_{name}": value / share for name, value in figures.items()})
+        share = kinds.count(batch.kind) / len(kinds)  # they are logged as means over all steps
+        shares = {f"{batch.kind}_{name}": value / share for name, value in figures.items()}
+        run.update(torch.stack(losses).sum(), **shares)
     model.save(folder, tokenizer, config)
     return folder
 

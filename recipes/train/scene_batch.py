@@ -39,6 +39,7 @@ class SceneBatch:
     """Pictures and their captions.
 
     Attributes:
+        kind: Of their scenes.
         pixels: (B, 3, H, H) normalised as CLIP's, at high resolution.
         captions: B of them.
         regions: What parts of them show.
@@ -46,6 +47,7 @@ class SceneBatch:
         window_captions: B captions of that.
     """
 
+    kind: SceneKind
     pixels: Tensor
     captions: list[str]
     regions: RegionBatch
@@ -85,7 +87,7 @@ def scene_batch(step: int, config: EncodersConfig, assets: EmojiAssets, *, split
         inside = [regions.phrases[label] for label in regions.labels[row][is_inside[row] & (regions.labels[row] >= 0)]]
         seen = in_a_row(list(dict.fromkeys(inside)))
         window_captions.append(f"{seen} {place_of(scene, chance)}" if seen else captions[row])
-    return SceneBatch((pixels - mean) / std, captions, regions, windows, window_captions)
+    return SceneBatch(kind, (pixels - mean) / std, captions, regions, windows, window_captions)
 
 
 def _window(boxes: Tensor, labels: Tensor, config: EncodersConfig, chance: random.Random) -> list[float]:

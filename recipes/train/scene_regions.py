@@ -7,14 +7,14 @@ they show with far fewer pictures (RegionCLIP, Zhong et al., 2022); a composed s
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from mgem_agent.recipes.data.nouns import with_article
-from mgem_agent.recipes.data.scene_captions import name_of
+from mgem_agent.recipes.data.scene_captions import name_of, printed
 from mgem_agent.recipes.data.scene_parts import Scene
 from mgem_agent.recipes.data.scene_rendering import letter_boxes as boxes_of_letters
 
@@ -77,14 +77,13 @@ def scene_regions(scene: Scene, rng: random.Random) -> list[SceneRegion]:
         regions.append(SceneRegion(thing.concept, phrase, _box(thing.x, thing.y, half, half)))
     for shape in scene.shapes:
         name = f"{shape.colour} {shape.shape}"
-        regions.append(
-            SceneRegion(name, with_article(name), _box(shape.x, shape.y, shape.size * 0.4, shape.size * 0.4))
-        )
+        half = shape.size * 0.4
+        regions.append(SceneRegion(name, with_article(name), _box(shape.x, shape.y, half, half)))
     for text in scene.texts:
         letters = tuple(boxes_of_letters(text))
-        phrase = f"the number {text.text}" if text.text.isdigit() else f'the word "{text.text}"'
         box = (*letters[0][:2], *letters[-1][2:])
-        regions.append(SceneRegion(text.text, phrase, box, is_fine=text.size == "small", letters=letters))
+        is_fine = text.size == "small"
+        regions.append(SceneRegion(text.text, printed(text.text), box, is_fine=is_fine, letters=letters))
     return regions
 
 
@@ -129,40 +128,38 @@ def region_batch(scenes: Sequence[Scene], rng: random.Random) -> RegionBatch:
         rng: What the words are chosen with.
     """
     regions = [scene_regions(scene, rng) for scene in scenes]
-    keys: dict[tuple[str, bool], int] = {}
-    phrases: list[str] = []
-    room = max(1, *map(len, regions))
-    labels = torch.full((len(scenes), room), -100)
-    boxes = torch.zeros(len(scenes), room, 4)
-    is_fine = torch.zeros(len(scenes), room, dtype=torch.bool)
-    spelling = torch.full((len(scenes), room, SPELLED), -100)
-    printed = [
-        [
-            (ALPHABET.index(letter), box)
-            for region in found
-            for letter, box in zip(region.name, region.letters, strict=False)
-        ]
+    marks = [
+        [mark for region in found if region.is_printed for mark in zip(region.name, region.letters, strict=True)]
         for found in regions
     ]
-    room = max(1, *map(len, printed))
-    letters = torch.full((len(scenes), room), -100)
-    letter_boxes = torch.zeros(len(scenes), room, 4)
-    for row, marks in enumerate(printed):
-        for column, (letter, box) in enumerate(marks):
-            letters[row, column], letter_boxes[row, column] = letter, torch.tensor(box)
+    num_regions, num_letters = (max(1, *map(len, each)) for each in (regions, marks))
+    labels = torch.full((len(scenes), num_regions), -100)
+    boxes = torch.zeros(len(scenes), num_regions, 4)
+    is_fine = torch.zeros(len(scenes), num_regions, dtype=torch.bool)
+    spelling = torch.full((len(scenes), num_regions, SPELLED), -100)
+    letters = torch.full((len(scenes), num_letters), -100)
+    letter_boxes = torch.zeros(len(scenes), num_letters, 4)
+    numbers: dict[tuple[str, bool], int] = {}
+    phrases: list[str] = []
     for row, found in enumerate(regions):
         for column, region in enumerate(found):
             key = (region.name, region.is_printed)
-            if key not in keys:
-                keys[key] = len(phrases)
+            if key not in numbers:
+                numbers[key] = len(phrases)
                 phrases.append(region.phrase)
-            labels[row, column] = keys[key]
+            labels[row, column] = numbers[key]
             boxes[row, column] = torch.tensor(region.box)
             is_fine[row, column] = region.is_fine
             if region.is_printed:
-                spelled = region.name[:SPELLED].ljust(SPELLED)
-                spelling[row, column] = torch.tensor([ALPHABET.index(letter) for letter in spelled])
+                spelling[row, column] = _places(region.name[:SPELLED].ljust(SPELLED))
+        if marks[row]:
+            letters[row, : len(marks[row])] = _places(letter for letter, _ in marks[row])
+            letter_boxes[row, : len(marks[row])] = torch.tensor([box for _, box in marks[row]])
     return RegionBatch(phrases, labels, boxes, is_fine, spelling, letters, letter_boxes)
+
+
+def _places(letters: Iterable[str]) -> Tensor:
+    return torch.tensor([ALPHABET.index(letter) for letter in letters])
 
 
 def box_coverage(boxes: Tensor, grid: int) -> Tensor:

@@ -30,6 +30,15 @@ def test_scenes_say_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "out").exists()
 
 
+def test_stories_are_asked_for_in_the_words_of_the_workflow(tmp_path: Path) -> None:
+    path = Path(run("stories", tmp_path, "-n", 20).strip())
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(records) == 20
+    outlines = [record for record in records if record["kind"] == "outline"]
+    assert all("Plan a story in exactly" in record["conversations"][0]["value"] for record in outlines)
+    assert outlines
+
+
 def test_teach_needs_sources(tmp_path: Path) -> None:
     args = ["data", "teach", str(tmp_path / "none.txt"), str(tmp_path / "out.jsonl"), "-m", "openai:gpt-4.1"]
     result = CliRunner().invoke(app, args)

@@ -15,7 +15,7 @@ from mgem_agent.recipes.eval.concept_namer import ConceptNamer, clip_pixels
 @pytest.fixture(scope="module")
 def namer(clip_folder: Path) -> ConceptNamer:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(concept_namer, "BACKGROUNDS", concept_namer.BACKGROUNDS[:2])
+        patch.setattr(concept_namer, "SCENERY", concept_namer.SCENERY[:2])
         return ConceptNamer.open(clip_folder)
 
 

@@ -19,7 +19,7 @@ from mgem_agent.recipes.eval.report import EvalReport
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeing_model, "_MAX_NEW_TOKENS", 2)
     monkeypatch.setattr(drawing_protocol, "_MAX_TOKENS", 2)
-    monkeypatch.setattr(concept_namer, "BACKGROUNDS", concept_namer.BACKGROUNDS[:1])
+    monkeypatch.setattr(concept_namer, "SCENERY", concept_namer.SCENERY[:1])
     few = understanding.held_out_questions(1)[:3]
     monkeypatch.setattr(understanding, "held_out_questions", lambda num, seed: few)
 
