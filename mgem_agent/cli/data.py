@@ -129,10 +129,12 @@ def _replay(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from mgem_agent.nano import find_language_model
+    from mgem_agent.nano.gguf_conversion import quiet_transformers
     from mgem_agent.recipes.data.replay import write_replay
 
     source = str(find_language_model()) if model == "nano" else model
-    loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    with quiet_transformers():
+        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     with _bar("Answers", num) as report:
         path = write_replay(
             folder,

@@ -19,7 +19,7 @@ Records in the format of LLaVA's data, made by `mgem data`. Scenes are composed 
 printed words; every question about them has one right answer, since it is asked of the composition and not of the
 picture. Held-out scenes have a seed of their own and at least one pair (two things, a thing and its background, a word
 and its colours, a shape and its colour) that is in no training scene. English only; drawn pictures only, nothing of
-photographs can be learned from them.
+photographs can be learned from them. Answers of the kind `replay` are a language model's own, and may be wrong.
 """
 
 
