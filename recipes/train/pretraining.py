@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -99,6 +99,7 @@ class PretrainingRun:
         folder: Where its checkpoint and its log stand; made if it is not there.
         model: What is trained.
         config: How.
+        factors: Of the learning rate of some parameters; 1 for all others.
 
     Raises:
         CheckpointError: If the folder holds a checkpoint of another model or of another configuration.
@@ -108,7 +109,13 @@ class PretrainingRun:
         ...     run.update(loss_of(model, batch_of(step)))
     """
 
-    def __init__(self, folder: str | Path, model: nn.Module, config: PretrainingConfig) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        model: nn.Module,
+        config: PretrainingConfig,
+        factors: Mapping[nn.Parameter, float] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = config
@@ -117,7 +124,7 @@ class PretrainingRun:
         if config.start_from is not None:
             _load_weights(model, Path(config.start_from))
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
-        optimizer = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(_groups(model, config, factors or {}), lr=config.learning_rate, betas=(0.9, 0.98))
         schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.num_steps)
         self._model, self._optimizer, self._schedule = self._accelerator.prepare(model, optimizer, schedule)
         self.ema = EMAModel(model.parameters(), decay=config.ema_decay, foreach=True) if config.ema_decay else None
@@ -273,10 +280,17 @@ def _load_weights(model: nn.Module, folder: Path) -> None:
         ) from error
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters that decay, matrices and kernels, and those that do not."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def _groups(model: nn.Module, config: PretrainingConfig, factors: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
+    """Return the parameters that decay, matrices and kernels, and those that do not, by their learning rates."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((parameter.ndim >= 2, factors.get(parameter, 1.0)), []).append(parameter)
     return [
-        {"params": [parameter for parameter in learned if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in learned if parameter.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "lr": factor * config.learning_rate,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (decays, factor), parameters in groups.items()
     ]

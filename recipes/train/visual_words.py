@@ -5,8 +5,9 @@
 Mining and the projector learn that the token of a patch which shows a tiger comes close to the embedding of " tiger" in
 the language model, and away from those of all other things, words and places. The language model itself does not run,
 so that many times more pictures are seen in the same time than in the stage *align*, which then starts from here and
-has little left to do: `mgem train nano_align model.start_from=FOLDER`. It needs pictures whose parts are known, as
-composed scenes are; the released models do without.
+has little left to do: `mgem train nano_align model.start_from=FOLDER`. What the two frozen encoders see of a scene is
+kept in a file when it is first needed (0.65 MB a scene for nano's), and each scene serves many times. It needs pictures
+whose parts are known, as composed scenes are; the released models do without.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,26 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mgem_agent.core_model.low_res_encoder import low_res_features
 from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
 from mgem_agent.recipes.data.concepts import load_concepts
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.data.scene import SceneKind, sample_scene
 from mgem_agent.recipes.data.scene_layouts import load_words
 from mgem_agent.recipes.data.scene_parts import INK_COLOURS, SHAPES, Scene
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig
+from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_model
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_regions import box_coverage, scene_regions
 
 __all__ = [
+    "Seen",
     "VisualWordsConfig",
+    "learning_rate_factors",
     "patch_words",
+    "see",
     "start_in_scale",
     "train_visual_words",
     "visual_vocabulary",
@@ -46,6 +53,7 @@ __all__ = [
     "word_loss",
 ]
 
+_KINDS: tuple[SceneKind, ...] = ("any", "page")
 _TRAINED = ("mining", "multi_modal_projector")
 _LEAST_OF_PATCH = 0.35  # that a thing covers, for the patch to be its
 _LEAST_OF_WORD = 0.25  # that a patch holds of a printed word, for the patch to say it
@@ -59,20 +67,22 @@ class VisualWordsConfig(PretrainingConfig):
         high_res_vision: Folder of the open_clip model with a ConvNeXt.
         text: The language model, as in `mgem train`.
         high_res_image_size: Side of the high-resolution image, in pixels.
+        num_scenes: Scenes that it learns from, each again and again; every second is a page of printed words.
         scene_px: Side of the scenes; half of the high resolution trains a model that never sees it.
         background_weight: Weight of patches that show the background alone, beside 1 for all others.
         sharpness: Factor on the cosines between tokens and words.
         distance_weight: Weight of the distance to the word's embedding, which teaches the right length.
     """
 
-    num_steps: int = 1_500
+    num_steps: int = 12_000
     batch_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     warmup_steps: int = 100
     vision: str
     high_res_vision: str
     text: str = "nano"
     high_res_image_size: int = Field(default=256, ge=32)
+    num_scenes: int = Field(default=12_000, ge=1)
     scene_px: int = Field(default=256, ge=16)
     background_weight: float = Field(default=0.15, ge=0)
     sharpness: float = Field(default=20.0, gt=0)
@@ -146,20 +156,55 @@ def word_loss(
     return loss, right.mean().item() if len(right) else 1.0
 
 
-@torch.no_grad()
-def start_in_scale(trunk: Any, pixels: Any, table: Tensor) -> None:
-    """Let the untrained projector take tokens as if they were standardised, and give rows that spread like words.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the two frozen encoders see of some images: low is (B, n, c), high the stage maps (B, c_s, h_s, h_s)."""
 
-    A ViT's inner layers have some channels that are far larger than the others, and embeddings are small and share a
-    large mean: found by gradients alone, each takes longer than all the rest.
+    low: Tensor
+    high: Sequence[Tensor]
+
+    def mined(self, trunk: Any) -> Tensor:
+        """Return (B, n, c), tokens and what is mined for them."""
+        tokens: Tensor = trunk.mining(self.low, self.high)
+        return tokens
+
+
+@torch.no_grad()
+def see(trunk: Any, pixels: Any) -> Seen:
+    """Run the encoders alone.
 
     Args:
-        trunk: The model's; its projector is changed.
+        trunk: The model's.
         pixels: Images, as the processor gives them.
+    """
+    low = low_res_features(trunk.vision_tower, pixels["pixel_values"], trunk.config.vision_feature_layer)
+    return Seen(low, trunk.high_res_vision_tower(pixels["high_res_pixel_values"]))
+
+
+@torch.no_grad()
+def start_in_scale(trunk: Any, seen: Seen, table: Tensor) -> None:
+    """Let the untrained mining and projector take what they see as if it were standardised, and give rows like words.
+
+    A ViT's inner layers have some channels that are far larger than the others, the stages of a ConvNeXt differ in size
+    from each other, what is mined is nothing beside a token, and embeddings are small and share a large mean: found by
+    gradients alone, each takes longer than all the rest.
+
+    Args:
+        trunk: The model's; its mining and projector are changed.
+        seen: Of a few images.
         table: (V, d) embeddings of words.
     """
+    mining, size = trunk.mining, seen.high[0].shape[-2:]
+    pixels = torch.cat([F.interpolate(each, size, mode="bilinear") for each in seen.high], 1).movedim(1, -1)
+    for norm, given in ((mining.query_norm, seen.low), (mining.key_norm, pixels), (mining.value_norm, pixels)):
+        _standardise(norm, given)
+    spread = seen.low.flatten(0, 1).std(0).clamp(min=1e-3)
+    wanted = spread / (seen.mined(trunk) - seen.low).flatten(0, 1).std(0).clamp(min=1e-6)
+    mining.value_norm.weight *= wanted.median()
+    mining.value_norm.bias *= wanted.median()
+    mining.value_proj.weight *= (wanted / wanted.median())[:, None]
     layers: list[Any] = [layer for layer in trunk.multi_modal_projector.modules() if isinstance(layer, nn.Linear)]
-    tokens = _seen(trunk, pixels).last_hidden_state.flatten(0, 1)
+    tokens = seen.mined(trunk).flatten(0, 1)
     mean, std = tokens.mean(0), tokens.std(0).clamp(min=1e-3)
     layers[0].weight /= std
     layers[0].bias -= layers[0].weight @ mean
@@ -169,17 +214,74 @@ def start_in_scale(trunk: Any, pixels: Any, table: Tensor) -> None:
     layers[-1].bias += middle - trunk.multi_modal_projector(tokens).mean(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Images as the processor gives them, and what each patch of them shows, as of `patch_words`."""
+def _standardise(norm: nn.LayerNorm, given: Tensor) -> None:
+    normalised = F.layer_norm(given, norm.normalized_shape, eps=norm.eps).flatten(0, -2)
+    std, mean = torch.std_mean(normalised, 0)
+    std = std.clamp(min=0.1 * std.mean())
+    norm.weight.copy_(1 / std)
+    norm.bias.copy_(-mean / std)
 
-    pixels: Any
-    words: Tensor
-    is_background: Tensor
+
+def learning_rate_factors(parts: nn.Module) -> dict[nn.Parameter, float]:
+    """Return how much larger the weights of each layer are than fresh ones: Adam's steps have to be as much larger."""
+    factors = {}
+    for layer in parts.modules():
+        if isinstance(layer, nn.Linear | nn.LayerNorm):
+            fresh = (3 * layer.in_features) ** -0.5 if isinstance(layer, nn.Linear) else 1.0
+            size = layer.weight.detach().square().mean().sqrt().item() / fresh
+            factors |= dict.fromkeys(layer.parameters(), size)
+    return factors
 
 
-def _seen(trunk: Any, pixels: Any) -> Any:
-    return trunk.get_image_features(pixels["pixel_values"], pixels["high_res_pixel_values"])
+class _Scenes:
+    """Scenes by number: what the encoders see of them, and what each patch shows."""
+
+    def __init__(
+        self, folder: Path, trunk: Any, processor: Any, config: VisualWordsConfig, assets: EmojiAssets
+    ) -> None:
+        self._trunk, self._processor, self._config, self._assets = trunk, processor, config, assets
+        numbers = {word: number for number, word in enumerate(visual_vocabulary())}
+        grid = trunk.config.geometry.tokens_per_side
+        self._shown = lambda scene: patch_words(scene, grid, numbers)
+        first = self._see([0])
+        self._shapes = [each.shape[1:] for each in (first.low, *first.high)]
+        length = sum(shape.numel() for shape in self._shapes)
+        self._cache = LatentCache(folder / "seen.npy", config.num_scenes, (length,), self._rows)
+
+    def _scene(self, index: int) -> Scene:
+        return sample_scene(self._config.seed, index, kind=_KINDS[index % len(_KINDS)])
+
+    def _see(self, indices: Sequence[int]) -> Seen:
+        drawn = (render_scene(self._scene(index), self._assets, size_px=self._config.scene_px) for index in indices)
+        pixels = self._processor.image_processor(list(drawn), return_tensors="pt").to(self._trunk.device)
+        return see(self._trunk, pixels)
+
+    def _rows(self, indices: Sequence[int]) -> Tensor:
+        seen = self._see(indices)
+        return torch.cat([each.flatten(1) for each in (seen.low, *seen.high)], 1)
+
+    def of_step(self, step: int) -> list[int]:
+        """Return the numbers of a step's scenes: all of them, in another order each time."""
+        size, num = self._config.batch_size, self._config.num_scenes
+        places = (divmod(number, num) for number in range(step * size, (step + 1) * size))
+        return [_order(self._config.seed, epoch, num)[place] for epoch, place in places]
+
+    def seen(self, indices: Sequence[int]) -> Seen:
+        """Return what the encoders see of scenes."""
+        rows = self._cache.latents(indices).to(self._trunk.device)
+        parts = rows.split([shape.numel() for shape in self._shapes], 1)
+        low, *high = (part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True))
+        return Seen(low, high)
+
+    def shown(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return `patch_words` of scenes, (B, n) each."""
+        words, is_background = zip(*(self._shown(self._scene(index)) for index in indices), strict=True)
+        return torch.stack(words).to(self._trunk.device), torch.stack(is_background).to(self._trunk.device)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num: int) -> tuple[int, ...]:
+    return tuple(random.Random(f"{seed}/{epoch}").sample(range(num), num))
 
 
 def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: EmojiAssets) -> Path:
@@ -198,29 +300,18 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     torch.manual_seed(config.seed)
     model, processor = load_model(source, torch.float32)
     trunk: Any = model.model.train()
-    vocabulary = visual_vocabulary()
-    numbers = {word: number for number, word in enumerate(vocabulary)}
+    table = word_embeds(model, processor.tokenizer, visual_vocabulary())
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    scenes = _Scenes(Path(folder), trunk, processor, config, assets)
+    start_in_scale(trunk, scenes.seen(range(min(16, config.num_scenes))), table)
     parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in _TRAINED})
-    run = PretrainingRun(folder, parts, config)
+    run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
     trunk.to(run.device)
-    table = word_embeds(model, processor.tokenizer, vocabulary)
-    grid = trunk.config.geometry.tokens_per_side
-
-    def batch_of(step: int) -> _Batch:
-        first = step * config.batch_size
-        scenes = [sample_scene(config.seed, index, kind="any") for index in range(first, first + config.batch_size)]
-        pictures = [render_scene(scene, assets, size_px=config.scene_px) for scene in scenes]
-        pixels = processor.image_processor(pictures, return_tensors="pt").to(run.device)
-        shown = [patch_words(scene, grid, numbers) for scene in scenes]
-        words, is_background = (torch.stack(each).to(run.device) for each in zip(*shown, strict=True))
-        return _Batch(pixels, words, is_background)
-
-    if run.step == 0 and config.start_from is None:
-        start_in_scale(trunk, batch_of(0).pixels, table)
+    table = table.to(run.device)
     for step in run.steps():
-        batch = batch_of(step)
-        tokens = torch.stack(list(_seen(trunk, batch.pixels).pooler_output))
-        loss, right = word_loss(tokens, batch.words, batch.is_background, table, config)
+        indices = scenes.of_step(step)
+        tokens = trunk.multi_modal_projector(scenes.seen(indices).mined(trunk))
+        loss, right = word_loss(tokens, *scenes.shown(indices), table, config)
         run.update(loss, right=right)
     result = Path(folder) / TRAINED_FILE
     save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)

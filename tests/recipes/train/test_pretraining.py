@@ -150,3 +150,19 @@ def test_a_recipe_is_run_with_words(capsys):
 def test_words_that_say_nothing_are_refused(words, message):
     with pytest.raises(InputError, match=message):
         run_recipe(words, PretrainingConfig, lambda folder, config: Path(folder))
+
+
+def test_a_factor_makes_the_steps_of_one_parameter_larger(tmp_path):
+    ends = []
+    for name, factor in (("plain", 1.0), ("larger", 3.0)):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 1)
+        before = [each.detach().clone() for each in (layer.weight, layer.bias)]
+        run = PretrainingRun(
+            tmp_path / name, layer, config(num_steps=1, warmup_steps=0, weight_decay=0.0), {layer.weight: factor}
+        )
+        train(run)
+        ends.append([now.detach() - then for now, then in zip((layer.weight, layer.bias), before, strict=True)])
+    (weight, bias), (more, same) = ends
+    torch.testing.assert_close(more, 3 * weight)
+    torch.testing.assert_close(same, bias)

@@ -15,7 +15,9 @@ from mgem_agent.recipes.train.encoders import EncodersConfig, train_encoders
 from mgem_agent.recipes.train.model_setup import load_model, load_trained
 from mgem_agent.recipes.train.visual_words import (
     VisualWordsConfig,
+    learning_rate_factors,
     patch_words,
+    see,
     start_in_scale,
     train_visual_words,
     visual_vocabulary,
@@ -83,8 +85,9 @@ def parts(tmp_path, tokenizer, drawn_assets) -> dict[str, str]:
 
 def test_mining_and_projector_learn_and_the_next_stage_starts_from_them(tmp_path: Path, parts, drawn_assets):
     config = VisualWordsConfig(
-        **parts, num_steps=60, batch_size=8, warmup_steps=5, high_res_image_size=128, scene_px=64, log_every=10
-    )
+        **parts, num_steps=60, batch_size=8, num_scenes=100, warmup_steps=5, high_res_image_size=128, scene_px=64,
+        log_every=10,
+    )  # fmt: skip
     file = train_visual_words(tmp_path / "words", config, drawn_assets)
     lines = [json.loads(line) for line in (tmp_path / "words" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
@@ -96,15 +99,41 @@ def test_mining_and_projector_learn_and_the_next_stage_starts_from_them(tmp_path
     torch.testing.assert_close(model.get_parameter(name).data, value)
 
 
-def test_the_projector_starts_with_rows_that_spread_like_words(parts, drawn_assets):
-    model, processor = load_model(
-        ModelConfig(**parts, prompt_template="chatml", high_res_image_size=128), torch.float32
-    )
+def test_scenes_are_seen_once_and_two_runs_end_alike(tmp_path: Path, parts, drawn_assets):
+    config = VisualWordsConfig(
+        **parts, num_steps=6, batch_size=4, num_scenes=10, warmup_steps=1, high_res_image_size=128, scene_px=64,
+        log_every=1,
+    )  # fmt: skip
+    train_visual_words(tmp_path / "whole", config, drawn_assets)
+    seen = (tmp_path / "whole" / "seen.npy").stat()
+    file = train_visual_words(tmp_path / "whole", config, drawn_assets)
+    assert (tmp_path / "whole" / "seen.npy").stat().st_mtime_ns == seen.st_mtime_ns
+    again = train_visual_words(tmp_path / "again", config, drawn_assets)
+    for name, value in load_file(file).items():
+        torch.testing.assert_close(load_file(again)[name], value)
+
+
+def test_mining_and_projector_start_in_the_scale_of_what_they_see_and_of_words(parts, drawn_assets):
+    source = ModelConfig(**parts, prompt_template="chatml", high_res_image_size=128)
+    model, processor = load_model(source, torch.float32)
+    trunk = model.model
     pictures = [render_scene(sample_scene(0, index), drawn_assets, size_px=64) for index in range(4)]
-    pixels = processor.image_processor(pictures, return_tensors="pt")
+    seen = see(trunk, processor.image_processor(pictures, return_tensors="pt"))
     table = 3 + 0.1 * torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
-    start_in_scale(model.model, pixels, table)
+    start_in_scale(trunk, seen, table)
     with torch.no_grad():
-        rows = torch.cat(list(model.model.get_image_features(**pixels).pooler_output))
+        tokens = seen.mined(trunk)
+        rows = trunk.multi_modal_projector(tokens).flatten(0, 1)
+    mined = (tokens - seen.low).flatten(0, 1).std(0)
+    torch.testing.assert_close(mined, seen.low.flatten(0, 1).std(0), rtol=0.05, atol=1e-3)
     torch.testing.assert_close(rows.mean(0), table.mean(0), rtol=0, atol=1e-3)
     assert (rows - rows.mean(0)).square().mean().sqrt().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_layers_that_start_larger_learn_in_larger_steps():
+    layer, norm = torch.nn.Linear(300, 50), torch.nn.LayerNorm(50)
+    with torch.no_grad():
+        layer.weight *= 20
+    factors = learning_rate_factors(torch.nn.Sequential(layer, norm))
+    assert factors[layer.weight] == factors[layer.bias] == pytest.approx(20, rel=0.05)
+    assert factors[norm.weight] == factors[norm.bias] == pytest.approx(1)
