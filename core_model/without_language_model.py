@@ -6,7 +6,7 @@ model, which everyone can have from where it was published, is fetched separatel
     config.json, model.safetensors    all but the language model; the weights have the names that they have in the whole
     adapter/                          the language model's adapter in peft's format, where there is one
 
-and the processor's files.
+and no tokenizer, which comes with the language model: `MiniGeminiProcessor.from_model_config(model.config, tokenizer)`.
 """
 
 from __future__ import annotations

@@ -106,6 +106,7 @@ def hash_of(folder: Path, text: Path) -> str:
 
 def _put_together(folder: Path, text: Path, target: Path) -> None:
     import torch
+    from transformers import AutoTokenizer
 
     from mgem_agent.core_model import MiniGeminiProcessor
     from mgem_agent.core_model.without_language_model import load_without_language_model
@@ -117,4 +118,5 @@ def _put_together(folder: Path, text: Path, target: Path) -> None:
             f"nano cannot be put together. {error}\nLeave MGEM_NANO_LLM unset; if it is, install mgem-agent again."
         ) from error
     model.half().save_pretrained(target)
-    MiniGeminiProcessor.from_pretrained(folder).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(text)
+    MiniGeminiProcessor.from_model_config(model.config, tokenizer).save_pretrained(target)

@@ -115,7 +115,7 @@ def export_model(run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> N
 
 
 def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write everything but the language model's own weights: encoders, mining, projector, adapter, processor.
+    """Write everything but the language model's own weights: encoders, mining, projector, adapter.
 
     Args:
         run: The run's folder.
@@ -138,7 +138,6 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
     save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
     trained.model.config.save_pretrained(passing)
-    trained.processor.save_pretrained(passing)
     if trained.adapters is not None:
         for name, parameter in trained.adapters.named_parameters():
             if "lora_" in name:

@@ -90,6 +90,26 @@ def test_it_learns_what_it_is_shown(tmp_path, config, drawn_assets):
     assert not torch.equal(pipeline.text_encoder.get_input_embeddings().weight, untrained)
 
 
+def test_noisy_steps_come_more_often_and_weigh_something(tmp_path, config, drawn_assets):
+    pipeline = make_pipeline(config, train_caption_tokenizer(tmp_path, 400, 24, drawn_assets, num_captions=20))
+    seen = []
+
+    class Noising(DDPMScheduler):
+        def add_noise(self, original_samples, noise, timesteps):
+            seen.append(timesteps)
+            return super().add_noise(original_samples, noise, timesteps)
+
+    def loss(least_snr: float) -> float:
+        chance = torch.Generator().manual_seed(0)
+        sizes = config.model_copy(update={"least_snr": least_snr})
+        noising = Noising(**generator.SCHEDULE)
+        return generator.velocity_loss(pipeline, noising, torch.zeros(64, 4, 8, 8), ["a"] * 64, chance, sizes).item()
+
+    assert loss(0.3) > loss(0.0) + 0.05
+    assert seen[0].float().mean() > 600
+    assert torch.equal(seen[0], seen[1])
+
+
 def test_captions_may_be_read_by_a_clip_that_has_seen_pictures(tmp_path, config, drawn_assets):
     sizes = EncodersConfig(
         num_steps=1, batch_size=2, low_res_px=32, high_res_px=64, window_px=32, width=32, num_layers=2,

@@ -63,7 +63,7 @@ def test_adapters_merge_or_travel_apart(make_run: MakeRun, model_folder: Path, b
     before = MiniGeminiForConditionalGeneration.from_pretrained(model_folder)
     assert (scores(merged) - scores(before)).abs().max() > 0.01
     assert not any("language_model" in name for name in load_file(tmp_path / "small" / "model.safetensors"))
-    MiniGeminiProcessor.from_pretrained(tmp_path / "small")
+    assert {place.name for place in (tmp_path / "small").iterdir()} == {"adapter", "config.json", "model.safetensors"}
     module = AutoModelForCausalLM.from_pretrained(base_llm)
     assert torch.equal(scores(load_without_language_model(tmp_path / "small", module)), scores(put_together))
 
