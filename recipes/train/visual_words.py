@@ -43,6 +43,7 @@ from mgem_agent.recipes.train.scene_regions import box_coverage, scene_regions
 __all__ = [
     "Seen",
     "VisualWordsConfig",
+    "fold_norms",
     "learning_rate_factors",
     "patch_words",
     "see",
@@ -222,6 +223,24 @@ def _standardise(norm: nn.LayerNorm, given: Tensor) -> None:
     norm.bias.copy_(-mean / std)
 
 
+@torch.no_grad()
+def fold_norms(mining: Any) -> None:
+    """Move the factors and offsets of mining's norms into the layers after them, where float16 has room for them.
+
+    Args:
+        mining: Is changed, but not what it computes.
+    """
+    for norm, layer in (
+        (mining.query_norm, mining.query_proj),
+        (mining.key_norm, mining.key_proj),
+        (mining.value_norm, mining.value_proj),
+    ):
+        layer.bias += layer.weight @ norm.bias
+        layer.weight *= norm.weight
+        norm.weight.fill_(1.0)
+        norm.bias.zero_()
+
+
 def learning_rate_factors(parts: nn.Module) -> dict[nn.Parameter, float]:
     """Return how much larger the weights of each layer are than fresh ones: Adam's steps have to be as much larger."""
     factors = {}
@@ -313,6 +332,7 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
         tokens = trunk.multi_modal_projector(scenes.seen(indices).mined(trunk))
         loss, right = word_loss(tokens, *scenes.shown(indices), table, config)
         run.update(loss, right=right)
+    fold_norms(trunk.mining)
     result = Path(folder) / TRAINED_FILE
     save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)
     return result

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from mgem_agent.core_model.mining import PatchInfoMining
 from mgem_agent.recipes.data.scene import Chart, ChartPart, Scene, SceneObject, SceneText, sample_scene
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig
@@ -15,6 +16,7 @@ from mgem_agent.recipes.train.encoders import EncodersConfig, train_encoders
 from mgem_agent.recipes.train.model_setup import load_model, load_trained
 from mgem_agent.recipes.train.visual_words import (
     VisualWordsConfig,
+    fold_norms,
     learning_rate_factors,
     patch_words,
     see,
@@ -128,6 +130,20 @@ def test_mining_and_projector_start_in_the_scale_of_what_they_see_and_of_words(p
     torch.testing.assert_close(mined, seen.low.flatten(0, 1).std(0), rtol=0.05, atol=1e-3)
     torch.testing.assert_close(rows.mean(0), table.mean(0), rtol=0, atol=1e-3)
     assert (rows - rows.mean(0)).square().mean().sqrt().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_folding_changes_the_weights_and_not_what_they_compute():
+    torch.manual_seed(0)
+    mining = PatchInfoMining(query_dim=8, candidate_dim=6).double()
+    for norm in (mining.query_norm, mining.key_norm, mining.value_norm):
+        torch.nn.init.normal_(norm.weight, std=30)
+        torch.nn.init.normal_(norm.bias, std=30)
+    tokens = torch.randn(1, 16, 8).double()
+    maps = [torch.randn(1, 2, 16, 16).double(), torch.randn(1, 4, 8, 8).double()]
+    before = mining(tokens, maps)
+    fold_norms(mining)
+    assert mining.value_norm.weight.eq(1).all() and mining.key_norm.bias.eq(0).all()
+    torch.testing.assert_close(mining(tokens, maps), before, rtol=1e-4, atol=1e-3)
 
 
 def test_layers_that_start_larger_learn_in_larger_steps():
