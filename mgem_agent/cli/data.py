@@ -31,7 +31,7 @@ def _scenes(
     num: _Number = 1000,
     split: _SplitOption = "train",
     kind: Annotated[
-        Literal["any", "drawable"], typer.Option(help="Everything, or only what the embedded generator draws.")
+        Literal["any", "drawable"], typer.Option(help="Everything, or one or two large things alone.")
     ] = "any",
     seed: _Seed = 0,
     size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures, in pixels.")] = 256,

@@ -31,7 +31,16 @@ from mgem_agent.recipes.data.scene_parts import (
     TextSize,
 )
 
-__all__ = ["ANY_LAYOUTS", "CHART_LABELS", "DRAWABLE_LAYOUTS", "LAYOUTS", "MAX_COUNT", "PAGE_LAYOUTS", "load_words"]
+__all__ = [
+    "ANY_LAYOUTS",
+    "CHART_LABELS",
+    "DRAWABLE_LAYOUTS",
+    "LAYOUTS",
+    "MAX_COUNT",
+    "PAGE_LAYOUTS",
+    "load_words",
+    "posed",
+]
 
 MAX_COUNT = 6
 """Most things of one kind in a scene."""
@@ -139,6 +148,21 @@ def _two(rng: np.random.Generator, layout: str, split: Split) -> Scene:
         _object(rng, concept, x, y, size) for concept, x, y, size in zip((first, second), xs, ys, sizes, strict=True)
     )
     return _scene(rng, layout, split, background, objects=things)
+
+
+def posed(scene: Scene) -> Scene:
+    """Return a scene of one or two things with each in its one size and place, as a plain picture book has them."""
+    middle = 0.6 if background_named(scene.background).has_ground else 0.5
+    places = {
+        "one": ((0.5, middle, 42 / _GRID),),
+        "two_beside": ((0.26, middle + 0.04, 28 / _GRID), (0.74, middle + 0.04, 28 / _GRID)),
+        "two_above": ((0.5, 0.26, 27 / _GRID), (0.5, 0.74, 27 / _GRID)),
+    }[scene.layout]
+    things = tuple(
+        replace(thing, x=x, y=y, size=size, is_mirrored=False)
+        for thing, (x, y, size) in zip(scene.objects, places, strict=True)
+    )
+    return replace(scene, objects=things)
 
 
 def _cells(rng: np.random.Generator, number: int, top: float, bottom: float) -> list[tuple[float, float, float]]:
@@ -283,7 +307,7 @@ LAYOUTS: dict[str, Layout] = {
 """The ways to compose a scene, by name."""
 
 DRAWABLE_LAYOUTS = {"one": 0.6, "two_beside": 0.28, "two_above": 0.12}
-"""How often each is taken for the generator's world."""
+"""How often each is taken for one or two large things."""
 
 PAGE_LAYOUTS = {"page": 1.0}
 """What teaches to read: many words at once."""

@@ -140,7 +140,7 @@ def draw_captions(
     """
     if num < 1:
         raise InputError(f"{num} captions cannot be drawn. Give 1 or more.")
-    scenes = [sample_scene(seed, index, kind="drawable", split="held_out") for index in range(num)]
+    scenes = [sample_scene(seed, index, kind="posed", split="held_out") for index in range(num)]
     captions = [caption(scene, random.Random(index), style="plain") for index, scene in enumerate(scenes)]
     with AnswerLog.open(folder / "drawn.jsonl", {**settings, "seed": seed}) as log:
         missing = [index for index in range(num) if not _is_there(folder, log, index)]

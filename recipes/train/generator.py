@@ -160,7 +160,7 @@ def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[
     for number in range(step * config.batch_size, (step + 1) * config.batch_size):
         index = number % config.num_scenes
         chance = random.Random(f"{config.seed}/{number}")
-        scene = sample_scene(config.seed, index, kind="drawable")
+        scene = sample_scene(config.seed, index, kind="posed")
         words = caption(scene, chance, style=chance.choice(("plain", "plain", "rich", "tags")))
         indices.append(index)
         captions.append("" if chance.random() < config.no_caption else words)
@@ -172,7 +172,7 @@ def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, f
 
     @torch.no_grad()
     def encode(indices: Sequence[int]) -> Tensor:
-        scenes = [sample_scene(config.seed, index, kind="drawable") for index in indices]
+        scenes = [sample_scene(config.seed, index, kind="posed") for index in indices]
         pixels = scene_pixels(scenes, assets, config.image_px).to(pipeline.vae.device)
         latents: Tensor = pipeline.vae.encode(pixels).latents
         return latents * pipeline.vae.config.scaling_factor
@@ -251,7 +251,7 @@ def contact_sheet(
         num: How many, a multiple of eight.
         steps: Steps of denoising.
     """
-    scenes = [sample_scene(0, index, kind="drawable", split="held_out") for index in range(num)]
+    scenes = [sample_scene(0, index, kind="posed", split="held_out") for index in range(num)]
     captions = [caption(scene, random.Random(index), style="plain") for index, scene in enumerate(scenes)]
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(
