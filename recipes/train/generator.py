@@ -65,12 +65,15 @@ class GeneratorConfig(PretrainingConfig):
         channels: Of the UNet's levels, finest first; a multiple of 16 each. The two coarsest have attention: on a CPU
             it costs more at the finer ones than it gives.
         layers_per_block: Residual blocks a level.
+        time_width: Of what every block is told: the time, and the caption as a whole.
         text_width: Of the text encoder.
         num_text_layers: Of the text encoder.
         vocab_size: Pieces that captions are cut into.
         max_tokens: Longest caption.
         no_caption: Share of captions that are left empty.
         snr_gamma: Signal-to-noise ratio above which a step weighs no more.
+        min_timestep: Of 1000, the least that is learned from. A run with 800, and one of all times that goes on from it,
+            learn first what a caption's things look like, and then to draw them well.
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
 
@@ -84,11 +87,13 @@ class GeneratorConfig(PretrainingConfig):
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     channels: tuple[int, ...] = Field(default=(32, 64, 128, 224), min_length=2)
     layers_per_block: int = Field(default=1, ge=1)
+    time_width: int = Field(default=256, ge=16)
     text_width: int = Field(default=256, ge=16, multiple_of=16)
     num_text_layers: int = Field(default=4, ge=1)
     vocab_size: int = Field(default=2_048, ge=300)
     max_tokens: int = Field(default=24, ge=8)
     no_caption: float = Field(default=0.1, ge=0, lt=1)
+    min_timestep: int = Field(default=0, ge=0, lt=1000)
     snr_gamma: float = Field(default=5.0, gt=0)
     least_snr: float = Field(default=0.3, ge=0)
 
@@ -110,6 +115,10 @@ def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
         cross_attention_dim=text_encoder.config.hidden_size,
         attention_head_dim=4,  # how many heads; the name is historical
         norm_num_groups=16,
+        addition_embed_type="text",  # what the caption says as a whole is told to every block, as the time is
+        addition_embed_type_num_heads=4,
+        time_embedding_dim=config.time_width,
+        resnet_time_scale_shift="scale_shift",
     )
     parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     scheduler: Any = DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE)
@@ -225,8 +234,8 @@ def velocity_loss(
         config: Lengths and weights.
     """
     noise = torch.randn(latents.shape, generator=chance).to(latents.device)
-    times = torch.randint(noising.config.num_train_timesteps, (2, len(latents)), generator=chance).amax(0)
-    times = times.to(latents.device)
+    times = torch.randint(config.min_timestep, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
+    times = times.amax(0).to(latents.device)
     words = pipeline.tokenizer(
         captions, padding="max_length", max_length=config.max_tokens, truncation=True, return_tensors="pt"
     )

@@ -108,6 +108,9 @@ def test_noisy_steps_come_more_often_and_weigh_something(tmp_path, config, drawn
     assert loss(0.3) > loss(0.0) + 0.05
     assert seen[0].float().mean() > 600
     assert torch.equal(seen[0], seen[1])
+    config = config.model_copy(update={"min_timestep": 800})
+    loss(0.3)
+    assert seen[2].min() >= 800
 
 
 def test_captions_may_be_read_by_a_clip_that_has_seen_pictures(tmp_path, config, drawn_assets):
