@@ -72,7 +72,7 @@ class GeneratorConfig(PretrainingConfig):
         max_tokens: Longest caption.
         no_caption: Share of captions that are left empty.
         snr_gamma: Signal-to-noise ratio above which a step weighs no more.
-        min_timestep: Of 1000, the least that is learned from. A run with 800, and one of all times that goes on from it,
+        min_timestep: Of 1000, the least that is learned from. A run with 800, and one of all that goes on from it,
             learn first what a caption's things look like, and then to draw them well.
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
