@@ -39,7 +39,8 @@ class ModelConfig(_Section):
         vision: Folder or hub id of a CLIP vision model.
         high_res_vision: Folder or hub id of an open_clip model with a ConvNeXt.
         text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for the one that nano has.
-        start_from: A finished run whose trained weights (mining, projector, ...) are put over the model's own.
+        start_from: A finished run whose trained weights (mining, projector, adapter, ...) are put over the model's own;
+            or several, one over the other.
         prompt_template: Dialogue format of the finished model.
         high_res_image_size: Side of the high-resolution image, in pixels.
         image_grid: Crops per side of the low-resolution image; 2 in the HD models.
@@ -51,7 +52,7 @@ class ModelConfig(_Section):
     vision: str | None = None
     high_res_vision: str | None = None
     text: str | None = None
-    start_from: str | None = None
+    start_from: str | tuple[str, ...] | None = None
     prompt_template: str = "vicuna_v1"
     high_res_image_size: Positive = 768
     image_grid: Positive = 1

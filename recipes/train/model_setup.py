@@ -29,6 +29,8 @@ __all__ = ["TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parame
 TRAINED_FILE = "trained.safetensors"
 """The weights that a run trained, adapters included, under the names that they have in the model."""
 
+_LORA = ".lora_"
+
 NANO = "nano"
 """As `model.text`: the language model of nano, which is fetched where it is not there yet."""
 
@@ -61,12 +63,15 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
     """
     torch.manual_seed(config.run.seed)  # mining, projector and adapters start the same in every process
     model, processor = load_model(config.model, dtype)
-    if config.model.start_from is not None:
-        load_trained(model, Path(config.model.start_from))
+    begun = _begun(config)
+    for file, weights in begun.items():
+        _put_over(model, {name: value for name, value in weights.items() if _LORA not in name}, file)
     model.model.config.freeze_vision_tower = not config.train.vision_tower
     model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
     model.requires_grad_(False)
     adapters = _with_adapters(model, config.train.lora) if config.train.llm == "lora" else None
+    for file, weights in begun.items():
+        _put_over(model, {name: value for name, value in weights.items() if _LORA in name}, file)
     for name in config.trained_modules:
         getattr(model.model, name).requires_grad_(True)
     if config.train.llm == "full":
@@ -83,6 +88,19 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
         newer = getattr(language_model, "activation_checkpointing_enable", None)  # transformers 5.23 renamed it
         (newer or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
     return TrainedModel(model, processor, adapters)
+
+
+def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
+    """The weights that the run starts from, by the files that hold them."""
+    runs = config.model.start_from or ()
+    begun = dict(_trained_weights(Path(run)) for run in ((runs,) if isinstance(runs, str) else runs))
+    for file, weights in begun.items():
+        if config.train.llm != "lora" and any(_LORA in name for name in weights):
+            raise InputError(
+                f"{str(file)!r} holds an adapter, and this run has train.llm={config.train.llm}. Set it to lora, or "
+                "start from another run."
+            )
+    return begun
 
 
 def load_model(
@@ -171,15 +189,24 @@ def load_trained(model: MiniGeminiForConditionalGeneration, run: Path) -> None:
     Raises:
         CheckpointError: If there are none, or they do not fit.
     """
+    file, weights = _trained_weights(run)
+    _put_over(model, weights, file)
+
+
+def _trained_weights(run: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file of a run's weights, and these by name."""
     file = next((place for place in (run, run / TRAINED_FILE) if place.is_file()), None)
     if file is None:
         raise CheckpointError(
             f"{str(run)!r} holds no {TRAINED_FILE}. Give the folder of a finished run as model.start_from."
         )
     try:
-        weights = load_file(file)
+        return file, load_file(file)
     except SafetensorError as error:
         raise CheckpointError(f"{str(file)!r} cannot be read: {error}. Run that stage again.") from error
+
+
+def _put_over(model: MiniGeminiForConditionalGeneration, weights: dict[str, Tensor], file: Path) -> None:
     own: dict[str, Tensor] = dict(model.named_parameters())
     unexpected = sorted(weights.keys() - own.keys())
     mismatched = [

@@ -100,6 +100,28 @@ def test_the_second_stage_starts_from_the_first(make_run: MakeRun, tmp_path: Pat
         torch.testing.assert_close(after[name], value)
 
 
+def test_a_run_goes_on_from_an_adapter_and_from_several_runs(make_run: MakeRun, tmp_path: Path) -> None:
+    eyes = make_run(stage="align", train__llm="frozen", run__output=str(tmp_path / "eyes"), run__save="trained")
+    first = make_run(run__max_steps=3, run__output=str(tmp_path / "first"))
+    train(eyes)
+    train(first)
+    starts = [first.run.output, eyes.run.output]
+    further = make_run(
+        model__start_from=starts,
+        run__max_steps=1,
+        optimizer__learning_rate=1e-12,
+        run__output=str(tmp_path / "further"),
+    )
+    train(further)
+    seen, begun, after = (load_file(tmp_path / run / "trained.safetensors") for run in ("eyes", "first", "further"))
+    assert any("lora_B" in name and value.abs().max() > 0 for name, value in begun.items())
+    for name, value in (begun | seen).items():
+        torch.testing.assert_close(after[name], value)
+    whole = make_run(model__start_from=first.run.output, train={"llm": "full"}, run__output=str(tmp_path / "whole"))
+    with pytest.raises(InputError, match=r"holds an adapter, and this run has train.llm=full. Set it to lora, or"):
+        train(whole)
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"is no folder of a run: it has no config.yaml\. Give what run.output names\."
