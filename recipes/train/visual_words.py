@@ -249,7 +249,7 @@ def fold_norms(mining: Any) -> None:
 
 def learning_rate_factors(parts: nn.Module) -> dict[nn.Parameter, float]:
     """Return how much larger the weights of each layer are than fresh ones: Adam's steps have to be as much larger."""
-    factors = {}
+    factors: dict[nn.Parameter, float] = {}
     for layer in parts.modules():
         if isinstance(layer, nn.Linear | nn.LayerNorm):
             fresh = (3 * layer.in_features) ** -0.5 if isinstance(layer, nn.Linear) else 1.0
