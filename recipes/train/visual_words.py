@@ -36,7 +36,7 @@ from mgem_agent.recipes.data.scene_parts import INK_COLOURS, SHAPES, Scene
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig
 from mgem_agent.recipes.train.latent_cache import LatentCache
-from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_model, load_trained
+from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_model
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_regions import box_coverage, scene_regions
 
@@ -64,14 +64,11 @@ class VisualWordsConfig(PretrainingConfig):
     """How mining and the projector are trained.
 
     Attributes:
-        start_from: Folder of a finished run of this recipe that it goes on from, which may have trained less of it.
         vision: Folder of the CLIP vision model.
         high_res_vision: Folder of the open_clip model with a ConvNeXt.
         text: The language model, as in `mgem train`.
         high_res_image_size: Side of the high-resolution image, in pixels.
         num_scenes: Scenes that it learns from, each again and again; every second is a page of printed words.
-        trains_high_res: Whether the ConvNeXt learns too, from scenes drawn anew for every step: some seven times
-            slower, and it reads better.
         scene_px: Side of the scenes; half of the high resolution trains a model that never sees it.
         background_weight: Weight of patches that show the background alone, beside 1 for all others.
         sharpness: Factor on the cosines between tokens and words.
@@ -87,7 +84,6 @@ class VisualWordsConfig(PretrainingConfig):
     text: str = "nano"
     high_res_image_size: int = Field(default=256, ge=32)
     num_scenes: int = Field(default=12_000, ge=1)
-    trains_high_res: bool = False
     scene_px: int = Field(default=256, ge=16)
     background_weight: float = Field(default=0.15, ge=0)
     sharpness: float = Field(default=20.0, gt=0)
@@ -174,18 +170,16 @@ class Seen:
         return tokens
 
 
-def see(trunk: Any, pixels: Any, *, trains_high_res: bool = False) -> Seen:
+@torch.no_grad()
+def see(trunk: Any, pixels: Any) -> Seen:
     """Run the encoders alone.
 
     Args:
         trunk: The model's.
         pixels: Images, as the processor gives them.
-        trains_high_res: Whether the ConvNeXt's maps keep their graph.
     """
-    with torch.no_grad():
-        low = low_res_features(trunk.vision_tower, pixels["pixel_values"], trunk.config.vision_feature_layer)
-    with torch.set_grad_enabled(trains_high_res):
-        return Seen(low, trunk.high_res_vision_tower(pixels["high_res_pixel_values"]))
+    low = low_res_features(trunk.vision_tower, pixels["pixel_values"], trunk.config.vision_feature_layer)
+    return Seen(low, trunk.high_res_vision_tower(pixels["high_res_pixel_values"]))
 
 
 @torch.no_grad()
@@ -268,11 +262,10 @@ class _Scenes:
         numbers = {word: number for number, word in enumerate(visual_vocabulary())}
         grid = trunk.config.geometry.tokens_per_side
         self._shown = lambda scene: patch_words(scene, grid, numbers)
-        if not config.trains_high_res:
-            first = self._see([0])
-            self._shapes = [each.shape[1:] for each in (first.low, *first.high)]
-            length = sum(shape.numel() for shape in self._shapes)
-            self._cache = LatentCache(folder / "seen.npy", config.num_scenes, (length,), self._rows)
+        first = self._see([0])
+        self._shapes = [each.shape[1:] for each in (first.low, *first.high)]
+        length = sum(shape.numel() for shape in self._shapes)
+        self._cache = LatentCache(folder / "seen.npy", config.num_scenes, (length,), self._rows)
 
     def _scene(self, index: int) -> Scene:
         return sample_scene(self._config.seed, index, kind=_KINDS[index % len(_KINDS)])
@@ -280,25 +273,20 @@ class _Scenes:
     def _see(self, indices: Sequence[int]) -> Seen:
         drawn = (render_scene(self._scene(index), self._assets, size_px=self._config.scene_px) for index in indices)
         pixels = self._processor.image_processor(list(drawn), return_tensors="pt").to(self._trunk.device)
-        return see(self._trunk, pixels, trains_high_res=self._config.trains_high_res)
+        return see(self._trunk, pixels)
 
     def _rows(self, indices: Sequence[int]) -> Tensor:
         seen = self._see(indices)
         return torch.cat([each.flatten(1) for each in (seen.low, *seen.high)], 1)
 
     def of_step(self, step: int) -> list[int]:
-        """Return the numbers of a step's scenes: all of them, in another order each time, or always new ones."""
+        """Return the numbers of a step's scenes: all of them, in another order each time."""
         size, num = self._config.batch_size, self._config.num_scenes
-        numbers = range(step * size, (step + 1) * size)
-        if self._config.trains_high_res:
-            return list(numbers)
-        places = (divmod(number, num) for number in numbers)
+        places = (divmod(number, num) for number in range(step * size, (step + 1) * size))
         return [_order(self._config.seed, epoch, num)[place] for epoch, place in places]
 
     def seen(self, indices: Sequence[int]) -> Seen:
         """Return what the encoders see of scenes."""
-        if self._config.trains_high_res:
-            return self._see(indices)
         rows = self._cache.latents(indices).to(self._trunk.device)
         parts = rows.split([shape.numel() for shape in self._shapes], 1)
         low, *high = (part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True))
@@ -334,13 +322,9 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     table = word_embeds(model, processor.tokenizer, visual_vocabulary())
     Path(folder).mkdir(parents=True, exist_ok=True)
     scenes = _Scenes(Path(folder), trunk, processor, config, assets)
-    if config.start_from is None:
-        start_in_scale(trunk, scenes.seen(range(min(16, config.num_scenes))), table)
-    else:  # which may have trained less of it
-        load_trained(model, Path(config.start_from))
-    trained = (*_TRAINED, "high_res_vision_tower") if config.trains_high_res else _TRAINED
-    parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in trained})
-    run = PretrainingRun(folder, parts, config.model_copy(update={"start_from": None}), learning_rate_factors(parts))
+    start_in_scale(trunk, scenes.seen(range(min(16, config.num_scenes))), table)
+    parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in _TRAINED})
+    run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
     trunk.to(run.device)
     table = table.to(run.device)
     for step in run.steps():

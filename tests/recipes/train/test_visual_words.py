@@ -115,25 +115,6 @@ def test_scenes_are_seen_once_and_two_runs_end_alike(tmp_path: Path, parts, draw
         torch.testing.assert_close(load_file(again)[name], value)
 
 
-def test_the_convnext_may_learn_along_from_where_a_run_without_it_ended(tmp_path: Path, parts, drawn_assets):
-    config = VisualWordsConfig(
-        **parts, num_steps=1, batch_size=2, num_scenes=4, warmup_steps=0, high_res_image_size=128, scene_px=64
-    )
-    train_visual_words(tmp_path / "first", config, drawn_assets)
-    further = config.model_copy(update={"trains_high_res": True, "start_from": str(tmp_path / "first"), "num_steps": 2})
-    weights = load_file(train_visual_words(tmp_path / "further", further, drawn_assets))
-    assert not (tmp_path / "further" / "seen.npy").exists()
-    source = ModelConfig(**parts, prompt_template="chatml", high_res_image_size=128)
-    model, _ = load_model(source, torch.float32)
-    before = dict(model.named_parameters())
-    changed = {name.split(".")[1] for name, value in weights.items() if not torch.equal(value, before[name].data)}
-    assert changed == {"mining", "multi_modal_projector", "high_res_vision_tower"}
-    load_trained(model, tmp_path / "first")
-    begun = {name: (weights[name] - value).abs().max() for name, value in model.named_parameters() if name in weights}
-    assert max(value for name, value in begun.items() if "projector" in name) < 0.01
-    load_trained(model, tmp_path / "further")
-
-
 def test_mining_and_projector_start_in_the_scale_of_what_they_see_and_of_words(parts, drawn_assets):
     source = ModelConfig(**parts, prompt_template="chatml", high_res_image_size=128)
     model, processor = load_model(source, torch.float32)
