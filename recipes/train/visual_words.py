@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +261,7 @@ class _Scenes:
         self._trunk, self._processor, self._config, self._assets = trunk, processor, config, assets
         numbers = {word: number for number, word in enumerate(visual_vocabulary())}
         grid = trunk.config.geometry.tokens_per_side
-        self._shown = lambda scene: patch_words(scene, grid, numbers)
+        self._shown = cache(lambda index: patch_words(self._scene(index), grid, numbers))
         first = self._see([0])
         self._shapes = [each.shape[1:] for each in (first.low, *first.high)]
         length = sum(shape.numel() for shape in self._shapes)
@@ -294,7 +294,7 @@ class _Scenes:
 
     def shown(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return `patch_words` of scenes, (B, n) each."""
-        words, is_background = zip(*(self._shown(self._scene(index)) for index in indices), strict=True)
+        words, is_background = zip(*map(self._shown, indices), strict=True)
         return torch.stack(words).to(self._trunk.device), torch.stack(is_background).to(self._trunk.device)
 
 
