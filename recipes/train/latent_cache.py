@@ -1,6 +1,7 @@
-"""Latents of scenes, computed when they are first asked for and kept in a file.
+"""What frozen encoders make of scenes, computed when it is first asked for and kept in a file.
 
-Drawing a scene and encoding it costs a fifth of learning from it, and a generator goes through its scenes many times.
+A generator's latents, or all that mining looks at. Drawing a scene and encoding it costs a fifth of a generator's step
+and most of one of `visual_words`, and both go through their scenes many times.
 A row that is not there yet, or was half written when the process died, holds a NaN somewhere, and is made again.
 """
 

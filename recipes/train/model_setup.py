@@ -64,7 +64,7 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
     torch.manual_seed(config.run.seed)  # mining, projector and adapters start the same in every process
     model, processor = load_model(config.model, dtype)
     begun = _begun(config)
-    for file, weights in begun.items():
+    for file, weights in begun.items():  # before there are adapters, which rename the layers that they go to
         _put_over(model, {name: value for name, value in weights.items() if _LORA not in name}, file)
     model.model.config.freeze_vision_tower = not config.train.vision_tower
     model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
