@@ -31,7 +31,8 @@ def _scenes(
     num: _Number = 1000,
     split: _SplitOption = "train",
     kind: Annotated[
-        Literal["any", "drawable"], typer.Option(help="Everything, or one or two large things alone.")
+        Literal["any", "drawable", "several", "page"],
+        typer.Option(help="Everything; one or two large things; a few different things; printed words alone."),
     ] = "any",
     seed: _Seed = 0,
     size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures, in pixels.")] = 256,

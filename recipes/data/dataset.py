@@ -22,7 +22,7 @@ from typing import Any, Literal
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.record_files import RecordWriter
-from mgem_agent.recipes.data.scene import Split, sample_scene
+from mgem_agent.recipes.data.scene import SceneKind, Split, sample_scene
 from mgem_agent.recipes.data.scene_dialogues import dialogue_about
 from mgem_agent.recipes.data.scene_rendering import render_scene
 
@@ -30,7 +30,7 @@ __all__ = ["SceneDataSettings", "scene_record", "write_scenes"]
 
 _FOLDER_OF = 1000  # pictures a folder
 _ENCODINGS: dict[str, dict[str, int]] = {"webp": {"quality": 92, "method": 0}, "png": {"compress_level": 1}}
-_VERSION = 2  # changes with what the same settings give
+_VERSION = 3  # changes with what the same settings give
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class SceneDataSettings:
 
     Args:
         split: "train" or "held_out".
-        kind: "any" or "drawable".
+        kind: Of the scenes, of :data:`~mgem_agent.recipes.data.scene.SceneKind`.
         seed: Seed of the series.
         size_px: Width and height of the pictures.
         picture_format: "webp" or, three times as large, "png".
     """
 
     split: Split = "train"
-    kind: Literal["any", "drawable"] = "any"
+    kind: SceneKind = "any"
     seed: int = 0
     size_px: int = 256
     picture_format: Literal["webp", "png"] = "webp"

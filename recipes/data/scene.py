@@ -13,7 +13,15 @@ import numpy as np
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.composition import belongs_to_split
-from mgem_agent.recipes.data.scene_layouts import ANY_LAYOUTS, DRAWABLE_LAYOUTS, LAYOUTS, PAGE_LAYOUTS, posed
+from mgem_agent.recipes.data.scene_layouts import (
+    ANY_LAYOUTS,
+    DRAWABLE_LAYOUTS,
+    LAYOUTS,
+    PAGE_LAYOUTS,
+    POSED_LAYOUTS,
+    SEVERAL_LAYOUTS,
+    posed,
+)
 from mgem_agent.recipes.data.scene_parts import Chart, ChartPart, Scene, SceneObject, SceneShape, SceneText, Split
 
 __all__ = [
@@ -28,11 +36,17 @@ __all__ = [
     "sample_scene",
 ]
 
-SceneKind = Literal["any", "drawable", "page", "posed"]
+SceneKind = Literal["any", "drawable", "several", "page", "posed"]
 
 _SPLIT_KEYS = {"train": 1, "held_out": 2}
-_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4}
-_LAYOUTS = {"any": ANY_LAYOUTS, "drawable": DRAWABLE_LAYOUTS, "page": PAGE_LAYOUTS, "posed": DRAWABLE_LAYOUTS}
+_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5}
+_LAYOUTS = {
+    "any": ANY_LAYOUTS,
+    "drawable": DRAWABLE_LAYOUTS,
+    "several": SEVERAL_LAYOUTS,
+    "page": PAGE_LAYOUTS,
+    "posed": POSED_LAYOUTS,
+}
 _MAX_TRIES = 10_000
 
 
@@ -42,9 +56,10 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
     Args:
         seed: Seed of a series of scenes, from 0.
         index: Number in the series, from 0.
-        kind: "drawable" is one or two large things on a background; "posed" the same in one size and place, which is
-            the generator's world; "any" has all else too: several things, counts, printed words, shapes and charts;
-            "page" is many printed words alone.
+        kind: "drawable" is one or two large things on a background; "posed" the same, each in its one size and place
+            before a background of fixed details, which is the generator's world; "any" has all else too: several
+            things, counts, printed words, shapes and charts; "several" is a few different
+            things; "page" is many printed words alone.
         split: "train" or "held_out". The same seed and index give different scenes in the two, and no held-out scene
             is composed like any training scene.
 
@@ -54,7 +69,8 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
     if seed < 0 or index < 0 or split not in _SPLIT_KEYS or kind not in _KIND_KEYS:
         raise InputError(
             f"There is no scene {index!r} of seed {seed!r}, kind {kind!r}, split {split!r}. Seed and index are 0 or "
-            "more, the kind is 'any', 'drawable', 'page' or 'posed', the split 'train' or 'held_out'."
+            "more, the kind is 'any', 'drawable', 'several', 'page' or 'posed', the split 'train' "
+            "or 'held_out'."
         )
     rng = np.random.default_rng([seed, index, _SPLIT_KEYS[split], _KIND_KEYS[kind]])
     layout = _choose(rng, _LAYOUTS[kind])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -38,6 +39,8 @@ __all__ = [
     "LAYOUTS",
     "MAX_COUNT",
     "PAGE_LAYOUTS",
+    "POSED_LAYOUTS",
+    "SEVERAL_LAYOUTS",
     "load_words",
     "posed",
 ]
@@ -151,18 +154,19 @@ def _two(rng: np.random.Generator, layout: str, split: Split) -> Scene:
 
 
 def posed(scene: Scene) -> Scene:
-    """Return a scene of one or two things with each in its one size and place, as a plain picture book has them."""
-    middle = 0.6 if background_named(scene.background).has_ground else 0.5
+    """Return a scene with each of its things in its one size and place, before a background of fixed details.
+
+    What a generator has to know of such a scene is what its caption says.
+    """
     places = {
-        "one": ((0.5, middle, 42 / _GRID),),
-        "two_beside": ((0.26, middle + 0.04, 28 / _GRID), (0.74, middle + 0.04, 28 / _GRID)),
-        "two_above": ((0.5, 0.26, 27 / _GRID), (0.5, 0.74, 27 / _GRID)),
+        "one": ((0.5, 0.56, 42 / _GRID),),
+        "two_beside": ((0.26, 0.62, 28 / _GRID), (0.74, 0.62, 28 / _GRID)),
     }[scene.layout]
     things = tuple(
         replace(thing, x=x, y=y, size=size, is_mirrored=False)
         for thing, (x, y, size) in zip(scene.objects, places, strict=True)
     )
-    return replace(scene, objects=things)
+    return replace(scene, objects=things, seed=zlib.crc32(scene.background.encode()))
 
 
 def _cells(rng: np.random.Generator, number: int, top: float, bottom: float) -> list[tuple[float, float, float]]:
@@ -308,6 +312,12 @@ LAYOUTS: dict[str, Layout] = {
 
 DRAWABLE_LAYOUTS = {"one": 0.6, "two_beside": 0.28, "two_above": 0.12}
 """How often each is taken for one or two large things."""
+
+POSED_LAYOUTS = {"one": 0.75, "two_beside": 0.25}
+"""The same where each thing has its one size and place."""
+
+SEVERAL_LAYOUTS = {"crowd": 0.8, "two_beside": 0.15, "two_above": 0.05}
+"""What teaches to name: a few things, all different."""
 
 PAGE_LAYOUTS = {"page": 1.0}
 """What teaches to read: many words at once."""

@@ -82,6 +82,10 @@ def questions_about(scene: Scene, rng: random.Random) -> list[Question]:
     return questions
 
 
+_MAX_SIGNS = 2
+"""More printed words than these are a page, which is read as a whole."""
+
+
 def _sentence(words: str) -> str:
     return f"{with_capital(words)}."
 
@@ -213,6 +217,8 @@ def _place(scene: Scene, rng: random.Random) -> Question:
 
 
 def _about_texts(scene: Scene, rng: random.Random) -> Iterator[Question]:
+    if len(scene.texts) > _MAX_SIGNS:
+        return  # "the small sign" would be any of several
     for text in scene.texts:
         which = f"the {text.size} sign" if len(scene.texts) > 1 else "it"
         what = "number" if text.text.isdigit() else "word"

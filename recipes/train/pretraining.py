@@ -124,7 +124,8 @@ class PretrainingRun:
         if config.start_from is not None:
             _load_weights(model, Path(config.start_from))
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
-        optimizer = torch.optim.AdamW(_groups(model, config, factors or {}), lr=config.learning_rate, betas=(0.9, 0.98))
+        groups = _groups(model, config, factors or {})
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.num_steps)
         self._model, self._optimizer, self._schedule = self._accelerator.prepare(model, optimizer, schedule)
         self.ema = EMAModel(model.parameters(), decay=config.ema_decay, foreach=True) if config.ema_decay else None

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.backgrounds import background_named
 from mgem_agent.recipes.data.composition import belongs_to_split, composition_pairs, is_held_out_pair, text_pair
 from mgem_agent.recipes.data.scene import Split, sample_scene
 
@@ -41,17 +40,19 @@ def test_drawable_scenes_have_one_or_two_large_things() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
-def test_posed_scenes_differ_in_what_is_shown_and_not_in_where_it_stands(split: Split) -> None:
-    places: dict[tuple[str, bool], set[tuple[tuple[float, float, float, bool], ...]]] = {}
+def test_posed_scenes_differ_in_what_is_shown_and_in_nothing_else(split: Split) -> None:
+    places: dict[str, set[tuple[tuple[float, float, float, bool], ...]]] = {}
+    details: dict[str, set[int]] = {}
     for index in range(100):
         scene = sample_scene(0, index, kind="posed", split=split)
         assert belongs_to_split(scene)
         stand = tuple((thing.x, thing.y, thing.size, thing.is_mirrored) for thing in scene.objects)
-        places.setdefault((scene.layout, background_named(scene.background).has_ground), set()).add(stand)
+        places.setdefault(scene.layout, set()).add(stand)
+        details.setdefault(scene.background, set()).add(scene.seed)
         for thing in scene.objects:
             assert min(thing.x, thing.y) - thing.size / 2 >= 0 and max(thing.x, thing.y) + thing.size / 2 <= 1
-    assert len(places) == 6
-    assert all(len(each) == 1 for each in places.values())
+    assert set(places) == {"one", "two_beside"}
+    assert all(len(each) == 1 for each in (*places.values(), *details.values()))
 
 
 def test_both_splits_have_the_same_mixture() -> None:
