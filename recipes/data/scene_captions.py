@@ -17,7 +17,7 @@ from mgem_agent.recipes.data.scene_parts import Chart, Scene
 
 __all__ = ["CaptionStyle", "caption", "name_of", "place_of", "printed", "things_of"]
 
-CaptionStyle = Literal["plain", "rich", "tags"]
+CaptionStyle = Literal["plain", "rich", "tags", "story"]
 
 _SYNONYM_SHARE = 0.3
 _OPENINGS = ("a picture of ", "an illustration of ", "a cheerful picture of ", "a colourful illustration of ")
@@ -29,6 +29,12 @@ _ENDINGS = (
     "clean and simple",
     "highly detailed",
 )
+_NAMES = ("Pim", "Mia", "Otto", "Nora", "Tom", "Lily", "Max", "Ruby")
+_BOOK_STYLES = (
+    "simple bright picture, one clear subject",
+    "children's book illustration, soft watercolour, warm light",
+    "storybook illustration",
+)
 
 
 def caption(scene: Scene, rng: random.Random, style: CaptionStyle = "plain") -> str:
@@ -38,7 +44,8 @@ def caption(scene: Scene, rng: random.Random, style: CaptionStyle = "plain") -> 
         scene: The scene.
         rng: What the words are chosen with.
         style: "plain" is a short phrase; "rich" says more, with colours and style, as a caption for an image
-            generator does; "tags" is a list of words.
+            generator does; "tags" is a list of words; "story" goes on, as the caption of a story's page does, with the
+            looks of who is in it and with a style, which the picture need not have.
 
     Raises:
         InputError: If there is no such style.
@@ -49,7 +56,9 @@ def caption(scene: Scene, rng: random.Random, style: CaptionStyle = "plain") -> 
         return _rich(scene, rng)
     if style == "tags":
         return _tags(scene, rng)
-    raise InputError(f"There is no caption style {style!r}. Allowed: 'plain', 'rich', 'tags'.")
+    if style == "story":
+        return _story(scene, rng)
+    raise InputError(f"There is no caption style {style!r}. Allowed: 'plain', 'rich', 'tags', 'story'.")
 
 
 def name_of(concept: str, rng: random.Random) -> str:
@@ -176,3 +185,13 @@ def _tags(scene: Scene, rng: random.Random) -> str:
     place = scene.background if scene.background != "night sky" else rng.choice(("night", "night sky"))
     place = f"{place} background" if place.startswith("plain") else place
     return ", ".join([*tags, place, *rng.sample(_ENDINGS, rng.randint(0, 1))])
+
+
+def _story(scene: Scene, rng: random.Random) -> str:
+    parts = [_plain(scene, rng)]
+    if scene.objects and rng.random() < 0.6:
+        concept = rng.choice(scene.objects).concept
+        parts.append(f"{rng.choice(_NAMES)}: {with_article(_coloured(concept, concept))}")
+    if len(parts) == 1 or rng.random() < 0.7:
+        parts.append(rng.choice(_BOOK_STYLES))
+    return ". ".join(parts)

@@ -170,7 +170,7 @@ def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[
         index = number % config.num_scenes
         chance = random.Random(f"{config.seed}/{number}")
         scene = sample_scene(config.seed, index, kind="posed")
-        words = caption(scene, chance, style=chance.choice(("plain", "plain", "rich", "tags")))
+        words = caption(scene, chance, style=chance.choice(("plain", "plain", "rich", "tags", "story")))
         indices.append(index)
         captions.append("" if chance.random() < config.no_caption else words)
     return indices, captions

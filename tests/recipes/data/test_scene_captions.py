@@ -12,7 +12,7 @@ from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_parts import Scene, SceneObject
 
 
-@pytest.mark.parametrize("style", ["plain", "rich", "tags"])
+@pytest.mark.parametrize("style", ["plain", "rich", "tags", "story"])
 def test_a_caption_names_every_thing_and_the_place(style: str) -> None:
     for index in range(60):
         scene = sample_scene(0, index, kind="drawable")
@@ -34,5 +34,5 @@ def test_left_and_right_are_those_of_the_picture() -> None:
 def test_the_same_random_numbers_give_the_same_words() -> None:
     scene = sample_scene(0, 5)
     assert caption(scene, random.Random(1), "rich") == caption(scene, random.Random(1), "rich")
-    with pytest.raises(InputError, match="There is no caption style 'haiku'. Allowed: 'plain', 'rich', 'tags'"):
+    with pytest.raises(InputError, match="There is no caption style 'haiku'. Allowed: 'plain', 'rich', 'tags', 'story'"):
         caption(scene, random.Random(1), "haiku")  # type: ignore[arg-type]
