@@ -29,7 +29,18 @@ from mgem_agent.nano.download import fetch_file, http_client
 from mgem_agent.nano.gguf_conversion import convert_gguf
 from mgem_agent.nano.progress import shown_progress
 
-__all__ = ["SMOLLM2", "PackagedModel", "find_language_model", "is_offline", "locked", "nano_cache"]
+__all__ = [
+    "LONGEST_REPETITION",
+    "SMOLLM2",
+    "PackagedModel",
+    "find_language_model",
+    "is_offline",
+    "locked",
+    "nano_cache",
+]
+
+LONGEST_REPETITION = 8
+"""Tokens that an answer may say twice; a model of this size soon says one sentence again and again."""
 
 _TRUE = ("1", "on", "true", "yes")
 _OTHER_INDEX = "Another package index can be named in PIP_INDEX_URL."

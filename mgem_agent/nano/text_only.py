@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mgem_agent.errors import InputError
 from mgem_agent.json_calls import load_prompt
 from mgem_agent.nano.gguf_conversion import quiet_transformers
-from mgem_agent.nano.language_model import find_language_model
+from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
 from mgem_agent.text_engine import TextEnd, TextEngine, TextRequest
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ _MAX_TOLD = 600
 
 _CAPTIONS = "nano captions"
 """Captions have a cache of their own: all begin with the same examples."""
-
-_LONGEST_REPETITION = 8
-"""Tokens that an answer may say twice; a model of this size soon says one sentence again and again."""
 
 _ASKS_FOR_PICTURE = re.compile(
     r"\b(draw|paint|sketch|illustrate)\b|\b(picture|drawing|painting|image|illustration) of\b", re.IGNORECASE
@@ -138,7 +135,7 @@ def load_text_only(
             high_res_image_size=64,
             vision_feature_layer=-1,
         )
-    model.generation_config.no_repeat_ngram_size = _LONGEST_REPETITION
+    model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
     quicken(model, exact=exact)
     return model, MiniGeminiProcessor.from_model_config(model.config, AutoTokenizer.from_pretrained(folder))
 

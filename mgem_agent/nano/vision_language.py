@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.gguf_conversion import new_folder, quiet_transformers
-from mgem_agent.nano.language_model import find_language_model, locked, nano_cache
+from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model, locked, nano_cache
 from mgem_agent.nano.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def load_nano(
     whole = find_nano(language_model=language_model, offline=offline, folder=folder)
     with quiet_transformers():
         model = MiniGeminiForConditionalGeneration.from_pretrained(whole, dtype=torch.float32).eval()
+    model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
     quicken(model, exact=exact)
     return model, MiniGeminiProcessor.from_pretrained(whole)
 

@@ -21,6 +21,7 @@ from mgem_agent.core_model.without_language_model import own_weights
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano import vision_language
 from mgem_agent.nano.language_model import find_language_model
+from mgem_agent.nano.language_model import LONGEST_REPETITION
 from mgem_agent.nano.vision_language import find_nano, has_eyes, load_nano
 
 
@@ -62,6 +63,7 @@ def test_it_is_put_together_once(folder: Path, language_model: Path, monkeypatch
     assert has_eyes(folder)
     model, processor = load_nano(**where, exact=True)
     assert ({value.dtype for value in model.parameters()}, model.training) == ({torch.float32}, False)
+    assert model.generation_config.no_repeat_ngram_size == LONGEST_REPETITION
     whole = find_nano(**where)
     assert {value.dtype for value in load_file(whole / "model.safetensors").values()} == {torch.float16}
     monkeypatch.delattr(vision_language, "_put_together")
