@@ -20,8 +20,7 @@ from mgem_agent.core_model import (
 from mgem_agent.core_model.without_language_model import own_weights
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano import vision_language
-from mgem_agent.nano.language_model import find_language_model
-from mgem_agent.nano.language_model import LONGEST_REPETITION
+from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
 from mgem_agent.nano.vision_language import find_nano, has_eyes, load_nano
 
 
