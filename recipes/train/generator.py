@@ -1,14 +1,14 @@
 """Pre-training of a small latent diffusion model that draws scenes.
 
-    python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER [key=value …]
+    python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
 
-A UNet learns to take the noise from latents of an autoencoder that is trained already, and a CLIP text encoder learns
-with it what the captions mean; it may begin as that of the recipe for encoders, which knows already what things look
-like. It predicts the velocity (Salimans and Ho, 2022) on a cosine schedule, with steps weighted by their
-signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy steps more often than others: there it is
-decided where a thing stands and that it is one, and what goes wrong there stays wrong. A tenth of the captions are left
-empty for classifier-free guidance. The result is an ordinary `StableDiffusionPipeline`
-folder: nothing of this package is needed to read it.
+A diffusion transformer (PixArt-α; Chen et al., 2023) learns to take the noise from latents of an autoencoder that is
+trained already; a text encoder that knows already what captions ask for is frozen. It takes large patches and predicts
+the latents themselves, which need fewer dimensions than their noise (Li and He, 2025), on a cosine schedule. Steps are
+weighted by their signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy steps come more often than
+others: there it is decided what a thing is, and what goes wrong there stays wrong. A tenth of the captions are left
+empty for classifier-free guidance. The result is an ordinary `PixArtAlphaPipeline` folder: nothing of this package is
+needed to read it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from diffusers import (
     AutoencoderTiny,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
 )
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import compute_snr
 from PIL import Image
 from pydantic import Field
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
-from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.train.caption_encoder import drawn_caption, tokenize_captions
 from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_pixels import scene_pixels
@@ -44,14 +45,17 @@ from mgem_agent.recipes.train.scene_pixels import scene_pixels
 __all__ = [
     "GeneratorConfig",
     "contact_sheet",
+    "denoising_loss",
     "make_pipeline",
     "scene_captions",
     "scene_latents",
     "train_generator",
-    "velocity_loss",
 ]
 
-SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+_HEAD = 32
+"""Width of a head of attention."""
+
+SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
 
 
 class GeneratorConfig(PretrainingConfig):
@@ -59,108 +63,64 @@ class GeneratorConfig(PretrainingConfig):
 
     Attributes:
         autoencoder: Folder of the trained autoencoder.
-        clip: Folder of a trained CLIP, whose text encoder and tokenizer the generator's begin as; none begins afresh.
+        captions: Folder of the recipe `caption_encoder`.
         num_scenes: Scenes that it learns from, each again and again in other words.
         image_px: Side of what it draws.
-        channels: Of the UNet's levels, finest first; a multiple of 16 each. The two coarsest have attention: on a CPU
-            it costs more at the finer ones than it gives.
-        layers_per_block: Residual blocks a level.
-        time_width: Of what every block is told: the time, and the caption as a whole.
-        text_width: Of the text encoder.
-        num_text_layers: Of the text encoder.
-        vocab_size: Pieces that captions are cut into.
-        max_tokens: Longest caption.
+        patch_size: Side of a token's patch of latents. What is large is quick.
+        width: Of the transformer.
+        num_layers: Of the transformer. Few learn quicker than many.
+        max_tokens: Longest caption that is learned from.
         no_caption: Share of captions that are left empty.
-        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
         min_timestep: Of 1000, the least that is learned from. A run with 800, and one of all that goes on from it,
             learn first what a caption's things look like, and then to draw them well.
+        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
 
-    num_steps: int = 12_000
+    num_steps: int = 20_000
     batch_size: int = 16
-    learning_rate: float = 5e-4
-    ema_decay: float = 0.999
+    learning_rate: float = 1e-3
+    ema_decay: float = 0.998
     autoencoder: str
-    clip: str | None = None
-    num_scenes: int = Field(default=24_000, ge=1)
+    captions: str
+    num_scenes: int = Field(default=8_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
-    channels: tuple[int, ...] = Field(default=(32, 64, 128, 224), min_length=2)
-    layers_per_block: int = Field(default=1, ge=1)
-    time_width: int = Field(default=256, ge=16)
-    text_width: int = Field(default=256, ge=16, multiple_of=16)
-    num_text_layers: int = Field(default=4, ge=1)
-    vocab_size: int = Field(default=2_048, ge=300)
-    max_tokens: int = Field(default=24, ge=8)
+    patch_size: int = Field(default=8, ge=1)
+    width: int = Field(default=384, ge=32, multiple_of=32)
+    num_layers: int = Field(default=4, ge=1)
+    max_tokens: int = Field(default=48, ge=8, le=120)
     no_caption: float = Field(default=0.1, ge=0, lt=1)
     min_timestep: int = Field(default=0, ge=0, lt=1000)
     snr_gamma: float = Field(default=5.0, gt=0)
-    least_snr: float = Field(default=0.3, ge=0)
+    least_snr: float = Field(default=1.0, ge=0)
 
 
-def make_pipeline(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
-    """Return the `StableDiffusionPipeline` around the trained autoencoder, its UNet and text encoder untrained."""
+def make_pipeline(config: GeneratorConfig) -> Any:
+    """Return the `PixArtAlphaPipeline` around the trained autoencoder and text encoder, its transformer untrained."""
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
+    text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder")
+    tokenizer: Any = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer")
     torch.manual_seed(config.seed)
-    text_encoder = _make_text_encoder(config, tokenizer)
-    plain = len(config.channels) - 2
-    unet = UNet2DConditionModel(
-        sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=config.width // _HEAD,
+        attention_head_dim=_HEAD,
         in_channels=autoencoder.config.latent_channels,
         out_channels=autoencoder.config.latent_channels,
-        block_out_channels=config.channels,
-        down_block_types=(*("DownBlock2D",) * plain, *("CrossAttnDownBlock2D",) * 2),
-        up_block_types=(*("CrossAttnUpBlock2D",) * 2, *("UpBlock2D",) * plain),
-        layers_per_block=config.layers_per_block,
-        cross_attention_dim=text_encoder.config.hidden_size,
-        attention_head_dim=4,  # how many heads; the name is historical
-        norm_num_groups=16,
-        addition_embed_type="text",  # what the caption says as a whole is told to every block, as the time is
-        addition_embed_type_num_heads=4,
-        time_embedding_dim=config.time_width,
-        resnet_time_scale_shift="scale_shift",
+        num_layers=config.num_layers,
+        cross_attention_dim=config.width,
+        caption_channels=text_encoder.config.hidden_size,
+        sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
+        patch_size=config.patch_size,
+        use_additional_conditions=False,
     )
-    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    scheduler: Any = DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE)
-    return StableDiffusionPipeline(
-        vae=autoencoder,
-        text_encoder=text_encoder,
+    transformer.set_attn_processor(AttnProcessor())  # the quickest on few tokens
+    return PixArtAlphaPipeline(
         tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        **parts,
+        text_encoder=text_encoder.requires_grad_(False).eval(),
+        vae=autoencoder,
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
     )
-
-
-def _make_text_encoder(config: GeneratorConfig, tokenizer: CLIPTokenizer) -> Any:
-    if config.clip is not None:
-        known: Any = CLIPTextModel.from_pretrained(config.clip)
-        sizes = CLIPTextConfig(**known.config.to_dict() | {"max_position_embeddings": config.max_tokens})
-        weights = known.state_dict()
-        places = next(name for name in weights if name.endswith("position_embedding.weight"))
-        weights[places] = weights[places][: config.max_tokens]
-        shorter = CLIPTextModel(sizes)
-        shorter.load_state_dict(weights)
-        return shorter
-    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.text_width,
-            intermediate_size=4 * config.text_width,
-            num_hidden_layers=config.num_text_layers,
-            num_attention_heads=max(config.text_width // 64, 1),
-            max_position_embeddings=config.max_tokens,
-            **ids,
-        )
-    )
-
-
-def _make_tokenizer(folder: Path, config: GeneratorConfig, assets: EmojiAssets) -> CLIPTokenizer:
-    if config.clip is None:
-        return train_caption_tokenizer(folder / "tokenizer", config.vocab_size, config.max_tokens, assets)
-    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(config.clip, model_max_length=config.max_tokens)
-    return tokenizer
 
 
 def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str]]:
@@ -170,7 +130,7 @@ def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[
         index = number % config.num_scenes
         chance = random.Random(f"{config.seed}/{number}")
         scene = sample_scene(config.seed, index, kind="posed")
-        words = caption(scene, chance, style=chance.choice(("plain", "plain", "rich", "tags", "story")))
+        words = drawn_caption(scene, chance)
         indices.append(index)
         captions.append("" if chance.random() < config.no_caption else words)
     return indices, captions
@@ -186,8 +146,8 @@ def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, f
         latents: Tensor = pipeline.vae.encode(pixels).latents
         return latents * pipeline.vae.config.scaling_factor
 
-    unet = pipeline.unet.config
-    shape = (unet.in_channels, unet.sample_size, unet.sample_size)
+    sizes = pipeline.transformer.config
+    shape = (sizes.in_channels, sizes.sample_size, sizes.sample_size)
     return LatentCache(folder / "latents.npy", config.num_scenes, shape, encode)
 
 
@@ -198,24 +158,22 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
         The folder that `AutoPipelineForText2Image.from_pretrained` reads.
     """
     folder = Path(folder)
-    tokenizer = _make_tokenizer(folder, config, assets)
-    pipeline = make_pipeline(config, tokenizer)
-    pipeline.unet.to(memory_format=torch.channels_last)
-    run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)
+    pipeline = make_pipeline(config)
+    run = PretrainingRun(folder, pipeline.transformer, config)
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
     scenes = scene_latents(pipeline, config, assets, folder)
     for step in run.steps():
         indices, captions = scene_captions(step, config)
         latents = scenes.latents(indices).to(run.device)
-        run.update(velocity_loss(pipeline, noising, latents, captions, run.generator(step), config))
+        run.update(denoising_loss(pipeline, noising, latents, captions, run.generator(step), config))
     with run.averaged_weights():
         pipeline.save_pretrained(folder / "pipeline")
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=config.image_px)
     return folder / "pipeline"
 
 
-def velocity_loss(
+def denoising_loss(
     pipeline: Any,
     noising: Any,
     latents: Tensor,
@@ -223,7 +181,7 @@ def velocity_loss(
     chance: torch.Generator,
     config: GeneratorConfig,
 ) -> Tensor:
-    """Return () the weighted error of the velocity at one random time for each picture.
+    """Return () the weighted error of the latents that are guessed at one random time for each picture.
 
     Args:
         pipeline: What is trained.
@@ -236,14 +194,18 @@ def velocity_loss(
     noise = torch.randn(latents.shape, generator=chance).to(latents.device)
     times = torch.randint(config.min_timestep, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
     times = times.amax(0).to(latents.device)
-    words = pipeline.tokenizer(
-        captions, padding="max_length", max_length=config.max_tokens, truncation=True, return_tensors="pt"
-    )
-    text = pipeline.text_encoder(words.input_ids.to(latents.device)).last_hidden_state
-    guessed = pipeline.unet(noising.add_noise(latents, noise, times), times, text).sample
-    wrong = (guessed - noising.get_velocity(latents, noise, times)).square().mean((1, 2, 3))
-    snr = compute_snr(noising, times)
-    return (wrong * (snr.clamp(max=config.snr_gamma) + config.least_snr) / (snr + 1)).mean() * 2
+    ids, mask = (each.to(latents.device) for each in tokenize_captions(pipeline.tokenizer, captions, config.max_tokens))
+    with torch.no_grad():
+        text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
+    guessed = pipeline.transformer(
+        noising.add_noise(latents, noise, times),
+        encoder_hidden_states=text,
+        encoder_attention_mask=mask,
+        timestep=times,
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    wrong = (guessed - latents).square().mean((1, 2, 3))
+    return (wrong * (compute_snr(noising, times).clamp(max=config.snr_gamma) + config.least_snr)).mean()
 
 
 @torch.no_grad()
@@ -269,6 +231,8 @@ def contact_sheet(
         width=size_px,
         num_inference_steps=steps,
         guidance_scale=3.0,
+        use_resolution_binning=False,  # that is for the large sizes that PixArt was trained for
+        clean_caption=False,
         generator=[torch.Generator().manual_seed(index) for index in range(num)],
     ).images
     sheet = Image.new("RGB", (8 * size_px, num // 8 * size_px))

@@ -1,0 +1,64 @@
+"""The text encoder's recipe: what a caption asks for can be read from its last token."""
+
+import random
+
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from mgem_agent.recipes.data.backgrounds import BACKGROUNDS
+from mgem_agent.recipes.data.concepts import load_concepts
+from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.train.caption_encoder import (
+    CaptionEncoderConfig,
+    CaptionReader,
+    drawn_caption,
+    scene_slots,
+    tokenize_captions,
+    train_caption_encoder,
+)
+from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+
+SMALL = CaptionEncoderConfig(num_steps=2, batch_size=2, width=64, num_layers=1, warmup_steps=1)
+
+
+def test_slots_say_what_stands_where():
+    names = [concept.name for concept in load_concepts()]
+    layouts = set()
+    for index in range(40):
+        scene = sample_scene(0, index, kind="posed")
+        background, things = scene_slots(scene)
+        assert BACKGROUNDS[background].name == scene.background
+        found = [names[number] if number < len(names) else None for number in things]
+        if scene.layout == "one":
+            assert found == [scene.objects[0].concept, None, None]
+        else:
+            left, right = sorted(scene.objects, key=lambda thing: thing.x)
+            assert found == [None, left.concept, right.concept]
+        layouts.add(scene.layout)
+    assert len(layouts) == 2
+
+
+def test_what_is_padded_does_not_matter_and_it_learns(tmp_path, drawn_assets):
+    tokenizer = train_caption_tokenizer(tmp_path, 400, 120, drawn_assets, num_captions=20)
+    reader = CaptionReader(SMALL, tokenizer)
+    scenes = [sample_scene(0, index, kind="posed") for index in range(8)]
+    captions = [drawn_caption(scene, random.Random(index)) for index, scene in enumerate(scenes)]
+    together, alone = tokenize_captions(tokenizer, captions, 48), tokenize_captions(tokenizer, captions[:1], 48)
+    torch.testing.assert_close(reader(*together)[1][:1], reader(*alone)[1], rtol=1e-4, atol=1e-5)
+    wanted = torch.tensor([scene_slots(scene)[1] for scene in scenes])
+    optimizer = torch.optim.Adam(reader.parameters(), lr=3e-3)
+    for _ in range(40):
+        scores = reader(*together)[1]
+        torch.nn.functional.cross_entropy(scores.flatten(0, 1), wanted.flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(reader(*together)[1].argmax(-1), wanted)
+
+
+def test_the_folder_has_what_a_pipeline_has(tmp_path, drawn_assets):
+    train_caption_tokenizer(tmp_path / "tokenizer", 400, 120, drawn_assets, num_captions=20)
+    folder = train_caption_encoder(tmp_path, SMALL, drawn_assets)
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    words = tokenizer("a fox on a beach", padding="max_length", max_length=120, return_tensors="pt")
+    assert encoder(**words).last_hidden_state.shape == (1, 120, 64)
