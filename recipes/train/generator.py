@@ -3,12 +3,12 @@
     python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
 
 A diffusion transformer (PixArt-α; Chen et al., 2023) learns to take the noise from latents of an autoencoder that is
-trained already; a text encoder that knows already what captions ask for is frozen. It takes large patches and predicts
-the latents themselves, which need fewer dimensions than their noise (Li and He, 2025), on a cosine schedule. Steps are
-weighted by their signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy steps come more often than
-others: there it is decided what a thing is, and what goes wrong there stays wrong. A tenth of the captions are left
-empty for classifier-free guidance. The result is an ordinary `PixArtAlphaPipeline` folder: nothing of this package is
-needed to read it.
+trained already, and a text encoder that knows already what captions ask for learns along. It takes large patches and
+predicts the latents themselves, which need fewer dimensions than their noise (Li and He, 2025), on a cosine schedule.
+Steps are weighted by their signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy steps come more
+often than others: there it is decided what a thing is, and what goes wrong there stays wrong. A tenth of the captions
+are left empty for classifier-free guidance. The result is an ordinary `PixArtAlphaPipeline` folder: nothing of this
+package is needed to read it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import compute_snr
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mgem_agent.recipes.data.emoji import EmojiAssets
@@ -116,7 +116,7 @@ def make_pipeline(config: GeneratorConfig) -> Any:
     transformer.set_attn_processor(AttnProcessor())  # the quickest on few tokens
     return PixArtAlphaPipeline(
         tokenizer=tokenizer,
-        text_encoder=text_encoder.requires_grad_(False).eval(),
+        text_encoder=text_encoder,
         vae=autoencoder,
         transformer=transformer,
         scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
@@ -159,7 +159,9 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
     """
     folder = Path(folder)
     pipeline = make_pipeline(config)
-    run = PretrainingRun(folder, pipeline.transformer, config)
+    run = PretrainingRun(
+        folder, nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder}), config
+    )
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
     scenes = scene_latents(pipeline, config, assets, folder)
@@ -195,8 +197,7 @@ def denoising_loss(
     times = torch.randint(config.min_timestep, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
     times = times.amax(0).to(latents.device)
     ids, mask = (each.to(latents.device) for each in tokenize_captions(pipeline.tokenizer, captions, config.max_tokens))
-    with torch.no_grad():
-        text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
+    text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
     guessed = pipeline.transformer(
         noising.add_noise(latents, noise, times),
         encoder_hidden_states=text,

@@ -34,5 +34,7 @@ def test_left_and_right_are_those_of_the_picture() -> None:
 def test_the_same_random_numbers_give_the_same_words() -> None:
     scene = sample_scene(0, 5)
     assert caption(scene, random.Random(1), "rich") == caption(scene, random.Random(1), "rich")
-    with pytest.raises(InputError, match="There is no caption style 'haiku'. Allowed: 'plain', 'rich', 'tags', 'story'"):
+    with pytest.raises(
+        InputError, match="There is no caption style 'haiku'. Allowed: 'plain', 'rich', 'tags', 'story'"
+    ):
         caption(scene, random.Random(1), "haiku")  # type: ignore[arg-type]
