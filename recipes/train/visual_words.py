@@ -127,10 +127,19 @@ def patch_words(scene: Scene, grid: int, numbers: dict[str, int]) -> tuple[Tenso
 
 
 def word_embeds(model: Any, tokenizer: Any, vocabulary: Sequence[str]) -> Tensor:
-    """Return the mean embedding of each word's tokens as they stand within a sentence, (V, d)."""
+    """Return the embedding of each word's tokens, (V, d), where each token weighs half of the one before.
+
+    So the first stands out, from which a language model goes on by itself. A name is taken as it stands within a
+    sentence, a printed word as at its beginning, without its quotes: the same word as a thing is another.
+    """
     table = model.get_input_embeddings().weight.detach().float()
-    ids = (tokenizer(f" {word}", add_special_tokens=False).input_ids for word in vocabulary)
-    return torch.stack([table[row].mean(0) for row in ids])
+    embeds = []
+    for word in vocabulary:
+        text = word.strip('"') if word.startswith('"') else f" {word}"
+        rows = table[tokenizer(text, add_special_tokens=False).input_ids]
+        weights = 0.5 ** torch.arange(len(rows), device=rows.device)
+        embeds.append(weights @ rows / weights.sum())
+    return torch.stack(embeds)
 
 
 def word_loss(

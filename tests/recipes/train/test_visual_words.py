@@ -23,6 +23,7 @@ from mgem_agent.recipes.train.visual_words import (
     start_in_scale,
     train_visual_words,
     visual_vocabulary,
+    word_embeds,
     word_loss,
 )
 
@@ -51,6 +52,24 @@ def test_a_patch_says_what_covers_it():
     assert patch_words(large, 8, NUMBERS)[0].tolist().count(NUMBERS['"sale"']) >= 4
     chart = Scene(0, "plain white", chart=Chart("bar", (ChartPart("cats", 3, "red"), ChartPart("dogs", 4, "blue"))))
     assert set(patch_words(chart, 8, NUMBERS)[0].tolist()) == {-100}
+
+
+def test_the_first_piece_of_a_word_stands_out_and_a_printed_word_is_another():
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    )
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(torch.eye(8))
+    pieces = {" tiger": [1], " t-rex": [2, 3, 4], "tiger": [5]}
+
+    class Tokenizer:
+        def __call__(self, text, add_special_tokens):
+            return type("Words", (), {"input_ids": pieces[text]})
+
+    table = word_embeds(model, Tokenizer(), ("tiger", "t-rex", '"tiger"'))
+    torch.testing.assert_close(table[0], torch.eye(8)[1])
+    torch.testing.assert_close(table[1, 2:5], torch.tensor([4.0, 2.0, 1.0]) / 7)
+    torch.testing.assert_close(table[2], torch.eye(8)[5])
 
 
 def test_the_loss_is_least_at_the_words_own_embeddings():
