@@ -58,8 +58,8 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
         index: Number in the series, from 0.
         kind: "drawable" is one or two large things on a background; "posed" the same, each in its one size and place
             before a background of fixed details, which is the generator's world; "any" has all else too: several
-            things, counts, printed words, shapes and charts; "several" is a few different
-            things; "page" is many printed words alone.
+            things, counts, printed words, shapes and charts; "several" is a few different things; "page" is
+            many printed words alone.
         split: "train" or "held_out". The same seed and index give different scenes in the two, and no held-out scene
             is composed like any training scene.
 
@@ -69,8 +69,8 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
     if seed < 0 or index < 0 or split not in _SPLIT_KEYS or kind not in _KIND_KEYS:
         raise InputError(
             f"There is no scene {index!r} of seed {seed!r}, kind {kind!r}, split {split!r}. Seed and index are 0 or "
-            "more, the kind is 'any', 'drawable', 'several', 'page' or 'posed', the split 'train' "
-            "or 'held_out'."
+            "more, the kind is 'any', 'drawable', 'several', 'page' or 'posed', the split "
+            "'train' or 'held_out'."
         )
     rng = np.random.default_rng([seed, index, _SPLIT_KEYS[split], _KIND_KEYS[kind]])
     layout = _choose(rng, _LAYOUTS[kind])

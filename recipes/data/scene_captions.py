@@ -1,6 +1,6 @@
 """Captions of scenes, in varied words: what a person might write under the picture.
 
-Nothing is said that the picture does not show, and the main things are always named.
+Nothing is said that the picture does not show, but for the style of a story, and the main things are always named.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _story(scene: Scene, rng: random.Random) -> str:
     parts = [_plain(scene, rng)]
     if scene.objects and rng.random() < 0.6:
         concept = rng.choice(scene.objects).concept
-        parts.append(f"{rng.choice(_NAMES)}: {with_article(_coloured(concept, concept))}")
+        parts.append(f"{rng.choice(_NAMES)}: {with_article(concept_named(concept).coloured_name)}")
     if len(parts) == 1 or rng.random() < 0.7:
         parts.append(rng.choice(_BOOK_STYLES))
     return ". ".join(parts)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mgem_agent.recipes.data.nouns import in_a_row, with_article, with_capital
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_parts import Scene
-from mgem_agent.recipes.data.scene_questions import Question, questions_about
+from mgem_agent.recipes.data.scene_questions import MAX_SIGNS, Question, questions_about
 
 __all__ = ["DialogueTurn", "dialogue_about"]
 
@@ -67,7 +67,7 @@ def dialogue_about(scene: Scene, rng: random.Random) -> tuple[DialogueTurn, ...]
 
 def _list_turn(scene: Scene, rng: random.Random) -> DialogueTurn | None:
     """Return what all words or things are, from top to bottom as they stand, or None where there are too few."""
-    if len(scene.texts) > 2:
+    if len(scene.texts) > MAX_SIGNS:
         words = ", ".join(text.text for text in sorted(scene.texts, key=lambda text: (_row(text.y), text.x)))
         return DialogueTurn("list", rng.choice(_ASK_READ), f"{with_capital(words)}.")
     concepts = {thing.concept for thing in scene.objects}

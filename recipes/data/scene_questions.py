@@ -27,7 +27,7 @@ from mgem_agent.recipes.data.nouns import (
 from mgem_agent.recipes.data.scene_captions import name_of
 from mgem_agent.recipes.data.scene_parts import INK_COLOURS, Chart, Scene, TextSize
 
-__all__ = ["QUESTION_KINDS", "Question", "QuestionKind", "questions_about"]
+__all__ = ["MAX_SIGNS", "QUESTION_KINDS", "Question", "QuestionKind", "questions_about"]
 
 QuestionKind = Literal[
     "what", "colour", "count", "where", "place", "read_large", "read_medium", "read_small", "yes_no", "chart"
@@ -47,6 +47,10 @@ QUESTION_KINDS: tuple[QuestionKind, ...] = (
 """Kinds of questions. `read_small` asks for a word that half the picture's pixels do not show."""
 
 _READ: dict[TextSize, QuestionKind] = {"large": "read_large", "medium": "read_medium", "small": "read_small"}
+
+
+MAX_SIGNS = 2
+"""More printed words than these are a page, which is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,6 @@ def questions_about(scene: Scene, rng: random.Random) -> list[Question]:
         questions.extend(_about_chart(scene.chart, rng))
     rng.shuffle(questions)
     return questions
-
-
-_MAX_SIGNS = 2
-"""More printed words than these are a page, which is read as a whole."""
 
 
 def _sentence(words: str) -> str:
@@ -217,7 +217,7 @@ def _place(scene: Scene, rng: random.Random) -> Question:
 
 
 def _about_texts(scene: Scene, rng: random.Random) -> Iterator[Question]:
-    if len(scene.texts) > _MAX_SIGNS:
+    if len(scene.texts) > MAX_SIGNS:
         return  # "the small sign" would be any of several
     for text in scene.texts:
         which = f"the {text.size} sign" if len(scene.texts) > 1 else "it"

@@ -32,6 +32,7 @@ from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 
 __all__ = [
+    "MAX_POSITIONS",
     "CaptionEncoderConfig",
     "CaptionReader",
     "drawn_caption",
@@ -42,7 +43,8 @@ __all__ = [
 
 _STYLES: tuple[CaptionStyle, ...] = ("plain", "plain", "rich", "tags", "story")
 _PLACES = ("alone", "left", "right")
-_POSITIONS = 120  # that pipelines of diffusers pad captions to
+MAX_POSITIONS = 120
+"""Tokens that a generator may pad captions to."""
 
 
 class CaptionEncoderConfig(PretrainingConfig):
@@ -61,7 +63,7 @@ class CaptionEncoderConfig(PretrainingConfig):
     width: int = Field(default=256, ge=64, multiple_of=64)
     num_layers: int = Field(default=2, ge=1)
     vocab_size: int = Field(default=2_048, ge=300)
-    max_tokens: int = Field(default=48, ge=8, le=_POSITIONS)
+    max_tokens: int = Field(default=48, ge=8, le=MAX_POSITIONS)
 
 
 class CaptionReader(nn.Module):
@@ -83,7 +85,7 @@ class CaptionReader(nn.Module):
                 intermediate_size=4 * config.width,
                 num_hidden_layers=config.num_layers,
                 num_attention_heads=config.width // 64,
-                max_position_embeddings=_POSITIONS,
+                max_position_embeddings=MAX_POSITIONS,
                 **ids,
             )
         )
@@ -131,7 +133,7 @@ def train_caption_encoder(folder: str | Path, config: CaptionEncoderConfig, asse
         The folder that has `text_encoder` and `tokenizer`, as a pipeline of diffusers has them.
     """
     folder = Path(folder)
-    tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, _POSITIONS, assets)
+    tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, MAX_POSITIONS, assets)
     reader = CaptionReader(config, tokenizer)
     run = PretrainingRun(folder, reader, config)
     for step in run.steps():

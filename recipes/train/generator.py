@@ -35,7 +35,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
-from mgem_agent.recipes.train.caption_encoder import drawn_caption
+from mgem_agent.recipes.train.caption_encoder import MAX_POSITIONS, drawn_caption
 from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_pixels import scene_pixels
@@ -84,7 +84,7 @@ class GeneratorConfig(PretrainingConfig):
     channels: tuple[int, ...] = Field(default=(32, 64, 128, 224), min_length=2)
     layers_per_block: int = Field(default=1, ge=1)
     time_width: int = Field(default=256, ge=16)
-    max_tokens: int = Field(default=32, ge=8, le=120)
+    max_tokens: int = Field(default=32, ge=8, le=MAX_POSITIONS)
     no_caption: float = Field(default=0.1, ge=0, lt=1)
     min_timestep: int = Field(default=0, ge=0, lt=1000)
     snr_gamma: float = Field(default=5.0, gt=0)
