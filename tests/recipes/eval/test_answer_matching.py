@@ -44,7 +44,7 @@ def test_every_answer_of_the_data_is_right() -> None:
         record = scene_record(index, SceneDataSettings("held_out"))
         answers = [turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"]
         for kind, answer, accepted in zip(record["answer_kinds"], answers, record["accepted"], strict=True):
-            if kind != "caption":
+            if kind not in ("caption", "list"):  # these have no one answer
                 assert is_right_answer(kind, answer, accepted), (kind, answer, accepted)
 
 
