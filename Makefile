@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all check check-format check-lint check-mypy check-pyright format clean
+.PHONY: help setup story test test-all check check-format check-lint check-mypy check-pyright format clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-10s %s\n' "$$verb" "$$what"; done
@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); torch is large, the first time takes some minutes."
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ocr,postgres,quantization,train]'
 	@touch $(STAMP)
+
+story: setup ## Tell an illustrated story to book/
+	$(BIN)/mgem story the_dragon --out book
+	@echo "Open book/index.html in a browser."
 
 test: setup ## Run the tests, without the slow ones
 	$(BIN)/pytest

@@ -19,6 +19,7 @@ from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers_generator import DiffusersGenerator
 from mgem_agent.tools.diffusers_options import DiffusersOptions
+from mgem_agent.tools.diffusers_plan import Defaults
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
@@ -35,6 +36,7 @@ class NanoDrawing(BaseModel):
         size_px: Width and height of a picture.
         steps: Denoising steps where a request names none.
         guidance_scale: Guidance where a request names none.
+        options: What else a call of its pipeline needs, such as `use_resolution_binning`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +44,7 @@ class NanoDrawing(BaseModel):
     size_px: int = Field(default=128, ge=16)
     steps: int = Field(default=12, ge=1)
     guidance_scale: float = Field(default=3.0, ge=0)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class NanoGenerator(DiffusersGenerator):
@@ -59,8 +62,8 @@ class NanoGenerator(DiffusersGenerator):
         self._folder = folder
         drawing = read_drawing(folder) if _is_there(folder) else NanoDrawing()  # who only talks needs no weights
         given = (options or DiffusersOptions()).model_dump(exclude_unset=True)
-        fitting = {"num_inference_steps": drawing.steps, "guidance_scale": drawing.guidance_scale}
-        super().__init__(str(folder), DiffusersOptions.model_validate({**fitting, "local_files_only": True, **given}))
+        super().__init__(str(folder), DiffusersOptions.model_validate({"local_files_only": True, **given}))
+        self._defaults = Defaults(drawing.steps, drawing.guidance_scale, drawing.options)
         self._name = "nano"
         self._size = (drawing.size_px, drawing.size_px)
 

@@ -2,19 +2,22 @@
 
     python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
 
-A UNet learns to take the noise from latents of an autoencoder that is trained already, and a text encoder that knows
-already what captions ask for (`caption_encoder`) learns along. It predicts the velocity (Salimans and Ho, 2022) on a
-cosine schedule, with steps weighted by their signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy
-steps more often than others: there it is decided where a thing stands and that it is one, and what goes wrong there
-stays wrong. A tenth of the captions are left empty for classifier-free guidance. The result is an ordinary
-`StableDiffusionPipeline` folder: nothing of this package is needed to read it.
+A diffusion transformer (PixArt-α; Chen et al., 2023) learns to take the noise from latents of an autoencoder that is
+trained already, and a text encoder that knows already what captions ask for learns along. It takes large patches and
+predicts the latents themselves, which need fewer dimensions than their noise (Li and He, 2025), on a cosine schedule.
+Steps are weighted by their signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy steps come more
+often than others: there it is decided what a thing is, and what goes wrong there stays wrong. A tenth of the captions
+are left empty for classifier-free guidance. The result is an ordinary `PixArtAlphaPipeline` folder: nothing of this
+package is needed to read it.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +26,51 @@ from diffusers import (
     AutoencoderTiny,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
 )
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import compute_snr
 from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
-from mgem_agent.recipes.train.caption_encoder import MAX_POSITIONS, drawn_caption
+from mgem_agent.recipes.train.caption_encoder import (
+    drawn_caption,
+    fact_loss,
+    fact_sizes,
+    scene_slots,
+    tokenize_captions,
+)
 from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_pixels import scene_pixels
 
 __all__ = [
     "GeneratorConfig",
+    "begin_to_draw",
+    "begin_to_read",
     "contact_sheet",
+    "denoising_loss",
     "make_pipeline",
     "scene_captions",
     "scene_latents",
+    "table_scores",
     "train_generator",
-    "velocity_loss",
 ]
 
-SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+_HEAD = 32
+"""Width of a head of attention."""
+
+_LOUDER = 6.0
+"""Times that what facts look like is larger than what the last MLP was told, when it begins to draw."""
+
+SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
 
 
 class GeneratorConfig(PretrainingConfig):
@@ -61,82 +81,88 @@ class GeneratorConfig(PretrainingConfig):
         captions: Folder of the recipe `caption_encoder`.
         num_scenes: Scenes that it learns from, each again and again in other words.
         image_px: Side of what it draws.
-        channels: Of the UNet's levels, finest first; a multiple of 16 each. The two coarsest have attention: on a CPU
-            it costs more at the finer ones than it gives.
-        layers_per_block: Residual blocks a level.
-        time_width: Of what every block is told: the time, and the caption as a whole.
-        max_tokens: That captions are padded to, and cut at.
+        patch_size: Side of a token's patch of latents: one patch is the whole picture, which is quick and has no seams.
+        width: Of the transformer.
+        num_layers: Of the transformer. Few learn quicker than many.
+        num_reading_steps: First steps, in which it learns to read alone; 0 in a run that goes on from another.
+        table_speed: Factor of the learning rate for what the table's facts look like, each of which is rarely drawn.
+        max_tokens: Longest caption that is learned from.
+        fact_weight: Of the error in reading, once it learns to draw.
         no_caption: Share of captions that are left empty.
-        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
         min_timestep: Of 1000, the least that is learned from. A run with 800, and one of all that goes on from it,
             learn first what a caption's things look like, and then to draw them well.
+        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
 
-    num_steps: int = 12_000
-    batch_size: int = 16
+    num_steps: int = 20_000
+    batch_size: int = 32
     learning_rate: float = 5e-4
-    ema_decay: float = 0.999
+    ema_decay: float = 0.998
     autoencoder: str
     captions: str
     num_scenes: int = Field(default=8_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
-    channels: tuple[int, ...] = Field(default=(32, 64, 128, 224), min_length=2)
-    layers_per_block: int = Field(default=1, ge=1)
-    time_width: int = Field(default=256, ge=16)
-    max_tokens: int = Field(default=32, ge=8, le=MAX_POSITIONS)
+    patch_size: int = Field(default=32, ge=1)
+    width: int = Field(default=640, ge=32, multiple_of=32)
+    num_layers: int = Field(default=1, ge=1)
+    num_reading_steps: int = Field(default=2_000, ge=0)
+    table_speed: float = Field(default=10.0, gt=0)
+    max_tokens: int = Field(default=48, ge=8, le=120)
+    fact_weight: float = Field(default=0.1, ge=0)
     no_caption: float = Field(default=0.1, ge=0, lt=1)
     min_timestep: int = Field(default=0, ge=0, lt=1000)
     snr_gamma: float = Field(default=5.0, gt=0)
-    least_snr: float = Field(default=0.3, ge=0)
+    least_snr: float = Field(default=1.0, ge=0)
 
 
 def make_pipeline(config: GeneratorConfig) -> Any:
-    """Return the `StableDiffusionPipeline` around the trained autoencoder and text encoder, its UNet untrained."""
+    """Return the `PixArtAlphaPipeline` around the trained autoencoder and text encoder, its transformer untrained."""
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
     text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder")
-    tokenizer = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer", model_max_length=config.max_tokens)
+    tokenizer: Any = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer")
     torch.manual_seed(config.seed)
-    plain = len(config.channels) - 2
-    unet = UNet2DConditionModel(
-        sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=config.width // _HEAD,
+        attention_head_dim=_HEAD,
         in_channels=autoencoder.config.latent_channels,
         out_channels=autoencoder.config.latent_channels,
-        block_out_channels=config.channels,
-        down_block_types=(*("DownBlock2D",) * plain, *("CrossAttnDownBlock2D",) * 2),
-        up_block_types=(*("CrossAttnUpBlock2D",) * 2, *("UpBlock2D",) * plain),
-        layers_per_block=config.layers_per_block,
-        cross_attention_dim=text_encoder.config.hidden_size,
-        attention_head_dim=4,  # how many heads; the name is historical
-        norm_num_groups=16,
-        addition_embed_type="text",  # what the caption says as a whole is told to every block, as the time is
-        addition_embed_type_num_heads=4,
-        time_embedding_dim=config.time_width,
-        resnet_time_scale_shift="scale_shift",
+        num_layers=config.num_layers,
+        cross_attention_dim=config.width,
+        caption_channels=text_encoder.config.hidden_size,
+        sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
+        patch_size=config.patch_size,
+        use_additional_conditions=False,
     )
-    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    scheduler: Any = DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE)
-    return StableDiffusionPipeline(
-        vae=autoencoder,
-        text_encoder=text_encoder,
+    transformer.set_attn_processor(AttnProcessor())  # the quickest on few tokens
+    for block in transformer.transformer_blocks:
+        nn.init.ones_(block.scale_shift_table[5])  # what the MLP says is heard from the start
+    return PixArtAlphaPipeline(
         tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        **parts,
+        text_encoder=text_encoder,
+        vae=autoencoder,
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
     )
 
 
-def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str]]:
-    """Return which scenes a step learns from, and their captions, worded anew each time, some of them left empty."""
-    indices, captions = [], []
+def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str], Tensor]:
+    """Return which scenes a step learns from, their captions, worded anew each time, and (B, 4) the facts in these.
+
+    Some captions are left empty, and have no facts.
+    """
+    indices, captions, facts = [], [], []
     for number in range(step * config.batch_size, (step + 1) * config.batch_size):
         index = number % config.num_scenes
         chance = random.Random(f"{config.seed}/{number}")
         scene = sample_scene(config.seed, index, kind="posed")
         words = drawn_caption(scene, chance)
+        background, things = scene_slots(scene)
+        is_empty = chance.random() < config.no_caption
         indices.append(index)
-        captions.append("" if chance.random() < config.no_caption else words)
-    return indices, captions
+        captions.append("" if is_empty else words)
+        facts.append(fact_sizes() if is_empty else (background, *things))
+    return indices, captions, torch.tensor(facts)
 
 
 def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
@@ -149,8 +175,8 @@ def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, f
         latents: Tensor = pipeline.vae.encode(pixels).latents
         return latents * pipeline.vae.config.scaling_factor
 
-    unet = pipeline.unet.config
-    shape = (unet.in_channels, unet.sample_size, unet.sample_size)
+    sizes = pipeline.transformer.config
+    shape = (sizes.in_channels, sizes.sample_size, sizes.sample_size)
     return LatentCache(folder / "latents.npy", config.num_scenes, shape, encode)
 
 
@@ -162,22 +188,132 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
     """
     folder = Path(folder)
     pipeline = make_pipeline(config)
-    pipeline.unet.to(memory_format=torch.channels_last)
-    run = PretrainingRun(folder, nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}), config)
+    model = nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder})
+    table = pipeline.transformer.transformer_blocks[-1].ff.net[2].weight
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = scene_latents(pipeline, config, assets, folder)
+    if config.start_from is None:
+        begin_to_read(pipeline.transformer, scenes.latents(range(min(config.num_scenes, 4 * config.width))))
+    run = PretrainingRun(folder, model, config, {table: config.table_speed})
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
-    scenes = scene_latents(pipeline, config, assets, folder)
     for step in run.steps():
-        indices, captions = scene_captions(step, config)
+        if step and step == config.num_reading_steps:
+            begin_to_draw(pipeline, noising, scenes, config)
+        indices, captions, facts = scene_captions(step, config)
         latents = scenes.latents(indices).to(run.device)
-        run.update(velocity_loss(pipeline, noising, latents, captions, run.generator(step), config))
+        with table_scores(pipeline.transformer) as scores:
+            wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config)
+        misread, right = fact_loss(
+            scores[0], facts.repeat_interleave(len(scores[0][0]) // len(facts), 0).to(run.device)
+        )
+        loss = misread if step < config.num_reading_steps else wrong + config.fact_weight * misread
+        run.update(loss, wrong=wrong.item(), right=right)
     with run.averaged_weights():
         pipeline.save_pretrained(folder / "pipeline")
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=config.image_px)
     return folder / "pipeline"
 
 
-def velocity_loss(
+@torch.no_grad()
+def begin_to_read(transformer: PixArtTransformer2DModel, latents: Tensor) -> None:
+    """Let the untrained transformer write principal components of latents, and read the caption alone.
+
+    Nearly all of what latents are is in a sixth of their dimensions, and almost nothing of a picture is seen in noise.
+
+    Args:
+        transformer: Its last layer gets the components, its first zeros.
+        latents: (N, c, h, h) scaled; more than the width, or some components stay random.
+    """
+    patches = _patches(transformer, latents)
+    num = min(*patches.shape, transformer.proj_out.in_features)
+    _, lengths, components = torch.pca_lowrank(patches, num)
+    scale = lengths.square().mean().sqrt() / len(patches) ** 0.5
+    transformer.proj_out.weight[:, :num] = components * scale
+    transformer.proj_out.bias.copy_(patches.mean(0))
+    transformer.pos_embed.proj.weight.zero_()
+
+
+@torch.no_grad()
+def begin_to_draw(pipeline: Any, noising: Any, scenes: LatentCache, config: GeneratorConfig) -> None:
+    """Let each fact of the table say what it looks like, as ridge regression from facts to latents has it.
+
+    A picture is nearly the sum of what its facts look like, and a thing is drawn once in hundreds of pictures: gradient
+    descent takes hours to come to where this begins, knowing all the while hardly more of a thing than its colour.
+    """
+    transformer, device = pipeline.transformer, pipeline.device
+    table, last = transformer.transformer_blocks[-1].ff.net[2], transformer.proj_out
+    table.weight.zero_()
+    table.bias.zero_()
+    transformer.pos_embed.proj.weight.zero_()
+    times: list[Tensor] = []
+    read: list[Tensor] = []
+    said: list[Tensor] = []
+    hooks = (
+        transformer.adaln_single.register_forward_hook(lambda _module, _inputs, output: times.append(output[1])),
+        table.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0].flatten(0, 1))),
+        transformer.norm_out.register_forward_pre_hook(lambda _module, inputs: said.append(inputs[0].flatten(0, 1))),
+    )
+    wanted: list[Tensor] = []
+    always = config.model_copy(update={"no_caption": 0.0})
+    try:
+        for step in range(math.ceil(config.num_scenes / config.batch_size)):
+            indices, captions, _ = scene_captions(step, always)
+            latents = scenes.latents(indices).to(device)
+            denoising_loss(pipeline, noising, latents, captions, torch.Generator().manual_seed(step), config)
+            scaled = last.weight / last.weight.square().sum(0)
+            wanted.append((_patches(transformer, latents) - last.bias) @ scaled)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    num = sum(fact_sizes())
+    facts, before = torch.cat(read)[:, :num].double(), torch.cat(said).double()
+    missing = _LOUDER * before.square().mean().sqrt() * torch.cat(wanted) - before
+    middle, offset = facts.mean(0), missing.mean(0)
+    facts = facts - middle
+    strength = facts.square().sum() / facts.gt(facts.amax() / 4).sum()  # of a fact that is said
+    gram = facts.T @ facts + 0.5 * strength * torch.eye(num, dtype=facts.dtype, device=device)
+    rows = torch.linalg.solve(gram, facts.T @ (missing - offset))
+    table.weight[:, :num] = rows.T.to(table.weight)
+    table.bias.copy_(offset - middle @ rows)
+    transformer.scale_shift_table.copy_(-torch.cat(times).mean(0))  # so that what is said is written as it is
+
+
+def _patches(transformer: PixArtTransformer2DModel, latents: Tensor) -> Tensor:
+    """Return latents (N, c, h, h) as the transformer's last layer writes them, (N · tokens, p · p · c)."""
+    size = transformer.config.patch_size
+    return latents.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(0, 2)
+
+
+@contextmanager
+def table_scores(transformer: PixArtTransformer2DModel) -> Iterator[list[tuple[Tensor, ...]]]:
+    """Give what the table says in each call of the transformer while the block runs.
+
+    The table is the hidden units of the last block's MLP, as many of them as there are facts; the others are free.
+
+    Yields:
+        A list, to which each call adds the scores of each kind of facts, (B · tokens, number) each; see `fact_loss`.
+
+    Raises:
+        InputError: If the transformer is too narrow for a unit each.
+    """
+    sizes, found = fact_sizes(), []
+    units = transformer.transformer_blocks[-1].ff.net[0].proj
+    if units.out_features < sum(sizes):
+        raise InputError(
+            f"The transformer's MLP has {units.out_features} hidden units, and {sum(sizes)} facts take one each. Take "
+            f"a width of {_HEAD * math.ceil(sum(sizes) / 4 / _HEAD)} or more."
+        )
+    hook = units.register_forward_hook(
+        lambda _module, _inputs, output: found.append(output.flatten(0, 1)[:, : sum(sizes)].split(sizes, 1))
+    )
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+def denoising_loss(
     pipeline: Any,
     noising: Any,
     latents: Tensor,
@@ -185,7 +321,7 @@ def velocity_loss(
     chance: torch.Generator,
     config: GeneratorConfig,
 ) -> Tensor:
-    """Return () the weighted error of the velocity at one random time for each picture.
+    """Return () the weighted error of the latents that are guessed at one random time for each picture.
 
     Args:
         pipeline: What is trained.
@@ -198,14 +334,17 @@ def velocity_loss(
     noise = torch.randn(latents.shape, generator=chance).to(latents.device)
     times = torch.randint(config.min_timestep, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
     times = times.amax(0).to(latents.device)
-    words = pipeline.tokenizer(
-        captions, padding="max_length", max_length=config.max_tokens, truncation=True, return_tensors="pt"
-    )
-    text = pipeline.text_encoder(words.input_ids.to(latents.device)).last_hidden_state
-    guessed = pipeline.unet(noising.add_noise(latents, noise, times), times, text).sample
-    wrong = (guessed - noising.get_velocity(latents, noise, times)).square().mean((1, 2, 3))
-    snr = compute_snr(noising, times)
-    return (wrong * (snr.clamp(max=config.snr_gamma) + config.least_snr) / (snr + 1)).mean() * 2
+    ids, mask = (each.to(latents.device) for each in tokenize_captions(pipeline.tokenizer, captions, config.max_tokens))
+    text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
+    guessed = pipeline.transformer(
+        noising.add_noise(latents, noise, times),
+        encoder_hidden_states=text,
+        encoder_attention_mask=mask,
+        timestep=times,
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    wrong = (guessed - latents).square().mean((1, 2, 3))
+    return (wrong * (compute_snr(noising, times).clamp(max=config.snr_gamma) + config.least_snr)).mean()
 
 
 @torch.no_grad()
@@ -231,6 +370,8 @@ def contact_sheet(
         width=size_px,
         num_inference_steps=steps,
         guidance_scale=3.0,
+        use_resolution_binning=False,  # that is for the large sizes that PixArt was trained for
+        clean_caption=False,
         generator=[torch.Generator().manual_seed(index) for index in range(num)],
     ).images
     sheet = Image.new("RGB", (8 * size_px, num // 8 * size_px))

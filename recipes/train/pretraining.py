@@ -124,6 +124,7 @@ class PretrainingRun:
         if config.start_from is not None:
             _load_weights(model, Path(config.start_from))
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+        torch.set_flush_denormal(True)  # Adam's averages of what is rarely used end there, and are slow
         groups = _groups(model, config, factors or {})
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.num_steps)

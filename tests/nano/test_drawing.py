@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("diffusion")
     pipeline.save_pretrained(path)
-    (path / "nano.json").write_text('{"size_px": 64, "steps": 2, "guidance_scale": 1.5}')
+    (path / "nano.json").write_text('{"size_px": 64, "steps": 2, "guidance_scale": 1.5, "options": {"eta": 0.5}}')
     return path
 
 
@@ -78,6 +78,7 @@ def test_it_draws_as_it_was_trained(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert result.image is not None and result.image.size == (64, 64)
     assert (result.generator, result.model, result.notices) == ("nano", "nano", ())
     assert (result.executed.num_inference_steps, result.executed.guidance_scale) == (2, 1.5)
+    assert result.executed.options["eta"] == 0.5
     again = draw(make_generator("nano"))
     assert again.image is not None and again.image.tobytes() == result.image.tobytes()
 

@@ -12,6 +12,8 @@ from mgem_agent.recipes.train.caption_encoder import (
     CaptionEncoderConfig,
     CaptionReader,
     drawn_caption,
+    fact_loss,
+    fact_sizes,
     scene_slots,
     tokenize_captions,
     train_caption_encoder,
@@ -44,15 +46,28 @@ def test_what_is_padded_does_not_matter_and_it_learns(tmp_path, drawn_assets):
     scenes = [sample_scene(0, index, kind="posed") for index in range(8)]
     captions = [drawn_caption(scene, random.Random(index)) for index, scene in enumerate(scenes)]
     together, alone = tokenize_captions(tokenizer, captions, 48), tokenize_captions(tokenizer, captions[:1], 48)
-    torch.testing.assert_close(reader(*together)[1][:1], reader(*alone)[1], rtol=1e-4, atol=1e-5)
-    wanted = torch.tensor([scene_slots(scene)[1] for scene in scenes])
+    torch.testing.assert_close(reader(*together)[1][:1], reader(*alone)[1], rtol=1e-4, atol=1e-4)
+    assert [scores.shape[1] for scores in reader(*together)] == list(fact_sizes())
+    wanted = torch.tensor([[background, *things] for background, things in map(scene_slots, scenes)])
     optimizer = torch.optim.Adam(reader.parameters(), lr=3e-3)
-    for _ in range(40):
-        scores = reader(*together)[1]
-        torch.nn.functional.cross_entropy(scores.flatten(0, 1), wanted.flatten()).backward()
+    _, right = fact_loss(reader(*together), wanted)
+    assert right < 0.5
+    for _ in range(150):
+        loss, right = fact_loss(reader(*together), wanted)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert torch.equal(reader(*together)[1].argmax(-1), wanted)
+    assert right == 1
+
+
+def test_a_fact_is_right_alone_above_zero_and_none_where_there_is_none():
+    scores = (torch.tensor([[2.0, -3.0], [-2.0, -1.0]]), torch.tensor([[-1.0, -1.0, 4.0], [-1.0, 5.0, -1.0]]))
+    assert fact_loss(scores, torch.tensor([[0, 2], [2, 1]]))[1] == 1
+    assert fact_loss(scores, torch.tensor([[0, 2], [0, 1]]))[1] == 0.5  # nothing was said where something is
+    assert fact_loss(scores, torch.tensor([[0, 3], [2, 1]]))[1] == 0.5  # something was said where nothing is
+    said = [torch.zeros(1, 2), torch.zeros(1, 3)]
+    wrong, _ = fact_loss(said, torch.tensor([[1, 0]]))
+    torch.testing.assert_close(wrong, torch.tensor(2.0).log() * 5 + torch.tensor(3.0).log() + torch.tensor(4.0).log())
 
 
 def test_the_folder_has_what_a_pipeline_has(tmp_path, drawn_assets):
