@@ -46,6 +46,10 @@ __all__ = [
 
 _STYLES: tuple[CaptionStyle, ...] = ("plain", "plain", "rich", "tags", "story")
 _PLACES = ("alone", "left", "right")
+_STRENGTH = 8.0
+"""Score that a fact is to have where it is meant."""
+_EVENNESS = 0.02
+"""Weight of the squared difference from it."""
 MAX_POSITIONS = 120
 """Tokens that a generator may pad captions to."""
 
@@ -151,7 +155,7 @@ def fact_loss(scores: Sequence[Tensor], wanted: Tensor) -> tuple[Tensor, float]:
     """Return () how wrong the scores are, and the share of captions all of whose facts are right.
 
     The right one of each kind is told from the others by a softmax, in which 0 stands for none of them, and every one
-    from 0 by itself.
+    from 0 by itself. All facts are to be said alike strongly, however rare they are.
 
     Args:
         scores: (b, number) each, of the facts of one kind.
@@ -164,6 +168,7 @@ def fact_loss(scores: Sequence[Tensor], wanted: Tensor) -> tuple[Tensor, float]:
         said = F.one_hot(number, with_none.shape[1])[:, :-1].to(kind)
         loss = loss + F.cross_entropy(with_none, number)
         loss = loss + F.binary_cross_entropy_with_logits(kind, said, reduction="none").sum(1).mean()
+        loss = loss + _EVENNESS * (said * (kind - _STRENGTH).square()).sum(1).mean()
         right &= ((kind > 0) == said.bool()).all(1)
     return loss, float(right.float().mean())
 

@@ -70,6 +70,9 @@ _HEAD = 32
 _LOUDER = 6.0
 """Times that what facts look like is larger than what the last MLP was told, when it begins to draw."""
 
+_RIDGE = 0.5
+"""What the regression adds to the number of pictures that each fact is in."""
+
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
 
 
@@ -269,12 +272,13 @@ def begin_to_draw(pipeline: Any, noising: Any, scenes: LatentCache, config: Gene
     num = sum(fact_sizes())
     facts, before = torch.cat(read)[:, :num].double(), torch.cat(said).double()
     missing = _LOUDER * before.square().mean().sqrt() * torch.cat(wanted) - before
+    strength = facts.amax(0).clamp(min=1)  # of each fact where it is said; about nothing, of one that never is
+    facts = facts / strength
     middle, offset = facts.mean(0), missing.mean(0)
     facts = facts - middle
-    strength = facts.square().sum() / facts.gt(facts.amax() / 4).sum()  # of a fact that is said
-    gram = facts.T @ facts + 0.5 * strength * torch.eye(num, dtype=facts.dtype, device=device)
+    gram = facts.T @ facts + _RIDGE * torch.eye(num, dtype=facts.dtype, device=device)
     rows = torch.linalg.solve(gram, facts.T @ (missing - offset))
-    table.weight[:, :num] = rows.T.to(table.weight)
+    table.weight[:, :num] = (rows.T / strength).to(table.weight)
     table.bias.copy_(offset - middle @ rows)
     transformer.scale_shift_table.copy_(-torch.cat(times).mean(0))  # so that what is said is written as it is
 

@@ -65,9 +65,11 @@ def test_a_fact_is_right_alone_above_zero_and_none_where_there_is_none():
     assert fact_loss(scores, torch.tensor([[0, 2], [2, 1]]))[1] == 1
     assert fact_loss(scores, torch.tensor([[0, 2], [0, 1]]))[1] == 0.5  # nothing was said where something is
     assert fact_loss(scores, torch.tensor([[0, 3], [2, 1]]))[1] == 0.5  # something was said where nothing is
-    said = [torch.zeros(1, 2), torch.zeros(1, 3)]
-    wrong, _ = fact_loss(said, torch.tensor([[1, 0]]))
+    nothing = [torch.zeros(1, 2), torch.zeros(1, 3)]
+    wrong, _ = fact_loss(nothing, torch.tensor([[2, 3]]))
     torch.testing.assert_close(wrong, torch.tensor(2.0).log() * 5 + torch.tensor(3.0).log() + torch.tensor(4.0).log())
+    weak, strong = (fact_loss([torch.tensor([[score, -20.0]])], torch.tensor([[0]]))[0] for score in (4.0, 8.0))
+    assert strong < 0.01 < 0.3 < weak
 
 
 def test_the_folder_has_what_a_pipeline_has(tmp_path, drawn_assets):
