@@ -55,6 +55,7 @@ __all__ = [
     "GeneratorConfig",
     "begin_to_draw",
     "begin_to_read",
+    "captions_to_read",
     "contact_sheet",
     "denoising_loss",
     "make_pipeline",
@@ -72,6 +73,9 @@ _LOUDER = 6.0
 
 _RIDGE = 0.5
 """What the regression adds to the number of pictures that each fact is in."""
+
+_FAR = 1_000_000_000
+"""Between the numbers of scenes of which one with two things is taken."""
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
 
@@ -150,7 +154,7 @@ def make_pipeline(config: GeneratorConfig) -> Any:
 
 
 def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str], Tensor]:
-    """Return which scenes a step learns from, their captions, worded anew each time, and (B, 4) the facts in these.
+    """Return which scenes a step draws, their captions, worded anew each time, and (B, 4) the facts in these.
 
     Some captions are left empty, and have no facts.
     """
@@ -166,6 +170,24 @@ def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[
         captions.append("" if is_empty else words)
         facts.append(fact_sizes() if is_empty else (background, *things))
     return indices, captions, torch.tensor(facts)
+
+
+def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
+    """Return captions of scenes that are never drawn, and (B, 4) the facts in them.
+
+    No two steps have the same, so that pairs of things are read and not remembered; every other scene has two things.
+    """
+    captions, facts = [], []
+    for number in range(step * config.batch_size, (step + 1) * config.batch_size):
+        scene = sample_scene(config.seed + 1, number, kind="posed")
+        tries = 1
+        while number % 2 and len(scene.objects) < 2:
+            scene = sample_scene(config.seed + 1, number + _FAR * tries, kind="posed")
+            tries += 1
+        background, things = scene_slots(scene)
+        captions.append(drawn_caption(scene, random.Random(f"{config.seed + 1}/{number}")))
+        facts.append((background, *things))
+    return captions, torch.tensor(facts)
 
 
 def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
@@ -205,11 +227,15 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
             begin_to_draw(pipeline, noising, scenes, config)
         indices, captions, facts = scene_captions(step, config)
         latents = scenes.latents(indices).to(run.device)
+        more, their_facts = captions_to_read(step, config)
+        if step >= config.num_reading_steps:
+            few = len(more) // 4  # so that it does not forget
+            more, their_facts = more[:few], their_facts[:few]
         with table_scores(pipeline.transformer) as scores:
-            wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config)
-        misread, right = fact_loss(
-            scores[0], facts.repeat_interleave(len(scores[0][0]) // len(facts), 0).to(run.device)
-        )
+            wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config, read=more)
+        facts = torch.cat([facts, their_facts])
+        facts = facts.repeat_interleave(len(scores[0][0]) // len(facts), 0)  # for each token
+        misread, right = fact_loss(scores[0], facts.to(run.device))
         loss = misread if step < config.num_reading_steps else wrong + config.fact_weight * misread
         run.update(loss, wrong=wrong.item(), right=right)
     with run.averaged_weights():
@@ -324,6 +350,7 @@ def denoising_loss(
     captions: list[str],
     chance: torch.Generator,
     config: GeneratorConfig,
+    read: Sequence[str] = (),
 ) -> Tensor:
     """Return () the weighted error of the latents that are guessed at one random time for each picture.
 
@@ -334,20 +361,23 @@ def denoising_loss(
         captions: B of them.
         chance: Source of times and noise.
         config: Lengths and weights.
+        read: At most B captions that are read too, beside the same noise, and whose pictures do not matter.
     """
     noise = torch.randn(latents.shape, generator=chance).to(latents.device)
     times = torch.randint(config.min_timestep, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
     times = times.amax(0).to(latents.device)
-    ids, mask = (each.to(latents.device) for each in tokenize_captions(pipeline.tokenizer, captions, config.max_tokens))
+    words = tokenize_captions(pipeline.tokenizer, [*captions, *read], config.max_tokens)
+    ids, mask = (each.to(latents.device) for each in words)
     text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
+    noisy = noising.add_noise(latents, noise, times)
     guessed = pipeline.transformer(
-        noising.add_noise(latents, noise, times),
+        torch.cat([noisy, noisy[: len(read)]]),
         encoder_hidden_states=text,
         encoder_attention_mask=mask,
-        timestep=times,
+        timestep=torch.cat([times, times[: len(read)]]),
         added_cond_kwargs={"resolution": None, "aspect_ratio": None},
     ).sample
-    wrong = (guessed - latents).square().mean((1, 2, 3))
+    wrong = (guessed[: len(latents)] - latents).square().mean((1, 2, 3))
     return (wrong * (compute_snr(noising, times).clamp(max=config.snr_gamma) + config.least_snr)).mean()
 
 

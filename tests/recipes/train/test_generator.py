@@ -82,6 +82,16 @@ def test_a_tenth_of_the_captions_is_empty_and_scenes_come_again_in_other_words(c
     assert other_words != captions
 
 
+def test_what_is_read_alone_is_never_the_same_and_half_of_it_has_two_things(config):
+    config = config.model_copy(update={"batch_size": 20})
+    captions, facts = generator.captions_to_read(0, config)
+    assert generator.captions_to_read(0, config)[0] == captions
+    assert len({*captions, *generator.captions_to_read(1, config)[0]}) == 40
+    num_alone = fact_sizes()[1]
+    assert (facts[1::2, 1] == num_alone).all()
+    assert not (facts[::2, 1] == num_alone).all()
+
+
 def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
     pipeline = make_pipeline(config)
     scenes = generator.scene_latents(pipeline, config, drawn_assets, tmp_path)
@@ -147,8 +157,8 @@ def test_what_has_learned_to_read_draws_from_the_first_step(tmp_path, config, dr
 
     def step() -> tuple[torch.Tensor, torch.Tensor, float]:
         with generator.table_scores(pipeline.transformer) as scores:
-            wrong = generator.denoising_loss(pipeline, noising, latents, captions, chance, config)
-        return wrong, *fact_loss(scores[0], facts)
+            wrong = generator.denoising_loss(pipeline, noising, latents, captions, chance, config, read=captions)
+        return wrong, *fact_loss(scores[0], torch.cat([facts, facts]))
 
     for _ in range(120):
         before, misread, right = step()
