@@ -137,7 +137,11 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     passing.mkdir(parents=True)
     weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
     save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
-    trained.model.config.save_pretrained(passing)
+    (passing / WEIGHTS_FILE).chmod(passing.stat().st_mode & 0o666)  # safetensors writes for the owner alone
+    own: Any = trained.model.config
+    for part in (own, own.text_config, own.vision_config):
+        part.name_or_path = ""  # where its weights were on this machine is nobody's business
+    own.save_pretrained(passing)
     if trained.adapters is not None:
         for name, parameter in trained.adapters.named_parameters():
             if "lora_" in name:

@@ -1,0 +1,66 @@
+"""What is in the box: small, in half precision, described, and trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from mgem_agent.core_model import MiniGeminiConfig, load_without_language_model
+from mgem_agent.nano import VLM_WEIGHTS
+from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
+
+BOX = VLM_WEIGHTS.parent
+
+
+def test_the_box_is_at_most_60_mb_in_half_precision() -> None:
+    files = [path for path in BOX.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 60_000_000
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert len(weights) == 5  # what sees and its adapter; transformer, text encoder, autoencoder
+    for path in weights:
+        kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
+        assert kinds == {torch.float16}, path
+        assert all(value.isfinite().all() for value in load_file(path).values()), path
+
+
+@pytest.mark.parametrize("folder", [VLM_WEIGHTS, DIFFUSION_WEIGHTS])
+def test_a_card_says_what_it_is_what_was_measured_and_what_it_cannot_do(folder: Path) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for heading in ("## Data", "## Recipe", "## Measured", "## What it cannot do"):
+        assert heading in card
+    assert "%" in card.split("## Measured")[1]
+
+
+def test_no_tokenizer_of_others_is_in_the_box() -> None:
+    assert not list(VLM_WEIGHTS.rglob("*token*"))
+
+
+def test_what_sees_fits_a_language_model_of_its_sizes() -> None:
+    config = MiniGeminiConfig.from_pretrained(VLM_WEIGHTS)
+    small = AutoModelForCausalLM.from_config(config.text_config, dtype=torch.float16)
+    model = load_without_language_model(VLM_WEIGHTS, small, dtype=torch.float32)
+    pixels = [torch.zeros(1, 3, side, side) for side in (128, 256)]
+    with torch.no_grad():
+        tokens = model.model.get_image_features(*pixels).pooler_output
+    assert tokens[0].shape == (64, config.text_config.hidden_size)
+    assert tokens[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("caption", "red", "green", "blue"),
+    [("a key on a plain yellow background", 230, 210, 120), ("a boat on a plain white background", 235, 235, 235)],
+)
+def test_what_draws_has_learned_where_things_stand(caption: str, red: int, green: int, blue: int) -> None:
+    events = NanoGenerator().generate([ImageRequest(prompt=caption, seed=1)])
+    drawn = [event for event in events if isinstance(event, ImageResult)]
+    pixels = np.asarray(drawn[0].image.convert("RGB"), dtype=float)
+    corners = np.stack([pixels[:12, :12], pixels[:12, -12:]]).mean((0, 1, 2))
+    assert np.abs(corners - (red, green, blue)).max() < 40
+    assert np.abs(pixels[40:88, 40:88] - corners).max() > 60  # something stands in the middle
