@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 story: setup ## Tell an illustrated story to book/
 	$(BIN)/mgem story the_dragon --out book
-	@echo "Open book/index.html in a browser."
+	@echo "Open book/book.html in a browser."
 
 test: setup ## Run the tests, without the slow ones
 	$(BIN)/pytest

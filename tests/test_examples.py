@@ -70,7 +70,7 @@ def test_the_first_screen_of_the_readme(root: Path) -> None:
     page = (root / "README.md").read_text(encoding="utf-8")
     first = python_blocks(page)[0].splitlines()
     assert page.startswith("# mgem-agent\n\nA vision-language model that sees, reasons and draws")
-    assert page.index("make setup") < page.index("make test") < page.index(">>> ")
+    assert page.index("make story") < page.index("make test") < page.index(">>> ")
     assert len(first) <= 12
     assert not first[-1].startswith((">>>", "..."))
 

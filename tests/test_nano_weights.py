@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from mgem_agent.core_model import MiniGeminiConfig, load_without_language_model
-from mgem_agent.nano import VLM_WEIGHTS
 from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator
+from mgem_agent.nano.vision_language import VLM_WEIGHTS
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
 
 BOX = VLM_WEIGHTS.parent
 
@@ -58,8 +61,12 @@ def test_what_sees_fits_a_language_model_of_its_sizes() -> None:
     [("a key on a plain yellow background", 230, 210, 120), ("a boat on a plain white background", 235, 235, 235)],
 )
 def test_what_draws_has_learned_where_things_stand(caption: str, red: int, green: int, blue: int) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of one of diffusers' pipelines, about torch.jit
+        from diffusers.pipelines import auto_pipeline
+    assert auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING
     events = NanoGenerator().generate([ImageRequest(prompt=caption, seed=1)])
     drawn = [event for event in events if isinstance(event, ImageResult)]
+    assert drawn[0].image is not None, drawn[0].error
     pixels = np.asarray(drawn[0].image.convert("RGB"), dtype=float)
     corners = np.stack([pixels[:12, :12], pixels[:12, -12:]]).mean((0, 1, 2))
     assert np.abs(corners - (red, green, blue)).max() < 40
