@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_what_sees_fits_a_language_model_of_its_sizes() -> None:
     model = load_without_language_model(VLM_WEIGHTS, small, dtype=torch.float32)
     pixels = [torch.zeros(1, 3, side, side) for side in (128, 256)]
     with torch.no_grad():
-        tokens = model.model.get_image_features(*pixels).pooler_output
+        tokens: Any = model.model.get_image_features(*pixels).pooler_output
     assert tokens[0].shape == (64, config.text_config.hidden_size)
     assert tokens[0].isfinite().all()
 

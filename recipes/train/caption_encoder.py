@@ -86,7 +86,7 @@ class CaptionReader(nn.Module):
         torch.manual_seed(config.seed)
         self.sizes = fact_sizes()
         ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        self.encoder = CLIPTextModel(
+        self.encoder: Any = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(tokenizer),
                 hidden_size=config.width,
@@ -98,7 +98,12 @@ class CaptionReader(nn.Module):
                 **ids,
             )
         )
-        nn.init.normal_(self.encoder.encoder.layers[-1].mlp.fc2.weight)
+        nn.init.normal_(self.table.fc2.weight)
+
+    @property
+    def table(self) -> Any:
+        """The last layer's MLP, whose first hidden units are the facts."""
+        return self.encoder.encoder.layers[-1].mlp
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """Return the scores of the table's facts: of the backgrounds (b, B), and of the things in each place (b, C).
@@ -110,8 +115,7 @@ class CaptionReader(nn.Module):
             attention_mask: (b, l) 1 up to a caption's end.
         """
         scores: list[Tensor] = []
-        units = self.encoder.encoder.layers[-1].mlp.fc1
-        hook = units.register_forward_hook(lambda _module, _inputs, output: scores.append(output))
+        hook = self.table.fc1.register_forward_hook(lambda _module, _inputs, output: scores.append(output))
         try:
             self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         finally:

@@ -129,7 +129,7 @@ def make_pipeline(config: GeneratorConfig) -> Any:
     text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder")
     tokenizer: Any = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer")
     torch.manual_seed(config.seed)
-    transformer = PixArtTransformer2DModel(
+    transformer: Any = PixArtTransformer2DModel(
         num_attention_heads=config.width // _HEAD,
         attention_head_dim=_HEAD,
         in_channels=autoencoder.config.latent_channels,
@@ -245,7 +245,7 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
 
 
 @torch.no_grad()
-def begin_to_read(transformer: PixArtTransformer2DModel, latents: Tensor) -> None:
+def begin_to_read(transformer: Any, latents: Tensor) -> None:
     """Let the untrained transformer write principal components of latents, and read the caption alone.
 
     Nearly all of what latents are is in a sixth of their dimensions, and almost nothing of a picture is seen in noise.
@@ -309,14 +309,14 @@ def begin_to_draw(pipeline: Any, noising: Any, scenes: LatentCache, config: Gene
     transformer.scale_shift_table.copy_(-torch.cat(times).mean(0))  # so that what is said is written as it is
 
 
-def _patches(transformer: PixArtTransformer2DModel, latents: Tensor) -> Tensor:
+def _patches(transformer: Any, latents: Tensor) -> Tensor:
     """Return latents (N, c, h, h) as the transformer's last layer writes them, (N · tokens, p · p · c)."""
     size = transformer.config.patch_size
     return latents.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(0, 2)
 
 
 @contextmanager
-def table_scores(transformer: PixArtTransformer2DModel) -> Iterator[list[tuple[Tensor, ...]]]:
+def table_scores(transformer: Any) -> Iterator[list[tuple[Tensor, ...]]]:
     """Give what the table says in each call of the transformer while the block runs.
 
     The table is the hidden units of the last block's MLP, as many of them as there are facts; the others are free.
@@ -327,7 +327,8 @@ def table_scores(transformer: PixArtTransformer2DModel) -> Iterator[list[tuple[T
     Raises:
         InputError: If the transformer is too narrow for a unit each.
     """
-    sizes, found = fact_sizes(), []
+    sizes = fact_sizes()
+    found: list[tuple[Tensor, ...]] = []
     units = transformer.transformer_blocks[-1].ff.net[0].proj
     if units.out_features < sum(sizes):
         raise InputError(

@@ -160,11 +160,12 @@ def test_what_has_learned_to_read_draws_from_the_first_step(tmp_path, config, dr
             wrong = generator.denoising_loss(pipeline, noising, latents, captions, chance, config, read=captions)
         return wrong, *fact_loss(scores[0], torch.cat([facts, facts]))
 
+    before, misread, right = step()
     for _ in range(120):
-        before, misread, right = step()
         misread.backward()
         optimizer.step()
         optimizer.zero_grad()
+        before, misread, right = step()
     assert right == 1
     generator.begin_to_draw(pipeline, noising, scenes, config)
     after, _, right = step()
