@@ -104,17 +104,17 @@ class GeneratorConfig(PretrainingConfig):
 
     num_steps: int = 20_000
     batch_size: int = 32
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-4
     ema_decay: float = 0.998
     autoencoder: str
     captions: str
-    num_scenes: int = Field(default=8_000, ge=1)
+    num_scenes: int = Field(default=20_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     patch_size: int = Field(default=32, ge=1)
     width: int = Field(default=640, ge=32, multiple_of=32)
     num_layers: int = Field(default=1, ge=1)
     num_reading_steps: int = Field(default=2_000, ge=0)
-    table_speed: float = Field(default=10.0, gt=0)
+    table_speed: float = Field(default=20.0, gt=0)
     max_tokens: int = Field(default=48, ge=8, le=120)
     fact_weight: float = Field(default=0.1, ge=0)
     no_caption: float = Field(default=0.1, ge=0, lt=1)
