@@ -10,6 +10,7 @@ drawn for it: a hundred thousand captions take minutes.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import sys
@@ -130,18 +131,24 @@ def fact_sizes() -> tuple[int, int, int, int]:
     return len(BACKGROUNDS), num_concepts, num_concepts, num_concepts
 
 
-def scene_slots(scene: Scene) -> tuple[int, tuple[int, int, int]]:
+def scene_slots(scene: Scene) -> tuple[int, int, int, int]:
     """Return the number of a posed scene's background, and of the things that stand alone, left and right.
 
     Where nothing stands it is the number of concepts.
     """
-    concepts = [concept.name for concept in load_concepts()]
-    background = [each.name for each in BACKGROUNDS].index(scene.background)
-    found = [len(concepts)] * len(_PLACES)
+    backgrounds, concepts = _numbers()
+    found = dict.fromkeys(_PLACES, len(concepts))
     for thing in scene.objects:
         place = "alone" if len(scene.objects) == 1 else "left" if thing.x < 0.5 else "right"
-        found[_PLACES.index(place)] = concepts.index(thing.concept)
-    return background, (found[0], found[1], found[2])
+        found[place] = concepts[thing.concept]
+    return backgrounds[scene.background], found["alone"], found["left"], found["right"]
+
+
+@functools.cache
+def _numbers() -> tuple[dict[str, int], dict[str, int]]:
+    """Return the numbers of all backgrounds, and of all concepts, by name."""
+    backgrounds = {each.name: number for number, each in enumerate(BACKGROUNDS)}
+    return backgrounds, {concept.name: number for number, concept in enumerate(load_concepts())}
 
 
 def drawn_caption(scene: Scene, chance: random.Random) -> str:
@@ -195,8 +202,7 @@ def train_caption_encoder(folder: str | Path, config: CaptionEncoderConfig, asse
             facts.append(scene_slots(scene))
         ids, mask = (each.to(run.device) for each in tokenize_captions(tokenizer, captions, config.max_tokens))
         scores = reader(ids, mask)
-        wanted = torch.tensor([[background, *placed] for background, placed in facts], device=run.device)
-        loss, right = fact_loss(scores, wanted)
+        loss, right = fact_loss(scores, torch.tensor(facts, device=run.device))
         run.update(loss, right=right)
     reader.encoder.save_pretrained(folder / "text_encoder")
     return folder

@@ -164,11 +164,10 @@ def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[
         chance = random.Random(f"{config.seed}/{number}")
         scene = sample_scene(config.seed, index, kind="posed")
         words = drawn_caption(scene, chance)
-        background, things = scene_slots(scene)
         is_empty = chance.random() < config.no_caption
         indices.append(index)
         captions.append("" if is_empty else words)
-        facts.append(fact_sizes() if is_empty else (background, *things))
+        facts.append(fact_sizes() if is_empty else scene_slots(scene))
     return indices, captions, torch.tensor(facts)
 
 
@@ -176,18 +175,19 @@ def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Ten
     """Return captions of scenes that are never drawn, and (B, 4) the facts in them.
 
     No two steps have the same, so that pairs of things are read and not remembered; every other scene has two things.
+    Once it learns to draw they are a quarter as many, so that it does not forget.
     """
     captions, facts = [], []
-    for number in range(step * config.batch_size, (step + 1) * config.batch_size):
+    num = config.batch_size if step < config.num_reading_steps else config.batch_size // 4
+    for number in range(step * config.batch_size, step * config.batch_size + num):
         scene = sample_scene(config.seed + 1, number, kind="posed")
         tries = 1
         while number % 2 and len(scene.objects) < 2:
             scene = sample_scene(config.seed + 1, number + _FAR * tries, kind="posed")
             tries += 1
-        background, things = scene_slots(scene)
         captions.append(drawn_caption(scene, random.Random(f"{config.seed + 1}/{number}")))
-        facts.append((background, *things))
-    return captions, torch.tensor(facts)
+        facts.append(scene_slots(scene))
+    return captions, torch.tensor(facts, dtype=torch.long).view(-1, len(fact_sizes()))
 
 
 def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
@@ -228,9 +228,6 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
         indices, captions, facts = scene_captions(step, config)
         latents = scenes.latents(indices).to(run.device)
         more, their_facts = captions_to_read(step, config)
-        if step >= config.num_reading_steps:
-            few = len(more) // 4  # so that it does not forget
-            more, their_facts = more[:few], their_facts[:few]
         with table_scores(pipeline.transformer) as scores:
             wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config, read=more)
         facts = torch.cat([facts, their_facts])
@@ -284,13 +281,13 @@ def begin_to_draw(pipeline: Any, noising: Any, scenes: LatentCache, config: Gene
         transformer.norm_out.register_forward_pre_hook(lambda _module, inputs: said.append(inputs[0].flatten(0, 1))),
     )
     wanted: list[Tensor] = []
+    scaled = last.weight / last.weight.square().sum(0)
     always = config.model_copy(update={"no_caption": 0.0})
     try:
         for step in range(math.ceil(config.num_scenes / config.batch_size)):
             indices, captions, _ = scene_captions(step, always)
             latents = scenes.latents(indices).to(device)
             denoising_loss(pipeline, noising, latents, captions, torch.Generator().manual_seed(step), config)
-            scaled = last.weight / last.weight.square().sum(0)
             wanted.append((_patches(transformer, latents) - last.bias) @ scaled)
     finally:
         for hook in hooks:

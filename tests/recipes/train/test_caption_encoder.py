@@ -28,7 +28,7 @@ def test_slots_say_what_stands_where():
     layouts = set()
     for index in range(40):
         scene = sample_scene(0, index, kind="posed")
-        background, things = scene_slots(scene)
+        background, *things = scene_slots(scene)
         assert BACKGROUNDS[background].name == scene.background
         found = [names[number] if number < len(names) else None for number in things]
         if scene.layout == "one":
@@ -48,7 +48,7 @@ def test_what_is_padded_does_not_matter_and_it_learns(tmp_path, drawn_assets):
     together, alone = tokenize_captions(tokenizer, captions, 48), tokenize_captions(tokenizer, captions[:1], 48)
     torch.testing.assert_close(reader(*together)[1][:1], reader(*alone)[1], rtol=1e-4, atol=1e-4)
     assert [scores.shape[1] for scores in reader(*together)] == list(fact_sizes())
-    wanted = torch.tensor([[background, *things] for background, things in map(scene_slots, scenes)])
+    wanted = torch.tensor([scene_slots(scene) for scene in scenes])
     optimizer = torch.optim.Adam(reader.parameters(), lr=3e-3)
     _, right = fact_loss(reader(*together), wanted)
     assert right < 0.5

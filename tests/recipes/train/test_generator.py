@@ -83,13 +83,15 @@ def test_a_tenth_of_the_captions_is_empty_and_scenes_come_again_in_other_words(c
 
 
 def test_what_is_read_alone_is_never_the_same_and_half_of_it_has_two_things(config):
-    config = config.model_copy(update={"batch_size": 20})
+    config = config.model_copy(update={"batch_size": 20, "num_reading_steps": 2})
     captions, facts = generator.captions_to_read(0, config)
     assert generator.captions_to_read(0, config)[0] == captions
     assert len({*captions, *generator.captions_to_read(1, config)[0]}) == 40
     num_alone = fact_sizes()[1]
     assert (facts[1::2, 1] == num_alone).all()
     assert not (facts[::2, 1] == num_alone).all()
+    drawing = config.model_copy(update={"num_reading_steps": 0})
+    assert generator.captions_to_read(0, drawing)[0] == captions[:5]
 
 
 def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
