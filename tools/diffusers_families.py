@@ -9,6 +9,7 @@ imports diffusers.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import JsonValue
 
 from mgem_agent.errors import GeneratorUnavailableError
 from mgem_agent.tools.capabilities import Capabilities
+from mgem_agent.tools.diffusers_logging import quiet_diffusers
 from mgem_agent.tools.image_request import ImageTask
 
 __all__ = ["COMBINED", "PRESETS", "Family", "PipelineTraits", "Preset", "describe_class"]
@@ -182,7 +184,9 @@ def describe_class(class_name: str) -> PipelineTraits:
         GeneratorUnavailableError: If diffusers has no such class, or it draws no pictures from prompts.
     """
     import diffusers
-    from diffusers.pipelines import auto_pipeline
+
+    with quiet_diffusers(), warnings.catch_warnings(action="ignore"):  # of torchao and torch.jit, about themselves
+        from diffusers.pipelines import auto_pipeline
 
     maps: Any = auto_pipeline  # typed by every key that it has
     # The maps of the auto classes name, by the same key, the pipelines of each task that share their weights.

@@ -7,7 +7,6 @@ folder. It draws one size alone: a picture of another is asked for in vain, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -21,6 +20,7 @@ from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers_call import DiffusersCall
 from mgem_agent.tools.diffusers_generator import DiffusersGenerator
+from mgem_agent.tools.diffusers_logging import quiet_diffusers
 from mgem_agent.tools.diffusers_options import DiffusersOptions
 from mgem_agent.tools.diffusers_plan import Defaults
 from mgem_agent.tools.image_request import ImageRequest
@@ -97,7 +97,7 @@ class NanoGenerator(DiffusersGenerator):
         return super().capabilities.model_copy(update={"sizes": (self._size,)})
 
     def _load(self) -> DiffusersCall:
-        with _quiet_diffusers(), quiet_transformers():
+        with quiet_diffusers(), quiet_transformers():
             return super()._load()
 
     def generate(
@@ -110,22 +110,6 @@ class NanoGenerator(DiffusersGenerator):
         """Draw a batch; see :meth:`DiffusersGenerator.generate`. The model is called `nano`, not by its folder."""
         for event in super().generate(requests, pictures=pictures, cancel=cancel):
             yield replace(event, model="nano") if isinstance(event, ImageResult) else event
-
-
-@contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Keep diffusers from drawing bars for what loads in a second, and from wondering at its smaller parts."""
-    from diffusers.utils import logging
-
-    was_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if was_shown:
-            logging.enable_progress_bar()
 
 
 def _is_there(folder: Path) -> bool:

@@ -1,0 +1,24 @@
+"""What diffusers writes to the terminal beside what we do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["quiet_diffusers"]
+
+
+@contextmanager
+def quiet_diffusers() -> Iterator[None]:
+    """Keep diffusers from drawing bars and from saying what no one who draws can mend, while the block runs."""
+    from diffusers.utils import logging
+
+    was_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if was_shown:
+            logging.enable_progress_bar()
