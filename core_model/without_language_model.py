@@ -12,12 +12,13 @@ and no tokenizer, which comes with the language model: `MiniGeminiProcessor.from
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, CLIPVisionModel, PreTrainedModel
@@ -28,7 +29,14 @@ from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.errors import CheckpointError
 
-__all__ = ["ADAPTER_FOLDER", "WEIGHTS_FILE", "load_without_language_model", "own_weights"]
+__all__ = [
+    "ADAPTER_FOLDER",
+    "WEIGHTS_FILE",
+    "adapter_weights",
+    "lacks_language_model",
+    "load_without_language_model",
+    "own_weights",
+]
 
 ADAPTER_FOLDER = "adapter"
 WEIGHTS_FILE = "model.safetensors"
@@ -52,11 +60,51 @@ def own_weights(model: MiniGeminiForConditionalGeneration) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if not name.startswith(_LANGUAGE_MODEL)}
 
 
+def lacks_language_model(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder holds everything of a model but its language model's own weights.
+
+    Args:
+        folder: Any folder.
+
+    Raises:
+        CheckpointError: If its file of weights cannot be read.
+    """
+    file = Path(folder) / WEIGHTS_FILE
+    if not file.is_file():
+        return False
+    try:
+        with safe_open(file, "pt") as weights:
+            return not any("language_model." in name for name in weights.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(file)!r} cannot be read: {error}. Export the model again.") from error
+
+
+def adapter_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the adapter of such a folder, under the names that its weights have in a model with adapters.
+
+    Args:
+        folder: What `mgem train export --small` wrote.
+
+    Raises:
+        CheckpointError: If there is no adapter, or it cannot be read.
+    """
+    file = Path(folder) / ADAPTER_FOLDER / "adapter_model.safetensors"
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{str(file)!r} is no adapter: {error}. Export the run again.") from error
+    return {
+        re.sub(r"\.(lora_[AB])\.weight$", r".\1.default.weight", name.removeprefix("base_model.model.")): value
+        for name, value in weights.items()
+    }
+
+
 def load_without_language_model(
     folder: str | os.PathLike[str],
     language_model: PreTrainedModel | str | os.PathLike[str],
     *,
     dtype: torch.dtype | None = None,
+    merge: bool = True,
 ) -> MiniGeminiForConditionalGeneration:
     """Put a model together from a folder that holds everything but the language model's own weights, and these.
 
@@ -64,9 +112,10 @@ def load_without_language_model(
         folder: What `mgem train export --small` wrote.
         language_model: The one that it was trained with, or its folder or hub id. A module becomes part of the model.
         dtype: Data type of the weights; by default that of the language model.
+        merge: Whether the adapter is merged into the language model's weights; otherwise it is left out.
 
     Returns:
-        The model in evaluation mode, the adapter merged into the language model's weights.
+        The model in evaluation mode.
 
     Raises:
         CheckpointError: If the folder is not whole, or the language model is of other sizes than the one trained with.
@@ -102,7 +151,7 @@ def load_without_language_model(
             mismatched=mismatched,
         )
     model.load_state_dict(weights, strict=False)
-    return _with_adapter(model, path / ADAPTER_FOLDER).eval()
+    return _with_adapter(model, path / ADAPTER_FOLDER).eval() if merge else model.eval()
 
 
 def _with_adapter(model: MiniGeminiForConditionalGeneration, folder: Path) -> MiniGeminiForConditionalGeneration:

@@ -13,11 +13,10 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.streaming import ending_options, input_device
-from mgem_agent.errors import CheckpointError
+from mgem_agent.core_model.without_language_model import lacks_language_model
 
 __all__ = ["SeeingModel", "find_weights", "loading_options"]
 
@@ -42,7 +41,7 @@ def find_weights(name: str) -> str:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return name
-    return str(find_nano(folder=folder) if _lacks_language_model(folder) else folder)
+    return str(find_nano(folder=folder) if lacks_language_model(folder) else folder)
 
 
 def loading_options() -> dict[str, Any]:
@@ -50,17 +49,6 @@ def loading_options() -> dict[str, Any]:
     if torch.cuda.is_available():
         return {"dtype": torch.bfloat16, "device_map": "auto"}
     return {"dtype": torch.float32}
-
-
-def _lacks_language_model(folder: Path) -> bool:
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        return False
-    try:
-        with safe_open(file, "pt") as weights:
-            return not any("language_model." in name for name in weights.keys())
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{str(file)!r} cannot be read: {error}. Export the model again.") from error
 
 
 class SeeingModel:

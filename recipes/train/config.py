@@ -35,7 +35,9 @@ class ModelConfig(_Section):
     """Where the model comes from: a whole checkpoint, or three parts to be put together.
 
     Args:
-        checkpoint: Folder or hub id of a whole Mini-Gemini; then the three parts are not given.
+        checkpoint: Folder or hub id of a whole Mini-Gemini; then the three parts are not given. Or what `mgem train
+            export --small` made, or `nano`: then `text` is the language model that it lacks, nano's if it is not given,
+            and an adapter of the same rank goes on from that one's.
         vision: Folder or hub id of a CLIP vision model.
         high_res_vision: Folder or hub id of an open_clip model with a ConvNeXt.
         text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for the one that nano has.
@@ -65,7 +67,7 @@ class ModelConfig(_Section):
         missing = [name for name, value in parts.items() if value is None]
         if self.checkpoint is None and missing:
             raise ValueError(f"has neither a checkpoint nor all its parts; give model.{missing[0]} or model.checkpoint")
-        if self.checkpoint is not None and len(missing) < len(parts):
+        if self.checkpoint is not None and (self.vision is not None or self.high_res_vision is not None):
             raise ValueError("has both a checkpoint and parts; give one or the other")
         return self
 

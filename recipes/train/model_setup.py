@@ -20,8 +20,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from mgem_agent.core_model.without_language_model import (
+    ADAPTER_FOLDER,
+    adapter_weights,
+    lacks_language_model,
+    load_without_language_model,
+)
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
+from mgem_agent.nano.vision_language import VLM_WEIGHTS
 from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
 
 __all__ = ["TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
@@ -32,7 +39,7 @@ TRAINED_FILE = "trained.safetensors"
 _LORA = ".lora_"
 
 NANO = "nano"
-"""As `model.text`: the language model of nano, which is fetched where it is not there yet."""
+"""As `model.text`: the language model of nano, which is fetched where it is not there yet. As `model.checkpoint`: nano."""
 
 
 @dataclass
@@ -62,7 +69,7 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
         CheckpointError: If weights cannot be read or do not fit.
     """
     torch.manual_seed(config.run.seed)  # mining, projector and adapters start the same in every process
-    model, processor = load_model(config.model, dtype)
+    model, processor = load_model(config.model, dtype, merge=config.train.llm != "lora")
     begun = _begun(config)
     for file, weights in begun.items():  # before there are adapters, which rename the layers that they go to
         _put_over(model, {name: value for name, value in weights.items() if _LORA not in name}, file)
@@ -94,6 +101,9 @@ def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
     """The weights that the run starts from, by the files that hold them."""
     runs = config.model.start_from or ()
     begun = dict(_trained_weights(Path(run)) for run in ((runs,) if isinstance(runs, str) else runs))
+    small = _small_folder(config.model)
+    if small is not None and config.train.llm == "lora" and (small / ADAPTER_FOLDER).is_dir():
+        begun = {small / ADAPTER_FOLDER: adapter_weights(small), **begun}
     for file, weights in begun.items():
         if config.train.llm != "lora" and any(_LORA in name for name in weights):
             raise InputError(
@@ -104,19 +114,30 @@ def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
 
 
 def load_model(
-    source: ModelConfig, dtype: torch.dtype
+    source: ModelConfig, dtype: torch.dtype, *, merge: bool = True
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
     """Load a checkpoint or put a model together from its parts, and return it with its processor.
 
     Args:
         source: Where the model comes from; `start_from` is not looked at.
         dtype: Data type of the weights.
+        merge: Whether the adapter of a checkpoint without its language model is merged into that, or left out.
 
     Raises:
         InputError: If the parts do not fit together.
         CheckpointError: If weights cannot be read.
     """
+    small = _small_folder(source)
+    if small is not None:
+        text, tokenizer = _language_model(source.text or NANO, dtype)
+        model = load_without_language_model(small, text, dtype=dtype, merge=merge)
+        return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
     if source.checkpoint is not None:
+        if source.text is not None:
+            raise InputError(
+                f"model.checkpoint={source.checkpoint!r} has a language model of its own, and model.text is "
+                f"{source.text!r}. Leave one of them out."
+            )
         model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype)
         processor = MiniGeminiProcessor.from_pretrained(source.checkpoint)
         return _with_attention(model, source.attention), processor
@@ -132,6 +153,14 @@ def load_model(
         image_global=source.image_global,
     )
     return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
+
+
+def _small_folder(source: ModelConfig) -> Path | None:
+    """The folder of a checkpoint that lacks its language model, or None for all others."""
+    if source.checkpoint is None:
+        return None
+    folder = VLM_WEIGHTS if source.checkpoint == NANO else Path(source.checkpoint).expanduser()
+    return folder if folder.is_dir() and lacks_language_model(folder) else None
 
 
 def _with_attention(
