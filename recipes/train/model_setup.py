@@ -39,7 +39,7 @@ TRAINED_FILE = "trained.safetensors"
 _LORA = ".lora_"
 
 NANO = "nano"
-"""As `model.text`: the language model of nano, which is fetched where it is not there yet. As `model.checkpoint`: nano."""
+"""As `model.checkpoint`: nano. As `model.text`: its language model, which is fetched where it is not there yet."""
 
 
 @dataclass

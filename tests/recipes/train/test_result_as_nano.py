@@ -18,7 +18,11 @@ from typer.testing import CliRunner
 from mgem_agent import ChatMiniGemini
 from mgem_agent.cli.app import app
 from mgem_agent.core_engine import CoreEngine
+from mgem_agent.core_model.without_language_model import adapter_weights
+from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_nano, load_nano, vision_language
+from mgem_agent.recipes.train import model_setup
+from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.recipes.train.config_file import load_config
 from mgem_agent.recipes.train.encoders import ContrastiveModel, EncodersConfig
 from mgem_agent.recipes.train.model_setup import load_trained, prepare_model
@@ -113,3 +117,48 @@ def test_what_is_trained_is_what_answers(
     answer: Any = chat.invoke([question])
     assert answer.text
     assert answer.usage_metadata["input_token_details"]["image"] == processor.num_image_tokens == 16
+
+
+def test_a_training_goes_on_from_what_was_exported(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(run / "config.yaml")
+    trained = prepare_model(config, torch.float32)
+    load_trained(trained.model, run)
+    out = tmp_path / "small"
+    mgem("train", "export", str(run), str(out), "--small")
+
+    def begun(checkpoint: str, **changes: Any) -> Any:
+        model = {"checkpoint": checkpoint, "prompt_template": "chatml", **changes.pop("model", {})}
+        fields = config.model_dump() | {"model": model} | changes
+        return prepare_model(type(config).model_validate(fields), torch.float32)
+
+    again = begun(str(out))
+    names = {name for name, value in trained.model.named_parameters() if value.requires_grad}
+    assert {name for name, value in again.model.named_parameters() if value.requires_grad} == names
+    for name in names:
+        torch.testing.assert_close(
+            again.model.get_parameter(name), trained.model.get_parameter(name), rtol=1e-3, atol=1e-4
+        )
+    wanted = scores(trained.model, trained.processor)
+    torch.testing.assert_close(scores(again.model, again.processor), wanted, atol=0.02, rtol=0.02)
+    frozen = begun(str(out), stage="align", train={})  # its adapter is merged where none is trained
+    torch.testing.assert_close(scores(frozen.model, frozen.processor), wanted, atol=0.02, rtol=0.02)
+
+    monkeypatch.setattr(model_setup, "VLM_WEIGHTS", out)
+    nano = begun("nano")
+    torch.testing.assert_close(scores(nano.model, nano.processor), wanted, atol=0.02, rtol=0.02)
+    with pytest.raises(CheckpointError, match=r"does not fit the model"):
+        begun(str(out), train={"llm": "lora", "lora": {"rank": 3}})
+
+
+def test_a_whole_checkpoint_has_a_language_model_of_its_own(settings: dict[str, Any]) -> None:
+    settings["model"]["text"] = "nano"
+    with pytest.raises(InputError, match=r"has a language model of its own, and model.text is 'nano'. Leave one"):
+        prepare_model(TrainConfig.model_validate(settings), torch.float32)
+
+
+def test_an_adapter_that_is_no_file_of_weights_says_so(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    mgem("train", "export", str(run), str(out), "--small")
+    (out / "adapter" / "adapter_model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"is no adapter: .*Export the run again\."):
+        adapter_weights(out)
