@@ -99,6 +99,9 @@ def _card(
     run: Annotated[
         list[Path] | None, typer.Option("--run", help="Folder of a training that it comes from; several, in order.")
     ] = None,
+    earlier: Annotated[
+        Path | None, typer.Option(metavar="CARD", help="Card of the model that the trainings went on from.")
+    ] = None,
     hardware: Annotated[
         str | None, typer.Option(help="What it was trained on; if not given, what it was measured on.")
     ] = None,
@@ -108,10 +111,11 @@ def _card(
     from mgem_agent.recipes.eval.evaluation import REPORT_FILE
     from mgem_agent.recipes.eval.model_card import model_card
     from mgem_agent.recipes.eval.report import EvalReport
-    from mgem_agent.recipes.eval.training_hours import read_training_run
+    from mgem_agent.recipes.eval.training_hours import earlier_runs, read_training_run
 
     found = EvalReport.read(report / REPORT_FILE if report.is_dir() else report)
-    card = model_card(found, model, runs=[read_training_run(folder) for folder in run or ()], hardware=hardware)
+    runs = [*(earlier_runs(earlier) if earlier else ()), *(read_training_run(folder) for folder in run or ())]
+    card = model_card(found, model, runs=runs, hardware=hardware)
     if out is None:
         typer.echo(card, nl=False)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.run_log import read_log
 
-__all__ = ["TrainingRun", "read_training_run"]
+__all__ = ["TrainingRun", "earlier_runs", "read_training_run"]
 
 _BREAK = 10
 """So many times the usual time between two lines is a break, or an evaluation."""
+
+_ROW = re.compile(r"\| (?P<name>\S+) \| (?P<steps>[\d,]+) \| (?P<hours>\d+\.\d) \|")
 
 
 class TrainingRun(BaseModel):
@@ -50,3 +53,27 @@ def read_training_run(folder: Path) -> TrainingRun:
     counted = [seconds for seconds in between if seconds <= _BREAK * max(usual, 1.0)]
     seconds = sum(counted) + usual  # before the first line
     return TrainingRun(name=folder.name, steps=max(line["step"] for line in lines), hours=seconds / 3600)
+
+
+def earlier_runs(card: Path) -> list[TrainingRun]:
+    """Read the trainings of the model from which another went on.
+
+    Args:
+        card: Its model card, as `model_card` writes it.
+
+    Raises:
+        InputError: If it cannot be read, or lists no trainings.
+    """
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(card)!r} cannot be read: {error}. Give the README.md of a model's weights.") from error
+    rows = [_ROW.fullmatch(line.strip()) for line in text.splitlines()]
+    runs = [
+        TrainingRun(name=row["name"], steps=int(row["steps"].replace(",", "")), hours=float(row["hours"]))
+        for row in rows
+        if row is not None
+    ]
+    if not runs:
+        raise InputError(f"{str(card)!r} lists no trainings. Give a card that mgem eval card has written with --run.")
+    return runs
