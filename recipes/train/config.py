@@ -43,7 +43,7 @@ class ModelConfig(_Section):
         text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for the one that nano has.
         start_from: A finished run whose trained weights (mining, projector, adapter, ...) are put over the model's own;
             or several, one over the other.
-        prompt_template: Dialogue format of the finished model.
+        prompt_template: Dialogue format of the finished model; if not given, that of the checkpoint, or `vicuna_v1`.
         high_res_image_size: Side of the high-resolution image, in pixels.
         image_grid: Crops per side of the low-resolution image; 2 in the HD models.
         image_global: Whether the whole picture is seen besides its crops.
@@ -55,7 +55,7 @@ class ModelConfig(_Section):
     high_res_vision: str | None = None
     text: str | None = None
     start_from: str | tuple[str, ...] | None = None
-    prompt_template: str = "vicuna_v1"
+    prompt_template: str | None = None
     high_res_image_size: Positive = 768
     image_grid: Positive = 1
     image_global: bool = False
@@ -265,11 +265,6 @@ class TrainConfig(_Section):
             "language_model": self.train.llm == "full",
         }
         return tuple(name for name, is_trained in wanted.items() if is_trained)
-
-    @property
-    def template(self) -> str:
-        """Dialogue format that the records are rendered with."""
-        return self.data.prompt_template or self.model.prompt_template
 
     def accumulation(self, num_processes: int) -> int:
         """Return how many micro-batches of one process make a step.

@@ -37,6 +37,7 @@ TRAINED_FILE = "trained.safetensors"
 """The weights that a run trained, adapters included, under the names that they have in the model."""
 
 _LORA = ".lora_"
+_PROMPT_TEMPLATE = "vicuna_v1"
 
 NANO = "nano"
 """As `model.checkpoint`: nano. As `model.text`: its language model, which is fetched where it is not there yet."""
@@ -131,6 +132,7 @@ def load_model(
     if small is not None:
         text, tokenizer = _language_model(source.text or NANO, dtype)
         model = load_without_language_model(small, text, dtype=dtype, merge=merge)
+        model.config.prompt_template = source.prompt_template or model.config.prompt_template
         return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
     if source.checkpoint is not None:
         if source.text is not None:
@@ -139,7 +141,9 @@ def load_model(
                 f"{source.text!r}. Leave one of them out."
             )
         model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype)
-        processor = MiniGeminiProcessor.from_pretrained(source.checkpoint)
+        model.config.prompt_template = source.prompt_template or model.config.prompt_template
+        other = {} if source.prompt_template is None else {"prompt_template": source.prompt_template}
+        processor = MiniGeminiProcessor.from_pretrained(source.checkpoint, **other)
         return _with_attention(model, source.attention), processor
     text, tokenizer = _language_model(str(source.text), dtype)
     model = MiniGeminiForConditionalGeneration.from_vision_text_pretrained(
@@ -147,7 +151,7 @@ def load_model(
         str(source.high_res_vision),
         text,
         dtype=dtype,
-        prompt_template=source.prompt_template,
+        prompt_template=source.prompt_template or _PROMPT_TEMPLATE,
         high_res_image_size=source.high_res_image_size,
         image_grid=source.image_grid,
         image_global=source.image_global,

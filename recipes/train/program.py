@@ -35,7 +35,7 @@ from mgem_agent.recipes.train.stop_signal import StopSignal
 from mgem_agent.recipes.train.target_loss import TargetLoss
 from mgem_agent.recipes.train.training_loop import TrainingLoop
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Outcome", "train", "training_examples"]
 
 Report = Callable[[str], None]
 
@@ -78,7 +78,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
         _claim(folder, config, accelerator)
         set_seed(config.run.seed)
         trained = prepare_model(config, _dtype(config))
-        examples = _examples(config.data.sources, config, trained)
+        examples = training_examples(config.data.sources, config, trained)
         plan = _plan(examples, config)
         num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
         loop = _loop(config, accelerator, trained, folder, num_steps)
@@ -157,12 +157,13 @@ def _differing(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any
     return [] if before == now else [(key.lstrip("."), before, now)]
 
 
-def _examples(sources: tuple[SourceConfig, ...], config: TrainConfig, trained: TrainedModel) -> Examples:
+def training_examples(sources: tuple[SourceConfig, ...], config: TrainConfig, trained: TrainedModel) -> Examples:
+    """Return the records of files as examples, in the dialogue format of the data or else of the model."""
     data: DataConfig = config.data
     return Examples(
         [RecordFile(source.path, source.images) for source in sources],
         trained.processor,
-        prompt_template=config.template,
+        prompt_template=data.prompt_template or trained.model.config.prompt_template,
         image_aspect_ratio=data.image_aspect_ratio,
         max_length=data.max_length,
         on_broken=data.on_broken,
@@ -212,7 +213,7 @@ def _loop(
 def _held_out(config: TrainConfig, accelerator: Accelerator, trained: TrainedModel) -> HeldOut | None:
     if config.evaluation is None:
         return None
-    examples = _examples(config.evaluation.sources, config, trained)
+    examples = training_examples(config.evaluation.sources, config, trained)
     return HeldOut(
         examples,
         every=config.evaluation.every,

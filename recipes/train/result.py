@@ -137,7 +137,6 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     passing.mkdir(parents=True)
     weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
     save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
-    (passing / WEIGHTS_FILE).chmod(passing.stat().st_mode & 0o666)  # safetensors writes for the owner alone
     own: Any = trained.model.config
     for part in (own, own.text_config, own.vision_config):
         part.name_or_path = ""  # where its weights were on this machine is nobody's business
@@ -147,6 +146,8 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
             if "lora_" in name:
                 parameter.data = parameter.data.to(dtype)
         _save_adapter(trained, passing / ADAPTER_FOLDER)
+    for file in passing.rglob("*.safetensors"):
+        file.chmod(passing.stat().st_mode & 0o666)  # safetensors writes for the owner alone
     _replace_empty(passing, out)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.recipes.train.model_setup import load_trained, parameter_groups, prepare_model
+from mgem_agent.recipes.train.program import training_examples
 
 MakeRun = Callable[..., TrainConfig]
 
@@ -80,3 +81,16 @@ def test_weights_that_do_not_fit_are_refused(make_run: MakeRun, tmp_path: Path) 
     file.write_bytes(b"half a file")
     with pytest.raises(CheckpointError, match=r"cannot be read: .*Run that stage again\."):
         load_trained(model, tmp_path)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "chatml"), ("vicuna_v1", "vicuna_v1")])
+def test_a_checkpoint_is_trained_in_its_own_dialogue_format_unless_another_is_given(
+    settings: dict[str, Any], given: str | None, expected: str
+) -> None:
+    settings["model"]["prompt_template"] = given
+    config = TrainConfig.model_validate(settings)
+    trained = prepare_model(config, torch.float32)
+    assert trained.model.config.prompt_template == trained.processor.prompt_template == expected
+    examples = training_examples(config.data.sources, config, trained)
+    ids = examples.batch([0]).inputs["input_ids"][0]
+    assert ("<|im_start|>" in trained.processor.tokenizer.decode(ids.clamp(max=99))) == (expected == "chatml")
