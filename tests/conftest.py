@@ -100,3 +100,13 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_packed_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep bitsandbytes from its 4-bit kernel for processors with bf16, which takes multiples of 32 rows alone.
+
+    Tiny models have other sizes.
+    """
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)

@@ -131,6 +131,7 @@ def test_a_free_answer_with_a_seed(folder: Path, pictures: list[str]) -> None:
     assert say("1") == say("1") != say("2")
 
 
+@pytest.mark.usefixtures("no_packed_kernel")
 @pytest.mark.parametrize("quantize", ["8bit", "4bit"])
 def test_in_fewer_bits(folder: Path, pictures: list[str], quantize: str) -> None:
     result = see(pictures[0], QUESTION, "-m", str(folder), "--max-new-tokens", "5", "--quantize", quantize)

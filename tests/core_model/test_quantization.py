@@ -64,6 +64,7 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.mark.usefixtures("no_packed_kernel")
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_only_the_language_model_has_fewer_bits(
     folder: Path, inputs: dict[str, Tensor], tmp_path: Path, name: str
