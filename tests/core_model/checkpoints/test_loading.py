@@ -98,7 +98,7 @@ def test_every_tensor_of_an_official_folder_lands_in_its_place(
     assert not [key for key in index if "mm_projector" in key or "vlm_uni" in key or "vision_tower_aux" in key]
     assert {"model.mining.key_norm.bias", "model.language_model.norm.weight"} <= set(index)
     again = MiniGeminiForConditionalGeneration.from_pretrained(tmp_path / "saved")
-    torch.testing.assert_close(logits_of(again), before, rtol=0, atol=0)
+    torch.testing.assert_close(logits_of(again), before, rtol=1e-4, atol=1e-6)
 
 
 def test_mixtral_experts_are_those_of_the_language_model_alone(
