@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 story: setup ## Tell an illustrated story to book/, and look at its first picture
 	$(BIN)/mgem story the_dragon --out book
-	$(BIN)/mgem see "book/pictures/$$(grep -om1 'img-[0-9a-f]*' book/story.json).png" "What do you see?"
+	@echo "What nano sees on the first page:"
+	@$(BIN)/mgem see "book/pictures/$$(grep -om1 'img-[0-9a-f]*' book/story.json).png" "What do you see?"
 	@echo "Open book/book.html in a browser."
 
 test: setup ## Run the tests, without the slow ones

@@ -12,7 +12,6 @@ and no tokenizer, which comes with the language model: `MiniGeminiProcessor.from
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from mgem_agent.errors import CheckpointError
 __all__ = [
     "ADAPTER_FOLDER",
     "WEIGHTS_FILE",
-    "adapter_weights",
     "lacks_language_model",
     "load_without_language_model",
     "own_weights",
@@ -77,26 +75,6 @@ def lacks_language_model(folder: str | os.PathLike[str]) -> bool:
             return not any("language_model." in name for name in weights.keys())
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{str(file)!r} cannot be read: {error}. Export the model again.") from error
-
-
-def adapter_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return the adapter of such a folder, under the names that its weights have in a model with adapters.
-
-    Args:
-        folder: What `mgem train export --small` wrote.
-
-    Raises:
-        CheckpointError: If there is no adapter, or it cannot be read.
-    """
-    file = Path(folder) / ADAPTER_FOLDER / "adapter_model.safetensors"
-    try:
-        weights = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{str(file)!r} is no adapter: {error}. Export the run again.") from error
-    return {
-        re.sub(r"\.(lora_[AB])\.weight$", r".\1.default.weight", name.removeprefix("base_model.model.")): value
-        for name, value in weights.items()
-    }
 
 
 def load_without_language_model(

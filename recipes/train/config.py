@@ -17,6 +17,7 @@ __all__ = [
     "LoraOptions",
     "ModelConfig",
     "OptimizerConfig",
+    "Precision",
     "RunConfig",
     "SourceConfig",
     "TrainConfig",
@@ -25,6 +26,7 @@ __all__ = [
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Precision = Literal["auto", "bf16", "fp32"]
 
 
 class _Section(BaseModel):
@@ -208,7 +210,7 @@ class RunConfig(_Section):
     max_steps: Positive | None = None
     global_batch: Positive
     micro_batch: Positive
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     gradient_checkpointing: bool = False
     seed: int = 0
     log_every: Positive = 10

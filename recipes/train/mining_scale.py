@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,8 +27,8 @@ def start_in_scale(trunk: Any, seen: Seen, table: Tensor) -> None:
         seen: Of a few images.
         table: (V, d) embeddings of words.
     """
-    mining, pixels = trunk.mining, _pixels(seen.high)
-    for norm, given in ((mining.query_norm, seen.low), (mining.key_norm, pixels), (mining.value_norm, pixels)):
+    mining = trunk.mining
+    for norm, _, given in _norms(mining, seen):
         _standardise(norm, given)
     spread = seen.low.flatten(0, 1).std(0).clamp(min=1e-3)
     wanted = spread / (seen.mined(trunk) - seen.low).flatten(0, 1).std(0).clamp(min=1e-6)
@@ -46,31 +46,23 @@ def start_in_scale(trunk: Any, seen: Seen, table: Tensor) -> None:
     layers[-1].bias += middle - trunk.multi_modal_projector(tokens).mean(0)
 
 
-def _standardise(norm: nn.LayerNorm, given: Tensor) -> None:
-    std, mean = _spread(norm, given)
-    norm.weight.copy_(1 / std)
-    norm.bias.copy_(-mean / std)
-
-
-def _spread(norm: nn.LayerNorm, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Return spread and mean of each channel after a norm that has neither factors nor offsets."""
+def _standardise(norm: nn.LayerNorm, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Let a norm standardise each channel of what it is given, and return the spread and mean that it takes out."""
     normalised = F.layer_norm(given, norm.normalized_shape, eps=norm.eps).flatten(0, -2)
     std, mean = torch.std_mean(normalised, 0)
-    return std.clamp(min=0.1 * std.mean()), mean
+    std = std.clamp(min=0.1 * std.mean())
+    norm.weight.copy_(1 / std)
+    norm.bias.copy_(-mean / std)
+    return std, mean
 
 
-def _pixels(high: Sequence[Tensor]) -> Tensor:
-    """Return the maps of all stages as mining sees them, (B, h, h, Σ c_s)."""
-    size = high[0].shape[-2:]
-    return torch.cat([F.interpolate(each, size, mode="bilinear") for each in high], 1).movedim(1, -1)
-
-
-def _norms(mining: Any) -> tuple[tuple[Any, Any], ...]:
-    return (
-        (mining.query_norm, mining.query_proj),
-        (mining.key_norm, mining.key_proj),
-        (mining.value_norm, mining.value_proj),
-    )
+def _norms(mining: Any, seen: Seen) -> Iterator[tuple[Any, Any, Tensor]]:
+    """Yield each of mining's norms, the layer after it, and what it is given, (…, channels)."""
+    size = seen.high[0].shape[-2:]
+    pixels = torch.cat([F.interpolate(each, size, mode="bilinear") for each in seen.high], 1).movedim(1, -1)
+    yield mining.query_norm, mining.query_proj, seen.low
+    yield mining.key_norm, mining.key_proj, pixels
+    yield mining.value_norm, mining.value_proj, pixels
 
 
 @torch.no_grad()
@@ -84,11 +76,8 @@ def unfold_norms(trunk: Any, seen: Seen) -> None:
         seen: Of a few images.
     """
     fold_norms(trunk.mining)
-    pixels = _pixels(seen.high)
-    for (norm, layer), given in zip(_norms(trunk.mining), (seen.low, pixels, pixels), strict=True):
-        std, mean = _spread(norm, given)
-        norm.weight.copy_(1 / std)
-        norm.bias.copy_(-mean / std)
+    for norm, layer, given in _norms(trunk.mining, seen):
+        std, mean = _standardise(norm, given)
         layer.bias += layer.weight @ mean
         layer.weight *= std
 
@@ -100,7 +89,11 @@ def fold_norms(mining: Any) -> None:
     Args:
         mining: Is changed, but not what it computes.
     """
-    for norm, layer in _norms(mining):
+    for norm, layer in (
+        (mining.query_norm, mining.query_proj),
+        (mining.key_norm, mining.key_proj),
+        (mining.value_norm, mining.value_proj),
+    ):
         layer.bias += layer.weight @ norm.bias
         layer.weight *= norm.weight
         norm.weight.fill_(1.0)

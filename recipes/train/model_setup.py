@@ -22,20 +22,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.without_language_model import (
     ADAPTER_FOLDER,
-    adapter_weights,
     lacks_language_model,
     load_without_language_model,
 )
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
-from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
+from mgem_agent.recipes.train.config import ModelConfig, TrainConfig
 
-__all__ = ["TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
+__all__ = ["NANO", "TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
 
 TRAINED_FILE = "trained.safetensors"
 """The weights that a run trained, adapters included, under the names that they have in the model."""
 
+_ADAPTER_FILE = "adapter_model.safetensors"
 _LORA = ".lora_"
 _PROMPT_TEMPLATE = "vicuna_v1"
 
@@ -77,7 +77,7 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
     model.model.config.freeze_vision_tower = not config.train.vision_tower
     model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
     model.requires_grad_(False)
-    adapters = _with_adapters(model, config.train.lora) if config.train.llm == "lora" else None
+    adapters = _with_adapters(model, config) if config.train.llm == "lora" else None
     for file, weights in begun.items():
         _put_over(model, {name: value for name, value in weights.items() if _LORA in name}, file)
     for name in config.trained_modules:
@@ -102,9 +102,6 @@ def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
     """The weights that the run starts from, by the files that hold them."""
     runs = config.model.start_from or ()
     begun = dict(_trained_weights(Path(run)) for run in ((runs,) if isinstance(runs, str) else runs))
-    small = _small_folder(config.model)
-    if small is not None and config.train.llm == "lora" and (small / ADAPTER_FOLDER).is_dir():
-        begun = {small / ADAPTER_FOLDER: adapter_weights(small), **begun}
     for file, weights in begun.items():
         if config.train.llm != "lora" and any(_LORA in name for name in weights):
             raise InputError(
@@ -195,7 +192,9 @@ def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
     return model.to(dtype), AutoTokenizer.from_pretrained(folder, gguf_file=name)
 
 
-def _with_adapters(model: MiniGeminiForConditionalGeneration, options: LoraOptions) -> PeftModel:
+def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -> PeftModel:
+    """Put adapters into the language model: new ones, or those of the checkpoint."""
+    options = config.train.lora
     names = "|".join(map(re.escape, options.targets))
     pattern = rf"model\.language_model\..*\.({names})"
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -208,7 +207,27 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, options: LoraOptio
     lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+        small = _small_folder(config.model)
+        if small is not None and (small / ADAPTER_FOLDER).is_dir():
+            return _adapters_of(model, small / ADAPTER_FOLDER, lora)
         adapters: Any = get_peft_model(model, lora)
+    return adapters
+
+
+def _adapters_of(model: MiniGeminiForConditionalGeneration, folder: Path, wanted: LoraConfig) -> PeftModel:
+    """Put adapters that are there into the language model, to be trained on."""
+    if not (folder / _ADAPTER_FILE).is_file():  # peft would look for it on the hub
+        raise CheckpointError(f"{str(folder)!r} is no adapter: it has no {_ADAPTER_FILE}. Export the run again.")
+    try:
+        given: Any = LoraConfig.from_pretrained(str(folder))
+        if (given.r, given.lora_alpha) != (wanted.r, wanted.lora_alpha):
+            raise CheckpointError(
+                f"{str(folder)!r} does not fit the model: its rank is {given.r} and its alpha {given.lora_alpha:g}, "
+                f"train.lora has {wanted.r} and {wanted.lora_alpha:g}. Set these to those."
+            )
+        adapters: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=wanted)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{str(folder)!r} is no adapter: {error}. Export the run again.") from error
     return adapters
 
 

@@ -19,7 +19,6 @@ import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import set_seed
 
-from mgem_agent.core_model.quantization import default_dtype
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.batch_plan import BatchPlan
 from mgem_agent.recipes.train.broken_report import BrokenReport
@@ -29,6 +28,7 @@ from mgem_agent.recipes.train.config_file import read_settings
 from mgem_agent.recipes.train.examples import Examples, StepBatches
 from mgem_agent.recipes.train.held_out import HeldOut
 from mgem_agent.recipes.train.model_setup import TrainedModel, parameter_groups, prepare_model
+from mgem_agent.recipes.train.precision import training_dtype
 from mgem_agent.recipes.train.records import RecordFile
 from mgem_agent.recipes.train.result import CONFIG_FILE, save_result
 from mgem_agent.recipes.train.stop_signal import StopSignal
@@ -77,7 +77,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
     with StopSignal() as stop:
         _claim(folder, config, accelerator)
         set_seed(config.run.seed)
-        trained = prepare_model(config, _dtype(config))
+        trained = prepare_model(config, training_dtype(config.run.precision))
         examples = training_examples(config.data.sources, config, trained)
         plan = _plan(examples, config)
         num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
@@ -110,7 +110,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         accumulation = config.accumulation(PartialState(cpu=on_cpu).num_processes)
     except ValueError as error:
         raise InputError(str(error)) from error
-    mixed = "bf16" if _dtype(config) == torch.bfloat16 else "no"
+    mixed = "bf16" if training_dtype(config.run.precision) == torch.bfloat16 else "no"
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=mixed,
@@ -121,13 +121,6 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if plugin is not None:  # accelerate would take it from a data loader of its own
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.run.micro_batch
     return accelerator
-
-
-def _dtype(config: TrainConfig) -> torch.dtype:
-    if config.run.precision != "auto":
-        return torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    best = default_dtype("cuda" if torch.cuda.is_available() else "cpu")
-    return best if best == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
 
 
 def _claim(folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -229,8 +222,9 @@ def _opening(
 ) -> str:
     own = [parameter for parameter in trained.model.parameters() if parameter.requires_grad]
     total = sum(parameter.numel() for parameter in trained.model.parameters())
+    dtype = str(training_dtype(config.run.precision)).removeprefix("torch.")
     return (
         f"{config.stage}: {sum(parameter.numel() for parameter in own):,} of {total:,} parameters trained; "
         f"{len(examples):,} records, {num_steps:,} steps of {config.run.global_batch} from step {step:,}; "
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {_dtype(config)}".replace("torch.", "")
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {dtype}"
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mgem_agent.core_model.low_res_encoder import low_res_features
@@ -15,10 +16,14 @@ __all__ = ["Seen", "see"]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the two frozen encoders see of some images: low is (B, n, c), high the stage maps (B, c_s, h_s, h_s)."""
+    """What the two encoders see of some images: low is (B, n, c), high the stage maps (B, c_s, h_s, h_s)."""
 
     low: Tensor
     high: Sequence[Tensor]
+
+    def to(self, device: torch.device) -> Seen:
+        """Return the same on a device."""
+        return Seen(self.low.to(device), [each.to(device) for each in self.high])
 
     def mined(self, trunk: Any) -> Tensor:
         """Return (B, n, c), tokens and what is mined for them."""

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -29,16 +29,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mgem_agent.core_model.low_res_encoder import unused_low_res_modules
-from mgem_agent.core_model.quantization import default_dtype
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import SceneKind, sample_scene
 from mgem_agent.recipes.data.scene_parts import Scene
 from mgem_agent.recipes.data.scene_rendering import render_scene
-from mgem_agent.recipes.train.config import ModelConfig
+from mgem_agent.recipes.train.config import ModelConfig, Precision
 from mgem_agent.recipes.train.latent_cache import LatentCache
 from mgem_agent.recipes.train.mining_scale import fold_norms, learning_rate_factors, start_in_scale, unfold_norms
-from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_model
+from mgem_agent.recipes.train.model_setup import NANO, TRAINED_FILE, load_model
 from mgem_agent.recipes.train.patch_words import patch_words, visual_vocabulary, word_embeds, word_loss
+from mgem_agent.recipes.train.precision import training_dtype
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.seen import Seen, see
 
@@ -48,6 +48,7 @@ _KINDS: dict[str, tuple[SceneKind, ...]] = {
     "frozen": ("any", "page"),
     "learn": ("page", "several", "page", "any"),
 }
+_Look = Callable[[Sequence[int]], Seen]
 _MINING = ("mining", "multi_modal_projector")
 _ENCODERS = ("vision_tower", "high_res_vision_tower")
 
@@ -86,7 +87,7 @@ class VisualWordsConfig(PretrainingConfig):
     background_weight: float = Field(default=0.15, ge=0)
     sharpness: float = Field(default=20.0, gt=0)
     distance_weight: float = Field(default=0.2, ge=0)
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
 
     @property
     def source(self) -> ModelConfig:
@@ -95,7 +96,7 @@ class VisualWordsConfig(PretrainingConfig):
             checkpoint=self.checkpoint,
             vision=self.vision,
             high_res_vision=self.high_res_vision,
-            text=self.text if self.checkpoint is not None or self.text is not None else "nano",
+            text=self.text or (NANO if self.checkpoint is None else None),
             prompt_template="chatml",
             high_res_image_size=self.high_res_image_size,
         )
@@ -104,12 +105,6 @@ class VisualWordsConfig(PretrainingConfig):
     def trained(self) -> tuple[str, ...]:
         """The parts of the model that learn."""
         return _MINING if self.encoders == "frozen" else (*_MINING, *_ENCODERS)
-
-
-class _Sees(Protocol):
-    def __call__(self, indices: Sequence[int]) -> Seen:
-        """Return what the encoders see of some scenes."""
-        ...
 
 
 class _Scenes:
@@ -147,35 +142,30 @@ def _order(seed: int, epoch: int, num: int) -> tuple[int, ...]:
 
 
 class _SeenOnce:
-    """What frozen encoders see of scenes, kept in a file."""
+    """What frozen encoders see of scenes, kept in a file.
 
-    def __init__(self, folder: Path, trunk: Any, scenes: _Scenes, num: int) -> None:
-        self._trunk, self._scenes = trunk, scenes
-        first = self._see([0])
+    Args:
+        folder: Where the file is.
+        look: Runs the encoders on the scenes of some numbers.
+        num: How many scenes there are.
+    """
+
+    def __init__(self, folder: Path, look: _Look, num: int) -> None:
+        self._look = look
+        first = look([0])
         self._shapes = [each.shape[1:] for each in (first.low, *first.high)]
         length = sum(shape.numel() for shape in self._shapes)
         self._cache = LatentCache(folder / "seen.npy", num, (length,), self._rows)
 
-    @torch.no_grad()
-    def _see(self, indices: Sequence[int]) -> Seen:
-        return see(self._trunk, self._scenes.pixels(indices).to(self._trunk.device))
-
     def _rows(self, indices: Sequence[int]) -> Tensor:
-        seen = self._see(indices)
+        seen = self._look(indices)
         return torch.cat([each.flatten(1) for each in (seen.low, *seen.high)], 1)
 
     def __call__(self, indices: Sequence[int]) -> Seen:
-        rows = self._cache.latents(indices).to(self._trunk.device)
-        parts = rows.split([shape.numel() for shape in self._shapes], 1)
+        """Return what is seen of some scenes, on the processor."""
+        parts = self._cache.latents(indices).split([shape.numel() for shape in self._shapes], 1)
         low, *high = (part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True))
         return Seen(low, high)
-
-
-def _seen_anew(trunk: Any, scenes: _Scenes) -> _Sees:
-    def sees(indices: Sequence[int]) -> Seen:
-        return see(trunk, scenes.pixels(indices).to(trunk.device))
-
-    return sees
 
 
 def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: EmojiAssets) -> Path:
@@ -190,29 +180,32 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     table = word_embeds(model, processor.tokenizer, visual_vocabulary())
     Path(folder).mkdir(parents=True, exist_ok=True)
     scenes = _Scenes(processor, trunk.config.geometry.tokens_per_side, config, assets)
-    sees: _Sees = _seen_anew(trunk, scenes)
+
+    def look(indices: Sequence[int]) -> Seen:
+        return see(trunk, scenes.pixels(indices).to(trunk.device))
+
+    parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in config.trained})
+    for parameter in unused_low_res_modules(trunk.vision_tower, trunk.config.vision_feature_layer):
+        parameter.requires_grad_(False)
+    sees: _Look = look
     if config.encoders == "frozen":
-        sees = _SeenOnce(Path(folder), trunk, scenes, config.num_scenes)
+        sees = _SeenOnce(Path(folder), look, config.num_scenes)
     with torch.no_grad():
         seen = sees(range(min(16, config.num_scenes)))
     if config.checkpoint is None:
         start_in_scale(trunk, seen, table)
     else:
         unfold_norms(trunk, seen)
-    parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in config.trained})
-    for parameter in unused_low_res_modules(trunk.vision_tower, trunk.config.vision_feature_layer):
-        parameter.requires_grad_(False)
-    if config.checkpoint is not None:  # their factors, a hundred times apart, only standardise
         for norm in (trunk.mining.query_norm, trunk.mining.key_norm, trunk.mining.value_norm):
-            norm.requires_grad_(False)
+            norm.requires_grad_(False)  # their factors, a hundred times apart, only standardise
     run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
     trunk.to(run.device)
     table = table.to(run.device)
-    is_bf16 = config.encoders == "learn" and _is_bf16(config, run.device)
+    is_bf16 = config.encoders == "learn" and training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
         indices = scenes.of_step(step)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
-            tokens = trunk.multi_modal_projector(sees(indices).mined(trunk))
+            tokens = trunk.multi_modal_projector(sees(indices).to(run.device).mined(trunk))
         loss, right = word_loss(
             tokens,
             *scenes.shown(indices, run.device),
@@ -226,12 +219,6 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     result = Path(folder) / TRAINED_FILE
     save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)
     return result
-
-
-def _is_bf16(config: VisualWordsConfig, device: torch.device) -> bool:
-    if config.precision == "auto":
-        return default_dtype(device) == torch.bfloat16
-    return config.precision == "bf16"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from mgem_agent import ChatMiniGemini
 from mgem_agent.cli.app import app
 from mgem_agent.core_engine import CoreEngine
-from mgem_agent.core_model.without_language_model import adapter_weights
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_nano, load_nano, vision_language
 from mgem_agent.recipes.train import model_setup
@@ -148,17 +147,17 @@ def test_a_training_goes_on_from_what_was_exported(run: Path, tmp_path: Path, mo
     torch.testing.assert_close(scores(nano.model, nano.processor), wanted, atol=0.02, rtol=0.02)
     with pytest.raises(CheckpointError, match=r"does not fit the model"):
         begun(str(out), train={"llm": "lora", "lora": {"rank": 3}})
+    with pytest.raises(CheckpointError, match=r"its rank is 2 and its alpha 16, train.lora has 2 and 4\. Set"):
+        begun(str(out), train={"llm": "lora", "lora": {"rank": 2, "alpha": 4}})
+    (out / "adapter" / "adapter_model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"is no adapter: .*Export the run again\."):
+        begun(str(out))
+    (out / "adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"is no adapter: it has no adapter_model.safetensors\. Export"):
+        begun(str(out))
 
 
 def test_a_whole_checkpoint_has_a_language_model_of_its_own(settings: dict[str, Any]) -> None:
     settings["model"]["text"] = "nano"
     with pytest.raises(InputError, match=r"has a language model of its own, and model.text is 'nano'. Leave one"):
         prepare_model(TrainConfig.model_validate(settings), torch.float32)
-
-
-def test_an_adapter_that_is_no_file_of_weights_says_so(run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "small"
-    mgem("train", "export", str(run), str(out), "--small")
-    (out / "adapter" / "adapter_model.safetensors").write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"is no adapter: .*Export the run again\."):
-        adapter_weights(out)

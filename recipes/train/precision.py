@@ -1,0 +1,22 @@
+"""In which number format a training computes."""
+
+from __future__ import annotations
+
+import torch
+
+from mgem_agent.core_model.quantization import default_dtype
+from mgem_agent.recipes.train.config import Precision
+
+__all__ = ["training_dtype"]
+
+
+def training_dtype(precision: Precision) -> torch.dtype:
+    """Return bfloat16 or float32, which `auto` chooses by what the machine multiplies quickest.
+
+    Args:
+        precision: As a configuration has it.
+    """
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+    best = default_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    return best if best == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
