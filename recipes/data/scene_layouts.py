@@ -11,7 +11,7 @@ import importlib.resources
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -40,7 +40,10 @@ __all__ = [
     "MAX_COUNT",
     "PAGE_LAYOUTS",
     "POSED_LAYOUTS",
+    "POSES",
     "SEVERAL_LAYOUTS",
+    "Pose",
+    "backdrop_seed",
     "load_words",
     "posed",
 ]
@@ -71,6 +74,14 @@ _PLAIN_NAMES = tuple(background.name for background in BACKGROUNDS if background
 _SCENERY_NAMES = tuple(background.name for background in SCENERY)
 _MAX_WORDS = 14  # of a page
 _GRID = 64  # sizes are multiples of a 64th, so that few sizes of each picture are ever made
+
+Pose = Literal["alone", "left", "right"]
+POSES: dict[Pose, tuple[float, float, float]] = {
+    "alone": (0.5, 0.56, 42 / _GRID),
+    "left": (0.26, 0.62, 28 / _GRID),
+    "right": (0.74, 0.62, 28 / _GRID),
+}
+"""Where the middle of a thing is, and its size, where each thing has its one size and place."""
 
 Item = TypeVar("Item")
 Layout = Callable[[np.random.Generator, str, Split], Scene]
@@ -158,15 +169,15 @@ def posed(scene: Scene) -> Scene:
 
     What a generator has to know of such a scene is what its caption says.
     """
-    places = {
-        "one": ((0.5, 0.56, 42 / _GRID),),
-        "two_beside": ((0.26, 0.62, 28 / _GRID), (0.74, 0.62, 28 / _GRID)),
-    }[scene.layout]
-    things = tuple(
-        replace(thing, x=x, y=y, size=size, is_mirrored=False)
-        for thing, (x, y, size) in zip(scene.objects, places, strict=True)
-    )
-    return replace(scene, objects=things, seed=zlib.crc32(scene.background.encode()))
+    poses: dict[str, tuple[Pose, ...]] = {"one": ("alone",), "two_beside": ("left", "right")}
+    things = zip(scene.objects, poses[scene.layout], strict=True)
+    objects = tuple(SceneObject(thing.concept, *POSES[pose]) for thing, pose in things)
+    return replace(scene, objects=objects, seed=backdrop_seed(scene.background))
+
+
+def backdrop_seed(background: str) -> int:
+    """Return the seed of a background's details where they are fixed."""
+    return zlib.crc32(background.encode())
 
 
 def _cells(rng: np.random.Generator, number: int, top: float, bottom: float) -> list[tuple[float, float, float]]:

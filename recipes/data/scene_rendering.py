@@ -21,7 +21,7 @@ from mgem_agent.recipes.data.fonts import font_for_capitals
 from mgem_agent.recipes.data.scene_parts import INK_COLOURS, Scene, SceneObject, SceneShape, SceneText
 from mgem_agent.recipes.data.sprites import Sprites
 
-__all__ = ["letter_boxes", "render_scene"]
+__all__ = ["draw_thing", "letter_boxes", "render_scene"]
 
 _MIN_PX = 16
 _SCALE = 4  # shapes are drawn larger and reduced, which smooths their edges
@@ -46,10 +46,10 @@ def render_scene(scene: Scene, assets: EmojiAssets, size_px: int = 256) -> Image
     if size_px < _MIN_PX:
         raise InputError(f"A scene cannot be drawn at {size_px} px. Give {_MIN_PX} or more.")
     image = paint_backdrop(scene.background, scene.seed, size_px)
-    sprites = Sprites.of(assets)
     has_ground = background_named(scene.background).has_ground
     for thing in scene.objects:
-        _draw_object(image, thing, sprites, has_shadow=has_ground and thing.y + thing.size / 2 > _STANDS_FROM)
+        stands = has_ground and thing.y + thing.size / 2 > _STANDS_FROM
+        draw_thing(image, thing, assets, stands=stands, has_shadow=stands)
     for shape in scene.shapes:
         _draw_shape(image, shape)
     if scene.chart is not None:
@@ -59,18 +59,25 @@ def render_scene(scene: Scene, assets: EmojiAssets, size_px: int = 256) -> Image
     return image
 
 
-def _draw_object(image: Image.Image, thing: SceneObject, sprites: Sprites, *, has_shadow: bool) -> None:
+def draw_thing(image: Image.Image, thing: SceneObject, assets: EmojiAssets, *, stands: bool, has_shadow: bool) -> None:
+    """Draw one thing into a picture, over what is there.
+
+    Args:
+        image: The picture, RGB and square; it is changed.
+        thing: The thing.
+        assets: The pictures of things.
+        stands: Whether what is less high than wide is as low as what is not; otherwise it hangs in the middle.
+        has_shadow: Whether it throws a shadow on the ground.
+    """
     side = image.width
-    sprite = sprites.scaled(thing.concept, max(2, round(thing.size * side)), thing.is_mirrored)
+    sprite = Sprites.of(assets).scaled(thing.concept, max(2, round(thing.size * side)), thing.is_mirrored)
     left = round(thing.x * side - sprite.width / 2)
     bottom = round((thing.y + thing.size / 2) * side)  # what is less high than wide stands on the same ground
     if has_shadow:
         width, height = round(sprite.width * 0.95), max(2, round(thing.size * side * 0.16))
         shadow = _shadow().resize((max(2, width), height))
         image.paste((12, 18, 30), (left + (sprite.width - width) // 2, bottom - height // 2 - height // 8), shadow)
-        top = bottom - sprite.height
-    else:
-        top = round(thing.y * side - sprite.height / 2)
+    top = bottom - sprite.height if stands else round(thing.y * side - sprite.height / 2)
     image.paste(sprite, (left, top), sprite)
 
 

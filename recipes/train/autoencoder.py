@@ -3,15 +3,21 @@
     python -m mgem_agent.recipes.train.autoencoder FOLDER [key=value …]
 
 diffusers' `AutoencoderTiny` learns to give back what it saw: absolute difference of the pixels and of their gradients,
-which keeps edges sharp. It sees square pieces of scenes, since a network without attention learns as much from a piece;
-one of each scene is the more detailed of two, since most of a scene is empty sky. Its latents are noised while it
-learns, so that the decoder bears the errors of the generator, and each channel is kept near one standard deviation, so
-that none drowns the others.
+which keeps edges sharp. And it learns that latents add up: those of a background, and of things alone, each less those
+of a layer of nothing, together are the latents of the scene, where things stand before the background and throw
+shadows on it. So a generator that knows how each thing looks knows how every two of them look together, and all else is
+the decoder's work. Every fourth piece is of a whole scene, encoded as one layer, so that any picture can be.
+
+It sees square pieces of scenes, since a network without attention learns as much from a piece; one of each scene is the
+more detailed of two, since most of a scene is empty sky. Latents are noised while it learns, and a layer's come a
+little stronger or weaker, so that the decoder bears the errors of the generator; each channel is kept near one standard
+deviation, so that none drowns the others.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +30,26 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.data.scene import SceneKind, sample_scene
+from mgem_agent.recipes.train.caption_encoder import scene_slots
+from mgem_agent.recipes.train.config import Precision
+from mgem_agent.recipes.train.precision import training_dtype
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.train.scene_layers import SceneLayers
 from mgem_agent.recipes.train.scene_pixels import scene_pixels
 
-__all__ = ["AutoencoderConfig", "detail_loss", "make_autoencoder", "scene_pieces", "train_autoencoder"]
+__all__ = [
+    "AutoencoderConfig",
+    "LayerPieces",
+    "added_latents",
+    "detail_loss",
+    "make_autoencoder",
+    "scene_pieces",
+    "train_autoencoder",
+]
+
+_WHOLE = 4
+"""One of so many scenes is encoded as one layer."""
 
 
 class AutoencoderConfig(PretrainingConfig):
@@ -43,8 +64,10 @@ class AutoencoderConfig(PretrainingConfig):
         piece_px: Side of the pieces that it sees; a multiple of 8.
         scene_px: Side of the scenes that they are cut from.
         latent_noise: Standard deviation of the noise on the latents.
+        strength_std: Standard deviation of how strong a layer is, beside one.
         latent_std: Standard deviation that every channel of the latents is kept near.
         latent_penalty: Weight of how far they are from it.
+        precision: `bf16`, `fp32`, or what the machine is best at.
     """
 
     num_steps: int = 20_000
@@ -52,14 +75,16 @@ class AutoencoderConfig(PretrainingConfig):
     learning_rate: float = 1e-3
     ema_decay: float = 0.998
     channels: int = Field(default=32, ge=8)
-    latent_channels: int = Field(default=4, ge=3)
+    latent_channels: int = Field(default=6, ge=3)
     encoder_blocks: tuple[int, ...] = Field(default=(0, 2, 3), min_length=2, max_length=4)
-    decoder_blocks: tuple[int, ...] = Field(default=(3, 2, 1), min_length=2, max_length=4)
+    decoder_blocks: tuple[int, ...] = Field(default=(5, 4, 2), min_length=2, max_length=4)
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
     scene_px: int = Field(default=128, ge=16)
     latent_noise: float = Field(default=0.03, ge=0)
+    strength_std: float = Field(default=0.04, ge=0)
     latent_std: float = Field(default=0.5, gt=0)
     latent_penalty: float = Field(default=0.3, ge=0)
+    precision: Precision = "auto"
 
 
 def make_autoencoder(config: AutoencoderConfig) -> Any:
@@ -136,29 +161,82 @@ def detail_loss(drawn: Tensor, real: Tensor) -> Tensor:
     return wrong.abs().mean() + across + down + F.avg_pool2d(wrong, 8).abs().mean()
 
 
-def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> Tensor:
-    """Return the pieces that a step learns from, two of each scene.
+@dataclass(frozen=True)
+class LayerPieces:
+    """Pieces of scenes and of their layers.
 
-    Returns:
-        (B, 3, h, h) in -1 … 1, channels last.
+    Attributes:
+        scenes: (B, 3, h, h) in -1 … 1, channels last.
+        layers: (N, 3, h, h) pieces of the layers of all of them, from the same places.
+        owners: (N,) which scene each is of, from 0.
+        nothing: (3, h, h) a piece of the layer that covers nothing.
     """
+
+    scenes: Tensor
+    layers: Tensor
+    owners: Tensor
+    nothing: Tensor
+
+    def to(self, device: torch.device) -> LayerPieces:
+        """Return the same on a device."""
+        return LayerPieces(*(getattr(self, each.name).to(device) for each in fields(self)))
+
+
+def added_latents(model: Any, pieces: LayerPieces, strengths: Tensor | None = None) -> Tensor:
+    """Return (B, c, h', h') the sums of the latents of layers, each less those of nothing, and of these once.
+
+    Args:
+        model: The autoencoder.
+        pieces: B scenes and their N layers.
+        strengths: (N,) factors of what the layers add; 1 without.
+    """
+    latents = model.encode(torch.cat([pieces.nothing[None], pieces.layers])).latents.float()
+    nothing, added = latents[:1], latents[1:] - latents[:1]
+    if strengths is not None:
+        added = strengths.view(-1, 1, 1, 1) * added
+    return nothing.repeat(len(pieces.scenes), 1, 1, 1).index_add(0, pieces.owners, added)
+
+
+def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets, layers: SceneLayers) -> LayerPieces:
+    """Return the pieces that a step learns from, two of each scene."""
     chance = np.random.default_rng((config.seed, step))
     first, num_scenes = step * config.batch_size, -(-config.batch_size // 2)
-    scenes = [
-        sample_scene(config.seed, first + row, kind="drawable" if chance.random() < 0.8 else "any")
-        for row in range(num_scenes)
-    ]
-    pieces: list[Tensor] = []
-    for pixels in scene_pixels(scenes, assets, config.scene_px):
-        some = [_piece(pixels, config.piece_px, chance) for _ in range(3)]
-        pieces += [max(some[:2], key=lambda piece: piece.diff(dim=-2).abs().mean().item()), some[2]]
-    return torch.stack(pieces[: config.batch_size]).contiguous(memory_format=torch.channels_last)
+    scenes: list[Tensor] = []
+    parts: list[Tensor] = []
+    owners: list[int] = []
+    for number in range(first, first + num_scenes):
+        if number % _WHOLE:
+            scene = sample_scene(config.seed, number, kind="posed")
+            whole, its_layers = layers.picture(scene), [layers.layer(f) for f in layers.facts(scene_slots(scene))]
+        else:
+            kind: SceneKind = "drawable" if chance.random() < 0.8 else "any"
+            whole = scene_pixels([sample_scene(config.seed, number, kind=kind)], assets, config.scene_px)[0]
+            its_layers = [whole]
+        some = [_place(config, chance) for _ in range(3)]
+        for place in (max(some[:2], key=lambda place: _detail(whole[place])), some[2]):
+            owners += [len(scenes)] * len(its_layers)
+            scenes.append(whole[place])
+            parts += [layer[place] for layer in its_layers]
+    nothing = layers.nothing[:, : config.piece_px, : config.piece_px]
+    num = sum(owner < config.batch_size for owner in owners)
+    formats: Any = {"memory_format": torch.channels_last}
+    return LayerPieces(
+        torch.stack(scenes[: config.batch_size]).contiguous(**formats),
+        torch.stack(parts[:num]).contiguous(**formats),
+        torch.tensor(owners[:num]),
+        nothing,
+    )
 
 
-def _piece(pixels: Tensor, side: int, chance: np.random.Generator) -> Tensor:
-    """Return a random piece (3, side, side) of a picture (3, H, H)."""
-    y, x = chance.integers(0, pixels.shape[-1] - side + 1, size=2)
-    return pixels[:, y : y + side, x : x + side]
+def _place(config: AutoencoderConfig, chance: np.random.Generator) -> tuple[slice, slice, slice]:
+    """Return a random place of a piece, on the grid of the latents."""
+    grid = 2 ** (len(config.encoder_blocks) - 1)
+    y, x = (grid * chance.integers(0, (config.scene_px - config.piece_px) // grid + 1, size=2)).tolist()
+    return slice(None), slice(y, y + config.piece_px), slice(x, x + config.piece_px)
+
+
+def _detail(piece: Tensor) -> float:
+    return piece.diff(dim=-2).abs().mean().item()
 
 
 def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: EmojiAssets) -> Path:
@@ -168,36 +246,46 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
         The folder that `AutoencoderTiny.from_pretrained` reads.
     """
     model = make_autoencoder(config).to(memory_format=torch.channels_last)
+    layers = SceneLayers(assets, config.scene_px)
     run = PretrainingRun(folder, model, config)
+    is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
-        pieces = scene_pieces(step, config, assets).to(run.device)
-        latents = model.encode(pieces).latents
-        noise = torch.randn(latents.shape, generator=run.generator(step)).to(run.device)
-        wrong = detail_loss(model.decode(latents + config.latent_noise * noise).sample, pieces)
+        pieces = scene_pieces(step, config, assets, layers).to(run.device)
+        chance = run.generator(step)
+        strengths = 1 + config.strength_std * torch.randn(len(pieces.layers), generator=chance).to(run.device)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+            latents = added_latents(model, pieces, strengths)
+            noise = torch.randn(latents.shape, generator=chance).to(run.device)
+            drawn = model.decode(latents + config.latent_noise * noise).sample.float()
+        wrong = detail_loss(drawn, pieces.scenes)
         spread = latents.std((0, 2, 3))
         far = (spread - config.latent_std).square().mean()
         run.update(wrong + config.latent_penalty * far, detail=wrong.item(), latent_std=spread.mean().item())
     exported = Path(folder) / "autoencoder"
     with run.averaged_weights():
-        model.register_to_config(scaling_factor=1 / _latent_std(model, config, assets))
+        model.register_to_config(scaling_factor=1 / _latent_std(model, config, assets, layers))
         model.save_pretrained(exported)
-    _compare(model, config, assets, Path(folder) / "seen_and_drawn.png")
+    _compare(model, config, layers, Path(folder) / "seen_and_drawn.png")
     return exported
 
 
 @torch.no_grad()
-def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets) -> float:
+def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets, layers: SceneLayers) -> float:
     """Return the standard deviation of the latents of scenes, by which the generator's latents are divided."""
-    latents = [model.encode(scene_pieces(config.num_steps + n, config, assets)).latents for n in range(8)]
+    steps = range(config.num_steps, config.num_steps + 8)
+    latents = [added_latents(model, scene_pieces(step, config, assets, layers)) for step in steps]
     return float(torch.cat(latents).std())
 
 
 @torch.no_grad()
-def _compare(model: Any, config: AutoencoderConfig, assets: EmojiAssets, file: Path) -> None:
-    """Write held-out scenes above what the model makes of them."""
-    scenes = [sample_scene(config.seed, n, kind="drawable", split="held_out") for n in range(8)]
-    real = scene_pixels(scenes, assets, config.scene_px)
-    drawn = model.decode(model.encode(real).latents).sample.clamp(-1, 1)
+def _compare(model: Any, config: AutoencoderConfig, layers: SceneLayers, file: Path) -> None:
+    """Write held-out scenes above what the model makes of their layers."""
+    scenes = [sample_scene(config.seed, n, kind="posed", split="held_out") for n in range(8)]
+    real = torch.stack([layers.picture(scene) for scene in scenes])
+    facts = [layers.facts(scene_slots(scene)) for scene in scenes]
+    parts = torch.stack([layers.layer(fact) for each in facts for fact in each])
+    owners = torch.tensor([number for number, each in enumerate(facts) for _ in each])
+    drawn = model.decode(added_latents(model, LayerPieces(real, parts, owners, layers.nothing))).sample.clamp(-1, 1)
     rows = [torch.cat(list(pictures), -1) for pictures in (real, drawn)]
     sheet = ((torch.cat(rows, -2) + 1) * 127.5).round().byte()
     Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)

@@ -2,12 +2,13 @@
 
     python -m mgem_agent.recipes.train.generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
 
-A diffusion transformer (PixArt-α; Chen et al., 2023) learns to take the noise from latents of an autoencoder that is
-trained already, and a text encoder that knows already what captions ask for learns along. It takes large patches and
-predicts the latents themselves, which need fewer dimensions than their noise (Li and He, 2025), on a cosine schedule.
-Steps are weighted by their signal-to-noise ratio (Hang et al., 2023) but never to nothing, and noisy steps come more
-often than others: there it is decided what a thing is, and what goes wrong there stays wrong. A tenth of the captions
-are left empty for classifier-free guidance. The result is an ordinary `PixArtAlphaPipeline` folder: nothing of this
+A diffusion transformer (PixArt-α; Chen et al., 2023) whose one patch is the whole picture learns to take the noise from
+latents of an autoencoder that is trained already, and a text encoder that knows already what captions ask for learns
+along. First it learns to read: which facts a caption asks for, in a table. Then each fact of the table is given what it
+looks like, and it learns to draw, while it goes on to read: it predicts the latents themselves, which need fewer
+dimensions than their noise (Li and He, 2025), on a cosine schedule. Steps are weighted by their signal-to-noise ratio
+(Hang et al., 2023) but never to nothing, and noisy steps come more often than others: there it is decided what a thing
+is. The result is an ordinary `PixArtAlphaPipeline` folder, to be called with a `guidance_scale` of 1: nothing of this
 package is needed to read it.
 """
 
@@ -16,12 +17,12 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import (
     AutoencoderTiny,
     DDPMScheduler,
@@ -36,7 +37,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
@@ -47,35 +47,31 @@ from mgem_agent.recipes.train.caption_encoder import (
     scene_slots,
     tokenize_captions,
 )
-from mgem_agent.recipes.train.latent_cache import LatentCache
+from mgem_agent.recipes.train.fact_table import begin_to_draw, begin_to_read, heard_facts, table_scores
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
-from mgem_agent.recipes.train.scene_pixels import scene_pixels
+from mgem_agent.recipes.train.scene_layers import SceneLayers
 
 __all__ = [
+    "FactLooks",
     "GeneratorConfig",
-    "begin_to_draw",
-    "begin_to_read",
     "captions_to_read",
     "contact_sheet",
     "denoising_loss",
+    "guessed_latents",
+    "learn_looks",
     "make_pipeline",
     "scene_captions",
-    "scene_latents",
-    "table_scores",
     "train_generator",
 ]
 
 _HEAD = 32
 """Width of a head of attention."""
 
-_LOUDER = 6.0
-"""Times that what facts look like is larger than what the last MLP was told, when it begins to draw."""
-
-_RIDGE = 0.5
-"""What the regression adds to the number of pictures that each fact is in."""
-
 _FAR = 1_000_000_000
 """Between the numbers of scenes of which one with two things is taken."""
+
+_HEARD = 3_000
+"""Captions by which it is found how strongly each fact is said."""
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
 
@@ -86,39 +82,29 @@ class GeneratorConfig(PretrainingConfig):
     Attributes:
         autoencoder: Folder of the trained autoencoder.
         captions: Folder of the recipe `caption_encoder`.
-        num_scenes: Scenes that it learns from, each again and again in other words.
         image_px: Side of what it draws.
-        patch_size: Side of a token's patch of latents: one patch is the whole picture, which is quick and has no seams.
-        width: Of the transformer.
+        width: Of the transformer. A table of all facts wants a quarter of their number; what facts look like is
+            written in as many principal components, less two.
         num_layers: Of the transformer. Few learn quicker than many.
         num_reading_steps: First steps, in which it learns to read alone; 0 in a run that goes on from another.
-        table_speed: Factor of the learning rate for what the table's facts look like, each of which is rarely drawn.
         max_tokens: Longest caption that is learned from.
         fact_weight: Of the error in reading, once it learns to draw.
-        no_caption: Share of captions that are left empty.
-        min_timestep: Of 1000, the least that is learned from. A run with 800, and one of all that goes on from it,
-            learn first what a caption's things look like, and then to draw them well.
         snr_gamma: Signal-to-noise ratio above which a step weighs no more.
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
 
-    num_steps: int = 20_000
+    num_steps: int = 2_500
     batch_size: int = 32
     learning_rate: float = 2e-4
-    ema_decay: float = 0.998
+    ema_decay: float = 0.99
     autoencoder: str
     captions: str
-    num_scenes: int = Field(default=20_000, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
-    patch_size: int = Field(default=32, ge=1)
-    width: int = Field(default=640, ge=32, multiple_of=32)
+    width: int = Field(default=576, ge=32, multiple_of=32)
     num_layers: int = Field(default=1, ge=1)
     num_reading_steps: int = Field(default=2_000, ge=0)
-    table_speed: float = Field(default=20.0, gt=0)
     max_tokens: int = Field(default=48, ge=8, le=120)
     fact_weight: float = Field(default=0.1, ge=0)
-    no_caption: float = Field(default=0.1, ge=0, lt=1)
-    min_timestep: int = Field(default=0, ge=0, lt=1000)
     snr_gamma: float = Field(default=5.0, gt=0)
     least_snr: float = Field(default=1.0, ge=0)
 
@@ -126,8 +112,9 @@ class GeneratorConfig(PretrainingConfig):
 def make_pipeline(config: GeneratorConfig) -> Any:
     """Return the `PixArtAlphaPipeline` around the trained autoencoder and text encoder, its transformer untrained."""
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
-    text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder")
+    text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder", dtype=torch.float32)
     tokenizer: Any = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer")
+    side = config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1)
     torch.manual_seed(config.seed)
     transformer: Any = PixArtTransformer2DModel(
         num_attention_heads=config.width // _HEAD,
@@ -137,8 +124,8 @@ def make_pipeline(config: GeneratorConfig) -> Any:
         num_layers=config.num_layers,
         cross_attention_dim=config.width,
         caption_channels=text_encoder.config.hidden_size,
-        sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
-        patch_size=config.patch_size,
+        sample_size=side,
+        patch_size=side,
         use_additional_conditions=False,
     )
     transformer.set_attn_processor(AttnProcessor())  # the quickest on few tokens
@@ -153,22 +140,14 @@ def make_pipeline(config: GeneratorConfig) -> Any:
     )
 
 
-def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[int], list[str], Tensor]:
-    """Return which scenes a step draws, their captions, worded anew each time, and (B, 4) the facts in these.
-
-    Some captions are left empty, and have no facts.
-    """
-    indices, captions, facts = [], [], []
+def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
+    """Return the captions of the scenes that a step draws, and (B, 4) the facts in them."""
+    captions, facts = [], []
     for number in range(step * config.batch_size, (step + 1) * config.batch_size):
-        index = number % config.num_scenes
-        chance = random.Random(f"{config.seed}/{number}")
-        scene = sample_scene(config.seed, index, kind="posed")
-        words = drawn_caption(scene, chance)
-        is_empty = chance.random() < config.no_caption
-        indices.append(index)
-        captions.append("" if is_empty else words)
-        facts.append(fact_sizes() if is_empty else scene_slots(scene))
-    return indices, captions, torch.tensor(facts)
+        scene = sample_scene(config.seed, number, kind="posed")
+        captions.append(drawn_caption(scene, random.Random(f"{config.seed}/{number}")))
+        facts.append(scene_slots(scene))
+    return captions, torch.tensor(facts)
 
 
 def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
@@ -190,19 +169,36 @@ def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Ten
     return captions, torch.tensor(facts, dtype=torch.long).view(-1, len(fact_sizes()))
 
 
-def scene_latents(pipeline: Any, config: GeneratorConfig, assets: EmojiAssets, folder: Path) -> LatentCache:
-    """Return the scaled latents of the scenes, which are drawn and encoded when they are first needed."""
+class FactLooks:
+    """The latents of all that posed scenes are made of.
+
+    Args:
+        autoencoder: What was taught that latents add up.
+        layers: The layers of scenes.
+    """
 
     @torch.no_grad()
-    def encode(indices: Sequence[int]) -> Tensor:
-        scenes = [sample_scene(config.seed, index, kind="posed") for index in indices]
-        pixels = scene_pixels(scenes, assets, config.image_px).to(pipeline.vae.device)
-        latents: Tensor = pipeline.vae.encode(pixels).latents
-        return latents * pipeline.vae.config.scaling_factor
+    def __init__(self, autoencoder: Any, layers: SceneLayers) -> None:
+        pixels = torch.stack([layers.nothing, *(layers.layer(fact) for fact in range(len(layers)))])
+        encoded = [autoencoder.encode(some).latents for some in pixels.split(16)]
+        latents = torch.cat(encoded) * autoencoder.config.scaling_factor
+        self.nothing = latents[0]
+        """(c, h, h), scaled, of a picture without any fact."""
+        self.looks = latents[1:] - latents[0]
+        """(F, c, h, h), scaled, what each fact adds to them."""
 
-    sizes = pipeline.transformer.config
-    shape = (sizes.in_channels, sizes.sample_size, sizes.sample_size)
-    return LatentCache(folder / "latents.npy", config.num_scenes, shape, encode)
+    def asked(self, facts: Tensor) -> Tensor:
+        """Return (B, F) 1 for each fact of scenes.
+
+        Args:
+            facts: (B, 4) as `scene_slots` has them.
+        """
+        asked = [F.one_hot(n, size + 1)[:, :-1] for n, size in zip(facts.T, fact_sizes(), strict=True)]
+        return torch.cat(asked, 1).float()
+
+    def latents(self, facts: Tensor) -> Tensor:
+        """Return (B, c, h, h) the scaled latents of scenes of some facts, (B, 4)."""
+        return self.nothing + torch.einsum("bf,fchw->bchw", self.asked(facts), self.looks)
 
 
 def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAssets) -> Path:
@@ -213,28 +209,26 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
     """
     folder = Path(folder)
     pipeline = make_pipeline(config)
-    model = nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder})
-    table = pipeline.transformer.transformer_blocks[-1].ff.net[2].weight
-    folder.mkdir(parents=True, exist_ok=True)
-    scenes = scene_latents(pipeline, config, assets, folder)
+    looks = FactLooks(pipeline.vae, SceneLayers(assets, config.image_px))
     if config.start_from is None:
-        begin_to_read(pipeline.transformer, scenes.latents(range(min(config.num_scenes, 4 * config.width))))
-    run = PretrainingRun(folder, model, config, {table: config.table_speed})
+        begin_to_read(pipeline.transformer)
+    run = PretrainingRun(
+        folder, nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder}), config
+    )
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
     for step in run.steps():
         if step and step == config.num_reading_steps:
-            begin_to_draw(pipeline, noising, scenes, config)
-        indices, captions, facts = scene_captions(step, config)
-        latents = scenes.latents(indices).to(run.device)
+            learn_looks(pipeline, noising, looks, config)
+            run.forget_averages()
+        captions, facts = scene_captions(step, config)
         more, their_facts = captions_to_read(step, config)
+        latents = looks.latents(facts).to(run.device)
         with table_scores(pipeline.transformer) as scores:
             wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config, read=more)
-        facts = torch.cat([facts, their_facts])
-        facts = facts.repeat_interleave(len(scores[0][0]) // len(facts), 0)  # for each token
-        misread, right = fact_loss(scores[0], facts.to(run.device))
+        misread, right = fact_loss(scores[0], torch.cat([facts, their_facts]).to(run.device))
         loss = misread if step < config.num_reading_steps else wrong + config.fact_weight * misread
-        run.update(loss, wrong=wrong.item(), right=right)
+        run.update(loss, wrong=wrong.item(), misread=misread.item(), right=right)
     with run.averaged_weights():
         pipeline.save_pretrained(folder / "pipeline")
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=config.image_px)
@@ -242,110 +236,29 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
 
 
 @torch.no_grad()
-def begin_to_read(transformer: Any, latents: Tensor) -> None:
-    """Let the untrained transformer write principal components of latents, and read the caption alone.
-
-    Nearly all of what latents are is in a sixth of their dimensions, and almost nothing of a picture is seen in noise.
-
-    Args:
-        transformer: Its last layer gets the components, its first zeros.
-        latents: (N, c, h, h) scaled; more than the width, or some components stay random.
-    """
-    patches = _patches(transformer, latents)
-    num = min(*patches.shape, transformer.proj_out.in_features)
-    _, lengths, components = torch.pca_lowrank(patches, num)
-    scale = lengths.square().mean().sqrt() / len(patches) ** 0.5
-    transformer.proj_out.weight[:, :num] = components * scale
-    transformer.proj_out.bias.copy_(patches.mean(0))
-    transformer.pos_embed.proj.weight.zero_()
-
-
-@torch.no_grad()
-def begin_to_draw(pipeline: Any, noising: Any, scenes: LatentCache, config: GeneratorConfig) -> None:
-    """Let each fact of the table say what it looks like, as ridge regression from facts to latents has it.
-
-    A picture is nearly the sum of what its facts look like, and a thing is drawn once in hundreds of pictures: gradient
-    descent takes hours to come to where this begins, knowing all the while hardly more of a thing than its colour.
-    """
-    transformer, device = pipeline.transformer, pipeline.device
-    table, last = transformer.transformer_blocks[-1].ff.net[2], transformer.proj_out
-    table.weight.zero_()
-    table.bias.zero_()
-    transformer.pos_embed.proj.weight.zero_()
-    times: list[Tensor] = []
-    read: list[Tensor] = []
-    said: list[Tensor] = []
-    hooks = (
-        transformer.adaln_single.register_forward_hook(lambda _module, _inputs, output: times.append(output[1])),
-        table.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0].flatten(0, 1))),
-        transformer.norm_out.register_forward_pre_hook(lambda _module, inputs: said.append(inputs[0].flatten(0, 1))),
-    )
-    wanted: list[Tensor] = []
-    scaled = last.weight / last.weight.square().sum(0)
-    always = config.model_copy(update={"no_caption": 0.0})
-    try:
-        for step in range(math.ceil(config.num_scenes / config.batch_size)):
-            indices, captions, _ = scene_captions(step, always)
-            latents = scenes.latents(indices).to(device)
+def learn_looks(pipeline: Any, noising: Any, looks: FactLooks, config: GeneratorConfig) -> None:
+    """Give each fact of the table what it looks like, and as loud as it is to be, by what is read in captions."""
+    found: list[Tensor] = []
+    with heard_facts(pipeline.transformer) as heard:
+        for step in range(math.ceil(_HEARD / config.batch_size)):
+            captions, facts = scene_captions(step, config)
+            latents = looks.latents(facts).to(pipeline.device)
             denoising_loss(pipeline, noising, latents, captions, torch.Generator().manual_seed(step), config)
-            wanted.append((_patches(transformer, latents) - last.bias) @ scaled)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    num = sum(fact_sizes())
-    facts, before = torch.cat(read)[:, :num].double(), torch.cat(said).double()
-    missing = _LOUDER * before.square().mean().sqrt() * torch.cat(wanted) - before
-    strength = facts.amax(0).clamp(min=1)  # of each fact where it is said; about nothing, of one that never is
-    facts = facts / strength
-    middle, offset = facts.mean(0), missing.mean(0)
-    facts = facts - middle
-    gram = facts.T @ facts + _RIDGE * torch.eye(num, dtype=facts.dtype, device=device)
-    rows = torch.linalg.solve(gram, facts.T @ (missing - offset))
-    table.weight[:, :num] = (rows.T / strength).to(table.weight)
-    table.bias.copy_(offset - middle @ rows)
-    transformer.scale_shift_table.copy_(-torch.cat(times).mean(0))  # so that what is said is written as it is
-
-
-def _patches(transformer: Any, latents: Tensor) -> Tensor:
-    """Return latents (N, c, h, h) as the transformer's last layer writes them, (N · tokens, p · p · c)."""
-    size = transformer.config.patch_size
-    return latents.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(0, 2)
-
-
-@contextmanager
-def table_scores(transformer: Any) -> Iterator[list[tuple[Tensor, ...]]]:
-    """Give what the table says in each call of the transformer while the block runs.
-
-    The table is the hidden units of the last block's MLP, as many of them as there are facts; the others are free.
-
-    Yields:
-        A list, to which each call adds the scores of each kind of facts, (B · tokens, number) each; see `fact_loss`.
-
-    Raises:
-        InputError: If the transformer is too narrow for a unit each.
-    """
-    sizes = fact_sizes()
-    found: list[tuple[Tensor, ...]] = []
-    units = transformer.transformer_blocks[-1].ff.net[0].proj
-    if units.out_features < sum(sizes):
-        raise InputError(
-            f"The transformer's MLP has {units.out_features} hidden units, and {sum(sizes)} facts take one each. Take "
-            f"a width of {_HEAD * math.ceil(sum(sizes) / 4 / _HEAD)} or more."
-        )
-    hook = units.register_forward_hook(
-        lambda _module, _inputs, output: found.append(output.flatten(0, 1)[:, : sum(sizes)].split(sizes, 1))
+            found.append(looks.asked(facts))
+    begin_to_draw(
+        pipeline.transformer,
+        looks.nothing.to(pipeline.device),
+        looks.looks.to(pipeline.device),
+        heard,
+        torch.cat(found).to(pipeline.device),
     )
-    try:
-        yield found
-    finally:
-        hook.remove()
 
 
 def denoising_loss(
     pipeline: Any,
     noising: Any,
     latents: Tensor,
-    captions: list[str],
+    captions: Sequence[str],
     chance: torch.Generator,
     config: GeneratorConfig,
     read: Sequence[str] = (),
@@ -361,27 +274,47 @@ def denoising_loss(
         config: Lengths and weights.
         read: At most B captions that are read too, beside the same noise, and whose pictures do not matter.
     """
-    noise = torch.randn(latents.shape, generator=chance).to(latents.device)
-    times = torch.randint(config.min_timestep, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
-    times = times.amax(0).to(latents.device)
-    words = tokenize_captions(pipeline.tokenizer, [*captions, *read], config.max_tokens)
-    ids, mask = (each.to(latents.device) for each in words)
-    text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
-    noisy = noising.add_noise(latents, noise, times)
-    guessed = pipeline.transformer(
-        torch.cat([noisy, noisy[: len(read)]]),
-        encoder_hidden_states=text,
-        encoder_attention_mask=mask,
-        timestep=torch.cat([times, times[: len(read)]]),
-        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-    ).sample
+    guessed, times = guessed_latents(pipeline, noising, latents, [*captions, *read], chance, config.max_tokens)
     wrong = (guessed[: len(latents)] - latents).square().mean((1, 2, 3))
     return (wrong * (compute_snr(noising, times).clamp(max=config.snr_gamma) + config.least_snr)).mean()
 
 
+def guessed_latents(
+    pipeline: Any, noising: Any, latents: Tensor, captions: Sequence[str], chance: torch.Generator, max_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Return what latents are guessed to be without their noise, and (B,) the times that they have it from.
+
+    Args:
+        pipeline: What guesses.
+        noising: The schedule of noise.
+        latents: (B, c, h, h) scaled, without noise.
+        captions: B of them or more, at most twice as many; those after the B-th are read beside the same noise.
+        chance: Source of times and noise; of two times the noisier is taken.
+        max_tokens: Longest caption.
+
+    Returns:
+        (number of captions, c, h, h) latents, and times.
+    """
+    noise = torch.randn(latents.shape, generator=chance).to(latents.device)
+    times = torch.randint(0, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
+    times = times.amax(0).to(latents.device)
+    words = tokenize_captions(pipeline.tokenizer, list(captions), max_tokens)
+    ids, mask = (each.to(latents.device) for each in words)
+    text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
+    noisy, num_more = noising.add_noise(latents, noise, times), len(captions) - len(latents)
+    guessed = pipeline.transformer(
+        torch.cat([noisy, noisy[:num_more]]),
+        encoder_hidden_states=text,
+        encoder_attention_mask=mask,
+        timestep=torch.cat([times, times[:num_more]]),
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    return guessed, times
+
+
 @torch.no_grad()
 def contact_sheet(
-    pipeline: Any, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 16
+    pipeline: Any, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 4
 ) -> list[str]:
     """Write pictures of held-out captions, eight a row, and return the captions in their order.
 
@@ -401,7 +334,7 @@ def contact_sheet(
         height=size_px,
         width=size_px,
         num_inference_steps=steps,
-        guidance_scale=3.0,
+        guidance_scale=1.0,
         use_resolution_binning=False,  # that is for the large sizes that PixArt was trained for
         clean_caption=False,
         generator=[torch.Generator().manual_seed(index) for index in range(num)],

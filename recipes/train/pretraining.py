@@ -183,6 +183,11 @@ class PretrainingRun:
         self.step += 1
         self._log({"loss": loss.item(), "grad_norm": float(norm), **figures})
 
+    def forget_averages(self) -> None:
+        """Let the averaged weights begin anew from what the weights are, as after they were set by hand."""
+        if self.ema is not None:
+            self.ema.shadow_params = [parameter.detach().clone() for parameter in self.model.parameters()]
+
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Put the averaged weights into the model while the block runs, if there are any."""

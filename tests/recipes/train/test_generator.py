@@ -1,5 +1,6 @@
 """The generator's recipe leaves an ordinary diffusers folder, and what it trains learns."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +8,23 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.train import generator
+from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.train import fact_table, generator
 from mgem_agent.recipes.train.autoencoder import AutoencoderConfig, make_autoencoder
 from mgem_agent.recipes.train.caption_encoder import (
     CaptionEncoderConfig,
     fact_loss,
     fact_sizes,
+    scene_slots,
     train_caption_encoder,
 )
 from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
-from mgem_agent.recipes.train.generator import GeneratorConfig, make_pipeline, train_generator
+from mgem_agent.recipes.train.decoder import DecoderConfig, train_decoder
+from mgem_agent.recipes.train.generator import FactLooks, GeneratorConfig, make_pipeline, train_generator
+from mgem_agent.recipes.train.scene_layers import SceneLayers
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
 
@@ -38,15 +44,18 @@ def config(tmp_path: Path, captions: Path) -> GeneratorConfig:
         captions=str(captions),
         num_steps=3,
         num_reading_steps=1,
-        num_scenes=8,
         batch_size=4,
         warmup_steps=1,
         image_px=32,
-        patch_size=4,
         width=224,
         num_layers=1,
         ema_decay=0.5,
     )
+
+
+@pytest.fixture
+def looks(config: GeneratorConfig, drawn_assets) -> FactLooks:
+    return FactLooks(make_pipeline(config).vae, SceneLayers(drawn_assets, config.image_px))
 
 
 def test_the_folder_is_an_ordinary_one(tmp_path, config, drawn_assets):
@@ -69,17 +78,12 @@ def test_the_folder_is_an_ordinary_one(tmp_path, config, drawn_assets):
         assert sheet.size == (8 * 32, 4 * 32)
 
 
-def test_a_tenth_of_the_captions_is_empty_and_scenes_come_again_in_other_words(config):
-    config = config.model_copy(update={"batch_size": 50, "num_scenes": 100})
-    indices, captions, facts = generator.scene_captions(0, config)
-    assert indices == list(range(50))
-    assert 1 <= captions.count("") <= 12
-    none = torch.tensor(fact_sizes())
-    assert [bool((found == none).all()) for found in facts] == [words == "" for words in captions]
-    assert generator.scene_captions(0, config)[:2] == (indices, captions)
-    again, other_words, _ = generator.scene_captions(2, config)
-    assert again == indices
-    assert other_words != captions
+def test_every_step_has_other_scenes(config):
+    captions, facts = generator.scene_captions(0, config)
+    assert len(captions) == len(facts) == 4
+    again, same = generator.scene_captions(0, config)
+    assert again == captions and torch.equal(same, facts)
+    assert not set(captions) & set(generator.scene_captions(1, config)[0])
 
 
 def test_what_is_read_alone_is_never_the_same_and_half_of_it_has_two_things(config):
@@ -94,21 +98,24 @@ def test_what_is_read_alone_is_never_the_same_and_half_of_it_has_two_things(conf
     assert generator.captions_to_read(0, drawing)[0] == captions[:5]
 
 
-def test_latents_are_scaled_and_kept(tmp_path, config, drawn_assets):
-    pipeline = make_pipeline(config)
-    scenes = generator.scene_latents(pipeline, config, drawn_assets, tmp_path)
-    first = scenes.latents([3, 1])
-    pipeline.vae.register_to_config(scaling_factor=2 * pipeline.vae.config.scaling_factor)
-    assert first.shape == (2, 4, 8, 8)
-    torch.testing.assert_close(scenes.latents([1, 3]), first.flip(0), rtol=0, atol=0)
-    other = generator.scene_latents(pipeline, config, drawn_assets, tmp_path / "autoencoder")
-    torch.testing.assert_close(other.latents([3, 1]), 2 * first, rtol=1e-2, atol=1e-2)
+def test_the_latents_of_a_scene_are_the_sum_of_what_its_facts_look_like(config, looks, drawn_assets):
+    vae, layers = make_pipeline(config).vae, SceneLayers(drawn_assets, config.image_px)
+    scene = next(s for s in (sample_scene(0, n, kind="posed") for n in range(99)) if len(s.objects) == 2)
+    slots = scene_slots(scene)
+    with torch.no_grad():
+        parts = vae.encode(torch.stack([layers.layer(fact) for fact in layers.facts(slots)])).latents
+        nothing = vae.encode(layers.nothing[None]).latents[0]
+    wanted = (parts.sum(0) - 2 * nothing) * vae.config.scaling_factor
+    torch.testing.assert_close(looks.latents(torch.tensor([slots]))[0], wanted, rtol=1e-4, atol=1e-4)
+    none = torch.tensor([fact_sizes()])
+    torch.testing.assert_close(looks.latents(none)[0], nothing * vae.config.scaling_factor, rtol=1e-4, atol=1e-4)
+    assert looks.asked(torch.tensor([slots])).nonzero()[:, 1].tolist() == layers.facts(slots)
 
 
 def test_it_learns_what_it_is_shown(config):
     pipeline = make_pipeline(config)
     noising = DDPMScheduler(**generator.SCHEDULE)
-    latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(4, 6, 8, 8, generator=torch.Generator().manual_seed(0))
     trained = [*pipeline.transformer.parameters(), *pipeline.text_encoder.parameters()]
     optimizer = torch.optim.Adam(trained, lr=3e-3)
     losses, untrained = [], pipeline.text_encoder.get_input_embeddings().weight.detach().clone()
@@ -136,46 +143,81 @@ def test_noisy_steps_come_more_often_and_weigh_something(config):
         chance = torch.Generator().manual_seed(0)
         sizes = config.model_copy(update={"least_snr": least_snr})
         noising = Noising(**generator.SCHEDULE)
-        return generator.denoising_loss(pipeline, noising, torch.ones(64, 4, 8, 8), ["a"] * 64, chance, sizes).item()
+        return generator.denoising_loss(pipeline, noising, torch.ones(64, 6, 8, 8), ["a"] * 64, chance, sizes).item()
 
     assert loss(0.3) > loss(0.0) + 0.05
     assert seen[0].float().mean() > 600
     assert torch.equal(seen[0], seen[1])
-    config = config.model_copy(update={"min_timestep": 800})
-    loss(0.3)
-    assert seen[2].min() >= 800
 
 
-def test_what_has_learned_to_read_draws_from_the_first_step(tmp_path, config, drawn_assets):
-    config = config.model_copy(update={"batch_size": 8, "no_caption": 0.0, "patch_size": 8})
+def test_what_has_learned_to_read_draws_at_once(config, looks):
+    config = config.model_copy(update={"batch_size": 8})
     pipeline = make_pipeline(config)
     noising: Any = DDPMScheduler(**generator.SCHEDULE)
-    scenes = generator.scene_latents(pipeline, config, drawn_assets, tmp_path)
-    indices, captions, facts = generator.scene_captions(0, config)
-    latents = scenes.latents(indices)
-    generator.begin_to_read(pipeline.transformer, latents)
+    captions, facts = generator.scene_captions(0, config)
+    latents = looks.latents(facts)
+    fact_table.begin_to_read(pipeline.transformer)
     optimizer = torch.optim.Adam([*pipeline.transformer.parameters(), *pipeline.text_encoder.parameters()], lr=1e-3)
     chance = torch.Generator().manual_seed(0)
 
     def step() -> tuple[torch.Tensor, torch.Tensor, float]:
-        with generator.table_scores(pipeline.transformer) as scores:
+        with fact_table.table_scores(pipeline.transformer) as scores:
             wrong = generator.denoising_loss(pipeline, noising, latents, captions, chance, config, read=captions)
         return wrong, *fact_loss(scores[0], torch.cat([facts, facts]))
 
     before, misread, right = step()
-    for _ in range(120):
+    for _ in range(150):
         misread.backward()
         optimizer.step()
         optimizer.zero_grad()
         before, misread, right = step()
     assert right == 1
-    generator.begin_to_draw(pipeline, noising, scenes, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator, "_HEARD", 8)  # it reads no others
+        generator.learn_looks(pipeline, noising, looks, config)
     after, _, right = step()
     assert right == 1
-    assert after < 0.3 * before
+    assert after < 0.05 * before
+
+
+def test_no_time_and_no_loudness_changes_what_is_drawn(config, looks):
+    """Facts that are said exactly give the sum of what they look like, but for what the components leave out."""
+    transformer = make_pipeline(config).transformer
+    facts = looks.asked(generator.scene_captions(0, config)[1])
+    heard = fact_table.Heard()
+    chance = torch.Generator().manual_seed(0)
+    units = transformer.transformer_blocks[-1].ff.net[2]
+    heard.units = [torch.nn.functional.pad(5 * facts, (0, units.in_features - facts.shape[1]))]
+    others = torch.randn(len(facts), config.width, generator=chance)
+    heard.said = [others + units(heard.units[0]).detach()]
+    heard.times = [torch.randn(len(facts), config.width, generator=chance)]
+    fact_table.begin_to_draw(transformer, looks.nothing, looks.looks, heard, facts)
+    with torch.no_grad():
+        times = [transformer.adaln_single(torch.tensor([t]), None, 1, torch.float32)[1] for t in (1, 900)]
+        torch.testing.assert_close(*times)
+        shift, scale = (transformer.scale_shift_table[None] + times[0][:, None]).chunk(2, 1)
+        said = transformer.norm_out((others + units(heard.units[0]))[:, None]) * (1 + scale) + shift
+        written = transformer.proj_out(said)[:, 0].view(-1, 8, 8, 6).permute(0, 3, 1, 2)
+    wanted = looks.nothing + torch.einsum("bf,fchw->bchw", facts, looks.looks)
+    assert (written - wanted).square().mean() < 0.02 * (wanted - looks.nothing).square().mean()
 
 
 def test_a_transformer_that_is_too_narrow_for_its_table_says_so(config):
     pipeline = make_pipeline(config.model_copy(update={"width": 64}))
-    with pytest.raises(InputError, match="width of 224 or more"), generator.table_scores(pipeline.transformer):
+    with pytest.raises(InputError, match="width of 224 or more"), fact_table.table_scores(pipeline.transformer):
         pass
+
+
+def test_the_decoder_learns_to_paint_what_is_drawn(tmp_path, config, drawn_assets):
+    generated = train_generator(tmp_path / "run", config, drawn_assets)
+    sizes = DecoderConfig(pipeline=str(generated), num_steps=12, batch_size=4, warmup_steps=1, ema_decay=0, log_every=4)
+    painted = train_decoder(tmp_path / "paint", sizes, drawn_assets)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "paint" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    before, after = (
+        load_file(folder / "vae" / "diffusion_pytorch_model.safetensors") for folder in (generated, painted)
+    )
+    changed = {name.split(".")[0] for name, weights in after.items() if not torch.equal(weights, before[name])}
+    assert changed == {"decoder"}
+    parts = [load_file(f / "transformer" / "diffusion_pytorch_model.safetensors") for f in (generated, painted)]
+    assert all(torch.equal(parts[0][name], weights) for name, weights in parts[1].items())
