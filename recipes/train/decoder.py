@@ -5,7 +5,8 @@
 A transformer of a few hundred channels writes latents with little errors, which are the same each time. The decoder of
 the pipeline's `AutoencoderTiny` sees latents that the pipeline guesses from captions, and learns to give the scenes
 that were asked for. A fourth of a batch are latents that the encoder made of a scene, so that it goes on to give back
-any picture. Nothing else is trained. The result is the pipeline's folder with this decoder.
+any picture. Nothing else is trained. The result is the pipeline's folder with this decoder, in float16, and `nano.json`
+beside it: what the generator in the box consists of.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from diffusers import DDPMScheduler, PixArtAlphaPipeline
 from pydantic import Field
 
+from mgem_agent.nano.drawing import NanoDrawing
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.train.autoencoder import detail_loss
@@ -86,8 +88,11 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
             painted = pipeline.vae.decode(latents).sample.float()
         run.update(detail_loss(painted, wanted))
     with run.averaged_weights():
-        pipeline.save_pretrained(folder / "pipeline")
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
+        pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
+    options = {"use_resolution_binning": False, "clean_caption": False}
+    drawing = NanoDrawing(size_px=size_px, steps=4, guidance_scale=1.0, options=options)
+    (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder / "pipeline"
 
 

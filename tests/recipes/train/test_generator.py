@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mgem_agent.errors import InputError
+from mgem_agent.nano import NanoGenerator
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.train import fact_table, generator
 from mgem_agent.recipes.train.autoencoder import AutoencoderConfig, make_autoencoder
@@ -25,6 +26,9 @@ from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.train.decoder import DecoderConfig, train_decoder
 from mgem_agent.recipes.train.generator import FactLooks, GeneratorConfig, make_pipeline, train_generator
 from mgem_agent.recipes.train.scene_layers import SceneLayers
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
 
@@ -217,7 +221,9 @@ def test_the_decoder_learns_to_paint_what_is_drawn(tmp_path, config, drawn_asset
     before, after = (
         load_file(folder / "vae" / "diffusion_pytorch_model.safetensors") for folder in (generated, painted)
     )
-    changed = {name.split(".")[0] for name, weights in after.items() if not torch.equal(weights, before[name])}
+    changed = {name.split(".")[0] for name, weights in after.items() if not torch.equal(weights, before[name].half())}
     assert changed == {"decoder"}
     parts = [load_file(f / "transformer" / "diffusion_pytorch_model.safetensors") for f in (generated, painted)]
-    assert all(torch.equal(parts[0][name], weights) for name, weights in parts[1].items())
+    assert all(torch.equal(parts[0][name].half(), weights) for name, weights in parts[1].items())
+    *_, drawn = draw(NanoGenerator(folder=painted), [ImageRequest(prompt="a fox", seed=1)])
+    assert isinstance(drawn, ImageResult) and drawn.image is not None and drawn.image.size == (32, 32)
