@@ -10,6 +10,7 @@ import gc
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from mgem_agent.recipes.eval.generated_pictures import (
     draw_captions,
     draw_real,
     name_pictures,
+    tell_pictures,
     write_contact_sheet,
 )
 from mgem_agent.recipes.eval.report import EvalReport
@@ -57,10 +59,11 @@ class EvalPlan:
     Args:
         out: Folder of answers, pictures and the report.
         parts: What is measured.
-        model: A Mini-Gemini model: `nano`, a folder or a hub id; for `drawing` alone any reasoner.
+        model: A Mini-Gemini model: `nano`, a folder or a hub id; for `drawing` alone any reasoner. It also says what
+            there is in generated pictures.
         without_hr: The model that was trained alike on pictures of low resolution, to be shown such; or None.
         generator: What draws, as `make_generator` takes it.
-        clip: Folder of the CLIP model that names things in pictures; None names nothing.
+        clip: Folder of the CLIP model that names things in pictures, too; None where none does.
         num: Questions of each kind, turns that ask for a picture and turns that do not, and pictures.
         seed: Seed of all series.
         batch_size: Questions about pictures at once.
@@ -188,9 +191,13 @@ def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> Generate
         "seconds_per_picture": statistics.median(each.seconds for each in drawn),
         "contact_sheet": str(write_contact_sheet(drawn, out / "contact_sheet.png")),
     }
+    scenes = [each.scene for each in drawn]
+    real = draw_real(drawn, assets, min(pictures[0].size))
+    model = SeeingModel.open(plan.model)
+    for name, shown, what in (("seen", pictures, "generated pictures"), ("seen_real", real, "scenes")):
+        told = tell_pictures(model, shown, scenes, partial(report, f"Questions about {what}, {plan.model}"))
+        counts |= {"seen_by": plan.model, name: told}
     if namer is not None:
-        scenes = [each.scene for each in drawn]
-        real = draw_real(drawn, assets, min(pictures[0].size))
         counts |= {
             "clip": str(plan.clip),
             "generated": name_pictures(namer, pictures, scenes),

@@ -1,7 +1,8 @@
 """What a generator draws for held-out captions, and whether the things in it can be told.
 
-The same small CLIP names the things in generated pictures and in the scenes that the captions are of: what it gets
-wrong in the latter is not the generator's fault. Pictures stand in a folder as they come, so that a run goes on.
+A model that sees says what there is in generated pictures and in the scenes that the captions are of, and a small CLIP
+may rank names for both: what they get wrong in the latter is not the generator's fault. Pictures stand in a folder as they
+come, so that a run goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mgem_agent.recipes.data.scene import Scene, sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.data.scene_rendering import render_scene
 from mgem_agent.recipes.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.answer_matching import keeps_things
 from mgem_agent.recipes.eval.contact_sheet import contact_sheet
 from mgem_agent.recipes.eval.share import Share
 from mgem_agent.tools.drawing import draw
@@ -30,6 +32,7 @@ from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
 __all__ = [
+    "AnswersAboutPictures",
     "DrawnCaption",
     "GeneratedPictures",
     "Named",
@@ -37,12 +40,22 @@ __all__ = [
     "draw_captions",
     "draw_real",
     "name_pictures",
+    "tell_pictures",
     "write_contact_sheet",
 ]
 
 _AT_ONCE = 8
 _ON_THE_SHEET = 48
 _LIKELY = 5
+_QUESTIONS = {"one thing": "What is in the picture?", "two things": "Which things do you see?"}
+
+
+class AnswersAboutPictures(Protocol):
+    """What `SeeingModel` is, and a test's stand-in."""
+
+    def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        """Return an answer to each question about its picture."""
+        ...
 
 
 class NamesPictures(Protocol):
@@ -89,12 +102,15 @@ class GeneratedPictures(BaseModel):
 
     Attributes:
         generator: What drew.
-        clip: What named the things; None where nothing did.
+        seen_by: The model that was asked what there is; None where none was.
+        clip: What ranked the names of things; None where nothing did.
         num_pictures: Pictures drawn.
         num_failed: Captions that the generator gave no picture for; another run asks for them again.
         size_px: Width and height of the pictures.
         seconds_per_picture: Median.
-        generated: Things named in generated pictures: "one thing", "two things".
+        seen: Generated pictures of "one thing" and "two things" of which the model named every thing.
+        seen_real: The same of the scenes themselves.
+        generated: Things ranked by CLIP in generated pictures: "one thing", "two things".
         real: The same in the scenes themselves.
         contact_sheet: File of the contact sheet.
     """
@@ -102,11 +118,14 @@ class GeneratedPictures(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     generator: str
+    seen_by: str | None = None
     clip: str | None = None
     num_pictures: int
     num_failed: int
     size_px: tuple[int, int] | None = None
     seconds_per_picture: float | None = None
+    seen: dict[str, Share] = {}
+    seen_real: dict[str, Share] = {}
     generated: dict[str, Named] = {}
     real: dict[str, Named] = {}
     contact_sheet: str | None = None
@@ -191,12 +210,42 @@ def name_pictures(namer: NamesPictures, pictures: Sequence[Image.Image], scenes:
     rows: dict[str, list[tuple[bool, bool]]] = {}
     for names, scene in zip(ranked, scenes, strict=True):
         things = {thing.concept for thing in scene.objects}
-        row = rows.setdefault("one thing" if len(things) == 1 else "two things", [])
+        row = rows.setdefault(_title(scene), [])
         row.append((names[0] in things, things <= set(names)))
     return {
         title: Named(first=Share.of(first for first, _ in row), among_five=Share.of(among for _, among in row))
         for title, row in sorted(rows.items())
     }
+
+
+def tell_pictures(
+    model: AnswersAboutPictures,
+    pictures: Sequence[Image.Image],
+    scenes: Sequence[Scene],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Share]:
+    """Count how often a model that is asked what there is in a picture names every thing, by how many there are.
+
+    Args:
+        model: What is asked.
+        pictures: The pictures.
+        scenes: What each should show.
+        report: Called with how many were asked about, of how many.
+    """
+    verdicts: dict[str, list[bool]] = {}
+    for start in range(0, len(pictures), _AT_ONCE):
+        report(start, len(pictures))
+        some = scenes[start : start + _AT_ONCE]
+        answers = model.answer(pictures[start : start + _AT_ONCE], [_QUESTIONS[_title(scene)] for scene in some])
+        for scene, answer in zip(some, answers, strict=True):
+            things = {thing.concept for thing in scene.objects}
+            verdicts.setdefault(_title(scene), []).append(keeps_things([answer], things))
+    report(len(pictures), len(pictures))
+    return {title: Share.of(found) for title, found in sorted(verdicts.items())}
+
+
+def _title(scene: Scene) -> str:
+    return "one thing" if len({thing.concept for thing in scene.objects}) == 1 else "two things"
 
 
 def draw_real(drawn: Sequence[DrawnCaption], assets: EmojiAssets, size_px: int) -> list[Image.Image]:

@@ -120,6 +120,11 @@ def _drawing_table(drawing: DrawingProtocol) -> Table:
 
 def _picture_parts(pictures: GeneratedPictures) -> list[RenderableType]:
     parts: list[RenderableType] = []
+    if pictures.seen:
+        table = _table(f"{pictures.generator}, every thing named by {pictures.seen_by}", "pictures", "drawn", "real")
+        for title, seen in pictures.seen.items():
+            table.add_row(title, str(seen.num), str(seen), str(pictures.seen_real[title]))
+        parts.append(table)
     if pictures.generated:
         table = _table(
             f"{pictures.generator}, named by CLIP", "pictures", "first name", "real scenes", "among five", "real scenes"
@@ -133,8 +138,5 @@ def _picture_parts(pictures: GeneratedPictures) -> list[RenderableType]:
     speed = "" if pictures.seconds_per_picture is None else f", {pictures.seconds_per_picture:.1f} s each (median)"
     failed = f"; {pictures.num_failed} failed" if pictures.num_failed else ""
     sheet = f" Look at them: {pictures.contact_sheet}" if pictures.contact_sheet else ""
-    unnamed = "" if pictures.clip else " Nothing named what they show: give --clip."
-    parts.append(
-        Text(f"{pictures.generator} drew {pictures.num_pictures} pictures{size}{speed}{failed}.{unnamed}{sheet}")
-    )
+    parts.append(Text(f"{pictures.generator} drew {pictures.num_pictures} pictures{size}{speed}{failed}.{sheet}"))
     return parts

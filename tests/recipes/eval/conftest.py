@@ -101,6 +101,9 @@ def whole_report() -> EvalReport:
         drawing=DrawingProtocol(model="nano", asked=dict.fromkeys(get_args(Sign), asked), told=all_),
         pictures=GeneratedPictures(
             generator="nano",
+            seen_by="nano",
+            seen={"one thing": all_},
+            seen_real={"one thing": half},
             clip="clip",
             num_pictures=20,
             num_failed=1,

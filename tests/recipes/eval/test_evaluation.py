@@ -41,11 +41,13 @@ def test_all_parts_end_in_one_report(
     assert made.drawing is not None and made.drawing.told.num == 1
     assert made.pictures is not None and made.pictures.generated and made.pictures.num_failed == 0
     assert made.pictures.generated.keys() == made.pictures.real.keys()
+    assert made.pictures.seen.keys() == made.pictures.seen_real.keys() == made.pictures.real.keys()
+    assert made.pictures.seen_by == str(model_folder)
     assert EvalReport.read(tmp_path / "report.json") == made
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".json"} == {
         "answers.jsonl", "answers_without_hr.jsonl", "contact_sheet.png", "drawing.jsonl", "pictures",
     }  # fmt: skip
-    assert len(set(told)) == 4
+    assert len(set(told)) == 6
 
     answers = (tmp_path / "answers.jsonl").read_text()
     again = evaluate(EvalPlan(tmp_path, ("drawing",), **plan), lambda: drawn_assets)

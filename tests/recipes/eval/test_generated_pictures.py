@@ -9,7 +9,13 @@ from PIL import Image
 from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import Scene, SceneObject
-from mgem_agent.recipes.eval.generated_pictures import draw_captions, draw_real, name_pictures, write_contact_sheet
+from mgem_agent.recipes.eval.generated_pictures import (
+    draw_captions,
+    draw_real,
+    name_pictures,
+    tell_pictures,
+    write_contact_sheet,
+)
 from mgem_agent.testing import FlatColourGenerator
 
 
@@ -73,6 +79,28 @@ def test_names_are_counted_by_the_number_of_things() -> None:
         "one thing": (1, 2, 2),
         "two things": (2, 1, 2),
     }
+
+
+def test_a_model_is_asked_what_there_is_and_must_name_every_thing() -> None:
+    asked: list[str] = []
+
+    class Seeing:
+        def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+            asked.extend(questions)
+            answers = ["A fox.", "A red apple.", "An owl and a dog.", "An owl, a fox."]
+            return [answers[picture.width - 1] for picture in pictures]
+
+    scenes = [scene("fox"), scene("fox"), scene("fox", "owl"), scene("fox", "owl")]
+    told: list[tuple[int, int]] = []
+    found = tell_pictures(
+        Seeing(), [Image.new("RGB", (side, 8)) for side in (1, 2, 3, 4)], scenes, lambda *numbers: told.append(numbers)
+    )
+    assert {title: (share.num_right, share.num) for title, share in found.items()} == {
+        "one thing": (1, 2),
+        "two things": (1, 2),
+    }
+    assert asked == ["What is in the picture?"] * 2 + ["Which things do you see?"] * 2
+    assert told == [(0, 4), (4, 4)]
 
 
 def test_the_scenes_themselves_and_the_sheet(tmp_path: Path, drawn_assets: EmojiAssets) -> None:
