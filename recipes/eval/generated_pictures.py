@@ -1,8 +1,8 @@
 """What a generator draws for held-out captions, and whether the things in it can be told.
 
 A model that sees says what there is in generated pictures and in the scenes that the captions are of, and a small CLIP
-may rank names for both: what they get wrong in the latter is not the generator's fault. Pictures stand in a folder as they
-come, so that a run goes on.
+may rank names for both: what they get wrong in the latter is not the generator's fault. Pictures stand in a folder as
+they come, so that a run goes on.
 """
 
 from __future__ import annotations
