@@ -90,8 +90,9 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     with run.averaged_weights():
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
         pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
-    options = {"use_resolution_binning": False, "clean_caption": False}
-    drawing = NanoDrawing(size_px=size_px, steps=4, guidance_scale=1.0, options=options)
+    drawing = NanoDrawing(
+        size_px=size_px, steps=4, guidance_scale=1.0, options={"use_resolution_binning": False, "clean_caption": False}
+    )
     (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder / "pipeline"
 
