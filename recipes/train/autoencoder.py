@@ -42,8 +42,10 @@ __all__ = [
     "AutoencoderConfig",
     "LayerPieces",
     "added_latents",
+    "cut_piece",
     "detail_loss",
     "make_autoencoder",
+    "piece_places",
     "scene_pieces",
     "train_autoencoder",
 ]
@@ -212,12 +214,11 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets, laye
             kind: SceneKind = "drawable" if chance.random() < 0.8 else "any"
             whole = scene_pixels([sample_scene(config.seed, number, kind=kind)], assets, config.scene_px)[0]
             its_layers = [whole]
-        some = [_place(config, chance) for _ in range(3)]
-        for place in (max(some[:2], key=lambda place: _detail(whole[place])), some[2]):
+        for place in piece_places(whole, config.piece_px, 2 ** (len(config.encoder_blocks) - 1), chance):
             owners += [len(scenes)] * len(its_layers)
-            scenes.append(whole[place])
-            parts += [layer[place] for layer in its_layers]
-    nothing = layers.nothing[:, : config.piece_px, : config.piece_px]
+            scenes.append(cut_piece(whole, place, config.piece_px))
+            parts += [cut_piece(layer, place, config.piece_px) for layer in its_layers]
+    nothing = cut_piece(layers.nothing, (0, 0), config.piece_px)
     num = sum(owner < config.batch_size for owner in owners)
     formats: Any = {"memory_format": torch.channels_last}
     return LayerPieces(
@@ -228,15 +229,30 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets, laye
     )
 
 
-def _place(config: AutoencoderConfig, chance: np.random.Generator) -> tuple[slice, slice, slice]:
-    """Return a random place of a piece, on the grid of the latents."""
-    grid = 2 ** (len(config.encoder_blocks) - 1)
-    y, x = (grid * chance.integers(0, (config.scene_px - config.piece_px) // grid + 1, size=2)).tolist()
-    return slice(None), slice(y, y + config.piece_px), slice(x, x + config.piece_px)
+def piece_places(
+    scene: Tensor, piece_px: int, grid_px: int, chance: np.random.Generator
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the top and left of two pieces of a scene: of the more detailed of two, and of any.
+
+    Args:
+        scene: (3, H, H) pixels.
+        piece_px: Side of a piece.
+        grid_px: What both are multiples of, the side of a latent.
+        chance: What is chosen with.
+    """
+    num = (scene.shape[-1] - piece_px) // grid_px + 1
+    first, second, any_ = ((grid_px * chance.integers(0, num, size=2)).tolist() for _ in range(3))
+
+    def detail(place: tuple[int, int]) -> float:
+        return cut_piece(scene, place, piece_px).diff(dim=-2).abs().mean().item()
+
+    return max(first, second, key=detail), any_
 
 
-def _detail(piece: Tensor) -> float:
-    return piece.diff(dim=-2).abs().mean().item()
+def cut_piece(pixels: Tensor, place: tuple[int, int], side: int) -> Tensor:
+    """Return the piece (…, side, side) of pixels or latents whose top and left are given."""
+    top, left = place
+    return pixels[..., top : top + side, left : left + side]
 
 
 def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: EmojiAssets) -> Path:

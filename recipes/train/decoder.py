@@ -16,14 +16,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler, PixArtAlphaPipeline
 from pydantic import Field
+from torch import Tensor
 
 from mgem_agent.nano.drawing import NanoDrawing
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
-from mgem_agent.recipes.train.autoencoder import detail_loss
+from mgem_agent.recipes.train.autoencoder import cut_piece, detail_loss, piece_places
 from mgem_agent.recipes.train.caption_encoder import drawn_caption, scene_slots
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.generator import SCHEDULE, FactLooks, contact_sheet, guessed_latents
@@ -40,6 +42,7 @@ class DecoderConfig(PretrainingConfig):
 
     Attributes:
         pipeline: Folder of the trained pipeline.
+        piece_px: Side of the pieces that it learns from, one of each scene.
         max_tokens: Longest caption that is learned from.
         precision: `bf16`, `fp32`, or what the machine is best at; of the decoder.
     """
@@ -49,6 +52,7 @@ class DecoderConfig(PretrainingConfig):
     learning_rate: float = 5e-4
     ema_decay: float = 0.998
     pipeline: str
+    piece_px: int = Field(default=64, ge=8, multiple_of=8)
     max_tokens: int = Field(default=48, ge=8, le=120)
     precision: Precision = "auto"
 
@@ -72,21 +76,11 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     noising: Any = DDPMScheduler(**SCHEDULE)
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
-        num_whole = config.batch_size // 4
-        first = step * config.batch_size
-        scenes = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size - num_whole)]
-        captions = [drawn_caption(scene, random.Random(f"{config.seed}/{first + n}")) for n, scene in enumerate(scenes)]
-        whole = [sample_scene(config.seed, first + row, kind="drawable") for row in range(num_whole)]
-        wanted = torch.stack([layers.picture(scene) for scene in scenes])
-        wanted = torch.cat([wanted, scene_pixels(whole, assets, size_px)]).to(run.device)
-        with torch.no_grad():
-            scaled = looks.latents(torch.tensor([scene_slots(scene) for scene in scenes])).to(run.device)
-            drawn, _ = guessed_latents(pipeline, noising, scaled, captions, run.generator(step), config.max_tokens)
-            encoded = pipeline.vae.encode(wanted[len(scenes) :]).latents
-            latents = torch.cat([drawn / pipeline.vae.config.scaling_factor, encoded])
+        latents, scenes = _drawn_and_wanted(step, pipeline, noising, looks, layers, config, assets)
+        latents, scenes = _pieces(latents, scenes, config.piece_px, np.random.default_rng((config.seed, step)))
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             painted = pipeline.vae.decode(latents).sample.float()
-        run.update(detail_loss(painted, wanted))
+        run.update(detail_loss(painted, scenes))
     with run.averaged_weights():
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
         pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
@@ -95,6 +89,42 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     )
     (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder / "pipeline"
+
+
+@torch.no_grad()
+def _drawn_and_wanted(
+    step: int,
+    pipeline: Any,
+    noising: Any,
+    looks: FactLooks,
+    layers: SceneLayers,
+    config: DecoderConfig,
+    assets: EmojiAssets,
+) -> tuple[Tensor, Tensor]:
+    """Return latents (B, c, h, h), as the decoder gets them, and the scenes (B, 3, H, H) that they are to be."""
+    num_whole, first, size_px = config.batch_size // 4, step * config.batch_size, layers.nothing.shape[-1]
+    drawn = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size - num_whole)]
+    captions = [drawn_caption(scene, random.Random(f"{config.seed}/{first + n}")) for n, scene in enumerate(drawn)]
+    whole = [sample_scene(config.seed, first + row, kind="drawable") for row in range(num_whole)]
+    wanted = torch.stack([layers.picture(scene) for scene in drawn])
+    wanted = torch.cat([wanted, scene_pixels(whole, assets, size_px)]).to(pipeline.device)
+    scaled = looks.latents(torch.tensor([scene_slots(scene) for scene in drawn])).to(pipeline.device)
+    chance = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    guessed, _ = guessed_latents(pipeline, noising, scaled, captions, chance, config.max_tokens)
+    encoded = pipeline.vae.encode(wanted[len(drawn) :]).latents
+    return torch.cat([guessed / pipeline.vae.config.scaling_factor, encoded]), wanted
+
+
+def _pieces(latents: Tensor, scenes: Tensor, piece_px: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return a piece of each scene and of its latents; of every other one it is the more detailed of two."""
+    grid = scenes.shape[-1] // latents.shape[-1]
+    cut = []
+    for number, (its_latents, scene) in enumerate(zip(latents, scenes, strict=True)):
+        top, left = piece_places(scene, piece_px, grid, chance)[number % 2]
+        cut.append((cut_piece(its_latents, (top // grid, left // grid), piece_px // grid),
+                    cut_piece(scene, (top, left), piece_px)))  # fmt: skip
+    pieces = [torch.stack(each).contiguous(memory_format=torch.channels_last) for each in zip(*cut, strict=True)]
+    return pieces[0], pieces[1]
 
 
 if __name__ == "__main__":
