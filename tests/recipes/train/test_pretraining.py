@@ -51,6 +51,18 @@ def test_what_is_cut_off_ends_like_what_is_not(tmp_path):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+def test_averages_can_begin_anew_after_weights_were_set_by_hand(tmp_path):
+    run = train(make_run(tmp_path, num_steps=3))
+    with torch.no_grad():
+        run.model.weight.fill_(100.0)
+    with run.averaged_weights():
+        assert run.model.weight.max() < 10
+    run.forget_averages()
+    with run.averaged_weights():
+        assert (run.model.weight == 100).all()
+    make_run(tmp_path / "other", ema_decay=0).forget_averages()  # there are none
+
+
 def test_a_death_between_two_renames_costs_nothing(tmp_path):
     run = train(make_run(tmp_path))
     (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.old")
