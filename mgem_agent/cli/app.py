@@ -93,6 +93,10 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_TALKATIVE = ("torch.utils._pytree", "bitsandbytes.backends.cpu.ops")
+"""Who warns of what no one at a terminal can mend: how torchao registers its enums, a kernel that is not needed."""
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -103,8 +107,9 @@ def _options(
     ] = False,
 ) -> None:
     """Mini-Gemini at the command line: a vision-language model that sees, reasons and draws."""
-    if not debug:  # torch warns here of how torchao registers its enums, which no one at a terminal can mend
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    if not debug:
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ in float32: nothing is rounded. The folder is there whole or not at all.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import uuid
@@ -110,19 +109,16 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing bars beside ours, and bitsandbytes from missing a kernel that is not needed."""
+    """Keep transformers from drawing bars beside ours."""
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging as transformers_logging
 
-    missing_kernel = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    was_shown, level, bar = transformers_logging.is_progress_bar_enabled(), missing_kernel.level, gguf.tqdm
+    was_shown, bar = transformers_logging.is_progress_bar_enabled(), gguf.tqdm
     transformers_logging.disable_progress_bar()
-    missing_kernel.setLevel(logging.ERROR)
     gguf.tqdm = transformers_logging.tqdm  # which can be told to draw none
     try:
         yield
     finally:
         gguf.tqdm = bar
-        missing_kernel.setLevel(level)
         if was_shown:
             transformers_logging.enable_progress_bar()
