@@ -162,7 +162,7 @@ def tokenize_captions(tokenizer: CLIPTokenizer, captions: list[str], max_tokens:
     return words.input_ids, words.attention_mask
 
 
-def fact_loss(scores: Sequence[Tensor], wanted: Tensor) -> tuple[Tensor, float]:
+def fact_loss(scores: Sequence[Tensor], wanted: Tensor, evenness: float = _EVENNESS) -> tuple[Tensor, float]:
     """Return () how wrong the scores are, and the share of captions all of whose facts are right.
 
     The right one of each kind is told from the others by a softmax, in which 0 stands for none of them, and every one
@@ -171,6 +171,7 @@ def fact_loss(scores: Sequence[Tensor], wanted: Tensor) -> tuple[Tensor, float]:
     Args:
         scores: (b, number) each, of the facts of one kind.
         wanted: (b, kinds) numbers of the right ones; of a kind's size or more where there is none.
+        evenness: Weight of the squared difference from the score that each is to have where it is meant.
     """
     loss, right = torch.zeros((), device=wanted.device), torch.ones(len(wanted), dtype=torch.bool, device=wanted.device)
     for kind, number in zip(scores, wanted.T, strict=True):
@@ -179,7 +180,7 @@ def fact_loss(scores: Sequence[Tensor], wanted: Tensor) -> tuple[Tensor, float]:
         said = F.one_hot(number, with_none.shape[1])[:, :-1].to(kind)
         loss = loss + F.cross_entropy(with_none, number)
         loss = loss + F.binary_cross_entropy_with_logits(kind, said, reduction="none").sum(1).mean()
-        loss = loss + _EVENNESS * (said * (kind - _STRENGTH).square()).sum(1).mean()
+        loss = loss + evenness * (said * (kind - _STRENGTH).square()).sum(1).mean()
         right &= ((kind > 0) == said.bool()).all(1)
     return loss, float(right.float().mean())
 

@@ -3,7 +3,8 @@
 A fact is a background, or a thing that stands alone, on the left or on the right. The latents of a scene are the sum of
 what its facts look like, as the autoencoder was taught; so a transformer that reads captions draws them as soon as each
 unit's row of the MLP's last layer says what its fact looks like. No gradient is needed for that: gradient descent takes
-hours for it, as a thing is drawn once in hundreds of pictures.
+hours for it, as a thing is drawn once in hundreds of pictures. A second unit for each fact takes away what the first
+says above a threshold, so that everything is drawn alike strongly, however loud it was said.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _HEAD = 32
 _LOUDER = 100.0
 """Times that what facts look like is larger than all else that the last layer is told."""
 
+_ENOUGH = 3.0
+"""Score from which a fact is drawn whole."""
+
 _BALLAST = 10.0
 """Times that what brings all that is said to one length is larger than what facts look like."""
 
@@ -35,21 +39,21 @@ _BALLAST = 10.0
 def table_scores(transformer: Any) -> Iterator[list[tuple[Tensor, ...]]]:
     """Give what the table says in each call of the transformer while the block runs.
 
-    The table is the hidden units of the last block's MLP, as many of them as there are facts; the others are free.
+    The table is the first hidden units of the last block's MLP, as many of them as there are facts.
 
     Yields:
         A list, to which each call adds the scores of each kind of facts, (B · tokens, number) each; see `fact_loss`.
 
     Raises:
-        InputError: If the transformer is too narrow for a unit each.
+        InputError: If the transformer is too narrow for two units each.
     """
     sizes = fact_sizes()
     found: list[tuple[Tensor, ...]] = []
     units = _table(transformer).net[0].proj
-    if units.out_features < sum(sizes):
+    if units.out_features < 2 * sum(sizes):
         raise InputError(
-            f"The transformer's MLP has {units.out_features} hidden units, and {sum(sizes)} facts take one each. Take "
-            f"a width of {_HEAD * math.ceil(sum(sizes) / 4 / _HEAD)} or more."
+            f"The transformer's MLP has {units.out_features} hidden units, and {sum(sizes)} facts take two each. Take "
+            f"a width of {_HEAD * math.ceil(sum(sizes) / 2 / _HEAD)} or more."
         )
     hook = units.register_forward_hook(
         lambda _module, _inputs, output: found.append(output.flatten(0, 1)[:, : sum(sizes)].split(sizes, 1))
@@ -70,28 +74,25 @@ class Heard:
     """What a transformer of one token says about captions, as it is called.
 
     Attributes:
-        units: (B, U) for each call, what the table's hidden units say.
-        said: (B, w) for each call, what the last layer is told.
+        others: (B, w) for each call, what the last layer is told by all but the table.
         times: (B, w) for each call, the embedded time.
     """
 
     def __init__(self) -> None:
-        self.units: list[Tensor] = []
-        self.said: list[Tensor] = []
+        self.others: list[Tensor] = []
         self.times: list[Tensor] = []
 
 
 @contextmanager
 def heard_facts(transformer: Any) -> Iterator[Heard]:
-    """Give all that a transformer says in its calls while the block runs."""
+    """Give what a transformer says in its calls while the block runs."""
     heard = Heard()
+    said: list[Tensor] = []
     hooks = (
         transformer.adaln_single.register_forward_hook(lambda _module, _inputs, output: heard.times.append(output[1])),
-        _table(transformer)
-        .net[2]
-        .register_forward_pre_hook(lambda _module, inputs: heard.units.append(inputs[0].flatten(0, 1))),
+        _table(transformer).register_forward_hook(lambda _module, _inputs, output: said.append(output.flatten(0, 1))),
         transformer.norm_out.register_forward_pre_hook(
-            lambda _module, inputs: heard.said.append(inputs[0].flatten(0, 1))
+            lambda _module, inputs: heard.others.append(inputs[0].flatten(0, 1) - said.pop())
         ),
     )
     try:
@@ -113,28 +114,25 @@ def begin_to_draw(transformer: Any, nothing: Tensor, looks: Tensor, heard: Heard
         transformer: One that reads already, of one token a picture; it is changed.
         nothing: (c, h, h) scaled latents of a picture without any fact.
         looks: (F, c, h, h) what each fact adds to them.
-        heard: What the transformer says about N captions.
-        facts: (N, F) 1 where a caption asks for a fact; a fact that none asks for is taken to be said as strongly as
-            the others are.
+        heard: What the transformer says about captions.
+        facts: (N, F) 1 where one of N captions asks for a fact.
     """
     _forget_time(transformer, torch.cat(heard.times).mean(0))
-    table, last = _table(transformer).net[2], transformer.proj_out
-    units, said = torch.cat(heard.units)[:, : len(looks)].double(), torch.cat(heard.said).double()
-    said = said - units @ table.weight[:, : len(looks)].double().T - table.bias.double()  # what else it is told
-    facts = facts.double()
-    strengths = (units * facts).sum(0) / facts.sum(0)
-    strengths = torch.where(facts.sum(0) > 0, strengths, strengths.nanmean())
-    basis, ballast = _directions(last.in_features, min(len(looks), last.in_features - 2))
+    num = len(looks)
+    units, table, last = _table(transformer).net[0].proj, _table(transformer).net[2], transformer.proj_out
+    units.weight[num : 2 * num] = units.weight[:num]
+    units.bias[num : 2 * num] = units.bias[:num] - _ENOUGH
     written = _patches(transformer, looks).double()
-    _, _, components = torch.linalg.svd(written, full_matrices=False)  # (r, D)
-    components = components[: basis.shape[1]]
+    components = torch.linalg.svd(written, full_matrices=False)[2][: last.in_features - 2]  # (r, D)
+    basis, ballast = _directions(last.in_features, len(components))
     rows = written @ components.T @ basis.T  # (F, w)
-    louder = _LOUDER * said.std(0).norm() / rows.norm(dim=1).mean()
-    largest = louder * (facts @ rows).norm(dim=1).max()
-    length = (_BALLAST * largest).hypot(louder * (facts @ rows).norm(dim=1).mean()) / last.in_features**0.5
+    others, pictures = torch.cat(heard.others).double(), (facts.double() @ rows).norm(dim=1)
+    louder = _LOUDER * others.std(0).norm() / rows.norm(dim=1).mean()
+    length = louder * (_BALLAST * pictures.max()).hypot(pictures.mean()) / last.in_features**0.5
     table.weight.zero_()
-    table.weight[:, : len(looks)] = (louder * rows / strengths[:, None]).T.to(table.weight)
-    table.bias.copy_(_BALLAST * largest * ballast - said.mean(0))
+    table.weight[:, :num] = (louder / _ENOUGH * rows).T.to(table.weight)
+    table.weight[:, num : 2 * num] = -table.weight[:, :num]
+    table.bias.copy_(_BALLAST * louder * pictures.max() * ballast - others.mean(0))
     last.weight.copy_(components.T @ basis.T * length / louder)
     last.bias.copy_(_patches(transformer, nothing[None])[0])
 

@@ -70,8 +70,8 @@ _HEAD = 32
 _FAR = 1_000_000_000
 """Between the numbers of scenes of which one with two things is taken."""
 
-_HEARD = 3_000
-"""Captions by which it is found how strongly each fact is said."""
+_HEARD = 500
+"""Captions by which it is found what is said beside facts."""
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
 
@@ -83,12 +83,13 @@ class GeneratorConfig(PretrainingConfig):
         autoencoder: Folder of the trained autoencoder.
         captions: Folder of the recipe `caption_encoder`.
         image_px: Side of what it draws.
-        width: Of the transformer. A table of all facts wants a quarter of their number; what facts look like is
-            written in as many principal components, less two.
+        width: Of the transformer. A table of all facts wants half of their number; what facts look like is written in
+            as many principal components, less two.
         num_layers: Of the transformer. Few learn quicker than many.
         num_reading_steps: First steps, in which it learns to read alone; 0 in a run that goes on from another.
         max_tokens: Longest caption that is learned from.
         fact_weight: Of the error in reading, once it learns to draw.
+        evenness: Of how far from alike strongly facts are said, in that error: what is said very weakly is drawn pale.
         snr_gamma: Signal-to-noise ratio above which a step weighs no more.
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
@@ -105,6 +106,7 @@ class GeneratorConfig(PretrainingConfig):
     num_reading_steps: int = Field(default=2_000, ge=0)
     max_tokens: int = Field(default=48, ge=8, le=120)
     fact_weight: float = Field(default=0.1, ge=0)
+    evenness: float = Field(default=0.3, ge=0)
     snr_gamma: float = Field(default=5.0, gt=0)
     least_snr: float = Field(default=1.0, ge=0)
 
@@ -226,7 +228,7 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
         latents = looks.latents(facts).to(run.device)
         with table_scores(pipeline.transformer) as scores:
             wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config, read=more)
-        misread, right = fact_loss(scores[0], torch.cat([facts, their_facts]).to(run.device))
+        misread, right = fact_loss(scores[0], torch.cat([facts, their_facts]).to(run.device), config.evenness)
         loss = misread if step < config.num_reading_steps else wrong + config.fact_weight * misread
         run.update(loss, wrong=wrong.item(), misread=misread.item(), right=right)
     with run.averaged_weights():
@@ -237,7 +239,7 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
 
 @torch.no_grad()
 def learn_looks(pipeline: Any, noising: Any, looks: FactLooks, config: GeneratorConfig) -> None:
-    """Give each fact of the table what it looks like, and as loud as it is to be, by what is read in captions."""
+    """Give each fact of the table what it looks like, louder than all that is said beside it."""
     found: list[Tensor] = []
     with heard_facts(pipeline.transformer) as heard:
         for step in range(math.ceil(_HEARD / config.batch_size)):

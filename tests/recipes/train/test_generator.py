@@ -56,7 +56,7 @@ def config(tmp_path: Path, captions: Path) -> GeneratorConfig:
         batch_size=4,
         warmup_steps=1,
         image_px=32,
-        width=224,
+        width=416,
         num_layers=1,
         ema_decay=0.5,
     )
@@ -188,23 +188,26 @@ def test_what_has_learned_to_read_draws_at_once(config, looks):
     assert after < 0.05 * before
 
 
-def test_no_time_and_no_loudness_changes_what_is_drawn(config, looks):
+def test_neither_time_nor_loudness_changes_what_is_drawn(config, looks):
     """Facts that are said exactly give the sum of what they look like, but for what the components leave out."""
     transformer = make_pipeline(config).transformer
     facts = looks.asked(generator.scene_captions(0, config)[1])
-    heard = fact_table.Heard()
-    chance = torch.Generator().manual_seed(0)
-    units = transformer.transformer_blocks[-1].ff.net[2]
-    heard.units = [torch.nn.functional.pad(5 * facts, (0, units.in_features - facts.shape[1]))]
+    heard, chance = fact_table.Heard(), torch.Generator().manual_seed(0)
     others = torch.randn(len(facts), config.width, generator=chance)
-    heard.said = [others + units(heard.units[0]).detach()]
-    heard.times = [torch.randn(len(facts), config.width, generator=chance)]
+    heard.others, heard.times = [others], [torch.randn(len(facts), config.width, generator=chance)]
+    mlp = transformer.transformer_blocks[-1].ff
+    with torch.no_grad():  # a fact that is asked for has a score from 4 to 9
+        mlp.net[0].proj.weight.zero_()
+        mlp.net[0].proj.bias.fill_(-6.0)
+        mlp.net[0].proj.weight[: facts.shape[1], : len(facts)] = (
+            10 * facts.T + torch.rand(facts.T.shape, generator=chance) * 5 * facts.T
+        )
     fact_table.begin_to_draw(transformer, looks.nothing, looks.looks, heard, facts)
     with torch.no_grad():
         times = [transformer.adaln_single(torch.tensor([t]), None, 1, torch.float32)[1] for t in (1, 900)]
         torch.testing.assert_close(*times)
         shift, scale = (transformer.scale_shift_table[None] + times[0][:, None]).chunk(2, 1)
-        said = transformer.norm_out((others + units(heard.units[0]))[:, None]) * (1 + scale) + shift
+        said = transformer.norm_out((others + mlp(torch.eye(len(facts), config.width)))[:, None]) * (1 + scale) + shift
         written = transformer.proj_out(said)[:, 0].view(-1, 8, 8, 6).permute(0, 3, 1, 2)
     wanted = looks.nothing + torch.einsum("bf,fchw->bchw", facts, looks.looks)
     assert (written - wanted).square().mean() < 0.02 * (wanted - looks.nothing).square().mean()
@@ -212,7 +215,7 @@ def test_no_time_and_no_loudness_changes_what_is_drawn(config, looks):
 
 def test_a_transformer_that_is_too_narrow_for_its_table_says_so(config):
     pipeline = make_pipeline(config.model_copy(update={"width": 64}))
-    with pytest.raises(InputError, match="width of 224 or more"), fact_table.table_scores(pipeline.transformer):
+    with pytest.raises(InputError, match="width of 416 or more"), fact_table.table_scores(pipeline.transformer):
         pass
 
 
