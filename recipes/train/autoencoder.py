@@ -72,8 +72,8 @@ class AutoencoderConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or what the machine is best at.
     """
 
-    num_steps: int = 20_000
-    batch_size: int = 4
+    num_steps: int = 9_000
+    batch_size: int = 8
     learning_rate: float = 1e-3
     ema_decay: float = 0.998
     channels: int = Field(default=32, ge=8)

@@ -94,16 +94,16 @@ class GeneratorConfig(PretrainingConfig):
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
 
-    num_steps: int = 2_500
+    num_steps: int = 3_100
     batch_size: int = 32
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
     ema_decay: float = 0.99
     autoencoder: str
     captions: str
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     width: int = Field(default=576, ge=32, multiple_of=32)
     num_layers: int = Field(default=1, ge=1)
-    num_reading_steps: int = Field(default=2_000, ge=0)
+    num_reading_steps: int = Field(default=3_000, ge=0)
     max_tokens: int = Field(default=48, ge=8, le=120)
     fact_weight: float = Field(default=0.1, ge=0)
     evenness: float = Field(default=0.3, ge=0)
