@@ -11,6 +11,7 @@ beside it: what the generator in the box consists of.
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -34,7 +35,10 @@ from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingR
 from mgem_agent.recipes.train.scene_layers import SceneLayers
 from mgem_agent.recipes.train.scene_pixels import scene_pixels
 
-__all__ = ["DecoderConfig", "train_decoder"]
+__all__ = ["DecoderConfig", "tidy_configs", "train_decoder"]
+
+_UNTIDY = ("_name_or_path", "block_out_channels")
+"""`AutoencoderTiny` writes the second for pipelines, and does not know it when it is loaded."""
 
 
 class DecoderConfig(PretrainingConfig):
@@ -84,11 +88,19 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     with run.averaged_weights():
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
         pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
+    tidy_configs(folder / "pipeline")
     drawing = NanoDrawing(
         size_px=size_px, steps=4, guidance_scale=1.0, options={"use_resolution_binning": False, "clean_caption": False}
     )
     (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder / "pipeline"
+
+
+def tidy_configs(pipeline: Path) -> None:
+    """Take out of a saved pipeline's configurations where it was loaded from, and what loading it would warn of."""
+    for file in (pipeline / "model_index.json", *pipeline.glob("*/config.json")):
+        kept = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k not in _UNTIDY}
+        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

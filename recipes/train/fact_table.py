@@ -25,14 +25,20 @@ __all__ = ["Heard", "begin_to_draw", "begin_to_read", "heard_facts", "table_scor
 _HEAD = 32
 """What the width is a multiple of."""
 
-_LOUDER = 100.0
-"""Times that what facts look like is larger than all else that the last layer is told."""
+_LOUDER = 50.0
+"""Times that what facts look like is larger than all else that the last layer is told, if float16 has room for it."""
+
+_MOST = 25_000.0
+"""Largest number that is told it; float16 ends at 65,504."""
 
 _ENOUGH = 3.0
 """Score from which a fact is drawn whole."""
 
 _BALLAST = 10.0
 """Times that what brings all that is said to one length is larger than what facts look like."""
+
+_BALLAST_CHANNELS = 8
+"""Channels that it is said in."""
 
 
 @contextmanager
@@ -127,7 +133,8 @@ def begin_to_draw(transformer: Any, nothing: Tensor, looks: Tensor, heard: Heard
     basis, ballast = _directions(last.in_features, len(components))
     rows = written @ components.T @ basis.T  # (F, w)
     others, pictures = torch.cat(heard.others).double(), (facts.double() @ rows).norm(dim=1)
-    louder = _LOUDER * others.std(0).norm() / rows.norm(dim=1).mean()
+    largest = _BALLAST * pictures.max() * ballast.max()
+    louder = (_LOUDER * others.std(0).norm() / rows.norm(dim=1).mean()).clamp(max=_MOST / largest)
     length = louder * (_BALLAST * pictures.max()).hypot(pictures.mean()) / last.in_features**0.5
     table.weight.zero_()
     table.weight[:, :num] = (louder / _ENOUGH * rows).T.to(table.weight)
@@ -157,7 +164,8 @@ def _directions(width: int, number: int) -> tuple[Tensor, Tensor]:
     All are at right angles to the vector of ones too, which a norm takes away.
     """
     ballast = torch.zeros(width, dtype=torch.float64)
-    ballast[0], ballast[1] = 0.5**0.5, -(0.5**0.5)
+    ballast[:_BALLAST_CHANNELS] = _BALLAST_CHANNELS**-0.5
+    ballast[1:_BALLAST_CHANNELS:2] *= -1
     fixed = torch.stack([torch.ones(width, dtype=torch.float64), ballast], 1)
     random = torch.randn(width, number, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     directions, _ = torch.linalg.qr(torch.cat([fixed, random], 1))

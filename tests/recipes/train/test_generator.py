@@ -240,5 +240,8 @@ def test_the_decoder_learns_to_paint_what_is_drawn(tmp_path, config, drawn_asset
     assert changed == {"decoder"}
     parts = [load_file(f / "transformer" / "diffusion_pytorch_model.safetensors") for f in (generated, painted)]
     assert all(torch.equal(parts[0][name].half(), weights) for name, weights in parts[1].items())
+    written = [file.read_text() for file in (painted / "model_index.json", *painted.glob("*/config.json"))]
+    assert len(written) == 4 and not any(str(tmp_path) in text for text in written)
+    assert all(weights.isfinite().all() for weights in parts[1].values())
     *_, drawn = draw(NanoGenerator(folder=painted), [ImageRequest(prompt="a fox", seed=1)])
     assert isinstance(drawn, ImageResult) and drawn.image is not None and drawn.image.size == (32, 32)
