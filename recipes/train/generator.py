@@ -52,6 +52,7 @@ from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingR
 from mgem_agent.recipes.train.scene_layers import SceneLayers
 
 __all__ = [
+    "SCHEDULE",
     "FactLooks",
     "GeneratorConfig",
     "captions_to_read",
@@ -74,6 +75,7 @@ _HEARD = 500
 """Captions by which it is found what is said beside facts."""
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
+"""Of noise, as the schedulers of diffusers take it."""
 
 
 class GeneratorConfig(PretrainingConfig):
