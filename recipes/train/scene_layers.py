@@ -40,8 +40,8 @@ class SceneLayers:
         self._assets = assets
         self._size_px = size_px
         self._drawn: dict[int, Tensor] = {}
-        self._looks: list[tuple[Pose | None, str]] = [(None, each.name) for each in BACKGROUNDS]
-        self._looks += [(pose, concept.name) for pose in POSES for concept in load_concepts()]
+        backgrounds: list[tuple[Pose | None, str]] = [(None, each.name) for each in BACKGROUNDS]
+        self._looks = [*backgrounds, *((pose, concept.name) for pose in POSES for concept in load_concepts())]
         self._first = np.cumsum([0, *fact_sizes()[:-1]]).tolist()
         self.nothing = torch.tensor(_NOTHING).view(3, 1, 1).expand(3, size_px, size_px)
         """(3, H, H), the layer that covers nothing."""
