@@ -135,7 +135,7 @@ def _picture_parts(pictures: GeneratedPictures) -> list[RenderableType]:
             table.add_row(title, str(drawn.first.num), *map(str, shares))
         parts.append(table)
     size = "" if pictures.size_px is None else f" of {pictures.size_px[0]} × {pictures.size_px[1]} px"
-    speed = "" if pictures.seconds_per_picture is None else f", {pictures.seconds_per_picture:.1f} s each (median)"
+    speed = "" if pictures.seconds_per_picture is None else f", {pictures.seconds_per_picture:.2f} s each (median)"
     failed = f"; {pictures.num_failed} failed" if pictures.num_failed else ""
     sheet = f" Look at them: {pictures.contact_sheet}" if pictures.contact_sheet else ""
     parts.append(Text(f"{pictures.generator} drew {pictures.num_pictures} pictures{size}{speed}{failed}.{sheet}"))

@@ -30,7 +30,7 @@ def test_the_card_of_the_model_that_sees(whole_report: EvalReport) -> None:
 def test_the_card_of_the_model_that_draws(whole_report: EvalReport) -> None:
     card = model_card(whole_report, "diffusion")
     assert "128 × 128 px" in card
-    assert "20 pictures, 1 failed; 2.5 s each" in card
+    assert "20 pictures, 1 failed; 2.50 s each" in card
     assert "| one thing | 20 | 50 % (30–70) | 50 % (30–70) | 100 % (84–100) | 100 % (84–100) |" in card
     assert f"Hardware: {whole_report.machine.processor}, cpu." in card
 

@@ -38,7 +38,7 @@ def test_a_person_gets_tables(whole_report: EvalReport) -> None:
         "50 % (30–70)",
         "with the sign, all",
         "one thing",
-        "2.5 s each",
+        "2.50 s each",
         "1 failed",
     ):
         assert words in text
