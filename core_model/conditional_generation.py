@@ -12,7 +12,9 @@ from transformers import (
     CLIPVisionModel,
     GenerationConfig,
     GenerationMixin,
+    LogitsProcessor,
     LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -196,7 +198,8 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
     ) -> Any:
         """Continue prompts with images; the arguments are those of `transformers.GenerationMixin.generate`.
 
-        Each image is encoded once, whatever the number of new tokens.
+        Each image is encoded once, whatever the number of new tokens. `no_repeat_ngram_size` is of new tokens alone: in
+        a dialogue the words of its format, and the tags around captions, come again in every turn.
 
         Args:
             inputs: (b, l) prompts; or give `input_ids`.
@@ -222,7 +225,24 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         text_config = self.config.text_config
         stand_in = text_config.bos_token_id if isinstance(text_config.bos_token_id, int) else 0
         library: Any = super()
-        return _InVocabulary(library._get_logits_processor(*args, **kwargs), self.config.image_token_id, stand_in)
+        num_prompt = kwargs.get("input_ids_seq_length") or 0
+        processors = LogitsProcessorList(
+            _OfNewTokens(each, num_prompt) if isinstance(each, NoRepeatNGramLogitsProcessor) else each
+            for each in library._get_logits_processor(*args, **kwargs)
+        )
+        return _InVocabulary(processors, self.config.image_token_id, stand_in)
+
+
+class _OfNewTokens(LogitsProcessor):
+    """A logits processor that does not see the prompt, whose length is `num_prompt`."""
+
+    def __init__(self, processor: LogitsProcessor, num_prompt: int) -> None:
+        self.processor = processor
+        self.num_prompt = num_prompt
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        result: Any = self.processor(input_ids[:, self.num_prompt :], scores)
+        return result
 
 
 class _InVocabulary(LogitsProcessorList):

@@ -136,6 +136,15 @@ def test_generation_encodes_once_or_not_at_all(make_model: Make, monkeypatch: py
     assert torch.equal(said, again)
 
 
+def test_an_answer_may_say_what_the_dialogue_said_and_not_what_it_said_itself(make_model: Make) -> None:
+    model = make_model()
+    ids = torch.arange(1, 100)[None]  # all that there is to say
+    plain = model.generate(input_ids=ids, max_new_tokens=1)
+    said = model.generate(input_ids=ids, max_new_tokens=6, no_repeat_ngram_size=1)[:, ids.shape[1] :]
+    assert said[0, 0] == plain[0, -1]
+    assert len(set(said[0].tolist())) == 6
+
+
 @pytest.mark.parametrize(
     "options",
     [
