@@ -81,10 +81,7 @@ class TextOnlyEngine:
         for line in load_prompt("nano_caption_examples").splitlines():
             dialogue += _example(*line.split(" => "))
         dialogue.append({"role": "user", "content": f"Picture: {' '.join(told.split())[:_MAX_TOLD]}"})
-        options = {**request.options, "no_repeat_ngram_size": 0}  # it may say what was asked for
-        short = replace(
-            request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0, options=options
-        )
+        short = replace(request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0)
         text, end = "", None
         for piece in self.engine.stream(replace(short, thread_id=_CAPTIONS)):
             if isinstance(piece, TextEnd):

@@ -37,6 +37,7 @@ __all__ = [
     "MAX_POSITIONS",
     "CaptionEncoderConfig",
     "CaptionReader",
+    "captions_and_facts",
     "drawn_caption",
     "fact_loss",
     "fact_sizes",
@@ -156,6 +157,19 @@ def drawn_caption(scene: Scene, chance: random.Random) -> str:
     return caption(scene, chance, style=chance.choice(_STYLES))
 
 
+def captions_and_facts(scenes: Sequence[Scene], seed: int, first: int) -> tuple[list[str], Tensor]:
+    """Return a caption of each of some posed scenes, and (B, 4) the facts in them.
+
+    Args:
+        scenes: B scenes.
+        seed: Of the words.
+        first: Number of the first scene; each number has words of its own.
+    """
+    captions = [drawn_caption(scene, random.Random(f"{seed}/{first + row}")) for row, scene in enumerate(scenes)]
+    facts = torch.tensor([scene_slots(scene) for scene in scenes], dtype=torch.long)
+    return captions, facts.view(-1, len(fact_sizes()))
+
+
 def tokenize_captions(tokenizer: CLIPTokenizer, captions: list[str], max_tokens: int) -> tuple[Tensor, Tensor]:
     """Return ids and mask of captions, (b, l) both, padded to the longest of them."""
     words: Any = tokenizer(captions, padding=True, max_length=max_tokens, truncation=True, return_tensors="pt")
@@ -196,14 +210,12 @@ def train_caption_encoder(folder: str | Path, config: CaptionEncoderConfig, asse
     reader = CaptionReader(config, tokenizer)
     run = PretrainingRun(folder, reader, config)
     for step in run.steps():
-        captions, facts = [], []
-        for number in range(step * config.batch_size, (step + 1) * config.batch_size):
-            scene = sample_scene(config.seed, number, kind="posed")
-            captions.append(drawn_caption(scene, random.Random(f"{config.seed}/{number}")))
-            facts.append(scene_slots(scene))
+        first = step * config.batch_size
+        scenes = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size)]
+        captions, facts = captions_and_facts(scenes, config.seed, first)
         ids, mask = (each.to(run.device) for each in tokenize_captions(tokenizer, captions, config.max_tokens))
         scores = reader(ids, mask)
-        loss, right = fact_loss(scores, torch.tensor(facts, device=run.device))
+        loss, right = fact_loss(scores, facts.to(run.device))
         run.update(loss, right=right)
     reader.encoder.save_pretrained(folder / "text_encoder")
     return folder

@@ -12,7 +12,6 @@ beside it: what the generator in the box consists of.
 from __future__ import annotations
 
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from mgem_agent.nano.drawing import NanoDrawing
 from mgem_agent.recipes.data.emoji import EmojiAssets
 from mgem_agent.recipes.data.scene import sample_scene
 from mgem_agent.recipes.train.autoencoder import cut_piece, detail_loss, piece_places
-from mgem_agent.recipes.train.caption_encoder import drawn_caption, scene_slots
+from mgem_agent.recipes.train.caption_encoder import captions_and_facts
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.generator import SCHEDULE, FactLooks, contact_sheet, guessed_latents
 from mgem_agent.recipes.train.precision import training_dtype
@@ -35,7 +34,7 @@ from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingR
 from mgem_agent.recipes.train.scene_layers import SceneLayers
 from mgem_agent.recipes.train.scene_pixels import scene_pixels
 
-__all__ = ["DecoderConfig", "tidy_configs", "train_decoder"]
+__all__ = ["DecoderConfig", "train_decoder"]
 
 _UNTIDY = ("_name_or_path", "block_out_channels")
 """`AutoencoderTiny` writes the second for pipelines, and does not know it when it is loaded."""
@@ -80,7 +79,7 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     noising: Any = DDPMScheduler(**SCHEDULE)
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
-        latents, scenes = _drawn_and_wanted(step, pipeline, noising, looks, layers, config, assets)
+        latents, scenes = _drawn_and_wanted(step, run.generator(step), pipeline, noising, looks, layers, config, assets)
         latents, scenes = _pieces(latents, scenes, config.piece_px, np.random.default_rng((config.seed, step)))
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             painted = pipeline.vae.decode(latents).sample.float()
@@ -88,7 +87,7 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     with run.averaged_weights():
         contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
         pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
-    tidy_configs(folder / "pipeline")
+    _tidy_configs(folder / "pipeline")
     drawing = NanoDrawing(
         size_px=size_px, steps=4, guidance_scale=1.0, options={"use_resolution_binning": False, "clean_caption": False}
     )
@@ -96,7 +95,7 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
     return folder / "pipeline"
 
 
-def tidy_configs(pipeline: Path) -> None:
+def _tidy_configs(pipeline: Path) -> None:
     """Take out of a saved pipeline's configurations where it was loaded from, and what loading it would warn of."""
     for file in (pipeline / "model_index.json", *pipeline.glob("*/config.json")):
         kept = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k not in _UNTIDY}
@@ -106,6 +105,7 @@ def tidy_configs(pipeline: Path) -> None:
 @torch.no_grad()
 def _drawn_and_wanted(
     step: int,
+    chance: torch.Generator,
     pipeline: Any,
     noising: Any,
     looks: FactLooks,
@@ -116,12 +116,11 @@ def _drawn_and_wanted(
     """Return latents (B, c, h, h), as the decoder gets them, and the scenes (B, 3, H, H) that they are to be."""
     num_whole, first, size_px = config.batch_size // 4, step * config.batch_size, layers.nothing.shape[-1]
     drawn = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size - num_whole)]
-    captions = [drawn_caption(scene, random.Random(f"{config.seed}/{first + n}")) for n, scene in enumerate(drawn)]
+    captions, facts = captions_and_facts(drawn, config.seed, first)
     whole = [sample_scene(config.seed, first + row, kind="drawable") for row in range(num_whole)]
     wanted = torch.stack([layers.picture(scene) for scene in drawn])
     wanted = torch.cat([wanted, scene_pixels(whole, assets, size_px)]).to(pipeline.device)
-    scaled = looks.latents(torch.tensor([scene_slots(scene) for scene in drawn])).to(pipeline.device)
-    chance = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    scaled = looks.latents(facts).to(pipeline.device)
     guessed, _ = guessed_latents(pipeline, noising, scaled, captions, chance, config.max_tokens)
     encoded = pipeline.vae.encode(wanted[len(drawn) :]).latents
     return torch.cat([guessed / pipeline.vae.config.scaling_factor, encoded]), wanted

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.caption_encoder import fact_sizes
 
-__all__ = ["Heard", "begin_to_draw", "begin_to_read", "heard_facts", "table_scores"]
+__all__ = ["HEAD_WIDTH", "Heard", "begin_to_draw", "begin_to_read", "heard_facts", "table_scores"]
 
-_HEAD = 32
-"""What the width is a multiple of."""
+HEAD_WIDTH = 32
+"""Width of a head of attention, of which the transformer's is a multiple."""
 
 _LOUDER = 50.0
 """Times that what facts look like is larger than all else that the last layer is told, if float16 has room for it."""
@@ -59,7 +59,7 @@ def table_scores(transformer: Any) -> Iterator[list[tuple[Tensor, ...]]]:
     if units.out_features < 2 * sum(sizes):
         raise InputError(
             f"The transformer's MLP has {units.out_features} hidden units, and {sum(sizes)} facts take two each. Take "
-            f"a width of {_HEAD * math.ceil(sum(sizes) / 2 / _HEAD)} or more."
+            f"a width of {HEAD_WIDTH * math.ceil(sum(sizes) / 2 / HEAD_WIDTH)} or more."
         )
     hook = units.register_forward_hook(
         lambda _module, _inputs, output: found.append(output.flatten(0, 1)[:, : sum(sizes)].split(sizes, 1))
@@ -128,7 +128,7 @@ def begin_to_draw(transformer: Any, nothing: Tensor, looks: Tensor, heard: Heard
     units, table, last = _table(transformer).net[0].proj, _table(transformer).net[2], transformer.proj_out
     units.weight[num : 2 * num] = units.weight[:num]
     units.bias[num : 2 * num] = units.bias[:num] - _ENOUGH
-    written = _patches(transformer, looks).double()
+    written = _written(looks).double()
     components = torch.linalg.svd(written, full_matrices=False)[2][: last.in_features - 2]  # (r, D)
     basis, ballast = _directions(last.in_features, len(components))
     rows = written @ components.T @ basis.T  # (F, w)
@@ -141,7 +141,7 @@ def begin_to_draw(transformer: Any, nothing: Tensor, looks: Tensor, heard: Heard
     table.weight[:, num : 2 * num] = -table.weight[:, :num]
     table.bias.copy_(_BALLAST * louder * pictures.max() * ballast - others.mean(0))
     last.weight.copy_(components.T @ basis.T * length / louder)
-    last.bias.copy_(_patches(transformer, nothing[None])[0])
+    last.bias.copy_(_written(nothing[None])[0])
 
 
 def _table(transformer: Any) -> Any:
@@ -172,7 +172,6 @@ def _directions(width: int, number: int) -> tuple[Tensor, Tensor]:
     return directions[:, 2:], ballast
 
 
-def _patches(transformer: Any, latents: Tensor) -> Tensor:
-    """Return latents (N, c, h, h) as the transformer's last layer writes them, (N · tokens, p · p · c)."""
-    size = transformer.config.patch_size
-    return latents.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(0, 2)
+def _written(latents: Tensor) -> Tensor:
+    """Return latents (N, c, h, h) as the last layer writes them, in one patch, (N, h · h · c)."""
+    return latents.permute(0, 2, 3, 1).flatten(1)

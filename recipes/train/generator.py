@@ -38,16 +38,15 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.data.scene import sample_scene
+from mgem_agent.recipes.data.scene import Scene, sample_scene
 from mgem_agent.recipes.data.scene_captions import caption
 from mgem_agent.recipes.train.caption_encoder import (
-    drawn_caption,
+    captions_and_facts,
     fact_loss,
     fact_sizes,
-    scene_slots,
     tokenize_captions,
 )
-from mgem_agent.recipes.train.fact_table import begin_to_draw, begin_to_read, heard_facts, table_scores
+from mgem_agent.recipes.train.fact_table import HEAD_WIDTH, begin_to_draw, begin_to_read, heard_facts, table_scores
 from mgem_agent.recipes.train.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.train.scene_layers import SceneLayers
 
@@ -64,9 +63,6 @@ __all__ = [
     "scene_captions",
     "train_generator",
 ]
-
-_HEAD = 32
-"""Width of a head of attention."""
 
 _FAR = 1_000_000_000
 """Between the numbers of scenes of which one with two things is taken."""
@@ -121,8 +117,8 @@ def make_pipeline(config: GeneratorConfig) -> Any:
     side = config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1)
     torch.manual_seed(config.seed)
     transformer: Any = PixArtTransformer2DModel(
-        num_attention_heads=config.width // _HEAD,
-        attention_head_dim=_HEAD,
+        num_attention_heads=config.width // HEAD_WIDTH,
+        attention_head_dim=HEAD_WIDTH,
         in_channels=autoencoder.config.latent_channels,
         out_channels=autoencoder.config.latent_channels,
         num_layers=config.num_layers,
@@ -146,12 +142,9 @@ def make_pipeline(config: GeneratorConfig) -> Any:
 
 def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
     """Return the captions of the scenes that a step draws, and (B, 4) the facts in them."""
-    captions, facts = [], []
-    for number in range(step * config.batch_size, (step + 1) * config.batch_size):
-        scene = sample_scene(config.seed, number, kind="posed")
-        captions.append(drawn_caption(scene, random.Random(f"{config.seed}/{number}")))
-        facts.append(scene_slots(scene))
-    return captions, torch.tensor(facts)
+    first = step * config.batch_size
+    scenes = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size)]
+    return captions_and_facts(scenes, config.seed, first)
 
 
 def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
@@ -160,17 +153,17 @@ def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Ten
     No two steps have the same, so that pairs of things are read and not remembered; every other scene has two things.
     Once it learns to draw they are a quarter as many, so that it does not forget.
     """
-    captions, facts = [], []
+    scenes: list[Scene] = []
+    first = step * config.batch_size
     num = config.batch_size if step < config.num_reading_steps else config.batch_size // 4
-    for number in range(step * config.batch_size, step * config.batch_size + num):
+    for number in range(first, first + num):
         scene = sample_scene(config.seed + 1, number, kind="posed")
         tries = 1
         while number % 2 and len(scene.objects) < 2:
             scene = sample_scene(config.seed + 1, number + _FAR * tries, kind="posed")
             tries += 1
-        captions.append(drawn_caption(scene, random.Random(f"{config.seed + 1}/{number}")))
-        facts.append(scene_slots(scene))
-    return captions, torch.tensor(facts, dtype=torch.long).view(-1, len(fact_sizes()))
+        scenes.append(scene)
+    return captions_and_facts(scenes, config.seed + 1, first)
 
 
 class FactLooks:
