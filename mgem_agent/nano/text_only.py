@@ -81,7 +81,10 @@ class TextOnlyEngine:
         for line in load_prompt("nano_caption_examples").splitlines():
             dialogue += _example(*line.split(" => "))
         dialogue.append({"role": "user", "content": f"Picture: {' '.join(told.split())[:_MAX_TOLD]}"})
-        short = replace(request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0)
+        options = {**request.options, "no_repeat_ngram_size": 0}  # a caption may say a thing twice
+        short = replace(
+            request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0, options=options
+        )
         text, end = "", None
         for piece in self.engine.stream(replace(short, thread_id=_CAPTIONS)):
             if isinstance(piece, TextEnd):
