@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from mgem_agent._lazy import attach
 
 if TYPE_CHECKING:
+    from mgem_agent.core_model.checkpoints.partial_checkpoint import load_without_language_model
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
     from mgem_agent.core_model.configuration import HighResVisionConfig, MiniGeminiConfig
-    from mgem_agent.core_model.conversation import Conversation, RoundUsage
+    from mgem_agent.core_model.dialogue.conversation import Conversation, RoundUsage
+    from mgem_agent.core_model.dialogue.streaming import stream_generate
     from mgem_agent.core_model.geometry import VisualGeometry
     from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
     from mgem_agent.core_model.image_loading import load_image
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput
     from mgem_agent.core_model.processing import MiniGeminiProcessor
     from mgem_agent.core_model.quantization import default_dtype, quantization_config
-    from mgem_agent.core_model.streaming import stream_generate
-    from mgem_agent.core_model.without_language_model import load_without_language_model
 
 __all__ = [
     "Conversation",
@@ -49,7 +49,7 @@ _AUTO = "mgem_agent.core_model.auto"
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "Conversation": "mgem_agent.core_model.conversation",
+        "Conversation": "mgem_agent.core_model.dialogue.conversation",
         "HighResEncoder": "mgem_agent.core_model.high_res_encoder",
         "HighResVisionConfig": _AUTO,
         "MiniGeminiConfig": _AUTO,
@@ -59,13 +59,13 @@ __getattr__, __dir__ = attach(
         "MiniGeminiOutput": "mgem_agent.core_model.modeling",
         "MiniGeminiProcessor": _AUTO,
         "PatchInfoMining": "mgem_agent.core_model.mining",
-        "RoundUsage": "mgem_agent.core_model.conversation",
+        "RoundUsage": "mgem_agent.core_model.dialogue.conversation",
         "VisualGeometry": "mgem_agent.core_model.geometry",
         "default_dtype": "mgem_agent.core_model.quantization",
         "high_res_config_from_open_clip": "mgem_agent.core_model.high_res_encoder",
         "load_image": "mgem_agent.core_model.image_loading",
-        "load_without_language_model": "mgem_agent.core_model.without_language_model",
+        "load_without_language_model": "mgem_agent.core_model.checkpoints.partial_checkpoint",
         "quantization_config": "mgem_agent.core_model.quantization",
-        "stream_generate": "mgem_agent.core_model.streaming",
+        "stream_generate": "mgem_agent.core_model.dialogue.streaming",
     },
 )

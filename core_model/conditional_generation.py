@@ -25,7 +25,7 @@ from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput, MiniGeminiPreTrainedModel
-from mgem_agent.core_model.placement import keep_resident
+from mgem_agent.core_model.offload import keep_resident
 
 __all__ = ["MiniGeminiForConditionalGeneration"]
 

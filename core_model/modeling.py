@@ -26,7 +26,7 @@ from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_res_modules
 from mgem_agent.core_model.mining import PatchInfoMining
-from mgem_agent.core_model.placement import keep_resident
+from mgem_agent.core_model.offload import keep_resident
 from mgem_agent.core_model.projector import build_projector
 from mgem_agent.core_model.token_extension import crops_to_raster, global_image, raster_to_crops, split_crops
 from mgem_agent.errors import InputError, PromptError

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from mgem_agent.core_model.image_processing import MiniGeminiImageProcessor
-from mgem_agent.core_model.prompt_batch import (
+from mgem_agent.core_model.prompts.batch import (
     TEXT_OPTIONS,
     PromptBatchOptions,
     images_by_prompt,
@@ -29,14 +29,14 @@ from mgem_agent.core_model.prompt_batch import (
     prompt_columns,
     split_options,
 )
-from mgem_agent.core_model.prompt_templates import (
+from mgem_agent.core_model.prompts.templates import (
     RenderedDialogue,
     load_prompt_template,
     prompt_template_names,
     prompt_template_stop_tokens,
     render_dialogue,
 )
-from mgem_agent.core_model.prompt_tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
+from mgem_agent.core_model.prompts.tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
 from mgem_agent.errors import PromptError
 
 if TYPE_CHECKING:

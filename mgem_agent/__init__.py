@@ -11,8 +11,8 @@ from mgem_agent._lazy import attach
 from mgem_agent.errors import MgemError
 
 if TYPE_CHECKING:
-    from mgem_agent.agent import MgemAgent
-    from mgem_agent.chat_mini_gemini import ChatMiniGemini
+    from mgem_agent.agent.agent import MgemAgent
+    from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
     from mgem_agent.core_model import (
         Conversation,
         MiniGeminiConfig,
@@ -41,8 +41,8 @@ __version__ = "0.1.0"
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "ChatMiniGemini": "mgem_agent.chat_mini_gemini",
-        "MgemAgent": "mgem_agent.agent",
+        "ChatMiniGemini": "mgem_agent.chat_models.mini_gemini",
+        "MgemAgent": "mgem_agent.agent.agent",
         "MiniGeminiTool": "mgem_agent.langchain",
         "image_tools": "mgem_agent.langchain",
         **{

@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args
 
 from langchain_core.language_models import BaseChatModel
 
+from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.errors import InputError, MissingDependencyError
-from mgem_agent.protocol_model import GenProtocolModel
 
 __all__ = ["ToolCalling", "make_reasoner"]
 
@@ -66,7 +66,7 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
         is_native = tool_calling == "native" or (tool_calling == "auto" and _calls_tools(model))
         return model if is_native else _with_protocol(model)
     if os.path.isdir(text) or (_HUB_ID.fullmatch(text) and not text.startswith(".")):
-        from mgem_agent.chat_mini_gemini import ChatMiniGemini
+        from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 
         return ChatMiniGemini(model=text, **options)
     raise InputError(f"There is no reasoner {text!r}, and no such folder. Allowed: {_FORMS}.")
@@ -127,6 +127,6 @@ def _calls_tools(model: BaseChatModel) -> bool:
 
 
 def _with_protocol(model: BaseChatModel) -> BaseChatModel:
-    from mgem_agent.protocol_chat import GenProtocolChat
+    from mgem_agent.chat_models.prompted_chat import GenProtocolChat
 
     return model if isinstance(model, GenProtocolModel) else GenProtocolChat(chat_model=model)

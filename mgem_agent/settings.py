@@ -34,8 +34,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from mgem_agent.draw_calls import DrawMode
 from mgem_agent.errors import InputError
+from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.tools.image_request import ImageRequest
 
 __all__ = [

@@ -19,8 +19,8 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
 
 from mgem_agent import ChatMiniGemini
+from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.core_model.image_loading import load_image
-from mgem_agent.text_engine import TextEnd, TextRequest
 
 VALUES: dict[str, Any] = {"integer": 3, "number": 3, "boolean": True, "array": [], "object": {}, "null": None}
 

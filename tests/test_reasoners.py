@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mgem_agent import ChatMiniGemini
+from mgem_agent.chat_models.prompted_chat import GenProtocolChat
 from mgem_agent.errors import InputError, MissingDependencyError
-from mgem_agent.protocol_chat import GenProtocolChat
 from mgem_agent.reasoners import make_reasoner
 
 

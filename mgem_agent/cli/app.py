@@ -18,7 +18,6 @@ from mgem_agent import __version__
 from mgem_agent.cli import (
     ask,
     bench,
-    chat,
     config,
     data,
     doctor,
@@ -32,6 +31,7 @@ from mgem_agent.cli import (
     story,
     train,
 )
+from mgem_agent.cli.chat import chat
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]

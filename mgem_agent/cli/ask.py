@@ -14,9 +14,9 @@ from mgem_agent.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mgem_agent.agent_decision import Decision
-    from mgem_agent.agent_events import ConfirmationNeeded
-    from mgem_agent.cli.turn_display import TurnDisplay
+    from mgem_agent.agent.decision import Decision
+    from mgem_agent.agent.events import ConfirmationNeeded
+    from mgem_agent.cli.display.contract import TurnDisplay
 
 __all__ = ["ask", "run_ask"]
 
@@ -74,10 +74,10 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     """
     from rich.console import Console
 
-    from mgem_agent.cli.chat_turn import run_turn
-    from mgem_agent.cli.picture_display import PictureWindow
-    from mgem_agent.cli.turn_display import open_display
-    from mgem_agent.cli.wiring import open_agent, open_reasoner, prepare_reasoner
+    from mgem_agent.cli.display.display import open_display
+    from mgem_agent.cli.display.pictures import PictureWindow
+    from mgem_agent.cli.display.run_turn import run_turn
+    from mgem_agent.cli.factories import open_agent, open_reasoner, prepare_reasoner
     from mgem_agent.settings import load_settings
 
     if not text and not images:
@@ -89,7 +89,7 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
         raise InputError("Nobody is there to confirm what is to be drawn. Add --yes or --no-confirm.")
     window = PictureWindow(console, "path" if as_json and settings.images != "none" else settings.images)
     with errors.status("Starting"):
-        from mgem_agent.sessions import Sessions
+        from mgem_agent.sessions.sessions import Sessions
 
         if "reasoner" not in parts:
             parts["reasoner"] = open_reasoner(settings)
@@ -107,7 +107,7 @@ def _decider(console: Console, display: TurnDisplay) -> Any:
     def decide(waiting: ConfirmationNeeded) -> Decision | None:
         from prompt_toolkit import prompt
 
-        from mgem_agent.cli.chat_decision import ask_decision
+        from mgem_agent.cli.chat.decision import ask_decision
 
         def edit(question: str, text: str) -> str | None:
             try:

@@ -49,8 +49,8 @@ def _scenes(
 
     The emoji pictures that scenes are composed from are fetched once, 22 MB, from the npm registry.
     """
-    from mgem_agent.recipes.data.dataset import SceneDataSettings, write_scenes
-    from mgem_agent.recipes.data.emoji import EmojiAssets
+    from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, write_scenes
+    from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 
     assets = EmojiAssets.open(offline=offline, source=emoji)
     settings = SceneDataSettings(split, kind, seed, size, picture_format)
@@ -64,7 +64,7 @@ def _scenes(
 @app.command("generation")
 def _generation(folder: _Folder, num: _Number = 13_000, split: _SplitOption = "train", seed: _Seed = 0) -> None:
     """Texts that teach when and what to draw, from templates."""
-    from mgem_agent.recipes.data.generation_dataset import GenerationDataSettings, write_generation
+    from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, write_generation
 
     typer.echo(write_generation(folder, num, GenerationDataSettings(split, seed)))
 
@@ -109,8 +109,8 @@ def _teach(
 @app.command("stories")
 def _stories(folder: _Folder, num: _Number = 1000, seed: _Seed = 0) -> None:
     """Questions of the storytelling workflow, answered from small stories put together from parts."""
-    from mgem_agent.recipes.data.story_dialogues import write_stories
-    from mgem_agent.workflows.prompt_files import render_prompt
+    from mgem_agent.prompts import render_prompt
+    from mgem_agent.recipes.nano.world.story_dialogues import write_stories
 
     typer.echo(write_stories(folder, num, render_prompt, seed))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mgem_agent.diagnosis import Finding
+    from mgem_agent.doctor.finding import Finding
     from mgem_agent.settings import PictureDisplay
 
 __all__ = ["doctor"]
@@ -30,8 +30,8 @@ def doctor(
 
     Nothing is fetched, loaded or changed. Exit status 0 if what is settled can run, 1 if not.
     """
-    from mgem_agent.cli.wiring import go_offline
-    from mgem_agent.diagnosis import diagnose
+    from mgem_agent.cli.factories import go_offline
+    from mgem_agent.doctor.doctor import diagnose
     from mgem_agent.settings import load_settings
 
     settings = load_settings(model=model, generator=generator)
@@ -56,8 +56,8 @@ def _terminal(images: PictureDisplay) -> Finding:
     """How pictures will be shown."""
     from rich.console import Console
 
-    from mgem_agent.cli.picture_display import PictureWindow
-    from mgem_agent.diagnosis import Finding
+    from mgem_agent.cli.display.pictures import PictureWindow
+    from mgem_agent.doctor.finding import Finding
 
     way = PictureWindow(Console(), images).shown_as
     return Finding("terminal", "ok", f"pictures are shown as: {way}")

@@ -16,7 +16,7 @@ from mgem_agent.cli.turn_options import AsJson, Generator, Images, Model
 from mgem_agent.errors import InputError, MgemError
 
 if TYPE_CHECKING:
-    from mgem_agent.agent_events import AgentEvent
+    from mgem_agent.agent.events import AgentEvent
     from mgem_agent.artifacts import ArtifactStore
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult
@@ -100,17 +100,17 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
     """
     from rich.console import Console
 
-    from mgem_agent.cli import wiring
-    from mgem_agent.cli.ctrl_c import stopped_by_ctrl_c
-    from mgem_agent.cli.picture_display import PictureWindow
-    from mgem_agent.cli.turn_display import open_display
+    from mgem_agent.cli import factories
+    from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
+    from mgem_agent.cli.display.display import open_display
+    from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.settings import load_settings
 
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     settings = load_settings(**flags)
     window = PictureWindow(console, "path" if as_json and settings.images != "none" else settings.images)
-    store = parts.get("store") or wiring.open_store(settings)
-    made = parts.get("generator") or wiring.open_generator(settings)
+    store = parts.get("store") or factories.open_store(settings)
+    made = parts.get("generator") or factories.open_generator(settings)
     if options.recaption:
         with errors.status("Writing the caption"):
             prompt = _recaptioned(prompt, settings, parts.get("reasoner"), made, store)
@@ -139,7 +139,7 @@ def _requests(
     prompt: str, options: DrawOptions, settings: Settings, generator: ImageGenerator, store: ArtifactStore
 ) -> list[ImageRequest]:
     """What is asked of the generator: one request a picture, each with a seed of its own."""
-    from mgem_agent.agent_drawing import read_request
+    from mgem_agent.agent.drawing import read_request
 
     start = {"prompt": prompt}
     fields = {**settings.draw_defaults, **options.fields}
@@ -198,7 +198,7 @@ def _events(
     out: Path | None,
 ) -> Iterator[AgentEvent]:
     """Draw and store, saying what happens as the agent says it."""
-    from mgem_agent.agent_events import DrawingFailed, DrawingProgress
+    from mgem_agent.agent.events import DrawingFailed, DrawingProgress
     from mgem_agent.tools import GenerationProgress
     from mgem_agent.tools import draw as draw_batch
 
@@ -220,7 +220,7 @@ def _kept(call: str, result: ImageResult, store: ArtifactStore, out: Path | None
     Raises:
         MgemError: If there is no picture, or it cannot be written.
     """
-    from mgem_agent.agent_events import PictureDrawn
+    from mgem_agent.agent.events import PictureDrawn
     from mgem_agent.artifacts.atomic_file import write_atomically
 
     if result.error is not None:
@@ -240,8 +240,8 @@ def _recaptioned(
     prompt: str, settings: Settings, reasoner: Any, generator: ImageGenerator, store: ArtifactStore
 ) -> str:
     """The caption that the reasoner makes of a prompt; it waits for confirmation, and is drawn here instead."""
-    from mgem_agent.cli.wiring import open_agent
-    from mgem_agent.sessions import Sessions
+    from mgem_agent.cli.factories import open_agent
+    from mgem_agent.sessions.sessions import Sessions
     from mgem_agent.workflows import recaption
 
     parts = {} if reasoner is None else {"reasoner": reasoner}

@@ -61,13 +61,13 @@ def _nano(
     """
     from rich.console import Console
 
-    from mgem_agent.cli.wiring import go_offline
+    from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
     go_offline(load_settings(offline=True) if offline else load_settings())
     from mgem_agent.recipes.bench.measure import use_threads
-    from mgem_agent.recipes.data.emoji import EmojiAssets
-    from mgem_agent.recipes.eval.evaluation import EVAL_PARTS, EvalPart, EvalPlan, evaluate
+    from mgem_agent.recipes.nano.eval.evaluation import EVAL_PARTS, EvalPart, EvalPlan, evaluate
+    from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 
     chosen = dict(zip(EVAL_PARTS, (understanding, drawing, pictures), strict=True))
     parts: tuple[EvalPart, ...] = tuple(part for part in EVAL_PARTS if chosen[part])
@@ -108,10 +108,10 @@ def _card(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; else it is printed.")] = None,
 ) -> None:
     """The card of an embedded model, in Markdown, with the measured figures of a report."""
-    from mgem_agent.recipes.eval.evaluation import REPORT_FILE
-    from mgem_agent.recipes.eval.model_card import model_card
-    from mgem_agent.recipes.eval.report import EvalReport
-    from mgem_agent.recipes.eval.training_hours import earlier_runs, read_training_run
+    from mgem_agent.recipes.nano.eval.evaluation import REPORT_FILE
+    from mgem_agent.recipes.nano.eval.model_card import model_card
+    from mgem_agent.recipes.nano.eval.report import EvalReport
+    from mgem_agent.recipes.nano.eval.training_hours import earlier_runs, read_training_run
 
     found = EvalReport.read(report / REPORT_FILE if report.is_dir() else report)
     runs = [*(earlier_runs(earlier) if earlier else ()), *(read_training_run(folder) for folder in run or ())]

@@ -23,7 +23,7 @@ def generators(
 
     The list loads no weights and asks no server. For one NAME, a model may have to be read.
     """
-    from mgem_agent.cli.wiring import open_named_generator
+    from mgem_agent.cli.factories import open_named_generator
     from mgem_agent.settings import load_settings
     from mgem_agent.tools import describe_generators
 

@@ -171,7 +171,7 @@ def _redraw(
     from mgem_agent.artifacts import PictureRecipe, encode_picture
     from mgem_agent.artifacts.atomic_file import write_atomically
     from mgem_agent.artifacts.comparison import compare_picture
-    from mgem_agent.cli.wiring import open_named_generator
+    from mgem_agent.cli.factories import open_named_generator
     from mgem_agent.settings import load_settings
 
     store = _store()
@@ -192,7 +192,7 @@ def _redraw(
 
 def _store() -> ArtifactStore:
     """The pictures of the place that is settled."""
-    from mgem_agent.cli.wiring import open_store
+    from mgem_agent.cli.factories import open_store
     from mgem_agent.settings import load_settings
 
     return open_store(load_settings())

@@ -20,7 +20,7 @@ import typer
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
-    from mgem_agent.core_model.conversation import Conversation
+    from mgem_agent.core_model.dialogue.conversation import Conversation
 
 __all__ = ["see"]
 
@@ -118,7 +118,7 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
 
 def _model_folder(name: str | None) -> tuple[str, Path]:
     """The model that is named or settled, and its folder."""
-    from mgem_agent.cli.wiring import go_offline
+    from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
     settings = load_settings(model=name)

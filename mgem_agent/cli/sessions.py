@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mgem_agent.sessions import Sessions, SessionSummary
+    from mgem_agent.sessions.sessions import Sessions, SessionSummary
 
 __all__ = ["app"]
 
@@ -81,7 +81,7 @@ def _show(name: _Name, as_json: _AsJson = False) -> None:
 
     Where a picture lies: mgem images show ID
     """
-    from mgem_agent.cli.transcript import transcript_markdown
+    from mgem_agent.cli.display.transcript import transcript_markdown
 
     summary, turns = _read(name)
     if as_json:
@@ -100,8 +100,8 @@ def _export(
 ) -> None:
     """Write a session to a folder: session.md, session.json, and its pictures beside them."""
     from mgem_agent.artifacts.atomic_file import write_atomically
-    from mgem_agent.cli.transcript import transcript_markdown
-    from mgem_agent.cli.wiring import open_store
+    from mgem_agent.cli.display.transcript import transcript_markdown
+    from mgem_agent.cli.factories import open_store
     from mgem_agent.errors import InputError
     from mgem_agent.settings import load_settings
 
@@ -153,7 +153,7 @@ def _delete(
 @contextmanager
 def _opened() -> Iterator[Sessions]:
     """The sessions that are settled, closed in the end."""
-    from mgem_agent.cli.wiring import open_sessions
+    from mgem_agent.cli.factories import open_sessions
     from mgem_agent.settings import load_settings
 
     sessions = open_sessions(load_settings())
@@ -165,7 +165,7 @@ def _opened() -> Iterator[Sessions]:
 
 def _read(name: str) -> tuple[SessionSummary, list[dict[str, Any]]]:
     """A session's line in the list, and its turns as data."""
-    from mgem_agent.cli.transcript import read_transcript
+    from mgem_agent.cli.display.transcript import read_transcript
 
     with _opened() as sessions:
         return sessions.summary(name), read_transcript(sessions.turns(name))

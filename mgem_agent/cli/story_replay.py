@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mgem_agent.cli.story_display import StoryDisplay
-from mgem_agent.cli.wiring import go_offline, open_generator, open_store
+from mgem_agent.cli.display.story import StoryDisplay
+from mgem_agent.cli.factories import go_offline, open_generator, open_store
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mgem_agent.cli.story_display import StoryDisplay, print_outline
+from mgem_agent.cli.display.story import StoryDisplay, print_outline
+from mgem_agent.cli.factories import open_generator, open_reasoner, open_store, prepare_reasoner
 from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
-from mgem_agent.cli.wiring import open_generator, open_reasoner, open_store, prepare_reasoner
 from mgem_agent.errors import InputError, ToolError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from mgem_agent.agent_drawing import read_request
+from mgem_agent.agent.drawing import read_request
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.langchain.picture_access import PictureAccess

@@ -11,9 +11,9 @@ from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackMan
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, field_validator
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import Turn
-from mgem_agent.draw_calls import DrawMode
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import Turn
+from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
 from mgem_agent.langchain.tool_errors import explain_arguments, told_to_the_caller
 from mgem_agent.langchain.tool_output import PictureBlocks, ToolOutput, tool_output

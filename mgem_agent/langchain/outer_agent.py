@@ -18,7 +18,7 @@ from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import ToolMessage
 
-from mgem_agent.agent import MgemAgent
+from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.errors import MgemError
 from mgem_agent.langchain.mini_gemini_tool import MiniGeminiTool
 from mgem_agent.langchain.picture_access import AllowPaths

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from mgem_agent.agent_messages import store_picture
+from mgem_agent.agent.messages import store_picture
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 

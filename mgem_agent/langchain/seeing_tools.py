@@ -9,9 +9,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
+from mgem_agent.agent.image_judge import Verdict, check_sees, look_at_image
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
-from mgem_agent.image_verdict import Verdict, check_sees, look_at_image
 from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.langchain.tool_errors import told_to_the_caller
 from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output

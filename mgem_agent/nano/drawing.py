@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.tools.capabilities import Capabilities
-from mgem_agent.tools.diffusers_call import DiffusersCall
-from mgem_agent.tools.diffusers_generator import DiffusersGenerator
-from mgem_agent.tools.diffusers_logging import quiet_diffusers
-from mgem_agent.tools.diffusers_options import DiffusersOptions
-from mgem_agent.tools.diffusers_plan import Defaults
+from mgem_agent.tools.diffusers.call import DiffusersCall
+from mgem_agent.tools.diffusers.generator import DiffusersGenerator
+from mgem_agent.tools.diffusers.logging import quiet_diffusers
+from mgem_agent.tools.diffusers.options import DiffusersOptions
+from mgem_agent.tools.diffusers.plan import Defaults
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from mgem_agent.chat_mini_gemini import ChatMiniGemini
-from mgem_agent.dialogue_messages import user_text
-from mgem_agent.json_calls import load_prompt
+from mgem_agent.chat_models.answer_stream import TurnPlan
+from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.chat_models.langchain_messages import user_text
+from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
+from mgem_agent.chat_models.text_engine import TextEngine
 from mgem_agent.nano.text_only import TextOnlyEngine, asks_for_picture, load_text_only
 from mgem_agent.nano.vision_language import has_eyes, load_nano
-from mgem_agent.protocol_model import GenProtocolModel
-from mgem_agent.protocol_turn import TurnPlan
-from mgem_agent.text_engine import TextEngine
+from mgem_agent.prompts import render_prompt
 
 __all__ = ["NanoTextChat", "make_nano_reasoner"]
 
@@ -28,7 +28,7 @@ class NanoTextChat(ChatMiniGemini):
 
     def fixed_instructions(self) -> Sequence[str]:
         """Return what it is told of itself."""
-        return (load_prompt("nano"),)
+        return (render_prompt("nano"),)
 
     def _plan(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> TurnPlan:
         mode = options.get("draw") or self.draw
@@ -57,7 +57,7 @@ def make_nano_reasoner(
     where: dict[str, Any] = {"language_model": language_model, "offline": offline, "exact": exact}
 
     def make_engine(name: str) -> TextEngine:
-        from mgem_agent.core_engine import CoreEngine
+        from mgem_agent.chat_models.core_engine import CoreEngine
 
         if sees:
             return CoreEngine(*load_nano(**where), max_dialogues=max_dialogues)

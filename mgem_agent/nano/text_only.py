@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mgem_agent.chat_models.text_engine import TextEnd, TextEngine, TextRequest
 from mgem_agent.errors import InputError
-from mgem_agent.json_calls import load_prompt
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
-from mgem_agent.text_engine import TextEnd, TextEngine, TextRequest
+from mgem_agent.prompts import render_prompt
 
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
@@ -50,13 +50,13 @@ class TextOnlyEngine:
         self.engine = engine
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
-        """Yield the answer; see :class:`mgem_agent.text_engine.TextEngine`.
+        """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
 
         Raises:
             InputError: If the last message shows a picture that someone else than the model itself has made.
         """
         last = request.dialogue[-1]["content"]
-        if _has_picture(last) and not _words(last).startswith(load_prompt("shown")):
+        if _has_picture(last) and not _words(last).startswith(render_prompt("shown")):
             raise InputError(
                 "nano cannot see in this installation: its vision weights are not here, only its language model. Ask "
                 "without the picture, install a release of mgem-agent that has them, or name another model, such as "
@@ -77,8 +77,8 @@ class TextOnlyEngine:
 
     def _caption(self, request: TextRequest, told: str) -> Iterator[str | TextEnd]:
         """Yield a caption for what was said, and the tag that closes it."""
-        dialogue = [{"role": "system", "content": load_prompt("nano_caption")}]
-        for line in load_prompt("nano_caption_examples").splitlines():
+        dialogue = [{"role": "system", "content": render_prompt("nano_caption")}]
+        for line in render_prompt("nano_caption_examples").splitlines():
             dialogue += _example(*line.split(" => "))
         dialogue.append({"role": "user", "content": f"Picture: {' '.join(told.split())[:_MAX_TOLD]}"})
         options = {**request.options, "no_repeat_ngram_size": 0}  # a caption may say a thing twice
@@ -120,8 +120,8 @@ def load_text_only(
 
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
     from mgem_agent.core_model.configuration import HighResVisionConfig
+    from mgem_agent.core_model.cpu_decoding import quicken
     from mgem_agent.core_model.high_res_encoder import HighResEncoder
-    from mgem_agent.core_model.quick_decoding import quicken
 
     folder = find_language_model(language_model, offline=offline)
     sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}

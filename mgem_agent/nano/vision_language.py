@@ -1,9 +1,9 @@
-"""nano's vision-language model, put together: what is in the box, and the language model that is fetched.
+"""nano's vision-language model, assembled from the weights in this package and the language model that is downloaded.
 
-`weights/vlm` is what `mgem train export RUN FOLDER --small` writes: everything but the language model, as
-`core_model.without_language_model` describes it. The first time, the adapter is merged and the whole is written to the
-cache, in float16, as a folder that `MiniGeminiForConditionalGeneration.from_pretrained` loads with nothing of this
-module; other programs may use it too. Its name is a hash of both halves, so that new weights make a new folder.
+`weights/vlm` is what `mgem train export RUN FOLDER --small` writes: everything but the language model, in the format of
+`core_model.checkpoints.partial_checkpoint`. At first use, the adapter is merged and the whole model is written to the
+cache in float16, as a folder that `MiniGeminiForConditionalGeneration.from_pretrained` loads without this module. The
+folder is named by a hash of both halves, so that new weights make a new folder.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def load_nano(
     import torch
 
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-    from mgem_agent.core_model.quick_decoding import quicken
+    from mgem_agent.core_model.cpu_decoding import quicken
 
     whole = find_nano(language_model=language_model, offline=offline, folder=folder)
     with quiet_transformers():
@@ -110,7 +110,7 @@ def _put_together(folder: Path, text: Path, target: Path) -> None:
     from transformers import AutoTokenizer
 
     from mgem_agent.core_model import MiniGeminiProcessor
-    from mgem_agent.core_model.without_language_model import load_without_language_model
+    from mgem_agent.core_model.checkpoints.partial_checkpoint import load_without_language_model
 
     try:
         model = load_without_language_model(folder, text, dtype=torch.float32)

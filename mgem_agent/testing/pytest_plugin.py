@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from mgem_agent.agent import MgemAgent
+    from mgem_agent.agent.agent import MgemAgent
     from mgem_agent.artifacts import ArtifactStore
     from mgem_agent.testing.flat_colour_generator import FlatColourGenerator
     from mgem_agent.testing.scripted_reasoner import ScriptedReasoner
@@ -64,8 +64,8 @@ def make_mgem_agent(
 
     Keywords are arguments of `MgemAgent`, and go before these: `make_mgem_agent("<h> a fox </h>", confirm=True)`.
     """
-    from mgem_agent.agent import MgemAgent
-    from mgem_agent.sessions import Sessions
+    from mgem_agent.agent.agent import MgemAgent
+    from mgem_agent.sessions.sessions import Sessions
 
     with ExitStack() as closing:
 

@@ -14,12 +14,12 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import Field, PrivateAttr
 
-from mgem_agent.draw_calls import DRAW_TOOL_NAME
+from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.chat_models.json_calls import render_call
+from mgem_agent.chat_models.text_engine import TextEnd, TextEngine, TextRequest
 from mgem_agent.errors import MgemError
-from mgem_agent.gen_markup import render_assistant_turn
-from mgem_agent.json_calls import render_call
-from mgem_agent.protocol_model import GenProtocolModel
-from mgem_agent.text_engine import TextEnd, TextEngine, TextRequest
+from mgem_agent.gen.markup import render_assistant_turn
+from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
 
 __all__ = ["ScriptLine", "ScriptedReasoner"]
 

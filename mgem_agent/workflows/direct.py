@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_drawing import read_request
-from mgem_agent.agent_events import AgentEvent, Turn
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.drawing import read_request
+from mgem_agent.agent.events import AgentEvent, Turn
 from mgem_agent.workflows.turn_events import last_turn
 
 __all__ = ["run", "stream"]

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import AgentEvent, Turn
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import AgentEvent, Turn
 
 __all__ = ["run", "stream"]
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import AgentEvent, Turn, TurnFinished
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import AgentEvent, Turn, TurnFinished
 from mgem_agent.errors import InputError
 from mgem_agent.tools.image_request import ImageRequest
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import AgentEvent, Turn
-from mgem_agent.workflows.prompt_files import render_prompt
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import AgentEvent, Turn
+from mgem_agent.prompts import render_prompt
 
 __all__ = ["run", "stream"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgem_agent.agent_events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
+from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
 from mgem_agent.workflows.story import Story, StoryScene
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mgem_agent.agent_events import AgentNotice
+from mgem_agent.agent.events import AgentNotice
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError, ToolError

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from mgem_agent.agent_events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
+from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import GenerationCancelledError, GeneratorRefusalError, InputError, MgemError, ToolError

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import AgentNotice, TextPiece, TurnFinished
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import AgentNotice, TextPiece, TurnFinished
 from mgem_agent.errors import GenerationCancelledError
-from mgem_agent.workflows.prompt_files import render_prompt
+from mgem_agent.prompts import render_prompt
 from mgem_agent.workflows.story_events import StoryEvent, StoryPart, StoryText
 from mgem_agent.workflows.story_folder import StoryDraft
 

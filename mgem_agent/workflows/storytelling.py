@@ -26,12 +26,12 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from mgem_agent import __version__
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_messages import store_picture
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.async_bridge import in_thread
+from mgem_agent.agent.messages import store_picture
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import GenerationCancelledError, InputError
-from mgem_agent.event_thread import in_thread
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.workflows.consistency import choose_consistency
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision, read_outline_decision

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from mgem_agent.agent_events import AgentEvent, Turn, TurnFinished
+from mgem_agent.agent.events import AgentEvent, Turn, TurnFinished
 from mgem_agent.errors import InputError
 
 __all__ = ["last_turn"]

@@ -18,10 +18,10 @@ from langchain.agents import create_agent
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from mgem_agent.agent import MgemAgent
+from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.artifacts import ArtifactStore
 from mgem_agent.errors import GeneratorOutputError
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import ScriptedReasoner
 from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, draw
 

@@ -23,8 +23,8 @@ from transformers import DynamicCache, LlamaForCausalLM
 from transformers.generation.streamers import BaseStreamer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.core_model.quick_decoding import QuickDecoding, quicken
-from mgem_agent.core_model.streaming import stream_generate
+from mgem_agent.core_model.cpu_decoding import QuickDecoding, quicken
+from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Comparison, Run
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive

@@ -25,9 +25,9 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
-from mgem_agent.core_model.conversation import Conversation
+from mgem_agent.core_model.dialogue.conversation import Conversation
+from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.core_model.processing import MiniGeminiProcessor
-from mgem_agent.core_model.streaming import stream_generate
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import DTypeName, describe_machine, find_device, require_positive
 from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes

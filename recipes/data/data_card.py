@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.concepts import load_concepts
-from mgem_agent.recipes.data.emoji import EMOJI_PACKAGES
 from mgem_agent.recipes.data.record_files import read_records
+from mgem_agent.recipes.nano.world.concepts import load_concepts
+from mgem_agent.recipes.nano.world.emoji import EMOJI_PACKAGES
 
 __all__ = ["data_card", "write_data_card"]
 

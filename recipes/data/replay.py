@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from mgem_agent.core_model.prompt_batch import pad_rows
-from mgem_agent.core_model.prompt_templates import load_prompt_template, render_dialogue
+from mgem_agent.core_model.prompts.batch import pad_rows
+from mgem_agent.core_model.prompts.templates import load_prompt_template, render_dialogue
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.backgrounds import SCENERY
-from mgem_agent.recipes.data.concepts import load_concepts
-from mgem_agent.recipes.data.nouns import is_countable, plural, with_article, with_capital
 from mgem_agent.recipes.data.record_files import RecordWriter
+from mgem_agent.recipes.nano.world.backgrounds import SCENERY
+from mgem_agent.recipes.nano.world.concepts import load_concepts
+from mgem_agent.recipes.nano.world.nouns import is_countable, plural, with_article, with_capital
 
 __all__ = ["replay_question", "write_replay"]
 

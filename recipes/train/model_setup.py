@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.core_model.without_language_model import (
+from mgem_agent.core_model.checkpoints.partial_checkpoint import (
     ADAPTER_FOLDER,
     lacks_language_model,
     load_without_language_model,

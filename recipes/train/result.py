@@ -3,7 +3,7 @@
 In the run's folder: `trained.safetensors`, the weights that were trained; `adapter/`, the same of the language model in
 peft's format; `model/`, all of it for `from_pretrained`, where that is wanted. Exported: a whole model, adapters
 merged; or a small folder that holds everything but the language model's own weights, for
-`core_model.without_language_model`.
+`core_model.checkpoints.partial_checkpoint`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 
-from mgem_agent.core_model.without_language_model import ADAPTER_FOLDER, WEIGHTS_FILE, own_weights
+from mgem_agent.core_model.checkpoints.partial_checkpoint import ADAPTER_FOLDER, WEIGHTS_FILE, own_weights
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.checkpoints import newest_checkpoint, put_in_place
 from mgem_agent.recipes.train.config import TrainConfig

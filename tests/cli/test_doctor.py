@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
-from mgem_agent.diagnosis import Finding
+from mgem_agent.doctor.finding import Finding
 from mgem_agent.settings import Settings
 
 FINE = Finding("python", "ok", "3.11 [fine]")
@@ -27,7 +27,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
         if settings.model == "x":
             yield BROKEN
 
-    monkeypatch.setattr("mgem_agent.diagnosis.diagnose", diagnose)
+    monkeypatch.setattr("mgem_agent.doctor.doctor.diagnose", diagnose)
     return findings
 
 

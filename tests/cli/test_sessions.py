@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mgem_agent.agent import MgemAgent
+from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.artifacts import ArtifactStore
 from mgem_agent.cli.app import app
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
 

@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoProcessor, PreTrainedTokenizerF
 from mgem_agent.core_model import MiniGeminiConfig
 from mgem_agent.core_model.image_processing import MiniGeminiImageProcessor
 from mgem_agent.core_model.processing import MiniGeminiProcessor
-from mgem_agent.core_model.prompt_templates import load_prompt_template, prompt_template_names, render_dialogue
+from mgem_agent.core_model.prompts.templates import load_prompt_template, prompt_template_names, render_dialogue
 from mgem_agent.errors import ImageError, PromptError
 
 SPECIAL = [

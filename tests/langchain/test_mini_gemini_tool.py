@@ -18,7 +18,7 @@ from PIL import Image
 
 from mgem_agent import MgemAgent, MiniGeminiTool
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
 

@@ -16,7 +16,7 @@ from mgem_agent import MgemAgent
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.langchain import outer_agent as example
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
 

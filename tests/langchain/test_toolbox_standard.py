@@ -14,7 +14,7 @@ from PIL import Image
 from mgem_agent import MgemAgent, MiniGeminiTool, image_tools
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.langchain import seeing_tools
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 from mgem_agent.tools import ReadText, TextLine
 

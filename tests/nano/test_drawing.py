@@ -16,7 +16,7 @@ from mgem_agent.artifacts import ArtifactStore
 from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.nano import drawing
 from mgem_agent.nano.drawing import NanoGenerator
-from mgem_agent.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import ScriptedReasoner
 from mgem_agent.tools import make_generator
 from mgem_agent.tools.image_request import ImageRequest

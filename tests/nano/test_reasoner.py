@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from mgem_agent import ChatMiniGemini, core_engine
-from mgem_agent.json_calls import load_prompt
+from mgem_agent import ChatMiniGemini
+from mgem_agent.chat_models import core_engine
+from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.nano import reasoner
 from mgem_agent.nano.reasoner import NanoTextChat, make_nano_reasoner
-from mgem_agent.text_engine import TextEnd, TextRequest
+from mgem_agent.prompts import render_prompt
 
 LOADED = ("model", "processor")
 
@@ -69,7 +70,7 @@ def test_without_eyes_it_is_the_language_model_alone(
     assert isinstance(chat, NanoTextChat)
     assert chat.invoke("Hello").text == "Hello."
     assert [name for name, _ in loads] == ["load_text_only"]
-    assert load_prompt("nano") in str(engine.asked[0].dialogue[0]["content"])
+    assert render_prompt("nano") in str(engine.asked[0].dialogue[0]["content"])
 
 
 def test_plain_words_stand_for_the_trigger(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.errors import InputError
-from mgem_agent.json_calls import load_prompt
 from mgem_agent.nano.text_only import TextOnlyEngine, asks_for_picture
-from mgem_agent.text_engine import TextEnd, TextRequest
+from mgem_agent.prompts import render_prompt
 
 PICTURE = {"type": "image", "image": object()}
 
@@ -40,10 +40,10 @@ def test_asked_about_a_picture_it_says_that_it_cannot_see() -> None:
 
 
 def test_it_is_told_of_a_picture_of_its_own() -> None:
-    shown = {"role": "user", "content": [PICTURE, {"type": "text", "text": load_prompt("shown")}]}
+    shown = {"role": "user", "content": [PICTURE, {"type": "text", "text": render_prompt("shown")}]}
     text, request = answer("Good.", shown)
     assert text == "Good."
-    assert request.dialogue[0]["content"] == f"(a picture)\n{load_prompt('shown')}"
+    assert request.dialogue[0]["content"] == f"(a picture)\n{render_prompt('shown')}"
 
 
 def test_a_picture_that_is_asked_for_is_the_whole_answer() -> None:

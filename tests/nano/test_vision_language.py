@@ -17,7 +17,7 @@ from mgem_agent.core_model import (
     MiniGeminiForConditionalGeneration,
     MiniGeminiProcessor,
 )
-from mgem_agent.core_model.without_language_model import own_weights
+from mgem_agent.core_model.checkpoints.partial_checkpoint import own_weights
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano import vision_language
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model

@@ -6,8 +6,8 @@ import io
 import pytest
 from PIL import Image, ImageDraw
 
-from mgem_agent.recipes.data.concepts import load_concepts
-from mgem_agent.recipes.data.emoji import EmojiAssets
+from mgem_agent.recipes.nano.world.concepts import load_concepts
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from mgem_agent.artifacts import ArtifactStore
+from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.cli.story_recipes import find_recipe, has_everything
 from mgem_agent.recipes.stories import story_recipe_files
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
-from mgem_agent.text_engine import TextRequest
 from mgem_agent.workflows import Storyteller
 from mgem_agent.workflows.book import BookFolder
 

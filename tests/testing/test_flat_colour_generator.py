@@ -10,7 +10,7 @@ from PIL import Image
 from mgem_agent.errors import GenerationCancelledError, GeneratorOutputError
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import GenerationProgress, ImageGenerator, ImageRequest, ImageResult, draw
-from mgem_agent.tools.wire_pictures import png_bytes
+from mgem_agent.tools.servers.wire_pictures import png_bytes
 
 
 def results(generator: FlatColourGenerator, *requests: ImageRequest, **given: Any) -> list[ImageResult]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgem_agent.gen_markup import clean_caption
+from mgem_agent.gen.markup import clean_caption
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.printable_text import printable_text
 

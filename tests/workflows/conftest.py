@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from mgem_agent.agent import MgemAgent
+from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.sessions import Sessions
+from mgem_agent.chat_models.text_engine import TextRequest
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
-from mgem_agent.text_engine import TextRequest
 from mgem_agent.workflows.storytelling import Storyteller
 
 ANSWERS = {

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.text_engine import TextRequest
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.workflows import in_context
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import TurnFinished
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import TurnFinished
+from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.errors import InputError
 from mgem_agent.testing import FlatColourGenerator
-from mgem_agent.text_engine import TextRequest
 from mgem_agent.workflows import multi_round
 
 ROUNDS = {

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.text_engine import TextRequest
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.workflows import reasoning
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mgem_agent.agent import MgemAgent
-from mgem_agent.agent_events import CaptionReady, TurnFinished
+from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.events import CaptionReady, TurnFinished
 from mgem_agent.workflows import recaption
 
 OAK = "a lone oak on a green hill at dusk, long shadows, golden light, oil painting"

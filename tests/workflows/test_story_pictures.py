@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mgem_agent.agent_events import AgentNotice, PictureDrawn
+from mgem_agent.agent.events import AgentNotice, PictureDrawn
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.errors import GeneratorRefusalError, ToolError
 from mgem_agent.testing import FlatColourGenerator

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mgem_agent.agent_events import AgentNotice, DrawingFailed, PictureDrawn
+from mgem_agent.agent.events import AgentNotice, DrawingFailed, PictureDrawn
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError, UnsupportedRequestError
 from mgem_agent.testing import FlatColourGenerator

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mgem_agent.agent import MgemAgent
+from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.errors import InputError
 from mgem_agent.workflows.turn_events import last_turn
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
-from mgem_agent.workflows.book.words import BookWords, direction_of, words_for
+from mgem_agent.workflows.book.translations import BookWords, direction_of, words_for
 from mgem_agent.workflows.story import STORY_FILE, Story, StoryScene
 from mgem_agent.workflows.story_text import split_heading
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mgem_agent.agent_events import DrawingProgress
+from mgem_agent.agent.events import DrawingProgress
 from mgem_agent.artifacts.comparison import SAME_PICTURE, compare_picture
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.core_model.image_loading import load_image

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from mgem_agent.recipes.data.concepts import load_concepts
-from mgem_agent.recipes.data.emoji import EMOJI_PACKAGES, EmojiAssets
+from mgem_agent.recipes.nano.world.concepts import load_concepts
+from mgem_agent.recipes.nano.world.emoji import EMOJI_PACKAGES, EmojiAssets
 
 
 def drawn_picture(number: int) -> bytes:

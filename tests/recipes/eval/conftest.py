@@ -13,13 +13,13 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.recipes.bench.measure import describe_machine, use_threads
-from mgem_agent.recipes.data.emoji import EmojiAssets
-from mgem_agent.recipes.eval.drawing_protocol import AskedPictures, DrawingProtocol, Sign
-from mgem_agent.recipes.eval.generated_pictures import GeneratedPictures, Named
-from mgem_agent.recipes.eval.report import EvalReport
-from mgem_agent.recipes.eval.share import Share
-from mgem_agent.recipes.eval.understanding import Understanding
-from mgem_agent.recipes.train.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.nano.drawing.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.nano.eval.drawing_protocol import AskedPictures, DrawingProtocol, Sign
+from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures, Named
+from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.report import EvalReport
+from mgem_agent.recipes.nano.eval.understanding import Understanding
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.recipes.data.emoji import EmojiAssets
+from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig, train_encoders
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import TrainConfig
-from mgem_agent.recipes.train.encoders import EncodersConfig, train_encoders
 
 COLOURS = ("red", "green", "blue", "white")
 

@@ -16,14 +16,14 @@ from transformers import CLIPTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from typer.testing import CliRunner
 
 from mgem_agent import ChatMiniGemini
+from mgem_agent.chat_models.core_engine import CoreEngine
 from mgem_agent.cli.app import app
-from mgem_agent.core_engine import CoreEngine
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_nano, load_nano, vision_language
+from mgem_agent.recipes.nano.seeing.clip_pretrain import ContrastiveModel, EncodersConfig
 from mgem_agent.recipes.train import model_setup
 from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.recipes.train.config_file import load_config
-from mgem_agent.recipes.train.encoders import ContrastiveModel, EncodersConfig
 from mgem_agent.recipes.train.model_setup import load_trained, prepare_model
 
 PROMPT = "<image>\nWhat is it?"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mgem_agent.tools.diffusers_generator import DiffusersGenerator
+from mgem_agent.tools.diffusers.generator import DiffusersGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mgem_agent.tools.long_prompts import count_chunks, encode_in_chunks, find_limit
+from mgem_agent.tools.diffusers.long_prompts import count_chunks, encode_in_chunks, find_limit
 
 # The tiny tokenizers know single letters: nine tokens each time.
 LONG = "red fox, in snow " * 12

@@ -1,0 +1,24 @@
+"""A dialogue with the core model: what is kept between rounds, and streaming."""
+
+from typing import TYPE_CHECKING
+
+from mgem_agent._lazy import attach
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.dialogue.conversation import Conversation, RoundUsage
+    from mgem_agent.core_model.dialogue.streaming import stream_generate
+
+__all__ = [
+    "Conversation",
+    "RoundUsage",
+    "stream_generate",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Conversation": "mgem_agent.core_model.dialogue.conversation",
+        "RoundUsage": "mgem_agent.core_model.dialogue.conversation",
+        "stream_generate": "mgem_agent.core_model.dialogue.streaming",
+    },
+)

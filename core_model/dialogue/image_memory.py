@@ -1,0 +1,97 @@
+"""Encoded images, each kept once under what it shows, so that no picture is prepared or encoded twice.
+
+A picture is known by the hash of its pixels: the same one from another file, or shown again in a later round, is the
+same image. What is prepared waits here until it is encoded; then only its visual tokens are kept.
+
+Shapes: d hidden size of the LLM.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mgem_agent.core_model.dialogue.streaming import input_device
+from mgem_agent.core_model.image_loading import load_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
+    from mgem_agent.core_model.processing import MiniGeminiProcessor
+
+__all__ = ["ImageMemory"]
+
+_NUM_SPARE = 8
+"""Images kept that no message shows any more, in case they come back after an undo."""
+
+
+class ImageMemory:
+    """Visual tokens by image.
+
+    Args:
+        model: Encodes images.
+        processor: Prepares them.
+    """
+
+    def __init__(self, model: MiniGeminiForConditionalGeneration, processor: MiniGeminiProcessor) -> None:
+        self._model = model
+        self._processor = processor
+        self._keys: dict[bytes, int] = {}
+        self._waiting: dict[int, Image.Image] = {}
+        self.features: OrderedDict[int, Tensor] = OrderedDict()
+        """(tokens, d) of each encoded image, by its key; the last used stand last."""
+
+    def copy(self) -> ImageMemory:
+        """Return a memory of its own that shares the tensors."""
+        twin = copy.copy(self)
+        twin._keys, twin._waiting, twin.features = dict(self._keys), dict(self._waiting), self.features.copy()
+        return twin
+
+    def add(self, source: Any) -> int:
+        """Read a picture and return its key, a negative number; nothing is encoded yet.
+
+        Args:
+            source: As `load_image` takes it.
+
+        Raises:
+            ImageError: If it cannot be read.
+        """
+        picture = load_image(source)
+        digest = hashlib.sha256(repr(picture.size).encode())
+        digest.update(picture.tobytes())
+        key = self._keys.setdefault(digest.digest(), -1 - len(self._keys))
+        if key not in self.features:
+            self._waiting[key] = picture
+        return key
+
+    def encode(self, key: int) -> None:
+        """Encode an image that was added, unless that is done already.
+
+        Args:
+            key: What :meth:`add` returned.
+        """
+        if key not in self.features:
+            prepared = self._processor.image_processor([self._waiting[key]], return_tensors="pt")
+            with torch.no_grad():
+                output: Any = self._model.get_image_features(**prepared.to(input_device(self._model)))
+            self.features[key] = output.pooler_output[0]
+            del self._waiting[key]
+        self.features.move_to_end(key)
+
+    def retain(self, shown: Collection[int]) -> None:
+        """Forget pictures that wait in vain, and images that have not been shown for long.
+
+        Args:
+            shown: Keys of the images that the dialogue shows.
+        """
+        self._waiting.clear()
+        spare = [key for key in self.features if key not in shown]
+        for key in spare[: max(0, len(spare) - _NUM_SPARE)]:
+            del self.features[key]

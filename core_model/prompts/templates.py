@@ -1,0 +1,251 @@
+"""The dialogue formats of the language models, and how a dialogue is rendered with one.
+
+The formats are data: one Jinja file a family in `templates/`. What they share (checking the messages, placing the
+images) is in `_dialogue.jinja`; `load_prompt_template` puts the two together, and what it returns is an ordinary chat
+template that any tool of the transformers ecosystem can render.
+
+Rendering here adds two things. Messages are brought to plain dictionaries first, with `<image>` typed as text removed
+in linear time, whatever it is nested in. And whatever a template refuses becomes a `PromptError`.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from mgem_agent.errors import PromptError
+
+__all__ = [
+    "RenderedDialogue",
+    "load_prompt_template",
+    "prompt_template_names",
+    "prompt_template_stop_tokens",
+    "remove_marks",
+    "render_dialogue",
+]
+
+STOP_TOKENS = {
+    "chatml": ("<|im_end|>",),
+    "chatml_direct": ("<|im_end|>",),
+    "gemma": ("<end_of_turn>",),
+    "llama_3": ("<|eot_id|>",),
+    "mistral_instruct": (),
+    "plain": (),
+    "vicuna_v1": (),
+}
+"""Tokens that end an answer besides the tokenizer's EOS, by family."""
+
+IMAGE_SOURCES = ("image", "path", "url", "base64")
+"""Keys under which a part of a message may hold its image."""
+
+RENDER_LOCK = threading.Lock()
+"""transformers tracks the assistant's spans in the compiled template, which all threads share."""
+
+
+@dataclass(frozen=True)
+class RenderedDialogue:
+    """A dialogue as text.
+
+    Args:
+        text: The prompt, in which each image is the mark `<image>`.
+        images: What the dialogue's image parts hold, in order, as `load_image` takes it; None where a part holds
+            nothing.
+        assistant_spans: Start and end, in characters of `text`, of what the assistant has to emit in each of its turns:
+            the answer and the text that ends it. Empty unless asked for.
+    """
+
+    text: str
+    images: tuple[Any, ...]
+    assistant_spans: tuple[tuple[int, int], ...] = ()
+
+
+def prompt_template_names() -> tuple[str, ...]:
+    """Return the names of the dialogue formats, sorted."""
+    return tuple(sorted(STOP_TOKENS))
+
+
+def load_prompt_template(name: str) -> str:
+    """Return the chat template of a family.
+
+    Args:
+        name: One of `prompt_template_names()`.
+
+    Raises:
+        PromptError: If there is no template of that name.
+    """
+    check_name(name)
+    folder = importlib.resources.files("mgem_agent.core_model.prompts") / "formats"
+    return "".join((folder / f"{part}.jinja").read_text(encoding="utf-8") for part in ("_dialogue", name))
+
+
+def prompt_template_stop_tokens(name: str) -> tuple[str, ...]:
+    """Return the tokens that end an answer of this family besides the tokenizer's EOS.
+
+    Args:
+        name: One of `prompt_template_names()`.
+
+    Raises:
+        PromptError: If there is no template of that name.
+    """
+    check_name(name)
+    return STOP_TOKENS[name]
+
+
+def check_name(name: str) -> None:
+    if name not in STOP_TOKENS:
+        raise PromptError(f"There is no prompt template {name!r}. Allowed: {', '.join(prompt_template_names())}.")
+
+
+def remove_marks(text: str, mark: str) -> str:
+    """Remove a mark from a text until none is left, also one that only appears when another is removed.
+
+    Args:
+        text: Any text.
+        mark: The mark, which must not begin with any of its own endings, as `<image>` does not.
+    """
+    if mark not in text:
+        return text
+    kept: list[str] = []
+    for character in text:
+        kept.append(character)
+        if character == mark[-1] and "".join(kept[-len(mark) :]) == mark:
+            del kept[-len(mark) :]
+    return "".join(kept)
+
+
+def render_dialogue(
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    template: str,
+    image_token: str = "<image>",
+    add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
+    return_assistant_spans: bool = False,
+    variables: Mapping[str, Any] | None = None,
+) -> RenderedDialogue:
+    """Render a dialogue.
+
+    Args:
+        messages: Mappings with `role`, `content` (a string, or a list of parts) and whatever else the template reads. A
+            part is `{"type": "text", "text": …}`, or `{"type": "image"}` with the image under `image`, `path`, `url` (a
+            data URL) or `base64`, or with none, or `{"type": "image_url", "image_url": {"url": …}}`.
+        template: A chat template.
+        image_token: The mark that stands for an image.
+        add_generation_prompt: Whether to end with the header of the assistant's next turn.
+        continue_final_message: Whether to leave the last message open, for the model to go on with.
+        return_assistant_spans: Whether to return where the assistant's text is.
+        variables: More variables for the template, such as `number_images`.
+
+    Raises:
+        PromptError: If the dialogue is malformed, or the template refuses it.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
+        raise PromptError(f"A dialogue is a list of messages with at least one, got {messages!r:.80}.")
+    if continue_final_message and (add_generation_prompt or return_assistant_spans):
+        raise PromptError(
+            "continue_final_message leaves the last message open; "
+            "add_generation_prompt and return_assistant_tokens_mask cannot be asked for along with it."
+        )
+    plain: list[dict[str, Any]] = []
+    images: list[Any] = []
+    for index, message in enumerate(messages, start=1):
+        plain.append(plain_message(message, f"Message {index}", image_token, images))
+    render: Any = render_jinja_template  # its annotation leaves the spans out
+    try:
+        with RENDER_LOCK:
+            texts, spans = render(
+                conversations=[plain],
+                chat_template=template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                return_assistant_tokens_mask=return_assistant_spans,
+                image_token=image_token,
+                **(variables or {}),
+            )
+    except (jinja2.TemplateError, ValueError, TypeError) as error:
+        raise PromptError(str(error)) from error
+    assistant_spans = tuple((int(start), int(end)) for start, end in spans[0]) if return_assistant_spans else ()
+    return RenderedDialogue(texts[0], tuple(images), assistant_spans)
+
+
+def plain_message(message: Any, name: str, mark: str, images: list[Any]) -> dict[str, Any]:
+    """Return a message as the templates read it, and add the images that it holds to `images`."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise PromptError(f"{name} is {message!r:.80}. A message is a mapping with 'role' and 'content'.")
+    plain = {key: value for key, value in message.items() if value is not None}
+    content = plain.get("content")
+    if content is None:
+        return plain  # a template may do without; ours say what is missing
+    if isinstance(content, str):
+        plain["content"] = remove_marks(content, mark)
+        return plain
+    if not isinstance(content, (list, tuple)):
+        raise PromptError(f"{name} has the content {content!r:.80}. Give a string or a list of parts.")
+    parts: list[dict[str, str]] = []
+    for part in content:
+        kind, value = read_part(part, name)
+        if kind == "image":
+            images.append(value)
+            parts.append({"type": "image"})
+        elif parts and parts[-1]["type"] == "text":
+            parts[-1]["text"] += value
+        else:
+            parts.append({"type": "text", "text": value})
+    for text_part in parts:
+        if "text" in text_part:
+            text_part["text"] = remove_marks(text_part["text"], mark)
+    plain["content"] = parts
+    return plain
+
+
+def read_part(part: Any, name: str) -> tuple[str, Any]:
+    """Return the kind of a part, `text` or `image`, and what it holds."""
+    if isinstance(part, str):
+        return "text", part
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return "text", part["text"]
+    if kind == "image_url":
+        value = part.get("image_url")
+        return "image", image_of({"url": value.get("url") if isinstance(value, Mapping) else value}, name)
+    if kind == "image":
+        return "image", image_of(part, name)
+    raise PromptError(
+        f"{name} has the part {part!r:.80}. "
+        "Allowed: {'type': 'text', 'text': …}, {'type': 'image', 'image' or 'path' or 'url' or 'base64': …}."
+    )
+
+
+def image_of(part: Mapping[str, Any], name: str) -> Any:
+    """Return what an image part holds as `load_image` takes it, or None if it holds nothing."""
+    held = [key for key in IMAGE_SOURCES if part.get(key) is not None]
+    if not held:
+        return None
+    if len(held) > 1:
+        raise PromptError(f"{name} has an image part with {' and '.join(map(repr, held))}. Give one of them.")
+    key, value = held[0], part[held[0]]
+    if key == "image":
+        return value
+    if key == "path" and isinstance(value, os.PathLike):
+        return value
+    if not isinstance(value, str):
+        raise PromptError(f"{name} has an image part whose {key!r} is a {type(value).__name__!r}. Give a string.")
+    if key == "path":
+        return Path(value)  # never a data URL
+    if value[:5].lower() == "data:":
+        return value
+    if key == "base64":
+        return f"data:;base64,{value}"
+    # A url must never be taken for a path: it may come from someone who has no right to this machine's files.
+    raise PromptError(
+        f"{name} has an image part with the url {value[:80]!r}. Nothing is fetched here: download the picture and "
+        f"give it as 'image' or 'path', or give a data URL."
+    )

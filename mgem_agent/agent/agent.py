@@ -1,0 +1,397 @@
+"""The agent: any reasoner and any image generator, as one thing that sees, reasons and draws over many turns.
+
+Every way of running a turn is one generator of events; `invoke` is its last event, and the async twins run it in a
+thread. A turn that is cut off, by a kill as by an error, is resumed or undone, and nothing that is stored is drawn
+twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command
+
+from mgem_agent.agent.async_bridge import in_thread
+from mgem_agent.agent.decision import Decision, apply_decision, read_decision
+from mgem_agent.agent.drawing import read_request
+from mgem_agent.agent.events import AgentEvent, CaptionReady, ConfirmationNeeded, Turn, TurnFinished
+from mgem_agent.agent.graph import AgentGraph, AgentSettings, TurnContext
+from mgem_agent.agent.limits import above_zero, at_least, known_draw_mode
+from mgem_agent.agent.messages import from_records, user_message
+from mgem_agent.agent.reasoning import speaks_protocol
+from mgem_agent.agent.turn_state import begin_drawing, begin_turn, read_turn
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError
+from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
+from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_request import ImageRequest
+
+__all__ = ["MgemAgent"]
+
+Events = Generator[AgentEvent, None, None]
+DEFAULT_SESSION = "default"
+
+
+class MgemAgent:
+    """Sees, reasons and draws.
+
+    One agent may run turns of several sessions at once, from several threads; of one session, one turn at a time.
+
+    Args:
+        reasoner: Any LangChain chat model. One that speaks the `<GEN>` protocol makes calls of its captions; any other
+            is given the tool `generate_image`.
+        generator: What draws.
+        store: Where pictures are kept; `ArtifactStore()` if not given.
+        sessions: Where dialogues are kept; `Sessions.at()`, SQLite in the user's folder, if not given.
+        draw: When to draw: `auto`, when the reasoner asks for it; `always`, in every turn; `never`.
+        confirm: Whether a person decides before anything is drawn; see `resume`.
+        look: How often at most a picture that does not follow its caption is drawn again; 0 for no look at it.
+        max_pictures: Pictures that a turn draws at most, second attempts included.
+        max_rounds: Answers of the reasoner that a turn has at most.
+        timeout_s: Seconds that a turn takes at most, without the time that it waits for a person; None for no limit.
+            Drawing is stopped at the limit; an answer at its next piece of text.
+        defaults: Fields of every image request where the reasoner leaves them open, such as `width` or `seed`.
+        system_prompt: What the reasoner is told at first.
+        max_context_pictures: Latest pictures of the dialogue that the reasoner is shown; older ones are named by id.
+        max_history_turns: Latest turns that the reasoner is told; all are kept.
+        answer_tools: Whether the reasoner goes on when it has been told what became of its calls; if not given, only
+            one that does not speak the protocol does.
+
+    Raises:
+        InputError: If an argument is out of its range.
+
+    Example:
+        >>> from mgem_agent import MgemAgent
+        >>> from mgem_agent.sessions.sessions import Sessions
+        >>> from mgem_agent.testing import FlatColourGenerator
+        >>> agent = MgemAgent(reasoner, FlatColourGenerator(), sessions=Sessions.in_memory())  # doctest: +SKIP
+        >>> agent.invoke("Draw a red fox.").pictures[0].path  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        reasoner: BaseChatModel,
+        generator: ImageGenerator,
+        *,
+        store: ArtifactStore | None = None,
+        sessions: Sessions | None = None,
+        draw: DrawMode = "auto",
+        confirm: bool = False,
+        look: int = 0,
+        max_pictures: int = 8,
+        max_rounds: int = 4,
+        timeout_s: float | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        system_prompt: str | None = None,
+        max_context_pictures: int = 4,
+        max_history_turns: int = 50,
+        answer_tools: bool | None = None,
+    ) -> None:
+        check_draw_defaults(defaults or {})
+        self._settings = AgentSettings(
+            draw=known_draw_mode(draw),
+            confirm=confirm,
+            look=at_least("look", look, 0),
+            max_pictures=at_least("max_pictures", max_pictures, 1),
+            max_rounds=at_least("max_rounds", max_rounds, 1),
+            timeout_s=timeout_s if timeout_s is None else above_zero("timeout_s", timeout_s),
+            defaults=dict(defaults or {}),
+            system_prompt=system_prompt,
+            max_context_pictures=at_least("max_context_pictures", max_context_pictures, 0),
+            max_history_turns=at_least("max_history_turns", max_history_turns, 0),
+            answer_tools=not speaks_protocol(reasoner) if answer_tools is None else answer_tools,
+        )
+        if look and (reasoner.profile or {}).get("image_inputs") is False:
+            raise InputError(
+                f"look={look} needs a reasoner that sees, and {type(reasoner).__name__!r} says that it takes no "
+                f"pictures. Take look=0, or another reasoner."
+            )
+        self.store = store if store is not None else ArtifactStore()
+        self.sessions = sessions if sessions is not None else Sessions.at()
+        self._graph = AgentGraph(reasoner, generator, self.store, self.sessions, self._settings).compile()
+        self._running: dict[str, TurnContext] = {}
+
+    def stream(
+        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+    ) -> Events:
+        """Run a turn, yielding what happens as it happens.
+
+        A stream that is closed before its end leaves the turn unfinished.
+
+        Args:
+            text: What the user says.
+            images: Pictures that the user shows: paths, bytes, data URLs, PIL images, image blocks, or ids of stored
+                ones.
+            session: The dialogue that this is a turn of; begun if there is none of that name.
+            draw: When to draw, for this turn alone.
+
+        Yields:
+            Events, the last a `TurnFinished`, or a `ConfirmationNeeded`.
+
+        Raises:
+            InputError: If the message is empty, a picture cannot be read, or the session has an unfinished turn or is
+                in use by somebody else.
+        """
+        return self._said(text, images, session, draw, is_watched=True)
+
+    def _said(
+        self, text: str, images: Iterable[Any], session: str, draw: DrawMode | None, *, is_watched: bool
+    ) -> Events:
+        mode = self._settings.draw if draw is None else known_draw_mode(draw)
+        with self.sessions.hold(session):
+            turn = uuid.uuid4().hex
+            message = user_message(text, images, self.store, message_id=f"user-{turn}")
+            state = begin_turn(session, turn, message, mode)
+            yield from self._begin(session, state, title=text, is_watched=is_watched)
+
+    def stream_drawing(
+        self, requests: Sequence[ImageRequest], text: str = "", *, session: str = DEFAULT_SESSION
+    ) -> Events:
+        """Draw what a person asks for without asking the reasoner, as a turn that the reasoner knows of later.
+
+        Nothing is confirmed or looked at. Otherwise it is a turn like any other: it is cancelled, resumed and undone.
+
+        Args:
+            requests: What to draw; fields that are not set take the agent's defaults.
+            text: What the person said; the first prompt if empty.
+            session: As for `stream`.
+
+        Yields:
+            As `stream`.
+
+        Raises:
+            InputError: If there is nothing to draw or too much, or as for `stream`.
+        """
+        most = self._settings.max_pictures
+        if not 1 <= len(requests) <= most:
+            raise InputError(f"{len(requests)} pictures cannot be drawn in a turn. Ask for 1 to {most}.")
+        asked = [read_request(each.model_dump(exclude_unset=True), self._settings.defaults) for each in requests]
+        text = text.strip() or asked[0].prompt
+        with self.sessions.hold(session):
+            turn = uuid.uuid4().hex
+            message = user_message(text, (), self.store, message_id=f"user-{turn}")
+            state = begin_drawing(session, turn, message, [each.model_dump(mode="json") for each in asked])
+            yield from self._begin(session, state, title=text)
+
+    def stream_resume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Events:
+        """Go on with an unfinished turn, yielding what happens as it happens.
+
+        Args:
+            session: Its session.
+            decision: Where captions wait: `approve`, `refuse`, or a `Decision` that edits them. None for a turn that
+                was cut off.
+
+        Yields:
+            As `stream`. Pictures that are stored already come as events once more, and are not drawn again.
+
+        Raises:
+            InputError: If no turn is unfinished, a decision is missing, not wanted or impossible, or the session is in
+                use by somebody else.
+        """
+        with self.sessions.hold(session):
+            begun = self.sessions.open_turn(session)
+            if begun is None:
+                raise InputError(f"Session {session!r} has no unfinished turn. Begin one with invoke or stream.")
+            state = self._graph.get_state(_thread(begun["turn"]))
+            given: Any = None if state.values else begun
+            if state.interrupts:
+                if decision is None:
+                    raise InputError(
+                        f"Session {session!r} waits for a decision on {len(state.values['calls'])} caption(s). Resume "
+                        f"with 'approve', 'refuse' or a Decision with edits."
+                    )
+                chosen = read_decision(decision)
+                apply_decision(state.values["calls"], chosen)  # what is impossible is refused before anything runs
+                given = Command(resume=chosen.model_dump(mode="json"))
+            elif decision is not None:
+                raise InputError(f"Nothing in session {session!r} waits for a decision. Resume it without one.")
+            if state.values and not state.next:
+                yield self._finish(session, state.values)
+                return
+            yield from self._drive(session, begun["turn"], given, spent_s=state.values.get("seconds", 0.0))
+
+    def invoke(
+        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+    ) -> Turn:
+        """Run a turn; arguments and errors as for `stream`."""
+        return self._last(session, self._said(text, images, session, draw, is_watched=False))
+
+    def resume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Turn:
+        """Go on with an unfinished turn; arguments and errors as for `stream_resume`."""
+        return self._last(session, self.stream_resume(session, decision))
+
+    def astream(
+        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+    ) -> AsyncIterator[AgentEvent]:
+        """Run a turn without blocking the event loop; arguments, events and errors as for `stream`."""
+        return self._in_thread(session, lambda: self.stream(text, images, session=session, draw=draw))
+
+    def astream_resume(
+        self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None
+    ) -> AsyncIterator[AgentEvent]:
+        """Go on with an unfinished turn without blocking the event loop; otherwise as `stream_resume`."""
+        return self._in_thread(session, lambda: self.stream_resume(session, decision))
+
+    async def ainvoke(
+        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+    ) -> Turn:
+        """Run a turn without blocking the event loop; arguments and errors as for `stream`."""
+        return self._turn(session, [event async for event in self.astream(text, images, session=session, draw=draw)])
+
+    async def aresume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Turn:
+        """Go on with an unfinished turn without blocking the event loop; otherwise as `resume`."""
+        return self._turn(session, [event async for event in self.astream_resume(session, decision)])
+
+    def cancel(self, session: str = DEFAULT_SESSION) -> bool:
+        """Stop the turn that is running, from another thread or a signal handler; what is drawn by then stays.
+
+        Args:
+            session: Its session.
+
+        Returns:
+            Whether one was running.
+        """
+        context = self._running.get(session)
+        if context is not None:
+            context.stop("cancelled")
+        return context is not None
+
+    def cancel_drawing(self, session: str = DEFAULT_SESSION) -> bool:
+        """Stop the pictures that are being drawn, as `cancel` does, and let the turn go on without them.
+
+        Args:
+            session: Its session.
+
+        Returns:
+            Whether any were, and were not being stopped already.
+        """
+        context = self._running.get(session)
+        return context is not None and context.stop_drawing()
+
+    def waiting(self, session: str = DEFAULT_SESSION) -> ConfirmationNeeded | None:
+        """Return what a person has to decide before the session goes on, or None."""
+        begun = self.sessions.open_turn(session)
+        state = self._graph.get_state(_thread(begun["turn"])) if begun is not None else None
+        return _confirmation(session, state.values) if state is not None and state.interrupts else None
+
+    def undo(self, session: str = DEFAULT_SESSION) -> None:
+        """Drop the unfinished turn or, where there is none, the last one; its pictures stay in the store.
+
+        Raises:
+            InputError: If there is no such session or nothing in it, or it is in use.
+        """
+        with self.sessions.hold(session):
+            self.sessions.undo(session)
+
+    def fork(self, session: str, name: str) -> None:
+        """Begin a session with the finished turns of another; each goes its own way from there.
+
+        Raises:
+            InputError: If there is no such session, the new name is taken, or either is in use.
+        """
+        with self.sessions.hold(name):
+            self.sessions.fork(session, name)
+
+    def messages(self, session: str = DEFAULT_SESSION) -> list[BaseMessage]:
+        """Return all messages of a session's finished turns, with pictures as blocks that hold their ids."""
+        return [message for record in self.sessions.turns(session) for message in from_records(record["messages"])]
+
+    def turns(self, session: str = DEFAULT_SESSION) -> list[Turn]:
+        """Return the finished turns of a session, oldest first."""
+        return [
+            read_turn(session, record | {"turn": record["id"]}, self._path) for record in self.sessions.turns(session)
+        ]
+
+    def _begin(self, session: str, state: dict[str, Any], *, title: str, is_watched: bool = True) -> Events:
+        self.sessions.begin(session, state, title=" ".join(title.split()))
+        yield from self._drive(session, state["turn"], state, spent_s=0.0, is_watched=is_watched)
+
+    def _drive(self, session: str, turn: str, given: Any, *, spent_s: float, is_watched: bool = True) -> Events:
+        """Run the graph to its end or to an interrupt; unless it is watched, which takes time, yield the last event."""
+        limit = self._settings.max_history_turns
+        records = self.sessions.turns(session, limit=limit) if limit else []
+        context = TurnContext([message for record in records for message in from_records(record["messages"])])
+        timer = self._timer(context, spent_s)
+        self._running[session] = context
+        events = self._graph.stream(
+            given,
+            _thread(turn),
+            context=context,
+            stream_mode="custom" if is_watched else "updates",
+            durability="sync",
+        )
+        try:
+            for event in events:
+                if is_watched:
+                    yield cast(AgentEvent, event)
+        except BaseException:
+            context.abandon()
+            raise
+        finally:
+            cast(Events, events).close()  # waits for the step under way
+            timer.cancel()
+            del self._running[session]
+        state = self._graph.get_state(_thread(turn))
+        if state.interrupts:
+            yield _confirmation(session, state.values)
+        else:
+            yield self._finish(session, state.values)
+
+    def _timer(self, context: TurnContext, spent_s: float) -> threading.Timer:
+        limit = self._settings.timeout_s
+        timer = threading.Timer(max((limit or 0.0) - spent_s, 0.0), context.stop, ["timeout"])
+        timer.daemon = True
+        if limit is not None:
+            timer.start()
+        return timer
+
+    def _finish(self, session: str, state: Mapping[str, Any]) -> TurnFinished:
+        kept = {name: state[name] for name in ("messages", "pictures", "failures", "outcome")}
+        self.sessions.finish(session, kept | {"id": state["turn"], "created": datetime.now(UTC).isoformat()})
+        return TurnFinished(read_turn(session, state, self._path))
+
+    def _path(self, artifact_id: str) -> str:
+        """Where a picture lies; where it lay, if somebody has deleted it."""
+        with suppress(InputError):
+            return str(self.store.path(artifact_id))
+        return ""
+
+    def _last(self, session: str, events: Events) -> Turn:
+        return self._turn(session, list(events))
+
+    def _turn(self, session: str, events: list[AgentEvent]) -> Turn:
+        last = events[-1]
+        if isinstance(last, TurnFinished):
+            return last.turn
+        begun = self.sessions.open_turn(session)
+        turn = begun["turn"] if begun else ""
+        values = self._graph.get_state(_thread(turn)).values
+        waiting = last.captions if isinstance(last, ConfirmationNeeded) else ()
+        done = read_turn(session, values, self._path)
+        return Turn(session, turn, done.text, done.pictures, done.failures, "confirmation_needed", waiting)
+
+    def _in_thread(self, session: str, start: Callable[[], Events]) -> AsyncIterator[AgentEvent]:
+        def abandon() -> None:
+            context = self._running.get(session)
+            if context is not None:
+                context.abandon()
+
+        return in_thread(start, abandon)
+
+
+def _thread(turn: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": turn}, "recursion_limit": 10_000}
+
+
+def _confirmation(session: str, state: Mapping[str, Any]) -> ConfirmationNeeded:
+    waiting = tuple(CaptionReady(call["call_id"], call["request"]) for call in state["calls"])
+    return ConfirmationNeeded(session, waiting)

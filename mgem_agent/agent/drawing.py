@@ -1,0 +1,152 @@
+"""Drawing what an answer asks for: one batch, each picture stored and noted at once as it comes.
+
+A picture is noted under its place in the turn as soon as it is stored, so that a turn that is cut off and goes on
+draws only what is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+
+from mgem_agent.agent.events import AgentEvent, DrawingFailed, DrawingProgress, PictureDrawn
+from mgem_agent.artifacts.artifact import Artifact
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError, MgemError, ToolError
+from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+
+__all__ = ["TurnDrawing", "read_request"]
+
+
+def read_request(args: Mapping[str, Any], defaults: Mapping[str, Any]) -> ImageRequest:
+    """Read the arguments of a tool call.
+
+    Args:
+        args: Fields of an image request; null for what is left open.
+        defaults: Fields that hold where the call leaves them open.
+
+    Raises:
+        InputError: If they do not make a request; the message is fit for the reasoner.
+    """
+    given = {name: value for name, value in args.items() if value is not None}
+    try:
+        return ImageRequest(**{**defaults, **given})
+    except (ValidationError, TypeError) as error:
+        wrong = str(error)
+        if isinstance(error, ValidationError):
+            wrong = "; ".join(
+                f"{'.'.join(map(str, it['loc']))}: {it['msg']}" if it["loc"] else it["msg"]
+                for it in error.errors(include_url=False)
+            )
+        allowed = ", ".join(ImageRequest.model_fields)
+        raise InputError(f"The call cannot be drawn. {wrong}. Allowed arguments: {allowed}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDrawing:
+    """What draws the pictures of a turn.
+
+    Attributes:
+        generator: What draws.
+        store: Where pictures are kept.
+        sessions: Where it is noted what is drawn.
+        turn: Id of the turn.
+        emit: Takes what happens.
+        cancel: Set to stop drawing.
+    """
+
+    generator: ImageGenerator
+    store: ArtifactStore
+    sessions: Sessions
+    turn: str
+    emit: Callable[[AgentEvent], None]
+    cancel: threading.Event
+
+    def run(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Draw a batch.
+
+        Args:
+            calls: Each with `call_id`, `key` (its place in the turn) and `request`, as JSON.
+
+        Returns:
+            For each call id, `artifact`, `path` and `prompt` of its picture, or the `error` that came instead.
+        """
+        noted = self.sessions.drawn(self.turn)
+        found: dict[str, dict[str, Any]] = {}
+        waiting: list[Mapping[str, Any]] = []
+        pictures: dict[str, Image.Image] = {}
+        for call in calls:
+            known = self._stored(noted.get(call["key"]))
+            if known is not None:
+                found[call["call_id"]] = known
+                self.emit(_drawn_event(call["call_id"], known, stored_before=True))
+                continue
+            try:
+                pictures |= self._pictures(ImageRequest.model_validate(call["request"]))
+                waiting.append(call)
+            except InputError as error:
+                found[call["call_id"]] = self._failed(call, error)
+        requests = [ImageRequest.model_validate(call["request"]) for call in waiting]
+        for event in draw(self.generator, requests, pictures=pictures, cancel=self.cancel) if requests else ():
+            call = waiting[event.index]
+            if isinstance(event, GenerationProgress):
+                self.emit(DrawingProgress(call["call_id"], event.step, event.num_steps))
+            else:
+                found[call["call_id"]] = self._kept(call, event)
+        return found
+
+    def _pictures(self, request: ImageRequest) -> dict[str, Image.Image]:
+        return {name: self.store.open(name) for name in request.picture_ids}
+
+    def _stored(self, note: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What was noted, if the picture is still there."""
+        if note is None:
+            return None
+        try:
+            return {**note, "path": str(self.store.path(note["artifact"]))}
+        except InputError:
+            return None
+
+    def _kept(self, call: Mapping[str, Any], result: ImageResult) -> dict[str, Any]:
+        """Store a picture and say so, or say why there is none."""
+        if result.image is None:
+            return self._failed(call, result.error or ToolError("There is no picture."))
+        try:
+            artifact = self.store.put(result)
+        except MgemError as error:
+            return self._failed(call, error)
+        known = _known(artifact, self.store, result)
+        self.sessions.note_drawn(self.turn, call["key"], known)
+        self.emit(_drawn_event(call["call_id"], known, stored_before=False))
+        return known
+
+    def _failed(self, call: Mapping[str, Any], error: MgemError) -> dict[str, Any]:
+        retryable = isinstance(error, ToolError) and error.retryable
+        self.emit(DrawingFailed(call["call_id"], str(error), type(error).__name__, retryable))
+        return {"error": str(error)}
+
+
+def _known(artifact: Artifact, store: ArtifactStore, result: ImageResult) -> dict[str, Any]:
+    return {
+        "artifact": artifact.id,
+        "path": str(store.path(artifact.id)),
+        "prompt": result.executed.prompt,
+        "width": artifact.width,
+        "height": artifact.height,
+        "notices": [notice.message for notice in result.notices],
+    }
+
+
+def _drawn_event(call_id: str, known: Mapping[str, Any], *, stored_before: bool) -> PictureDrawn:
+    return PictureDrawn(
+        call_id, known["artifact"], known["path"], known["prompt"], tuple(known["notices"]), stored_before
+    )

@@ -1,0 +1,244 @@
+"""What happens in a turn of the agent, as it happens, and what is left of the turn when it is over.
+
+Events are plain frozen values that turn into JSON and back by pydantic, told apart by `kind`. None holds a picture:
+pictures are named by id and path. A stream ends with :class:`TurnFinished`, or with :class:`ConfirmationNeeded` where
+a person has to decide before anything is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import JsonValue
+
+from mgem_agent.gen.events import TextPiece
+
+__all__ = [
+    "AgentEvent",
+    "AgentNotice",
+    "CaptionReady",
+    "ConfirmationNeeded",
+    "DrawingFailed",
+    "DrawingProgress",
+    "DrawnPicture",
+    "FailedDrawing",
+    "LookedAt",
+    "PictureDrawn",
+    "TextPiece",
+    "Turn",
+    "TurnFinished",
+    "TurnOutcome",
+]
+
+TurnOutcome = Literal["answered", "confirmation_needed", "cancelled", "max_rounds", "max_pictures", "timeout"]
+"""How a turn ended: `answered`; waiting for a person; stopped by one; or at one of the agent's limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionReady:
+    """The reasoner asks for a picture.
+
+    Attributes:
+        call_id: Id of the tool call.
+        request: Every field of the image request, as JSON.
+        kind: What this event is.
+    """
+
+    call_id: str
+    request: dict[str, JsonValue]
+    kind: Literal["caption"] = "caption"
+
+    @property
+    def prompt(self) -> str:
+        """What is to be drawn."""
+        return str(self.request["prompt"])
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingProgress:
+    """A step of a drawing.
+
+    Attributes:
+        call_id: Id of the tool call.
+        step: Steps done, from 1.
+        num_steps: Steps in all; 0 where the generator does not know.
+        kind: What this event is.
+    """
+
+    call_id: str
+    step: int
+    num_steps: int
+    kind: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureDrawn:
+    """A picture is drawn and stored.
+
+    Attributes:
+        call_id: Id of the tool call.
+        artifact_id: Id in the artifact store.
+        path: Its PNG file.
+        prompt: What was drawn.
+        notices: What was not honoured as asked, in sentences.
+        stored_before: Whether it was drawn before the turn was cut off, and is not drawn again.
+        kind: What this event is.
+    """
+
+    call_id: str
+    artifact_id: str
+    path: str
+    prompt: str
+    notices: tuple[str, ...] = ()
+    stored_before: bool = False
+    kind: Literal["picture"] = "picture"
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingFailed:
+    """A picture could not be drawn; the turn goes on.
+
+    Attributes:
+        call_id: Id of the tool call.
+        message: Why, and what to do next.
+        error: Name of the error's class.
+        retryable: Whether the same call may succeed later.
+        kind: What this event is.
+    """
+
+    call_id: str
+    message: str
+    error: str
+    retryable: bool = False
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """The reasoner has judged a picture against its caption.
+
+    Attributes:
+        call_id: Id of the tool call.
+        artifact_id: The picture.
+        follows: Whether it follows the caption; None where the reasoner gave no verdict that could be read.
+        score: How well, from 0 to 1, or None.
+        problem: What is wrong with it.
+        kind: What this event is.
+    """
+
+    call_id: str
+    artifact_id: str
+    follows: bool | None
+    score: float | None = None
+    problem: str = ""
+    kind: Literal["looked"] = "looked"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationNeeded:
+    """A person has to approve, edit or refuse before anything is drawn; `MgemAgent.resume` takes the decision.
+
+    Attributes:
+        session: The session that waits.
+        captions: What would be drawn.
+        kind: What this event is.
+    """
+
+    session: str
+    captions: tuple[CaptionReady, ...]
+    kind: Literal["confirm"] = "confirm"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNotice:
+    """Something that a person should know.
+
+    Attributes:
+        message: A sentence.
+        kind: What this event is.
+    """
+
+    message: str
+    kind: Literal["notice"] = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPicture:
+    """A picture that belongs to a turn's answer.
+
+    Attributes:
+        call_id: Id of the tool call that it answers.
+        artifact_id: Id in the artifact store.
+        path: Its PNG file.
+        prompt: What was drawn.
+    """
+
+    call_id: str
+    artifact_id: str
+    path: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDrawing:
+    """A picture that was asked for and is not there.
+
+    Attributes:
+        call_id: Id of the tool call.
+        prompt: What was to be drawn; empty where the call could not be read.
+        message: Why it was not.
+    """
+
+    call_id: str
+    prompt: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of a turn.
+
+    Attributes:
+        session: Name of the session.
+        id: Of this turn.
+        text: What the reasoner said, without captions.
+        pictures: What was drawn, in the order of the captions.
+        failures: What was not.
+        outcome: How it ended.
+        captions: What awaits a decision; empty unless the outcome is `confirmation_needed`.
+    """
+
+    session: str
+    id: str
+    text: str
+    pictures: tuple[DrawnPicture, ...] = ()
+    failures: tuple[FailedDrawing, ...] = ()
+    outcome: TurnOutcome = "answered"
+    captions: tuple[CaptionReady, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """The turn is over and stored.
+
+    Attributes:
+        turn: What came of it.
+        kind: What this event is.
+    """
+
+    turn: Turn
+    kind: Literal["finished"] = "finished"
+
+
+AgentEvent = (
+    TextPiece
+    | CaptionReady
+    | DrawingProgress
+    | PictureDrawn
+    | DrawingFailed
+    | LookedAt
+    | ConfirmationNeeded
+    | AgentNotice
+    | TurnFinished
+)

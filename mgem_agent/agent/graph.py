@@ -1,0 +1,392 @@
+"""The graph of a turn: reason, confirm, draw, look, answer the calls, and reason again or stop.
+
+One run of the graph is one turn, a LangGraph thread of its own. Decisions that matter:
+
+- **State is plain JSON**: messages as records, pictures as ids. What cannot be stored (the reasoner, earlier turns,
+  what stops the run) is the run's context.
+- **All captions of an answer are one batch**, stored one by one as they come.
+- **Nothing is drawn in the node that interrupts**: LangGraph runs such a node again from its top.
+- **A failed drawing is an answer to the call**, never the end of the turn.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+
+from mgem_agent.agent.decision import Decision, apply_decision
+from mgem_agent.agent.drawing import TurnDrawing
+from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
+from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict
+from mgem_agent.agent.messages import from_records, store_pictures, to_record, with_pixels
+from mgem_agent.agent.reasoning import Answer, Reasoning
+from mgem_agent.agent.turn_state import TurnState
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import GenerationCancelledError
+from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
+from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_request import ImageRequest
+
+__all__ = ["AgentGraph", "AgentSettings", "TurnContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """How an agent works; `MgemAgent` says what each means."""
+
+    draw: DrawMode = "auto"
+    confirm: bool = False
+    look: int = 0
+    max_pictures: int = 8
+    max_rounds: int = 4
+    timeout_s: float | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    system_prompt: str | None = None
+    max_context_pictures: int = 4
+    max_history_turns: int = 50
+    answer_tools: bool = True
+
+
+@dataclass(slots=True)
+class TurnContext:
+    """What a run of the graph has besides its state.
+
+    Attributes:
+        history: Messages of earlier turns.
+        cancel: Set to stop reasoning and drawing.
+        why: Why it was set.
+        drawing: Set to stop the pictures that are being drawn; None while none are.
+        is_abandoned: Whether nobody waits for the end any more, so that what was not done is left for later.
+    """
+
+    history: list[BaseMessage]
+    cancel: threading.Event = field(default_factory=threading.Event)
+    why: TurnOutcome | None = None
+    drawing: threading.Event | None = None
+    is_abandoned: bool = False
+
+    def stop(self, why: TurnOutcome) -> None:
+        """Stop the run; the first reason counts."""
+        if not self.cancel.is_set():
+            self.why = why
+            self.cancel.set()
+            self.stop_drawing()
+
+    def begin_drawing(self) -> threading.Event:
+        """Return what stops the drawing that begins."""
+        self.drawing = drawing = threading.Event()
+        if self.cancel.is_set():  # asked after it is set down, so that `stop` does not miss it
+            drawing.set()
+        return drawing
+
+    def stop_drawing(self) -> bool:
+        """Stop what is being drawn and nothing else; whether there was something that was not being stopped."""
+        drawing = self.drawing
+        if drawing is None or drawing.is_set():
+            return False
+        drawing.set()
+        return True
+
+    def abandon(self) -> None:
+        """Stop the run and leave its turn unfinished, to be resumed."""
+        self.is_abandoned = True
+        self.stop("cancelled")
+
+    def check(self) -> None:
+        """Keep the step under way from being stored as done, if nobody waits for it.
+
+        Raises:
+            GenerationCancelledError: If the run is abandoned.
+        """
+        if self.is_abandoned:
+            raise GenerationCancelledError("The turn was left unfinished. Resume it to go on.")
+
+
+class AgentGraph:
+    """The nodes of a turn.
+
+    Args:
+        reasoner: What reasons.
+        generator: What draws.
+        store: Where pictures are kept.
+        sessions: Where turns are kept.
+        settings: How it is done.
+    """
+
+    def __init__(
+        self,
+        reasoner: BaseChatModel,
+        generator: ImageGenerator,
+        store: ArtifactStore,
+        sessions: Sessions,
+        settings: AgentSettings,
+    ) -> None:
+        self._generator = generator
+        self._store = store
+        self._sessions = sessions
+        self._settings = settings
+        self._reasoning = Reasoning(reasoner, settings.defaults, sees=_sees(reasoner))
+
+    def compile(self) -> CompiledStateGraph[TurnState, TurnContext, TurnState, TurnState]:
+        """Return the graph, ready to run."""
+        builder: StateGraph[TurnState, TurnContext, TurnState, TurnState] = StateGraph(
+            TurnState, context_schema=TurnContext
+        )
+        builder.add_node("reason", self._reason)
+        builder.add_node("confirm", self._confirm)
+        builder.add_node("draw", self._draw)
+        builder.add_node("look", self._look)
+        builder.add_node("answer", self._answer)
+        builder.add_conditional_edges(START, lambda state: "draw" if state["calls"] else "reason", ["draw", "reason"])
+        builder.add_conditional_edges("reason", self._after_reason, ["confirm", "draw", "answer", END])
+        builder.add_conditional_edges("confirm", _draw_or_answer, ["draw", "answer"])
+        builder.add_conditional_edges("draw", _after_draw, ["look", "reason", END])
+        builder.add_conditional_edges("look", _draw_or_answer, ["draw", "answer"])
+        builder.add_conditional_edges("answer", _after_draw, ["reason", END])
+        return builder.compile(checkpointer=self._sessions.checkpointer)
+
+    def _reason(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
+        started = time.monotonic()
+        run, emit = runtime.context, runtime.stream_writer
+        prompt = self._settings.system_prompt
+        system = [SystemMessage(content=prompt)] if prompt else []
+        own = from_records(state["messages"])
+        messages = with_pixels(
+            [*system, *run.history, *own],
+            self._store,
+            max_pictures=self._settings.max_context_pictures if self._reasoning.sees else 0,
+        )
+        answer = self._reasoning.ask(
+            messages,
+            draw=state["draw"],
+            session=state["session"],
+            is_first=not state["num_rounds"],
+            cancel=run.cancel,
+            emit=lambda text: emit(TextPiece(text)),
+        )
+        run.check()
+        for notice in answer.notices:
+            emit(AgentNotice(notice))
+        calls, results = self._planned(state, answer)
+        for call in calls:
+            emit(CaptionReady(call["call_id"], call["request"]))
+        kept = store_pictures(answer.message, self._store)
+        return {
+            "messages": [to_record(kept)],
+            "calls": calls,
+            "results": results,
+            "num_rounds": state["num_rounds"] + 1,
+            "seconds": time.monotonic() - started,
+            "outcome": run.why if run.cancel.is_set() else None if results else "answered",
+        }
+
+    def _planned(self, state: TurnState, answer: Answer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The calls that are drawn, and for every call of the answer where its result will stand."""
+        calls: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
+        left = self._settings.max_pictures - state["num_drawn"]
+        for place, call in enumerate(answer.calls):
+            result: dict[str, Any] = {"call_id": call.id, "request": call.request, "attempts": [], "error": call.error}
+            if call.request is not None and len(calls) >= left:
+                limit = self._settings.max_pictures
+                result |= {"error": f"A turn draws at most {limit} picture(s); this one was not drawn.", "limit": True}
+            elif call.request is not None:
+                key = f"{state['num_rounds']}.{place}"
+                calls.append({"call_id": call.id, "key": key, "request": call.request})
+                result["key"] = key
+            results.append(result)
+        return calls, results
+
+    def _after_reason(self, state: TurnState) -> str:
+        if state["outcome"] == "cancelled" or state["outcome"] == "timeout":
+            return END
+        if state["calls"]:
+            return "confirm" if self._settings.confirm else "draw"
+        return "answer" if state["results"] else END
+
+    def _confirm(self, state: TurnState) -> dict[str, Any]:
+        decision = interrupt([{"call_id": call["call_id"], "request": call["request"]} for call in state["calls"]])
+        calls, refused = apply_decision(state["calls"], Decision.model_validate(decision))
+        requests = {call["call_id"]: call["request"] for call in calls}
+        results = [
+            {
+                **result,
+                "request": requests.get(result["call_id"], result["request"]),
+                "error": refused.get(result["call_id"], result["error"]),
+            }
+            for result in state["results"]
+        ]
+        return {"calls": calls, "results": results}
+
+    def _draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
+        started = time.monotonic()
+        run = runtime.context
+        cancel = run.begin_drawing()
+        drawing = TurnDrawing(
+            self._generator, self._store, self._sessions, state["turn"], runtime.stream_writer, cancel
+        )
+        found = drawing.run(state["calls"])
+        run.drawing = None
+        run.check()
+        results = []
+        for result in state["results"]:
+            new = found.get(result["call_id"])
+            if new is None:
+                results.append(result)
+            elif "error" in new:
+                # A second attempt that fails leaves the first picture standing.
+                results.append({**result, "error": None if result["attempts"] else new["error"]})
+            else:
+                results.append({**result, "attempts": [*result["attempts"], new]})
+        done = {
+            "calls": [],
+            "results": results,
+            "num_drawn": state["num_drawn"] + sum("error" not in new for new in found.values()),
+            "seconds": time.monotonic() - started,
+        }
+        # Each step costs a checkpoint: where nobody looks, the calls are answered in this one.
+        return done if self._wants_look(state, results, run) else done | self._answered(state, results, run)
+
+    def _wants_look(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> bool:
+        unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in results)
+        # A person's own pictures are not judged.
+        return bool(self._settings.look and state["num_rounds"] and unseen and not run.cancel.is_set())
+
+    def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
+        started = time.monotonic()
+        calls: list[dict[str, Any]] = []
+        results = []
+        left = self._settings.max_pictures - state["num_drawn"]
+        for result in state["results"]:
+            attempts = result["attempts"]
+            if not attempts or "follows" in attempts[-1]:
+                results.append(result)
+                continue
+            verdict = self._verdict(state, result, runtime)
+            seen = {**attempts[-1], "follows": verdict.follows, "score": verdict.score, "problem": verdict.problem}
+            results.append({**result, "attempts": [*attempts[:-1], seen]})
+            if verdict.follows is False and len(attempts) <= self._settings.look and len(calls) < left:
+                calls.append(_again(result, verdict))
+        return {"calls": calls, "results": results, "seconds": time.monotonic() - started}
+
+    def _verdict(self, state: TurnState, result: Mapping[str, Any], runtime: Runtime[TurnContext]) -> Verdict:
+        attempt = result["attempts"][-1]
+        question = look_question({"type": "image", "file_id": attempt["artifact"]}, result["request"]["prompt"])
+        said = self._reasoning.ask(
+            with_pixels([question], self._store, max_pictures=1),
+            draw="never",
+            session=f"{state['session']} (looking)",
+            is_first=False,
+            cancel=runtime.context.cancel,
+            emit=lambda text: None,
+        )
+        verdict = parse_verdict(said.message.text)
+        runtime.stream_writer(
+            LookedAt(result["call_id"], attempt["artifact"], verdict.follows, verdict.score, verdict.problem)
+        )
+        return verdict
+
+    def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
+        return self._answered(state, state["results"], runtime.context)
+
+    def _answered(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> dict[str, Any]:
+        """The messages that tell the reasoner what became of its calls, and what is kept of the pictures."""
+        pictures, failures, messages = [], [], []
+        for result in results:
+            chosen = _best(result["attempts"])
+            if chosen is None:
+                prompt = result["request"]["prompt"] if result["request"] else ""
+                message = result["error"] or "There is no picture."
+                failures.append({"call_id": result["call_id"], "prompt": prompt, "message": message})
+            else:
+                pictures.append(
+                    {name: chosen[name] for name in ("artifact", "prompt")} | {"call_id": result["call_id"]}
+                )
+            messages.append(to_record(_tool_message(result, chosen)))
+        return {
+            "messages": messages,
+            "calls": [],
+            "results": [],
+            "pictures": pictures,
+            "failures": failures,
+            "outcome": run.why if run.cancel.is_set() else self._end(state, results, bool(pictures)),
+        }
+
+    def _end(self, state: TurnState, results: list[dict[str, Any]], has_drawn: bool) -> TurnOutcome | None:
+        """How the turn ends here, or None if the reasoner goes on."""
+        if not state["num_rounds"]:
+            return "answered"  # a person asked for the pictures, not the reasoner
+        was_limited = any(result.get("limit") for result in results)
+        if not self._settings.answer_tools:
+            return "max_pictures" if was_limited else "answered"
+        if was_limited and not has_drawn:
+            return "max_pictures"
+        return "max_rounds" if state["num_rounds"] >= self._settings.max_rounds else None
+
+
+def _after_draw(state: TurnState) -> str:
+    """To the look if the calls are not answered yet; else the turn ends or the reasoner goes on."""
+    if state["results"]:
+        return "look"
+    return END if state["outcome"] else "reason"
+
+
+def _draw_or_answer(state: TurnState) -> str:
+    return "draw" if state["calls"] else "answer"
+
+
+def _again(result: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
+    """The call that draws a picture another time: by the caption that would mend it, and from another seed."""
+    num_attempts = len(result["attempts"])
+    request = ImageRequest.model_validate(result["request"])
+    changes = {"seed": ((request.seed or 0) + num_attempts) % 2**63}
+    mended = ImageRequest.model_validate(
+        request.model_dump() | changes | {"prompt": verdict.caption[:10_000] or request.prompt}
+    )
+    return {
+        "call_id": result["call_id"],
+        "key": f"{result['key']}.{num_attempts}",
+        "request": mended.model_dump(mode="json"),
+    }
+
+
+def _best(attempts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The picture that is kept: one that follows, then by its score, then the latest."""
+    ranked = sorted(attempts, key=lambda attempt: (attempt.get("follows") is not False, attempt.get("score") or 0.0))
+    return ranked[-1] if ranked else None
+
+
+def _tool_message(result: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> ToolMessage:
+    if chosen is None:
+        return ToolMessage(
+            content=f"Not drawn: {result['error']}", tool_call_id=result["call_id"], name=DRAW_TOOL_NAME, status="error"
+        )
+    said = f"Drawn: {chosen['artifact']}, {chosen['width']}x{chosen['height']} pixels."
+    if chosen["prompt"] != result["request"]["prompt"]:
+        said += f" Caption: {chosen['prompt']}"
+    for notice in chosen["notices"]:
+        said += f" {notice}"
+    if chosen.get("problem") and chosen.get("follows") is False:
+        said += f" It does not quite follow the caption: {chosen['problem']}"
+    return ToolMessage(
+        content=[{"type": "text", "text": said}, {"type": "image", "file_id": chosen["artifact"]}],
+        tool_call_id=result["call_id"],
+        name=DRAW_TOOL_NAME,
+    )
+
+
+def _sees(reasoner: BaseChatModel) -> bool:
+    """Whether a reasoner takes pictures, as far as it says."""
+    profile: Mapping[str, Any] = reasoner.profile or {}
+    return profile.get("image_inputs") is not False

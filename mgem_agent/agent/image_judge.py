@@ -1,0 +1,152 @@
+"""Judging a picture against its caption, by whichever chat model sees.
+
+The verdict is asked for as JSON, and small models do not always write any: what cannot be read is no verdict. Models
+are asked for a score from 0 to 10, which they keep to better than to a fraction.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import HumanMessage
+from langchain_core.utils.json import parse_json_markdown
+
+from mgem_agent.agent.reasoning import speaks_protocol
+from mgem_agent.core_model.image_loading import load_image
+from mgem_agent.errors import InputError, MgemError, ToolError
+
+__all__ = ["MAX_SCORE", "Verdict", "check_sees", "look_at_image", "look_question", "parse_verdict"]
+
+MAX_SCORE = 10
+QUESTION = """This picture was drawn from the caption below. Does it show what the caption says?
+
+Caption: {caption}
+
+Answer with JSON alone: {{"follows": true or false, "score": 0 to 10, "problem": "what is wrong, or nothing", \
+"caption": "a caption that would mend it, or nothing"}}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reasoner thinks of a picture.
+
+    Attributes:
+        follows: Whether it follows its caption; None where that could not be read.
+        score: How well, from 0 to 1, or None.
+        problem: What is wrong with it; empty for nothing.
+        caption: What should be drawn instead; empty for the same again.
+        answer: The reasoner's own words.
+    """
+
+    follows: bool | None = None
+    score: float | None = None
+    problem: str = ""
+    caption: str = ""
+    answer: str = field(default="", repr=False)
+
+
+def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
+    """Let a reasoner judge a picture against its caption.
+
+    Args:
+        reasoner: Any chat model that sees.
+        image: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
+        caption: What the picture should show.
+
+    Returns:
+        Its verdict; `follows` is None where its answer holds none.
+
+    Raises:
+        InputError: If the caption is empty, or the reasoner says that it sees no pictures.
+        ImageError: If it is no picture.
+        ToolError: If the reasoner fails, as one that sees no pictures and does not say so may.
+
+    Example:
+        >>> from mgem_agent.testing import ScriptedReasoner
+        >>> reasoner = ScriptedReasoner(script=['{"follows": false, "score": 3, "problem": "There is no hat."}'])
+        >>> look_at_image(reasoner, Image.open("fox.png"), "a fox in a hat")  # doctest: +SKIP
+        Verdict(follows=False, score=0.3, problem='There is no hat.', caption='')
+    """
+    check_sees(reasoner)
+    if not caption.strip():
+        raise InputError("The caption is empty. Say what the picture should show.")
+    encoded = io.BytesIO()
+    load_image(image).save(encoded, "PNG")
+    data = base64.b64encode(encoded.getvalue()).decode("ascii")
+    question = look_question({"type": "image", "mime_type": "image/png", "base64": data}, caption)
+    options: dict[str, Any] = {"draw": "never"} if speaks_protocol(reasoner) else {}
+    try:
+        answer = reasoner.invoke([question], **options)
+    except MgemError:
+        raise
+    except Exception as error:  # of whatever provider it is
+        raise ToolError(
+            f"The reasoner {type(reasoner).__name__!r} failed to look at the picture ({type(error).__name__}: "
+            f"{error}). Give one that takes pictures and can be reached."
+        ) from error
+    return parse_verdict(str(answer.text))
+
+
+def check_sees(reasoner: BaseChatModel) -> None:
+    """Refuse a reasoner that says that it sees no pictures.
+
+    Raises:
+        InputError: If it says so; one that says nothing may see.
+    """
+    profile: Mapping[str, Any] = reasoner.profile or {}
+    if profile.get("image_inputs") is False:
+        raise InputError(
+            f"Looking at pictures needs a reasoner that sees, and {type(reasoner).__name__!r} says that it takes no "
+            "pictures. Give another reasoner, such as ChatMiniGemini."
+        )
+
+
+def look_question(picture: dict[str, Any], caption: str) -> HumanMessage:
+    """Return the question about a picture.
+
+    Args:
+        picture: An image block, with pixels or with the id of a stored picture.
+        caption: What it should show.
+    """
+    return HumanMessage(content=[picture, {"type": "text", "text": QUESTION.format(caption=caption.strip())}])
+
+
+def parse_verdict(answer: str) -> Verdict:
+    """Read an answer to the question.
+
+    Args:
+        answer: What the reasoner said.
+
+    Example:
+        >>> parse_verdict('{"follows": false, "score": 3, "problem": "no hat"}')
+        Verdict(follows=False, score=0.3, problem='no hat', caption='')
+        >>> parse_verdict("It is nice.").follows is None
+        True
+    """
+    start, end = answer.find("{"), answer.rfind("}")
+    try:
+        said = parse_json_markdown(answer[start : end + 1]) if 0 <= start < end else None
+    except (json.JSONDecodeError, ValueError):
+        said = None
+    if not isinstance(said, Mapping) or not isinstance(said.get("follows"), bool):
+        return Verdict(answer=answer)
+    score, problem, caption = (said.get(name) for name in ("score", "problem", "caption"))
+    return Verdict(said["follows"], _fraction(score), _words(problem), _words(caption), answer)
+
+
+def _fraction(score: Any) -> float | None:
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        return None
+    return min(max(score / MAX_SCORE, 0.0), 1.0)
+
+
+def _words(value: Any) -> str:
+    """What was said; models write out the word for nothing."""
+    words = value.strip() if isinstance(value, str) else ""
+    return "" if words.lower().rstrip(".") in ("nothing", "none") else words

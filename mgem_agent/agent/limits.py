@@ -1,0 +1,45 @@
+"""The ranges of what an agent is given."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from mgem_agent.errors import InputError
+from mgem_agent.gen.tool_calls import DrawMode
+
+__all__ = ["above_zero", "at_least", "known_draw_mode"]
+
+
+def known_draw_mode(draw: str) -> DrawMode:
+    """Return a draw mode.
+
+    Raises:
+        InputError: If it is none.
+    """
+    for mode in get_args(DrawMode):
+        if draw == mode:
+            known: DrawMode = mode
+            return known
+    raise InputError(f"There is no draw mode {draw!r}. Allowed: {', '.join(map(repr, get_args(DrawMode)))}.")
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """Return a number that is not below another.
+
+    Raises:
+        InputError: If it is.
+    """
+    if value < least:
+        raise InputError(f"{name}={value} is too small. Give {least} or more.")
+    return value
+
+
+def above_zero(name: str, value: float) -> float:
+    """Return a time that one can work in.
+
+    Raises:
+        InputError: If it is not above 0.
+    """
+    if not value > 0:
+        raise InputError(f"{name}={value} is no time to work in. Give seconds above 0, or None for no limit.")
+    return value

@@ -1,0 +1,107 @@
+"""What is stored of a turn that is under way, what it begins with, and what came of it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+from mgem_agent.agent.events import DrawnPicture, FailedDrawing, Turn, TurnOutcome
+from mgem_agent.agent.messages import from_records, to_record
+from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id
+
+__all__ = ["TurnState", "begin_drawing", "begin_turn", "read_turn"]
+
+
+class TurnState(TypedDict):
+    """What LangGraph stores of a turn that is under way: nothing but JSON."""
+
+    session: str
+    turn: str
+    draw: DrawMode
+    messages: Annotated[list[dict[str, Any]], operator.add]
+    calls: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    pictures: Annotated[list[dict[str, Any]], operator.add]
+    failures: Annotated[list[dict[str, Any]], operator.add]
+    num_rounds: int
+    num_drawn: int
+    seconds: Annotated[float, operator.add]
+    outcome: TurnOutcome | None
+
+
+def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) -> dict[str, Any]:
+    """Return the state of a turn in which nothing has happened but that a person spoke.
+
+    Args:
+        session: Name of the session.
+        turn: Id of the turn.
+        message: What the person said.
+        draw: When to draw.
+    """
+    return {
+        "session": session,
+        "turn": turn,
+        "draw": draw,
+        "messages": [to_record(message)],
+        "calls": [],
+        "results": [],
+        "pictures": [],
+        "failures": [],
+        "num_rounds": 0,
+        "num_drawn": 0,
+        "seconds": 0.0,
+        "outcome": None,
+    }
+
+
+def begin_drawing(session: str, turn: str, message: BaseMessage, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the state of a turn in which a person has asked for pictures, as if the reasoner had called for them.
+
+    Args:
+        session: Name of the session.
+        turn: Id of the turn.
+        message: What the person said.
+        requests: Image requests, as JSON.
+    """
+    calls = [
+        {"call_id": new_call_id(), "key": f"0.{place}", "request": request} for place, request in enumerate(requests)
+    ]
+    asked = AIMessage(
+        content="",
+        id=f"asked-{turn}",
+        tool_calls=[
+            {"name": DRAW_TOOL_NAME, "args": call["request"], "id": call["call_id"], "type": "tool_call"}
+            for call in calls
+        ],
+    )
+    state = begin_turn(session, turn, message, "auto")
+    return state | {
+        "messages": [*state["messages"], to_record(asked)],
+        "calls": calls,
+        "results": [{**call, "attempts": [], "error": None} for call in calls],
+    }
+
+
+def read_turn(session: str, state: Mapping[str, Any], path_of: Callable[[str], str]) -> Turn:
+    """Say what came of a turn.
+
+    Args:
+        session: Name of the session.
+        state: Of the turn, at any time.
+        path_of: Finds the file of a picture by its id.
+    """
+    said = [str(message.text) for message in from_records(state["messages"]) if isinstance(message, AIMessage)]
+    return Turn(
+        session=session,
+        id=state["turn"],
+        text="\n\n".join(text.strip() for text in said if text.strip()),
+        pictures=tuple(
+            DrawnPicture(each["call_id"], each["artifact"], path_of(each["artifact"]), each["prompt"])
+            for each in state["pictures"]
+        ),
+        failures=tuple(FailedDrawing(**each) for each in state["failures"]),
+        outcome=state["outcome"] or "answered",
+    )

@@ -1,0 +1,252 @@
+"""One answer: what an engine writes, as the chunks of a LangChain message.
+
+The text goes through at most four readers, each of which holds back no more than it must: stop strings, JSON calls (if
+tools other than drawing are bound), the `<GEN>` protocol, and the blanks around captions. If a drawing was asked for
+and no caption came, a second pass opens `<h>` in the answer begun and reads until the caption is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+
+from mgem_agent.chat_models.json_calls import JsonCall, JsonCallParser, first_object
+from mgem_agent.chat_models.langchain_messages import DRAW_METADATA
+from mgem_agent.chat_models.stop_strings import StopStrings
+from mgem_agent.chat_models.text_engine import TextEnd, TextEngine, TextRequest, TurnCancel
+from mgem_agent.errors import ContextOverflowError, MgemError
+from mgem_agent.gen.events import CaptionClosed, GenEvent, GenNotice
+from mgem_agent.gen.parser import GenProtocolParser
+from mgem_agent.gen.readable_stream import ReadableStream
+from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, plan_drawing, to_tool_call
+
+__all__ = ["ProtocolTurn", "TurnPlan"]
+
+
+@dataclass(frozen=True)
+class TurnPlan:
+    """How an answer is to be got and read.
+
+    Args:
+        engine: Writes it.
+        request: What is asked of the engine. Its `begun` is read as part of the answer.
+        model_name: For the answer's metadata.
+        draw: When captions become calls.
+        draw_defaults: What each drawing is given besides its caption.
+        draw_arguments: Arguments that the caller's drawing tool takes; None means all of an image request.
+        reads_calls: Whether JSON calls are taken out of the text.
+        is_forced: Whether the answer is one call and nothing else.
+        is_json: Whether the answer is one JSON object, in which tags mean nothing.
+        stop: Texts that end the answer.
+        timeout_s: Seconds for the whole answer.
+        cancel: Set by the caller to end it.
+        fallback_caption: What is drawn if a drawing was asked for and the model has no words for it.
+    """
+
+    engine: TextEngine
+    request: TextRequest
+    model_name: str
+    draw: DrawMode = "auto"
+    draw_defaults: Mapping[str, Any] = field(default_factory=dict)
+    draw_arguments: frozenset[str] | None = None
+    reads_calls: bool = False
+    is_forced: bool = False
+    is_json: bool = False
+    stop: Sequence[str] = ()
+    timeout_s: float | None = None
+    cancel: threading.Event | None = None
+    fallback_caption: str = "a picture"
+
+
+class ProtocolTurn:
+    """Reads one answer; to be used once.
+
+    Args:
+        plan: How.
+    """
+
+    def __init__(self, plan: TurnPlan) -> None:
+        self.plan = plan
+        self.text = ""
+        self.notices: list[GenNotice] = []
+        self._events: list[GenEvent] = []  # captions that are complete; nothing else is looked at again
+        self._gen = GenProtocolParser()
+        self._calls = JsonCallParser()
+        self._readable = ReadableStream()
+        self._raw = ""  # of a JSON answer
+        self._num_calls = 0
+        self._ends: list[TextEnd] = []
+        self._deadline = None if plan.timeout_s is None else time.monotonic() + plan.timeout_s
+        self._is_cancelled = False
+        self._is_cut = False  # by a stop string, or because all that was wanted is there
+
+    def chunks(self) -> Iterator[AIMessageChunk]:
+        """Yield the answer; the last chunk, marked as such, has the usage and the metadata.
+
+        Raises:
+            MgemError: If time is up, and whatever the engine raises.
+        """
+        yield from self._first_pass()
+        plan = plan_drawing(self._events, self.plan.draw)
+        self.notices += plan.notices
+        if plan.caption_missing and not self._is_cancelled:
+            yield from self._second_pass()
+        yield self._last_chunk()
+
+    def _first_pass(self) -> Iterator[AIMessageChunk]:
+        request, stops = self.plan.request, StopStrings(self.plan.stop)
+        yield from self._read(request.begun)
+        cancel = TurnCancel(self.plan.cancel, self._deadline)
+        with closing(self._pieces(replace(request, cancel=cancel))) as pieces:
+            for piece in pieces:
+                if self._is_cut:
+                    continue  # the engine is ending, and has yet to say what it took
+                yield from self._read(stops.feed(piece))
+                if stops.is_over or self._has_all:
+                    self._is_cut = True
+                    cancel.set()
+        yield from self._read(stops.close())
+        for item in self._calls.close():
+            yield from self._read_item(item)
+        yield from self._read_events(self._gen.close())
+
+    @property
+    def _has_all(self) -> bool:
+        if self.plan.is_forced:
+            return self._num_calls > 0 or self._calls.is_complete
+        return self.plan.is_json and self._raw.rstrip().endswith("}") and first_object(self._raw) is not None
+
+    def _second_pass(self) -> Iterator[AIMessageChunk]:
+        """Open a caption in the answer begun, and read until it is closed."""
+        cancel = TurnCancel(self.plan.cancel, self._deadline)
+        begun = f"{self.text} <h>" if self.text else "<h>"
+        parser = GenProtocolParser(close_at_end=True)
+        parser.feed("<h>")
+        events: list[GenEvent] = []
+        was_cut, self._is_cut = self._is_cut, False
+        try:
+            with closing(self._pieces(replace(self.plan.request, begun=begun, cancel=cancel))) as pieces:
+                for piece in pieces:
+                    if not any(isinstance(event, CaptionClosed) for event in events):
+                        events += parser.feed(piece)
+                        if any(isinstance(event, CaptionClosed) for event in events):
+                            self._is_cut = True
+                            cancel.set()
+        except ContextOverflowError:
+            events = []  # the answer has filled the context; its question still can be drawn
+        self._is_cut = was_cut
+        if self._is_cancelled:
+            return
+        events += parser.close()
+        self.notices += [event for event in events if isinstance(event, GenNotice)]
+        found = [event for event in events if isinstance(event, CaptionClosed)]
+        yield self._drawing(found[0].caption if found else self.plan.fallback_caption)
+
+    def _pieces(self, request: TextRequest) -> Generator[str, None, None]:
+        """Yield the engine's text, take note of its end, and see whether it was cut short."""
+        answer = self.plan.engine.stream(request)
+        try:
+            for piece in answer:
+                if isinstance(piece, TextEnd):
+                    self._ends.append(piece)
+                else:
+                    yield piece
+        finally:
+            if callable(close := getattr(answer, "close", None)):
+                close()
+        if isinstance(request.cancel, TurnCancel) and request.cancel.is_overdue and not self._is_cut:
+            raise MgemError(
+                f"The answer took longer than timeout={self.plan.timeout_s:g} seconds. Allow more, or ask for fewer "
+                "tokens with max_tokens."
+            )
+        if self.plan.cancel is not None and self.plan.cancel.is_set() and not self._is_cut:
+            self._is_cancelled = True
+
+    def _read(self, text: str) -> Iterator[AIMessageChunk]:
+        if not text:
+            return
+        if self.plan.is_json:
+            self._raw += text
+            yield self._shown(text)
+        elif self.plan.reads_calls:
+            for item in self._calls.feed(text):
+                yield from self._read_item(item)
+        else:
+            yield from self._read_events(self._gen.feed(text))
+
+    def _read_item(self, item: str | JsonCall) -> Iterator[AIMessageChunk]:
+        if isinstance(item, JsonCall):
+            yield self._call(item.name, item.arguments, new_call_id())
+        elif not self.plan.is_forced:
+            yield from self._read_events(self._gen.feed(item))
+
+    def _read_events(self, events: Sequence[GenEvent]) -> Iterator[AIMessageChunk]:
+        for event in events:
+            if text := self._readable.feed(event):
+                yield self._shown(text)
+            if isinstance(event, GenNotice):
+                self.notices.append(event)
+            elif isinstance(event, CaptionClosed):
+                self._events.append(event)
+                if self.plan.draw != "never":
+                    yield self._drawing(event.caption)
+
+    def _shown(self, text: str) -> AIMessageChunk:
+        self.text += text
+        return AIMessageChunk(content=text)
+
+    def _drawing(self, caption: str) -> AIMessageChunk:
+        call = to_tool_call(caption, defaults=self.plan.draw_defaults)
+        known = self.plan.draw_arguments
+        arguments = {
+            name: value
+            for name, value in call["args"].items()
+            if known is None or name in known or name in self.plan.draw_defaults
+        }
+        return self._call(DRAW_TOOL_NAME, json.dumps(arguments, ensure_ascii=False), call["id"])
+
+    def _call(self, name: str, arguments: str, call_id: str) -> AIMessageChunk:
+        chunk = tool_call_chunk(name=name, args=arguments, id=call_id, index=self._num_calls)
+        self._num_calls += 1
+        return AIMessageChunk(content="", tool_call_chunks=[chunk])
+
+    def _last_chunk(self) -> AIMessageChunk:
+        reason = self._ends[0].finish_reason if self._ends else "stop"
+        if self._is_cancelled:
+            reason = "cancelled"
+        elif self._is_cut:
+            reason = "stop"
+        metadata: dict[str, Any] = {
+            "model_name": self.plan.model_name,
+            "finish_reason": reason,
+            DRAW_METADATA: self.plan.draw,
+        }
+        if self.notices:
+            metadata["notices"] = [
+                {"reason": notice.reason, "text": notice.text, "message": notice.message} for notice in self.notices
+            ]
+        return AIMessageChunk(
+            content="", usage_metadata=self._usage(), response_metadata=metadata, chunk_position="last"
+        )
+
+    def _usage(self) -> UsageMetadata | None:
+        """Return what the answer took; a second pass adds what it wrote, not the dialogue that it read again."""
+        if not self._ends:
+            return None
+        first, written = self._ends[0], sum(end.output_tokens for end in self._ends)
+        details: Any = {"cache_read": first.cached_tokens, "image": first.image_tokens}
+        return UsageMetadata(
+            input_tokens=first.input_tokens,
+            output_tokens=written,
+            total_tokens=first.input_tokens + written,
+            input_token_details=details,
+        )

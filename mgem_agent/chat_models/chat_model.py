@@ -1,0 +1,288 @@
+"""The LangChain chat model that every reasoner of this package is: the `<GEN>` protocol over a text engine.
+
+What differs between reasoners is the engine alone, and what is said of the model. Decisions that matter:
+
+- **A caption is a tool call** to `generate_image`, streamed as soon as it is closed; its tags are never shown. It is
+  one with no tools bound, too: drawing is what these models do.
+- **An option that means nothing here is refused**, not swallowed.
+- **Cancelling ends the engine within a token**: by a `cancel` event, by closing the stream, or by cancelling the task.
+- The engine is asked by any number of threads; the chat model itself holds no state of a turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough, ensure_config
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import ConfigDict, Field, SecretStr, field_validator
+
+from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
+from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, user_text
+from mgem_agent.chat_models.text_engine import TextEngine, TextRequest, TurnCancel
+from mgem_agent.chat_models.tool_choice import plan_tools, read_tool_choice
+from mgem_agent.errors import InputError
+from mgem_agent.gen.markup import clean_caption
+from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
+
+__all__ = ["GenProtocolModel"]
+
+_CALL_OPTIONS = frozenset(
+    {
+        "cancel", "draw", "draw_defaults", "generation_options", "max_tokens", "model", "response_format", "seed",
+        "temperature", "thread_id", "timeout", "tool_choice", "tools", "top_p",
+    }
+)  # fmt: skip
+_UNUSED_OPTIONS = frozenset({"ls_structured_output_format", "parallel_tool_calls", "strict"})
+"""What LangChain passes on its own account: for tracing, or for servers that constrain what they write."""
+
+_METHODS = ("function_calling", "json_schema", "json_mode")
+
+
+class GenProtocolModel(BaseChatModel):
+    """A chat model that speaks the `<GEN>` protocol over a text engine.
+
+    Each call may have, besides `stop`: `draw`, `draw_defaults`, `cancel` (a `threading.Event`), `thread_id`, `model`,
+    and any of the fields `temperature`, `top_p`, `max_tokens`, `seed`, `timeout`, `generation_options`. Inside
+    LangGraph the thread is that of the run's configuration.
+
+    Attributes:
+        temperature: 0 takes the likeliest token each time; None leaves it to the model.
+        top_p: Nucleus of the sampling.
+        max_tokens: Most tokens of an answer.
+        seed: Makes sampling repeatable.
+        timeout: Seconds that an answer may take.
+        stop: Texts that end an answer and are not part of it.
+        draw: When captions become calls: `auto`, if the model writes one; `always`, also if it does not, for which it
+            is asked for one; `never`.
+        draw_defaults: Fields of an `ImageRequest` that every drawing is given, besides the prompt.
+        image_resolver: Gives the picture of a block's `file_id`, as `load_image` takes it.
+        generation_options: More options, by the engine's own names.
+        max_retries: Accepted, as by every chat model; nothing here fails for a while only.
+        streaming: Accepted, as by every chat model; all answers are streamed inside.
+        api_key: Accepted, as by every chat model; no key is needed.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = None
+    timeout: float | None = Field(default=None, gt=0)
+    stop: list[str] | None = None
+    draw: DrawMode = "auto"
+    draw_defaults: dict[str, Any] = Field(default_factory=dict)
+    image_resolver: ImageResolver | None = Field(default=None, exclude=True, repr=False)
+    generation_options: dict[str, Any] = Field(default_factory=dict)
+    max_retries: int | None = None
+    streaming: bool = False
+    api_key: SecretStr | None = Field(default=None, exclude=True)
+
+    @field_validator("draw_defaults")
+    @classmethod
+    def _check_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_draw_defaults(value)
+        return value
+
+    @abstractmethod
+    def text_engine(self, model_name: str) -> TextEngine:
+        """Return what writes the text; called once for each answer, from any thread.
+
+        Args:
+            model_name: The model that the answer is asked of.
+        """
+
+    @abstractmethod
+    def default_model_name(self) -> str:
+        """Return the name of the model that answers if a call names none."""
+
+    def fixed_instructions(self) -> Sequence[str]:
+        """Return what every dialogue's system message says besides the caller's."""
+        return ()
+
+    def takes_addresses(self) -> bool:
+        """Return whether the engine reads pictures by their web address."""
+        return False
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        names = ("temperature", "top_p", "max_tokens", "seed", "stop", "draw", "draw_defaults", "generation_options")
+        return {"model": self.default_model_name(), **{name: getattr(self, name) for name in names}}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        named = {"model": self.default_model_name(), **kwargs}
+        return {**super()._get_ls_params(stop=stop or self.stop, **named), "ls_provider": "mini-gemini"}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return this model with tools.
+
+        `generate_image` is called by writing a caption. Others are described in the prompt and called in JSON, which
+        small models do not manage reliably; a call that must be made is begun for them.
+
+        Args:
+            tools: In any form that LangChain knows.
+            tool_choice: `auto`, `any`, `none`, the name of a tool, a boolean, or OpenAI's dictionary.
+            **kwargs: Options of a call.
+
+        Raises:
+            InputError: If the choice names no tool that is bound.
+        """
+        formatted = [convert_to_openai_tool(tool) for tool in tools]
+        if tool_choice is not None:
+            names = [tool["function"]["name"] for tool in formatted]
+            kwargs["tool_choice"] = read_tool_choice(tool_choice, names)
+        return self.bind(tools=formatted, **kwargs)
+
+    def with_structured_output(
+        self, schema: Any = None, *, method: str = "function_calling", include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return this model with answers of a given form.
+
+        Args:
+            schema: A pydantic class, a TypedDict, a JSON schema, or for `json_mode` None.
+            method: `function_calling` and `json_schema` put the schema in the prompt and begin the answer; `json_mode`
+                begins a JSON object, whose form your prompt has to tell.
+            include_raw: Whether to return the message too, and an error rather than raise it.
+            **kwargs: `strict` is accepted; an answer is checked in any case.
+
+        Raises:
+            InputError: If the method is unknown.
+        """
+        if method not in _METHODS:
+            raise InputError(f"method is {method!r}. Allowed: {', '.join(map(repr, _METHODS))}.")
+        if method != "json_mode":
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+        parser: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
+        model = self.bind(response_format={"type": "json_object"})
+        last = RunnableLambda(lambda message: parser.invoke(message))  # the whole answer, not its beginnings
+        if not include_raw:
+            return model | last
+        parsed = RunnablePassthrough.assign(
+            parsed=lambda found: last.invoke(found["raw"]), parsing_error=lambda _: None
+        )
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop=stop, **kwargs))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await agenerate_from_stream(self._astream(messages, stop=stop, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in ProtocolTurn(self._plan(messages, stop, kwargs)).chunks():
+            info = {"finish_reason": chunk.response_metadata["finish_reason"]} if chunk.response_metadata else None
+            yield ChatGenerationChunk(message=chunk, generation_info=info)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        cancel = TurnCancel(kwargs.pop("cancel", None))
+        try:
+            async for chunk in super()._astream(messages, stop=stop, cancel=cancel, **kwargs):
+                yield chunk
+        except (asyncio.CancelledError, GeneratorExit):
+            cancel.set()  # the thread that waits for the next piece gets it, or the end, within a token
+            raise
+
+    def _plan(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> TurnPlan:
+        if strangers := sorted(set(options) - _CALL_OPTIONS - _UNUSED_OPTIONS):
+            raise InputError(
+                f"A call has {', '.join(map(repr, strangers))}. Allowed: stop, {', '.join(sorted(_CALL_OPTIONS))}; "
+                "options of the engine go into generation_options."
+            )
+
+        def option(name: str) -> Any:
+            value = options.get(name)
+            return getattr(self, name) if value is None else value
+
+        defaults = option("draw_defaults")
+        check_draw_defaults(defaults)
+        tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"))
+        form = (options.get("response_format") or {}).get("type", "text")
+        if form not in ("text", "json_object"):
+            raise InputError(f"response_format has the type {form!r}. Allowed: 'text', 'json_object'.")
+        is_json = form == "json_object"
+        draw: DrawMode = "never" if is_json else tools.draw
+        dialogue = dialogue_from_messages(
+            messages,
+            image_resolver=self.image_resolver,
+            allow_addresses=self.takes_addresses(),
+            instructions=[*self.fixed_instructions(), *filter(None, [tools.instructions])],
+            draw=draw == "always",
+        )
+        name = str(options.get("model") or self.default_model_name())
+        request = TextRequest(
+            dialogue,
+            begun="{" if is_json else tools.begun,
+            max_tokens=option("max_tokens"),
+            temperature=option("temperature"),
+            top_p=option("top_p"),
+            seed=option("seed"),
+            options=option("generation_options"),
+            thread_id=options.get("thread_id") or _current_thread_id(),
+        )
+        cancel: threading.Event | None = options.get("cancel")
+        return TurnPlan(
+            self.text_engine(name),
+            request,
+            name,
+            draw=draw,
+            draw_defaults=defaults,
+            draw_arguments=tools.draw_arguments,
+            reads_calls=bool(tools.instructions),
+            is_forced=bool(tools.begun),
+            is_json=is_json,
+            stop=self.stop or () if stop is None else stop,
+            timeout_s=option("timeout"),
+            cancel=cancel,
+            fallback_caption=clean_caption(user_text(messages)) or "a picture",
+        )
+
+
+def _current_thread_id() -> str | None:
+    """Return the thread of the graph that this call is part of, if any."""
+    thread_id = ensure_config().get("configurable", {}).get("thread_id")
+    return None if thread_id is None else str(thread_id)

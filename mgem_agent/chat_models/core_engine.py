@@ -1,0 +1,148 @@
+"""The core model as a text engine: each call has the whole dialogue, and computes only what is new of it.
+
+The key-value cache of the last call is reused as far as the token ids match; see
+:mod:`mgem_agent.core_model.dialogue.dialogue_cache`.
+An answer that is begun for the model is part of the prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mgem_agent.chat_models.dialogue_pool import CachedDialogue, ConversationPool
+from mgem_agent.chat_models.text_engine import Dialogue, TextEnd, TextRequest
+from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache
+from mgem_agent.core_model.image_loading import load_image
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
+    from mgem_agent.core_model.processing import MiniGeminiProcessor
+
+__all__ = ["CoreEngine"]
+
+_OWN_OPTIONS = ("stopping_criteria", "streamer", "past_key_values", "use_cache", "num_beams", "assistant_model")
+"""Options of `generate` that this engine sets itself or cannot keep its cache with."""
+
+
+@dataclass
+class _Caches:
+    dialogue: DialogueCache
+    image_keys: dict[str, int] = field(default_factory=dict)  # by fingerprint
+
+
+class CoreEngine:
+    """Goes on with a dialogue by the core model. Any thread may call it.
+
+    Args:
+        model: The model.
+        processor: The model's processor.
+        max_dialogues: How many dialogues keep their caches between calls.
+    """
+
+    def __init__(
+        self,
+        model: MiniGeminiForConditionalGeneration,
+        processor: MiniGeminiProcessor,
+        *,
+        max_dialogues: int = 4,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.dialogues: ConversationPool[_Caches] = ConversationPool(self._new_caches, max_dialogues)
+
+    def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
+        """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
+
+        Raises:
+            ImageError: If a picture cannot be read.
+            PromptError: If the dialogue format refuses the dialogue.
+            ContextOverflowError: If the dialogue leaves no room for the answer. Nothing is computed then.
+        """
+        pictures = {id(source): _image_name(source) for source in _images(request.dialogue)}
+        prints = [_fingerprint(message, pictures) for message in request.dialogue]
+        with self.dialogues.lend(prints, request.thread_id) as lent:
+            yield from self._answer(request, lent, pictures)
+
+    def _new_caches(self) -> _Caches:
+        return _Caches(DialogueCache(self.model, self.processor))
+
+    def _answer(
+        self, request: TextRequest, lent: CachedDialogue[_Caches], pictures: Mapping[int, str]
+    ) -> Iterator[str | TextEnd]:
+        caches = lent.state
+        try:
+            shown = _images(request.dialogue)
+            image_keys = tuple(_image_key(source, pictures[id(source)], caches) for source in shown)
+            prompt = caches.dialogue.prompt(request.dialogue, image_keys, begun=request.begun)
+            answer = caches.dialogue.answer(prompt, _options(request))
+            with closing(answer.stream(request.cancel)) as pieces:
+                yield from pieces
+            num_tokens = (len(prompt.input_ids), len(answer.produced), prompt.num_image_tokens, answer.num_cached)
+            yield TextEnd(*num_tokens, answer.finish_reason)
+        finally:
+            names = (name for name in pictures.values() if name in caches.image_keys)
+            caches.dialogue.images.retain({caches.image_keys[name] for name in names})
+
+
+def _image_key(source: Any, name: str, caches: _Caches) -> int:
+    key = caches.image_keys.get(name)
+    if key is None or key not in caches.dialogue.images.features:
+        key = caches.image_keys[name] = caches.dialogue.images.add(source)
+    return key
+
+
+def _options(request: TextRequest) -> dict[str, Any]:
+    """Return the options of `generate` that a request asks for."""
+    options: dict[str, Any] = {"max_new_tokens": request.max_tokens, "seed": request.seed}
+    if request.temperature == 0:
+        options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    else:
+        sampling = {"temperature": request.temperature, "top_p": request.top_p}
+        given = {name: value for name, value in sampling.items() if value is not None}
+        options |= given | ({"do_sample": True} if given else {})
+    return {**options, **_checked(request.options)}
+
+
+def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return options of `generate`, after a look at whether they may be given.
+
+    Raises:
+        InputError: If one of them is the engine's own.
+    """
+    if refused := sorted(set(options) & set(_OWN_OPTIONS)):
+        raise InputError(
+            f"generation_options has {', '.join(map(repr, refused))}, which the chat model sets itself. Leave it out, "
+            "or call the core model's generate."
+        )
+    return options
+
+
+def _images(dialogue: Dialogue) -> list[Any]:
+    parts = [part for message in dialogue if not isinstance(message["content"], str) for part in message["content"]]
+    return [part["image"] for part in parts if part["type"] == "image"]
+
+
+def _image_name(source: Any) -> str:
+    """Return a fingerprint of a picture; what is encoded is known by its bytes, without decoding it."""
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return hashlib.sha256(source.encode()).hexdigest()
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
+        with open(source, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    picture = load_image(source)
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+def _fingerprint(message: Mapping[str, Any], pictures: Mapping[int, str]) -> str:
+    content = message["content"]
+    if not isinstance(content, str):
+        content = [part["text"] if part["type"] == "text" else [pictures[id(part["image"])]] for part in content]
+    return hashlib.sha256(repr((message["role"], message.get("draw"), content)).encode()).hexdigest()

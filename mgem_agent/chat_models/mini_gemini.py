@@ -1,0 +1,112 @@
+"""`ChatMiniGemini`: the core model as a LangChain chat model that sees and draws.
+
+Example::
+
+    from langchain_core.messages import HumanMessage
+    from mgem_agent import ChatMiniGemini
+
+    model = ChatMiniGemini(model="YanweiLi/MGM-7B", temperature=0)
+    answer = model.invoke([HumanMessage("A fox in the snow, please.")], draw="always")
+    answer.tool_calls[0]["args"]["prompt"]
+
+Making one takes no time: weights are loaded when the first answer is asked for, once, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.chat_models.text_engine import TextEngine
+from mgem_agent.errors import InputError
+
+__all__ = ["ChatMiniGemini"]
+
+
+class ChatMiniGemini(GenProtocolModel):
+    """The core model, local.
+
+    Pictures may stand in any human message and in what a tool returns: as base64, as a data URL, or by a `file_id` that
+    `image_resolver` knows. Nothing is fetched. The visual tokens count in `usage_metadata["input_tokens"]`, and are
+    told apart in `input_token_details["image"]`.
+
+    The caches of the last `max_dialogues` dialogues are kept, by thread where the run's configuration names one, else
+    by what they have in common with the new one; they change what an answer costs, never what it says. A dialogue's
+    cache takes memory for each of its tokens, so a model that serves many people wants few.
+
+    Attributes:
+        model: Folder or hub id of the weights, in this library's layout or the authors'; or a model that is loaded.
+        processor: The processor of a model that is loaded; by default the one in the model's folder.
+        model_options: How to load the weights, as in `from_pretrained`: `dtype`, `device_map`, `quantization_config`.
+        max_dialogues: How many dialogues keep their caches; 0 keeps none.
+        engine_factory: Makes what writes the text, from a model's name, in place of the core model: for tests.
+    """
+
+    model: Any = Field(repr=False)
+    processor: Any = Field(default=None, exclude=True, repr=False)
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    max_dialogues: int = Field(default=4, ge=0)
+    engine_factory: Callable[[str], TextEngine] | None = Field(default=None, exclude=True, repr=False)
+
+    _engines: dict[str, TextEngine] = PrivateAttr(default_factory=dict)
+    _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if isinstance(self.model, (str, os.PathLike)):
+            if not os.fspath(self.model):
+                raise InputError("model is empty. Give a folder or a hub id, such as 'YanweiLi/MGM-7B'.")
+        elif not hasattr(self.model, "generate"):
+            raise InputError(
+                f"model is a {type(self.model).__name__!r}. Give a folder, a hub id such as 'YanweiLi/MGM-7B', or a "
+                "MiniGeminiForConditionalGeneration with its processor."
+            )
+        elif self.processor is None:
+            raise InputError("A model that is loaded needs its processor. Give processor=MiniGeminiProcessor(...).")
+        return self
+
+    @property
+    def _llm_type(self) -> str:
+        return "mini-gemini"
+
+    def default_model_name(self) -> str:
+        """Return the folder or hub id, or what a model that is loaded calls itself."""
+        if isinstance(self.model, (str, os.PathLike)):
+            return os.fspath(self.model)
+        return str(getattr(self.model.config, "name_or_path", "") or type(self.model).__name__)
+
+    def text_engine(self, model_name: str) -> TextEngine:
+        """Return what writes the text, loaded at the first call.
+
+        Args:
+            model_name: The model that the answer is asked of.
+
+        Raises:
+            CheckpointError: If the weights cannot be read.
+        """
+        with self._loading:
+            if model_name not in self._engines:
+                self._engines[model_name] = self._load(model_name)
+            return self._engines[model_name]
+
+    def unload(self) -> None:
+        """Free the weights that this object has loaded, and all caches; the next answer loads them again."""
+        with self._loading:
+            self._engines.clear()
+
+    def _load(self, name: str) -> TextEngine:
+        if self.engine_factory is not None:
+            return self.engine_factory(name)
+        from mgem_agent.chat_models.core_engine import CoreEngine
+        from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+
+        if name == self.default_model_name() and not isinstance(self.model, (str, os.PathLike)):
+            return CoreEngine(self.model, self.processor, max_dialogues=self.max_dialogues)
+        model = MiniGeminiForConditionalGeneration.from_pretrained(name, **self.model_options).eval()
+        processor = MiniGeminiProcessor.from_pretrained(name)
+        return CoreEngine(model, processor, max_dialogues=self.max_dialogues)

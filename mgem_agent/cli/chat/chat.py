@@ -1,0 +1,223 @@
+"""`mgem chat`: a dialogue at the terminal, in which the model sees, answers and draws."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
+from mgem_agent.errors import InputError, MgemError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mgem_agent.agent.events import ConfirmationNeeded
+    from mgem_agent.cli.chat.input import LineReader, TerminalReader
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+    from mgem_agent.settings import Settings
+
+__all__ = ["chat", "run_chat"]
+
+
+def chat(
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-a", help="A picture for the first message; may be repeated.")
+    ] = None,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the session that changed last.")] = False,
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this session.")] = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the session; begun if there is none of that name.")
+    ] = None,
+    model: Model = None,
+    generator: Generator = None,
+    draw: Draw = None,
+    look: Look = None,
+    images: Images = None,
+    system: System = None,
+    confirm: Confirm = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Talk with the model, which sees pictures and draws them. /help says what can be done there.
+
+    Every turn is kept: `mgem chat -c` goes on where the last one ended. From a pipe each line is a message.
+    """
+    flags = {
+        "model": model,
+        "generator": generator,
+        "draw": draw,
+        "look": look,
+        "images": images,
+        "system_prompt": system,
+        "confirm": False if yes else confirm,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    names = [name for name in (resume, session) if name is not None]
+    if len(names) + go_on > 1:
+        raise InputError("--continue, --resume and --session exclude one another. Give one of them.")
+    run_chat(given, image or [], resume=resume, session=session, go_on=go_on, yes=yes, as_json=as_json)
+
+
+def run_chat(
+    flags: dict[str, Any],
+    images: list[Path],
+    *,
+    resume: str | None = None,
+    session: str | None = None,
+    go_on: bool = False,
+    yes: bool = False,
+    as_json: bool = False,
+    **parts: Any,
+) -> None:
+    """Run a dialogue until the person leaves.
+
+    Args:
+        flags: Settings from the command line.
+        images: Pictures for the first message.
+        resume: Session to go on with, by its name or the beginning of it.
+        session: Session to go on with or to begin.
+        go_on: Whether to go on with the session that changed last.
+        yes: Whether captions that wait are approved without asking.
+        as_json: Whether events are written as JSON.
+        **parts: `reasoner`, `generator`, `store` or `sessions` to be taken instead of what the settings name.
+
+    Raises:
+        InputError: If there is no such session, or a setting or picture cannot be.
+    """
+    from rich.console import Console
+
+    from mgem_agent.cli.chat.commands import complete
+    from mgem_agent.cli.chat.input import open_reader
+    from mgem_agent.cli.chat.session import find_session
+    from mgem_agent.cli.chat.state import Chat
+    from mgem_agent.cli.display.pictures import PictureWindow
+    from mgem_agent.settings import load_settings
+
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    settings = load_settings(**flags)
+    window = PictureWindow(console, "path" if as_json else settings.images)  # asks the terminal, so before all else
+    with errors.status("Starting"):
+        dialogue = Chat.open(flags, "", **parts)
+        dialogue.session = find_session(dialogue.sessions, resume=resume, session=session, go_on=go_on)
+        dialogue.attached = [dialogue.store_file(str(path)) for path in images]
+    reader = open_reader(lambda line: complete(line, dialogue))
+    face = open_face(console, errors, window, dialogue, reader, yes=yes, as_json=as_json)
+    try:
+        _talk(dialogue, face, reader, is_new=not (resume or go_on))
+    finally:
+        dialogue.sessions.close()
+
+
+def open_face(
+    console: Console,
+    errors: Console,
+    window: Any,
+    dialogue: Chat,
+    reader: LineReader | TerminalReader,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> ChatUI:
+    """Return what a person sees and says.
+
+    Args:
+        console: For answers.
+        errors: For all else, where `console` is no terminal.
+        window: Shows pictures.
+        dialogue: Whose pictures have numbers.
+        reader: Asks a person.
+        yes: Whether captions are approved without asking.
+        as_json: Whether events are written as JSON.
+    """
+    from mgem_agent.agent.decision import Decision
+    from mgem_agent.cli.chat.decision import ask_decision
+    from mgem_agent.cli.chat.editor import edit_text
+    from mgem_agent.cli.chat.input import TerminalReader
+    from mgem_agent.cli.chat.state import ChatUI
+    from mgem_agent.cli.display.display import open_display
+
+    display = open_display(console, errors, window, as_json=as_json, name_of=dialogue.name_of)
+
+    def decide(waiting: ConfirmationNeeded) -> Decision | None:
+        if yes:
+            return Decision(kind="approve")
+        if not isinstance(reader, TerminalReader):
+            display.fail(
+                f"{len(waiting.captions)} caption(s) of session {waiting.session!r} wait for a decision, and nobody is "
+                f"there to ask. Add --yes, or decide at a terminal: mgem chat --resume {waiting.session}"
+            )
+            return None
+        return ask_decision(waiting, reader.edit, display.tell)
+
+    is_person = isinstance(reader, TerminalReader)
+    return ChatUI(console, display, window, decide, reader.edit, edit_text if is_person else None)
+
+
+def _talk(dialogue: Chat, face: ChatUI, reader: LineReader | TerminalReader, *, is_new: bool) -> None:
+    from mgem_agent.cli.chat.input import TerminalReader
+
+    is_person = isinstance(reader, TerminalReader)
+    if is_person:
+        _greet(dialogue, face, is_new=is_new)
+    failures = 0
+    if dialogue.is_unfinished():
+        face.display.tell("Going on with the turn that was left unfinished.")
+        failures += _step(lambda: dialogue.go_on(face), dialogue, face)
+    while not dialogue.is_over:
+        try:
+            line = reader.read()
+        except KeyboardInterrupt:
+            face.display.tell("/quit or Ctrl-D leaves; the session stays.")
+            continue
+        if line is None:
+            break
+        if line.strip():
+            failures += _step(lambda said=line: _take(said, dialogue, face), dialogue, face)
+    if is_person and dialogue.sessions.turns(dialogue.session, limit=1):
+        face.display.tell(f"To go on: mgem chat --resume {dialogue.session}")
+    if failures and not is_person:
+        raise typer.Exit(1)
+
+
+def _take(line: str, dialogue: Chat, face: ChatUI) -> None:
+    """Run a command, or say a message."""
+    from mgem_agent.cli.chat.commands import run_command
+
+    line = line.strip()
+    if line.startswith("/") and not line.startswith("//"):
+        run_command(line, dialogue, face)
+    else:
+        dialogue.say(line.removeprefix("/") if line.startswith("//") else line, face)
+
+
+def _step(do: Any, dialogue: Chat, face: ChatUI) -> int:
+    """Do something; what goes wrong is said, and the dialogue goes on. Returns the number of failures."""
+    try:
+        do()
+    except KeyboardInterrupt:
+        face.display.tell("Left as it is.")
+    except MgemError as error:
+        face.display.fail(str(error))
+    except Exception as error:  # a reasoner may raise whatever its provider does; the session must not end by it
+        if "--debug" in sys.argv:
+            raise
+        face.display.fail(f"{type(error).__name__}: {error}")
+    else:
+        return 0
+    if dialogue.is_unfinished() and dialogue.agent.waiting(dialogue.session) is None:
+        face.display.tell("The turn is unfinished: /resume goes on with it, /undo drops it.")
+    return 1
+
+
+def _greet(dialogue: Chat, face: ChatUI, *, is_new: bool) -> None:
+    settings: Settings = dialogue.settings
+    num_turns = len(dialogue.sessions.turns(dialogue.session))
+    what = f"{num_turns} turn(s) so far" if num_turns else "a new session"
+    face.console.print(
+        f"{settings.model} and {dialogue.generator.name} · {dialogue.session}, {what} · /help",
+        style="dim",
+        markup=False,
+    )

@@ -1,0 +1,167 @@
+"""Commands for the dialogue itself: back, aside, on, and from one session to another."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from mgem_agent.cli.chat.command import Command
+from mgem_agent.cli.chat.session import match_session, new_session_name
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+
+__all__ = ["COMMANDS", "show_sessions"]
+
+TOKENS_A_PICTURE = 576
+"""What a picture costs a Mini-Gemini; others differ, where they do not count themselves."""
+
+MAX_COPIED_BYTES = 74_994
+"""What terminals take at most from a program for the clipboard, before base64."""
+
+
+def _undo(chat: Chat, face: ChatUI, rest: str) -> None:
+    was_unfinished = chat.is_unfinished()
+    last = chat.agent.turns(chat.session)[-1:]
+    chat.agent.undo(chat.session)
+    if was_unfinished:
+        face.display.tell("The unfinished turn is dropped; its pictures stay in the store.")
+        return
+    pictures = ", ".join(picture.artifact_id for turn in last for picture in turn.pictures)
+    face.display.tell(f"The last turn is dropped.{f' Its pictures stay in the store: {pictures}.' if pictures else ''}")
+
+
+def _fork(chat: Chat, face: ChatUI, rest: str) -> None:
+    num_turns = len(chat.sessions.turns(chat.session))
+    if rest and (not rest.isdecimal() or int(rest) > num_turns):
+        raise InputError(f"{rest!r} is no turn of this session. It has {num_turns}.")
+    name = new_session_name()
+    chat.agent.fork(chat.session, name)
+    kept = int(rest) if rest else num_turns
+    for _ in range(num_turns - kept):
+        chat.agent.undo(name)
+    old = chat.session
+    chat.switch(name)
+    face.display.tell(f"This is session {name!r} now, with {kept} turn(s) of {old!r}, which stays as it was.")
+
+
+def _sessions(chat: Chat, face: ChatUI, rest: str) -> None:
+    show_sessions(chat, face)
+
+
+def show_sessions(chat: Chat, face: ChatUI, limit: int = 20) -> None:
+    """List the latest sessions.
+
+    Args:
+        chat: Whose sessions.
+        face: Where to.
+        limit: How many at most.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("session", "changed", "turns"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what", overflow="ellipsis", no_wrap=True)
+    for each in chat.sessions.list()[:limit]:
+        label = Text(each.name, style="bold" if each.name == chat.session else "")
+        what = f"(unfinished) {each.title}" if each.unfinished else each.title
+        table.add_row(label, f"{each.updated.astimezone():%Y-%m-%d %H:%M}", str(each.num_turns), Text(what))
+    face.console.print(table)
+
+
+def _resume(chat: Chat, face: ChatUI, rest: str) -> None:
+    if rest:
+        chat.switch(match_session(chat.sessions, rest))
+        face.display.tell(f"This is session {chat.session!r} now.")
+    if chat.is_unfinished():
+        chat.go_on(face)
+    elif not rest:
+        raise InputError("Nothing is unfinished here. /resume ID goes to another session; /sessions lists them.")
+
+
+def _clear(chat: Chat, face: ChatUI, rest: str) -> None:
+    old = chat.session
+    chat.switch(new_session_name())
+    face.console.clear()
+    face.display.tell(f"A new session. The old one stays: /resume {old}")
+
+
+def _tokens(chat: Chat, face: ChatUI, rest: str) -> None:
+    from langchain_core.messages import AIMessage
+    from langchain_core.messages.utils import count_tokens_approximately
+
+    messages = chat.agent.messages(chat.session)
+    counted = [each.usage_metadata for each in messages if isinstance(each, AIMessage) and each.usage_metadata]
+    if counted:
+        total = sum(each["input_tokens"] for each in counted), sum(each["output_tokens"] for each in counted)
+        last = counted[-1]
+        face.display.tell(
+            f"The last answer read {last['input_tokens']:,} tokens and wrote {last['output_tokens']:,}; the session so "
+            f"far {total[0]:,} and {total[1]:,}."
+        )
+    about = count_tokens_approximately(messages, tokens_per_image=TOKENS_A_PICTURE)
+    face.display.tell(f"The whole dialogue is about {about:,} tokens, at {TOKENS_A_PICTURE} for each picture.")
+
+
+def _editor(chat: Chat, face: ChatUI, rest: str) -> None:
+    if face.ask_text is None:
+        raise InputError("There is no terminal to edit in. Write the message on standard input.")
+    text = face.ask_text(rest)
+    if text is None or not text.strip():
+        face.display.tell("Nothing was written, so nothing is sent.")
+        return
+    chat.say(text.strip(), face)
+
+
+def _paste(chat: Chat, face: ChatUI, rest: str) -> None:
+    from PIL import Image, ImageGrab
+
+    try:
+        found = ImageGrab.grabclipboard()
+    except (OSError, NotImplementedError) as error:
+        raise InputError(f"The clipboard cannot be read: {error}. Text is pasted by the terminal itself.") from error
+    if isinstance(found, Image.Image):
+        names = [chat.store.put_picture(found, origin="the clipboard").id]
+    elif found:
+        names = [chat.store_file(str(path)) for path in found]
+    else:
+        raise InputError("There is no picture in the clipboard. Text is pasted by the terminal itself.")
+    for name in names:
+        chat.attached.append(name)
+        face.window.show(chat.store.path(name), "goes with your next message")
+
+
+def _copy(chat: Chat, face: ChatUI, rest: str) -> None:
+    said = [turn.text for turn in chat.agent.turns(chat.session) if turn.text]
+    if not said:
+        raise InputError("Nothing has been said yet, so there is nothing to copy.")
+    if not face.console.is_terminal:
+        raise InputError("There is no terminal whose clipboard could take it. Take it from the output.")
+    data = said[-1].encode()
+    if len(data) > MAX_COPIED_BYTES:
+        raise InputError("The last answer is too long for the clipboard. Write it to a file: /export md answer.md")
+    # OSC 52: the terminal itself has the clipboard, also at the other end of a network.
+    face.console.file.write(f"\x1b]52;c;{base64.b64encode(data).decode()}\a")
+    face.console.file.flush()
+    face.display.tell("The last answer was handed to the terminal for its clipboard.")
+
+
+def _names(chat: Chat) -> Iterable[str]:
+    return (each.name for each in chat.sessions.list())
+
+
+COMMANDS = (
+    Command("undo", "", "Drop the unfinished turn, or the last one.", _undo),
+    Command("fork", "[N]", "Go on in a new session from here, or from after turn N.", _fork),
+    Command("sessions", "", "List the sessions.", _sessions),
+    Command("resume", "[ID]", "Go on with the unfinished turn, or with another session.", _resume, _names),
+    Command("clear", "", "Begin a new session; this one stays.", _clear),
+    Command("tokens", "", "Say how long the dialogue is for the model.", _tokens),
+    Command("editor", "[TEXT]", "Write a message in your editor.", _editor),
+    Command("paste", "", "Show the model the picture in the clipboard with your next message.", _paste),
+    Command("copy", "", "Put the last answer into the clipboard.", _copy),
+)

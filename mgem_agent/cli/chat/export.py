@@ -1,0 +1,79 @@
+"""Commands that write to files: a picture, or the whole dialogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mgem_agent.artifacts.atomic_file import write_atomically
+from mgem_agent.cli.chat.command import Command
+from mgem_agent.cli.chat.page import render_page
+from mgem_agent.cli.chat.pdf import render_talk_pdf
+from mgem_agent.cli.display.transcript import read_transcript, transcript_markdown
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+
+__all__ = ["COMMANDS"]
+
+FORMATS = {"md": ".md", "html": ".html", "pdf": ".pdf", "json": ".json"}
+
+
+def _save(chat: Chat, face: ChatUI, rest: str) -> None:
+    first, _, second = rest.partition(" ")
+    number, target = (first, second) if second and (first.isdecimal() or first.startswith("img-")) else ("", rest)
+    target = target.strip().strip("\"'")
+    if not target:
+        raise InputError("Which file? Example: /save fox.png, or /save 2 fox.png")
+    name = chat.picture(number)
+    path = Path(target).expanduser()
+    path = path / f"{name}.png" if path.is_dir() else path
+    if path.suffix.lower() != ".png":
+        path = path.with_name(f"{path.name}.png")
+    write_atomically(path, chat.store.path(name).read_bytes())
+    face.display.tell(f"{name} is in {path}")
+
+
+def _export(chat: Chat, face: ChatUI, rest: str) -> None:
+    kind, _, target = rest.partition(" ")
+    if kind not in FORMATS:
+        forms = ", ".join(FORMATS)
+        raise InputError(f"{kind!r} is no form of a dialogue. Give one of {forms}, as in /export md talk.md")
+    if not chat.sessions.turns(chat.session):
+        raise InputError("Nothing has been said yet, so there is nothing to export.")
+    path = Path(target.strip().strip("\"'") or f"{chat.session}{FORMATS[kind]}").expanduser()
+    turns = read_transcript(chat.sessions.turns(chat.session))
+    title = next((each.title for each in chat.sessions.list() if each.name == chat.session), "") or chat.session
+    if kind == "json":
+        data = json.dumps({"name": chat.session, "turns": turns}, indent=2, ensure_ascii=False)
+        write_atomically(path, f"{data}\n".encode())
+    elif kind == "html":
+        write_atomically(path, render_page(title, turns, chat.store).encode())
+    elif kind == "pdf":
+        write_atomically(path, render_talk_pdf(title, turns, chat.store))
+    else:
+        places = _write_pictures(chat, turns, path.with_name(f"{path.stem}-pictures"))
+        text = transcript_markdown(title, turns, lambda name: places.get(name, name))
+        write_atomically(path, text.encode())
+    face.display.tell(f"The dialogue is in {path}")
+
+
+def _write_pictures(chat: Chat, turns: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
+    """Copy the pictures of turns into a folder; where each lies, as seen from beside the folder."""
+    places = {}
+    for name in {each["id"] for turn in turns for said in turn["said"] for each in said["pictures"]}:
+        with suppress(InputError):  # one that is no longer stored keeps its id in the text
+            write_atomically(folder / f"{name}.png", chat.store.path(name).read_bytes())
+            places[name] = quote(f"{folder.name}/{name}.png")
+    return places
+
+
+COMMANDS = (
+    Command("save", "[N] FILE", "Write a picture to a file.", _save, "files"),
+    Command("export", " | ".join(FORMATS) + " [FILE]", "Write the dialogue to a file.", _export, lambda chat: FORMATS),
+)

@@ -1,0 +1,202 @@
+"""Commands for pictures: to show the model one, to draw without asking it, and to draw again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from mgem_agent.cli.chat.command import Command, read_options
+from mgem_agent.cli.picture_size import read_size
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.artifacts import Artifact
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+    from mgem_agent.tools import ImageRequest
+
+__all__ = ["COMMANDS"]
+
+MAX_SEED = 2**31
+VARIATION_STRENGTH = 0.6
+NUM_VARIATIONS = 3
+
+
+def _image(chat: Chat, face: ChatUI, rest: str) -> None:
+    if not rest:
+        raise InputError("Which picture? Example: /image photo.jpg")
+    name = chat.picture(rest.strip("\"'"))
+    chat.attached.append(name)
+    face.window.show(chat.store.path(name), "goes with your next message")
+
+
+def _images(chat: Chat, face: ChatUI, rest: str) -> None:
+    pictures = chat.pictures()
+    for number, name in enumerate(pictures, 1):
+        face.console.print(f"[{number}]  {name}  {_title(chat, name)}", markup=False, highlight=False, soft_wrap=True)
+    for name in chat.attached:
+        face.console.print(f"[+]  {name}  goes with your next message", markup=False, highlight=False)
+    if not pictures and not chat.attached:
+        face.display.tell("There are no pictures in this session yet. /image shows the model one, /gen draws one.")
+
+
+def _show(chat: Chat, face: ChatUI, rest: str) -> None:
+    name = chat.picture(rest)
+    face.window.show(chat.store.path(name), f"{name}  {_title(chat, name)}")
+
+
+def _gen(chat: Chat, face: ChatUI, rest: str) -> None:
+    options: dict[str, Callable[[str], Any]] = {
+        "-n": int,
+        "--seed": int,
+        "--size": read_size,
+        "--steps": int,
+        "--negative": str,
+    }
+    prompt, given = read_options(rest, options)
+    if not prompt:
+        raise InputError("What is to be drawn? Example: /gen a red fox in the snow --seed 7")
+    fields = _fields(given)
+    number = given.get("n", 1)
+    requests = [_request(prompt=prompt, **_seeded(fields, place)) for place in range(number)]
+    chat.draw(requests, f"Draw {prompt}", face)
+
+
+def _edit(chat: Chat, face: ChatUI, rest: str) -> None:
+    from pydantic import ValidationError
+
+    from mgem_agent.tools.editing_plan import EditRequest, EditWay, plan_edit
+
+    words, given = read_options(rest, {"--any-way": bool, "--strength": float, "--seed": int})
+    first, _, instruction = words.partition(" ")
+    if not first.isdecimal() and not first.startswith("img-"):
+        first, instruction = "", words
+    if not instruction.strip():
+        raise InputError("What is to be changed? Example: /edit 2 make it night")
+    name = chat.picture(first)
+    recipe = chat.store.get(name).recipe
+    others: tuple[EditWay, ...] = ("edit", "image_to_image", "redraw") if given.pop("any-way", False) else ()
+    try:
+        edit = EditRequest(
+            instruction=instruction,
+            image=name,
+            original=None if recipe is None else recipe.request,
+            fallbacks=others,
+            **given,
+        )
+    except ValidationError as error:
+        raise InputError(f"This cannot be changed: {error.errors()[0]['msg']}.") from error
+    try:
+        plan = plan_edit(edit, chat.generator.capabilities, generator=chat.generator.name)
+    except InputError as error:
+        raise InputError(f"{error} In this dialogue: /edit {words} --any-way") from error
+    for notice in plan.notices:
+        face.display.tell(notice.message)
+    chat.draw([plan.request], f"Change the picture: {instruction}", face)
+
+
+def _regen(chat: Chat, face: ChatUI, rest: str) -> None:
+    word, given = read_options(rest, {"--seed": int})
+    name = chat.picture(word)
+    seed = given.get("seed", secrets.randbelow(MAX_SEED))
+    request = _request_of(chat, name)
+    chat.draw([_request(**{**request, "seed": seed})], "Draw it again, from another seed.", face)
+
+
+def _vary(chat: Chat, face: ChatUI, rest: str) -> None:
+    word, given = read_options(rest, {"-n": int, "--strength": float})
+    name = chat.picture(word)
+    request = _request_of(chat, name)
+    changes: dict[str, Any] = {}
+    if "image_to_image" in chat.generator.capabilities.tasks:
+        strength = given.get("strength", VARIATION_STRENGTH)
+        changes = {"task": "image_to_image", "image": name, "mask": None, "strength": strength}
+    else:
+        face.display.tell("The generator starts from no picture; these are drawn from the same words and other seeds.")
+    seeds = [secrets.randbelow(MAX_SEED) for _ in range(given.get("n", NUM_VARIATIONS))]
+    chat.draw([_request(**{**request, **changes, "seed": seed}) for seed in seeds], "Draw variations of it.", face)
+
+
+def _ref(chat: Chat, face: ChatUI, rest: str) -> None:
+    references = chat.generator.references
+    words = rest.split()
+    if not words:
+        for name, picture in references.items():
+            face.console.print(f"{name}  {picture}", markup=False, highlight=False)
+        if not references:
+            face.display.tell("Nothing is kept to. Example: /ref 2 as hero")
+        return
+    if words[-1] == "off" and len(words) == 2:
+        if references.pop(words[0], None) is None:
+            raise InputError(f"Nothing is called {words[0]!r}. Names: {', '.join(references) or 'none'}.")
+        face.display.tell(f"{words[0]} is kept to no more.")
+        return
+    if len(words) != 3 or words[1] != "as":
+        raise InputError("Say which picture and its name, as in /ref 2 as hero; /ref hero off ends it.")
+    if not chat.generator.capabilities.max_references:
+        raise InputError(f"Generator {chat.generator.name!r} keeps to no pictures. Take another one: /backend")
+    references[words[2]] = chat.picture(words[0])
+    face.display.tell(f"A picture whose caption says {words[2]!r} keeps to {references[words[2]]}.")
+
+
+def _title(chat: Chat, name: str) -> str:
+    try:
+        return chat.store.get(name).title
+    except InputError:
+        return "no longer stored"
+
+
+def _fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Options by the names of an image request's fields."""
+    width, height = given.get("size", (None, None))
+    named = {"width": width, "height": height, "seed": given.get("seed")}
+    named |= {"num_inference_steps": given.get("steps"), "negative_prompt": given.get("negative")}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _seeded(fields: dict[str, Any], place: int) -> dict[str, Any]:
+    """Fields of one of several pictures: each has the next seed."""
+    if "seed" in fields:
+        return fields | {"seed": fields["seed"] + place}
+    return fields if place == 0 else fields | {"seed": secrets.randbelow(MAX_SEED)}
+
+
+def _request(**fields: Any) -> ImageRequest:
+    from mgem_agent.agent.drawing import read_request
+
+    return read_request(fields, {})
+
+
+def _request_of(chat: Chat, name: str) -> dict[str, Any]:
+    """The request that made a picture."""
+    artifact: Artifact = chat.store.get(name)
+    if artifact.recipe is None:
+        raise InputError(f"{name} was given and not drawn, so it cannot be drawn again. Change it: /edit")
+    return artifact.recipe.request.model_dump(exclude_none=True)
+
+
+def _numbers(chat: Chat) -> Iterable[str]:
+    return (str(number) for number in range(1, len(chat.pictures()) + 1))
+
+
+COMMANDS = (
+    Command("image", "FILE", "Show the model a picture with your next message.", _image, "files"),
+    Command("images", "", "List the pictures of this session.", _images),
+    Command("show", "[N]", "Show a picture.", _show, _numbers),
+    Command(
+        "gen",
+        'PROMPT [-n N] [--seed S] [--size WxH] [--steps N] [--negative "WORDS"]',
+        "Draw without asking the model, which knows of it afterwards.",
+        _gen,
+    ),
+    Command(
+        "edit",
+        "[N] TEXT [--seed S] [--strength X] [--any-way]",
+        "Change a picture as TEXT says; --any-way also by drawing anew where the generator obeys no instructions.",
+        _edit,
+        _numbers,
+    ),
+    Command("regen", "[N] [--seed S]", "Draw a picture again, from another seed.", _regen, _numbers),
+    Command("vary", "[N] [-n N] [--strength X]", "Draw variations of a picture.", _vary, _numbers),
+    Command("ref", "N as NAME | NAME off", "Keep to a picture wherever a caption has that name in it.", _ref, _numbers),
+)

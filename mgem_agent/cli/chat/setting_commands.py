@@ -1,0 +1,90 @@
+"""Commands that set how the rest of a dialogue is drawn and answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from mgem_agent.cli.chat.command import Command
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+
+__all__ = ["COMMANDS"]
+
+UNSET = ("default", "none", "off", "random")
+
+
+def _seed(chat: Chat, face: ChatUI, rest: str) -> None:
+    if rest:
+        if rest.lower() not in UNSET and not rest.isdecimal():
+            raise InputError(f"{rest!r} is no seed. Give a whole number, or 'random'.")
+        chat.change("picture.seed", None if rest.lower() in UNSET else int(rest))
+    seed = chat.settings.picture.seed
+    said = "Each picture has a seed of its own." if seed is None else f"Pictures are drawn from seed {seed}."
+    face.display.tell(said)
+
+
+def _style(chat: Chat, face: ChatUI, rest: str) -> None:
+    if rest:
+        chat.generator.style = "" if rest.lower() in UNSET else " ".join(rest.split())
+    style = chat.generator.style
+    face.display.tell(f"Every picture is drawn in this style: {style}" if style else "Pictures follow no style.")
+
+
+def _backend(chat: Chat, face: ChatUI, rest: str) -> None:
+    from mgem_agent.tools import describe_generators
+
+    if rest:
+        chat.change("generator", rest)
+    face.display.tell(f"Pictures are drawn by {chat.generator.name}.")
+    if not rest:
+        for scheme in describe_generators():
+            what = scheme.problem or scheme.description
+            face.console.print(f"{scheme.scheme:<12} {what}", markup=False, highlight=False)
+
+
+def _set(chat: Chat, face: ChatUI, rest: str) -> None:
+    name, _, value = rest.partition(" ")
+    if not name:
+        for known in _names(chat):
+            face.console.print(f"{known:<24} {_shown(chat, known)}", markup=False, highlight=False)
+        return
+    if value.strip():
+        chat.change(name, None if value.strip().lower() in UNSET else value.strip())
+    elif name not in _names(chat):
+        raise InputError(f"There is no setting {name!r}. Settings: {', '.join(_names(chat))}.")
+    face.display.tell(f"{name} = {_shown(chat, name)}")
+
+
+def _shown(chat: Chat, name: str) -> str:
+    """A setting's value as `mgem config` shows it."""
+    from mgem_agent.settings import hidden
+
+    value: object = chat.settings
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+    value = hidden(name, value)
+    return value if isinstance(value, str) else "–" if value is None else json.dumps(value, default=str)
+
+
+def _names(chat: Chat) -> Iterable[str]:
+    from mgem_agent.settings import setting_names
+
+    return setting_names()
+
+
+def _schemes(chat: Chat) -> Iterable[str]:
+    from mgem_agent.tools import generator_schemes
+
+    return generator_schemes()
+
+
+COMMANDS = (
+    Command("seed", "[S | random]", "Draw every picture from this seed, or each from one of its own.", _seed),
+    Command("style", "[TEXT | off]", "Add a style to everything that is drawn.", _style),
+    Command("backend", "[NAME]", "Draw with another generator, or list them.", _backend, _schemes),
+    Command("set", "[NAME [VALUE]]", "Change a setting for this dialogue, or list them.", _set, _names),
+)

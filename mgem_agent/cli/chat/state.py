@@ -1,0 +1,261 @@
+"""A dialogue at the command line: the agent, its session, and what a person has set for it.
+
+Commands change it, messages run through it. The agent is made anew where a setting changes; its store, its sessions
+and what is loaded stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgem_agent.cli import factories
+from mgem_agent.cli.display.run_turn import Decide, run_turn
+from mgem_agent.errors import InputError
+from mgem_agent.settings import load_settings
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from rich.console import Console
+
+    from mgem_agent.agent.agent import MgemAgent
+    from mgem_agent.agent.events import AgentEvent, Turn
+    from mgem_agent.artifacts import ArtifactStore
+    from mgem_agent.cli.chat.steering import SteeredGenerator
+    from mgem_agent.cli.display.contract import TurnDisplay
+    from mgem_agent.cli.display.pictures import PictureWindow
+    from mgem_agent.sessions.sessions import Sessions
+    from mgem_agent.settings import Settings
+    from mgem_agent.tools import ImageGenerator, ImageRequest
+
+__all__ = ["Chat", "ChatUI"]
+
+REASONER_SETTINGS = ("model", "model_options")
+GENERATOR_SETTINGS = ("generator", "generator_options")
+FIXED_SETTINGS = ("store", "sessions", "images", "offline")
+
+
+@dataclass
+class ChatUI:
+    """What a person sees and says.
+
+    Attributes:
+        console: Where answers go.
+        display: Shows turns.
+        window: Shows pictures.
+        decide: Asks a person about captions that wait.
+        edit: Asks a person a question with an answer that is begun; None where nobody answers.
+        ask_text: Lets a person write a longer text in an editor; None where there is nobody.
+    """
+
+    console: Console
+    display: TurnDisplay
+    window: PictureWindow
+    decide: Decide
+    edit: Callable[[str, str], str | None]
+    ask_text: Callable[[str], str | None] | None = None
+
+
+@dataclass
+class Chat:
+    """A dialogue.
+
+    Attributes:
+        flags: Settings that were given on the command line or by a command.
+        settings: What follows from them.
+        session: Name of the session.
+        sessions: Where it is kept.
+        store: Where pictures are kept.
+        reasoner: What reasons.
+        generator: What draws.
+        agent: All of it as one.
+        attached: Ids of pictures that go with the next message.
+        is_over: Whether the person has left.
+    """
+
+    flags: dict[str, Any]
+    settings: Settings
+    session: str
+    sessions: Sessions
+    store: ArtifactStore
+    reasoner: BaseChatModel
+    generator: SteeredGenerator
+    agent: MgemAgent
+    attached: list[str] = field(default_factory=list)
+    is_over: bool = False
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _known: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, flags: Mapping[str, Any], session: str, **parts: Any) -> Chat:
+        """Open what the settings name.
+
+        Args:
+            flags: Settings from the command line.
+            session: Name of the session.
+            **parts: `reasoner`, `generator`, `store` or `sessions` to be taken instead.
+        """
+        from mgem_agent.cli.chat.steering import SteeredGenerator
+
+        settings = load_settings(**flags)
+        store = parts.get("store") or factories.open_store(settings)
+        sessions = parts.get("sessions") or factories.open_sessions(settings)
+        reasoner = parts.get("reasoner") or factories.open_reasoner(settings)
+        generator = SteeredGenerator(parts.get("generator") or factories.open_generator(settings), store)
+        agent = factories.open_agent(settings, reasoner=reasoner, generator=generator, store=store, sessions=sessions)
+        return cls(dict(flags), settings, session, sessions, store, reasoner, generator, agent)
+
+    def change(self, name: str, value: Any) -> None:
+        """Change a setting for the rest of the dialogue.
+
+        Args:
+            name: As `mgem config` has it, such as `picture.width`.
+            value: What it is set to; None for what it would be without us.
+
+        Raises:
+            InputError: If it cannot be; nothing is changed then.
+        """
+        first, _, rest = name.partition(".")
+        flags = dict(self.flags)
+        if rest:
+            flags[first] = {**dict(flags.get(first) or {}), rest: value}
+        else:
+            flags[first] = value
+        settings = load_settings(**flags)
+        if first in FIXED_SETTINGS:
+            raise InputError(f"{first!r} cannot be changed within a dialogue. Leave it, and begin one with --{first}.")
+        reasoner, inner = self.reasoner, self.generator.inner
+        if first in REASONER_SETTINGS:
+            reasoner = factories.open_reasoner(settings)
+        elif first in GENERATOR_SETTINGS:
+            inner = factories.open_generator(settings)
+        self._remake(settings, reasoner, inner)
+        self.flags = flags
+
+    def _remake(self, settings: Settings, reasoner: BaseChatModel, inner: ImageGenerator) -> None:
+        old = self.generator.inner
+        self.generator.inner = inner
+        try:
+            self.agent = factories.open_agent(
+                settings, reasoner=reasoner, generator=self.generator, store=self.store, sessions=self.sessions
+            )
+        except InputError:
+            self.generator.inner = old
+            raise
+        self.settings, self.reasoner = settings, reasoner
+        if old is not inner:
+            old.unload()
+
+    def say(self, text: str, face: ChatUI, *, draw: Any = None) -> Turn | None:
+        """Run a turn with what a person says and has attached.
+
+        Raises:
+            InputError: If a turn is unfinished, or as for `MgemAgent.stream`.
+        """
+        self.check_free()
+        factories.prepare_reasoner(self.settings, self.reasoner)
+        for name in self.attached:
+            self.name_of(name, f"attached {name}")
+        given = self.attached
+        try:
+            turn = self._run(self.agent.stream(text, given, session=self.session, draw=draw), face)
+        except BaseException:
+            self.attached = [] if self.is_unfinished() else given  # an unfinished turn has them already
+            raise
+        self.attached = []
+        return turn
+
+    def draw(self, requests: Sequence[ImageRequest], text: str, face: ChatUI) -> Turn | None:
+        """Draw what a person asks for, as a turn without the reasoner."""
+        self.check_free()
+        return self._run(self.agent.stream_drawing(requests, text, session=self.session), face)
+
+    def go_on(self, face: ChatUI) -> Turn | None:
+        """Go on with the turn that is unfinished, asking first where captions wait."""
+        waiting = self.agent.waiting(self.session)
+        decision = None
+        if waiting is not None:
+            for caption in waiting.captions:
+                face.display.show(caption)
+            face.display.show(waiting)
+            face.display.close()
+            decision = face.decide(waiting)
+            if decision is None:
+                return None
+        return self._run(self.agent.stream_resume(self.session, decision), face)
+
+    def is_unfinished(self) -> bool:
+        """Whether a turn was cut off or waits for a decision."""
+        return self.sessions.open_turn(self.session) is not None
+
+    def check_free(self) -> None:
+        """See that a new turn may begin.
+
+        Raises:
+            InputError: If it may not.
+        """
+        if self.is_unfinished():
+            raise InputError("The last turn is unfinished. /resume goes on with it, /undo drops it.")
+
+    def switch(self, session: str) -> None:
+        """Go to another session."""
+        self.session, self.attached = session, []
+
+    def pictures(self) -> list[str]:
+        """Ids of the session's pictures, in the order in which they were shown or drawn."""
+        found = (
+            str(block["file_id"])
+            for message in self.agent.messages(self.session)
+            if isinstance(message.content, list)
+            for block in message.content
+            if isinstance(block, dict) and block.get("type") == "image" and block.get("file_id")
+        )
+        return list(dict.fromkeys(found))
+
+    def picture(self, word: str = "") -> str:
+        """Find a picture that a person names.
+
+        Args:
+            word: Its number in the session, from 1; an id; the path of a file; empty for the last one.
+
+        Raises:
+            InputError: If there is none.
+        """
+        pictures = self.pictures()
+        if not word and pictures:
+            return pictures[-1]
+        if word.isdecimal() and 1 <= int(word) <= len(pictures):
+            return pictures[int(word) - 1]
+        if word.startswith("img-"):
+            return self.store.get(word).id
+        if word and Path(word).expanduser().is_file():
+            return self.store_file(word)
+        some = f"It has {len(pictures)}: /images lists them." if pictures else "It has none yet."
+        what = f"no picture {word!r}" if word else "no picture"
+        raise InputError(f"There is {what} in this session. {some} A number, an id or a file may be named.")
+
+    def store_file(self, path: str) -> str:
+        """Store a picture that a person gives, and return its id.
+
+        Raises:
+            ImageError: If it is none.
+        """
+        place = Path(path).expanduser()
+        return self.store.put_picture(place, origin=str(place)).id
+
+    def name_of(self, artifact_id: str, call_id: str) -> str:
+        """Name a picture that has just been drawn; a second attempt at one has the name of the first."""
+        self._known = self._known or self.pictures()
+        if call_id not in self._numbers:
+            if artifact_id not in self._known:
+                self._known.append(artifact_id)
+            self._numbers[call_id] = self._known.index(artifact_id) + 1
+        return f"[{self._numbers[call_id]}]"
+
+    def _run(self, events: Iterator[AgentEvent], face: ChatUI) -> Turn | None:
+        try:
+            return run_turn(self.agent, self.session, events, face.display, face.decide)
+        finally:
+            self._numbers, self._known = {}, []

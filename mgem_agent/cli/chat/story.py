@@ -1,0 +1,152 @@
+"""`/story` in `mgem chat`: a recipe becomes an illustrated book, page by page before one's eyes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgem_agent.cli.chat.command import Command
+from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
+from mgem_agent.cli.story_recipes import ENDINGS
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+    from mgem_agent.workflows import Story, StoryEvent, Storyteller
+
+__all__ = ["COMMANDS", "story_folder"]
+
+STOPPING = "stopping the story; what is made is kept, and /story goes on with it"
+MAX_NAME_WORDS = 6
+QUESTION = "Draw this story? [y]es or [n]o: "
+
+
+def _story(chat: Chat, face: ChatUI, rest: str) -> None:
+    from mgem_agent.cli.factories import prepare_reasoner
+    from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
+    from mgem_agent.workflows import Storyteller
+    from mgem_agent.workflows.book import BookFolder
+    from mgem_agent.workflows.story import STORY_FILE
+
+    words = rest.strip("\"' ")
+    if not words:
+        raise InputError("Which story? Name a shipped one, a recipe's file, or say your idea: /story the_dragon")
+    recipe, place = find_recipe(words)
+    recipe = with_options(recipe, place, {}, chat.settings.picture.model_dump(exclude_none=True))
+    folder = story_folder(words)
+    reasoner = None if has_everything(recipe) else chat.reasoner
+    if reasoner is not None:
+        prepare_reasoner(chat.settings, reasoner)
+    teller = Storyteller(reasoner, chat.generator, chat.store, folder=folder, approve_outline=chat.settings.confirm)
+    BookFolder(folder, chat.store).check(("html",))  # before anything is drawn for it
+    is_begun = (folder / STORY_FILE).is_file()
+    if is_begun and teller.story().recipe.model_dump() != recipe.model_dump():
+        raise InputError(
+            f"In {str(folder)!r} there is another story, or one of other settings of pictures. Move that folder away."
+        )
+    if is_begun and teller.story().is_whole:
+        face.display.tell("This story is told already; its book is made again.")
+        story: Story | None = teller.story()
+    elif is_begun and teller.story().state == "waiting":
+        story = _decided(teller, teller.story(), face)
+    else:
+        story = _told(teller.stream_resume() if is_begun else teller.stream(recipe), teller, face)
+        if story is not None and story.state == "waiting":
+            story = _decided(teller, story, face)
+    if story is not None:
+        _bind(story, chat, face, folder)
+
+
+def story_folder(words: str) -> Path:
+    """Where a story goes: beside its recipe, else here, under its name or the first words of its premise."""
+    if words.lower().endswith(ENDINGS):
+        return Path(words).expanduser().with_suffix("")
+    return Path("-".join(re.findall(r"\w+", words.lower())[:MAX_NAME_WORDS]) or "story")
+
+
+def _told(events: Iterator[StoryEvent], teller: Storyteller, face: ChatUI) -> Story | None:
+    """Show a story as it is told; the story, or None where it was stopped."""
+    story: Story | None = None
+
+    def stop() -> bool:
+        teller.cancel()
+        return True
+
+    try:
+        with stopped_by_ctrl_c([(stop, STOPPING)], face.display.hint_at):
+            for event in events:
+                if event.kind == "finished" or event.kind == "approval":
+                    story = event.story
+                else:
+                    _show(event, face)
+    finally:
+        face.display.close()
+    return story
+
+
+def _show(event: StoryEvent, face: ChatUI) -> None:
+    """Show an event of a story as those of a turn are shown."""
+    from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn, TextPiece
+
+    if event.kind == "outline":
+        lines = [f"{scene.index}. {scene.summary or scene.heading or scene.caption}" for scene in event.story.scenes]
+        face.display.show(TextPiece(f"# {event.story.title}\n\n" + "\n".join(lines) + "\n\n"))
+    elif event.kind == "scene":
+        scene = event.scene
+        face.display.show(
+            TextPiece(f"## {scene.index}. {scene.heading}".rstrip() + f"\n\n{scene.text or scene.caption}\n\n")
+        )
+    elif isinstance(event, (AgentNotice, DrawingProgress, PictureDrawn, DrawingFailed)):
+        face.display.show(event)
+
+
+def _decided(teller: Storyteller, story: Story, face: ChatUI) -> Story | None:
+    """Ask whether an outline shall be drawn, and go on."""
+    from mgem_agent.workflows import OutlineReady
+
+    _show(OutlineReady(story), face)
+    face.display.close()
+    answer = (face.edit(QUESTION, "") or "").strip().lower()
+    if answer not in ("y", "yes", "n", "no"):
+        face.display.tell("The outline waits. The same command asks again.")
+        return None
+    return _told(teller.stream_resume("approve" if answer[0] == "y" else "refuse"), teller, face)
+
+
+def _bind(story: Story, chat: Chat, face: ChatUI, folder: Path) -> None:
+    """Write the book, and say where it is."""
+    from mgem_agent.workflows.book import BookFolder
+
+    if story.state != "finished":
+        face.display.tell("The outline was refused, so nothing is drawn.")
+        return
+    book = BookFolder(folder, chat.store).write(story, ("html",))
+    for notice in book.notices:
+        face.display.tell(notice)
+    face.display.tell(f"The book is {book.files[0].absolute()}")
+    drawn = [scene.artifact_id for scene in story.scenes if scene.artifact_id]
+    if drawn:
+        face.display.tell(f"Its pictures may be named here by their ids, as in /show {drawn[0]}")
+    if story.failed_scenes:
+        face.display.tell(f"{len(story.failed_scenes)} picture(s) are missing; the same command tries them again.")
+
+
+def _names(chat: Chat) -> Iterator[str]:
+    from mgem_agent.recipes.stories import story_recipe_files
+
+    yield from story_recipe_files()
+    yield from sorted(path.name for path in Path().iterdir() if path.name.lower().endswith(ENDINGS[:2]))
+
+
+COMMANDS = (
+    Command(
+        "story",
+        "NAME | FILE | PREMISE",
+        "Tell a story and make a book of it: a shipped one, that of a recipe, or one of your own idea.",
+        _story,
+        _names,
+    ),
+)

@@ -1,0 +1,90 @@
+"""A session as something to read: Markdown, or plain data; pictures stand under their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["read_transcript", "transcript_markdown"]
+
+SPEAKERS = {"human": "You", "ai": "Answer"}
+
+
+def read_transcript(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the turns of a session as data.
+
+    Args:
+        records: As `Sessions.turns` gives them.
+
+    Returns:
+        For each turn `id`, `created`, `outcome`, and `said`: `who` says it (`human` or `ai`), its `text` without what
+        would steer a terminal, `pictures` with `id` and `caption`, and `failures` with `caption` and `message`.
+    """
+    return [
+        {
+            "id": record["id"],
+            "created": record.get("created"),
+            "outcome": record.get("outcome"),
+            "said": _said(record),
+        }
+        for record in records
+    ]
+
+
+def transcript_markdown(
+    title: str, turns: Sequence[dict[str, Any]], place_of: Callable[[str], str] = lambda name: name
+) -> str:
+    """Return a transcript as Markdown.
+
+    Args:
+        title: Its heading.
+        turns: As `read_transcript` gives them.
+        place_of: Where a link to a picture shall lead; its id if not given.
+    """
+    parts = [f"# {_one_line(title)}"]
+    for turn in turns:
+        for said in turn["said"]:
+            if said["text"]:
+                parts.append(f"**{SPEAKERS[said['who']]}:** {said['text']}")
+            parts += [f"![{_alt(each['caption'])}]({place_of(each['id'])})" for each in said["pictures"]]
+            parts += [f"*Not drawn:* {_one_line(each['caption'] or each['message'])}" for each in said["failures"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _said(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was said in a turn, in order; what a call came to stands with the answer that made it."""
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+    from mgem_agent.agent.messages import from_records
+
+    drawn = {each["call_id"]: {"id": each["artifact"], "caption": each["prompt"]} for each in record["pictures"]}
+    failed = {each["call_id"]: {"caption": each["prompt"], "message": each["message"]} for each in record["failures"]}
+    said: list[dict[str, Any]] = []
+    for message in from_records(record["messages"]):
+        if isinstance(message, (HumanMessage, AIMessage)):
+            said.append({"who": message.type, "text": _plain(str(message.text)), "pictures": [], "failures": []})
+        if isinstance(message, HumanMessage):
+            said[-1]["pictures"] += [
+                {"id": block["file_id"], "caption": ""}
+                for block in message.content
+                if isinstance(block, dict) and "file_id" in block
+            ]
+        elif isinstance(message, ToolMessage) and said:
+            if message.tool_call_id in drawn:
+                said[-1]["pictures"].append(drawn[message.tool_call_id])
+            elif message.tool_call_id in failed:
+                said[-1]["failures"].append(failed[message.tool_call_id])
+    return said
+
+
+def _plain(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t").strip()
+
+
+def _one_line(text: str) -> str:
+    return _plain(" ".join(text.split()))
+
+
+def _alt(caption: str) -> str:
+    """A caption as the text of a picture, which brackets would end."""
+    return _one_line(caption).replace("[", "(").replace("]", ")")

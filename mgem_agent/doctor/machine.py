@@ -1,0 +1,129 @@
+"""What the machine has: Python, packages, extras, the device that torch computes on, memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from mgem_agent.doctor.finding import Check, Finding
+
+__all__ = ["check_extras", "check_memory", "check_packages", "check_processor", "check_python", "machine_checks"]
+
+DISTRIBUTION = "mgem-agent"
+DEVELOPMENT = ("dev",)
+ENOUGH_MEMORY_BYTES = 2 * 2**30
+
+
+def machine_checks() -> list[Check]:
+    """Return what looks at the machine."""
+    return [
+        ("python", check_python),
+        ("packages", check_packages),
+        ("extras", check_extras),
+        ("processor", check_processor),
+        ("memory", check_memory),
+    ]
+
+
+def check_python() -> Sequence[Finding]:
+    """Look whether this Python is one that the package is made for."""
+    found = platform.python_version()
+    wanted = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"] or ">=3.11"
+    if SpecifierSet(wanted).contains(found, prereleases=True):
+        return [Finding("python", "ok", f"{found}, {platform.system()} {platform.machine()}")]
+    return [Finding("python", "problem", f"{found} is here and {wanted} is wanted. Make an environment with one.")]
+
+
+def check_packages() -> Sequence[Finding]:
+    """Look whether every package that is always needed is there in a release that fits."""
+    wanted = _requirements()[""]
+    wrong = [finding for requirement in wanted if (finding := _misfit(requirement, "packages"))]
+    if wrong:
+        return wrong
+    heads = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "diffusers"))
+    return [Finding("packages", "ok", f"{len(wanted)} packages, all in their ranges: {heads}, …")]
+
+
+def check_extras() -> Sequence[Finding]:
+    """Look which extras are installed."""
+    findings = []
+    for extra, wanted in _requirements().items():
+        if not extra or extra in DEVELOPMENT:
+            continue
+        missing = [requirement.name for requirement in wanted if _misfit(requirement, "") is not None]
+        if missing:
+            text = f"{extra} is not whole: {', '.join(missing)}"
+            findings.append(Finding("extras", "note", text, f"pip install '{DISTRIBUTION}[{extra}]'"))
+        else:
+            findings.append(Finding("extras", "ok", extra))
+    return findings
+
+
+def check_processor() -> Sequence[Finding]:
+    """Look what torch computes on, and in which number format."""
+    import torch
+
+    from mgem_agent.core_model.quantization import default_dtype
+
+    if torch.cuda.is_available():
+        names = []
+        for index in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+            names.append(f"{torch.cuda.get_device_name(index)} with {memory:.0f} GiB")
+        return [Finding("processor", "ok", f"{', '.join(names)}, {_dtype(default_dtype('cuda'))}")]
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    formats = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if has.get(name)]
+    text = f"CPU, {torch.get_num_threads()} threads, {', '.join(formats) or 'no vector units that torch names'}"
+    return [Finding("processor", "ok", f"{text}; computes in {_dtype(default_dtype('cpu'))}")]
+
+
+def check_memory() -> Sequence[Finding]:
+    """Look how much memory is free."""
+    info = Path("/proc/meminfo")
+    if not info.is_file():
+        return []
+    lines = dict(line.split(":", 1) for line in info.read_text(encoding="ascii").splitlines() if ":" in line)
+    total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    text = f"{free / 2**30:.1f} GiB of {total / 2**30:.1f} GiB are free"
+    if free < ENOUGH_MEMORY_BYTES:
+        return [Finding("memory", "note", f"{text}; even nano may want {ENOUGH_MEMORY_BYTES / 2**30:.0f} GiB")]
+    return [Finding("memory", "ok", f"{text}, {os.cpu_count()} processors")]
+
+
+def _requirements() -> dict[str, list[Requirement]]:
+    """What the installed package asks for, by extra; "" is what it always does."""
+    found: dict[str, list[Requirement]] = {"": []}
+    for line in importlib.metadata.requires(DISTRIBUTION) or []:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            found[""].append(requirement)
+            continue
+        for extra in importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []:
+            if marker.evaluate({"extra": extra}):
+                found.setdefault(extra, []).append(requirement)
+    return found
+
+
+def _misfit(requirement: Requirement, topic: str) -> Finding | None:
+    """What is wrong with an installed package, or None."""
+    wanted = str(requirement.specifier)
+    mend = f"pip install '{requirement.name}{wanted}'"
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(topic, "problem", f"{requirement.name} is not installed", mend)
+    if requirement.specifier.contains(version, prereleases=True):
+        return None
+    return Finding(topic, "problem", f"{requirement.name} {version} is here and {wanted} is wanted", mend)
+
+
+def _dtype(kind: object) -> str:
+    return str(kind).removeprefix("torch.")

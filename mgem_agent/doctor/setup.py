@@ -1,0 +1,232 @@
+"""What is settled: places that can be written to, the hub, and whether model and generator can be had.
+
+Nothing is made, fetched or loaded for it, and no service is asked for more than whether it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from mgem_agent.doctor.finding import Check, Finding, FindingStatus
+from mgem_agent.errors import MgemError
+from mgem_agent.settings import Settings, config_path, hidden
+
+__all__ = [
+    "check_cache",
+    "check_generator",
+    "check_hub",
+    "check_model",
+    "check_nano",
+    "check_sessions",
+    "check_settings_file",
+    "check_store",
+    "setup_checks",
+]
+
+TIMEOUT_S = 4.0
+ENOUGH_SPACE_BYTES = 2**30
+ADDRESS = re.compile(r"https?://[^\s#]+", re.IGNORECASE)
+
+
+def setup_checks(settings: Settings) -> list[Check]:
+    """Return what looks at what is settled.
+
+    Args:
+        settings: What is settled.
+    """
+    return [
+        ("settings", check_settings_file),
+        ("pictures", partial(check_store, settings)),
+        ("sessions", partial(check_sessions, settings)),
+        ("cache", check_cache),
+        ("hub", partial(check_hub, settings)),
+        ("nano", partial(check_nano, settings)),
+        ("model", partial(check_model, settings)),
+        ("generator", partial(check_generator, settings)),
+    ]
+
+
+def check_settings_file() -> Sequence[Finding]:
+    """Look whether there is a file of the user's."""
+    path = config_path()
+    if path.is_file():
+        return [Finding("settings", "ok", str(path))]
+    return [Finding("settings", "ok", f"no file; it would be {path}")]
+
+
+def check_store(settings: Settings) -> Sequence[Finding]:
+    """Look whether pictures can be kept."""
+    from mgem_agent.artifacts.store import default_artifact_root
+
+    return [_place("pictures", settings.store or default_artifact_root(), "mgem config set store FOLDER")]
+
+
+def check_sessions(settings: Settings) -> Sequence[Finding]:
+    """Look whether sessions can be kept, in a folder or in a database."""
+    from mgem_agent.sessions.sessions import default_session_folder
+
+    place = settings.sessions
+    mend = "mgem config set sessions FOLDER"
+    if place is None or "://" not in place:
+        folder = default_session_folder() if place is None else Path(place).expanduser()
+        return [_place("sessions", folder, mend)]
+    try:
+        import psycopg
+    except ImportError:
+        text = f"{hidden('sessions', place)} needs the extra postgres"
+        return [Finding("sessions", "problem", text, "pip install 'mgem-agent[postgres]'")]
+    try:
+        with psycopg.connect(place, connect_timeout=int(TIMEOUT_S)) as connection:
+            version = connection.info.server_version // 10_000
+    except psycopg.Error as error:  # the driver's words do not hold the address, nor its password
+        reason = " ".join(str(error).split())
+        return [Finding("sessions", "problem", f"the PostgreSQL database cannot be used: {reason}", mend)]
+    return [Finding("sessions", "ok", f"PostgreSQL {version}, {hidden('sessions', place)}")]
+
+
+def check_cache() -> Sequence[Finding]:
+    """Look whether what is fetched can be kept."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from mgem_agent.nano.language_model import nano_cache
+
+    return [
+        _place("cache", nano_cache(), "export MGEM_CACHE=FOLDER"),
+        _place("hub cache", Path(HF_HUB_CACHE), "export HF_HOME=FOLDER"),
+    ]
+
+
+def check_hub(settings: Settings) -> Sequence[Finding]:
+    """Look whether models can be fetched; that they cannot is no problem of itself."""
+    if _is_offline(settings):
+        return [Finding("hub", "note", "not asked, because nothing may be fetched: offline is settled")]
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    problem = _no_answer(address)
+    if problem is None:
+        return [Finding("hub", "ok", f"{address} answers")]
+    return [Finding("hub", "note", f"{address} cannot be reached ({problem}): models have to be on this machine")]
+
+
+def check_nano(settings: Settings) -> Sequence[Finding]:
+    """Look which parts of the models in the box are here."""
+    from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS
+    from mgem_agent.nano.language_model import SMOLLM2, nano_cache
+    from mgem_agent.nano.vision_language import has_eyes
+
+    findings = []
+    own, fetched = os.environ.get("MGEM_NANO_LLM"), nano_cache() / f"{SMOLLM2.name}-{SMOLLM2.sha256[:12]}"
+    if own or fetched.is_dir():
+        findings.append(Finding("nano", "ok", f"language model in {own or fetched}"))
+    else:
+        offline = _is_offline(settings)
+        status: FindingStatus = "problem" if offline and settings.model == "nano" else "note"
+        text = f"the language model ({SMOLLM2.num_bytes / 1e6:.0f} MB) is not here"
+        text += ", and nothing may be fetched" if offline else ""
+        findings.append(Finding("nano", status, text, 'mgem ask "Hello" --model nano'))
+    update = "pip install --upgrade mgem-agent"
+    if has_eyes():
+        findings.append(Finding("nano", "ok", "sees"))
+    else:
+        findings.append(Finding("nano", "note", "has no vision weights here, and answers words alone", update))
+    if (DIFFUSION_WEIGHTS / "model_index.json").is_file():
+        findings.append(Finding("nano", "ok", "draws"))
+    else:
+        findings.append(Finding("nano", "note", "has no weights to draw with here", update))
+    return findings
+
+
+def check_model(settings: Settings) -> Sequence[Finding]:
+    """Look whether the reasoner can be had: its name, its folder, its server."""
+    from mgem_agent.reasoners import make_reasoner
+
+    name = settings.model
+    mend = "mgem config set model NAME"
+    try:
+        made = make_reasoner(name, **settings.model_options)
+    except MgemError as error:
+        return [Finding("model", "problem", str(error), mend)]
+    found = ADDRESS.match(name)
+    if found:
+        return [_service("model", name, f"{found[0].rstrip('/')}/models", mend)]
+    if name != "nano" and os.path.isdir(name):
+        return [_checkpoint(name)]
+    if name != "nano" and ":" not in name:
+        return [_hub_model(settings)]
+    return [Finding("model", "ok", f"{name}, a {type(made).__name__}")]
+
+
+def check_generator(settings: Settings) -> Sequence[Finding]:
+    """Look whether what draws can be had: its name, its options, its server."""
+    from mgem_agent.tools.registry import make_generator
+
+    name = settings.generator
+    mend = "mgem config set generator NAME"
+    try:
+        made = make_generator(name, **settings.generator_options)
+        if name == "nano":  # what it can do stands beside its weights
+            _ = made.capabilities
+    except MgemError as error:
+        return [Finding("generator", "problem", str(error), "mgem generators")]
+    address = ADDRESS.search(name) or ADDRESS.match(str(settings.generator_options.get("base_url", "")))
+    if address:
+        return [_service("generator", name, address[0], mend)]
+    return [Finding("generator", "ok", f"{name}, a {type(made).__name__}")]
+
+
+def _checkpoint(folder: str) -> Finding:
+    from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
+
+    report = inspect_checkpoint(folder)
+    if report.whole:
+        return Finding("model", "ok", f"{folder}, {report.num_parameters / 1e6:,.0f} million parameters")
+    return Finding("model", "problem", f"{folder} is not whole", f"mgem models check {folder}")
+
+
+def _hub_model(settings: Settings) -> Finding:
+    from mgem_agent.core_model.checkpoints.cache import cached_folder
+
+    name = settings.model
+    cached = cached_folder(name)
+    if cached is not None:
+        return Finding("model", "ok", f"{name}, in {cached}")
+    status: FindingStatus = "problem" if _is_offline(settings) else "note"
+    return Finding("model", status, f"{name} is not on this machine yet", f"hf download {name}")
+
+
+def _place(topic: str, folder: Path, mend: str) -> Finding:
+    """Whether a folder, or the one that it would be made in, can be written to."""
+    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Finding(topic, "problem", f"{folder} cannot be written to", mend)
+    free = shutil.disk_usage(there).free
+    text = f"{folder}, {free / 2**30:.1f} GiB free"
+    return Finding(topic, "ok" if free >= ENOUGH_SPACE_BYTES else "note", text)
+
+
+def _service(topic: str, name: str, address: str, mend: str) -> Finding:
+    problem = _no_answer(address)
+    if problem is None:
+        return Finding(topic, "ok", f"{hidden(topic, name)} answers")
+    return Finding(topic, "problem", f"{hidden(topic, name)} does not answer ({problem}). Start its server.", mend)
+
+
+def _no_answer(address: str) -> str | None:
+    """Why a server does not answer, or None; any answer will do, also one that wants a key."""
+    try:
+        status = httpx.get(address, timeout=TIMEOUT_S).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return str(error) or type(error).__name__
+    return f"status {status}" if status >= 500 else None
+
+
+def _is_offline(settings: Settings) -> bool:
+    from mgem_agent.nano.language_model import is_offline
+
+    return settings.offline or is_offline()

@@ -1,0 +1,23 @@
+"""Dialogues that outlive the process: LangGraph checkpoints in memory, in SQLite or in PostgreSQL, and their locks."""
+
+from typing import TYPE_CHECKING
+
+from mgem_agent._lazy import attach
+
+if TYPE_CHECKING:
+    from mgem_agent.sessions.sessions import Sessions, SessionSummary, default_session_folder
+
+__all__ = [
+    "SessionSummary",
+    "Sessions",
+    "default_session_folder",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "SessionSummary": "mgem_agent.sessions.sessions",
+        "Sessions": "mgem_agent.sessions.sessions",
+        "default_session_folder": "mgem_agent.sessions.sessions",
+    },
+)

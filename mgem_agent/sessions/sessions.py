@@ -1,0 +1,371 @@
+"""Dialogues that outlive the program: what was said and drawn, turn by turn, and the turn that is under way.
+
+Decisions that matter:
+
+- **A turn is a LangGraph thread of its own.** LangGraph stores the whole state at every step; were the dialogue part of
+  it, the database would grow with the square of the turns. A turn that is over is one record, and its checkpoints go.
+- **Records form a tree.** Each turn names the one before it, and a session is a name for the last one. So undoing is
+  moving that name back, and forking is a second name; neither copies anything.
+- **Checkpoints and records lie in LangGraph's own savers and stores**: SQLite in a folder, PostgreSQL by its URL, or
+  memory. There is no table of ours.
+- **Pictures are not in here**, only their ids.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import platformdirs
+from filelock import FileLock
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.store.base import BaseStore, PutOp
+from langgraph.store.memory import InMemoryStore
+from langgraph.store.sqlite import SqliteStore
+
+from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
+
+__all__ = ["SessionSummary", "Sessions", "default_session_folder"]
+
+MAX_NAME_CHARS = 200
+PAGE = 200
+BUSY_S = 30.0
+SESSIONS = ("sessions",)
+
+
+def default_session_folder() -> Path:
+    """Folder of sessions: `sessions` in `MGEM_HOME`, or in the place for a program's data on this system."""
+    home = os.environ.get("MGEM_HOME")
+    folder = Path(home).expanduser() if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
+    return folder.absolute() / "sessions"
+
+
+class _Locks(Protocol):
+    def hold(self, session: str) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """What a list of sessions shows.
+
+    Attributes:
+        name: Of the session.
+        num_turns: Turns that are over.
+        num_pictures: Pictures that were drawn in them.
+        title: Beginning of the first thing that was said.
+        updated: When it last changed (UTC).
+        unfinished: Whether a turn was cut off, or waits for a decision.
+    """
+
+    name: str
+    num_turns: int
+    num_pictures: int
+    title: str
+    updated: datetime
+    unfinished: bool
+
+
+class Sessions:
+    """Sessions by name. Made by `Sessions.at`, `Sessions.in_memory` or `Sessions.postgres`.
+
+    Args:
+        checkpointer: Keeps the turns that are under way.
+        records: Keeps what is over.
+        locks: Keep two processes off one session.
+        closing: What to close at the end.
+
+    Example:
+        >>> sessions = Sessions.in_memory()
+        >>> sessions.list()
+        []
+    """
+
+    def __init__(
+        self, checkpointer: BaseCheckpointSaver[Any], records: BaseStore, locks: _Locks, closing: ExitStack
+    ) -> None:
+        self.checkpointer = checkpointer
+        self._records = records
+        self._locks = locks
+        self._closing = closing
+
+    @classmethod
+    def at(cls, folder: str | os.PathLike[str] | None = None) -> Self:
+        """Sessions in a SQLite database.
+
+        Args:
+            folder: Where it lies; `default_session_folder()` if not given. Made if it is not there.
+
+        Raises:
+            InputError: If the folder cannot be made or the file in it is no database.
+        """
+        folder = Path(folder) if folder is not None else default_session_folder()
+        closing = ExitStack()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Neither library expects two processes that make the tables at once.
+            with FileLock(folder / "setup.lock", timeout=BUSY_S):
+                saver = SqliteSaver(_connect(folder, closing, isolation_level=""))
+                saver.setup()
+                records = SqliteStore(_connect(folder, closing, isolation_level=None))
+                records.setup()
+        except (OSError, sqlite3.Error) as error:
+            closing.close()
+            raise InputError(
+                f"Sessions cannot be kept in {str(folder)!r}: {error}. Give a folder that may be written."
+            ) from error
+        return cls(saver, records, FolderLocks(folder / "locks"), closing)
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Sessions that end with the program."""
+        return cls(InMemorySaver(), InMemoryStore(), MemoryLocks(), ExitStack())
+
+    @classmethod
+    def postgres(cls, url: str) -> Self:
+        """Sessions in a PostgreSQL database.
+
+        Args:
+            url: `postgresql://…`.
+
+        Raises:
+            MissingDependencyError: If the extra `postgres` is not installed.
+        """
+        try:
+            from mgem_agent.sessions.postgres import open_postgres
+        except ImportError as error:
+            raise MissingDependencyError(
+                "Keeping sessions in PostgreSQL", "langgraph-checkpoint-postgres", "postgres"
+            ) from error
+        return cls(*open_postgres(url))
+
+    def close(self) -> None:
+        """Close the database; using the sessions afterwards is an error."""
+        self._closing.close()
+
+    def hold(self, session: str) -> AbstractContextManager[None]:
+        """Hold a session while it is changed.
+
+        Raises:
+            InputError: If its name is none, or somebody else holds it.
+        """
+        if not session.strip() or len(session) > MAX_NAME_CHARS or not session.isprintable():
+            raise InputError(
+                f"{session[:80]!r} cannot name a session. Take 1 to {MAX_NAME_CHARS} printable characters."
+            )
+        return self._locks.hold(session)
+
+    def list(self) -> list[SessionSummary]:
+        """Return all sessions, the one that changed last first."""
+        found = [_summary(item) for _, item in self._all(SESSIONS)]
+        return sorted(found, key=lambda summary: (summary.updated, summary.name), reverse=True)
+
+    def summary(self, session: str) -> SessionSummary:
+        """Return what a list shows of one session.
+
+        Raises:
+            InputError: If there is no such session.
+        """
+        return _summary(self._get(session))
+
+    def turns(self, session: str, *, limit: int | None = None) -> Sequence[dict[str, Any]]:
+        """Return the records of a session's turns that are over, oldest first; none if there is no such session.
+
+        Args:
+            session: Its name.
+            limit: How many at most; the latest.
+        """
+        found: list[dict[str, Any]] = []
+        record = self._find(session)
+        turn = record["head"] if record else None
+        while turn is not None and (limit is None or len(found) < limit):
+            item = self._records.get(("turns", record["lineage"]), turn) if record else None
+            if item is None:
+                break
+            found.append(item.value)
+            turn = item.value["parent"]
+        return found[::-1]
+
+    def open_turn(self, session: str) -> dict[str, Any] | None:
+        """Return what the unfinished turn of a session began with, or None if there is none."""
+        record = self._find(session)
+        return record["open"] if record else None
+
+    def begin(self, session: str, state: dict[str, Any], *, title: str) -> None:
+        """Note that a turn is under way, making the session if there is none.
+
+        Args:
+            session: Its name.
+            state: What the turn begins with, as JSON; its `turn` is the turn's id.
+            title: Becomes the session's, if it has none.
+
+        Raises:
+            InputError: If another turn is unfinished.
+        """
+        record = self._find(session) or _new_record(session)
+        if record["open"] is not None:
+            raise InputError(
+                f"Session {session!r} has an unfinished turn. Call resume({session!r}) to go on with it, or "
+                f"undo({session!r}) to drop it."
+            )
+        self._write(record | {"open": state, "title": record["title"] or title[:80]})
+
+    def finish(self, session: str, turn: dict[str, Any]) -> None:
+        """Store a turn that is over, and drop what was needed to go on with it.
+
+        Args:
+            session: Its name.
+            turn: Its record, as JSON: `id` and whatever is to be kept.
+        """
+        record = self._get(session)
+        writes = []
+        if record["head"] != turn["id"]:
+            writes.append(_put_op(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]}))
+            record = _counted(record, turn, 1) | {"head": turn["id"]}
+        writes.append(_put_op(SESSIONS, session, record | {"open": None, "updated": _now()}))
+        self._records.batch(writes)  # at once, and with one write to the disk
+        self._forget(turn["id"])
+
+    def undo(self, session: str) -> None:
+        """Drop the unfinished turn or, where there is none, the last one.
+
+        Raises:
+            InputError: If there is no such session, or nothing in it.
+        """
+        record = self._get(session)
+        if record["open"] is not None:
+            self._write(record | {"open": None})
+            self._forget(record["open"]["turn"])
+            return
+        last = self.turns(session, limit=1)
+        if not last:
+            raise InputError(f"Session {session!r} has no turn to undo.")
+        self._write(_counted(record, last[0], -1) | {"head": last[0]["parent"]})
+
+    def fork(self, session: str, name: str) -> None:
+        """Begin a session with the turns of another that are over.
+
+        Raises:
+            InputError: If there is no such session, or the new name is taken.
+        """
+        record = self._get(session)
+        if self._find(name) is not None:
+            raise InputError(f"There is a session {name!r} already. Choose another name.")
+        self._write(record | {"name": name, "open": None, "created": _now()})
+
+    def delete(self, session: str) -> None:
+        """Delete a session; its pictures stay, and so do turns that another session shares.
+
+        Raises:
+            InputError: If there is no such session.
+        """
+        record = self._get(session)
+        self._records.delete(SESSIONS, session)
+        if record["open"] is not None:
+            self._forget(record["open"]["turn"])
+        if not any(item["lineage"] == record["lineage"] for _, item in self._all(SESSIONS)):
+            self._clear(("turns", record["lineage"]))
+
+    def note_drawn(self, turn: str, key: str, drawn: dict[str, Any]) -> None:
+        """Note that a picture of an unfinished turn is stored.
+
+        Args:
+            turn: Id of the turn.
+            key: Place of the picture in it.
+            drawn: What is known of it, as JSON.
+        """
+        self._put(("drawn", turn), key, drawn)
+
+    def drawn(self, turn: str) -> dict[str, dict[str, Any]]:
+        """Return what was noted of an unfinished turn, by place."""
+        return dict(self._all(("drawn", turn)))
+
+    def _find(self, session: str) -> dict[str, Any] | None:
+        item = self._records.get(SESSIONS, session)
+        return item.value if item is not None else None
+
+    def _get(self, session: str) -> dict[str, Any]:
+        record = self._find(session)
+        if record is None:
+            known = ", ".join(repr(summary.name) for summary in self.list()[:5]) or "none"
+            raise InputError(f"There is no session {session!r}. The latest: {known}. Run: mgem sessions")
+        return record
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._put(SESSIONS, record["name"], record | {"updated": _now()})
+
+    def _put(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
+        self._records.put(namespace, key, value, index=False)
+
+    def _all(self, namespace: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+        offset = 0
+        while page := self._records.search(namespace, limit=PAGE, offset=offset):
+            yield from ((item.key, item.value) for item in page)
+            offset += len(page)
+
+    def _clear(self, namespace: tuple[str, ...]) -> None:
+        if writes := [_put_op(namespace, key, None) for key, _ in self._all(namespace)]:
+            self._records.batch(writes)
+
+    def _forget(self, turn: str) -> None:
+        """Drop the checkpoints of a turn and the notes of its pictures."""
+        self.checkpointer.delete_thread(turn)
+        self._clear(("drawn", turn))
+
+
+def _connect(folder: Path, closing: ExitStack, *, isolation_level: Any) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        folder / "sessions.sqlite", timeout=BUSY_S, isolation_level=isolation_level, check_same_thread=False
+    )
+    closing.callback(connection.close)
+    # With a write-ahead log this loses nothing to a killed process, and waits for the disk less often.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
+
+
+def _summary(record: dict[str, Any]) -> SessionSummary:
+    return SessionSummary(
+        name=record["name"],
+        num_turns=record["num_turns"],
+        num_pictures=record["num_pictures"],
+        title=record["title"],
+        updated=datetime.fromisoformat(record["updated"]),
+        unfinished=record["open"] is not None,
+    )
+
+
+def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) -> PutOp:
+    return PutOp(namespace, key, value, index=False)
+
+
+def _counted(record: dict[str, Any], turn: dict[str, Any], by: int) -> dict[str, Any]:
+    """The record of a session with a turn more, or less."""
+    num_pictures = record["num_pictures"] + by * len(turn.get("pictures", ()))
+    return record | {"num_turns": record["num_turns"] + by, "num_pictures": num_pictures}
+
+
+def _new_record(session: str) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": session,
+        "lineage": uuid.uuid4().hex,
+        "head": None,
+        "open": None,
+        "num_turns": 0,
+        "num_pictures": 0,
+        "title": "",
+        "created": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

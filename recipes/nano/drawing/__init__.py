@@ -1,0 +1,3 @@
+"""Training of nano's image generator: text encoder, autoencoder and diffusion model."""
+
+__all__: list[str] = []

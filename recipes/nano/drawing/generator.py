@@ -1,0 +1,355 @@
+"""Pre-training of a small latent diffusion model that draws scenes.
+
+    python -m mgem_agent.recipes.nano.drawing.generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
+
+A diffusion transformer (PixArt-α; Chen et al., 2023) whose one patch is the whole picture learns to take the noise from
+latents of an autoencoder that is trained already, and a text encoder that knows already what captions ask for learns
+along. First it learns to read: which facts a caption asks for, in a table. Then each fact of the table is given what it
+looks like, and it learns to draw, while it goes on to read: it predicts the latents themselves, which need fewer
+dimensions than their noise (Li and He, 2025), on a cosine schedule. Steps are weighted by their signal-to-noise ratio
+(Hang et al., 2023) but never to nothing, and noisy steps come more often than others: there it is decided what a thing
+is. The result is an ordinary `PixArtAlphaPipeline` folder, to be called with a `guidance_scale` of 1: nothing of this
+package is needed to read it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    AutoencoderTiny,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
+)
+from diffusers.models.attention_processor import AttnProcessor
+from diffusers.training_utils import compute_snr
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from mgem_agent.recipes.nano.drawing.caption_encoder import (
+    captions_and_facts,
+    fact_loss,
+    fact_sizes,
+    tokenize_captions,
+)
+from mgem_agent.recipes.nano.drawing.fact_table import (
+    HEAD_WIDTH,
+    begin_to_draw,
+    begin_to_read,
+    heard_facts,
+    table_scores,
+)
+from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
+from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
+from mgem_agent.recipes.nano.world.scene_captions import caption
+
+__all__ = [
+    "SCHEDULE",
+    "FactLooks",
+    "GeneratorConfig",
+    "captions_to_read",
+    "contact_sheet",
+    "denoising_loss",
+    "guessed_latents",
+    "learn_looks",
+    "make_pipeline",
+    "scene_captions",
+    "train_generator",
+]
+
+_FAR = 1_000_000_000
+"""Between the numbers of scenes of which one with two things is taken."""
+
+_HEARD = 500
+"""Captions by which it is found what is said beside facts."""
+
+SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
+"""Of noise, as the schedulers of diffusers take it."""
+
+
+class GeneratorConfig(PretrainingConfig):
+    """How the generator is trained.
+
+    Attributes:
+        autoencoder: Folder of the trained autoencoder.
+        captions: Folder of the recipe `caption_encoder`.
+        image_px: Side of what it draws.
+        width: Of the transformer. A table of all facts wants half of their number; what facts look like is written in
+            as many principal components, less two.
+        num_layers: Of the transformer. Few learn quicker than many.
+        num_reading_steps: First steps, in which it learns to read alone; 0 in a run that goes on from another.
+        max_tokens: Longest caption that is learned from.
+        fact_weight: Of the error in reading, once it learns to draw.
+        evenness: Of how far from alike strongly facts are said, in that error: what is said very weakly is drawn pale.
+        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
+        least_snr: Is added to it, so that the noisiest steps weigh something.
+    """
+
+    num_steps: int = 3_100
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    ema_decay: float = 0.99
+    autoencoder: str
+    captions: str
+    image_px: int = Field(default=128, ge=16, multiple_of=8)
+    width: int = Field(default=576, ge=32, multiple_of=32)
+    num_layers: int = Field(default=1, ge=1)
+    num_reading_steps: int = Field(default=3_000, ge=0)
+    max_tokens: int = Field(default=48, ge=8, le=120)
+    fact_weight: float = Field(default=0.1, ge=0)
+    evenness: float = Field(default=0.3, ge=0)
+    snr_gamma: float = Field(default=5.0, gt=0)
+    least_snr: float = Field(default=1.0, ge=0)
+
+
+def make_pipeline(config: GeneratorConfig) -> Any:
+    """Return the `PixArtAlphaPipeline` around the trained autoencoder and text encoder, its transformer untrained."""
+    autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
+    text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder", dtype=torch.float32)
+    tokenizer: Any = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer")
+    side = config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1)
+    torch.manual_seed(config.seed)
+    transformer: Any = PixArtTransformer2DModel(
+        num_attention_heads=config.width // HEAD_WIDTH,
+        attention_head_dim=HEAD_WIDTH,
+        in_channels=autoencoder.config.latent_channels,
+        out_channels=autoencoder.config.latent_channels,
+        num_layers=config.num_layers,
+        cross_attention_dim=config.width,
+        caption_channels=text_encoder.config.hidden_size,
+        sample_size=side,
+        patch_size=side,
+        use_additional_conditions=False,
+    )
+    transformer.set_attn_processor(AttnProcessor())  # the quickest on few tokens
+    for block in transformer.transformer_blocks:
+        nn.init.ones_(block.scale_shift_table[5])  # what the MLP says is heard from the start
+    return PixArtAlphaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=autoencoder,
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
+    )
+
+
+def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
+    """Return the captions of the scenes that a step draws, and (B, 4) the facts in them."""
+    first = step * config.batch_size
+    scenes = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size)]
+    return captions_and_facts(scenes, config.seed, first)
+
+
+def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
+    """Return captions of scenes that are never drawn, and (B, 4) the facts in them.
+
+    No two steps have the same, so that pairs of things are read and not remembered; every other scene has two things.
+    Once it learns to draw they are a quarter as many, so that it does not forget.
+    """
+    scenes: list[Scene] = []
+    first = step * config.batch_size
+    num = config.batch_size if step < config.num_reading_steps else config.batch_size // 4
+    for number in range(first, first + num):
+        scene = sample_scene(config.seed + 1, number, kind="posed")
+        tries = 1
+        while number % 2 and len(scene.objects) < 2:
+            scene = sample_scene(config.seed + 1, number + _FAR * tries, kind="posed")
+            tries += 1
+        scenes.append(scene)
+    return captions_and_facts(scenes, config.seed + 1, first)
+
+
+class FactLooks:
+    """The latents of all that posed scenes are made of.
+
+    Args:
+        autoencoder: What was taught that latents add up.
+        layers: The layers of scenes.
+    """
+
+    @torch.no_grad()
+    def __init__(self, autoencoder: Any, layers: SceneLayers) -> None:
+        pixels = torch.stack([layers.nothing, *(layers.layer(fact) for fact in range(len(layers)))])
+        encoded = [autoencoder.encode(some).latents for some in pixels.split(16)]
+        latents = torch.cat(encoded) * autoencoder.config.scaling_factor
+        self.nothing = latents[0]
+        """(c, h, h), scaled, of a picture without any fact."""
+        self.looks = latents[1:] - latents[0]
+        """(F, c, h, h), scaled, what each fact adds to them."""
+
+    def asked(self, facts: Tensor) -> Tensor:
+        """Return (B, F) 1 for each fact of scenes.
+
+        Args:
+            facts: (B, 4) as `scene_slots` has them.
+        """
+        asked = [F.one_hot(n, size + 1)[:, :-1] for n, size in zip(facts.T, fact_sizes(), strict=True)]
+        return torch.cat(asked, 1).float()
+
+    def latents(self, facts: Tensor) -> Tensor:
+        """Return (B, c, h, h) the scaled latents of scenes of some facts, (B, 4)."""
+        return self.nothing + torch.einsum("bf,fchw->bchw", self.asked(facts), self.looks)
+
+
+def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAssets) -> Path:
+    """Train the generator, from where the folder's last checkpoint stands, and write it for diffusers.
+
+    Returns:
+        The folder that `AutoPipelineForText2Image.from_pretrained` reads.
+    """
+    folder = Path(folder)
+    pipeline = make_pipeline(config)
+    looks = FactLooks(pipeline.vae, SceneLayers(assets, config.image_px))
+    if config.start_from is None:
+        begin_to_read(pipeline.transformer)
+    run = PretrainingRun(
+        folder, nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder}), config
+    )
+    pipeline.to(run.device)
+    noising: Any = DDPMScheduler(**SCHEDULE)
+    for step in run.steps():
+        if step and step == config.num_reading_steps:
+            learn_looks(pipeline, noising, looks, config)
+            run.forget_averages()
+        captions, facts = scene_captions(step, config)
+        more, their_facts = captions_to_read(step, config)
+        latents = looks.latents(facts).to(run.device)
+        with table_scores(pipeline.transformer) as scores:
+            wrong = denoising_loss(pipeline, noising, latents, captions, run.generator(step), config, read=more)
+        misread, right = fact_loss(scores[0], torch.cat([facts, their_facts]).to(run.device), config.evenness)
+        loss = misread if step < config.num_reading_steps else wrong + config.fact_weight * misread
+        run.update(loss, wrong=wrong.item(), misread=misread.item(), right=right)
+    with run.averaged_weights():
+        pipeline.save_pretrained(folder / "pipeline")
+        contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=config.image_px)
+    return folder / "pipeline"
+
+
+@torch.no_grad()
+def learn_looks(pipeline: Any, noising: Any, looks: FactLooks, config: GeneratorConfig) -> None:
+    """Give each fact of the table what it looks like, louder than all that is said beside it."""
+    found: list[Tensor] = []
+    with heard_facts(pipeline.transformer) as heard:
+        for step in range(math.ceil(_HEARD / config.batch_size)):
+            captions, facts = scene_captions(step, config)
+            latents = looks.latents(facts).to(pipeline.device)
+            denoising_loss(pipeline, noising, latents, captions, torch.Generator().manual_seed(step), config)
+            found.append(looks.asked(facts))
+    begin_to_draw(
+        pipeline.transformer,
+        looks.nothing.to(pipeline.device),
+        looks.looks.to(pipeline.device),
+        heard,
+        torch.cat(found).to(pipeline.device),
+    )
+
+
+def denoising_loss(
+    pipeline: Any,
+    noising: Any,
+    latents: Tensor,
+    captions: Sequence[str],
+    chance: torch.Generator,
+    config: GeneratorConfig,
+    read: Sequence[str] = (),
+) -> Tensor:
+    """Return () the weighted error of the latents that are guessed at one random time for each picture.
+
+    Args:
+        pipeline: What is trained.
+        noising: The schedule of noise.
+        latents: (B, c, h, h) scaled, as the autoencoder makes them.
+        captions: B of them.
+        chance: Source of times and noise.
+        config: Lengths and weights.
+        read: At most B captions that are read too, beside the same noise, and whose pictures do not matter.
+    """
+    guessed, times = guessed_latents(pipeline, noising, latents, [*captions, *read], chance, config.max_tokens)
+    wrong = (guessed[: len(latents)] - latents).square().mean((1, 2, 3))
+    return (wrong * (compute_snr(noising, times).clamp(max=config.snr_gamma) + config.least_snr)).mean()
+
+
+def guessed_latents(
+    pipeline: Any, noising: Any, latents: Tensor, captions: Sequence[str], chance: torch.Generator, max_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Return what latents are guessed to be without their noise, and (B,) the times that they have it from.
+
+    Args:
+        pipeline: What guesses.
+        noising: The schedule of noise.
+        latents: (B, c, h, h) scaled, without noise.
+        captions: B of them or more, at most twice as many; those after the B-th are read beside the same noise.
+        chance: Source of times and noise; of two times the noisier is taken.
+        max_tokens: Longest caption.
+
+    Returns:
+        (number of captions, c, h, h) latents, and times.
+    """
+    noise = torch.randn(latents.shape, generator=chance).to(latents.device)
+    times = torch.randint(0, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
+    times = times.amax(0).to(latents.device)
+    words = tokenize_captions(pipeline.tokenizer, list(captions), max_tokens)
+    ids, mask = (each.to(latents.device) for each in words)
+    text = pipeline.text_encoder(ids, attention_mask=mask).last_hidden_state
+    noisy, num_more = noising.add_noise(latents, noise, times), len(captions) - len(latents)
+    guessed = pipeline.transformer(
+        torch.cat([noisy, noisy[:num_more]]),
+        encoder_hidden_states=text,
+        encoder_attention_mask=mask,
+        timestep=torch.cat([times, times[:num_more]]),
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    return guessed, times
+
+
+@torch.no_grad()
+def contact_sheet(
+    pipeline: Any, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 4
+) -> list[str]:
+    """Write pictures of held-out captions, eight a row, and return the captions in their order.
+
+    Args:
+        pipeline: What draws.
+        assets: Where the captions' concepts come from.
+        file: The picture that is written.
+        size_px: Side of each picture.
+        num: How many, a multiple of eight.
+        steps: Steps of denoising.
+    """
+    scenes = [sample_scene(0, index, kind="posed", split="held_out") for index in range(num)]
+    captions = [caption(scene, random.Random(index), style="plain") for index, scene in enumerate(scenes)]
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(
+        captions,
+        height=size_px,
+        width=size_px,
+        num_inference_steps=steps,
+        guidance_scale=1.0,
+        use_resolution_binning=False,  # that is for the large sizes that PixArt was trained for
+        clean_caption=False,
+        generator=[torch.Generator().manual_seed(index) for index in range(num)],
+    ).images
+    sheet = Image.new("RGB", (8 * size_px, num // 8 * size_px))
+    for index, picture in enumerate(drawn):
+        sheet.paste(picture, (index % 8 * size_px, index // 8 * size_px))
+    sheet.save(file)
+    return captions
+
+
+if __name__ == "__main__":
+    run_recipe(
+        sys.argv[1:], GeneratorConfig, lambda folder, config: train_generator(folder, config, EmojiAssets.open())
+    )

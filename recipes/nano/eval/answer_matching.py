@@ -1,0 +1,73 @@
+"""Whether an answer is right: exact in what it names, tolerant in how it says it.
+
+Case, punctuation and the words around do not matter; whole words do. Where things are named, the longest name counts:
+"a green apple" names a green apple and no apple of another kind. Yes and no must be the first word, and the other one
+must not follow.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+
+from mgem_agent.recipes.nano.world.concepts import concept_named, load_concepts
+from mgem_agent.recipes.nano.world.nouns import plural
+
+__all__ = ["is_right_answer", "keeps_things"]
+
+_OPPOSITE = {"yes": "no", "no": "yes"}
+
+
+def is_right_answer(kind: str, answer: str, accepted: Iterable[str]) -> bool:
+    """Return whether an answer is right.
+
+    Args:
+        kind: Kind of the question, as `QUESTION_KINDS` has them.
+        answer: What was said.
+        accepted: What a right answer names: one of these.
+    """
+    words = _words(answer)
+    wanted = {_words(name) for name in accepted}
+    if kind == "yes_no":
+        first, *others = words.split() or [""]
+        return first in wanted and _OPPOSITE.get(first) not in others
+    if kind == "what" and wanted <= _all_names():
+        return not wanted.isdisjoint(_named(words))
+    return any(re.search(rf"\b{re.escape(name)}\b", words) for name in wanted)
+
+
+def keeps_things(captions: Sequence[str], wanted: Iterable[str]) -> bool:
+    """Return whether captions name every thing that was asked for, by whichever of its names.
+
+    Args:
+        captions: Captions of one answer; each thing must be in one of them.
+        wanted: Names of concepts.
+    """
+    named = {name for caption in captions for name in _named(_words(caption))}
+    return all(
+        any(_words(form) in named for name in concept_named(thing).names for form in (name, plural(name)))
+        for thing in wanted
+    )
+
+
+def _words(text: str) -> str:
+    """Return a text's words alone, in small letters."""
+    return " ".join(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower()))
+
+
+@functools.cache
+def _all_names() -> frozenset[str]:
+    names = {name for concept in load_concepts() for name in concept.names}
+    return frozenset(_words(form) for name in names for form in (name, plural(name)))
+
+
+@functools.cache
+def _any_name() -> re.Pattern[str]:
+    longest_first = sorted(_all_names(), key=lambda name: (-len(name), name))
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b")
+
+
+def _named(words: str) -> set[str]:
+    """Return the names in a text, none that is but a part of a longer one."""
+    return set(_any_name().findall(words))

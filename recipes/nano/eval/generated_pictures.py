@@ -1,0 +1,272 @@
+"""What a generator draws for held-out captions, and whether the things in it can be told.
+
+A model that sees says what there is in generated pictures and in the scenes that the captions are of, and a small CLIP
+may rank names for both: what they get wrong in the latter is not the generator's fault. Pictures stand in a folder as
+they come, so that a run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from mgem_agent.errors import GeneratorUnavailableError, InputError
+from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
+from mgem_agent.recipes.nano.eval.answer_matching import keeps_things
+from mgem_agent.recipes.nano.eval.contact_sheet import contact_sheet
+from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
+from mgem_agent.recipes.nano.world.scene_captions import caption
+from mgem_agent.recipes.nano.world.scene_rendering import render_scene
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
+
+__all__ = [
+    "AnswersAboutPictures",
+    "DrawnCaption",
+    "GeneratedPictures",
+    "Named",
+    "NamesPictures",
+    "draw_captions",
+    "draw_real",
+    "name_pictures",
+    "tell_pictures",
+    "write_contact_sheet",
+]
+
+_AT_ONCE = 8
+_ON_THE_SHEET = 48
+_LIKELY = 5
+_QUESTIONS = {"one thing": "What is in the picture?", "two things": "Which things do you see?"}
+
+
+class AnswersAboutPictures(Protocol):
+    """What `SeeingModel` is, and a test's stand-in."""
+
+    def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        """Return an answer to each question about its picture."""
+        ...
+
+
+class NamesPictures(Protocol):
+    """What `ConceptNamer` is, and a test's stand-in."""
+
+    def name(self, pictures: Sequence[Image.Image], num: int = 5) -> list[list[str]]:
+        """Return the likeliest names for each picture, the likeliest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawnCaption:
+    """A caption of a held-out scene, and its picture by the generator.
+
+    Args:
+        scene: The scene.
+        caption: Its caption.
+        file: Where its picture is.
+        seconds: What it took.
+    """
+
+    scene: Scene
+    caption: str
+    file: Path
+    seconds: float
+
+
+class Named(BaseModel):
+    """How often things were named.
+
+    Attributes:
+        first: Pictures for which the likeliest name is that of a thing in them.
+        among_five: Pictures for which every thing in them is among the five likeliest names.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    first: Share
+    among_five: Share
+
+
+class GeneratedPictures(BaseModel):
+    """What a generator draws.
+
+    Attributes:
+        generator: What drew.
+        seen_by: The model that was asked what there is; None where none was.
+        clip: What ranked the names of things; None where nothing did.
+        num_pictures: Pictures drawn.
+        num_failed: Captions that the generator gave no picture for; another run asks for them again.
+        size_px: Width and height of the pictures.
+        seconds_per_picture: Median.
+        seen: Generated pictures of "one thing" and "two things" of which the model named every thing.
+        seen_real: The same of the scenes themselves.
+        generated: Things ranked by CLIP in generated pictures: "one thing", "two things".
+        real: The same in the scenes themselves.
+        contact_sheet: File of the contact sheet.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    generator: str
+    seen_by: str | None = None
+    clip: str | None = None
+    num_pictures: int
+    num_failed: int
+    size_px: tuple[int, int] | None = None
+    seconds_per_picture: float | None = None
+    seen: dict[str, Share] = {}
+    seen_real: dict[str, Share] = {}
+    generated: dict[str, Named] = {}
+    real: dict[str, Named] = {}
+    contact_sheet: str | None = None
+
+
+def draw_captions(
+    generator: ImageGenerator,
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    num: int,
+    seed: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[DrawnCaption]:
+    """Draw captions of held-out scenes that the embedded generator's world has; what is drawn already is kept.
+
+    Args:
+        generator: What draws.
+        folder: Where pictures go, with `drawn.jsonl` that tells of them.
+        settings: What the pictures depend on besides the seed.
+        num: How many captions.
+        seed: Seed of the series of scenes, and of the first picture.
+        report: Called with how many are drawn, of how many.
+
+    Returns:
+        What was drawn, in the captions' order; a caption that the generator failed at is left out.
+
+    Raises:
+        InputError: If `num` is less than one, or the folder has pictures of other settings.
+        GeneratorUnavailableError: If the generator cannot draw at all.
+    """
+    if num < 1:
+        raise InputError(f"{num} captions cannot be drawn. Give 1 or more.")
+    scenes = [sample_scene(seed, index, kind="posed", split="held_out") for index in range(num)]
+    captions = [caption(scene, random.Random(index), style="plain") for index, scene in enumerate(scenes)]
+    with AnswerLog.open(folder / "drawn.jsonl", {**settings, "seed": seed}) as log:
+        missing = [index for index in range(num) if not _is_there(folder, log, index)]
+        for start in range(0, len(missing), _AT_ONCE):
+            report(num - len(missing) + start, num)
+            some = missing[start : start + _AT_ONCE]
+            requests = [ImageRequest(prompt=captions[index], seed=seed + index) for index in some]
+            for event in draw(generator, requests):
+                if isinstance(event, ImageResult):
+                    _keep(event, some[event.index], folder, log)
+        report(num, num)
+        return [
+            DrawnCaption(scenes[index], captions[index], _file(folder, index), log.answers[str(index)]["seconds"])
+            for index in range(num)
+            if _is_there(folder, log, index)
+        ]
+
+
+def _file(folder: Path, index: int) -> Path:
+    return folder / f"{index:04d}.png"
+
+
+def _is_there(folder: Path, log: AnswerLog, index: int) -> bool:
+    return str(index) in log.answers and _file(folder, index).is_file()
+
+
+def _keep(result: ImageResult, index: int, folder: Path, log: AnswerLog) -> None:
+    if isinstance(result.error, GeneratorUnavailableError):
+        raise result.error
+    if result.image is None:
+        return
+    file = _file(folder, index)
+    part = file.with_name(f"{file.name}.part")
+    result.image.save(part, format="PNG")
+    os.replace(part, file)
+    log.add({"id": str(index), "caption": result.request.prompt, "seconds": round(result.seconds, 3)})
+
+
+def name_pictures(namer: NamesPictures, pictures: Sequence[Image.Image], scenes: Sequence[Scene]) -> dict[str, Named]:
+    """Count how often the things in pictures are named, by how many there are.
+
+    Args:
+        namer: What names them.
+        pictures: The pictures.
+        scenes: What each should show.
+    """
+    ranked = namer.name(pictures, _LIKELY)
+    rows: dict[str, list[tuple[bool, bool]]] = {}
+    for names, scene in zip(ranked, scenes, strict=True):
+        things = {thing.concept for thing in scene.objects}
+        row = rows.setdefault(_title(scene), [])
+        row.append((names[0] in things, things <= set(names)))
+    return {
+        title: Named(first=Share.of(first for first, _ in row), among_five=Share.of(among for _, among in row))
+        for title, row in sorted(rows.items())
+    }
+
+
+def tell_pictures(
+    model: AnswersAboutPictures,
+    pictures: Sequence[Image.Image],
+    scenes: Sequence[Scene],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Share]:
+    """Count how often a model that is asked what there is in a picture names every thing, by how many there are.
+
+    Args:
+        model: What is asked.
+        pictures: The pictures.
+        scenes: What each should show.
+        report: Called with how many were asked about, of how many.
+    """
+    verdicts: dict[str, list[bool]] = {}
+    for start in range(0, len(pictures), _AT_ONCE):
+        report(start, len(pictures))
+        some = scenes[start : start + _AT_ONCE]
+        answers = model.answer(pictures[start : start + _AT_ONCE], [_QUESTIONS[_title(scene)] for scene in some])
+        for scene, answer in zip(some, answers, strict=True):
+            things = {thing.concept for thing in scene.objects}
+            verdicts.setdefault(_title(scene), []).append(keeps_things([answer], things))
+    report(len(pictures), len(pictures))
+    return {title: Share.of(found) for title, found in sorted(verdicts.items())}
+
+
+def _title(scene: Scene) -> str:
+    return "one thing" if len({thing.concept for thing in scene.objects}) == 1 else "two things"
+
+
+def draw_real(drawn: Sequence[DrawnCaption], assets: EmojiAssets, size_px: int) -> list[Image.Image]:
+    """Return the scenes themselves, in the generator's size."""
+    return [render_scene(each.scene, assets, size_px) for each in drawn]
+
+
+def write_contact_sheet(drawn: Sequence[DrawnCaption], file: Path) -> Path:
+    """Write the contact sheet of the first pictures, as PNG.
+
+    Args:
+        drawn: At least one.
+        file: Its place.
+    """
+    shown = drawn[:_ON_THE_SHEET]
+    pictures = []
+    for each in shown:
+        with Image.open(each.file) as picture:
+            pictures.append(picture.convert("RGB"))
+    sheet = contact_sheet(pictures, [each.caption for each in shown])
+    part = file.with_name(f"{file.name}.part")
+    sheet.save(part, format="PNG")
+    os.replace(part, file)
+    return file

@@ -1,0 +1,119 @@
+"""A model that answers questions about pictures, many at once and greedily.
+
+The whole of it may be named, or a folder without the language model's own weights, which is put together with them as
+nano is. A model that was trained without high resolution is shown pictures of its low resolution alone: whatever reads
+the high-resolution input of such a model is given pixels that say no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from mgem_agent.core_model.checkpoints.partial_checkpoint import lacks_language_model
+from mgem_agent.core_model.dialogue.streaming import ending_options, input_device
+
+__all__ = ["SeeingModel", "find_weights", "loading_options"]
+
+_MAX_NEW_TOKENS = 24
+_GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+
+
+def find_weights(name: str) -> str:
+    """Return the folder or hub id of a whole model.
+
+    Args:
+        name: `nano`; a folder, whole or without the language model's own weights (`mgem train export --small`); or a
+            hub id.
+
+    Raises:
+        CheckpointError: If nano's weights, or its language model, are not here, or a file of weights cannot be read.
+    """
+    from mgem_agent.nano import find_nano
+
+    if name == "nano":
+        return str(find_nano())
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return name
+    return str(find_nano(folder=folder) if lacks_language_model(folder) else folder)
+
+
+def loading_options() -> dict[str, Any]:
+    """Return how weights are loaded: in bfloat16 on the GPUs there are, else in float32."""
+    if torch.cuda.is_available():
+        return {"dtype": torch.bfloat16, "device_map": "auto"}
+    return {"dtype": torch.float32}
+
+
+class SeeingModel:
+    """Answers questions about pictures.
+
+    Args:
+        model: The model, in evaluation mode.
+        processor: Its processor.
+        low_res_only: Whether it is shown its low resolution alone.
+    """
+
+    def __init__(
+        self,
+        model: MiniGeminiForConditionalGeneration,
+        processor: MiniGeminiProcessor,
+        *,
+        low_res_only: bool = False,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.low_res_only = low_res_only
+
+    @classmethod
+    def open(cls, name: str, *, low_res_only: bool = False) -> Self:
+        """Load a model.
+
+        Args:
+            name: As for :func:`find_weights`.
+            low_res_only: As of the class.
+
+        Raises:
+            CheckpointError: If there is no such model, its weights are not here, or they do not fit.
+        """
+        weights = find_weights(name)
+        model = MiniGeminiForConditionalGeneration.from_pretrained(weights, **loading_options()).eval()
+        processor = MiniGeminiProcessor.from_pretrained(weights)
+        return cls(model, processor, low_res_only=low_res_only)
+
+    @torch.inference_mode()
+    def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        """Return an answer to each question about its picture.
+
+        Args:
+            pictures: One a question.
+            questions: The questions.
+        """
+        dialogues = [
+            [{"role": "user", "content": [{"type": "image", "image": self._shown(picture)}, _text(question)]}]
+            for picture, question in zip(pictures, questions, strict=True)
+        ]
+        inputs: Any = self.processor.apply_chat_template(
+            dialogues, add_generation_prompt=True, tokenize=True, return_dict=True, padding_side="left"
+        ).to(input_device(self.model), self.model.dtype)
+        asked = {**_GREEDY, "max_new_tokens": _MAX_NEW_TOKENS}
+        options = ending_options(self.model, self.processor, asked)
+        produced = self.model.generate(**inputs, **options)
+        texts = self.processor.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _shown(self, picture: Image.Image) -> Image.Image:
+        if not self.low_res_only:
+            return picture
+        side = self.model.config.geometry.low_res_input_size
+        return picture.resize((min(side, picture.width), min(side, picture.height)), Image.Resampling.BICUBIC)
+
+
+def _text(question: str) -> dict[str, str]:
+    return {"type": "text", "text": question}

@@ -1,0 +1,158 @@
+"""Questions about held-out scenes, by kind: what a model that sees gets right.
+
+Every question is asked alone, about a picture that is drawn for it. The questions are those of the records that
+`mgem data scenes --split held_out` writes, in their order, so many of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
+from mgem_agent.recipes.nano.eval.answer_matching import is_right_answer
+from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, scene_record
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.nano.world.scene import sample_scene
+from mgem_agent.recipes.nano.world.scene_questions import QUESTION_KINDS
+from mgem_agent.recipes.nano.world.scene_rendering import render_scene
+
+__all__ = ["AnswersPictures", "SceneQuestion", "Understanding", "held_out_questions", "measure_understanding"]
+
+_MAX_SCENES = 200
+"""Scenes that are looked through for each question of a kind; the rarest kind is in one of twenty."""
+
+
+class AnswersPictures(Protocol):
+    """What `SeeingModel` is, and a test's stand-in."""
+
+    def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        """Return an answer to each question about its picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class SceneQuestion:
+    """A question about a scene.
+
+    Args:
+        id: Record and turn.
+        index: Number of the scene in its series.
+        kind: Of `QUESTION_KINDS`.
+        text: The question.
+        accepted: What a right answer names: one of these.
+    """
+
+    id: str
+    index: int
+    kind: str
+    text: str
+    accepted: tuple[str, ...]
+
+
+class Understanding(BaseModel):
+    """How many questions of each kind were answered right.
+
+    Attributes:
+        model: What answered.
+        without_hr: Whether it was shown its low resolution alone.
+        kinds: By kind of question.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    without_hr: bool = False
+    kinds: dict[str, Share]
+
+
+def held_out_questions(num: int, seed: int = 0) -> list[SceneQuestion]:
+    """Return questions about held-out scenes, the first of each kind, then the second, and so on.
+
+    Args:
+        num: How many of each kind.
+        seed: Seed of the series of scenes.
+
+    Raises:
+        InputError: If `num` is less than one.
+    """
+    if num < 1:
+        raise InputError(f"{num} questions of each kind cannot be asked. Give 1 or more.")
+    found: dict[str, list[SceneQuestion]] = {kind: [] for kind in QUESTION_KINDS}
+    for index in range(num * _MAX_SCENES):
+        for question in _questions_of(index, seed):
+            if len(found[question.kind]) < num:
+                found[question.kind].append(question)
+        if all(len(questions) == num for questions in found.values()):
+            break
+    return [questions[place] for place in range(num) for questions in found.values() if place < len(questions)]
+
+
+def _questions_of(index: int, seed: int) -> Iterator[SceneQuestion]:
+    record = scene_record(index, SceneDataSettings("held_out", seed=seed))
+    asked = [turn["value"] for turn in record["conversations"] if turn["from"] == "human"]
+    rows = zip(asked, record["answer_kinds"], record["accepted"], strict=True)
+    for turn, (text, kind, accepted) in enumerate(rows):
+        if kind in QUESTION_KINDS:
+            yield SceneQuestion(f"{record['id']}/{turn}", index, kind, text.removeprefix("<image>\n"), tuple(accepted))
+
+
+def measure_understanding(
+    model: AnswersPictures,
+    assets: EmojiAssets,
+    file: Path,
+    settings: Mapping[str, Any],
+    *,
+    num: int,
+    seed: int = 0,
+    batch_size: int = 16,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Share]:
+    """Ask, and count right answers by kind.
+
+    Args:
+        model: What answers.
+        assets: The emoji set that scenes are drawn with.
+        file: Where answers are kept; those that are there are not asked for again.
+        settings: What the answers depend on besides the seed.
+        num: Questions of each kind.
+        seed: Seed of the series of scenes.
+        batch_size: Questions at once.
+        report: Called with how many are answered, of how many.
+
+    Raises:
+        InputError: If the file has answers of other settings.
+    """
+    questions = held_out_questions(num, seed)
+    with AnswerLog.open(file, {**settings, "seed": seed}) as log:
+        missing = [question for question in questions if question.id not in log.answers]
+        report(len(questions) - len(missing), len(questions))
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            pictures = [_picture(question, seed, assets) for question in batch]
+            texts = model.answer(pictures, [question.text for question in batch])
+            for question, text in zip(batch, texts, strict=True):
+                log.add({"id": question.id, "kind": question.kind, "question": question.text, "answer": text,
+                         "accepted": question.accepted})  # fmt: skip
+            report(len(questions) - len(missing) + start + len(batch), len(questions))
+        said = {question.id: log.answers[question.id]["answer"] for question in questions}
+    return {
+        kind: Share.of(
+            is_right_answer(kind, said[question.id], question.accepted)
+            for question in questions
+            if question.kind == kind
+        )
+        for kind in QUESTION_KINDS
+    }
+
+
+def _picture(question: SceneQuestion, seed: int, assets: EmojiAssets) -> Image.Image:
+    scene = sample_scene(seed, question.index, split="held_out")
+    return render_scene(scene, assets, SceneDataSettings().size_px)

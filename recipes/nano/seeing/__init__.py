@@ -1,0 +1,3 @@
+"""Training of nano's encoders, mining and projector."""
+
+__all__: list[str] = []

@@ -1,0 +1,314 @@
+"""Contrastive pre-training of small vision encoders, the one way CLIP's are made.
+
+    python -m mgem_agent.recipes.nano.seeing.clip_pretrain FOLDER [key=value …]
+
+A CLIP ViT at low resolution and a ConvNeXt at high resolution learn to tell which of a batch's captions belongs to
+their picture, both against one text encoder, by open_clip's own loss. A batch is of one kind of scene, so that telling
+its pictures apart needs what is in them: where things stand, how many there are, what is printed. Beside it, the
+patches of each thing, shape and printed word are told apart by what they are called, words are spelled, and letters are
+named: patches are what a language model reads. The ConvNeXt learns from a window of the picture, which a network
+without attention does as well, and from what can be said of that window.
+
+What comes out are the formats of the big ones: a folder of transformers' `CLIPModel` and one of open_clip, from which
+`MiniGeminiForConditionalGeneration.from_vision_text_pretrained` takes its towers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from open_clip.loss import ClipLoss
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
+from mgem_agent.recipes.nano.drawing.caption_tokenizer import train_caption_tokenizer
+from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.seeing.scene_batch import batch_kinds, cut_out, scene_batch
+from mgem_agent.recipes.nano.seeing.scene_regions import ALPHABET, SPELLED, cut_window, pool_regions
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+
+__all__ = ["ContrastiveModel", "EncodersConfig", "TowerEmbeds", "train_encoders"]
+
+
+class EncodersConfig(PretrainingConfig):
+    """How the encoders are trained.
+
+    Attributes:
+        low_res_px: Side of the ViT's pictures.
+        high_res_px: Side of the ConvNeXt's.
+        window_px: Side of the window of them that it learns from.
+        patch_px: Side of the ViT's patches.
+        width: Of the ViT and of the text encoder.
+        num_layers: Of the ViT.
+        num_text_layers: Of the text encoder.
+        convnext: timm's name of the ConvNeXt.
+        embed_dim: Width of the space in which pictures and captions meet.
+        vocab_size: Pieces that the captions are cut into.
+        max_tokens: Longest caption.
+        towers: Which encoders are trained. One process for each uses two cores better than one for both.
+    """
+
+    num_steps: int = 6_000
+    batch_size: int = 24
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    low_res_px: int = Field(default=128, ge=16)
+    high_res_px: int = Field(default=256, ge=32)
+    window_px: int = Field(default=128, ge=32, multiple_of=32)
+    patch_px: int = Field(default=16, ge=1)
+    width: int = Field(default=256, ge=16, multiple_of=16)
+    num_layers: int = Field(default=6, ge=2)
+    num_text_layers: int = Field(default=3, ge=1)
+    convnext: str = "convnext_atto"
+    embed_dim: int = Field(default=256, ge=8)
+    vocab_size: int = Field(default=2_048, ge=300)
+    max_tokens: int = Field(default=40, ge=8)
+    towers: Literal["both", "low", "high"] = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class TowerEmbeds:
+    """What an encoder makes of pictures.
+
+    Attributes:
+        pictures: (B, embed_dim) of length 1.
+        regions: (B, k, embed_dim) of parts of them, of length 1.
+        spelling: (B, k, SPELLED, letters) logits of the first letters of what is printed there.
+    """
+
+    pictures: Tensor
+    regions: Tensor
+    spelling: Tensor
+
+
+class ContrastiveModel(nn.Module):
+    """A CLIP whose captions are matched by a ConvNeXt as well.
+
+    Args:
+        config: Sizes.
+        tokenizer: Of the captions.
+    """
+
+    def __init__(self, config: EncodersConfig, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        heads = max(config.width // 64, 1)
+        sizes = {"hidden_size": config.width, "intermediate_size": 4 * config.width, "num_attention_heads": heads}
+        ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        text = {"vocab_size": len(tokenizer), "max_position_embeddings": config.max_tokens, **ids}
+        self.clip: Any = CLIPModel(
+            CLIPConfig(
+                text_config={**sizes, **text, "num_hidden_layers": config.num_text_layers},
+                vision_config={
+                    **sizes,
+                    "num_hidden_layers": config.num_layers,
+                    "image_size": config.low_res_px,
+                    "patch_size": config.patch_px,
+                },
+                projection_dim=config.embed_dim,
+            )
+        )
+        high_res = high_res_config_from_open_clip({"vision_cfg": {"timm_model_name": config.convnext}})
+        high_res.image_size = config.high_res_px
+        high_res.layer_scale_init_value = 0.5  # of a short training, like the weights' size; 1e-6 is for a long one
+        self.high_res = HighResEncoder(high_res)
+        for layer in self.high_res.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        widths = high_res.hidden_sizes
+        self.high_res_norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+        self.high_res_projection = nn.Linear(sum(widths), config.embed_dim, bias=False)
+        self.high_res_scale = nn.Parameter(self.clip.logit_scale.detach().clone())
+        self.region_norm = nn.LayerNorm(config.width)
+        self.region_projection = nn.Linear(config.width, config.embed_dim, bias=False)
+        self.high_res_region_projection = nn.Linear(sum(widths), config.embed_dim, bias=False)
+        num_letters = SPELLED * len(ALPHABET)
+        self.spelling = nn.Linear(config.width, num_letters)
+        self.high_res_spelling = nn.Linear(sum(widths), num_letters)
+        self.letters = nn.Linear(sum(widths), len(ALPHABET))
+        self.region_scale = nn.Parameter(self.clip.logit_scale.detach().clone())
+        self.low_res_px = config.low_res_px
+
+    def low_res_embeds(self, pixels: Tensor, boxes: Tensor) -> TowerEmbeds:
+        """Return what the ViT makes of pictures; regions are seen in the layer that becomes the visual tokens.
+
+        Args:
+            pixels: (B, 3, H, H) normalised, at high resolution; the low resolution is made of them.
+            boxes: (B, k, 4) of the regions, from 0 to 1.
+        """
+        coarse = F.interpolate(pixels, size=(self.low_res_px,) * 2, mode="bilinear", align_corners=False)
+        seen = self.clip.vision_model(pixel_values=coarse, output_hidden_states=True)
+        patches = self.region_norm(seen.hidden_states[-2][:, 1:]).transpose(1, 2)
+        grid = math.isqrt(patches.shape[-1])
+        regions = pool_regions(patches.unflatten(-1, (grid, grid)), boxes)
+        return TowerEmbeds(
+            F.normalize(self.clip.visual_projection(seen.pooler_output), dim=-1),
+            F.normalize(self.region_projection(regions), dim=-1),
+            self.spelling(regions).unflatten(-1, (SPELLED, len(ALPHABET))),
+        )
+
+    def high_res_embeds(self, pixels: Tensor, boxes: Tensor, letter_boxes: Tensor) -> tuple[TowerEmbeds, Tensor]:
+        """Return what the ConvNeXt makes of pictures, by all of its stages, since mining looks into every one of them.
+
+        Args:
+            pixels: (B, 3, w, w) normalised, at high resolution.
+            boxes: (B, k, 4) of the regions, from 0 to 1.
+            letter_boxes: (B, m, 4) of single letters, from 0 to 1.
+
+        Returns:
+            The embeddings; (B, m, letters) logits of single letters.
+        """
+        maps = self.high_res(pixels)
+        parts_boxes = torch.cat([boxes, letter_boxes], 1)
+        wholes, parts = [], []
+        for norm, stage in zip(self.high_res_norms, maps, strict=True):
+            wholes.append(norm(stage.amax((-2, -1))))
+            parts.append(norm(pool_regions(stage, parts_boxes)))
+        regions, letters = torch.cat(parts, dim=-1).tensor_split([boxes.shape[1]], dim=1)
+        seen = TowerEmbeds(
+            F.normalize(self.high_res_projection(torch.cat(wholes, dim=-1)), dim=-1),
+            F.normalize(self.high_res_region_projection(regions), dim=-1),
+            self.high_res_spelling(regions).unflatten(-1, (SPELLED, len(ALPHABET))),
+        )
+        return seen, self.letters(letters)
+
+    def text_embeds(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the embeddings of captions, (B, embed_dim) of length 1."""
+        features = self.clip.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return F.normalize(features, dim=-1)
+
+    def save(self, folder: Path, tokenizer: CLIPTokenizer, config: EncodersConfig) -> None:
+        """Write `clip/` for transformers and `convnext/` for open_clip, or the one that was trained."""
+        if config.towers != "high":
+            self.clip.save_pretrained(folder / "clip")
+            tokenizer.save_pretrained(folder / "clip")
+        if config.towers == "low":
+            return
+        convnext = folder / "convnext"
+        convnext.mkdir(parents=True, exist_ok=True)
+        trunk = {f"visual.trunk.{key}": value.contiguous() for key, value in self.high_res.state_dict().items()}
+        save_file(trunk, convnext / "open_clip_model.safetensors")
+        vision = {"timm_model_name": config.convnext, "timm_model_pretrained": False, "image_size": config.high_res_px}
+        described = {"model_cfg": {"embed_dim": config.embed_dim, "vision_cfg": vision, "text_cfg": {}}}
+        (convnext / "open_clip_config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+
+def _embedded(model: ContrastiveModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Return the embeddings of texts of like length, (B, embed_dim)."""
+    words = tokenizer(texts or [""], padding=True, truncation=True, return_tensors="pt").to(model.clip.device)
+    return model.text_embeds(words["input_ids"], words["attention_mask"])
+
+
+def _tower_loss(
+    model: ContrastiveModel,
+    seen: TowerEmbeds,
+    text: Tensor,
+    phrases: Tensor,
+    labels: Tensor,
+    spelling: Tensor,
+    figures: dict[str, float],
+    name: str,
+) -> Tensor:
+    """Return the loss of one encoder: pictures against captions, regions against phrases, words against letters.
+
+    Args:
+        model: Has the factors on the cosines.
+        seen: What the encoder made of B pictures.
+        text: (B, embed_dim) of their captions.
+        phrases: (P, embed_dim).
+        labels: (B, k) rows of `phrases`; -100 where there is no region that the encoder can see.
+        spelling: (B, k, SPELLED) letters of what is printed; -100 where nothing is.
+        figures: Shares of pictures, parts and letters that were right are added to it.
+        name: Of the encoder, in those and in the model.
+    """
+    scale: Tensor = (model.clip.logit_scale if name == "low" else model.high_res_scale).clamp(max=4.6).exp()
+    pictures = ClipLoss()(seen.pictures, text, scale)
+    right = (seen.pictures @ text.T).argmax(1).eq(torch.arange(len(text), device=text.device))
+    figures[f"{name}_pictures"] = right.float().mean().item()
+    parts, figures[f"{name}_parts"] = _named(seen.regions, phrases, labels, model.region_scale.clamp(max=4.6).exp())
+    spelled, figures[f"{name}_spelled"] = _read(seen.spelling, spelling.masked_fill((labels < 0)[..., None], -100))
+    return torch.as_tensor(pictures) + parts + spelled
+
+
+def _named(regions: Tensor, phrases: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, float]:
+    """Return the loss of naming regions by one of the batch's phrases, and the share that was named right.
+
+    Args:
+        regions: (B, k, embed_dim).
+        phrases: (P, embed_dim).
+        labels: (B, k) rows of `phrases`; -100 where there is no region.
+        scale: () of the logits.
+    """
+    wanted = labels.flatten()
+    is_there = wanted >= 0
+    if not is_there.any():
+        return regions.sum() * 0, 0.0
+    logits = scale * regions.flatten(0, 1)[is_there] @ phrases.T
+    right = logits.argmax(-1).eq(wanted[is_there]).float().mean().item()
+    return F.cross_entropy(logits, wanted[is_there]), right
+
+
+def _read(logits: Tensor, letters: Tensor) -> tuple[Tensor, float]:
+    """Return the loss of reading letters, and the share of them that were right.
+
+    Args:
+        logits: (…, letters).
+        letters: (…) places in `ALPHABET`; -100 where there is nothing to read.
+    """
+    is_there = letters >= 0
+    if not is_there.any():
+        return logits.sum() * 0, 0.0
+    guessed, wanted = logits[is_there], letters[is_there]
+    return F.cross_entropy(guessed, wanted), guessed.argmax(-1).eq(wanted).float().mean().item()
+
+
+def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAssets) -> Path:
+    """Train the encoders, from where the folder's last checkpoint stands.
+
+    Returns:
+        The folder with `clip/` and `convnext/` in it.
+    """
+    folder = Path(folder)
+    tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, config.max_tokens, assets)
+    torch.manual_seed(config.seed)
+    model = ContrastiveModel(config, tokenizer)
+    run = PretrainingRun(folder, model, config)
+    kinds = batch_kinds(config)
+    for step in run.steps():
+        batch = scene_batch(step, config, assets).to(run.device)
+        regions = batch.regions
+        phrases = _embedded(model, tokenizer, regions.phrases)
+        losses: list[Tensor] = []
+        figures: dict[str, float] = {}
+        if config.towers != "high":
+            text = _embedded(model, tokenizer, batch.captions)
+            seen = model.low_res_embeds(batch.pixels, regions.boxes)
+            labels = regions.labels.masked_fill(regions.is_fine, -100)
+            losses.append(_tower_loss(model, seen, text, phrases, labels, regions.spelling, figures, "low"))
+        if config.towers != "low":
+            text = _embedded(model, tokenizer, batch.window_captions)
+            boxes, is_inside = cut_window(regions.boxes, batch.windows)
+            letter_boxes, is_seen = cut_window(regions.letter_boxes, batch.windows)
+            seen, letters = model.high_res_embeds(cut_out(batch.pixels, batch.windows), boxes, letter_boxes)
+            labels = regions.labels.masked_fill(~is_inside, -100)
+            losses.append(_tower_loss(model, seen, text, phrases, labels, regions.spelling, figures, "high"))
+            loss, figures["letters"] = _read(letters, regions.letters.masked_fill(~is_seen, -100))
+            losses.append(loss)
+        share = kinds.count(batch.kind) / len(kinds)  # they are logged as means over all steps
+        shares = {f"{batch.kind}_{name}": value / share for name, value in figures.items()}
+        run.update(torch.stack(losses).sum(), **shares)
+    model.save(folder, tokenizer, config)
+    return folder
+
+
+if __name__ == "__main__":
+    run_recipe(sys.argv[1:], EncodersConfig, lambda folder, config: train_encoders(folder, config, EmojiAssets.open()))

@@ -1,0 +1,42 @@
+"""What the two encoders see of pictures, before mining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgem_agent.core_model.low_res_encoder import low_res_features
+
+__all__ = ["EncoderFeatures", "see"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFeatures:
+    """What the two encoders see of some images: low is (B, n, c), high the stage maps (B, c_s, h_s, h_s)."""
+
+    low: Tensor
+    high: Sequence[Tensor]
+
+    def to(self, device: torch.device) -> EncoderFeatures:
+        """Return the same on a device."""
+        return EncoderFeatures(self.low.to(device), [each.to(device) for each in self.high])
+
+    def mined(self, trunk: Any) -> Tensor:
+        """Return (B, n, c), tokens and what is mined for them."""
+        tokens: Tensor = trunk.mining(self.low, self.high)
+        return tokens
+
+
+def see(trunk: Any, pixels: Any) -> EncoderFeatures:
+    """Run the encoders alone.
+
+    Args:
+        trunk: The model's.
+        pixels: Images, as the processor gives them.
+    """
+    low = low_res_features(trunk.vision_tower, pixels["pixel_values"], trunk.config.vision_feature_layer)
+    return EncoderFeatures(low, trunk.high_res_vision_tower(pixels["high_res_pixel_values"]))

@@ -1,0 +1,232 @@
+"""A quick first stage for small language models: visual tokens learn to stand beside words.
+
+    python -m mgem_agent.recipes.nano.seeing.visual_words FOLDER vision=FOLDER high_res_vision=FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano.seeing.visual_words FOLDER checkpoint=nano encoders=learn [key=value …]
+
+Mining and the projector learn that the token of a patch which shows a tiger comes close to the embedding of " tiger" in
+the language model, and away from those of all other things, words and places. The language model itself does not run,
+so that many times more pictures are seen in the same time than in the stage *align*, which then starts from here and
+has little left to do: `mgem train nano_align model.start_from=FOLDER`. It needs pictures whose parts are known, as
+composed scenes are; the released models do without.
+
+Frozen encoders see each scene once: what they see is kept in a file (0.65 MB a scene for nano's), and each scene serves
+many times. With `encoders=learn` both encoders learn along, from new scenes in every step, which is several times
+slower and the only way to see what they do not: it comes second, from weights that have been through the first.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mgem_agent.core_model.low_res_encoder import unused_low_res_modules
+from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.seeing.activation_scaling import (
+    fold_norms,
+    learning_rate_factors,
+    start_in_scale,
+    unfold_norms,
+)
+from mgem_agent.recipes.nano.seeing.encoder_features import EncoderFeatures, see
+from mgem_agent.recipes.nano.seeing.latent_cache import LatentCache
+from mgem_agent.recipes.nano.seeing.patch_labels import patch_labels, visual_vocabulary, word_embeds, word_loss
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.nano.world.scene import SceneKind, sample_scene
+from mgem_agent.recipes.nano.world.scene_parts import Scene
+from mgem_agent.recipes.nano.world.scene_rendering import render_scene
+from mgem_agent.recipes.train.config import ModelConfig, Precision
+from mgem_agent.recipes.train.model_setup import NANO, TRAINED_FILE, load_model
+from mgem_agent.recipes.train.precision import training_dtype
+
+__all__ = ["VisualWordsConfig", "train_visual_words"]
+
+_KINDS: dict[str, tuple[SceneKind, ...]] = {
+    "frozen": ("any", "page"),
+    "learn": ("page", "several", "page", "any"),
+}
+_Look = Callable[[Sequence[int]], EncoderFeatures]
+_MINING = ("mining", "multi_modal_projector")
+_ENCODERS = ("vision_tower", "high_res_vision_tower")
+
+
+class VisualWordsConfig(PretrainingConfig):
+    """How mining and the projector are trained.
+
+    Attributes:
+        vision: Folder of the CLIP vision model.
+        high_res_vision: Folder of the open_clip model with a ConvNeXt.
+        checkpoint: Instead of the two: a model whose mining and projector have learnt already, as in `mgem train`.
+        text: The language model, as in `mgem train`.
+        encoders: Whether the two encoders are `frozen`, or `learn` along.
+        high_res_image_size: Side of the high-resolution image, in pixels; a checkpoint has its own.
+        num_scenes: Scenes that it learns from, each again and again; every second is a page of printed words. Of
+            encoders that learn, a million, of which few are met twice.
+        scene_px: Side of the scenes; half of the high resolution trains a model that never sees it.
+        background_weight: Weight of patches that show the background alone, beside 1 for all others.
+        sharpness: Factor on the cosines between tokens and words.
+        distance_weight: Weight of the distance to the word's embedding, which teaches the right length.
+        precision: Of encoders that learn; `bf16`, `fp32`, or what the machine is best at.
+    """
+
+    num_steps: int = 12_000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    vision: str | None = None
+    high_res_vision: str | None = None
+    checkpoint: str | None = None
+    text: str | None = None
+    encoders: Literal["frozen", "learn"] = "frozen"
+    high_res_image_size: int = Field(default=256, ge=32)
+    num_scenes: int = Field(default_factory=lambda given: 12_000 if given["encoders"] == "frozen" else 1_000_000, ge=1)
+    scene_px: int = Field(default=256, ge=16)
+    background_weight: float = Field(default=0.15, ge=0)
+    sharpness: float = Field(default=20.0, gt=0)
+    distance_weight: float = Field(default=0.2, ge=0)
+    precision: Precision = "auto"
+
+    @property
+    def source(self) -> ModelConfig:
+        """Where the model comes from."""
+        return ModelConfig(
+            checkpoint=self.checkpoint,
+            vision=self.vision,
+            high_res_vision=self.high_res_vision,
+            text=self.text or (NANO if self.checkpoint is None else None),
+            prompt_template="chatml",
+            high_res_image_size=self.high_res_image_size,
+        )
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The parts of the model that learn."""
+        return _MINING if self.encoders == "frozen" else (*_MINING, *_ENCODERS)
+
+
+class _Scenes:
+    """Scenes by number: their pixels, and what each patch shows."""
+
+    def __init__(self, processor: Any, grid: int, config: VisualWordsConfig, assets: EmojiAssets) -> None:
+        self._processor, self._config, self._assets = processor, config, assets
+        self._kinds = _KINDS[config.encoders]
+        numbers = {word: number for number, word in enumerate(visual_vocabulary())}
+        self._shown = cache(lambda index: patch_labels(self._scene(index), grid, numbers))
+
+    def _scene(self, index: int) -> Scene:
+        return sample_scene(self._config.seed, index, kind=self._kinds[index % len(self._kinds)])
+
+    def of_step(self, step: int) -> list[int]:
+        """Return the numbers of a step's scenes: all of them, in another order each time."""
+        size, num = self._config.batch_size, self._config.num_scenes
+        places = (divmod(number, num) for number in range(step * size, (step + 1) * size))
+        return [_order(self._config.seed, epoch, num)[place] for epoch, place in places]
+
+    def pixels(self, indices: Sequence[int]) -> Any:
+        """Return scenes as the model takes them."""
+        drawn = (render_scene(self._scene(index), self._assets, size_px=self._config.scene_px) for index in indices)
+        return self._processor.image_processor(list(drawn), return_tensors="pt")
+
+    def shown(self, indices: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return `patch_labels` of scenes, (B, n) each."""
+        words, is_background = zip(*map(self._shown, indices), strict=True)
+        return torch.stack(words).to(device), torch.stack(is_background).to(device)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, num: int) -> tuple[int, ...]:
+    return tuple(random.Random(f"{seed}/{epoch}").sample(range(num), num))
+
+
+class _SeenOnce:
+    """What frozen encoders see of scenes, kept in a file.
+
+    Args:
+        folder: Where the file is.
+        look: Runs the encoders on the scenes of some numbers.
+        num: How many scenes there are.
+    """
+
+    def __init__(self, folder: Path, look: _Look, num: int) -> None:
+        self._look = look
+        first = look([0])
+        self._shapes = [each.shape[1:] for each in (first.low, *first.high)]
+        length = sum(shape.numel() for shape in self._shapes)
+        self._cache = LatentCache(folder / "seen.npy", num, (length,), self._rows)
+
+    def _rows(self, indices: Sequence[int]) -> Tensor:
+        seen = self._look(indices)
+        return torch.cat([each.flatten(1) for each in (seen.low, *seen.high)], 1)
+
+    def __call__(self, indices: Sequence[int]) -> EncoderFeatures:
+        """Return what is seen of some scenes, on the processor."""
+        parts = self._cache.latents(indices).split([shape.numel() for shape in self._shapes], 1)
+        low, *high = (part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True))
+        return EncoderFeatures(low, high)
+
+
+def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: EmojiAssets) -> Path:
+    """Train mining and the projector, from where the folder's last checkpoint stands.
+
+    Returns:
+        The file that `model.start_from` of a stage takes.
+    """
+    torch.manual_seed(config.seed)
+    model, processor = load_model(config.source, torch.float32)
+    trunk: Any = model.model.train().requires_grad_(False)
+    table = word_embeds(model, processor.tokenizer, visual_vocabulary())
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    scenes = _Scenes(processor, trunk.config.geometry.tokens_per_side, config, assets)
+
+    def look(indices: Sequence[int]) -> EncoderFeatures:
+        return see(trunk, scenes.pixels(indices).to(trunk.device))
+
+    parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in config.trained})
+    for parameter in unused_low_res_modules(trunk.vision_tower, trunk.config.vision_feature_layer):
+        parameter.requires_grad_(False)
+    sees: _Look = look
+    if config.encoders == "frozen":
+        sees = _SeenOnce(Path(folder), look, config.num_scenes)
+    with torch.no_grad():
+        seen = sees(range(min(16, config.num_scenes)))
+    if config.checkpoint is None:
+        start_in_scale(trunk, seen, table)
+    else:
+        unfold_norms(trunk, seen)
+        for norm in (trunk.mining.query_norm, trunk.mining.key_norm, trunk.mining.value_norm):
+            norm.requires_grad_(False)  # their factors, a hundred times apart, only standardise
+    run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
+    trunk.to(run.device)
+    table = table.to(run.device)
+    is_bf16 = config.encoders == "learn" and training_dtype(config.precision) == torch.bfloat16
+    for step in run.steps():
+        indices = scenes.of_step(step)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+            tokens = trunk.multi_modal_projector(sees(indices).to(run.device).mined(trunk))
+        loss, right = word_loss(
+            tokens,
+            *scenes.shown(indices, run.device),
+            table,
+            background_weight=config.background_weight,
+            sharpness=config.sharpness,
+            distance_weight=config.distance_weight,
+        )
+        run.update(loss, right=right)
+    fold_norms(trunk.mining)
+    result = Path(folder) / TRAINED_FILE
+    save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)
+    return result
+
+
+if __name__ == "__main__":
+    run_recipe(
+        sys.argv[1:], VisualWordsConfig, lambda folder, config: train_visual_words(folder, config, EmojiAssets.open())
+    )

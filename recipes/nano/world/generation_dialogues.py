@@ -1,0 +1,278 @@
+"""Dialogues that teach when and what to draw, as text alone, from templates and the generator's world.
+
+The paper's two kinds (Mini-Gemini, section 3.3 and Figure 7): a short instruction that becomes a full caption, and a
+conversation whose captions say what it has come to, with several in one answer for a story. And questions that are
+answered in words, so that a picture comes only when one is wanted.
+
+Captions stand in `<h> … </h>`. What the user wants drawn has `draw`, the sign `<GEN>` at its end, most of the time; at
+other times not, so that the model also learns to see the wish in the words alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS, SCENERY, Background
+from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
+from mgem_agent.recipes.nano.world.nouns import in_a_row, is_countable, plural, verb_for, with_article, with_capital
+
+__all__ = ["GENERATION_KINDS", "GenerationKind", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
+
+GenerationKind = Literal["recaption", "in_context", "story", "text_only"]
+GENERATION_KINDS: tuple[GenerationKind, ...] = ("recaption", "in_context", "story", "text_only")
+"""Kinds of dialogues; `text_only` has no caption."""
+
+_SHARES: dict[GenerationKind, float] = {"recaption": 0.45, "in_context": 0.2, "story": 0.15, "text_only": 0.2}
+_SIGN_SHARE = 0.6
+_ENDINGS = (
+    "bright colours",
+    "soft light",
+    "simple 3d style",
+    "smooth and glossy",
+    "clean and simple",
+    "highly detailed",
+)
+_HEROES = ("animals", "faces")
+_NAMES = ("Mia", "Tom", "Lena", "Ben", "Zoe", "Max", "Nora", "Sam", "Ida", "Leo")
+
+
+@dataclass(frozen=True)
+class GenerationTurn:
+    """A question and its answer.
+
+    Args:
+        question: What the user says.
+        answer: What the assistant says, with captions between `<h>` and `</h>`.
+        draw: Whether the user's text carries the sign to draw.
+        wanted: Names that its captions must keep.
+    """
+
+    question: str
+    answer: str
+    draw: bool = False
+    wanted: tuple[str, ...] = ()
+
+
+def choose_generation_kind(rng: random.Random) -> GenerationKind:
+    """Return a kind of dialogue, as often as it shall occur."""
+    return rng.choices(GENERATION_KINDS, [_SHARES[kind] for kind in GENERATION_KINDS])[0]
+
+
+def generation_dialogue(kind: GenerationKind, rng: random.Random) -> tuple[GenerationTurn, ...]:
+    """Return the turns of a dialogue.
+
+    Args:
+        kind: What kind of dialogue.
+        rng: What everything is chosen with.
+    """
+    return _MAKERS[kind](rng)
+
+
+def _things(rng: random.Random, number: int) -> list[Concept]:
+    return rng.sample(load_concepts(), number)
+
+
+def _place(rng: random.Random, background: Background) -> str:
+    return rng.choice(background.phrases)
+
+
+def _caption(rng: random.Random, words: str, place: str) -> str:
+    """Return a full caption in tags; the things first, as generators heed the first words most."""
+    return f"<h> {', '.join([f'{words} {place}'.strip(), *rng.sample(_ENDINGS, rng.randint(1, 3))])} </h>"
+
+
+def _draws(rng: random.Random, question: str, answer: str, *wanted: str) -> GenerationTurn:
+    return GenerationTurn(question, answer, rng.random() < _SIGN_SHARE, wanted)
+
+
+def _looks(concept: Concept) -> str:
+    """Return a thing with its colour where it is known: the least that a re-caption adds."""
+    return with_article(concept.coloured_name)
+
+
+def _spoken(rng: random.Random, concept: Concept) -> str:
+    return rng.choice(concept.names)
+
+
+def _ask(rng: random.Random, what: str) -> str:
+    return rng.choice(
+        (
+            f"Draw {what}.",
+            f"draw me {what}",
+            f"Please draw {what}.",
+            f"Can you draw {what}?",
+            f"Could you paint {what} for me?",
+            f"I would like a picture of {what}.",
+            f"Show me {what}.",
+            f"Make a picture of {what}, please.",
+            f"Create an image of {what}.",
+            f"Generate {what}.",
+            f"An illustration of {what}, please!",
+            f"I want to see {what}.",
+        )
+    )
+
+
+def _lead(rng: random.Random, what: str) -> str:
+    """Return what is said before a caption; often nothing."""
+    return rng.choice(("", "", "", f"Here is {what}. ", "Of course! ", "Here you are: ", "Gladly. "))
+
+
+def _recaption(rng: random.Random) -> tuple[GenerationTurn, ...]:
+    concepts = _things(rng, rng.choice((1, 1, 1, 2)))
+    background = rng.choice(BACKGROUNDS)
+    names = [with_article(_spoken(rng, concept)) for concept in concepts]
+    relation, joint = rng.choice(
+        (
+            (" next to ", " next to "),
+            (" and ", " and "),
+            (" above ", " above "),
+            (" to the left of ", " to the left of "),
+        )
+    )
+    what = relation.join(names)
+    drawn = joint.join(_looks(concept) for concept in concepts)
+    says_place = rng.random() < 0.6
+    place = _place(rng, background if says_place else rng.choice(SCENERY))
+    asked = f"{what} {place}" if says_place else what
+    answer = f"{_lead(rng, what)}{_caption(rng, drawn, place)}"
+    return (_draws(rng, _ask(rng, asked), answer, *(concept.name for concept in concepts)),)
+
+
+def _in_context(rng: random.Random) -> tuple[GenerationTurn, ...]:
+    concept, other = _things(rng, 2)
+    first, second = rng.sample(SCENERY, 2)
+    place, new_place = _place(rng, first), _place(rng, second)
+    name, other_name = with_article(concept.name), with_article(other.name)
+    turns: list[GenerationTurn] = []
+    if rng.random() < 0.5:
+        turns.append(_talk_of(rng, concept))
+        question = rng.choice(("Draw one.", "Now draw it.", "Can you show me that?", "Please draw it for me."))
+        turns.append(_draws(rng, question, f"{_lead(rng, name)}{_caption(rng, _looks(concept), place)}", concept.name))
+    else:
+        asked = _ask(rng, f"{name} {place}")
+        turns.append(_draws(rng, asked, _caption(rng, _looks(concept), place), concept.name))
+    change = rng.choice(("move", "add", "replace", "talk"))
+    if change == "move":
+        question = rng.choice((f"Now {new_place}.", f"Now draw it {new_place}.", f"The same {new_place}, please."))
+        turns.append(_draws(rng, question, _caption(rng, _looks(concept), new_place), concept.name))
+    elif change == "add":
+        question = rng.choice((f"Add {other_name}.", f"Put {other_name} next to it.", f"Now with {other_name}."))
+        both = f"{_looks(concept)} next to {_looks(other)}"
+        turns.append(_draws(rng, question, _caption(rng, both, place), concept.name, other.name))
+    elif change == "replace":
+        question = rng.choice((f"Make it {other_name} instead.", f"No, I meant {other_name}.", f"Now {other_name}."))
+        turns.append(_draws(rng, question, _caption(rng, _looks(other), place), other.name))
+    else:
+        turns.append(_thanks(rng))
+    return tuple(turns)
+
+
+def _story(rng: random.Random) -> tuple[GenerationTurn, ...]:
+    concept, friend = _things(rng, 2)
+    if concept.group not in _HEROES and rng.random() < 0.8:
+        concept = rng.choice([one for one in load_concepts() if one.group in _HEROES and one != friend])
+    hero = rng.choice(_NAMES)
+    number = rng.randint(2, 4)
+    who, whom = with_article(concept.name), with_article(friend.name)
+    scenes = rng.sample(SCENERY, number)
+    beats = [
+        f"Once there was {who} called {hero}, {{place}}.",
+        f"One day {hero} met {whom} {{place}}.",
+        "Together they had a great adventure {place}.",
+        f"In the evening {hero} was tired and happy, {{place}}.",
+    ][: number - 1] + [f"And so {hero} and the {friend.name} stayed friends, {{place}}."]
+    parts = []
+    for index, (beat, background) in enumerate(zip(beats, scenes, strict=True)):
+        place = _place(rng, background)
+        drawn = _looks(concept) if index == 0 else f"{_looks(concept)} and {_looks(friend)}"
+        parts.append(f"{beat.format(place=place)} {_caption(rng, drawn, place)}")
+    question = rng.choice(
+        (
+            f"Tell me a story about {who} and {whom} with {number} pictures.",
+            f"Tell an illustrated story of {who} who meets {whom}.",
+            f"A picture story about {who} and {whom}, please: {number} pictures.",
+        )
+    )
+    return (_draws(rng, question, "\n".join(parts), concept.name, friend.name),)
+
+
+_FACTS: tuple[Callable[[Concept], tuple[str, str] | None], ...] = (
+    lambda c: (f"What {verb_for(c.name)} {with_article(c.name)}?", f"{_kind_of(c)}."),
+    lambda c: (f"What colour {verb_for(c.name)} {with_article(c.name)}?", f"Mostly {c.colour}.") if c.colour else None,
+    lambda c: (f"What is another word for {c.name}?", f"You can also say {c.synonyms[0]}.") if c.synonyms else None,
+    lambda c: (
+        (f"What is the plural of {c.name}?", f"The plural is {plural(c.name)}.") if is_countable(c.name) else None
+    ),
+    lambda c: (f"Do you like {plural(c.name)}?", f"Yes, {plural(c.name)} are a favourite of mine."),
+)
+_GROUP_WORDS = {
+    "animals": "an animal", "nature": "part of nature", "food": "something to eat or drink", "vehicles": "a vehicle",
+    "buildings": "a building", "sports": "something for sport and games", "clothing": "something to wear",
+    "music": "something to make or hear music with", "objects": "an object", "faces": "a face or a figure",
+}  # fmt: skip
+_SMALL_TALK = (
+    ("Hello!", "Hello! What can I do for you?"),
+    ("Good morning.", "Good morning! How can I help?"),
+    ("How are you?", "Very well, thank you. What would you like to talk about?"),
+    ("Who are you?", "I am a small assistant that talks, looks at pictures and draws."),
+    ("What can you do?", "I can talk with you, tell you what I see in a picture, and draw pictures for you."),
+    ("Goodbye.", "Goodbye! Come back soon."),
+    ("Can you draw?", "Yes, I can. Tell me what you would like to see."),
+    ("What is a drawing?", "A drawing is a picture made of lines and colours."),
+    ("How do I draw a circle?", "Take a round cup, put it on paper and follow its edge with a pencil."),
+    ("Write no picture, just say hello.", "Hello!"),
+)
+
+
+def _kind_of(concept: Concept) -> str:
+    return with_capital(f"{with_article(concept.name)} {verb_for(concept.name)} {_GROUP_WORDS[concept.group]}")
+
+
+def _talk_of(rng: random.Random, concept: Concept) -> GenerationTurn:
+    while True:
+        fact = rng.choice(_FACTS)(concept)
+        if fact is not None:
+            return GenerationTurn(*fact)
+
+
+def _thanks(rng: random.Random) -> GenerationTurn:
+    question = rng.choice(("Thank you!", "Great, thanks.", "Lovely!", "That is nice."))
+    return GenerationTurn(question, rng.choice(("You are welcome!", "I am glad you like it.", "With pleasure!")))
+
+
+def _sum(rng: random.Random) -> GenerationTurn:
+    first, second = rng.randint(1, 9), rng.randint(1, 9)
+    return GenerationTurn(f"What is {first} plus {second}?", f"{first} plus {second} is {first + second}.")
+
+
+def _list(rng: random.Random) -> GenerationTurn:
+    concept = rng.choice(load_concepts())
+    same = [other.name for other in load_concepts() if other.group == concept.group]
+    what = {"faces": "faces and figures", "nature": "things in nature", "music": "things for music",
+            "clothing": "things to wear", "sports": "things for sport", "food": "things to eat"}.get(
+        concept.group, concept.group)  # fmt: skip
+    names = [plural(name) for name in rng.sample(same, 3)]
+    return GenerationTurn(f"Name three {what}.", f"{in_a_row(names).capitalize()}.")
+
+
+def _text_only(rng: random.Random) -> tuple[GenerationTurn, ...]:
+    makers: list[Callable[[], GenerationTurn]] = [
+        lambda: _talk_of(rng, rng.choice(load_concepts())),
+        lambda: GenerationTurn(*rng.choice(_SMALL_TALK)),
+        lambda: _sum(rng),
+        lambda: _list(rng),
+    ]
+    turns = [make() for make in rng.choices(makers, [0.5, 0.25, 0.1, 0.15], k=rng.randint(1, 3))]
+    return tuple({turn.question: turn for turn in turns}.values())
+
+
+_MAKERS: dict[GenerationKind, Callable[[random.Random], tuple[GenerationTurn, ...]]] = {
+    "recaption": _recaption,
+    "in_context": _in_context,
+    "story": _story,
+    "text_only": _text_only,
+}

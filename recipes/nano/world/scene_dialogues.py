@@ -1,0 +1,98 @@
+"""Dialogues about one scene: a caption, a list of what it shows, one question, or several questions in turn.
+
+Who lists all things or reads all words learns more from a picture's tokens, which cost the most of a training step,
+than who answers one question. What a question names is not asked for after it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from mgem_agent.recipes.nano.world.nouns import in_a_row, with_article, with_capital
+from mgem_agent.recipes.nano.world.scene_captions import caption
+from mgem_agent.recipes.nano.world.scene_parts import Scene
+from mgem_agent.recipes.nano.world.scene_questions import MAX_SIGNS, Question, questions_about
+
+__all__ = ["DialogueTurn", "dialogue_about"]
+
+_CAPTION_SHARE = 0.2
+_LIST_SHARE = 0.8
+_MAX_QUESTIONS = 8
+_RARE = ("read_large", "read_medium", "read_small", "chart", "count", "where")
+_RARE_WEIGHT = 0.3
+
+_ASK_SHORT = ("Describe the picture.", "What is shown here?", "Describe this in one sentence.", "Caption this picture.")
+_ASK_MORE = ("Describe the picture for an image generator.", "Write a detailed caption.", "Describe it with its style.")
+_ASK_LIST = ("List the things in the picture.", "Name everything in the picture.", "Which things do you see?")
+_ASK_READ = ("Read the words.", "Read everything that is printed there.", "What do the words say?")
+
+
+@dataclass(frozen=True)
+class DialogueTurn:
+    """A question and its answer.
+
+    Args:
+        kind: Kind of the question, or "caption" or "list".
+        question: What the user says.
+        answer: What the assistant says.
+        accepted: What a right answer names: one of these; empty for captions and lists.
+    """
+
+    kind: str
+    question: str
+    answer: str
+    accepted: tuple[str, ...] = ()
+
+
+def dialogue_about(scene: Scene, rng: random.Random) -> tuple[DialogueTurn, ...]:
+    """Return a dialogue of one to nine turns; no question comes twice.
+
+    Args:
+        scene: The scene.
+        rng: What is chosen with.
+    """
+    questions = _unrepeated(questions_about(scene, rng))
+    # What few scenes can be asked goes first, more often than not, or it would be rare.
+    questions.sort(key=lambda question: rng.random() * (_RARE_WEIGHT if question.kind in _RARE else 1.0))
+    chosen = questions[: rng.randint(1, _MAX_QUESTIONS)]
+    turns = [_turn(question) for question in sorted(chosen, key=lambda question: question.kind != "what")]
+    listed = _list_turn(scene, rng)
+    if listed is not None and rng.random() < _LIST_SHARE:
+        turns.insert(0, listed)
+    elif rng.random() < _CAPTION_SHARE:
+        turns.insert(0, _caption_turn(scene, rng))
+    return tuple(turns)
+
+
+def _list_turn(scene: Scene, rng: random.Random) -> DialogueTurn | None:
+    """Return what all words or things are, from top to bottom as they stand, or None where there are too few."""
+    if len(scene.texts) > MAX_SIGNS:
+        words = ", ".join(text.text for text in sorted(scene.texts, key=lambda text: (_row(text.y), text.x)))
+        return DialogueTurn("list", rng.choice(_ASK_READ), f"{with_capital(words)}.")
+    concepts = {thing.concept for thing in scene.objects}
+    if len(concepts) < 2 or len(concepts) < len(scene.objects):
+        return None
+    things = sorted(scene.objects, key=lambda thing: (_row(thing.y), thing.x))
+    return DialogueTurn(
+        "list", rng.choice(_ASK_LIST), f"{with_capital(in_a_row([with_article(thing.concept) for thing in things]))}."
+    )
+
+
+def _row(y: float) -> int:
+    return int(8 * y)
+
+
+def _unrepeated(questions: list[Question]) -> list[Question]:
+    return list({question.text: question for question in questions}.values())
+
+
+def _turn(question: Question) -> DialogueTurn:
+    return DialogueTurn(question.kind, question.text, question.answer, question.accepted)
+
+
+def _caption_turn(scene: Scene, rng: random.Random) -> DialogueTurn:
+    if rng.random() < 0.7:
+        words = caption(scene, rng, "plain")
+        return DialogueTurn("caption", rng.choice(_ASK_SHORT), f"{with_capital(words)}.")
+    return DialogueTurn("caption", rng.choice(_ASK_MORE), caption(scene, rng, "rich"))

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mgem_agent.errors import (
+    GenerationCancelledError,
+    GeneratorOutputError,
+    GeneratorRefusalError,
+    GeneratorTimeoutError,
+    GeneratorUnavailableError,
+    InputError,
+    MgemError,
+    UnsupportedRequestError,
+)
+from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, draw, make_generator
+from mgem_agent.tools.servers.openai_images import OpenAIImagesGenerator
+
+FOX = ImageRequest(prompt="a red fox")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+def make(server: Any, model: str = "toy", **options: Any) -> OpenAIImagesGenerator:
+    settings: dict[str, Any] = {"api_key": "sk-1", "timeout_s": 5.0, "max_retries": 2, "backoff_s": 0.001, **options}
+    return OpenAIImagesGenerator(model, base_url=server.url + "/v1", **settings)
+
+
+def b64(data: bytes) -> dict[str, Any]:
+    return {"data": [{"b64_json": base64.b64encode(data).decode()}]}
+
+
+def results(generator: ImageGenerator, *requests: ImageRequest, **given: Any) -> list[ImageResult]:
+    """Results in the order of the requests."""
+    found = [event for event in draw(generator, requests, **given) if isinstance(event, ImageResult)]
+    return sorted(found, key=lambda result: result.index)
+
+
+def form(call: Any) -> dict[str, list[bytes]]:
+    """Parts of a multipart body by name."""
+    boundary = call.headers["Content-Type"].partition("boundary=")[2].encode()
+    parts: dict[str, list[bytes]] = {}
+    for part in call.body.split(b"--" + boundary)[1:-1]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        parts.setdefault(head.split(b'name="')[1].split(b'"')[0].decode(), []).append(content[:-2])
+    return parts
+
+
+def test_what_is_sent_and_what_comes_back(server: Any, png: Any) -> None:
+    server.answer = lambda call: b64(png(size=(1024, 1024)))
+    request = ImageRequest(prompt="a red fox", width=1010, height=1010, seed=3, options={"quality": "low"})
+    [result] = results(make(server, "gpt-image-2"), request)
+    [call] = server.calls
+    assert (call.method, call.path) == ("POST", "/v1/images/generations")
+    assert call.headers["Authorization"] == "Bearer sk-1"
+    assert call.json == {
+        "model": "gpt-image-2", "prompt": "a red fox", "n": 1, "quality": "low", "size": "1008x1008",
+    }  # fmt: skip
+    assert isinstance(result.error, GeneratorOutputError)
+    assert "was asked for 1008×1008 pixels and sent 1024×1024" in str(result.error)
+    assert [notice.argument for notice in result.notices] == ["seed", "width", "height"]
+
+
+def test_a_picture_and_what_made_it(server: Any, png: Any) -> None:
+    answer = b64(png())
+    answer["data"][0]["revised_prompt"] = "a fox, red, in snow"
+    server.answer = lambda call: answer
+    [result] = results(make(server, "gpt-image-2"), FOX)
+    assert result.error is None and result.image is not None
+    assert result.image.getpixel((0, 0)) == (255, 0, 0)
+    assert (result.executed.width, result.executed.height) == (64, 48)
+    assert (result.model, result.generator) == ("gpt-image-2", f"openai:gpt-image-2@{server.url}/v1")
+    assert [notice.message for notice in result.notices] == ["The server drew this: a fox, red, in snow"]
+    assert result.seconds > 0
+
+
+def test_other_servers_answer_by_address_and_honour_more(server: Any, png: Any) -> None:
+    server.answer = lambda call: png() if call.method == "GET" else {"data": [{"url": f"{server.url}/generated/1.png"}]}
+    generator = make(server, api_key="", honours={"seed": "seed", "num_inference_steps": "step"})
+    assert generator.capabilities.seed and not generator.capabilities.guidance_scale
+    [result] = results(generator, ImageRequest(prompt="x", seed=7, num_inference_steps=9), strict=True)
+    assert result.error is None and result.executed.seed == 7
+    sent = server.calls[0].json
+    assert (sent["seed"], sent["step"], sent["response_format"]) == (7, 9, "b64_json")
+    assert "Authorization" not in server.calls[0].headers
+
+
+def test_an_edit_sends_its_pictures(server: Any, png: Any) -> None:
+    server.answer = lambda call: b64(png())
+    pictures = {"img-1": Image.new("RGB", (8, 6), "blue"), "img-2": Image.new("RGB", (4, 4), "green")}
+    request = ImageRequest(prompt="make it night", task="edit", image="img-1", references=("img-2",))
+    [result] = results(make(server, "gpt-image-2"), request, pictures=pictures)
+    assert result.error is None
+    parts = form(server.calls[0])
+    assert server.calls[0].path == "/v1/images/edits"
+    assert (parts["model"], parts["n"]) == ([b"gpt-image-2"], [b"1"])
+    assert [Image.open(io.BytesIO(data)).size for data in parts["image[]"]] == [(8, 6), (4, 4)]
+
+
+def test_a_mask_becomes_holes(server: Any, png: Any) -> None:
+    server.answer = lambda call: b64(png())
+    mask = Image.new("L", (8, 6), 0)
+    mask.paste(255, (0, 0, 4, 6))
+    pictures = {"img-1": Image.new("RGB", (8, 6), "blue"), "img-2": mask.convert("RGB")}
+    request = ImageRequest(prompt="a hat", task="inpaint", image="img-1", mask="img-2")
+    results(make(server, "gpt-image-2"), request, pictures=pictures)
+    parts = form(server.calls[0])
+    holed = Image.open(io.BytesIO(parts["mask"][0]))
+    assert len(parts["image"]) == 1
+    assert (holed.getpixel((0, 0)), holed.getpixel((7, 0))) == ((0, 0, 255, 0), (0, 0, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        (
+            400,
+            {"error": {"code": "moderation_blocked", "message": "no."}},
+            GeneratorRefusalError,
+            "declined .*no. Word",
+        ),
+        (429, {"error": {"code": "insufficient_quota", "message": "pay"}}, GeneratorUnavailableError, "no credit left"),
+        (401, {"error": {"message": "bad"}}, GeneratorUnavailableError, "refused access .*Set OPENAI_API_KEY"),
+        (400, {"error": {"message": "bad size"}}, UnsupportedRequestError, "does not accept .*bad size"),
+        (200, {"data": []}, GeneratorOutputError, "answered without a picture"),
+        (200, {"data": [{}]}, GeneratorOutputError, "answered without a picture"),
+        (200, ["?"], GeneratorOutputError, "answered without a picture"),
+        (200, {"data": [{"b64_json": "§"}]}, GeneratorOutputError, "where a picture in base64 was due"),
+        (200, {"data": [{"b64_json": "aGVsbG8="}]}, GeneratorOutputError, "is not a picture of a known format"),
+        (200, {"data": [{"url": "file:///etc/passwd"}]}, GeneratorOutputError, "http and https alone"),
+    ],
+)
+def test_what_goes_wrong_is_said(
+    server: Any, reply: Any, status: int, body: Any, kind: type[MgemError], message: str
+) -> None:
+    server.answer = lambda call: reply(status, json.dumps(body).encode())
+    [result] = results(make(server), FOX)
+    assert isinstance(result.error, kind)
+    with pytest.raises(kind, match=message):
+        raise result.error
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>Gateway</html>", b"", b'{"data": [{'])
+def test_what_is_no_answer(server: Any, body: bytes) -> None:
+    server.answer = lambda call: body
+    [result] = results(make(server), FOX)
+    assert isinstance(result.error, GeneratorOutputError)
+    assert "not JSON" in str(result.error)
+
+
+def test_a_retired_model_is_named(server: Any, reply: Any) -> None:
+    server.answer = lambda call: reply(404, b'{"error": {"message": "The model does not exist."}}')
+    [result] = results(make(server, "dall-e-3"), FOX)
+    assert "no longer has the model 'dall-e-3': The model does not exist. Use 'openai:gpt-image-2'." in str(
+        result.error
+    )
+
+
+def test_busy_then_well(server: Any, reply: Any, png: Any) -> None:
+    answers = [reply(429), reply(500), b64(png())]
+    server.answer = lambda call: answers.pop(0)
+    [result] = results(make(server), FOX)
+    assert result.error is None
+
+
+def test_one_that_fails_leaves_the_others(server: Any, reply: Any, png: Any) -> None:
+    server.answer = lambda call: reply(400, b"{}") if call.json["prompt"] == "1" else b64(png())
+    found = results(make(server), *(ImageRequest(prompt=str(number)) for number in range(3)))
+    assert [result.error is None for result in found] == [True, False, True]
+
+
+def test_a_server_that_dies_in_a_batch_costs_only_what_is_left(server: Any, reply: Any, png: Any) -> None:
+    server.answer = lambda call: b64(png()) if call.json["prompt"] == "0" else reply(body=b"{}", cut=0)
+    found = results(
+        make(server, max_parallel=1, max_retries=0), *(ImageRequest(prompt=str(number)) for number in range(3))
+    )
+    assert [result.error is None for result in found] == [True, False, False]
+    assert isinstance(found[1].error, GeneratorUnavailableError)
+
+
+def test_few_calls_at_a_time(server: Any, png: Any) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def answer(call: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.03)
+        with lock:
+            running -= 1
+        return b64(png())
+
+    server.answer = answer
+    found = results(make(server, max_parallel=2), *(ImageRequest(prompt=str(number)) for number in range(5)))
+    assert [result.error for result in found] == [None] * 5
+    assert most == 2
+
+
+def test_a_server_that_hangs(server: Any, reply: Any) -> None:
+    server.answer = lambda call: reply(hang=True)
+    [result] = results(make(server, timeout_s=0.1), FOX)
+    assert isinstance(result.error, GeneratorTimeoutError)
+
+
+def test_cancelling_does_not_wait_for_the_server(server: Any, reply: Any, png: Any) -> None:
+    cancel = threading.Event()
+
+    def answer(call: Any) -> Any:
+        if call.json["prompt"] == "0":
+            return b64(png())
+        cancel.set()
+        return reply(hang=True)
+
+    server.answer = answer
+    began = time.monotonic()
+    found = results(
+        make(server, max_parallel=1), *(ImageRequest(prompt=str(number)) for number in range(3)), cancel=cancel
+    )
+    assert time.monotonic() - began < 2
+    assert found[0].error is None
+    assert all(isinstance(result.error, GenerationCancelledError) for result in found[1:])
+    assert len(server.calls) == 2
+
+
+def test_openai_itself_needs_a_key() -> None:
+    with pytest.raises(GeneratorUnavailableError, match="needs a key. Set OPENAI_API_KEY, or OPENAI_BASE_URL"):
+        list(OpenAIImagesGenerator("gpt-image-2").generate([FOX]))
+
+
+def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_generator("openai:gpt-image-2").name == make_generator("openai").name == "openai:gpt-image-2"
+    elsewhere = "openai:@cf/flux@http://127.0.0.1:8080/v1"
+    assert make_generator(elsewhere).name == elsewhere
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1/")
+    assert make_generator(elsewhere).name == "openai:@cf/flux"
+
+
+def test_models_of_three_sizes() -> None:
+    assert len(OpenAIImagesGenerator("gpt-image-1.5").capabilities.sizes) == 3
+    assert OpenAIImagesGenerator("gpt-image-2.6-flare").capabilities.sizes == ()
+
+
+def test_options_that_make_no_sense() -> None:
+    with pytest.raises(InputError, match=r"cannot be said to honour \['mask'\]. Allowed: negative_prompt, seed"):
+        OpenAIImagesGenerator(honours={"mask": "m"})
+    with pytest.raises(InputError, match="max_parallel=0 calls at a time draw nothing"):
+        OpenAIImagesGenerator(max_parallel=0)

@@ -1,0 +1,254 @@
+"""Pictures by any text-to-image pipeline of diffusers: Stable Diffusion, FLUX, Sana, PixArt, Stable Cascade and others.
+
+`diffusers:<folder, hub id or short name>`. Making one imports neither torch nor diffusers; weights load with the first
+picture. Requests of several threads are drawn in one batch, by one thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Self
+
+from PIL import Image
+
+from mgem_agent.errors import GenerationCancelledError, InputError, MgemError, UnsupportedRequestError
+from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate
+from mgem_agent.tools.diffusers.call import DiffusersCall
+from mgem_agent.tools.diffusers.families import PRESETS, describe_class
+from mgem_agent.tools.diffusers.loading import load_pipeline, offload_parts, read_index
+from mgem_agent.tools.diffusers.options import DiffusersOptions
+from mgem_agent.tools.diffusers.plan import Defaults, DrawingPlan, make_plan
+from mgem_agent.tools.diffusers.worker import BatchWorker, Job, Outcome, Unready
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+
+__all__ = ["DiffusersGenerator"]
+
+_POLL_S = 0.1
+"""How soon a cancelled job that waits for its turn is given up, in seconds."""
+
+
+class DiffusersGenerator:
+    """Draws with a diffusers pipeline.
+
+    Args:
+        model: Folder, hub id, or short name such as `sdxl-turbo`.
+        options: How it is loaded and run.
+
+    Example:
+        >>> DiffusersGenerator("sdxl-turbo").name
+        'diffusers:sdxl-turbo'
+    """
+
+    def __init__(self, model: str, options: DiffusersOptions | None = None) -> None:
+        by_model = {preset.model: preset for preset in PRESETS.values()}
+        self._preset = PRESETS.get(model) or by_model.get(model)
+        self._name = f"diffusers:{model}"
+        self._model = self._preset.model if self._preset else model
+        self._options = options or DiffusersOptions()
+        self._defaults = Defaults()
+        if self._preset is not None:
+            self._defaults = Defaults(
+                self._preset.num_inference_steps, self._preset.guidance_scale, self._preset.options
+            )
+        self._lock = threading.Lock()
+        self._capabilities: Capabilities | None = None
+        self._call: DiffusersCall | None = None
+        self._worker = BatchWorker(
+            ready=self._load,
+            plan=self._plan,
+            draw=lambda plans, on_step: self._load().draw(plans, on_step),
+            max_batch_size=self._options.max_batch_size,
+            gather_s=self._options.gather_s,
+        )
+
+    @classmethod
+    def from_name(cls, rest: str, **options: object) -> Self:
+        """Any text-to-image pipeline of diffusers, run here: `diffusers:FOLDER`, hub id or short name (`sdxl`, ...).
+
+        Args:
+            rest: Folder, hub id or short name.
+            options: Those of :class:`DiffusersOptions`.
+
+        Raises:
+            InputError: If there is no name, or an option is unknown or has no such value.
+        """
+        if not rest.strip():
+            raise InputError(
+                "'diffusers:' names no model. Give a folder, a hub id or a short name: "
+                + ", ".join(f"diffusers:{name}" for name in sorted(PRESETS))
+                + "."
+            )
+        return cls(rest.strip(), DiffusersOptions.parse(options, generator=f"diffusers:{rest.strip()}"))
+
+    @property
+    def name(self) -> str:
+        """Name by which the registry makes it again."""
+        return self._name
+
+    @property
+    def model(self) -> str:
+        """Folder or hub id of the model."""
+        return self._model
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its weights are in memory."""
+        return self._call is not None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it honours; known without loading weights.
+
+        Raises:
+            GeneratorUnavailableError: If there is no such model, or it draws no pictures.
+        """
+        with self._lock:
+            if self._capabilities is None:
+                if self._preset is not None:
+                    class_name, guided = self._preset.class_name, self._preset.guided
+                else:
+                    index = read_index(self._model, self._options)
+                    class_name = index["_class_name"]
+                    guided = bool(index.get("guidance_embeds", True)) and not index.get("is_distilled")
+                self._capabilities = describe_class(class_name).capabilities(
+                    guided=guided,
+                    ip_adapter=self._options.ip_adapter is not None,
+                    max_batch_size=self._options.max_batch_size,
+                )
+            return self._capabilities
+
+    def generate(
+        self,
+        requests: Sequence[ImageRequest],
+        *,
+        pictures: Mapping[str, Image.Image] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[GenerationProgress | ImageResult]:
+        """Draw a batch, yielding what happens as it happens.
+
+        Args:
+            requests: What to draw.
+            pictures: The picture of each id that a request names.
+            cancel: Set by another thread to stop, within a step.
+
+        Yields:
+            Progress, and one result for each request.
+
+        Raises:
+            ToolError: If the pipeline cannot be loaded, before anything is yielded.
+        """
+        capabilities = self.capabilities
+        events: queue.SimpleQueue[GenerationProgress | Outcome | Unready] = queue.SimpleQueue()
+        waiting: dict[int, Job] = {}
+        fitting: dict[int, tuple[Notice, ...]] = {}
+        refused: list[tuple[Job, MgemError]] = []
+        for index, request in enumerate(requests):
+            job = Job(index, request, pictures=pictures or {}, cancel=cancel, events=events)
+            try:
+                job.request, fitting[index] = negotiate(request, capabilities, generator=self._name)
+                waiting[index] = job
+            except UnsupportedRequestError as error:
+                refused.append((job, error))
+        self._worker.submit(list(waiting.values()))
+        started = False
+        try:
+            while waiting:
+                event = self._next_event(events, waiting)
+                if isinstance(event, Unready):
+                    if not started:
+                        raise event.error
+                    event = Outcome(event.job, event.error)
+                started = True
+                if isinstance(event, Outcome):
+                    del waiting[event.job.index]
+                    yield self._make_result(requests[event.job.index], event, fitting[event.job.index])
+                else:
+                    yield event
+        finally:
+            # Whoever stops listening has no more use for the rest.
+            for job in waiting.values():
+                job.leave()
+        for job, refusal in refused:
+            yield self._make_result(job.request, Outcome(job, refusal), ())
+
+    def unload(self) -> None:
+        """Free the memory that the weights take, after the batch that is being drawn; the next call loads again."""
+        self._worker.run(self._free)
+
+    def _load(self) -> DiffusersCall:
+        """Load the weights if they are not; on the worker's thread alone."""
+        if self._call is None:
+            class_name = read_index(self._model, self._options)["_class_name"]
+            traits = describe_class(class_name)
+            pipeline = load_pipeline(self._model, class_name, self._options)
+            self._call = DiffusersCall(pipeline, traits, offload=lambda made: offload_parts(made, self._options))
+        return self._call
+
+    def _free(self) -> None:
+        if self._call is None:
+            return
+        self._call = None
+        gc.collect()
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _plan(self, job: Job) -> DrawingPlan:
+        call = self._load()
+        return make_plan(
+            job.request,
+            call.pipeline,
+            call.traits,
+            defaults=self._defaults,
+            options=self._options,
+            pictures=job.pictures,
+        )
+
+    @staticmethod
+    def _next_event(
+        events: queue.SimpleQueue[GenerationProgress | Outcome | Unready], waiting: Mapping[int, Job]
+    ) -> GenerationProgress | Outcome | Unready:
+        """Wait for the next event; a cancelled job whose turn has not come does not wait for it."""
+        while True:
+            try:
+                return events.get(timeout=_POLL_S)
+            except queue.Empty:
+                given_up = next((job for job in waiting.values() if job.cancelled and job.take()), None)
+                if given_up is not None:
+                    error = GenerationCancelledError("The drawing was cancelled before it began.", retryable=True)
+                    return Outcome(given_up, error)
+
+    def _make_result(self, request: ImageRequest, outcome: Outcome, notices: tuple[Notice, ...]) -> ImageResult:
+        plan, picture = outcome.job.plan, outcome.picture
+        executed = outcome.job.request if plan is None else plan.request
+        found = [*notices, *(() if plan is None else plan.notices)]
+        image: Image.Image | None = None
+        if not isinstance(picture, MgemError):
+            image = picture
+            for name, asked, got in zip(
+                ("width", "height"), (executed.width, executed.height), picture.size, strict=True
+            ):
+                if asked is not None and asked != got:
+                    found.append(Notice(argument=name, message=f"{asked} was asked for and {got} was drawn."))
+            executed = executed.model_copy(update={"width": picture.width, "height": picture.height})
+            if picture.getbbox() is None:
+                message = "the picture is all black, which some models draw in float16; set the option dtype."
+                found.append(Notice(argument="prompt", message=message))
+        return ImageResult(
+            index=outcome.job.index,
+            request=request,
+            executed=executed,
+            generator=self._name,
+            model=self._model,
+            image=image,
+            error=picture if isinstance(picture, MgemError) else None,
+            notices=tuple(found),
+            seconds=outcome.seconds,
+            versions={package: metadata.version(package) for package in ("diffusers", "torch", "transformers")},
+        )

@@ -1,0 +1,318 @@
+"""Finding, reading and loading a diffusers pipeline, by folder or hub id, with errors that say what to run next.
+
+What class a model is stands in its `model_index.json`, a page of JSON that is read, or fetched, long before any
+weights. No code from a model's folder is ever run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from mgem_agent.errors import GeneratorUnavailableError, MissingDependencyError
+from mgem_agent.tools.diffusers.families import COMBINED
+from mgem_agent.tools.diffusers.options import DiffusersOptions
+
+__all__ = ["load_pipeline", "make_scheduler", "offload_parts", "read_index"]
+
+# The parts that hold nearly all weights; quantising the autoencoder would cost more quality than it saves memory.
+_LARGE_PARTS = (
+    "decoder",
+    "prior_prior",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "transformer",
+    "unet",
+)
+
+
+def read_index(model: str, options: DiffusersOptions) -> dict[str, Any]:
+    """Read the class and the settings of a pipeline, without its weights.
+
+    Args:
+        model: Folder or hub id.
+        options: Revision, and whether downloading is allowed.
+
+    Returns:
+        What `model_index.json` says, and under `guidance_embeds` whether a FLUX transformer reads guidance.
+
+    Raises:
+        GeneratorUnavailableError: If there is no such folder or id, or it holds no whole pipeline.
+    """
+    index = _read_json(model, "model_index.json", options)
+    if not isinstance(index.get("_class_name"), str):
+        raise GeneratorUnavailableError(
+            f"The model_index.json of {model!r} names no pipeline class. {_fetch_again(model)}"
+        )
+    if index["_class_name"].startswith("Flux") and not index["_class_name"].startswith("Flux2"):
+        index["guidance_embeds"] = _read_json(model, "transformer/config.json", options).get("guidance_embeds", False)
+    return index
+
+
+def _read_json(model: str, name: str, options: DiffusersOptions) -> dict[str, Any]:
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        path = folder / name
+        if not path.is_file():
+            raise GeneratorUnavailableError(
+                f"The folder {model!r} has no {name}: it is no diffusers pipeline, or not all of one. "
+                + _fetch_again(model)
+            )
+    elif _looks_like_path(model):
+        raise GeneratorUnavailableError(
+            f"There is no folder {model!r}. Give a folder with a model_index.json, a hub id such as "
+            "'stabilityai/sdxl-turbo', or a short name such as 'sdxl'."
+        )
+    else:
+        path = _fetch(model, name, options)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GeneratorUnavailableError(
+            f"{name} of {model!r} cannot be read: {error}. {_fetch_again(model)}"
+        ) from error
+    if not isinstance(content, dict):
+        raise GeneratorUnavailableError(f"{name} of {model!r} is no JSON object. {_fetch_again(model)}")
+    return content
+
+
+def _looks_like_path(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or model.count("/") != 1 or "\\" in model
+
+
+def _fetch_again(model: str) -> str:
+    """The next command, for what is not all there."""
+    if Path(model).expanduser().is_dir() or _looks_like_path(model):
+        return f"Run: hf download ID --local-dir {model}, with the model's hub ID"
+    return f"Run: hf download {model}"
+
+
+def _fetch(model: str, name: str, options: DiffusersOptions) -> Path:
+    """Fetch a file of a hub repository, from the cache where it is there."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, name, revision=options.revision, local_files_only=options.local_files_only))
+    except (OSError, ValueError) as error:
+        raise _unavailable(model, error) from error
+
+
+def _unavailable(model: str, error: BaseException) -> GeneratorUnavailableError:
+    """Say why a model cannot be had, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        page = f"https://huggingface.co/{model}"
+        reason = f"its authors ask you to accept a licence first: open {page}, then run: hf auth login"
+    elif isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        # Its class is a FileNotFoundError too, so it comes before what is missing from a folder.
+        reason = f"it is not on this machine and the hub was not reached. With a network, run: hf download {model}"
+    elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+        reason = "the hub has no such model. Look for its id at https://huggingface.co/models?library=diffusers"
+    elif isinstance(error, errors.RevisionNotFoundError):
+        reason = "the hub has the model, but not this revision. Leave the option revision out"
+    elif isinstance(error, errors.EntryNotFoundError):
+        reason = "it is not in the format of diffusers: choose one that has a model_index.json"
+    else:
+        reason = f"{_first_line(error)} {_fetch_again(model)}"
+    return GeneratorUnavailableError(
+        f"The model {model!r} cannot be loaded: {reason}.", retryable=isinstance(error, ConnectionError)
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}".rstrip(": .") + "."
+
+
+def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any:
+    """Load a pipeline and put it where it runs.
+
+    Args:
+        model: Folder or hub id.
+        class_name: Its class, from :func:`read_index`.
+        options: How.
+
+    Raises:
+        GeneratorUnavailableError: If the weights are not all there, or do not fit this machine.
+        MissingDependencyError: If a package for what was asked is not installed.
+    """
+    import diffusers
+
+    if class_name.startswith(("StableCascade", "Wuerstchen")):
+        _restore_wuerstchen()
+    # Second stages name their first stage, which only the auto class goes and gets.
+    loader: Any = diffusers.AutoPipelineForText2Image if class_name in COMBINED else diffusers.DiffusionPipeline
+    device = _choose_device(options)
+    dtype = _choose_dtype(options, device)
+    settings: dict[str, Any] = {
+        "dtype": dtype,
+        "variant": options.variant,
+        "revision": options.revision,
+        "local_files_only": options.local_files_only,
+    }
+    if options.quantization is not None:
+        settings["quantization_config"] = _make_quantization(options, device, dtype)
+    try:
+        pipeline: Any = loader.from_pretrained(str(Path(model).expanduser()), **settings)
+        _check_tokenizers(pipeline)
+        if options.ip_adapter is not None:
+            _put_on_adapter(pipeline, options)
+        if options.scheduler is not None or options.scheduler_options:
+            pipeline.scheduler = make_scheduler(pipeline, options.scheduler, options.scheduler_options)
+        _place(pipeline, options, device)
+    except ImportError as error:
+        raise MissingDependencyError(f"Loading {model!r}", str(error.name or "accelerate"), "quantization") from error
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+        raise _unavailable(model, error) from error
+    pipeline.set_progress_bar_config(disable=True)
+    if options.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if options.vae_slicing:
+        pipeline.vae.enable_slicing()
+    return pipeline
+
+
+def _check_tokenizers(pipeline: Any) -> None:
+    """Refuse a tokenizer whose files are missing: transformers makes an empty one, to which all prompts are alike."""
+    for part, tokenizer in pipeline.components.items():
+        if "tokenizer" not in part or tokenizer is None or not hasattr(tokenizer, "all_special_tokens"):
+            continue
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ValueError(f"the vocabulary of its {part} is missing")
+
+
+def _restore_wuerstchen() -> None:
+    """Put the parts of Würstchen, which Stable Cascade uses too, back where model folders say they are.
+
+    diffusers 0.42 moved them and left no name behind, so that neither the folders on the hub nor those that it saves
+    itself could be loaded.
+    """
+    import diffusers
+    from diffusers.pipelines.deprecated import wuerstchen
+
+    if not hasattr(diffusers.pipelines, "wuerstchen"):
+        setattr(diffusers.pipelines, "wuerstchen", wuerstchen)  # noqa: B010 (it is a module, which has no such name)
+    for name in ("PaellaVQModel", "WuerstchenDiffNeXt", "WuerstchenPrior"):
+        if not hasattr(diffusers, name):
+            setattr(diffusers, name, getattr(wuerstchen, name))
+
+
+def make_scheduler(pipeline: Any, name: str | None, changes: dict[str, Any] | None = None) -> Any:
+    """Make a scheduler for a pipeline, from the settings of its own.
+
+    Args:
+        pipeline: The pipeline.
+        name: Class name; None for the class that it has.
+        changes: Settings to change.
+
+    Raises:
+        GeneratorUnavailableError: If there is no such class, or it does not go with the pipeline.
+    """
+    import diffusers
+
+    own = pipeline.scheduler
+    cls = type(own) if name is None else getattr(diffusers, name, None)
+    fitting = {type(own), *own.compatibles}
+    if cls is None or cls not in fitting:
+        raise GeneratorUnavailableError(
+            f"Scheduler {name!r} does not go with this pipeline. Schedulers: "
+            + ", ".join(sorted(each.__name__ for each in fitting))
+            + "."
+        )
+    return cls.from_config(own.config, **(changes or {}))
+
+
+def _choose_device(options: DiffusersOptions) -> str:
+    import torch
+
+    if options.device != "auto":
+        return options.device
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if accelerator is None else accelerator.type
+
+
+def _choose_dtype(options: DiffusersOptions, device: str) -> Any:
+    import torch
+
+    if options.dtype != "auto":
+        return getattr(torch, options.dtype)
+    if device == "cpu":
+        return torch.float32
+    if device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16
+
+
+def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> Any:
+    """Quantise the large parts as they are loaded."""
+    from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
+    from diffusers.quantizers.quantization_config import TorchAoConfig
+
+    backend = options.quantization_backend
+    if backend == "auto":
+        backend = "bitsandbytes" if device.startswith("cuda") else "torchao"
+    if backend == "bitsandbytes":
+        bits = options.quantization
+        settings: dict[str, Any] = {f"load_in_{bits}bit": True}
+        if bits == 4:
+            settings.update(bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        return PipelineQuantizationConfig(
+            quant_backend=f"bitsandbytes_{bits}bit", quant_kwargs=settings, components_to_quantize=list(_LARGE_PARTS)
+        )
+    from torchao.quantization import (  # type: ignore[import-untyped]
+        Int4WeightOnlyConfig,
+        Int8WeightOnlyConfig,
+    )
+
+    weights = Int8WeightOnlyConfig() if options.quantization == 8 else Int4WeightOnlyConfig()
+    make_config: Any = TorchAoConfig  # untyped
+    parts = ("decoder", "prior_prior", "transformer", "unet")
+    return PipelineQuantizationConfig(quant_mapping={part: make_config(weights) for part in parts})
+
+
+def _put_on_adapter(pipeline: Any, options: DiffusersOptions) -> None:
+    if not hasattr(pipeline, "load_ip_adapter"):
+        raise ValueError(f"{type(pipeline).__name__} takes no IP-Adapter; leave the option ip_adapter out.")
+    encoder: dict[str, Any] = {}
+    if options.ip_adapter_image_encoder is not None:
+        # FLUX has a name of its own for it.
+        names = ("image_encoder_folder", "image_encoder_pretrained_model_name_or_path")
+        taken = inspect.signature(pipeline.load_ip_adapter).parameters
+        encoder = {name: options.ip_adapter_image_encoder for name in names if name in taken}
+    pipeline.load_ip_adapter(
+        options.ip_adapter,
+        subfolder=options.ip_adapter_subfolder,
+        weight_name=options.ip_adapter_weight_name,
+        local_files_only=options.local_files_only,
+        **encoder,
+    )
+
+
+def _place(pipeline: Any, options: DiffusersOptions, device: str) -> None:
+    """Put the weights where they run, or let them come there when they are used."""
+    if options.offload == "none":
+        pipeline.to(device)
+    elif device == "cpu":
+        raise ValueError("offload moves weights off an accelerator, and there is none; leave the option out.")
+    elif options.offload == "group":
+        import torch
+
+        pipeline.enable_group_offload(torch.device(device), offload_type="leaf_level", use_stream="cuda" in device)
+    else:
+        offload_parts(pipeline, options)
+
+
+def offload_parts(pipeline: Any, options: DiffusersOptions) -> None:
+    """Let the parts of a pipeline come to the accelerator when they are used.
+
+    The hooks belong to a pipeline, so one that is made of the parts of another needs them anew; those of group offload
+    belong to the parts.
+    """
+    if options.offload == "model":
+        pipeline.enable_model_cpu_offload(device=_choose_device(options))
+    elif options.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=_choose_device(options))

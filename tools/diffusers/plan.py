@@ -1,0 +1,277 @@
+"""What one request becomes on one pipeline: every value filled in, what cannot be honoured said, and its batch known.
+
+Requests whose plans have the same key may be drawn in one call of the pipeline. Everything that would change a picture
+by being in a batch is part of the key: its size, its steps, the number of pieces its prompt is encoded in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+from pydantic import JsonValue
+
+from mgem_agent.errors import ImageError, UnsupportedRequestError
+from mgem_agent.tools.capabilities import Notice
+from mgem_agent.tools.diffusers.families import PipelineTraits
+from mgem_agent.tools.diffusers.long_prompts import count_chunks, find_limit
+from mgem_agent.tools.diffusers.options import DiffusersOptions
+from mgem_agent.tools.image_request import ImageRequest
+
+__all__ = ["Defaults", "DrawingPlan", "make_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """Values for what a request leaves open, where they are not the pipeline's own.
+
+    Attributes:
+        num_inference_steps: Steps.
+        guidance_scale: Guidance.
+        options: Options of the request.
+    """
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingPlan:
+    """A request as it will be drawn.
+
+    Attributes:
+        request: Every value filled in, but a size that the pipeline chooses.
+        key: Equal for requests that may be drawn together.
+        num_chunks: Pieces that the prompt is encoded in.
+        start: Picture to start from, in the size it is drawn in; as it is where it is edited.
+        mask: White where it is redrawn, in the same size.
+        references: Pictures whose subject or style is to be kept.
+        notices: What was not honoured as given.
+    """
+
+    request: ImageRequest
+    key: tuple[Any, ...]
+    num_chunks: int
+    start: Image.Image | None
+    mask: Image.Image | None
+    references: tuple[Image.Image, ...]
+    notices: tuple[Notice, ...]
+
+
+def make_plan(
+    request: ImageRequest,
+    pipeline: Any,
+    traits: PipelineTraits,
+    *,
+    defaults: Defaults,
+    options: DiffusersOptions,
+    pictures: Mapping[str, Image.Image],
+) -> DrawingPlan:
+    """Fill in what a request leaves open, and see what becomes of the rest.
+
+    Args:
+        request: What is asked for, fitted by `negotiate`.
+        pipeline: The loaded pipeline.
+        traits: What its class can do.
+        defaults: Values that come before the pipeline's own.
+        options: How it was loaded.
+        pictures: The picture of each id.
+
+    Raises:
+        ImageError: If a picture is missing.
+        UnsupportedRequestError: If it asks for more pictures or other options than the task takes.
+    """
+    missing = [name for name in request.picture_ids if name not in pictures]
+    if missing:
+        raise ImageError(f"Pictures {', '.join(map(repr, missing))} were not given. Pass them in `pictures`, by id.")
+    filled = _fill_options(request, pipeline, traits, defaults, options)
+    steered, notices = _fill_steering(request, traits, filled, defaults, options)
+    start, mask, references = _fit_pictures(request, pipeline, traits, pictures)
+    size = start.size if start is not None and request.task != "edit" else (request.width, request.height)
+    executed = request.model_copy(
+        update={
+            "width": size[0],
+            "height": size[1],
+            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "options": filled,
+            **steered,
+        }
+    )
+    num_chunks, cut = _measure_prompts(executed, pipeline, traits)
+    return DrawingPlan(
+        request=executed,
+        key=_make_key(executed, traits, num_chunks, start, tuple(id(pictures[name]) for name in request.references)),
+        num_chunks=num_chunks,
+        start=start,
+        mask=mask,
+        references=references,
+        notices=(*notices, *cut),
+    )
+
+
+def _fill_steering(
+    request: ImageRequest,
+    traits: PipelineTraits,
+    filled: Mapping[str, JsonValue],
+    defaults: Defaults,
+    options: DiffusersOptions,
+) -> tuple[dict[str, Any], list[Notice]]:
+    """Steps, guidance, strength and negative prompt as they will be used, and what of them cannot be honoured."""
+    family, parameters = traits.family, traits.parameters[request.task]
+    notices: list[Notice] = []
+    guidance = request.guidance_scale
+    if guidance is None and family.guidance is not None and family.guidance in parameters:
+        known = (options.guidance_scale, defaults.guidance_scale, parameters[family.guidance])
+        guidance = next((value for value in known if value is not None), None)
+    strength = request.strength
+    if strength is None and "strength" in parameters and request.task in ("image_to_image", "inpaint"):
+        strength = float(parameters["strength"])
+    steps = request.num_inference_steps or options.num_inference_steps or defaults.num_inference_steps
+    steps = steps or int(parameters[family.steps] or 1)
+    if strength is not None and steps * strength < 1:
+        needed = math.ceil(1 / strength)
+        if request.num_inference_steps is not None:
+            message = f"{steps} step(s) at strength {strength} are none at all; {needed} were used."
+            notices.append(Notice(argument="num_inference_steps", message=message))
+        steps = needed
+    negative = request.negative_prompt or None
+    if negative is not None and (reason := _unread_negative(family, guidance, filled)):
+        notices.append(Notice(argument="negative_prompt", message=reason))
+        negative = None
+    steered = {
+        "negative_prompt": negative,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "strength": strength,
+    }
+    return steered, notices
+
+
+def _fill_options(
+    request: ImageRequest, pipeline: Any, traits: PipelineTraits, defaults: Defaults, options: DiffusersOptions
+) -> dict[str, JsonValue]:
+    """Options as they will be used: those asked for, the model's, and the pipeline's own."""
+    parameters = traits.parameters[request.task]
+    special = {"scheduler", "decoder_num_inference_steps", "ip_adapter_scale"}
+    foreign = sorted(name for name in request.options if name not in parameters and name not in special)
+    if foreign:
+        raise UnsupportedRequestError(
+            f"options {', '.join(map(repr, foreign))} are not for task={request.task!r}. Leave them out.",
+            arguments=("options",),
+        )
+    own: dict[str, JsonValue] = {
+        name: parameters[name] for name in traits.options & parameters.keys() if _is_plain(parameters[name])
+    }
+    if traits.two_stages:
+        own["decoder_num_inference_steps"] = parameters["num_inference_steps"]
+    else:
+        own["scheduler"] = type(pipeline.scheduler).__name__
+    if options.ip_adapter is not None and request.references:
+        own["ip_adapter_scale"] = options.ip_adapter_scale
+    given = {name: value for name, value in defaults.options.items() if name in parameters}
+    return own | given | request.options
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, bool | int | float | str)
+
+
+def _unread_negative(family: Any, guidance: float | None, filled: Mapping[str, JsonValue]) -> str | None:
+    """Why the model would not read a negative prompt, or None if it would."""
+    if family.true_cfg:
+        scale = filled.get("true_cfg_scale")
+        if not isinstance(scale, int | float) or scale <= 1:
+            return (
+                "this model reads a negative prompt only with options.true_cfg_scale above 1 (twice the time); "
+                "it was left out."
+            )
+    elif guidance is not None and guidance <= family.guidance_floor:
+        return f"guidance_scale={guidance:g} guides nothing, so a negative prompt is not read; it was left out."
+    return None
+
+
+def _fit_pictures(
+    request: ImageRequest, pipeline: Any, traits: PipelineTraits, pictures: Mapping[str, Image.Image]
+) -> tuple[Image.Image | None, Image.Image | None, tuple[Image.Image, ...]]:
+    """Start picture, mask and references as the pipeline takes them."""
+    references = tuple(pictures[name].convert("RGB") for name in request.references)
+    if request.image is None:
+        return None, None, references
+    start = pictures[request.image].convert("RGB")
+    if request.task == "edit":
+        most = traits.family.max_images
+        if 1 + len(references) > most:
+            raise UnsupportedRequestError(
+                f"task='edit' takes {most} picture(s) with the one to edit, and {1 + len(references)} were given. "
+                "Leave out references.",
+                arguments=("references",),
+            )
+        return start, None, references
+    size = _choose_size(request, start.size, pipeline, traits.family.size_multiple)
+    mask = None
+    if request.mask is not None:
+        mask = pictures[request.mask].convert("L").resize(size, Image.Resampling.NEAREST)
+    return start.resize(size, Image.Resampling.LANCZOS), mask, references
+
+
+def _choose_size(request: ImageRequest, size: tuple[int, int], pipeline: Any, multiple: int) -> tuple[int, int]:
+    """Size asked for, or else that of the picture, no larger than the model was made for."""
+    native = getattr(pipeline, "default_sample_size", None)
+    if native is None and "unet" in pipeline.components:
+        native = pipeline.unet.config.sample_size
+    side = native * pipeline.vae_scale_factor if isinstance(native, int) else 1024
+    shrink = min(1.0, side / math.sqrt(size[0] * size[1]))
+    width, height = (max(round(edge * shrink / multiple), 1) * multiple for edge in size)
+    return request.width or width, request.height or height
+
+
+def _measure_prompts(request: ImageRequest, pipeline: Any, traits: PipelineTraits) -> tuple[int, list[Notice]]:
+    """Pieces that the prompts are encoded in, and what of them is cut off."""
+    prompts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt or ""}
+    if traits.family.clip_only:
+        return count_chunks(pipeline, list(prompts.values())), []
+    asked = request.options.get("max_sequence_length")
+    limit = find_limit(pipeline, asked if isinstance(asked, int) else None, chat_template=traits.family.chat_template)
+    cut = []
+    for name, text in prompts.items():
+        if limit is not None and text and (count := limit.count(text)) > limit.max_tokens:
+            over = count - limit.max_tokens
+            message = (
+                f"{count} tokens are {over} more than the {limit.max_tokens} that the model reads; the last were cut."
+            )
+            cut.append(Notice(argument=name, message=message))
+    return 1, cut
+
+
+def _make_key(
+    request: ImageRequest,
+    traits: PipelineTraits,
+    num_chunks: int,
+    start: Image.Image | None,
+    references: tuple[int, ...],
+) -> tuple[Any, ...]:
+    alone: object = None
+    if request.references and not traits.family.clip_only:
+        alone = object()  # such pipelines take a list of pictures as all of them for one prompt
+    elif request.task == "edit" and traits.class_name != "FluxKontextPipeline":
+        alone = object()
+    return (
+        request.task,
+        request.width,
+        request.height,
+        request.num_inference_steps,
+        request.guidance_scale,
+        request.strength,
+        request.negative_prompt is None,
+        json.dumps(request.options, sort_keys=True),
+        num_chunks,
+        None if start is None else start.size,
+        references,  # pipelines show the references of the first prompt to every prompt of a batch
+        alone,
+    )

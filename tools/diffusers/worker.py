@@ -1,0 +1,344 @@
+"""One thread for one pipeline: it gathers what several threads ask for at once and draws it in batches.
+
+A pipeline keeps the state of a drawing in itself, so two threads in it spoil both drawings. Here any thread may ask;
+jobs wait in a queue, those with equal keys are drawn together, and each caller gets its own pictures and progress. The
+thread starts with the first job and ends when there has been none for a while, so that nothing is left to close.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from mgem_agent.errors import GenerationCancelledError, GeneratorUnavailableError, MgemError, ToolError
+from mgem_agent.tools.diffusers.plan import DrawingPlan
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import GenerationProgress
+
+__all__ = ["BatchWorker", "Job", "Outcome", "Unready"]
+
+_CLOSE_S = 30.0
+"""How long the end of the program waits for the step that is being computed, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: a picture or an error.
+
+    Attributes:
+        job: The job.
+        picture: The picture, or why there is none.
+        seconds: Its share of the time that its batch took.
+    """
+
+    job: Job
+    picture: Image.Image | MgemError
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """Nothing can be drawn, because the pipeline cannot be loaded.
+
+    Attributes:
+        job: The job that waited for it.
+        error: Why.
+    """
+
+    job: Job
+    error: MgemError
+
+
+class Job:
+    """A request on its way through the worker.
+
+    Args:
+        index: Place in the caller's batch.
+        request: What is asked for.
+        pictures: The picture of each id that it names.
+        cancel: Set by the caller to stop it.
+        events: Where progress and the outcome go.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        request: ImageRequest,
+        *,
+        pictures: Mapping[str, Image.Image],
+        cancel: threading.Event | None,
+        events: queue.SimpleQueue[GenerationProgress | Outcome | Unready],
+    ) -> None:
+        self.index = index
+        self.request = request
+        self.pictures = pictures
+        self.events = events
+        self.plan: DrawingPlan | None = None
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._taken = False
+        self._left = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the picture any more."""
+        return self._left or (self._cancel is not None and self._cancel.is_set())
+
+    def leave(self) -> None:
+        """Say that nobody waits for it any more."""
+        self._left = True
+
+    def take(self) -> bool:
+        """Take it, to draw it or to give it up; True for the first who does."""
+        with self._lock:
+            taken, self._taken = self._taken, True
+            return not taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """Something else to be done between two batches."""
+
+    do: Callable[[], None]
+    done: threading.Event = field(default_factory=threading.Event)
+    errors: list[Exception] = field(default_factory=list)
+
+
+class BatchWorker:
+    """Draws jobs in batches, in a thread of its own.
+
+    Args:
+        ready: Loads what is not loaded; called before each batch.
+        plan: Says what a job becomes.
+        draw: Draws plans of one key, calling back after each step with the steps done and in all.
+        max_batch_size: Most pictures at once; None for as many as there are.
+        gather_s: How long to wait for jobs of other threads, in seconds.
+        idle_s: How long the thread stays without a job, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        ready: Callable[[], object],
+        plan: Callable[[Job], DrawingPlan],
+        draw: Callable[[Sequence[DrawingPlan], Callable[[int, int], None]], list[Image.Image | MgemError]],
+        max_batch_size: int | None = None,
+        gather_s: float = 0.01,
+        idle_s: float = 1.0,
+    ) -> None:
+        self._ready = ready
+        self._plan = plan
+        self._draw = draw
+        self._max_batch_size = max_batch_size
+        self._gather_s = gather_s
+        self._idle_s = idle_s
+        self._inbox: queue.SimpleQueue[Job | _Errand] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._waiting: list[Job] = []
+        self._closing = False
+        # A thread that is in torch when the interpreter goes down takes the process with it.
+        atexit.register(_close, weakref.ref(self))
+        # Batches of a key that once did not fit are not tried at that size again.
+        self._fitting: dict[object, int] = {}
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Put jobs into the queue; their events say what becomes of them."""
+        self._put(jobs)
+
+    def run(self, errand: Callable[[], None]) -> None:
+        """Do something between two batches, and wait until it is done; what it raises is raised here."""
+        item = _Errand(errand)
+        self._put([item])
+        item.done.wait()
+        if item.errors:
+            raise item.errors[0]
+
+    def close(self) -> None:
+        """Give up what is being drawn at its next step, and wait for the thread to end."""
+        self._closing = True
+        with self._lock:
+            thread = self._thread
+            if thread is not None:
+                self._inbox.put(_Errand(lambda: None))
+        if thread is not None:
+            thread.join(timeout=_CLOSE_S)
+
+    def _put(self, items: Sequence[Job | _Errand]) -> None:
+        if not items:
+            return
+        with self._lock:
+            for item in items:
+                self._inbox.put(item)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="mgem-diffusers", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            if self._closing:
+                return
+            if not self._waiting and not self._receive(self._idle_s):
+                with self._lock:
+                    if self._inbox.empty():
+                        self._thread = None
+                        return
+                continue
+            self._gather()
+            self._draw_next()
+
+    def _receive(self, timeout: float) -> bool:
+        """Take in one job or do one errand; False if none came in time."""
+        try:
+            item = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+        except queue.Empty:
+            return False
+        if isinstance(item, _Errand):
+            try:
+                item.do()
+            except Exception as error:  # it is the caller's, not this thread's
+                item.errors.append(error)
+            finally:
+                item.done.set()
+        else:
+            self._waiting.append(item)
+        return True
+
+    def _gather(self) -> None:
+        """Take in what is there, and what comes within a short while."""
+        until = time.monotonic() + self._gather_s
+        while self._receive(max(until - time.monotonic(), 0.0)):
+            pass
+
+    def _draw_next(self) -> None:
+        """Draw those waiting jobs that go with the first."""
+        planned = [job for job in self._waiting if self._is_planned(job)]
+        self._waiting = planned
+        if not planned:
+            return
+        key = planned[0].plan.key if planned[0].plan else None
+        batch = [job for job in planned if job.plan is not None and job.plan.key == key]
+        most = min(self._max_batch_size or len(batch), self._fitting.get(key, len(batch)))
+        batch = batch[:most]
+        self._waiting = [job for job in planned if job not in batch]
+        self._draw_batch([job for job in batch if job.take()])
+
+    def _is_planned(self, job: Job) -> bool:
+        """Plan a job if that is not done; False if it cannot be drawn, which it is then told."""
+        if job.plan is not None:
+            return True
+        try:
+            self._ready()
+        except MgemError as error:
+            return self._give_up(job, Unready(job, error))
+        except Exception as error:  # a thread that dies of what no one foresaw would let its callers wait for ever
+            failure = GeneratorUnavailableError(f"The pipeline cannot be loaded: {_describe(error)}")
+            return self._give_up(job, Unready(job, failure))
+        try:
+            job.plan = self._plan(job)
+        except MgemError as error:
+            return self._give_up(job, Outcome(job, error))
+        except Exception as error:
+            failed = ToolError(f"The request cannot be prepared: {_describe(error)}")
+            return self._give_up(job, Outcome(job, failed))
+        return True
+
+    @staticmethod
+    def _give_up(job: Job, event: Outcome | Unready) -> bool:
+        if job.take():
+            job.events.put(event)
+        return False
+
+    def _draw_batch(self, jobs: Sequence[Job]) -> None:
+        """Draw jobs of one key, in halves if they do not fit into memory, one by one if one of them fails."""
+        for job in jobs:
+            if job.cancelled:
+                job.events.put(Outcome(job, _cancelled()))
+        live = [job for job in jobs if not job.cancelled]
+        plans = [job.plan for job in live if job.plan is not None]
+        if not plans:
+            return
+        started = time.monotonic()
+        too_large = False
+        try:
+            self._ready()
+            pictures = self._draw(plans, lambda step, num_steps: self._report(live, step, num_steps))
+        except GenerationCancelledError as error:
+            pictures = [error] * len(live)
+        except Exception as error:  # whatever a pipeline raises, the other jobs go on
+            too_large = _is_out_of_memory(error)
+            pictures = [_explain(error, plans[0].request)] if len(live) == 1 else []
+        if not pictures:
+            # Not within the handler: what it caught holds on to the tensors that filled the memory.
+            _free_memory()
+            size = max(len(live) // 2, 1) if too_large else 1
+            if too_large:
+                self._fitting[plans[0].key] = size
+            for start in range(0, len(live), size):
+                self._draw_batch(live[start : start + size])
+            return
+        seconds = (time.monotonic() - started) / len(live)
+        for job, picture in zip(live, pictures, strict=True):
+            job.events.put(Outcome(job, _cancelled() if job.cancelled else picture, seconds))
+
+    def _report(self, jobs: Sequence[Job], step: int, num_steps: int) -> None:
+        """Tell the callers of a step; raise if none of them wants the rest."""
+        wanted = [job for job in jobs if not job.cancelled]
+        if not wanted or self._closing:
+            raise _cancelled()
+        for job in wanted:
+            job.events.put(GenerationProgress(index=job.index, step=step, num_steps=num_steps))
+
+
+def _close(worker: weakref.ref[BatchWorker]) -> None:
+    if (found := worker()) is not None:
+        found.close()
+
+
+def _cancelled() -> GenerationCancelledError:
+    return GenerationCancelledError("The drawing was cancelled. Ask again to draw it from the start.", retryable=True)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # Not every device has a class for it.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text)
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _explain(error: Exception, request: ImageRequest) -> MgemError:
+    if isinstance(error, MgemError):
+        return error
+    if _is_out_of_memory(error):
+        size = f" of {request.width}x{request.height}" if request.width and request.height else ""
+        return ToolError(
+            f"Memory does not hold the drawing of one picture{size}. Ask for a smaller one, or set the options "
+            "offload='model', quantization=8 or vae_tiling=True."
+        )
+    return ToolError(f"The pipeline failed: {_describe(error)}")
+
+
+def _describe(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'without a message'}"

@@ -1,0 +1,318 @@
+"""Pictures from AUTOMATIC1111's Stable Diffusion web UI, and from those that kept its API (Forge, SD.Next).
+
+A name is `a1111:ADDRESS`. The server must run with `--api`. Decisions that matter:
+
+- **Pictures are drawn one by one**: the API takes one prompt at a time.
+- **What was really used is read back** from the answer: seed, sampler, steps, guidance and checkpoint go into the
+  executed request, so that the same picture can be made again after the person has switched to another model.
+- **To cancel is to interrupt the server**, which stops whatever it is drawing. The half-drawn picture that it then
+  sends is thrown away.
+- **Inpainting starts from what is there and redraws the whole picture**, as the web page does by default; the API's own
+  default fills the masked part with one colour and crops to it. Options change that.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+
+from mgem_agent.errors import (
+    GenerationCancelledError,
+    GeneratorOutputError,
+    GeneratorUnavailableError,
+    MgemError,
+    ToolError,
+    UnsupportedRequestError,
+)
+from mgem_agent.tools.background_call import call_in_background
+from mgem_agent.tools.capabilities import Capabilities, Notice
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.servers.http_client import ServerClient
+from mgem_agent.tools.servers.one_by_one import draw_one_by_one
+from mgem_agent.tools.servers.wire_pictures import decode_picture_text, png_base64
+
+__all__ = ["A1111Generator"]
+
+DEFAULT_ADDRESS = "http://127.0.0.1:7860"
+SERVER = "The Stable Diffusion web UI"
+SIZE_MULTIPLE = 8
+INTERRUPT_S = 10.0
+PROGRESS_S = 5.0
+CHECKPOINT = "sd_model_checkpoint"
+SAMPLING_OPTIONS = frozenset(
+    {
+        "alwayson_scripts", "cfg_rescale", "distilled_cfg_scale", "eta", "override_settings", "refiner_checkpoint",
+        "refiner_switch_at", "restore_faces", "sampler_name", "scheduler", "script_args", "script_name", "styles",
+        "subseed", "subseed_strength", "tiling",
+    }
+)  # fmt: skip
+HIRES_OPTIONS = frozenset(
+    {
+        "denoising_strength", "enable_hr", "hr_resize_x", "hr_resize_y", "hr_sampler_name", "hr_scale",
+        "hr_second_pass_steps", "hr_upscaler",
+    }
+)  # fmt: skip
+IMAGE_OPTIONS = frozenset(
+    {
+        "initial_noise_multiplier", "inpaint_full_res", "inpaint_full_res_padding", "inpainting_fill",
+        "inpainting_mask_invert", "mask_blur", "resize_mode",
+    }
+)  # fmt: skip
+
+
+class A1111Generator:
+    """The Stable Diffusion web UI of AUTOMATIC1111, Forge or SD.Next: a1111:ADDRESS.
+
+    Args:
+        address: Address of the server; a name and password in it are used to log in.
+        timeout_s: Seconds for one picture.
+        connect_timeout_s: Seconds to reach the server.
+        max_retries: How often a call that met a busy server is repeated.
+        backoff_s: Wait before the first repetition, in seconds.
+        poll_s: Seconds between two looks at the progress.
+
+    Raises:
+        InputError: If the address is none.
+    """
+
+    CAPABILITIES = Capabilities(
+        tasks=frozenset({"text_to_image", "image_to_image", "inpaint"}),
+        negative_prompt=True,
+        seed=True,
+        num_inference_steps=True,
+        guidance_scale=True,
+        strength=True,
+        size_multiple=SIZE_MULTIPLE,
+        min_size=64,
+        max_size=4096,
+        max_batch_size=1,
+        progress=True,
+        cancel=True,
+        options=SAMPLING_OPTIONS | HIRES_OPTIONS | IMAGE_OPTIONS | {CHECKPOINT},
+    )
+
+    def __init__(
+        self,
+        address: str = "",
+        *,
+        timeout_s: float = 600.0,
+        connect_timeout_s: float = 10.0,
+        max_retries: int = 3,
+        backoff_s: float = 0.5,
+        poll_s: float = 0.5,
+    ) -> None:
+        self._client = ServerClient(
+            address or DEFAULT_ADDRESS,
+            server=SERVER,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            max_retries=max_retries,
+            backoff_s=backoff_s,
+            access_hint="Put the name and password into the address: a1111:http://NAME:PASSWORD@HOST:7860",
+            explain=_explain,
+        )
+        self._poll_s = poll_s
+        self._unloaded = False
+
+    @property
+    def name(self) -> str:
+        """Name in the registry, without a password."""
+        return f"a1111:{self._client.address}"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the API honours; the server is not asked."""
+        return self.CAPABILITIES
+
+    def generate(
+        self,
+        requests: Sequence[ImageRequest],
+        *,
+        pictures: Mapping[str, Image.Image] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[GenerationProgress | ImageResult]:
+        """Draw one picture after the other; the contract is that of `ImageGenerator`."""
+        if self._unloaded:
+            self._client.request("POST", "/sdapi/v1/reload-checkpoint", cancel=cancel)
+            self._unloaded = False
+        draw = partial(self._draw, pictures=pictures or {}, cancel=cancel or threading.Event())
+        yield from draw_one_by_one(requests, draw, generator=self.name, model="", cancel=cancel)
+
+    def unload(self) -> None:
+        """Have the server free the memory of its model; a server that is not there has none to free."""
+        try:
+            self._client.request("POST", "/sdapi/v1/unload-checkpoint")
+        except GeneratorUnavailableError:
+            return
+        self._unloaded = True
+
+    def _draw(
+        self, index: int, request: ImageRequest, *, pictures: Mapping[str, Image.Image], cancel: threading.Event
+    ) -> Iterator[GenerationProgress | ImageResult]:
+        started = time.monotonic()
+        path = "/sdapi/v1/txt2img" if request.image is None else "/sdapi/v1/img2img"
+        body = _body(request, pictures)
+        drawing = call_in_background(partial(self._client.request_json, "POST", path, json=body, cancel=cancel))
+        try:
+            yield from self._watch(index, drawing, cancel)
+            answer = drawing.result()
+        finally:
+            if not drawing.done():  # whoever listened has gone away
+                self._interrupt()
+        images = answer.get("images") if isinstance(answer, dict) else None
+        if not isinstance(images, list) or not images:
+            raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
+        image = decode_picture_text(images[0], source=SERVER)
+        info = _info(answer)
+        executed, notices = _executed(request, image, info)
+        yield ImageResult(
+            index=index,
+            request=request,
+            executed=executed,
+            generator=self.name,
+            model=_model(info),
+            image=image,
+            notices=notices,
+            seconds=time.monotonic() - started,
+            versions={"stable-diffusion-webui": str(info["version"])} if info.get("version") else {},
+        )
+
+    def _watch(self, index: int, drawing: Future[Any], cancel: threading.Event) -> Iterator[GenerationProgress]:
+        """Report steps until the drawing is done, and interrupt it if that is wanted."""
+        step = 0
+        look = time.monotonic() + self._poll_s
+        done = threading.Event()
+        drawing.add_done_callback(lambda _: done.set())
+        while not done.wait(min(self._poll_s, 0.05)):
+            if cancel.is_set():
+                self._interrupt()
+                done.wait(INTERRUPT_S)
+                raise GenerationCancelledError("The drawing was cancelled.")
+            if time.monotonic() < look:
+                continue
+            progress = self._progress()
+            if progress and step < progress[0] <= progress[1]:
+                step = progress[0]
+                yield GenerationProgress(index, step, progress[1])
+            look = time.monotonic() + self._poll_s
+
+    def _progress(self) -> tuple[int, int] | None:
+        """Steps done and in all, or None where the server does not say."""
+        try:
+            state = self._client.request_json(
+                "GET",
+                "/sdapi/v1/progress",
+                params={"skip_current_image": "true"},
+                timeout_s=PROGRESS_S,
+                max_retries=0,
+            )["state"]
+            return int(state["sampling_step"]), int(state["sampling_steps"])
+        except (ToolError, KeyError, TypeError, ValueError):  # a bar that stands still is no reason to stop drawing
+            return None
+
+    def _interrupt(self) -> None:
+        try:
+            self._client.request("POST", "/sdapi/v1/interrupt", timeout_s=PROGRESS_S, max_retries=0)
+        except ToolError:
+            return  # what cannot be reached cannot be drawing for us either
+
+
+def _explain(status: int, data: Any) -> MgemError | None:
+    if status != 404:
+        return None
+    said = data.get("detail") if isinstance(data, dict) else None
+    if said and said != "Not Found":  # the API is there, and what the request names is not
+        return UnsupportedRequestError(f"{SERVER} does not find what the request names: {str(said)[:300]}")
+    return GeneratorUnavailableError(
+        f"{SERVER} does not know this address (status 404). Start it with --api, and check the address."
+    )
+
+
+def _body(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> dict[str, Any]:
+    """The request as the API has it."""
+    options = dict(request.options)
+    settings = options.pop("override_settings", None)
+    settings = dict(settings) if isinstance(settings, dict) else {}
+    if checkpoint := options.pop(CHECKPOINT, None):
+        settings[CHECKPOINT] = checkpoint
+    body: dict[str, Any] = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt or "",
+        "seed": -1 if request.seed is None else request.seed,
+        "batch_size": 1,
+        "n_iter": 1,
+        "width": request.width,
+        "height": request.height,
+        "steps": request.num_inference_steps,
+        "cfg_scale": request.guidance_scale,
+        "override_settings": settings,
+    }
+    if request.image is not None:
+        start = pictures[request.image]
+        body["init_images"] = [png_base64(start)]
+        body["denoising_strength"] = request.strength
+        # Left open, a size would be the server's own and the start picture be squeezed into it.
+        body["width"] = request.width or _fitted(start.width)
+        body["height"] = request.height or _fitted(start.height)
+        if request.mask is not None:
+            body["mask"] = png_base64(pictures[request.mask].convert("L"))
+            body |= {"inpainting_fill": 1, "inpaint_full_res": False}
+    return {name: value for name, value in body.items() if value is not None} | options
+
+
+def _fitted(side: int) -> int:
+    return max(64, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+
+
+def _info(answer: Any) -> dict[str, Any]:
+    """What the server says of the picture; it comes as JSON within JSON."""
+    info = answer.get("info")
+    try:
+        info = json.loads(info) if isinstance(info, str) else info
+    except (ValueError, RecursionError):
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def _model(info: Mapping[str, Any]) -> str:
+    name, digest = info.get("sd_model_name"), info.get("sd_model_hash")
+    return f"{name} [{digest}]" if name and digest else str(name or digest or "")
+
+
+def _executed(
+    request: ImageRequest, image: Image.Image, info: Mapping[str, Any]
+) -> tuple[ImageRequest, tuple[Notice, ...]]:
+    """The request with what was really used, and a notice for each value that is not the one asked for."""
+    used: dict[str, Any] = {"width": image.width, "height": image.height}
+    for ours, theirs, kind in (
+        ("seed", "seed", int),
+        ("num_inference_steps", "steps", int),
+        ("guidance_scale", "cfg_scale", float),
+    ):
+        value = info.get(theirs)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            used[ours] = kind(value)
+    if request.image is not None and isinstance(info.get("denoising_strength"), (int, float)):
+        used["strength"] = float(info["denoising_strength"])
+    notices = tuple(
+        Notice(argument=name, message=f"{name}={asked} was asked for; the server used {value}.")
+        for name, value in used.items()
+        if (asked := getattr(request, name)) is not None and asked != value
+    )
+    options = dict(request.options)
+    for ours, theirs in (("sampler_name", "sampler_name"), (CHECKPOINT, "sd_model_name")):
+        if isinstance(info.get(theirs), str) and info[theirs]:
+            options.setdefault(ours, info[theirs])
+    try:
+        return ImageRequest.model_validate(request.model_dump() | used | {"options": options}), notices
+    except ValidationError:  # the server says what cannot be; the picture is worth more than its data
+        return request.model_copy(update={"width": image.width, "height": image.height}), ()

@@ -1,0 +1,229 @@
+"""One prompt through ComfyUI's queue: put in, watched, and taken out again if it is no longer wanted."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from mgem_agent.errors import (
+    GenerationCancelledError,
+    GeneratorOutputError,
+    GeneratorTimeoutError,
+    MgemError,
+)
+from mgem_agent.tools.servers.http_client import ServerClient
+
+__all__ = ["ComfyUIQueue"]
+
+OPEN_S = 5.0
+CLOSE_S = 0.2
+ASK_S = 10.0
+SETTLE_S = 5.0
+LOOKS_BETWEEN_QUEUES = 10
+MAX_MESSAGE_BYTES = 32 * 2**20
+
+Step = tuple[int, int]
+
+
+class ComfyUIQueue:
+    """The queue of a ComfyUI server.
+
+    Args:
+        client: Talks to the server; its `timeout_s` is also the limit for a prompt.
+        poll_s: Seconds of silence after which the history is asked.
+    """
+
+    def __init__(self, client: ServerClient, *, poll_s: float) -> None:
+        self._client = client
+        self._poll_s = poll_s
+
+    def run(self, nodes: Mapping[str, Any], cancel: threading.Event) -> Generator[Step | dict[str, Any], None, None]:
+        """Run a workflow.
+
+        Args:
+            nodes: The workflow in API format, slots filled.
+            cancel: Set to stop.
+
+        Yields:
+            Steps done and in all, as they come; last, the outputs of each node.
+
+        Raises:
+            MgemError: If it is not accepted, fails, is interrupted or takes too long.
+        """
+        client_id = uuid.uuid4().hex
+        with ExitStack() as stack:
+            # The connection comes first, or the first messages would be missed.
+            socket = self._listen(client_id, stack)
+            answer = self._client.request_json(
+                "POST", "/prompt", json={"prompt": nodes, "client_id": client_id}, cancel=cancel
+            )
+            prompt_id = answer.get("prompt_id") if isinstance(answer, dict) else None
+            if not isinstance(prompt_id, str):
+                raise GeneratorOutputError(f"ComfyUI took a workflow and did not name it: {str(answer)[:200]!r}.")
+            outputs: dict[str, Any] | None = None
+            try:
+                for event in self._watch(prompt_id, socket, cancel):
+                    if isinstance(event, dict):
+                        outputs = event
+                    yield event
+            finally:
+                if outputs is None:
+                    self._withdraw(prompt_id)
+
+    def _listen(self, client_id: str, stack: ExitStack) -> ClientConnection | None:
+        """Open the websocket, or do without."""
+        address = f"ws{self._client.address.removeprefix('http')}/ws?clientId={client_id}"
+        headers = {"Authorization": self._client.authorization} if self._client.authorization else {}
+        try:
+            return stack.enter_context(
+                connect(
+                    address,
+                    additional_headers=headers,
+                    open_timeout=min(OPEN_S, self._client.timeout_s),
+                    close_timeout=CLOSE_S,
+                    max_size=MAX_MESSAGE_BYTES,
+                    proxy=None if _is_this_machine(address) else True,
+                )
+            )
+        except (OSError, WebSocketException):
+            return None
+
+    def _watch(
+        self, prompt_id: str, socket: ClientConnection | None, cancel: threading.Event
+    ) -> Iterator[Step | dict[str, Any]]:
+        """Follow a prompt to its end; its outputs come last."""
+        end = time.monotonic() + self._client.timeout_s
+        looks = 0
+        while not cancel.is_set():
+            if time.monotonic() > end:
+                raise GeneratorTimeoutError(
+                    f"ComfyUI at {self._client.address} did not finish within {self._client.timeout_s:g} s. "
+                    f"See whether its queue is long, or allow more with the option timeout_s.",
+                    retryable=True,
+                )
+            kind = "silence"
+            data: dict[str, Any] = {}
+            if socket is None:
+                cancel.wait(self._poll_s)
+            else:
+                try:
+                    kind, data = _message(socket.recv(timeout=self._poll_s), prompt_id)
+                except TimeoutError:
+                    pass  # silence
+                except (OSError, WebSocketException):
+                    socket = None
+            if kind == "progress":
+                if step := _step(data):
+                    yield step
+            elif kind in ("silence", "over"):
+                looks += 1
+                outputs = self._outputs(prompt_id, is_over=kind == "over", ask_queue=looks % LOOKS_BETWEEN_QUEUES == 0)
+                if outputs is not None:
+                    yield outputs
+                    return
+        raise GenerationCancelledError("The drawing was cancelled.")
+
+    def _outputs(self, prompt_id: str, *, is_over: bool, ask_queue: bool) -> dict[str, Any] | None:
+        """Outputs of a prompt that has ended, or None while it has not."""
+        end = time.monotonic() + (SETTLE_S if is_over else 0)
+        while (entry := self._history(prompt_id)) is None and time.monotonic() < end:
+            time.sleep(0.02)  # the end is announced a moment before it is written down
+        if entry is None and (is_over or (ask_queue and prompt_id not in self._queued())):
+            # It may have ended between the two questions.
+            entry = self._history(prompt_id)
+            if entry is None:
+                raise GeneratorOutputError(
+                    f"ComfyUI at {self._client.address} no longer knows the prompt. It may have been restarted, or "
+                    f"somebody cleared its queue; draw again.",
+                    retryable=True,
+                )
+        if entry is None:
+            return None
+        status = entry.get("status")
+        status = status if isinstance(status, dict) else {}
+        if status.get("status_str") == "error":
+            for message in status.get("messages") or ():
+                if isinstance(message, list) and len(message) == 2 and isinstance(message[1], dict):
+                    _raise_failure(message[0], message[1])
+            raise _failed({})
+        outputs = entry.get("outputs")
+        return outputs if isinstance(outputs, dict) else {}
+
+    def _history(self, prompt_id: str) -> dict[str, Any] | None:
+        history = self._client.request_json("GET", f"/history/{prompt_id}", timeout_s=ASK_S)
+        entry = history.get(prompt_id) if isinstance(history, dict) else None
+        return entry if isinstance(entry, dict) else None
+
+    def _queued(self, part: str = "") -> set[str]:
+        """Ids of the prompts that wait or run; those of one part of the queue if it is named."""
+        queue = self._client.request_json("GET", "/queue", timeout_s=ASK_S, max_retries=0)
+        parts = [part] if part else ["queue_running", "queue_pending"]
+        items = [item for name in parts for item in (queue.get(name) if isinstance(queue, dict) else None) or ()]
+        return {item[1] for item in items if isinstance(item, list) and len(item) > 1 and isinstance(item[1], str)}
+
+    def _withdraw(self, prompt_id: str) -> None:
+        """Take a prompt from the queue, and stop it if it runs."""
+        try:
+            self._client.request("POST", "/queue", json={"delete": [prompt_id]}, timeout_s=ASK_S, max_retries=0)
+            # Older servers interrupt whatever runs, so it must be ours.
+            if prompt_id in self._queued("queue_running"):
+                self._client.request(
+                    "POST", "/interrupt", json={"prompt_id": prompt_id}, timeout_s=ASK_S, max_retries=0
+                )
+        except MgemError:
+            return  # what cannot be reached cannot be stopped, and the error that led here says more
+
+
+def _is_this_machine(address: str) -> bool:
+    return urlsplit(address).hostname in ("127.0.0.1", "::1", "localhost")
+
+
+def _message(text: str | bytes, prompt_id: str) -> tuple[str, dict[str, Any]]:
+    """What a message says of a prompt: "progress" with its data, "over", or "other".
+
+    Raises:
+        MgemError: If it says that the prompt failed.
+    """
+    try:
+        message = json.loads(text) if isinstance(text, str) else None  # bytes are previews
+    except (ValueError, RecursionError):
+        message = None
+    data = message.get("data") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(data, dict) or data.get("prompt_id") != prompt_id:
+        return "other", {}
+    kind = message.get("type")
+    if kind == "execution_success" or (kind == "executing" and data.get("node") is None):
+        return "over", {}
+    _raise_failure(kind, data)
+    return ("progress" if kind == "progress" else "other"), data
+
+
+def _raise_failure(kind: object, data: Mapping[str, Any]) -> None:
+    """Raise what a message of this kind means, if it means a failure."""
+    if kind == "execution_interrupted":
+        raise GenerationCancelledError("The drawing was interrupted on the server.")
+    if kind == "execution_error":
+        raise _failed(data)
+
+
+def _failed(data: Mapping[str, Any]) -> GeneratorOutputError:
+    node, kind = data.get("node_id"), data.get("node_type")
+    reason = " ".join(str(data.get("exception_message") or "no reason given").split())[:500].rstrip(".")
+    where = f"in node {node!r} ({kind}): " if node is not None else ""
+    return GeneratorOutputError(f"ComfyUI failed {where}{reason}. Its log says more.", retryable=True)
+
+
+def _step(data: Mapping[str, Any]) -> Step | None:
+    step, num_steps = data.get("value"), data.get("max")
+    if isinstance(step, int) and isinstance(num_steps, int) and 0 < step <= num_steps:
+        return step, num_steps
+    return None

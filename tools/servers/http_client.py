@@ -1,0 +1,351 @@
+"""One server that draws, over HTTP: time limits, repeated attempts, bounded answers, and errors in words.
+
+Decisions that matter:
+
+- **Attempts are repeated** where the server is not there yet, is busy (429) or has stumbled (502 to 504), with a wait
+  that doubles, or as long as its Retry-After asks. A time-out is not repeated: the drawing may be running still.
+- **An answer is bounded**, in seconds from the first byte to the last and in bytes, whatever its headers say.
+- **Every request has a connection of its own**: a drawing takes seconds, and a kept connection that has died meanwhile
+  would fail the next one. Nothing has to be closed.
+- **A name and password in the address** are used to log in and appear in no message and no name.
+- **This machine is reached without a proxy**, whatever the environment says.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import functools
+import itertools
+import random
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from mgem_agent.errors import (
+    GenerationCancelledError,
+    GeneratorOutputError,
+    GeneratorTimeoutError,
+    GeneratorUnavailableError,
+    InputError,
+    MgemError,
+    ToolError,
+    UnsupportedRequestError,
+)
+from mgem_agent.tools.servers.server_answer import ServerAnswer, described, message_of
+from mgem_agent.tools.servers.wire_pictures import decode_picture
+
+__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient"]
+
+MAX_PICTURE_BYTES = 64 * 2**20
+"""Most bytes of a picture that is fetched."""
+
+MAX_ANSWER_BYTES = 128 * 2**20
+MAX_PAUSE_S = 60.0
+MAX_REDIRECTS = 5
+MAX_PORT = 65_535
+BUSY_STATUSES = frozenset({429, 502, 503, 504})
+"""Answers that may be others a moment later."""
+
+LOOPBACK_WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = {
+    "all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None,
+}  # fmt: skip
+
+
+Explain = Callable[[int, Any], MgemError | None]
+
+
+class ServerClient:
+    """Talks to one server.
+
+    Args:
+        address: Its address, such as `http://127.0.0.1:7860`; without a scheme, http is meant.
+        server: What it is, as the start of a sentence, such as "The OpenAI images server".
+        timeout_s: Seconds for one answer.
+        connect_timeout_s: Seconds to reach it.
+        max_retries: How often an attempt is repeated.
+        backoff_s: Wait before the first repetition; it doubles each time.
+        headers: Headers of every request.
+        access_hint: What to do when the server refuses access.
+        explain: Called with the status and the data of an answer of 400 or above; an error that it returns is raised
+            at once. What it returns None for is retried or reported in general words.
+        retried_statuses: Statuses that are worth another attempt.
+
+    Attributes:
+        address: The address, without a name and password.
+        server: What it is.
+        timeout_s: Seconds for one answer.
+        authorization: The header that logs in, or None.
+
+    Raises:
+        InputError: If the address is none.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        server: str,
+        timeout_s: float = 300.0,
+        connect_timeout_s: float = 10.0,
+        max_retries: int = 3,
+        backoff_s: float = 0.5,
+        headers: Mapping[str, str] | None = None,
+        access_hint: str = "Check the name and password in the address.",
+        explain: Explain | None = None,
+        retried_statuses: Collection[int] = BUSY_STATUSES,
+    ) -> None:
+        url = _parse(address)
+        credentials = (url.username, url.password) if url.userinfo else None
+        self.address = str(url.copy_with(username=None, password=None)).rstrip("/")
+        self.server = server
+        self.timeout_s = timeout_s
+        self.authorization = _basic(*credentials) if credentials else None
+        self._connect_timeout_s = connect_timeout_s
+        self._max_retries = max_retries
+        self._backoff_s = backoff_s
+        self._headers = dict(headers or {})
+        if self.authorization:
+            self._headers["Authorization"] = self.authorization
+        self._access_hint = access_hint
+        self._explain = explain
+        self._retried_statuses = retried_statuses
+        self._jitter = random.Random()  # of its own: a seeded program stays as it is
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def request_json(self, method: str, path: str, *, cancel: threading.Event | None = None, **body: Any) -> Any:
+        """Send a request and read the JSON of its answer.
+
+        Args:
+            method: HTTP method.
+            path: Path below the address.
+            cancel: Set to stop waiting between two attempts.
+            body: What httpx takes: `json`, `data`, `files`, `params`; and `timeout_s` and `max_retries` in place of
+                the client's own.
+
+        Raises:
+            MgemError: Whatever went wrong, by its kind.
+        """
+        answer = self.request(method, path, cancel=cancel, **body)
+        try:
+            return answer.json()
+        except (ValueError, RecursionError) as error:
+            raise GeneratorOutputError(
+                f"{self.server} at {self.address} answered {method} {path} with {described(answer.body)}, not JSON. "
+                f"Check that the address is right and that nothing stands in between.",
+                retryable=True,
+            ) from error
+
+    def request_picture(self, path: str, *, cancel: threading.Event | None = None, **body: Any) -> Image.Image:
+        """Fetch a picture from the server itself; arguments and errors as in `request_json`."""
+        answer = self.request("GET", path, cancel=cancel, max_bytes=MAX_PICTURE_BYTES, **body)
+        return decode_picture(answer.body, source=self.server)
+
+    def download_picture(self, url: str, *, cancel: threading.Event | None = None) -> Image.Image:
+        """Fetch a picture from an address that the server gave; our key and password are not sent there.
+
+        Args:
+            url: The address; http and https alone are followed.
+            cancel: Set to stop waiting between two attempts.
+
+        Raises:
+            GeneratorOutputError: If it is no web address, no picture or too large.
+            ToolError: If it cannot be fetched.
+        """
+        try:
+            target = httpx.URL(self.address + "/").join(url)
+        except (httpx.InvalidURL, TypeError) as error:
+            raise GeneratorOutputError(f"{self.server} gave {url!r} as the address of a picture.") from error
+        if target.scheme not in ("http", "https") or not target.host:
+            raise GeneratorOutputError(
+                f"{self.server} gave {str(url)[:80]!r} as the address of a picture; http and https alone are followed."
+            )
+        elsewhere = ServerClient(
+            str(target.copy_with(raw_path=b"/", username=None, password=None)),
+            server="The server that keeps the picture",
+            timeout_s=self.timeout_s,
+            connect_timeout_s=self._connect_timeout_s,
+            max_retries=self._max_retries,
+            backoff_s=self._backoff_s,
+        )
+        path = target.raw_path.decode("ascii")
+        answer = elsewhere.request("GET", path, cancel=cancel, max_bytes=MAX_PICTURE_BYTES, follow_redirects=True)
+        return decode_picture(answer.body, source=self.server)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        cancel: threading.Event | None = None,
+        max_retries: int | None = None,
+        **arguments: Any,
+    ) -> ServerAnswer:
+        """Send a request, again if need be, and return an answer with a status below 300; see `request_json`."""
+        last_attempt = self._max_retries if max_retries is None else max_retries
+        for attempt in itertools.count():
+            wait_s = self._backoff_s * 2**attempt * self._jitter.uniform(0.75, 1.25)
+            failure: MgemError
+            try:
+                answer = self._send(method, path, **arguments)
+            except httpx.TimeoutException as error:
+                failure = self._too_slow(error, arguments.get("timeout_s"))
+                if not isinstance(error, httpx.ConnectTimeout):
+                    raise failure from error
+            except httpx.TransportError as error:
+                failure = self._unreachable(error)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:  # too many redirects, an undecodable body
+                raise GeneratorOutputError(f"{self.server} at {self.address} cannot be understood: {error}") from error
+            else:
+                if answer.status < 300:
+                    return answer
+                failure = self._refused(method, path, answer)
+                if answer.status not in self._retried_statuses or _is_final(failure):
+                    raise failure
+                wait_s = _asked_pause_s(answer.headers, default=wait_s)
+            if attempt >= last_attempt or wait_s > MAX_PAUSE_S:
+                raise failure
+            self._pause(wait_s, cancel)
+        raise RuntimeError("counting never ends")  # for type checkers
+
+    def _pause(self, seconds: float, cancel: threading.Event | None) -> None:
+        if cancel is None:
+            time.sleep(seconds)
+        elif cancel.wait(seconds):
+            raise GenerationCancelledError("The drawing was cancelled.")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
+        follow_redirects: bool = False,
+        **body: Any,
+    ) -> ServerAnswer:
+        """Send one request and read its answer within the limits."""
+        limit_s = timeout_s or self.timeout_s
+        end = time.monotonic() + limit_s
+        timeout = httpx.Timeout(limit_s, connect=min(self._connect_timeout_s, limit_s))
+        with self._open().stream(
+            method, self.address + path, timeout=timeout, follow_redirects=follow_redirects, **body
+        ) as response:
+            pieces, size = [], 0
+            for piece in response.iter_bytes():
+                size += len(piece)
+                if size > max_bytes:
+                    raise GeneratorOutputError(
+                        f"{self.server} at {self.address} answered with more than {max_bytes:,} bytes, and was cut off."
+                    )
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout("the answer trickled")
+                pieces.append(piece)
+            return ServerAnswer(response.status_code, response.headers, b"".join(pieces))
+
+    def _open(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(
+                    headers=self._headers,
+                    limits=httpx.Limits(max_keepalive_connections=0),
+                    max_redirects=MAX_REDIRECTS,
+                    mounts=LOOPBACK_WITHOUT_PROXY,
+                    verify=_certificates(),
+                )
+            return self._client
+
+    def _too_slow(self, error: httpx.TimeoutException, limit_s: float | None) -> ToolError:
+        if isinstance(error, httpx.ConnectTimeout):
+            return self._unreachable(error)
+        return GeneratorTimeoutError(
+            f"{self.server} at {self.address} did not answer within {limit_s or self.timeout_s:g} s. "
+            f"See whether it is busy, or allow more with the option timeout_s.",
+            retryable=True,
+        )
+
+    def _unreachable(self, error: Exception) -> ToolError:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+            message = f"{self.server} at {self.address} cannot be reached ({reason}). Start it, or check the address."
+        else:
+            message = f"{self.server} at {self.address} broke off its answer ({reason}). See whether it still runs."
+        return GeneratorUnavailableError(message, retryable=True)
+
+    def _refused(self, method: str, path: str, answer: ServerAnswer) -> MgemError:
+        """Say in words why an answer is none."""
+        data, status = answer.data, answer.status
+        if self._explain and status >= 400 and (explained := self._explain(status, data)):
+            return explained
+        where = f"{self.server} at {self.address}"
+        if status < 400:
+            target = answer.headers.get("location", "elsewhere")
+            return GeneratorUnavailableError(f"{where} sends {method} {path} on to {target}. Give the final address.")
+        if status in (401, 403):
+            return GeneratorUnavailableError(f"{where} refused access (status {status}). {self._access_hint}")
+        if status in (404, 405):
+            return GeneratorUnavailableError(
+                f"{where} does not know {method} {path} (status {status}): {message_of(data)}. "
+                f"Check the address, and that the server is of this kind."
+            )
+        if status in BUSY_STATUSES:
+            pause = answer.headers.get("retry-after")
+            when = f"after {pause!r}, as it asks" if pause else "later"
+            return GeneratorUnavailableError(
+                f"{where} is too busy (status {status}): {message_of(data)}. Try again {when}.", retryable=True
+            )
+        if status >= 500:
+            return GeneratorOutputError(
+                f"{where} failed (status {status}): {message_of(data)}. Its log says more.", retryable=True
+            )
+        return UnsupportedRequestError(
+            f"{where} does not accept the request (status {status}): {message_of(data)}. Change what it names."
+        )
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """What servers are known by, read once: it takes longer than many an answer."""
+    return httpx.create_ssl_context()
+
+
+def _basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode("ascii")
+
+
+def _parse(address: str) -> httpx.URL:
+    shown = re.sub(r"//[^/]*@", "//…@", address)
+    refusal = f"{shown!r} is no web address. Give one such as 'http://127.0.0.1:8188'."
+    try:
+        url = httpx.URL(address if "://" in address else f"http://{address}")
+    except httpx.InvalidURL as error:
+        raise InputError(refusal) from error
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
+        raise InputError(refusal)
+    return url
+
+
+def _is_final(failure: MgemError) -> bool:
+    """Whether another attempt is pointless, whatever the status says."""
+    return not (isinstance(failure, ToolError) and failure.retryable)
+
+
+def _asked_pause_s(headers: httpx.Headers, *, default: float) -> float:
+    """Seconds that Retry-After asks for, as a number or as a date."""
+    asked = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(asked))
+    except ValueError:
+        pass  # not a number: it may be a date
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return default
