@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mgem_agent.redaction import redact
+
 __all__ = [
     "CheckpointError",
     "ContextOverflowError",
@@ -43,7 +45,16 @@ __all__ = [
 
 
 class MgemError(Exception):
-    """Base of every error raised on purpose by this package."""
+    """Base of every error raised on purpose by this package.
+
+    A message is shown, logged and stored, so it holds no secret from the beginning.
+
+    Args:
+        *parts: The message.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(redact(part) if isinstance(part, str) else part for part in parts))
 
 
 class InputError(MgemError, ValueError):

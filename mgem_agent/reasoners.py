@@ -22,6 +22,8 @@ from langchain_core.language_models import BaseChatModel
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.redaction import remember_secrets
 
 __all__ = ["ToolCalling", "make_reasoner"]
 
@@ -54,6 +56,7 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
     if tool_calling not in get_args(ToolCalling):
         raise InputError(f"tool_calling is {tool_calling!r}. Allowed: {', '.join(map(repr, get_args(ToolCalling)))}.")
     text = os.fspath(name)
+    remember_secrets({"name": text, **options})
     if text == "nano":
         from mgem_agent.nano.reasoner import make_nano_reasoner
 

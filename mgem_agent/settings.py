@@ -36,6 +36,7 @@ from pydantic_settings import (
 
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
+from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
 from mgem_agent.tools.image_request import ImageRequest
 
 __all__ = [
@@ -61,7 +62,6 @@ PictureDisplay = Literal["auto", "sixel", "kitty", "blocks", "path", "none"]
 REQUEST_NAMES = {"steps": "num_inference_steps"}
 FREE_TABLES = ("model_options", "generator_options")
 PLACES = ("store", "sessions")
-SECRET_WORDS = ("key", "token", "secret", "password")
 
 
 class PictureDefaults(BaseModel):
@@ -205,7 +205,9 @@ def load_settings(**flags: Any) -> Settings:
     """
     given = _without_none(flags)
     try:
-        return Settings(**given)
+        settings = Settings(**given)
+        remember_secrets(settings.model_dump())
+        return settings
     except ValidationError as error:
         raise InputError("\n".join(_complaint(each, given) for each in error.errors())) from error
     except SettingsError as error:
@@ -282,15 +284,9 @@ def hidden(name: str, value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {key: hidden(str(key), each) for key, each in value.items()}
-    last = name.rpartition(".")[2].lower()
-    if value and any(last.endswith(word) for word in SECRET_WORDS):
-        return "(hidden)"
-    if isinstance(value, str) and "://" in value:
-        scheme, _, rest = value.partition("://")
-        place, slash, path = rest.partition("/")
-        user, at, host = place.rpartition("@")
-        return f"{scheme}://{user.partition(':')[0]}:(hidden)@{host}{slash}{path}" if at and ":" in user else value
-    return value
+    if value and is_secret_name(name.rpartition(".")[2]):
+        return HIDDEN
+    return redact(value) if isinstance(value, str) else value
 
 
 def _from_json(value: Any) -> Any:

@@ -24,6 +24,8 @@ FOUNDATION, CORE_MODEL, TOOLS, ENGINE, WORKFLOWS, FACES = range(6)
 LAYERS = {
     "mgem_agent._lazy": FOUNDATION,
     "mgem_agent.errors": FOUNDATION,
+    "mgem_agent.redaction": FOUNDATION,
+    "mgem_agent.text_decoding": FOUNDATION,
     "mgem_agent.types": FOUNDATION,
     "mgem_agent.core_model": CORE_MODEL,
     "mgem_agent.tools": TOOLS,

@@ -8,10 +8,12 @@ travels in the result. `strict=True` refuses those as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mgem_agent.errors import UnsupportedRequestError
+from mgem_agent.redaction import redact
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
 
 __all__ = ["Capabilities", "Notice", "negotiate"]
@@ -28,7 +30,7 @@ class Notice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     argument: str
-    message: str
+    message: Annotated[str, AfterValidator(redact)]
 
 
 class Capabilities(BaseModel):

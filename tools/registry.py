@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgem_agent.errors import GeneratorUnavailableError, InputError, MgemError
+from mgem_agent.redaction import remember_secrets
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_generator import ImageGenerator
 
@@ -108,6 +109,7 @@ def make_generator(name: str, **options: Any) -> ImageGenerator:
         InputError: If the scheme or an option is unknown, or two packages claim the scheme.
         GeneratorUnavailableError: If the package that has the scheme is broken.
     """
+    remember_secrets({"name": name, **options})
     scheme, _, rest = name.strip().partition(":")
     factory = _find(scheme)
     try:

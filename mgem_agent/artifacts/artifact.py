@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from mgem_agent.redaction import redact
 from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
@@ -21,8 +22,8 @@ MAX_LINE_CHARS = 500
 
 
 def _on_one_line(text: object) -> str:
-    """Put spaces for control characters and cut what is too long: names of files and models can hold anything."""
-    clean = "".join(letter if letter.isprintable() else " " for letter in str(text)).strip()
+    """Put spaces for control characters, hide secrets, and cut what is too long: a name of a file can hold anything."""
+    clean = redact("".join(letter if letter.isprintable() else " " for letter in str(text)).strip())
     return clean[:MAX_LINE_CHARS]
 
 

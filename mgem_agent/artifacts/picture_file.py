@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from mgem_agent.artifacts.artifact import PictureRecipe
 from mgem_agent.errors import ImageError
+from mgem_agent.redaction import without_secrets
 
 __all__ = ["encode_picture", "parameters_text", "read_recipe"]
 
@@ -41,8 +42,9 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
     """
     chunks = PngImagePlugin.PngInfo()
     if recipe is not None:
-        chunks.add_text("parameters", parameters_text(recipe))
-        chunks.add_text(CHUNK, json.dumps(recipe.model_dump(mode="json", exclude_none=True), sort_keys=True))
+        whole = json.dumps(recipe.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        chunks.add_text("parameters", without_secrets(parameters_text(recipe)))
+        chunks.add_text(CHUNK, without_secrets(whole))
     plain = Image.new("RGB", image.size)  # without what a loaded file carries along: profile, density, EXIF
     plain.paste(image.convert("RGB"))
     buffer = io.BytesIO()

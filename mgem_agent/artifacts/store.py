@@ -30,6 +30,7 @@ from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
 from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import ImageError, InputError
+from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_result import ImageResult
 
 __all__ = ["ArtifactStore", "default_artifact_root"]
@@ -206,7 +207,7 @@ class ArtifactStore:
             created=datetime.now(UTC).replace(microsecond=0),
             **known,
         )
-        text = artifact.model_dump_json(indent=2, exclude_none=True) + "\n"
+        text = without_secrets(artifact.model_dump_json(indent=2, exclude_none=True)) + "\n"
         write_atomically(_sidecar(place), text.encode(), is_last=False)  # what follows syncs the folder for both
         write_atomically(place, data)
         return artifact

@@ -13,6 +13,7 @@ Decisions that matter:
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import uuid
@@ -34,6 +35,8 @@ from langgraph.store.sqlite import SqliteStore
 
 from mgem_agent.errors import InputError, MissingDependencyError
 from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
+from mgem_agent.redaction import without_secrets
+from mgem_agent.text_decoding import clean_text
 
 __all__ = ["SessionSummary", "Sessions", "default_session_folder"]
 
@@ -304,7 +307,7 @@ class Sessions:
         self._put(SESSIONS, record["name"], record | {"updated": _now()})
 
     def _put(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
-        self._records.put(namespace, key, value, index=False)
+        self._records.put(namespace, key, _fit_to_keep(value), index=False)
 
     def _all(self, namespace: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
         offset = 0
@@ -344,7 +347,13 @@ def _summary(record: dict[str, Any]) -> SessionSummary:
 
 
 def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) -> PutOp:
-    return PutOp(namespace, key, value, index=False)
+    return PutOp(namespace, key, None if value is None else _fit_to_keep(value), index=False)
+
+
+def _fit_to_keep(value: dict[str, Any]) -> dict[str, Any]:
+    """A record without secrets and half characters, whatever a server answered."""
+    kept: dict[str, Any] = json.loads(clean_text(without_secrets(json.dumps(value, ensure_ascii=False))))
+    return kept
 
 
 def _counted(record: dict[str, Any], turn: dict[str, Any], by: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.errors import InputError
+from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.workflows.story_recipe import Consistency, StoryRecipe
 
@@ -148,7 +149,7 @@ class Story(BaseModel):
         Raises:
             ToolError: If the disk is full or the folder may not be written; the earlier record stands.
         """
-        write_atomically(folder / STORY_FILE, (self.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(folder / STORY_FILE, (without_secrets(self.model_dump_json(indent=2)) + "\n").encode())
 
 
 def read_story(folder: Path) -> Story:

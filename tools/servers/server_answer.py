@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from mgem_agent.redaction import redact
+
 __all__ = ["ServerAnswer", "described", "message_of"]
 
 MAX_MESSAGE_CHARS = 400
@@ -69,5 +71,5 @@ def message_of(data: Any) -> str:
     text = data if isinstance(data, str) else json.dumps(data)
     if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
         return "an HTML page"
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    text = redact(" ".join("".join(letter if letter.isprintable() else " " for letter in text).split()))
     return text[:MAX_MESSAGE_CHARS].rstrip(".") or "no reason given"
