@@ -18,7 +18,6 @@ import email.utils
 import functools
 import itertools
 import random
-import re
 import ssl
 import threading
 import time
@@ -42,7 +41,7 @@ from mgem_agent.errors import (
 from mgem_agent.tools.servers.server_answer import ServerAnswer, described, message_of
 from mgem_agent.tools.servers.wire_pictures import decode_picture
 
-__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient"]
+__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient", "same_server"]
 
 MAX_PICTURE_BYTES = 64 * 2**20
 """Most bytes of a picture that is fetched."""
@@ -322,8 +321,7 @@ def _basic(name: str, password: str) -> str:
 
 
 def _parse(address: str) -> httpx.URL:
-    shown = re.sub(r"//[^/]*@", "//…@", address)
-    refusal = f"{shown!r} is no web address. Give one such as 'http://127.0.0.1:8188'."
+    refusal = f"{address!r} is no web address. Give one such as 'http://127.0.0.1:8188'."
     try:
         url = httpx.URL(address if "://" in address else f"http://{address}")
     except httpx.InvalidURL as error:
@@ -331,6 +329,16 @@ def _parse(address: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
         raise InputError(refusal)
     return url
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two addresses are of one server: the same scheme, host and port."""
+
+    def server(address: str) -> tuple[str, str, int | None]:
+        url = _parse(address)
+        return url.scheme, url.host, url.port or {"http": 80, "https": 443}[url.scheme]
+
+    return server(one) == server(other)
 
 
 def _is_final(failure: MgemError) -> bool:

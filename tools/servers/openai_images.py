@@ -36,6 +36,7 @@ from mgem_agent.errors import (
 )
 from mgem_agent.tools.background_call import call_in_parallel
 from mgem_agent.tools.capabilities import Capabilities, Notice
+from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient
@@ -69,7 +70,8 @@ class OpenAIImagesGenerator:
         model: Name of the model, as the server knows it; after an `@`, the address of the server.
         base_url: Address of the server with its version, such as `http://127.0.0.1:8080/v1`; that in
             `OPENAI_BASE_URL`, or OpenAI's own, if not given here or with the model.
-        api_key: Key; that in `OPENAI_API_KEY` if not given. Servers other than OpenAI's may need none.
+        api_key: Key; if not given, that in `OPENAI_API_KEY`, which is sent to no other server than the one in
+            `OPENAI_BASE_URL` (OpenAI's own, where that is not set). Other servers may need none.
         honours: What this server honours beyond OpenAI's fields: names of an `ImageRequest`'s fields, each with the
             field of the server that takes it, such as `{"seed": "seed", "num_inference_steps": "step"}`.
         max_parallel: Calls at a time.
@@ -113,17 +115,22 @@ class OpenAIImagesGenerator:
         if max_parallel < 1:
             raise InputError(f"max_parallel={max_parallel} calls at a time draw nothing. Give 1 or more.")
         self._max_parallel = max_parallel
-        self._key = api_key or os.environ.get("OPENAI_API_KEY", "")
         usual_address = os.environ.get("OPENAI_BASE_URL") or DEFAULT_ADDRESS
+        target = address or base_url or usual_address
+        is_usual_server = same_server(target, usual_address)
+        self._key = api_key or (os.environ.get("OPENAI_API_KEY", "") if is_usual_server else "")
         self._client = ServerClient(
-            address or base_url or usual_address,
+            target,
             server=SERVER,
             timeout_s=timeout_s,
             connect_timeout_s=connect_timeout_s,
             max_retries=max_retries,
             backoff_s=backoff_s,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            access_hint="Set OPENAI_API_KEY to a key that it accepts.",
+            access_hint="Set OPENAI_API_KEY to a key that it accepts."
+            if is_usual_server
+            else "Give its key as the option api_key. The one in OPENAI_API_KEY is sent to the server in "
+            "OPENAI_BASE_URL alone.",
             explain=self._explain,
             retried_statuses=BUSY_STATUSES | {500},
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mgem_agent.workflows.book.html import render_html
     from mgem_agent.workflows.book.markdown import render_markdown
     from mgem_agent.workflows.book.pdf import render_pdf
-    from mgem_agent.workflows.book.replay import ReplayedPicture, replay_story
+    from mgem_agent.workflows.book.replay import ReplayedPicture, recorded_generators, replay_story
 
 __all__ = [
     "Book",
@@ -23,6 +23,7 @@ __all__ = [
     "BookPicture",
     "ReplayedPicture",
     "make_book",
+    "recorded_generators",
     "render_html",
     "render_markdown",
     "render_pdf",
@@ -39,6 +40,7 @@ __getattr__, __dir__ = attach(
         "BookPicture": "mgem_agent.workflows.book.book",
         "ReplayedPicture": "mgem_agent.workflows.book.replay",
         "make_book": "mgem_agent.workflows.book.book",
+        "recorded_generators": "mgem_agent.workflows.book.replay",
         "render_html": "mgem_agent.workflows.book.html",
         "render_markdown": "mgem_agent.workflows.book.markdown",
         "render_pdf": "mgem_agent.workflows.book.pdf",

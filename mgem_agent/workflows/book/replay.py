@@ -25,7 +25,7 @@ from mgem_agent.workflows.book.markdown import PICTURE_FOLDER
 from mgem_agent.workflows.story import Story, StoryScene
 from mgem_agent.workflows.story_events import scene_call_id
 
-__all__ = ["ReplayedPicture", "replay_story"]
+__all__ = ["ReplayedPicture", "recorded_generators", "replay_story"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,16 @@ class ReplayedPicture:
     after: str | None
     is_same: bool
     verdict: str
+
+
+def recorded_generators(story: Story) -> tuple[str, ...]:
+    """Names of the generators that `replay_story` makes, in the order of the scenes.
+
+    Args:
+        story: The story, which may come from somebody else.
+    """
+    drawn = (scene for scene in story.scenes if scene.artifact_id is not None and scene.executed is not None)
+    return tuple(dict.fromkeys(scene.generator for scene in drawn))
 
 
 def replay_story(

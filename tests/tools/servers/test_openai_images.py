@@ -131,7 +131,12 @@ def test_a_mask_becomes_holes(server: Any, png: Any) -> None:
             "declined .*no. Word",
         ),
         (429, {"error": {"code": "insufficient_quota", "message": "pay"}}, GeneratorUnavailableError, "no credit left"),
-        (401, {"error": {"message": "bad"}}, GeneratorUnavailableError, "refused access .*Set OPENAI_API_KEY"),
+        (
+            401,
+            {"error": {"message": "bad"}},
+            GeneratorUnavailableError,
+            "refused access .*the option api_key",
+        ),
         (400, {"error": {"message": "bad size"}}, UnsupportedRequestError, "does not accept .*bad size"),
         (200, {"data": []}, GeneratorOutputError, "answered without a picture"),
         (200, {"data": [{}]}, GeneratorOutputError, "answered without a picture"),
