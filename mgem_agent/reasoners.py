@@ -22,7 +22,6 @@ from langchain_core.language_models import BaseChatModel
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.errors import InputError, MissingDependencyError
-from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.redaction import remember_secrets
 
 __all__ = ["ToolCalling", "make_reasoner"]

@@ -32,6 +32,7 @@ from mgem_agent.cli import (
     train,
 )
 from mgem_agent.cli.chat import chat
+from mgem_agent.cli.printing import echo, prepare_output, print_error, shown
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -51,29 +52,36 @@ class ErrorReportingGroup(TyperGroup):
             args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
         return super().parse_args(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the command line; what is quoted from it in an error cannot steer the terminal."""
+        try:
+            return super().make_context(*args, **extra)
+        except typer.TyperException as error:
+            raise _printable(error)  # noqa: B904 (it is the same error)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for, and report what goes wrong in it."""
         try:
             return super().invoke(ctx)
-        except (typer.Abort, typer.Exit, typer.TyperException, BrokenPipeError):
-            raise  # Typer's own: usage errors, exit codes, a reader that has gone away
+        except typer.TyperException as error:
+            raise _printable(error)  # noqa: B904 (it is the same error)
+        except (typer.Abort, typer.Exit, BrokenPipeError):
+            raise  # Typer's own: exit codes, a reader that has gone away
         except Exception as error:
             if ctx.params["debug"]:
                 raise
             if isinstance(error, MgemError):
-                _report_error(str(error))
+                print_error(str(error))
             else:
-                _report_error(f"Unexpected {type(error).__name__}: {error}\nAdd --debug to see where it comes from.")
+                print_error(f"Unexpected {type(error).__name__}: {error}\nAdd --debug to see where it comes from.")
             raise typer.Exit(1) from error
 
 
-def _report_error(message: str) -> None:
-    """Print a message on stderr after a red "Error:", unwrapped, so that a script can read it."""
-    from rich.console import Console
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("Error: ", style="bold red", end="")
-    console.print(message, markup=False)
+def _printable(error: Any) -> Any:
+    """A usage error whose message passes through what everything else passes through."""
+    message = shown(error.format_message())
+    error.format_message = lambda: message
+    return error
 
 
 app = typer.Typer(
@@ -89,7 +97,7 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     """Print the version and leave, when `--version` is given."""
     if wanted:
-        typer.echo(f"mgem-agent {__version__}")
+        echo(f"mgem-agent {__version__}")
         raise typer.Exit
 
 
@@ -117,6 +125,7 @@ def main() -> None:
 
     Exit status: 0 when all went well, 1 after an error, 2 for a command that is not understood, 130 after Ctrl-C.
     """
+    prepare_output()
     try:
         app(prog_name="mgem")
     finally:

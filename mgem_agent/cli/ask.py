@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
 from mgem_agent.errors import InputError
 
@@ -72,8 +73,6 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
         InputError: If nothing is asked, a picture cannot be read, or nobody is there to confirm what is to be drawn.
         Exit: With status 1 where a picture could not be drawn.
     """
-    from rich.console import Console
-
     from mgem_agent.cli.display.display import open_display
     from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.cli.display.run_turn import run_turn
@@ -82,7 +81,7 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
 
     if not text and not images:
         raise InputError('Nothing is asked. Example: mgem ask "What does a red fox eat?"')
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = open_console(), open_console(stderr=True)
     settings = load_settings(**flags)
     is_person = sys.stdin.isatty() and console.is_terminal
     if settings.confirm and not is_person:

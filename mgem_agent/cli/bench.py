@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mgem_agent.cli.printing import echo_json, open_console
+
 if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
 
@@ -176,14 +178,12 @@ def _decode(
 
 def _run(measure: Callable[[], Comparison], threads: int | None, as_json: bool) -> None:
     """Measure, with a sign of life on stderr, and print what came out."""
-    from rich.console import Console
-
-    with Console(stderr=True).status("Measuring; the alternative may take a while"):
+    with open_console(stderr=True).status("Measuring; the alternative may take a while"):
         from mgem_agent.recipes.bench.measure import use_threads
 
         with use_threads(threads):
             comparison: Any = measure()
     if as_json:
-        typer.echo(comparison.model_dump_json(indent=2))
+        echo_json(comparison.model_dump(mode="json"))
     else:
-        Console(highlight=False).print(comparison.render())
+        open_console().print(comparison.render())

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.printing import echo, echo_json, open_console
+
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
@@ -49,13 +51,12 @@ def _show(
         found = [setting for setting in found if setting.name == known or setting.name.startswith(f"{known}.")]
     if as_json:
         rows = [{"name": each.name, "value": each.value, "source": each.source} for each in found]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo_json(rows)
     else:
         _print(found)
 
 
 def _print(found: list[Setting]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -65,7 +66,7 @@ def _print(found: list[Setting]) -> None:
     for each in found:
         value = each.value if isinstance(each.value, str) else "–" if each.value is None else json.dumps(each.value)
         table.add_row(Text(each.name), Text(value), Text(each.source, "dim" if each.source == "default" else ""))
-    Console(highlight=False).print(table)
+    open_console().print(table)
 
 
 @app.command("set")
@@ -113,7 +114,7 @@ def _path() -> None:
     """Print where the user's file is, or would be."""
     from mgem_agent.settings import config_path
 
-    typer.echo(str(config_path()))
+    echo(config_path())
 
 
 def _known(name: str) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mgem_agent.cli.printing import echo, open_console
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -58,7 +60,7 @@ def _scenes(
         path = write_scenes(
             folder, num, assets, settings, num_processes=processes or os.cpu_count() or 1, report=report
         )
-    typer.echo(path)
+    echo(path)
 
 
 @app.command("generation")
@@ -66,7 +68,7 @@ def _generation(folder: _Folder, num: _Number = 13_000, split: _SplitOption = "t
     """Texts that teach when and what to draw, from templates."""
     from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, write_generation
 
-    typer.echo(write_generation(folder, num, GenerationDataSettings(split, seed)))
+    echo(write_generation(folder, num, GenerationDataSettings(split, seed)))
 
 
 @app.command("teach")
@@ -94,15 +96,15 @@ def _teach(
     teacher = make_reasoner(model, tool_calling="native")  # its own tools are not bound, so it answers in text
     with _bar("Sources", len(found)) as report:
         result = teach(teacher, found, out, kind=kind, seed=seed, max_concurrency=concurrency, report=report)
-    typer.echo(out)
-    typer.echo(f"kept {result.num_kept}, done before {result.num_done_before}, failed {result.num_failed}")
+    echo(out)
+    echo(f"kept {result.num_kept}, done before {result.num_done_before}, failed {result.num_failed}")
     for reason, number in result.rejected.most_common():
-        typer.echo(f"rejected {number}: {reason}")
+        echo(f"rejected {number}: {reason}")
     tokens = f"tokens: {result.num_input_tokens} read, {result.num_output_tokens} written"
     cost = result.cost(input_price=input_price, output_price=output_price)
-    typer.echo(f"{tokens}, cost {cost:.2f}" if cost else tokens)
+    echo(f"{tokens}, cost {cost:.2f}" if cost else tokens)
     if result.num_failed:
-        typer.echo(f"Run it again for those that failed. The last said: {result.last_failure}", err=True)
+        echo(f"Run it again for those that failed. The last said: {result.last_failure}", err=True)
         raise typer.Exit(1)
 
 
@@ -112,7 +114,7 @@ def _stories(folder: _Folder, num: _Number = 1000, seed: _Seed = 0) -> None:
     from mgem_agent.prompts import render_prompt
     from mgem_agent.recipes.nano.world.story_dialogues import write_stories
 
-    typer.echo(write_stories(folder, num, render_prompt, seed))
+    echo(write_stories(folder, num, render_prompt, seed))
 
 
 @app.command("replay")
@@ -146,7 +148,7 @@ def _replay(
             seed=seed,
             report=report,
         )
-    typer.echo(path)
+    echo(path)
 
 
 @app.command("card")
@@ -154,16 +156,15 @@ def _card(folder: _Folder) -> None:
     """The data card of a folder: what is in its records, counted."""
     from mgem_agent.recipes.data.data_card import write_data_card
 
-    typer.echo(write_data_card(folder))
+    echo(write_data_card(folder))
 
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr for as long as something takes, where someone is at a terminal."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mgem_agent.cli.printing import echo_json, open_console
 
 if TYPE_CHECKING:
     from mgem_agent.doctor.finding import Finding
@@ -45,7 +46,7 @@ def doctor(
     problems = [finding for finding in findings if finding.status == "problem"]
     if as_json:
         rows = [dataclasses.asdict(finding) for finding in findings]
-        typer.echo(json.dumps({"able": not problems, "findings": rows}, indent=2, ensure_ascii=False))
+        echo_json({"able": not problems, "findings": rows})
     else:
         _print(findings[-1])
         _print_verdict(len(problems))
@@ -54,19 +55,16 @@ def doctor(
 
 def _terminal(images: PictureDisplay) -> Finding:
     """How pictures will be shown."""
-    from rich.console import Console
-
     from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.doctor.finding import Finding
 
-    way = PictureWindow(Console(), images).shown_as
+    way = PictureWindow(open_console(), images).shown_as
     return Finding("terminal", "ok", f"pictures are shown as: {way}")
 
 
 def _print(finding: Finding) -> None:
-    from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console(soft_wrap=True)
     mark, style = MARKS[finding.status]
     console.print(f"{mark} ", style=style, end="")
     console.print(f"{finding.topic:<10} ", style="bold", end="")
@@ -77,9 +75,8 @@ def _print(finding: Finding) -> None:
 
 
 def _print_verdict(num_problems: int) -> None:
-    from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console(soft_wrap=True)
     if num_problems:
         console.print(f"\n{num_problems} problem(s): what is settled cannot run as it stands.", style="bold red")
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgem_agent.cli.picture_size import read_size
+from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Generator, Images, Model
 from mgem_agent.errors import InputError, MgemError
 
@@ -98,15 +99,13 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
         InputError: If this cannot be drawn; the message says why.
         Exit: With status 1 where a picture is missing.
     """
-    from rich.console import Console
-
     from mgem_agent.cli import factories
     from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
     from mgem_agent.cli.display.display import open_display
     from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.settings import load_settings
 
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = open_console(), open_console(stderr=True)
     settings = load_settings(**flags)
     window = PictureWindow(console, "path" if as_json and settings.images != "none" else settings.images)
     store = parts.get("store") or factories.open_store(settings)

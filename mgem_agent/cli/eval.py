@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mgem_agent.cli.printing import echo, echo_json, open_console
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -59,8 +61,6 @@ def _nano(
 
     What is answered and drawn is kept in the folder: an interrupted run goes on, and a larger --num adds to it.
     """
-    from rich.console import Console
-
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
@@ -85,9 +85,9 @@ def _nano(
     with _bars() as report, use_threads(threads):
         made = evaluate(plan, lambda: EmojiAssets.open(offline=offline, source=emoji), report)
     if as_json:
-        typer.echo(made.model_dump_json(indent=2))
+        echo_json(made.model_dump(mode="json"))
     else:
-        Console(highlight=False).print(made.render())
+        open_console().print(made.render())
 
 
 @app.command("card")
@@ -117,19 +117,18 @@ def _card(
     runs = [*(earlier_runs(earlier) if earlier else ()), *(read_training_run(folder) for folder in run or ())]
     card = model_card(found, model, runs=runs, hardware=hardware)
     if out is None:
-        typer.echo(card, nl=False)
+        echo(card, nl=False)
     else:
         out.write_text(card, encoding="utf-8")
-        typer.echo(out)
+        echo(out)
 
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar on stderr for each thing that takes long, where someone is at a terminal."""
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     tasks: dict[str, TaskID] = {}
     with Progress(console=console, disable=not console.is_terminal) as progress:
 

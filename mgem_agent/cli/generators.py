@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mgem_agent.cli.printing import echo_json, open_console
 
 if TYPE_CHECKING:
     from mgem_agent.tools import Capabilities, GeneratorScheme
@@ -33,19 +34,18 @@ def generators(
         return
     schemes = describe_generators()
     if as_json:
-        typer.echo(json.dumps([_as_data(scheme) for scheme in schemes], indent=2))
+        echo_json([_as_data(scheme) for scheme in schemes])
     else:
         _print_all(schemes)
 
 
 def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
-    from rich.console import Console
 
     data = {"name": name, **_capabilities_data(capabilities)}
     if as_json:
-        typer.echo(json.dumps(data, indent=2))
+        echo_json(data)
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console(soft_wrap=True)
     for title, value in data.items():
         if isinstance(value, bool):
             shown = "yes" if value else "no"
@@ -58,7 +58,6 @@ def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
 
 
 def _print_all(schemes: tuple[GeneratorScheme, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -69,7 +68,7 @@ def _print_all(schemes: tuple[GeneratorScheme, ...]) -> None:
         tasks = "depends" if scheme.capabilities is None else "\n".join(sorted(scheme.capabilities.tasks))
         what = f"cannot be used: {scheme.problem}" if scheme.problem else scheme.description
         table.add_row(*map(Text, (scheme.scheme, scheme.package, "" if scheme.problem else tasks, what)))
-    console = Console(highlight=False)
+    console = open_console()
     console.print(table)
     console.print("\nWhat one honours: mgem generators NAME", soft_wrap=True)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mgem_agent.cli.printing import echo_json, open_console
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -31,17 +32,16 @@ def _list(
     store = _store()
     artifacts = store.list(limit)
     if as_json:
-        typer.echo(json.dumps([_as_data(artifact, store) for artifact in artifacts], indent=2, ensure_ascii=False))
+        echo_json([_as_data(artifact, store) for artifact in artifacts])
     else:
         _print_list(artifacts, store)
 
 
 def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = open_console()
     if not artifacts:
         console.print(f"No pictures in {store.root}.", markup=False, soft_wrap=True)
         return
@@ -72,7 +72,7 @@ def _show(artifact_id: _Id, as_json: _AsJson = False) -> None:
     store = _store()
     artifact = store.get(artifact_id)
     if as_json:
-        typer.echo(json.dumps(_as_data(artifact, store), indent=2, ensure_ascii=False))
+        echo_json(_as_data(artifact, store))
     else:
         _print_artifact(artifact, store)
 
@@ -102,9 +102,8 @@ def _print_artifact(artifact: Artifact, store: ArtifactStore) -> None:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console(soft_wrap=True)
     for name, value in facts.items():
         if value not in (None, "", ()):
             console.print(f"[bold]{name:<21}[/]", end="")
@@ -114,15 +113,13 @@ def _print_facts(facts: dict[str, Any]) -> None:
 @app.command("lineage")
 def _lineage(artifact_id: _Id, as_json: _AsJson = False) -> None:
     """Show what a picture was made from, and those from what, as a tree."""
-    from rich.console import Console
-
     store = _store()
     found = store.lineage(artifact_id)
     if as_json:
         data = {name: artifact and _as_data(artifact, store) for name, artifact in found.items()}
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo_json(data)
     else:
-        Console(highlight=False).print(_tree(found))
+        open_console().print(_tree(found))
 
 
 def _tree(found: dict[str, Artifact | None]) -> Tree:
@@ -162,21 +159,32 @@ def _redraw(
         str | None, typer.Option("--generator", "-g", help="Draw with this one instead. See: mgem generators")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the picture to this file as well.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Use the generator that the picture names without asking.")
+    ] = False,
 ) -> None:
     """Draw a picture again as it was drawn, and say whether the same bytes came out.
 
     How it was drawn is read from the store or from the PNG itself, so that a file from somebody else will do. The new
     picture is kept like any other; the same one is not kept twice.
+
+    The generator's address or weights come out of the file too, so that you are asked before they are used. Your key is
+    sent to the server that it is for, and to no other.
     """
     from mgem_agent.artifacts import PictureRecipe, encode_picture
     from mgem_agent.artifacts.atomic_file import write_atomically
     from mgem_agent.artifacts.comparison import compare_picture
     from mgem_agent.cli.factories import open_named_generator
+    from mgem_agent.cli.recorded_generator import agree_to_generators, configured_name
     from mgem_agent.settings import load_settings
 
     store = _store()
     recipe, path = _recipe_of(picture, store)
-    drawing = open_named_generator(load_settings(), generator or recipe.generator)
+    settings = load_settings()
+    if generator is None:
+        agree_to_generators([recipe.generator], settings, source=picture, yes=yes)
+        generator = configured_name(recipe.generator, settings)
+    drawing = open_named_generator(settings, generator)
     result = _draw_again(recipe, drawing, store)
     if result.image is None:
         raise result.error or RuntimeError("a result has a picture or an error")
@@ -215,13 +223,12 @@ def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]
 
 
 def _draw_again(recipe: PictureRecipe, generator: Any, store: ArtifactStore) -> ImageResult:
-    from rich.console import Console
     from rich.progress import Progress
 
     from mgem_agent.tools import GenerationProgress, draw
 
     pictures = {name: store.open(name) for name in recipe.request.picture_ids}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=open_console(stderr=True), transient=True) as bar:
         task = bar.add_task("Drawing", total=None)
         for event in draw(generator, [recipe.request], pictures=pictures):
             if isinstance(event, GenerationProgress):

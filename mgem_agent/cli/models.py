@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mgem_agent.cli.printing import echo_json, open_console
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.checkpoints.inspection import CheckpointReport
@@ -52,13 +53,12 @@ def _list(as_json: _AsJson = False) -> None:
             }
         )
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
     else:
         _print_list(rows)
 
 
 def _print_list(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -73,7 +73,7 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
             row["prompt_template"],
             "yes" if row["cached"] else "no",
         )
-    console = Console(highlight=False)
+    console = open_console()
     console.print(table)
     console.print("\nTo fetch one: hf download YanweiLi/NAME", soft_wrap=True)
 
@@ -92,7 +92,7 @@ def _check(
 
     report = inspect_checkpoint(path)
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        echo_json(report.to_dict())
     else:
         _print_report(report)
     raise typer.Exit(0 if report.whole else 1)
@@ -100,9 +100,7 @@ def _check(
 
 def _print_report(report: CheckpointReport) -> None:
     """Print the facts as `name  value` lines, then what is wrong, a few names of each kind."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console(soft_wrap=True)
 
     def fact(name: str, value: object) -> None:
         console.print(f"[bold]{name:<15}[/]", end="")
@@ -152,13 +150,12 @@ def _convert(
     Memory holds one file's worth of weights at most. The new folder appears under its name when it has been written and
     checked; until then there is nothing that could be mistaken for it.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mgem_agent.core_model.checkpoints.conversion import convert_checkpoint
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=open_console(stderr=True), transient=True) as bar:
         task = bar.add_task("Converting", total=None)
         report = convert_checkpoint(
             src,

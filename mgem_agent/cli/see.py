@@ -7,7 +7,6 @@ model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mgem_agent.cli.printing import echo, echo_json, open_console
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def see(
 
     def end(*, is_complete: bool) -> None:
         if not as_json:
-            typer.echo()
+            echo()
             return
         usage = conversation.usage
         result = {
@@ -91,13 +91,13 @@ def see(
             "usage": dataclasses.asdict(usage) if usage else None,
             "seconds": {"loading": loaded - start, "answering": time.perf_counter() - loaded},
         }
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo_json(result)
 
     try:
         for piece in stream:
             said.append(piece)
             if not as_json:
-                typer.echo(piece, nl=False)
+                echo(piece, nl=False)
     except KeyboardInterrupt:
         end(is_complete=False)
         raise
@@ -166,8 +166,7 @@ def _spinner(message: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
     from rich.markup import escape
 
-    with Console(stderr=True).status(escape(message)):
+    with open_console(stderr=True).status(escape(message)):
         yield

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.printing import confirm, echo, echo_json, open_console
+
 if TYPE_CHECKING:
     from mgem_agent.sessions.sessions import Sessions, SessionSummary
 
@@ -40,17 +42,16 @@ def _list(
     with _opened() as sessions:
         found = sessions.list()[:limit]
     if as_json:
-        typer.echo(json.dumps(list(map(_as_data, found)), indent=2, ensure_ascii=False))
+        echo_json(list(map(_as_data, found)))
     else:
         _print_list(found)
 
 
 def _print_list(found: list[SessionSummary]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = open_console()
     if not found:
         console.print("No sessions yet. Begin one: mgem chat")
         return
@@ -85,11 +86,11 @@ def _show(name: _Name, as_json: _AsJson = False) -> None:
 
     summary, turns = _read(name)
     if as_json:
-        typer.echo(json.dumps(_as_data(summary) | {"turns": turns}, indent=2, ensure_ascii=False))
+        echo_json(_as_data(summary) | {"turns": turns})
         return
-    typer.echo(transcript_markdown(summary.title or name, turns), nl=False)
+    echo(transcript_markdown(summary.title or name, turns), nl=False)
     if summary.unfinished:
-        typer.echo(f"\nIts last turn is unfinished. Go on: mgem chat --resume {shlex.quote(name)}", err=True)
+        echo(f"\nIts last turn is unfinished. Go on: mgem chat --resume {shlex.quote(name)}", err=True)
 
 
 @app.command("export")
@@ -122,9 +123,9 @@ def _export(
     write_atomically(out / "session.json", f"{data}\n".encode())
     text = transcript_markdown(summary.title or name, turns, lambda picture: places.get(picture, picture))
     write_atomically(target, text.encode())
-    typer.echo(str(target))
+    echo(target)
     for picture in dict.fromkeys(missing):
-        typer.echo(f"{picture} is no longer stored and was left out.", err=True)
+        echo(f"{picture} is no longer stored and was left out.", err=True)
 
 
 @app.command("fork")
@@ -134,7 +135,7 @@ def _fork(
     """Begin a session with the finished turns of another; each goes its own way from there."""
     with _opened() as sessions, sessions.hold(new):
         sessions.fork(name, new)
-    typer.echo(f"Go on with it: mgem chat --resume {shlex.quote(new)}")
+    echo(f"Go on with it: mgem chat --resume {shlex.quote(new)}")
 
 
 @app.command("delete")
@@ -145,7 +146,7 @@ def _delete(
     """Delete a session. Its pictures stay, and so does what a fork shares with it."""
     summary, _ = _read(name)
     if not yes:
-        typer.confirm(f"Delete {name!r}, {summary.num_turns} turn(s)? Pictures stay.", abort=True, err=True)
+        confirm(f"Delete {name!r}, {summary.num_turns} turn(s)? Pictures stay.", abort=True)
     with _opened() as sessions, sessions.hold(name):
         sessions.delete(name)
 

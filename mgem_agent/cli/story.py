@@ -6,7 +6,6 @@ folder and the store. A book of what is there is written at each end, also at an
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent.cli import turn_options
+from mgem_agent.cli.printing import echo, echo_json
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,22 +110,18 @@ def _recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON in
 
     found = {name: load_story_recipe(path) for name, path in story_recipe_files().items()}
     if as_json:
-        typer.echo(
-            json.dumps(
-                [
-                    {"name": name, "title": recipe.title, "kind": recipe.kind, "language": recipe.language}
-                    | {"scenes": recipe.num_scenes}
-                    for name, recipe in found.items()
-                ],
-                indent=2,
-                ensure_ascii=False,
-            )
+        echo_json(
+            [
+                {"name": name, "title": recipe.title, "kind": recipe.kind, "language": recipe.language}
+                | {"scenes": recipe.num_scenes}
+                for name, recipe in found.items()
+            ]
         )
         return
     width = max(map(len, found))
     for name, recipe in found.items():
         about = f"{recipe.kind.replace('_', '-')}, {recipe.language}, {recipe.num_scenes} scenes"
-        typer.echo(f"{name:<{width}}  {recipe.title or recipe.premise.splitlines()[0][:60]} ({about})")
+        echo(f"{name:<{width}}  {recipe.title or recipe.premise.splitlines()[0][:60]} ({about})")
 
 
 @app.command("schema")
@@ -134,7 +130,7 @@ def _schema() -> None:
     from mgem_agent.workflows import StoryRecipe
 
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StoryRecipe.model_json_schema()}
-    typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+    echo_json(schema)
 
 
 @app.command("replay")
@@ -146,9 +142,14 @@ def _replay(
     ] = None,
     formats: Annotated[str, typer.Option(metavar="LIST", help="Forms of the book: html, md, pdf.")] = "html,md,pdf",
     store: turn_options.Store = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Use the generators that the record names without asking.")
+    ] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Draw every picture of a story again, and say of each whether its bytes are the same.
+
+    The generators' addresses or weights come out of the record, so that you are asked before they are used.
 
     The exit status is 0 if all are, else 1.
     """
@@ -156,4 +157,4 @@ def _replay(
     from mgem_agent.settings import load_settings
 
     settings = load_settings(store=store)
-    replay(story, settings, generator=generator, out=out, forms=_forms(formats), as_json=as_json)
+    replay(story, settings, generator=generator, out=out, forms=_forms(formats), yes=yes, as_json=as_json)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from mgem_agent.cli.display.story import StoryDisplay
-from mgem_agent.cli.factories import go_offline, open_generator, open_store
+from mgem_agent.cli.factories import go_offline, open_named_generator, open_store
+from mgem_agent.cli.printing import echo, echo_json
+from mgem_agent.cli.recorded_generator import agree_to_generators, configured_name
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def replay(
     generator: str | None,
     out: Path | None,
     forms: tuple[BookFormat, ...],
+    yes: bool = False,
     as_json: bool,
 ) -> None:
     """Draw every picture of a story again, print a verdict of each, and write the book anew where asked to.
@@ -38,6 +40,7 @@ def replay(
         generator: What draws, instead of those of the record.
         out: Folder of the new book.
         forms: Of the new book.
+        yes: Whether the generators of the record are used without asking.
         as_json: Whether the verdicts are printed as JSON.
 
     Raises:
@@ -45,7 +48,7 @@ def replay(
         typer.Exit: With status 1, if a picture is not the same.
     """
     go_offline(settings)
-    from mgem_agent.workflows.book import BookFolder, ReplayedPicture, replay_story
+    from mgem_agent.workflows.book import BookFolder, ReplayedPicture, recorded_generators, replay_story
     from mgem_agent.workflows.story import STORY_FILE, read_story
 
     story = read_story(path)
@@ -56,8 +59,11 @@ def replay(
             raise InputError(f"There is a story in {str(book.folder)!r} already. Take another --out folder.")
         book.check(forms)
 
+    if generator is None:
+        agree_to_generators(recorded_generators(story), settings, source=str(path), yes=yes)
+
     def make(name: str) -> ImageGenerator:
-        return open_generator(settings.model_copy(update={"generator": generator or name}))
+        return open_named_generator(settings, generator or configured_name(name, settings))
 
     replayed: list[ReplayedPicture] = []
     folder = path if path.is_dir() else path.parent
@@ -88,11 +94,11 @@ def _print(replayed: list[ReplayedPicture], files: tuple[Path, ...], *, as_json:
             "pictures": [dataclasses.asdict(picture) for picture in replayed],
             "files": [str(path) for path in files],
         }
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo_json(data)
         return
     for picture in replayed:
-        typer.echo(f"scene {picture.index}  {picture.after or picture.before}  {picture.verdict}")
+        echo(f"scene {picture.index}  {picture.after or picture.before}  {picture.verdict}")
     num_same = sum(picture.is_same for picture in replayed)
-    typer.echo(f"{num_same} of {len(replayed)} pictures are the same, byte for byte.")
+    echo(f"{num_same} of {len(replayed)} pictures are the same, byte for byte.")
     for path in files:
-        typer.echo(str(path))
+        echo(path)

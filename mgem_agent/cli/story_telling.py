@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -13,6 +12,7 @@ import typer
 
 from mgem_agent.cli.display.story import StoryDisplay, print_outline
 from mgem_agent.cli.factories import open_generator, open_reasoner, open_store, prepare_reasoner
+from mgem_agent.cli.printing import ask, echo, echo_json
 from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
 from mgem_agent.errors import InputError, ToolError
 
@@ -211,9 +211,9 @@ class StoryTelling:
                 ],
                 "notices": story.notices,
             }
-            typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            echo_json(data)
         for path in () if self._as_json else files:
-            typer.echo(str(path))
+            echo(path)
 
     def _decide(self, story: Story) -> OutlineDecision | str | None:
         """Ask a person for a decision; None where nobody is there to be asked."""
@@ -229,7 +229,7 @@ class StoryTelling:
         print_outline(story, self._display.console)
         answer = ""
         while answer not in ("a", "e", "r"):
-            answer = typer.prompt("(a)pprove, (e)dit or (r)efuse", default="a", err=True).strip().lower()[:1]
+            answer = ask("(a)pprove, (e)dit or (r)efuse", "a").strip().lower()[:1]
         if answer == "e":
             return self._edited(story)
         return "approve" if answer == "a" else "refuse"
@@ -238,9 +238,9 @@ class StoryTelling:
         """Let a person write the title and each line anew; an empty answer keeps what stands."""
         from mgem_agent.workflows import OutlineDecision
 
-        title = typer.prompt("Title", default=story.title, err=True)
+        title = ask("Title", story.title)
         lines = []
         for scene in story.scenes:
             old = f"{scene.heading}: {scene.summary}" if scene.heading and scene.summary else scene.summary
-            lines.append(typer.prompt(f"{scene.index}.", default=old or scene.heading, err=True))
+            lines.append(ask(f"{scene.index}.", old or scene.heading))
         return OutlineDecision(title=title, outline=tuple(lines))

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from mgem_agent.cli.printing import echo
+
 __all__ = ["TrainByDefault", "app"]
 
 _SIGNAL_STATUS = 128
@@ -58,11 +60,11 @@ def _run(
     from mgem_agent.recipes.train.program import train
 
     logging.disable_progress_bar()
-    outcome = train(settings, report=lambda message: typer.echo(message, err=True))
+    outcome = train(settings, report=lambda message: echo(message, err=True))
     if outcome.stopped_by is not None:
-        typer.echo(f"Stopped after step {outcome.step} of {outcome.num_steps}. The same command goes on.", err=True)
+        echo(f"Stopped after step {outcome.step} of {outcome.num_steps}. The same command goes on.", err=True)
         raise typer.Exit(_SIGNAL_STATUS + outcome.stopped_by)
-    typer.echo(settings.run.output)
+    echo(settings.run.output)
 
 
 @app.command("configs")
@@ -75,9 +77,9 @@ def _configs(
     from mgem_agent.recipes.train.config_file import load_config, shipped_configs
 
     if name is None:
-        typer.echo("\n".join(shipped_configs()))
+        echo("\n".join(shipped_configs()))
         return
-    typer.echo(yaml.safe_dump(load_config(name).model_dump(mode="json"), sort_keys=False), nl=False)
+    echo(yaml.safe_dump(load_config(name).model_dump(mode="json"), sort_keys=False), nl=False)
 
 
 @app.command("plot")
@@ -90,7 +92,7 @@ def _plot(
 
     picture = out or run / "log.png"
     plot_run(run, picture)
-    typer.echo(str(picture))
+    echo(picture)
 
 
 @app.command("export")
@@ -118,4 +120,4 @@ def _export(
         export_without_llm(run, out, getattr(torch, dtype or "float16"))
     else:
         export_model(run, out, getattr(torch, dtype or "bfloat16"))
-    typer.echo(str(out))
+    echo(out)

@@ -23,6 +23,7 @@ from mgem_agent.errors import MgemError
 from mgem_agent.langchain.mini_gemini_tool import MiniGeminiTool
 from mgem_agent.langchain.picture_access import AllowPaths
 from mgem_agent.reasoners import make_reasoner
+from mgem_agent.tools.printable_text import terminal_text
 from mgem_agent.tools.registry import make_generator
 
 __all__ = ["main", "outer_agent"]
@@ -63,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agent = outer_agent(outer, inner, allow_paths=given.pictures or False)
         messages = agent.invoke({"messages": [{"role": "user", "content": given.request}]})["messages"]
     except MgemError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(terminal_text(f"Error: {error}"), file=sys.stderr)
         return 1
-    print(messages[-1].text)
+    print(terminal_text(messages[-1].text))
     for message in messages:
         if isinstance(message, ToolMessage) and message.artifact:
             print(*(picture["path"] for picture in message.artifact["images"]), sep="\n")

@@ -34,8 +34,8 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
 from mgem_agent.errors import InputError, MissingDependencyError
-from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
 from mgem_agent.redaction import without_secrets
+from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
 from mgem_agent.text_decoding import clean_text
 
 __all__ = ["SessionSummary", "Sessions", "default_session_folder"]

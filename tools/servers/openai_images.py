@@ -36,10 +36,9 @@ from mgem_agent.errors import (
 )
 from mgem_agent.tools.background_call import call_in_parallel
 from mgem_agent.tools.capabilities import Capabilities, Notice
-from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
-from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient
+from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
 from mgem_agent.tools.servers.wire_pictures import decode_picture_text, png_bytes
 
 __all__ = ["OpenAIImagesGenerator"]

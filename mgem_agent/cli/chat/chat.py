@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
 from mgem_agent.errors import InputError, MgemError
 
@@ -87,8 +88,6 @@ def run_chat(
     Raises:
         InputError: If there is no such session, or a setting or picture cannot be.
     """
-    from rich.console import Console
-
     from mgem_agent.cli.chat.commands import complete
     from mgem_agent.cli.chat.input import open_reader
     from mgem_agent.cli.chat.session import find_session
@@ -96,7 +95,7 @@ def run_chat(
     from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.settings import load_settings
 
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = open_console(), open_console(stderr=True)
     settings = load_settings(**flags)
     window = PictureWindow(console, "path" if as_json else settings.images)  # asks the terminal, so before all else
     with errors.status("Starting"):

@@ -19,8 +19,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import IO, TYPE_CHECKING, Any
+
+from mgem_agent.cli.printing import write_json
 
 if TYPE_CHECKING:
     from mgem_agent.agent.events import AgentEvent
@@ -62,5 +63,4 @@ class JsonTurnDisplay:
         """Do nothing: every line is out already."""
 
     def _write(self, data: dict[str, Any]) -> None:
-        self._file.write(json.dumps(data, ensure_ascii=False) + "\n")
-        self._file.flush()
+        write_json(self._file, data)

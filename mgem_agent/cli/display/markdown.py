@@ -11,21 +11,20 @@ pieces on its way, so that it is not coloured from its beginning each time.
 
 from __future__ import annotations
 
-import re
 import threading
 from typing import TYPE_CHECKING, Any
+
+from mgem_agent.tools.printable_text import terminal_text
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
 
-__all__ = ["MarkdownStream", "split_settled", "without_control"]
+__all__ = ["MarkdownStream", "split_settled"]
 
 WINDOW_ROWS = 8
 MAX_LISTING_LINES = 60
 CODE_THEME = "ansi_dark"
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a terminal would obey; a model's text is no place for it."""
 
 
 class MarkdownStream:
@@ -58,7 +57,7 @@ class MarkdownStream:
             text: What comes next.
         """
         with self._lock:
-            self._text += without_control(text)
+            self._text += terminal_text(text)
             return self._settle() if "\n" in text else []
 
     def _settle(self) -> list[list[Segment]]:
@@ -141,11 +140,6 @@ def split_settled(text: str, parser: Any) -> tuple[list[str], str]:
     lines = [line + "\n" for line in complete.split("\n")[:-1]]
     blocks = ["".join(lines[start:end]) for start, end in zip([0, *starts[1:-1]], starts[1:], strict=True)]
     return blocks, "".join(lines[starts[-1] :]) + text[len(complete) :]
-
-
-def without_control(text: str) -> str:
-    """Return text without what a terminal would obey."""
-    return CONTROL.sub("", text)
 
 
 def _without_end(row: list[Segment]) -> list[Segment]:

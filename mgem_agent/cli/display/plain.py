@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING
 
+from mgem_agent.cli.printing import write_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,6 +28,7 @@ class PlainTurnDisplay:
         self._errors = errors
         self._shows_paths = shows_paths
         self._is_within_line = False
+        self._waiting: list[tuple[str, bool]] = []
 
     def start(self) -> None:
         """Do nothing: what is written stays."""
@@ -33,14 +36,11 @@ class PlainTurnDisplay:
     def show(self, event: AgentEvent) -> None:
         """Write an event, if there is anything to be said of it."""
         if event.kind == "text":
-            self._file.write(event.text)
-            self._file.flush()
-            self._is_within_line = not event.text.endswith("\n") if event.text else self._is_within_line
+            self._say(event.text)
         elif event.kind == "picture":
             if self._shows_paths:
                 self._end_line()
-                self._file.write(f"{event.path}\n")
-                self._file.flush()
+                write_text(self._file, f"{event.path}\n")
             for notice in event.notices:
                 self.tell(notice)
         elif event.kind in ("confirm", "finished"):
@@ -59,17 +59,36 @@ class PlainTurnDisplay:
             self.tell(f"The turn ended early: {event.turn.outcome.replace('_', ' ')}.")
 
     def tell(self, message: str) -> None:
-        """Write a sentence to the side."""
-        self._errors.print(message, markup=False, highlight=False, soft_wrap=True)
+        """Write a sentence to the side, when the line of the answer is complete: both may be the same terminal."""
+        self._waiting.append((message, False))
+        self._tell_what_waits()
 
     def fail(self, message: str) -> None:
-        """Write an error to the side."""
-        self._errors.print("Error: ", style="bold red", end="")
-        self.tell(message)
+        """Write an error to the side, as `tell` does."""
+        self._waiting.append((message, True))
+        self._tell_what_waits()
 
     def hint_at(self, message: str) -> None:
-        """Write it to the side."""
-        self.tell(message)
+        """Write it to the side at once: a person waits for it."""
+        self._errors.print(message, markup=False, soft_wrap=True)
+
+    def _say(self, text: str) -> None:
+        """Write a piece of the answer; what waits is told as soon as a line is complete."""
+        line, end, rest = text.partition("\n") if self._waiting else (text, "", "")
+        for piece in (line + end, rest):
+            if piece:
+                write_text(self._file, piece)
+                self._is_within_line = not piece.endswith("\n")
+                self._tell_what_waits()
+
+    def _tell_what_waits(self) -> None:
+        if self._is_within_line:
+            return
+        waiting, self._waiting = self._waiting, []
+        for message, is_error in waiting:
+            if is_error:
+                self._errors.print("Error: ", style="bold red", end="")
+            self._errors.print(message, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """End the line that is open."""
@@ -77,6 +96,6 @@ class PlainTurnDisplay:
 
     def _end_line(self) -> None:
         if self._is_within_line:
-            self._file.write("\n")
-            self._file.flush()
+            write_text(self._file, "\n")
             self._is_within_line = False
+        self._tell_what_waits()

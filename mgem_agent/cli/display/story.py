@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mgem_agent.cli.printing import open_console
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -25,10 +27,9 @@ class StoryDisplay:
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or open_console(stderr=True, soft_wrap=True)
         self._quiet = quiet
         self._columns = (
             SpinnerColumn(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mgem_agent.cli.display.markdown import MarkdownStream, without_control
+from mgem_agent.cli.display.markdown import MarkdownStream
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -183,7 +183,7 @@ class TerminalTurnDisplay:
 
     def _line(self, message: str, style: str) -> None:
         self._end_text()
-        self._console.print(without_control(message), style=style, markup=False, highlight=False)
+        self._console.print(message, style=style, markup=False, highlight=False)
 
     def _end_text(self) -> None:
         if not self._markdown.is_empty:

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.segment import Segment
 
-from mgem_agent.cli.display.markdown import MarkdownStream, split_settled, without_control
+from mgem_agent.cli.display.markdown import MarkdownStream, split_settled
 
 LISTING = "```python\n" + "\n".join(f"line_{number} = {number}" for number in range(90)) + "\n```\n"
 LONG = (
@@ -80,5 +80,4 @@ def test_a_block_is_settled_when_nothing_can_change_it(markdown: str, settled: l
 
 
 def test_a_model_does_not_steer_the_terminal() -> None:
-    assert without_control("a\x1b[2Jb\r\x07\tc\x9bd\n") == "a[2Jb\tcd\n"
     assert "\x1b" not in "".join(streamed("Hello\x1b]0;title\x07 you\n", 4, console()))

@@ -1,0 +1,161 @@
+"""Everything that `mgem` writes goes through here, where control sequences and secrets are taken out.
+
+`open_console` is for text with colours, `echo` for plain text, `echo_json` for data, `ask` and `confirm` for questions.
+A test finds code that writes in any other way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import IO, TYPE_CHECKING, Any
+
+import typer
+
+from mgem_agent.redaction import redact, without_secrets
+from mgem_agent.text_decoding import clean_text
+from mgem_agent.tools.printable_text import terminal_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "ask",
+    "confirm",
+    "echo",
+    "echo_json",
+    "open_console",
+    "prepare_output",
+    "print_error",
+    "short_message",
+    "shown",
+    "write_json",
+    "write_text",
+]
+
+MAX_ERROR_LINES = 40
+MAX_ERROR_CHARS = 8_000
+
+
+def open_console(*, stderr: bool = False, soft_wrap: bool = False, **options: Any) -> Console:
+    """Return a console on stdout or stderr that foreign text cannot steer.
+
+    Args:
+        stderr: Whether it writes to stderr.
+        soft_wrap: Whether long lines are left to the terminal.
+        **options: Further arguments of `rich.console.Console`.
+    """
+    from mgem_agent.cli.terminal_console import TerminalConsole
+
+    return TerminalConsole(stderr=stderr, soft_wrap=soft_wrap, **options)
+
+
+def shown(text: object) -> str:
+    """Return text as it may be written anywhere: nothing that a terminal obeys, no known secret."""
+    return without_secrets(terminal_text(str(text)))
+
+
+def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
+    """Write plain text.
+
+    Args:
+        text: What is written.
+        nl: Whether the line ends after it.
+        err: Whether it goes to stderr.
+    """
+    typer.echo(shown(text), nl=nl, err=err)
+
+
+def write_text(file: IO[str], text: str) -> None:
+    """Write a piece of plain text to an open file at once."""
+    file.write(shown(text))
+    file.flush()
+
+
+def echo_json(data: Any) -> None:
+    """Write data as indented JSON to stdout."""
+    typer.echo(_json(data, indent=2))
+
+
+def write_json(file: IO[str], data: Any) -> None:
+    """Write data as one line of JSON to an open file at once."""
+    file.write(_json(data, indent=None) + "\n")
+    file.flush()
+
+
+def ask(question: str, default: str) -> str:
+    """Ask a person on stderr for a line; the default if it is left empty.
+
+    Args:
+        question: What is asked.
+        default: What is meant by an empty answer.
+    """
+    answer = typer.prompt(shown(question), default=shown(default), err=True)
+    return default if answer == shown(default) else clean_text(str(answer))
+
+
+def confirm(question: str, *, abort: bool = False) -> bool:
+    """Ask a person on stderr for yes or no; no if left empty.
+
+    Args:
+        question: What is asked.
+        abort: Whether no ends the command.
+    """
+    return typer.confirm(shown(question), abort=abort, err=True)
+
+
+def print_error(message: str) -> None:
+    """Write a message to stderr after a red "Error:", unwrapped, so that a script can read it."""
+    console = open_console(stderr=True, soft_wrap=True)
+    console.print("Error: ", style="bold red", end="")
+    console.print(short_message(message), markup=False)
+
+
+def short_message(message: str) -> str:
+    """Return an error's message without the middle of one that nobody can read to its end.
+
+    Args:
+        message: Whatever was raised.
+    """
+    lines = message.split("\n")
+    if len(lines) > MAX_ERROR_LINES:
+        kept, last = lines[: MAX_ERROR_LINES - 1], lines[-1]
+        lines = [*kept, f"  … {len(lines) - MAX_ERROR_LINES} more lines …", last]
+    text = "\n".join(lines)
+    if len(text) > MAX_ERROR_CHARS:
+        half = MAX_ERROR_CHARS // 2
+        text = f"{text[:half]} … {len(text) - MAX_ERROR_CHARS:,} more characters … {text[-half:]}"
+    return text
+
+
+def prepare_output() -> None:
+    """Make stdout and stderr take any character, and be there even where the caller closed them.
+
+    A traceback, which `--debug` asks for, is cleaned as everything else is.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    sys.excepthook = _print_traceback
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(redact(terminal_text(text)), file=sys.stderr, end="")
+
+
+def _json(data: Any, *, indent: int | None) -> str:
+    """Data as JSON: what is not printable stands escaped, so that no value changes and no terminal obeys."""
+    text = without_secrets(json.dumps(data, ensure_ascii=False, indent=indent))
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign == "\n" else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return json.dumps(sign)[1:-1]
