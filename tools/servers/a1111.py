@@ -5,8 +5,8 @@ A name is `a1111:ADDRESS`. The server must run with `--api`. Decisions that matt
 - **Pictures are drawn one by one**: the API takes one prompt at a time.
 - **What was really used is read back** from the answer: seed, sampler, steps, guidance and checkpoint go into the
   executed request, so that the same picture can be made again after the person has switched to another model.
-- **To cancel is to interrupt the server**, which stops whatever it is drawing. The half-drawn picture that it then
-  sends is thrown away.
+- **To cancel is to interrupt the server**, which stops whatever it is drawing; nobody waits for it to obey. Servers
+  without an interrupt draw to the end, for nobody.
 - **Inpainting starts from what is there and redraws the whole picture**, as the web page does by default; the API's own
   default fills the masked part with one colour and crops to it. Options change that.
 """
@@ -17,7 +17,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,7 @@ __all__ = ["A1111Generator"]
 DEFAULT_ADDRESS = "http://127.0.0.1:7860"
 SERVER = "The Stable Diffusion web UI"
 SIZE_MULTIPLE = 8
-INTERRUPT_S = 10.0
+INTERRUPT_S = 1.0
 PROGRESS_S = 5.0
 CHECKPOINT = "sd_model_checkpoint"
 SAMPLING_OPTIONS = frozenset(
@@ -142,7 +142,7 @@ class A1111Generator:
     ) -> Iterator[GenerationProgress | ImageResult]:
         """Draw one picture after the other; the contract is that of `ImageGenerator`."""
         if self._unloaded:
-            self._client.request("POST", "/sdapi/v1/reload-checkpoint", cancel=cancel)
+            self._client.request("POST", "/sdapi/v1/reload-checkpoint", cancel=cancel, is_free=True)
             self._unloaded = False
         draw = partial(self._draw, pictures=pictures or {}, cancel=cancel or threading.Event())
         yield from draw_one_by_one(requests, draw, generator=self.name, model="", cancel=cancel)
@@ -150,7 +150,7 @@ class A1111Generator:
     def unload(self) -> None:
         """Have the server free the memory of its model; a server that is not there has none to free."""
         try:
-            self._client.request("POST", "/sdapi/v1/unload-checkpoint")
+            self._client.request("POST", "/sdapi/v1/unload-checkpoint", is_free=True)
         except GeneratorUnavailableError:
             return
         self._unloaded = True
@@ -165,9 +165,10 @@ class A1111Generator:
         try:
             yield from self._watch(index, drawing, cancel)
             answer = drawing.result()
-        finally:
-            if not drawing.done():  # whoever listened has gone away
+        except (GenerationCancelledError, GeneratorExit):
+            if not _has_drawn(drawing):
                 self._interrupt()
+            raise
         images = answer.get("images") if isinstance(answer, dict) else None
         if not isinstance(images, list) or not images:
             raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
@@ -187,23 +188,28 @@ class A1111Generator:
         )
 
     def _watch(self, index: int, drawing: Future[Any], cancel: threading.Event) -> Iterator[GenerationProgress]:
-        """Report steps until the drawing is done, and interrupt it if that is wanted."""
+        """Report steps until the drawing is done, which waits for no answer about them.
+
+        Raises:
+            GenerationCancelledError: If it is no longer wanted.
+        """
         step = 0
         look = time.monotonic() + self._poll_s
+        looking: Future[tuple[int, int] | None] | None = None
         done = threading.Event()
         drawing.add_done_callback(lambda _: done.set())
         while not done.wait(min(self._poll_s, 0.05)):
             if cancel.is_set():
-                self._interrupt()
-                done.wait(INTERRUPT_S)
                 raise GenerationCancelledError("The drawing was cancelled.")
-            if time.monotonic() < look:
-                continue
-            progress = self._progress()
-            if progress and step < progress[0] <= progress[1]:
-                step = progress[0]
-                yield GenerationProgress(index, step, progress[1])
-            look = time.monotonic() + self._poll_s
+            if looking is None:
+                if time.monotonic() >= look:
+                    looking = call_in_background(self._progress)
+            elif looking.done():
+                progress, looking = looking.result(), None
+                look = time.monotonic() + self._poll_s
+                if progress and step < progress[0] <= progress[1]:
+                    step = progress[0]
+                    yield GenerationProgress(index, step, progress[1])
 
     def _progress(self) -> tuple[int, int] | None:
         """Steps done and in all, or None where the server does not say."""
@@ -220,10 +226,21 @@ class A1111Generator:
             return None
 
     def _interrupt(self) -> None:
-        try:
-            self._client.request("POST", "/sdapi/v1/interrupt", timeout_s=PROGRESS_S, max_retries=0)
-        except ToolError:
-            return  # what cannot be reached cannot be drawing for us either
+        """Have the server stop; its answer is waited for only long enough that the request is on its way."""
+        asking = call_in_background(
+            partial(
+                self._client.request,
+                "POST",
+                "/sdapi/v1/interrupt",
+                timeout_s=PROGRESS_S,
+                max_retries=0,
+            )
+        )
+        wait([asking], timeout=INTERRUPT_S)  # a server without it, or that is gone, cannot be stopped
+
+
+def _has_drawn(drawing: Future[Any]) -> bool:
+    return drawing.done() and drawing.exception() is None
 
 
 def _explain(status: int, data: Any) -> MgemError | None:

@@ -18,6 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from mgem_agent.errors import (
     MgemError,
     UnsupportedRequestError,
 )
+from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.capabilities import Capabilities, Notice
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
@@ -48,6 +50,9 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8188"
 SERVER = "ComfyUI"
 SIZE_MULTIPLE = 8
 MIN_SIZE = 64
+FETCH_S = 10.0
+VERSIONS_S = 5.0
+MOMENT_S = 0.5
 NUMBERS = ("seed", "width", "height", "num_inference_steps", "guidance_scale", "strength")
 
 
@@ -111,7 +116,7 @@ class ComfyUIGenerator:
             explain=_explain,
         )
         self._queue = ComfyUIQueue(self._client, poll_s=poll_s)
-        self._versions: dict[str, str] | None = None
+        self._versions: Future[dict[str, str]] | None = None
 
     @property
     def name(self) -> str:
@@ -156,7 +161,7 @@ class ComfyUIGenerator:
     def unload(self) -> None:
         """Have the server free the memory of its models; a server that is not there has none to free."""
         try:
-            self._client.request("POST", "/free", json={"unload_models": True, "free_memory": True})
+            self._client.request("POST", "/free", json={"unload_models": True, "free_memory": True}, is_free=True)
         except GeneratorUnavailableError:
             return
 
@@ -171,16 +176,23 @@ class ComfyUIGenerator:
                 arguments=("task",),
             )
         values = self._values(request, flow, pictures)
-        uploaded = {slot: self._upload(pictures[name], cancel) for slot, name in _picture_slots(request, flow).items()}
+        end = started + self._client.timeout_s
+        if self._versions is None:
+            self._versions = call_in_background(self._server_versions)
+        uploaded = {
+            slot: self._upload(pictures[name], cancel, end) for slot, name in _picture_slots(request, flow).items()
+        }
         outputs: dict[str, Any] = {}
-        with closing(self._queue.run(flow.filled(values | uploaded), cancel)) as events:
+        with closing(self._queue.run(flow.filled(values | uploaded), cancel, end=end)) as events:
             for event in events:
                 if isinstance(event, tuple):
                     yield GenerationProgress(index, *event)
                 else:
                     outputs = event
         shown = _shown(outputs, flow)
-        image = self._client.request_picture("/view", params=shown[0], cancel=cancel)
+        # It is drawn: a moment is left to fetch it, however late it is.
+        end = max(end, time.monotonic() + FETCH_S)
+        image = self._client.request_picture("/view", params=shown[0], cancel=cancel, end=end)
         executed, notices = _executed(request, values, image, flow)
         if len(shown) > 1:
             notices += (Notice(argument="options", message=f"The workflow gave {len(shown)} pictures; one is kept."),)
@@ -193,7 +205,7 @@ class ComfyUIGenerator:
             image=image,
             notices=notices,
             seconds=time.monotonic() - started,
-            versions=self._server_versions(),
+            versions=_if_known(self._versions),
         )
 
     def _values(
@@ -223,7 +235,7 @@ class ComfyUIGenerator:
         asked = {name: getattr(request, name) for name in ("prompt", *NUMBERS) if name in flow.slots}
         return values | {name: value for name, value in asked.items() if value is not None} | dict(request.options)
 
-    def _upload(self, image: Image.Image, cancel: threading.Event) -> str:
+    def _upload(self, image: Image.Image, cancel: threading.Event, end: float) -> str:
         """Put a picture where LoadImage finds it, and return its name there."""
         data = png_bytes(image)
         name = f"mgem-{hashlib.sha256(data).hexdigest()[:16]}.png"
@@ -231,6 +243,8 @@ class ComfyUIGenerator:
             "POST",
             "/upload/image",
             cancel=cancel,
+            end=end,
+            is_free=True,
             data={"type": "input", "overwrite": "true"},
             files={"image": (name, data, "image/png")},
         )
@@ -239,13 +253,17 @@ class ComfyUIGenerator:
         return "/".join(filter(None, (answer.get("subfolder"), answer["name"])))
 
     def _server_versions(self) -> dict[str, str]:
-        if self._versions is None:
-            try:
-                system = self._client.request_json("GET", "/system_stats")["system"]
-                self._versions = {"comfyui": str(system["comfyui_version"])}
-            except (MgemError, KeyError, TypeError):  # older servers do not say, and the picture is drawn already
-                self._versions = {}
-        return self._versions
+        try:
+            system = self._client.request_json("GET", "/system_stats", timeout_s=VERSIONS_S, max_retries=0)["system"]
+            return {"comfyui": str(system["comfyui_version"])}
+        except (MgemError, KeyError, TypeError):  # older servers do not say
+            return {}
+
+
+def _if_known(versions: Future[dict[str, str]]) -> dict[str, str]:
+    """The versions that the server named while it drew; a picture waits no longer for them than a moment."""
+    wait([versions], timeout=MOMENT_S)
+    return versions.result() if versions.done() else {}
 
 
 def _by_task(flows: Sequence[ComfyUIWorkflow]) -> dict[ImageTask, ComfyUIWorkflow]:

@@ -6,8 +6,10 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import wait
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,20 +20,26 @@ from mgem_agent.errors import (
     GenerationCancelledError,
     GeneratorOutputError,
     GeneratorTimeoutError,
-    MgemError,
+    GeneratorUnavailableError,
+    UnsupportedRequestError,
 )
+from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.servers.http_client import ServerClient
+from mgem_agent.tools.servers.web_address import is_this_machine
 
 __all__ = ["ComfyUIQueue"]
 
 OPEN_S = 5.0
 CLOSE_S = 0.2
 ASK_S = 10.0
+WITHDRAW_S = 2.0
 SETTLE_S = 5.0
+MIN_LOOK_S = 1.0
 LOOKS_BETWEEN_QUEUES = 10
 MAX_MESSAGE_BYTES = 32 * 2**20
 
 Step = tuple[int, int]
+Ask = Callable[..., Any]
 
 
 class ComfyUIQueue:
@@ -46,12 +54,15 @@ class ComfyUIQueue:
         self._client = client
         self._poll_s = poll_s
 
-    def run(self, nodes: Mapping[str, Any], cancel: threading.Event) -> Generator[Step | dict[str, Any], None, None]:
+    def run(
+        self, nodes: Mapping[str, Any], cancel: threading.Event, *, end: float
+    ) -> Generator[Step | dict[str, Any], None, None]:
         """Run a workflow.
 
         Args:
             nodes: The workflow in API format, slots filled.
             cancel: Set to stop.
+            end: When it is given up, by `time.monotonic()`.
 
         Yields:
             Steps done and in all, as they come; last, the outputs of each node.
@@ -60,26 +71,35 @@ class ComfyUIQueue:
             MgemError: If it is not accepted, fails, is interrupted or takes too long.
         """
         client_id = uuid.uuid4().hex
+        # Our own name for it, which servers since 2025 take: what was put in can be taken out whatever they answer.
+        prompt_id = str(uuid.uuid4())
         with ExitStack() as stack:
             # The connection comes first, or the first messages would be missed.
-            socket = self._listen(client_id, stack)
-            answer = self._client.request_json(
-                "POST", "/prompt", json={"prompt": nodes, "client_id": client_id}, cancel=cancel
-            )
-            prompt_id = answer.get("prompt_id") if isinstance(answer, dict) else None
-            if not isinstance(prompt_id, str):
-                raise GeneratorOutputError(f"ComfyUI took a workflow and did not name it: {str(answer)[:200]!r}.")
+            socket = self._listen(client_id, stack, end)
             outputs: dict[str, Any] | None = None
+            is_queued = True
             try:
-                for event in self._watch(prompt_id, socket, cancel):
+                try:
+                    answer = self._client.request_json(
+                        "POST",
+                        "/prompt",
+                        json={"prompt": nodes, "client_id": client_id, "prompt_id": prompt_id},
+                        cancel=cancel,
+                        end=end,
+                    )
+                except (UnsupportedRequestError, GeneratorUnavailableError):
+                    is_queued = False
+                    raise
+                prompt_id = _name_of(answer)
+                for event in self._watch(prompt_id, socket, cancel, end):
                     if isinstance(event, dict):
                         outputs = event
                     yield event
             finally:
-                if outputs is None:
+                if outputs is None and is_queued:
                     self._withdraw(prompt_id)
 
-    def _listen(self, client_id: str, stack: ExitStack) -> ClientConnection | None:
+    def _listen(self, client_id: str, stack: ExitStack, end: float) -> ClientConnection | None:
         """Open the websocket, or do without."""
         address = f"ws{self._client.address.removeprefix('http')}/ws?clientId={client_id}"
         headers = {"Authorization": self._client.authorization} if self._client.authorization else {}
@@ -88,21 +108,22 @@ class ComfyUIQueue:
                 connect(
                     address,
                     additional_headers=headers,
-                    open_timeout=min(OPEN_S, self._client.timeout_s),
+                    open_timeout=max(min(OPEN_S, end - time.monotonic()), CLOSE_S),
                     close_timeout=CLOSE_S,
+                    compression=None,
                     max_size=MAX_MESSAGE_BYTES,
-                    proxy=None if _is_this_machine(address) else True,
+                    proxy=None if is_this_machine(urlsplit(address).hostname or "") else True,
                 )
             )
         except (OSError, WebSocketException):
             return None
 
     def _watch(
-        self, prompt_id: str, socket: ClientConnection | None, cancel: threading.Event
+        self, prompt_id: str, socket: ClientConnection | None, cancel: threading.Event, end: float
     ) -> Iterator[Step | dict[str, Any]]:
         """Follow a prompt to its end; its outputs come last."""
-        end = time.monotonic() + self._client.timeout_s
         looks = 0
+        next_look = time.monotonic() + MIN_LOOK_S
         while not cancel.is_set():
             if time.monotonic() > end:
                 raise GeneratorTimeoutError(
@@ -124,22 +145,29 @@ class ComfyUIQueue:
             if kind == "progress":
                 if step := _step(data):
                     yield step
-            elif kind in ("silence", "over"):
+            # Messages about other prompts may come without a pause.
+            elif kind in ("silence", "over") or time.monotonic() > next_look:
                 looks += 1
-                outputs = self._outputs(prompt_id, is_over=kind == "over", ask_queue=looks % LOOKS_BETWEEN_QUEUES == 0)
+                next_look = time.monotonic() + MIN_LOOK_S
+                ask = partial(self._client.request_json, cancel=cancel, end=end)
+                outputs = None
+                with suppress(GeneratorTimeoutError):  # it may answer the next time
+                    outputs = self._outputs(
+                        prompt_id, ask, is_over=kind == "over", ask_queue=looks % LOOKS_BETWEEN_QUEUES == 0
+                    )
                 if outputs is not None:
                     yield outputs
                     return
         raise GenerationCancelledError("The drawing was cancelled.")
 
-    def _outputs(self, prompt_id: str, *, is_over: bool, ask_queue: bool) -> dict[str, Any] | None:
+    def _outputs(self, prompt_id: str, ask: Ask, *, is_over: bool, ask_queue: bool) -> dict[str, Any] | None:
         """Outputs of a prompt that has ended, or None while it has not."""
         end = time.monotonic() + (SETTLE_S if is_over else 0)
-        while (entry := self._history(prompt_id)) is None and time.monotonic() < end:
+        while (entry := _history(ask, prompt_id)) is None and time.monotonic() < end:
             time.sleep(0.02)  # the end is announced a moment before it is written down
-        if entry is None and (is_over or (ask_queue and prompt_id not in self._queued())):
+        if entry is None and (is_over or (ask_queue and prompt_id not in _queued(ask))):
             # It may have ended between the two questions.
-            entry = self._history(prompt_id)
+            entry = _history(ask, prompt_id)
             if entry is None:
                 raise GeneratorOutputError(
                     f"ComfyUI at {self._client.address} no longer knows the prompt. It may have been restarted, or "
@@ -158,33 +186,37 @@ class ComfyUIQueue:
         outputs = entry.get("outputs")
         return outputs if isinstance(outputs, dict) else {}
 
-    def _history(self, prompt_id: str) -> dict[str, Any] | None:
-        history = self._client.request_json("GET", f"/history/{prompt_id}", timeout_s=ASK_S)
-        entry = history.get(prompt_id) if isinstance(history, dict) else None
-        return entry if isinstance(entry, dict) else None
-
-    def _queued(self, part: str = "") -> set[str]:
-        """Ids of the prompts that wait or run; those of one part of the queue if it is named."""
-        queue = self._client.request_json("GET", "/queue", timeout_s=ASK_S, max_retries=0)
-        parts = [part] if part else ["queue_running", "queue_pending"]
-        items = [item for name in parts for item in (queue.get(name) if isinstance(queue, dict) else None) or ()]
-        return {item[1] for item in items if isinstance(item, list) and len(item) > 1 and isinstance(item[1], str)}
-
     def _withdraw(self, prompt_id: str) -> None:
-        """Take a prompt from the queue, and stop it if it runs."""
-        try:
-            self._client.request("POST", "/queue", json={"delete": [prompt_id]}, timeout_s=ASK_S, max_retries=0)
-            # Older servers interrupt whatever runs, so it must be ours.
-            if prompt_id in self._queued("queue_running"):
-                self._client.request(
-                    "POST", "/interrupt", json={"prompt_id": prompt_id}, timeout_s=ASK_S, max_retries=0
-                )
-        except MgemError:
-            return  # what cannot be reached cannot be stopped, and the error that led here says more
+        """Take a prompt from the queue, and stop it if it runs; a server that does not answer is not waited for."""
+        wait([call_in_background(partial(self._take_out, prompt_id))], timeout=WITHDRAW_S)
+
+    def _take_out(self, prompt_id: str) -> None:
+        end = time.monotonic() + ASK_S
+        self._client.request("POST", "/queue", json={"delete": [prompt_id]}, end=end, is_free=True)
+        # Older servers interrupt whatever runs, so it must be ours.
+        if prompt_id in _queued(partial(self._client.request_json, end=end), "queue_running"):
+            self._client.request("POST", "/interrupt", json={"prompt_id": prompt_id}, end=end, is_free=True)
 
 
-def _is_this_machine(address: str) -> bool:
-    return urlsplit(address).hostname in ("127.0.0.1", "::1", "localhost")
+def _history(ask: Ask, prompt_id: str) -> dict[str, Any] | None:
+    history = ask("GET", f"/history/{prompt_id}", timeout_s=ASK_S)
+    entry = history.get(prompt_id) if isinstance(history, dict) else None
+    return entry if isinstance(entry, dict) else None
+
+
+def _queued(ask: Ask, part: str = "") -> set[str]:
+    """Ids of the prompts that wait or run; those of one part of the queue if it is named."""
+    queue = ask("GET", "/queue", timeout_s=ASK_S, max_retries=0)
+    parts = [part] if part else ["queue_running", "queue_pending"]
+    items = [item for name in parts for item in (queue.get(name) if isinstance(queue, dict) else None) or ()]
+    return {item[1] for item in items if isinstance(item, list) and len(item) > 1 and isinstance(item[1], str)}
+
+
+def _name_of(answer: Any) -> str:
+    prompt_id = answer.get("prompt_id") if isinstance(answer, dict) else None
+    if not isinstance(prompt_id, str):
+        raise GeneratorOutputError(f"ComfyUI took a workflow and did not name it: {str(answer)[:200]!r}.")
+    return prompt_id
 
 
 def _message(text: str | bytes, prompt_id: str) -> tuple[str, dict[str, Any]]:

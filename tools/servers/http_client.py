@@ -2,11 +2,11 @@
 
 Decisions that matter:
 
-- **Attempts are repeated** where the server is not there yet, is busy (429) or has stumbled (502 to 504), with a wait
-  that doubles, or as long as its Retry-After asks. A time-out is not repeated: the drawing may be running still.
-- **An answer is bounded**, in seconds from the first byte to the last and in bytes, whatever its headers say.
-- **Every request has a connection of its own**: a drawing takes seconds, and a kept connection that has died meanwhile
-  would fail the next one. Nothing has to be closed.
+- **One deadline and one byte limit hold for a whole request**, repetitions and redirects included; see `http_exchange`.
+- **Attempts are repeated** where the server cannot be reached, is busy (429, 503) or has stumbled, with a wait that
+  doubles, or as long as its Retry-After asks. A time-out is not repeated: the drawing may be running still.
+- **What may have been carried out is not sent again**: a POST whose connection broke after it was sent may have drawn,
+  and cost, a picture. Calls that are free say so.
 - **A name and password in the address** are used to log in and appear in no message and no name.
 - **This machine is reached without a proxy**, whatever the environment says.
 """
@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import base64
 import email.utils
-import functools
 import itertools
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -38,7 +36,14 @@ from mgem_agent.errors import (
     ToolError,
     UnsupportedRequestError,
 )
+from mgem_agent.tools.servers.http_exchange import (
+    AnswerTooLongError,
+    Exchange,
+    ExchangeCancelledError,
+    bounded_client,
+)
 from mgem_agent.tools.servers.server_answer import ServerAnswer, described, message_of
+from mgem_agent.tools.servers.web_address import ForbiddenAddressError, PublicAddresses
 from mgem_agent.tools.servers.wire_pictures import decode_picture
 
 __all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient", "same_server"]
@@ -53,10 +58,8 @@ MAX_PORT = 65_535
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
 """Answers that may be others a moment later."""
 
-LOOPBACK_WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = {
-    "all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None,
-}  # fmt: skip
-
+BROKEN_OFF_STATUSES = frozenset({502, 504})
+"""Answers of a gateway whose server did not answer to the end: what was asked for may have been done."""
 
 Explain = Callable[[int, Any], MgemError | None]
 
@@ -126,9 +129,8 @@ class ServerClient:
         Args:
             method: HTTP method.
             path: Path below the address.
-            cancel: Set to stop waiting between two attempts.
-            body: What httpx takes: `json`, `data`, `files`, `params`; and `timeout_s` and `max_retries` in place of
-                the client's own.
+            cancel: Set to give it up.
+            body: What httpx takes: `json`, `data`, `files`, `params`; and what `request` takes.
 
         Raises:
             MgemError: Whatever went wrong, by its kind.
@@ -148,12 +150,15 @@ class ServerClient:
         answer = self.request("GET", path, cancel=cancel, max_bytes=MAX_PICTURE_BYTES, **body)
         return decode_picture(answer.body, source=self.server)
 
-    def download_picture(self, url: str, *, cancel: threading.Event | None = None) -> Image.Image:
+    def download_picture(
+        self, url: str, *, cancel: threading.Event | None = None, end: float | None = None
+    ) -> Image.Image:
         """Fetch a picture from an address that the server gave; our key and password are not sent there.
 
         Args:
-            url: The address; http and https alone are followed.
-            cancel: Set to stop waiting between two attempts.
+            url: The address; http and https alone are followed, to the open internet or to the server itself.
+            cancel: Set to give it up.
+            end: When it is over at the latest, by `time.monotonic()`.
 
         Raises:
             GeneratorOutputError: If it is no web address, no picture or too large.
@@ -175,8 +180,16 @@ class ServerClient:
             max_retries=self._max_retries,
             backoff_s=self._backoff_s,
         )
-        path = target.raw_path.decode("ascii")
-        answer = elsewhere.request("GET", path, cancel=cancel, max_bytes=MAX_PICTURE_BYTES, follow_redirects=True)
+        own = httpx.URL(self.address)
+        answer = elsewhere.request(
+            "GET",
+            target.raw_path.decode("ascii"),
+            cancel=cancel,
+            max_bytes=MAX_PICTURE_BYTES,
+            follow_redirects=True,
+            public=PublicAddresses(own.host, own.port or (443 if own.scheme == "https" else 80)),
+            end=end,
+        )
         return decode_picture(answer.body, source=self.server)
 
     def request(
@@ -186,33 +199,62 @@ class ServerClient:
         *,
         cancel: threading.Event | None = None,
         max_retries: int | None = None,
-        **arguments: Any,
+        timeout_s: float | None = None,
+        end: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
+        public: PublicAddresses | None = None,
+        is_free: bool | None = None,
+        **body: Any,
     ) -> ServerAnswer:
-        """Send a request, again if need be, and return an answer with a status below 300; see `request_json`."""
+        """Send a request, again if need be, and return an answer with a status below 300.
+
+        Args:
+            method: HTTP method.
+            path: Path below the address.
+            cancel: Set to give it up.
+            max_retries: How often it is repeated; the client's own number if not given.
+            timeout_s: Seconds for it, repetitions included; the client's own if not given.
+            end: When it is over at the latest, by `time.monotonic()`.
+            max_bytes: Most bytes that are read.
+            public: Which addresses may be connected to; any if None.
+            is_free: Whether it may be done twice, so that it is repeated after it was sent; GET alone if not given.
+            **body: What httpx takes.
+
+        Raises:
+            MgemError: Whatever went wrong, by its kind.
+        """
+        named_s = limit_s = timeout_s or self.timeout_s
+        if end is not None and (left_s := end - time.monotonic()) < limit_s:
+            named_s, limit_s = self.timeout_s, left_s
+        exchange = Exchange(
+            timeout_s=limit_s,
+            max_bytes=max_bytes,
+            connect_timeout_s=min(self._connect_timeout_s, limit_s),
+            cancel=cancel,
+            public=public,
+        )
+        is_free = method == "GET" if is_free is None else is_free
         last_attempt = self._max_retries if max_retries is None else max_retries
         for attempt in itertools.count():
             wait_s = self._backoff_s * 2**attempt * self._jitter.uniform(0.75, 1.25)
-            failure: MgemError
             try:
-                answer = self._send(method, path, **arguments)
-            except httpx.TimeoutException as error:
-                failure = self._too_slow(error, arguments.get("timeout_s"))
-                if not isinstance(error, httpx.ConnectTimeout):
+                answer = self._send(method, path, exchange, **body)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                failure = self._failed(error, exchange, named_s)
+                if not self._is_worth_repeating(error, is_free):
                     raise failure from error
-            except httpx.TransportError as error:
-                failure = self._unreachable(error)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:  # too many redirects, an undecodable body
-                raise GeneratorOutputError(f"{self.server} at {self.address} cannot be understood: {error}") from error
             else:
                 if answer.status < 300:
                     return answer
                 failure = self._refused(method, path, answer)
                 if answer.status not in self._retried_statuses or _is_final(failure):
                     raise failure
+                if answer.status in BROKEN_OFF_STATUSES and not is_free:
+                    raise failure
                 wait_s = _asked_pause_s(answer.headers, default=wait_s)
-            if attempt >= last_attempt or wait_s > MAX_PAUSE_S:
+            if attempt >= last_attempt or wait_s > MAX_PAUSE_S or time.monotonic() + wait_s > exchange.end:
                 raise failure
-            self._pause(wait_s, cancel)
+            self._pause(wait_s, exchange.cancel)
         raise RuntimeError("counting never ends")  # for type checkers
 
     def _pause(self, seconds: float, cancel: threading.Event | None) -> None:
@@ -222,62 +264,59 @@ class ServerClient:
             raise GenerationCancelledError("The drawing was cancelled.")
 
     def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout_s: float | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
-        follow_redirects: bool = False,
-        **body: Any,
+        self, method: str, path: str, exchange: Exchange, *, follow_redirects: bool = False, **body: Any
     ) -> ServerAnswer:
         """Send one request and read its answer within the limits."""
-        limit_s = timeout_s or self.timeout_s
-        end = time.monotonic() + limit_s
-        timeout = httpx.Timeout(limit_s, connect=min(self._connect_timeout_s, limit_s))
         with self._open().stream(
-            method, self.address + path, timeout=timeout, follow_redirects=follow_redirects, **body
+            method, self.address + path, follow_redirects=follow_redirects, extensions=exchange.extensions, **body
         ) as response:
-            pieces, size = [], 0
-            for piece in response.iter_bytes():
-                size += len(piece)
-                if size > max_bytes:
-                    raise GeneratorOutputError(
-                        f"{self.server} at {self.address} answered with more than {max_bytes:,} bytes, and was cut off."
-                    )
-                if time.monotonic() > end:
-                    raise httpx.ReadTimeout("the answer trickled")
-                pieces.append(piece)
-            return ServerAnswer(response.status_code, response.headers, b"".join(pieces))
+            content = b"".join(response.iter_bytes())
+            return ServerAnswer(response.status_code, response.headers, content)
 
     def _open(self) -> httpx.Client:
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(
-                    headers=self._headers,
-                    limits=httpx.Limits(max_keepalive_connections=0),
-                    max_redirects=MAX_REDIRECTS,
-                    mounts=LOOPBACK_WITHOUT_PROXY,
-                    verify=_certificates(),
-                )
+                self._client = bounded_client(headers=self._headers, max_redirects=MAX_REDIRECTS)
             return self._client
 
-    def _too_slow(self, error: httpx.TimeoutException, limit_s: float | None) -> ToolError:
-        if isinstance(error, httpx.ConnectTimeout):
-            return self._unreachable(error)
-        return GeneratorTimeoutError(
-            f"{self.server} at {self.address} did not answer within {limit_s or self.timeout_s:g} s. "
-            f"See whether it is busy, or allow more with the option timeout_s.",
-            retryable=True,
-        )
+    @staticmethod
+    def _is_worth_repeating(error: Exception, is_free: bool) -> bool:
+        """Whether another attempt may do better, and does nothing twice."""
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+            return True  # nothing was sent
+        is_broken = isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError))
+        return is_broken and is_free
 
-    def _unreachable(self, error: Exception) -> ToolError:
+    def _failed(self, error: Exception, exchange: Exchange, limit_s: float) -> MgemError:
+        """Say in words why there is no answer."""
+        where = f"{self.server} at {self.address}"
+        if isinstance(error, ExchangeCancelledError):
+            return GenerationCancelledError("The drawing was cancelled.")
+        if isinstance(error, AnswerTooLongError):
+            return GeneratorOutputError(
+                f"{where} answered with more than {exchange.max_bytes:,} bytes, and was cut off."
+            )
+        if isinstance(error, ForbiddenAddressError):
+            return GeneratorOutputError(
+                f"{where} may not be followed: {error}. Addresses that a server gives are followed to the open "
+                f"internet and to the server itself alone. Have the server send its pictures in base64."
+            )
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return GeneratorTimeoutError(
+                f"{where} did not answer within {limit_s:g} s. "
+                f"See whether it is busy, or allow more with the option timeout_s.",
+                retryable=True,
+            )
         reason = str(error) or type(error).__name__
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            message = f"{self.server} at {self.address} cannot be reached ({reason}). Start it, or check the address."
-        else:
-            message = f"{self.server} at {self.address} broke off its answer ({reason}). See whether it still runs."
-        return GeneratorUnavailableError(message, retryable=True)
+            return GeneratorUnavailableError(
+                f"{where} cannot be reached ({reason}). Start it, or check the address.", retryable=True
+            )
+        if isinstance(error, httpx.TransportError):
+            return GeneratorUnavailableError(
+                f"{where} broke off its answer ({reason}). See whether it still runs.", retryable=True
+            )
+        return GeneratorOutputError(f"{where} cannot be understood: {reason}")  # too many redirects, another coding
 
     def _refused(self, method: str, path: str, answer: ServerAnswer) -> MgemError:
         """Say in words why an answer is none."""
@@ -308,12 +347,6 @@ class ServerClient:
         return UnsupportedRequestError(
             f"{where} does not accept the request (status {status}): {message_of(data)}. Change what it names."
         )
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """What servers are known by, read once: it takes longer than many an answer."""
-    return httpx.create_ssl_context()
 
 
 def _basic(name: str, password: str) -> str:

@@ -45,6 +45,11 @@ def run(
     return steps, [event for event in events if isinstance(event, ImageResult)]
 
 
+def drawings(server: Any) -> list[Any]:
+    """Bodies of the calls that draw."""
+    return [call.json for call in server.calls if call.method == "POST"]
+
+
 def decoded(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
@@ -74,12 +79,12 @@ def test_what_was_left_open_is_read_back_and_makes_the_same_call(server: Any, pn
     server.answer = lambda call: answer(png(size=(64, 64)))
     _, [result] = run(make(server), ImageRequest(prompt="a red fox"))
     executed = result.executed
-    assert server.calls[0].json["seed"] == -1
+    assert drawings(server)[0]["seed"] == -1
     assert (executed.seed, executed.num_inference_steps, executed.guidance_scale) == (1234, 20, 7.0)
     assert executed.options == {"sampler_name": "Euler a", "sd_model_checkpoint": "sd_xl_base_1.0"}
     server.calls.clear()
     _, [again] = run(make(server), executed, strict=True)
-    assert server.calls[0].json["override_settings"] == {"sd_model_checkpoint": "sd_xl_base_1.0"}
+    assert drawings(server)[0]["override_settings"] == {"sd_model_checkpoint": "sd_xl_base_1.0"}
     assert again.executed == executed
 
 
@@ -261,3 +266,38 @@ def test_unload_and_load_again(server: Any, png: Any) -> None:
 
 def test_a_name_has_no_password() -> None:
     assert A1111Generator("http://ann:s3cret@host:7860").name == "a1111:http://host:7860"
+
+
+def test_progress_that_hangs_does_not_hold_up_a_finished_picture(server: Any, reply: Any, png: Any) -> None:
+    def reply_to(call: Any) -> Any:
+        if call.path == "/sdapi/v1/progress":
+            return reply(hang=True)
+        server.ended.wait(0.1)
+        return answer(png())
+
+    server.answer = reply_to
+    began = time.monotonic()
+    _, [result] = run(make(server), ImageRequest(prompt="x"))
+    assert result.error is None
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("has_interrupt", [False, None])
+def test_cancelling_waits_for_no_server_that_cannot_be_interrupted(
+    server: Any, reply: Any, has_interrupt: bool | None
+) -> None:
+    cancel = threading.Event()
+
+    def reply_to(call: Any) -> Any:
+        if call.path == "/sdapi/v1/interrupt" and has_interrupt is False:
+            return reply(404)
+        if call.path == "/sdapi/v1/txt2img":
+            cancel.set()
+        return reply(hang=True)
+
+    server.answer = reply_to
+    began = time.monotonic()
+    _, [result] = run(make(server), ImageRequest(prompt="x"), cancel=cancel)
+    assert isinstance(result.error, GenerationCancelledError)
+    assert time.monotonic() - began < 2.5
+    assert "/sdapi/v1/interrupt" in server.paths()

@@ -393,3 +393,40 @@ def test_a_password_opens_the_websocket_too(comfy: Comfy) -> None:
     generator = ComfyUIGenerator(comfy.server.url.replace("//", "//ann:pw@"), poll_s=0.02)
     run(generator, FOX)
     assert {call.headers.get("Authorization") for call in comfy.server.calls} == {"Basic YW5uOnB3"}
+
+
+def test_a_server_that_hangs_at_its_end_costs_no_more_than_its_time(comfy: Comfy, reply: Any) -> None:
+    hang = lambda call: reply(hang=True)  # noqa: E731
+    comfy.script = [5.0]
+    comfy.on_history = comfy.on_queue = comfy.on_system_stats = hang  # type: ignore[method-assign]
+    began = time.monotonic()
+    _, [result] = run(make(comfy, timeout_s=0.3), FOX)
+    assert isinstance(result.error, GeneratorTimeoutError)
+    assert time.monotonic() - began < 4
+
+
+def test_a_prompt_that_is_never_accepted_is_taken_back_by_our_own_name(comfy: Comfy, reply: Any) -> None:
+    asked: list[str] = []
+
+    def on_prompt(call: Any) -> Any:
+        asked.append(call.json["prompt_id"])
+        return reply(hang=True)
+
+    comfy.on_prompt = on_prompt  # type: ignore[method-assign]
+    _, [result] = run(make(comfy, timeout_s=0.3), FOX)
+    assert isinstance(result.error, GeneratorTimeoutError)
+    assert comfy.removed == asked
+
+
+def test_messages_of_others_without_a_pause_lose_no_picture(comfy: Comfy) -> None:
+    other = ("progress", {"value": 1, "max": 2})
+
+    def flood(send: Any) -> None:
+        comfy.waiting.acquire(timeout=5)
+        comfy.done.add(str(len(comfy.prompts)))
+        while not comfy.server.ended.wait(0.005):
+            send({"type": other[0], "data": other[1] | {"prompt_id": "somebody else's"}})
+
+    comfy.speak = flood  # type: ignore[method-assign]
+    _, [result] = run(make(comfy, timeout_s=4), FOX)
+    assert result.error is None
