@@ -43,6 +43,8 @@ class ImageResult:
         notices: Arguments that were not honoured as given.
         seconds: Time it took; for a batch, its share.
         versions: Versions of the packages or of the server that drew.
+        call: Key of the call that it was drawn for, set by the caller that wants to find the picture again; generators
+            leave it open.
     """
 
     index: int
@@ -55,3 +57,4 @@ class ImageResult:
     notices: tuple[Notice, ...] = ()
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    call: str | None = None

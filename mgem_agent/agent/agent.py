@@ -202,7 +202,8 @@ class MgemAgent:
             if begun is None:
                 raise InputError(f"Session {session!r} has no unfinished turn. Begin one with invoke or stream.")
             state = self._graph.get_state(_thread(begun["turn"]))
-            given: Any = None if state.values else begun
+            # Nothing is given to a turn that has a checkpoint: LangGraph takes up its writes that are pending.
+            given: Any = None if state.metadata is not None else begun
             if state.interrupts:
                 if decision is None:
                     raise InputError(
@@ -214,10 +215,12 @@ class MgemAgent:
                 given = Command(resume=chosen.model_dump(mode="json"))
             elif decision is not None:
                 raise InputError(f"Nothing in session {session!r} waits for a decision. Resume it without one.")
-            if state.values and not state.next:
+            # `next` leaves out nodes whose writes are pending, which a kill leaves behind; `tasks` has them.
+            if state.metadata is not None and not state.tasks:
                 yield self._finish(session, state.values)
                 return
-            yield from self._drive(session, begun["turn"], given, spent_s=state.values.get("seconds", 0.0))
+            spent_s = state.values.get("seconds", 0.0)
+            yield from self._drive(session, begun["turn"], given, spent_s=spent_s, is_resumed=True)
 
     def invoke(
         self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
@@ -315,11 +318,21 @@ class MgemAgent:
         self.sessions.begin(session, state, title=" ".join(title.split()))
         yield from self._drive(session, state["turn"], state, spent_s=0.0, is_watched=is_watched)
 
-    def _drive(self, session: str, turn: str, given: Any, *, spent_s: float, is_watched: bool = True) -> Events:
+    def _drive(
+        self,
+        session: str,
+        turn: str,
+        given: Any,
+        *,
+        spent_s: float,
+        is_watched: bool = True,
+        is_resumed: bool = False,
+    ) -> Events:
         """Run the graph to its end or to an interrupt; unless it is watched, which takes time, yield the last event."""
         limit = self._settings.max_history_turns
         records = self.sessions.turns(session, limit=limit) if limit else []
-        context = TurnContext([message for record in records for message in from_records(record["messages"])])
+        history = [message for record in records for message in from_records(record["messages"])]
+        context = TurnContext(history, is_resumed=is_resumed)
         timer = self._timer(context, spent_s)
         self._running[session] = context
         events = self._graph.stream(

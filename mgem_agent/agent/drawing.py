@@ -1,14 +1,14 @@
 """Drawing what an answer asks for: one batch, each picture stored and noted at once as it comes.
 
-A picture is noted under its place in the turn as soon as it is stored, so that a turn that is cut off and goes on
-draws only what is missing.
+A picture is noted under its place in the turn as soon as it is stored, so that a turn that is cut off and resumed
+draws only what is missing. One that a kill caught between store and note is found by the call that it was drawn for.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -16,9 +16,11 @@ from pydantic import ValidationError
 
 from mgem_agent.agent.events import AgentEvent, DrawingFailed, DrawingProgress, PictureDrawn
 from mgem_agent.artifacts.artifact import Artifact
+from mgem_agent.artifacts.drawn_call import call_key
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError, MgemError, ToolError
 from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -62,6 +64,7 @@ class TurnDrawing:
         turn: Id of the turn.
         emit: Takes what happens.
         cancel: Set to stop drawing.
+        is_resumed: Whether the turn was cut off before, so that what is drawn may be stored and not noted.
     """
 
     generator: ImageGenerator
@@ -70,6 +73,7 @@ class TurnDrawing:
     turn: str
     emit: Callable[[AgentEvent], None]
     cancel: threading.Event
+    is_resumed: bool = False
 
     def run(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Draw a batch.
@@ -81,6 +85,8 @@ class TurnDrawing:
             For each call id, `artifact`, `path` and `prompt` of its picture, or the `error` that came instead.
         """
         noted = self.sessions.drawn(self.turn)
+        if self.is_resumed:
+            noted |= self._found([call for call in calls if call["key"] not in noted])
         found: dict[str, dict[str, Any]] = {}
         waiting: list[Mapping[str, Any]] = []
         pictures: dict[str, Image.Image] = {}
@@ -104,6 +110,21 @@ class TurnDrawing:
                 found[call["call_id"]] = self._kept(call, event)
         return found
 
+    def _found(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Note pictures that were stored for calls by a process that was killed before it noted them."""
+        requests = {call["key"]: ImageRequest.model_validate(call["request"]) for call in calls}
+        keys = {place: call_key(self.turn, place, request) for place, request in requests.items()}
+        wanted = {keys[place]: request for place, request in requests.items()}
+        stored = self.store.find_drawn(wanted, generator=self.generator.name) if wanted else {}
+        found = {}
+        for place, key in keys.items():
+            if key in stored:
+                artifact = stored[key]
+                prompt = artifact.recipe.request.prompt if artifact.recipe else requests[place].prompt
+                found[place] = _known(artifact, self.store, prompt, artifact.notices)
+                self.sessions.note_drawn(self.turn, place, found[place])
+        return found
+
     def _pictures(self, request: ImageRequest) -> dict[str, Image.Image]:
         return {name: self.store.open(name) for name in request.picture_ids}
 
@@ -121,10 +142,10 @@ class TurnDrawing:
         if result.image is None:
             return self._failed(call, result.error or ToolError("There is no picture."))
         try:
-            artifact = self.store.put(result)
+            artifact = self.store.put(replace(result, call=call_key(self.turn, call["key"], result.request)))
         except MgemError as error:
             return self._failed(call, error)
-        known = _known(artifact, self.store, result)
+        known = _known(artifact, self.store, result.executed.prompt, result.notices)
         self.sessions.note_drawn(self.turn, call["key"], known)
         self.emit(_drawn_event(call["call_id"], known, stored_before=False))
         return known
@@ -135,14 +156,14 @@ class TurnDrawing:
         return {"error": str(error)}
 
 
-def _known(artifact: Artifact, store: ArtifactStore, result: ImageResult) -> dict[str, Any]:
+def _known(artifact: Artifact, store: ArtifactStore, prompt: str, notices: Sequence[Notice]) -> dict[str, Any]:
     return {
         "artifact": artifact.id,
         "path": str(store.path(artifact.id)),
-        "prompt": result.executed.prompt,
+        "prompt": prompt,
         "width": artifact.width,
         "height": artifact.height,
-        "notices": [notice.message for notice in result.notices],
+        "notices": [notice.message for notice in notices],
     }
 
 

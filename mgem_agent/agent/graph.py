@@ -67,6 +67,7 @@ class TurnContext:
         cancel: Set to stop reasoning and drawing.
         why: Why it was set.
         drawing: Set to stop the pictures that are being drawn; None while none are.
+        is_resumed: Whether the turn was cut off before.
         is_abandoned: Whether nobody waits for the end any more, so that what was not done is left for later.
     """
 
@@ -74,6 +75,7 @@ class TurnContext:
     cancel: threading.Event = field(default_factory=threading.Event)
     why: TurnOutcome | None = None
     drawing: threading.Event | None = None
+    is_resumed: bool = False
     is_abandoned: bool = False
 
     def stop(self, why: TurnOutcome) -> None:
@@ -234,7 +236,7 @@ class AgentGraph:
         run = runtime.context
         cancel = run.begin_drawing()
         drawing = TurnDrawing(
-            self._generator, self._store, self._sessions, state["turn"], runtime.stream_writer, cancel
+            self._generator, self._store, self._sessions, state["turn"], runtime.stream_writer, cancel, run.is_resumed
         )
         found = drawing.run(state["calls"])
         run.drawing = None

@@ -65,6 +65,7 @@ class Artifact(BaseModel):
         origin: Where it comes from: "generated", or for a picture that was given what the giver says.
         recipe: How it was drawn; None for a picture that was given.
         asked: What was asked for, where that is known.
+        call: Key of the latest call that it was drawn for (see `mgem_agent.artifacts.drawn_call`).
         notices: What was not honoured as asked.
         parents: Ids of the pictures that it was made from.
         versions: Versions of what drew it.
@@ -82,6 +83,7 @@ class Artifact(BaseModel):
     origin: Line = "generated"
     recipe: PictureRecipe | None = None
     asked: ImageRequest | None = None
+    call: str | None = None
     notices: tuple[Notice, ...] = ()
     parents: tuple[str, ...] = ()
     versions: dict[str, Line] = Field(default_factory=dict)

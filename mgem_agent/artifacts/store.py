@@ -6,7 +6,8 @@ Decisions that matter:
   is found, not stored again; two pictures whose ids would be the same get longer ones.
 - **The picture is the proof**: its sidecar is written first, then the PNG, each at once. A picture that can be seen is
   whole and so is its record, whatever was killed. A sidecar that somebody deleted is made again from the PNG itself.
-- **Any number of processes may store and read at once**; nothing is locked, because nothing is changed.
+- **Any number of processes may store and read at once**; nothing is locked, because nothing is changed
+  but a sidecar's `call`, and files are replaced at once.
 - **An id is never a path**: what is not `img-` and hexadecimal digits is refused before a file is touched.
 """
 
@@ -16,7 +17,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from pydantic import ValidationError
 
 from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
 from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
+from mgem_agent.artifacts.drawn_call import is_drawn_for
 from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import ImageError, InputError
 from mgem_agent.redaction import without_secrets
+from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
 __all__ = ["ArtifactStore", "default_artifact_root"]
@@ -91,6 +94,7 @@ class ArtifactStore:
             size=result.image.size,
             recipe=recipe,
             asked=result.request,
+            call=result.call,
             notices=result.notices,
             parents=result.executed.picture_ids,
             versions=result.versions,
@@ -192,13 +196,38 @@ class ArtifactStore:
                 waiting += artifact.parents
         return found
 
+    def find_drawn(self, calls: Mapping[str, ImageRequest], *, generator: str) -> dict[str, Artifact]:
+        """Find pictures that were drawn for calls, by what was asked; for a process that goes on after another's end.
+
+        Every record of the store is looked at.
+
+        Args:
+            calls: What each call asks for, by its key (see `call_key`).
+            generator: Name of the generator that would draw them.
+
+        Returns:
+            By the call's key, its picture; none for a call whose picture is not stored.
+        """
+        signs = [key.encode() for key in calls]
+        signs += [str(request.seed).encode() for request in calls.values() if request.seed is not None]
+        found: dict[str, Artifact] = {}
+        for place in sorted(self._pictures()):
+            artifact = _read_if_it_holds(_sidecar(place), signs)
+            if artifact is None or artifact.id != place.stem:
+                continue
+            for key, request in calls.items():
+                is_better = key not in found or artifact.call == key
+                if is_better and is_drawn_for(artifact, key, request, generator=generator):
+                    found[key] = artifact
+        return found
+
     def _store(self, data: bytes, *, size: tuple[int, int], **known: Any) -> Artifact:
         """Store bytes, unless they are, and return their record."""
         self._sweep()
         digest = hashlib.sha256(data).hexdigest()
         place, is_stored = self._place_of(digest)
         if is_stored and _sidecar(place).is_file():
-            return self._record(place)
+            return self._called(self._record(place), place, known.get("call"))
         artifact = Artifact(
             id=place.stem,
             sha256=digest,
@@ -207,9 +236,17 @@ class ArtifactStore:
             created=datetime.now(UTC).replace(microsecond=0),
             **known,
         )
-        text = without_secrets(artifact.model_dump_json(indent=2, exclude_none=True)) + "\n"
-        write_atomically(_sidecar(place), text.encode(), is_last=False)  # what follows syncs the folder for both
+        # What follows syncs the folder for both.
+        write_atomically(_sidecar(place), _sidecar_text(artifact), is_last=False)
         write_atomically(place, data)
+        return artifact
+
+    def _called(self, artifact: Artifact, place: Path, call: str | None) -> Artifact:
+        """The record of a picture that is stored already, with the call that it has now been drawn for."""
+        if call is None or call == artifact.call:
+            return artifact
+        artifact = artifact.model_copy(update={"call": call})
+        write_atomically(_sidecar(place), _sidecar_text(artifact))
         return artifact
 
     def _place(self, digits: str) -> Path:
@@ -261,6 +298,19 @@ class ArtifactStore:
 
 def _sidecar(place: Path) -> Path:
     return place.with_suffix(".json")
+
+
+def _sidecar_text(artifact: Artifact) -> bytes:
+    return (without_secrets(artifact.model_dump_json(indent=2, exclude_none=True)) + "\n").encode()
+
+
+def _read_if_it_holds(path: Path, signs: Iterable[bytes]) -> Artifact | None:
+    """Read a sidecar that holds one of some bytes; None for another one, and for one that is missing or damaged."""
+    try:
+        text = path.read_bytes()
+        return Artifact.model_validate_json(text) if any(sign in text for sign in signs) else None
+    except (OSError, ValidationError):
+        return None
 
 
 def _given_hash(picture: Any) -> str | None:

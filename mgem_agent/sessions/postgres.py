@@ -15,9 +15,14 @@ from langgraph.store.postgres import PostgresStore
 from psycopg import Connection, Error
 
 from mgem_agent.errors import InputError
+from mgem_agent.sessions.latest_step import LatestStep
 from mgem_agent.sessions.locks import MemoryLocks, in_use
 
 __all__ = ["PostgresLocks", "open_postgres"]
+
+
+class _PostgresCheckpoints(LatestStep, PostgresSaver):
+    """Checkpoints in PostgreSQL."""
 
 
 class PostgresLocks:
@@ -64,7 +69,7 @@ def open_postgres(url: str) -> tuple[PostgresSaver, PostgresStore, PostgresLocks
     """
     with ExitStack() as opened:
         try:
-            saver = opened.enter_context(PostgresSaver.from_conn_string(url))
+            saver = opened.enter_context(_PostgresCheckpoints.from_conn_string(url))
             records = opened.enter_context(PostgresStore.from_conn_string(url))
             locking = opened.enter_context(Connection.connect(url, autocommit=True))
             # Neither library expects two processes that make the tables at once; the lock goes with its connection.

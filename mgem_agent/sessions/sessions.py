@@ -35,6 +35,7 @@ from langgraph.store.sqlite import SqliteStore
 
 from mgem_agent.errors import InputError, MissingDependencyError
 from mgem_agent.redaction import without_secrets
+from mgem_agent.sessions.latest_step import LatestStep
 from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
 from mgem_agent.text_decoding import clean_text
 
@@ -51,6 +52,14 @@ def default_session_folder() -> Path:
     home = os.environ.get("MGEM_HOME")
     folder = Path(home).expanduser() if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
     return folder.absolute() / "sessions"
+
+
+class _SqliteCheckpoints(LatestStep, SqliteSaver):
+    """Checkpoints in SQLite."""
+
+
+class _MemoryCheckpoints(LatestStep, InMemorySaver):
+    """Checkpoints that end with the program."""
 
 
 class _Locks(Protocol):
@@ -117,7 +126,7 @@ class Sessions:
             folder.mkdir(parents=True, exist_ok=True)
             # Neither library expects two processes that make the tables at once.
             with FileLock(folder / "setup.lock", timeout=BUSY_S):
-                saver = SqliteSaver(_connect(folder, closing, isolation_level=""))
+                saver = _SqliteCheckpoints(_connect(folder, closing, isolation_level=""))
                 saver.setup()
                 records = SqliteStore(_connect(folder, closing, isolation_level=None))
                 records.setup()
@@ -131,7 +140,7 @@ class Sessions:
     @classmethod
     def in_memory(cls) -> Self:
         """Sessions that end with the program."""
-        return cls(InMemorySaver(), InMemoryStore(), MemoryLocks(), ExitStack())
+        return cls(_MemoryCheckpoints(), InMemoryStore(), MemoryLocks(), ExitStack())
 
     @classmethod
     def postgres(cls, url: str) -> Self:

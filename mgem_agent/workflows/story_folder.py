@@ -16,15 +16,15 @@ from filelock import FileLock, Timeout
 
 from mgem_agent.agent.events import AgentNotice
 from mgem_agent.artifacts.artifact import Artifact
+from mgem_agent.artifacts.drawn_call import call_key
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError, ToolError
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.workflows.story import Story, StoryScene
 
-__all__ = ["StoryDraft", "find_drawn", "hold_folder"]
+__all__ = ["StoryDraft", "find_drawn", "hold_folder", "scene_key"]
 
 LOCK_FILE = ".story.lock"
-MAX_LATEST = 1_000
 
 
 @contextmanager
@@ -99,7 +99,7 @@ class StoryDraft:
         return AgentNotice(message)
 
 
-def find_drawn(store: ArtifactStore, story: Story, requests: Mapping[int, ImageRequest | None]) -> dict[int, Artifact]:
+def find_drawn(store: ArtifactStore, story: Story, requests: Mapping[int, ImageRequest]) -> dict[int, Artifact]:
     """Find pictures that were drawn for a story and are not in its record.
 
     Args:
@@ -108,14 +108,14 @@ def find_drawn(store: ArtifactStore, story: Story, requests: Mapping[int, ImageR
         requests: What would be drawn, by the scene's place.
 
     Returns:
-        By the scene's place, the picture that the same generator drew of it since the story was begun.
+        By the scene's place, the picture that the story's generator has drawn for that request.
     """
-    begun = story.created.replace(microsecond=0)  # as records of pictures have it
-    found: dict[int, Artifact] = {}
-    for artifact in store.list(MAX_LATEST):
-        if artifact.recipe is None or artifact.created < begun or artifact.recipe.generator != story.generator:
-            continue
-        for index, request in requests.items():
-            if artifact.asked == request:
-                found.setdefault(index, artifact)
-    return found
+    keys = {index: scene_key(story, index, request) for index, request in requests.items()}
+    calls = {keys[index]: request for index, request in requests.items()}
+    found = store.find_drawn(calls, generator=story.generator) if calls else {}
+    return {index: found[key] for index, key in keys.items() if key in found}
+
+
+def scene_key(story: Story, index: int, request: ImageRequest) -> str:
+    """Return the key of the call that draws a scene."""
+    return call_key(story.session, str(index), request)

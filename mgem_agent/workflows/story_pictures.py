@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -22,7 +23,7 @@ from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 from mgem_agent.workflows.story import StoryScene
 from mgem_agent.workflows.story_captions import scene_request
 from mgem_agent.workflows.story_events import StoryEvent, scene_call_id
-from mgem_agent.workflows.story_folder import StoryDraft, find_drawn
+from mgem_agent.workflows.story_folder import StoryDraft, find_drawn, scene_key
 
 __all__ = ["StoryPictures"]
 
@@ -106,9 +107,11 @@ class StoryPictures:
         story = self._draft.story
         requests = {scene.index: scene_request(story, scene) for scene in scenes}
         # What an earlier process asked for it may also have got, and not have come to note.
-        asked_before = {scene.index: scene.request for scene in scenes if scene.request == requests[scene.index]}
+        asked_before = {
+            scene.index: requests[scene.index] for scene in scenes if scene.request == requests[scene.index]
+        }
         self._draft.change_scenes({index: {"request": request} for index, request in requests.items()})
-        known = find_drawn(self._store, story, asked_before) if asked_before else {}
+        known = find_drawn(self._store, story, asked_before)
         for index in sorted(known):
             yield self._keep(index, known[index], stored_before=True)
         missing = [index for index in requests if index not in known]
@@ -128,7 +131,9 @@ class StoryPictures:
         error = result.error
         if result.image is not None:
             try:
-                yield self._keep(index, self._store.put(result), stored_before=False)
+                key = scene_key(self._draft.story, index, result.request)
+                artifact = self._store.put(replace(result, call=key))
+                yield self._keep(index, artifact, stored_before=False)
                 return
             except MgemError as problem:
                 error = problem

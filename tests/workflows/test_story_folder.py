@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 from mgem_agent.workflows.story import Story, StoryScene, read_story
-from mgem_agent.workflows.story_folder import StoryDraft, find_drawn, hold_folder
+from mgem_agent.workflows.story_folder import StoryDraft, find_drawn, hold_folder, scene_key
 from mgem_agent.workflows.story_recipe import StoryRecipe
 
 FOX = ImageRequest(prompt="a fox", seed=7)
@@ -60,4 +61,16 @@ def test_pictures_that_nobody_noted_are_found(tmp_path: Path) -> None:
     [stored] = [store.put(result) for result in drawn if isinstance(result, ImageResult)]
     assert find_drawn(store, a_story(), {1: OWL, 2: FOX}) == {2: stored}
     assert find_drawn(store, a_story().model_copy(update={"generator": "other"}), {2: FOX}) == {}
-    assert find_drawn(store, a_story(datetime.now(UTC) + timedelta(minutes=1)), {2: FOX}) == {}
+    assert find_drawn(store, a_story(datetime.now(UTC) + timedelta(days=1)), {2: FOX}) == {
+        2: stored
+    }  # a set-back clock
+
+
+def test_pictures_without_a_seed_are_found_by_the_scene_that_they_were_drawn_for(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    story, bare = a_story(), ImageRequest(prompt="a fox")
+    [drawn] = [each for each in draw(FlatColourGenerator(size=(16, 16)), [bare]) if isinstance(each, ImageResult)]
+    store.put(drawn)
+    assert find_drawn(store, story, {1: bare, 2: bare}) == {}
+    stored = store.put(replace(drawn, call=scene_key(story, 2, bare)))
+    assert find_drawn(store, story, {1: bare, 2: bare}) == {2: stored}
