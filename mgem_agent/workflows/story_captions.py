@@ -15,8 +15,11 @@ import math
 import re
 from collections.abc import Sequence
 
+import regex
+
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.workflows.story import Story, StoryCharacter, StoryScene
+from mgem_agent.workflows.word_units import END_MARKS, cut_text, is_named, unit_ends
 
 __all__ = ["DEFAULT_STYLES", "compose_caption", "estimate_tokens", "find_characters", "scene_request"]
 
@@ -25,6 +28,8 @@ MAX_LOOKS_TOKENS = 18
 MAX_STYLE_TOKENS = 14
 MIN_SCENE_TOKENS = 24
 LETTERS_A_TOKEN = 6
+NAME_BREAK = re.compile(r"[\s·・‧•]+")
+NO_NAME_PARTS = ("", "the", "a", "an", "mr", "mrs", "ms", "dr")
 
 DEFAULT_STYLES = {
     "story": "children's book illustration, soft watercolour, warm light",
@@ -33,29 +38,38 @@ DEFAULT_STYLES = {
 }
 """Style of the pictures where a recipe names none, by the kind of story."""
 
-PIECE = re.compile(r"\w+|[^\w\s]")
+# A letter of a script that only encoders of many languages know makes about a token of its own.
+DENSE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+PIECE = regex.compile(rf"(?V1)(?={DENSE})\X|[\w--{DENSE}]+|[^\w\s]")
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens that CLIP makes of a text, about: one for a sign or a short word, more for a long word."""
+    """Tokens that an encoder makes of a text, about.
+
+    One for a sign, a short word or a letter of a script such as Chinese, more for a long word.
+    """
     return sum(math.ceil(len(piece) / LETTERS_A_TOKEN) for piece in PIECE.findall(text))
 
 
 def _cut(text: str, max_tokens: int) -> str:
-    """Cut a text to a number of tokens: after a part of a sentence where one ends late enough, else after a word."""
+    """Cut a text to a number of tokens: after a part of a sentence where one ends late enough, else after a word.
+
+    Something is always left: at least one word, or the beginning of a word that is too long.
+    """
     text = " ".join(text.split())
     if estimate_tokens(text) <= max_tokens:
-        return text.rstrip(" .,;:")
-    words: list[str] = []
-    for word in text.split():
-        if estimate_tokens(" ".join([*words, word])) > max_tokens:
+        return text.rstrip(" " + END_MARKS) or text
+    cut, num_tokens = "", 0
+    for end in unit_ends(text):
+        num_tokens += estimate_tokens(text[len(cut) : end])
+        if num_tokens > max_tokens:
             break
-        words.append(word)
-    cut = " ".join(words)
-    ends = [match.start() for match in re.finditer(r"[,;.:]", cut)]
+        cut = text[:end]
+    cut = cut or cut_text(text, max_tokens * LETTERS_A_TOKEN)
+    ends = [match.start() for match in re.finditer(rf"[{END_MARKS}]", cut)]
     if ends and ends[-1] > len(cut) / 2:
         cut = cut[: ends[-1]]
-    return cut.rstrip(" .,;:")
+    return cut.rstrip(" " + END_MARKS) or cut
 
 
 def compose_caption(caption: str, characters: Sequence[StoryCharacter], style: str) -> str:
@@ -85,19 +99,18 @@ def find_characters(cast: Sequence[StoryCharacter], *texts: str, by_default: int
         by_default: How many of the cast, from its first, are in where nobody is named.
     """
     for text in texts:
-        words = {word.casefold().removesuffix("'s").removesuffix("’s") for word in re.findall(r"[\w'’]+", text)}
-        named = tuple(each.name for each in cast if _is_named(each.name, words, text))
+        named = tuple(each.name for each in cast if _is_called(each.name, text))
         if named:
             return named
     return tuple(each.name for each in cast[:by_default])
 
 
-def _is_named(name: str, words: set[str], text: str) -> bool:
-    """Whether a whole name is in a text, or the word of it by which one would be called."""
-    parts = [part for part in name.casefold().split() if part not in ("the", "a", "an", "mr", "mrs", "ms", "dr")]
-    if re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()):
+def _is_called(name: str, text: str) -> bool:
+    """Whether a name is in a text, or the word of it by which one would be called."""
+    if is_named(name, text):
         return True
-    return bool(parts) and parts[0] in words and len(parts[0]) > 1
+    parts = [part for part in NAME_BREAK.split(name.casefold()) if part not in NO_NAME_PARTS]
+    return bool(parts) and len(parts[0]) > 1 and is_named(parts[0], text)
 
 
 def scene_request(story: Story, scene: StoryScene) -> ImageRequest:

@@ -82,7 +82,7 @@ def _write_title(writer: StoryWriter) -> StorySteps[None]:
             language=recipe.language,
         )
     if not title:
-        title = first_sentence(about(story)).rstrip(".")
+        title = first_sentence(about(story)).rstrip(".。")
         yield writer.draft.notice("The reasoner gave no title; the premise stands for it.")
     writer.draft.change(title=shorten(title, MAX_TITLE_CHARS))
 
@@ -121,7 +121,7 @@ def _write_outline(writer: StoryWriter) -> StorySteps[None]:
             f"the premise."
         )
     total = recipe.num_scenes
-    lines = [*written, *(f"{first_sentence(about(story)).rstrip('.')} ({n + 1}/{total})" for n in range(total))]
+    lines = [*written, *(f"{first_sentence(about(story)).rstrip('.。')} ({n + 1}/{total})" for n in range(total))]
     scenes = []
     for place, scene in enumerate(recipe.scene_recipes):
         line = lines[place] if place < len(written) else lines[len(written) + place]

@@ -1,7 +1,8 @@
 """Reading what a reasoner writes of a story, whatever it makes of the form that it was asked for.
 
 A model of a hundred million parameters numbers its lines or does not, repeats itself, puts stars around words and says
-"Here is your outline:" first. Nothing here fails: what cannot be used is left out, and who asked says so.
+"Here is your outline:" first. Nothing here fails: what cannot be used is left out, and who asked says so. Words are
+counted and cut in any script; see `mgem_agent.workflows.word_units`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+import regex
+
 from mgem_agent.workflows.story import StoryCharacter
+from mgem_agent.workflows.word_units import (
+    CLAUSE_MARKS,
+    END_MARKS,
+    cut_text,
+    estimate_words,
+    num_units,
+    split_sentences,
+)
 
 __all__ = [
     "first_sentence",
@@ -27,17 +38,30 @@ MAX_TEXT_CHARS = 10_000
 MAX_LOOKS_CHARS = 600
 MAX_NAME_WORDS = 4
 MAX_HEADING_WORDS = 9
+NO_NAMES = ("name", "example", "名字", "姓名", "名前", "이름", "ชื่อ")
 
-LABEL = r"(?:scene|step|part|page|chapter|number|no\.?)"
-NUMBERED = re.compile(rf"^(?:{LABEL}\s*)?#?(\d{{1,3}})\s*(?:[.):\-–—]+\s*|\s+(?=\w))(.*)$", re.IGNORECASE)
-BULLET = re.compile(r"^[-*•–—]\s+")
+LABEL = r"(?:scene|step|part|page|chapter|number|no\.?|场景|場景|步骤|步驟|シーン|ステップ|장면|ฉาก(?:ที่)?|ขั้นตอน(?:ที่)?)"
+DIGITS = r"(?:\d{1,3}|[一二三四五六七八九十]{1,3})"
+COUNTED = rf"第\s*{DIGITS}\s*[幕场場回话話章页頁步部]"
+MARK = r"[.):\-–—．）】：、。]"
+NUMBERED = re.compile(
+    rf"^(?:{COUNTED}\s*{MARK}*|(?:[一二三四五六七八九十]{{1,3}}|[①-⑳])\s*{MARK}*(?<=[、.．:：①-⑳])"
+    rf"|(?:{LABEL}\s*)?[#(（【]?\d{{1,3}}\s*(?:{MARK}+\s*|\s+(?=\w)))\s*(.*)$",
+    re.IGNORECASE,
+)
+BULLET = re.compile(r"^(?:[-*•–—]\s+|[・●○◆■]\s*)")
 MARKS = re.compile(r"\*\*|__|^#+\s*|^>\s*|`")
 THOUGHT = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
-SENTENCE_END = re.compile(r"(?<=[.!?。！？])[\"'”’»)]*\s+|(?<=[。！？])")
-LEAD_LABEL = re.compile(
-    rf"^(?:{LABEL}\s*\d+|title|caption|picture|image|illustration|text|looks|description)\s*[:.\-–—]+\s*", re.IGNORECASE
-)
-QUOTES = "\"'“”‘’«»„"
+COLON = re.compile(r"[:：︰﹕]")
+STOP = regex.compile(r"\p{STerm}")
+CLOSED = r"[\p{Pe}\p{Pf}\p{Pi}\"']*"
+SENTENCE_ENDS = regex.compile(rf"(?:\p{{STerm}}|…){CLOSED}(?=\s|$|(?<=[。！？｡…]{CLOSED}))")
+# Thai and Lao write no mark at the end of a sentence.
+NO_STOPS = regex.compile(r"[\p{Thai}\p{Lao}]\p{M}*$")
+NAMED_LABEL = "title|caption|picture|image|illustration|text|looks|description"
+NAMED_LABEL += "|标题|標題|书名|書名|题目|題名|タイトル|제목|ชื่อเรื่อง|图片|圖片|画面|説明|描述|外貌|外見|本文|正文"
+LEAD_LABEL = re.compile(rf"^(?:(?:{LABEL}\s*\d+|{COUNTED}|{NAMED_LABEL})\s*[:.\-–—：．、]+\s*)", re.IGNORECASE)
+QUOTES = "\"'“”‘’«»„「」『』《》〈〉"
 
 
 def _lines(said: str) -> Iterator[str]:
@@ -49,10 +73,10 @@ def _lines(said: str) -> Iterator[str]:
 
 
 def shorten(text: str, max_chars: int) -> str:
-    """Cut a text after a word, with a sign that it was."""
+    """Cut a text after a word, or after a letter where its script has no blanks, with a sign that it was."""
     if len(text) <= max_chars:
         return text
-    return text[: max_chars - 1].rsplit(None, 1)[0].rstrip(" ,;:") + "…"
+    return cut_text(text, max_chars - 1).rstrip(" " + CLAUSE_MARKS) + "…"
 
 
 def _unquoted(text: str) -> str:
@@ -64,7 +88,9 @@ def _unquoted(text: str) -> str:
 
 def _is_remark(line: str) -> bool:
     """Whether a line speaks of what follows instead of being it: "Sure! Here is the plan:"."""
-    return line.endswith(":") or bool(re.match(r"(?:sure|certainly|of course|okay|here (?:is|are))\b", line, re.I))
+    return bool(COLON.match(line[-1:])) or bool(
+        re.match(r"(?:sure|certainly|of course|okay|here (?:is|are))\b", line, re.I)
+    )
 
 
 def read_outline(said: str, max_lines: int) -> list[str]:
@@ -79,38 +105,43 @@ def read_outline(said: str, max_lines: int) -> list[str]:
         twice.
     """
     lines = list(_lines(said))
-    numbered = [match[2] for line in lines if (match := NUMBERED.match(line))]
+    numbered = [match[1] for line in lines if (match := NUMBERED.match(line))]
     bulleted = [BULLET.sub("", line) for line in lines if BULLET.match(line)]
     found = numbered or bulleted or _spread([line for line in lines if not _is_remark(line)], max_lines)
-    clean = (shorten(_unquoted(line), MAX_LINE_CHARS) for line in found if len(line.split()) > 1)
+    clean = (shorten(_unquoted(line), MAX_LINE_CHARS) for line in found if num_units(line) > 1)
     return _once(clean)[:max_lines]
 
 
 def _spread(lines: Sequence[str], max_lines: int) -> list[str]:
     """Lines as they are or, where they are the paragraphs of a tale, as many of its sentences, evenly apart."""
-    parts = [[part.strip() for part in SENTENCE_END.split(line) if part.strip()] for line in lines]
+    parts = [line.split() if NO_STOPS.search(line) else split_sentences(line) for line in lines]
     if all(len(sentences) < 2 for sentences in parts) and len(lines) > 1:
         return list(lines)
     # What does not end like a sentence is a title, or was cut off.
-    sentences = [part for each in parts for part in each if part[-1] in ".!?。！？\"'”’»"]
+    sentences = [part for each in parts for part in each if _is_sentence(part)]
     if len(sentences) <= max_lines:
         return sentences
     return [sentences[place * len(sentences) // max_lines] for place in range(max_lines)]
+
+
+def _is_sentence(text: str) -> bool:
+    """Whether a text ends as a sentence does in its script."""
+    return bool(NO_STOPS.search(text) or SENTENCE_ENDS.fullmatch(text[-1:]) or text[-1] in QUOTES)
 
 
 def _once(lines: Iterable[str]) -> list[str]:
     """Lines without repetition: small models go round in circles."""
     seen: dict[str, str] = {}
     for line in lines:
-        seen.setdefault(line.casefold().rstrip("."), line)
+        seen.setdefault(line.casefold().rstrip(".。"), line)
     return list(seen.values())
 
 
 def split_heading(line: str) -> tuple[str, str]:
     """Part a line of an outline into its heading, which may be empty, and what happens."""
-    for mark in (": ", " – ", " — ", " - "):
+    for mark in (": ", "：", " – ", " — ", "——", " - "):
         heading, found, rest = line.partition(mark)
-        if found and rest.strip() and len(heading.split()) <= MAX_HEADING_WORDS and not re.search(r"[.!?]", heading):
+        if found and rest.strip() and estimate_words(heading) <= MAX_HEADING_WORDS and not STOP.search(heading):
             return _unquoted(heading), rest.strip()
     return "", line
 
@@ -125,18 +156,18 @@ def read_cast(said: str, max_characters: int) -> list[StoryCharacter]:
     found: dict[str, StoryCharacter] = {}
     for line in _lines(said):
         match = NUMBERED.match(line)
-        bare = BULLET.sub("", match[2] if match else line)
-        name, colon, looks = bare.partition(":")
-        name, looks = _unquoted(re.sub(r"\(.*?\)", "", name)), read_looks(looks)
-        is_name = 0 < len(name.split()) <= MAX_NAME_WORDS and len(name) <= 60 and not _is_remark(name)
-        if colon and is_name and len(looks.split()) > 1 and name.casefold() not in ("name", "example"):
+        bare = BULLET.sub("", match[1] if match else line)
+        name, *rest = COLON.split(bare, maxsplit=1)
+        name, looks = _unquoted(re.sub(r"[(（].*?[)）]", "", name)), read_looks("".join(rest))
+        is_name = 0 < estimate_words(name) <= MAX_NAME_WORDS and len(name) <= 60 and not _is_remark(name)
+        if is_name and num_units(looks) > 1 and name.casefold() not in NO_NAMES:
             found.setdefault(name.casefold(), StoryCharacter(name=name, looks=looks))
     return list(found.values())[:max_characters]
 
 
 def read_looks(said: str) -> str:
     """Read how somebody looks, as one line that may stand in the middle of a caption."""
-    return shorten(read_line(said).rstrip(".;, "), MAX_LOOKS_CHARS)
+    return shorten(read_line(said).rstrip(" " + END_MARKS), MAX_LOOKS_CHARS)
 
 
 def read_line(said: str) -> str:
@@ -161,23 +192,28 @@ def read_text(said: str, heading: str) -> str:
     paragraphs: list[str] = []
     for line in _lines(said):
         bare = LEAD_LABEL.sub("", line) if not paragraphs else line
-        is_heading = bare.casefold().strip(QUOTES + " .:") == heading.casefold().strip(" .:")
+        is_heading = bare.casefold().strip(QUOTES + " .:。：") == heading.casefold().strip(" .:。：")
         if bare and not (is_heading or (not paragraphs and _is_remark(line))):
             paragraphs.append(bare)
-    if len(paragraphs) > 1 and len(paragraphs[0].split()) <= MAX_HEADING_WORDS and paragraphs[0][-1].isalnum():
+    if len(paragraphs) > 1 and estimate_words(paragraphs[0]) <= MAX_HEADING_WORDS and _ends_open(paragraphs[0]):
         paragraphs = paragraphs[1:]  # a heading of its own invention
-    text = _whole_sentences("\n\n".join(_once(paragraphs))[:MAX_TEXT_CHARS].strip())
-    return _unquoted(text) if len(text.split()) > 2 else ""
+    text = _whole_sentences(cut_text("\n\n".join(_once(paragraphs)), MAX_TEXT_CHARS).strip())
+    return _unquoted(text) if num_units(text) > 2 else ""
+
+
+def _ends_open(text: str) -> bool:
+    """Whether a text ends with a letter, where its script would end a sentence with a mark."""
+    return text[-1].isalnum() and not NO_STOPS.search(text)
 
 
 def _whole_sentences(text: str) -> str:
     """A text without the beginning of a sentence at its end, where a model was cut off; verses stay as they are."""
-    if not text or not text[-1].isalnum() and text[-1] not in ",;:-–—":
+    if not text or not (_ends_open(text) or text[-1] in CLAUSE_MARKS + "-–—"):
         return text
-    ends = list(re.finditer(r"[.!?。！？…][\"'”’»)]*(?=\s)", text))
-    return text[: ends[-1].end()] if ends else text
+    ends = [match.end() for match in SENTENCE_ENDS.finditer(text) if match.end() < len(text)]
+    return text[: ends[-1]] if ends else text
 
 
 def first_sentence(text: str) -> str:
     """The first sentence of a text, on one line."""
-    return shorten(SENTENCE_END.split(" ".join(text.split()))[0], MAX_LINE_CHARS)
+    return shorten(next(iter(split_sentences(" ".join(text.split()))), ""), MAX_LINE_CHARS)

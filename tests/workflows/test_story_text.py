@@ -121,3 +121,84 @@ def test_nothing_that_a_model_writes_breaks_it(said: str) -> None:
         assert "\n" not in line and len(line) <= 600
     assert len(read_cast(said, 3)) <= 3
     assert isinstance(read_text(said, said), str)
+
+
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        ("1. 开头：龙醒了。\n2. 结尾：龙飞走了。", ["开头：龙醒了。", "结尾：龙飞走了。"]),
+        ("好的！以下是大纲：\n１．龙醒了。\n２．龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("第一幕：龙醒了。\n第2幕 龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("一、龙醒了。\n二、龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("（1）龙醒了。\n（2）龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("①龙醒了。\n②龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("场景1：龙醒了。\n场景2：龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("・竜が起きる。\n・竜が飛ぶ。", ["竜が起きる。", "竜が飛ぶ。"]),
+        ("シーン1：竜が起きる。\nシーン2：竜が飛ぶ。", ["竜が起きる。", "竜が飛ぶ。"]),
+        ("龙醒了。龙飞走了。", ["龙醒了。", "龙飞走了。"]),
+        ("ฉากที่ 1: มังกรตื่น\nฉากที่ 2: มังกรบิน", ["มังกรตื่น", "มังกรบิน"]),
+        ("มังกรตื่น มังกรบิน", ["มังกรตื่น", "มังกรบิน"]),
+        ("下雪\n龙醒了", ["下雪", "龙醒了"]),
+    ],
+)
+def test_an_outline_in_scripts_without_blanks(said: str, lines: list[str]) -> None:
+    assert read_outline(said, 2) == lines
+
+
+def test_a_line_that_begins_with_a_number_is_no_numbered_line() -> None:
+    assert read_outline("一条龙醒了。\n三只老鼠跑了。", 2) == ["一条龙醒了。", "三只老鼠跑了。"]
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("最后的座位：他们都跑向火车。", ("最后的座位", "他们都跑向火车。")),
+        ("開始——竜が起きる", ("開始", "竜が起きる")),
+        ("他说。然后：没有", ("", "他说。然后：没有")),
+    ],
+)
+def test_headings_in_scripts_without_blanks(line: str, parts: tuple[str, str]) -> None:
+    assert split_heading(line) == parts
+
+
+def test_a_cast_in_scripts_without_blanks() -> None:
+    said = "角色如下：\n1. 小红：一个穿红裙子的小女孩。\n- 老猫（猫）：橙色的毛，戴铃铛\n"
+    said += "หนูนา: หนูสีเทาตัวเล็ก\n名前：年\nピップ：年"
+    assert [(each.name, each.looks) for each in read_cast(said, 4)] == [
+        ("小红", "一个穿红裙子的小女孩"),
+        ("老猫", "橙色的毛，戴铃铛"),
+        ("หนูนา", "หนูสีเทาตัวเล็ก"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("《龙与骑士》", "龙与骑士"),
+        ("标题：《龙与骑士》", "龙与骑士"),
+        ("タイトル：「竜と騎士」", "竜と騎士"),
+        ("ชื่อเรื่อง: มังกรน้อย", "มังกรน้อย"),
+    ],
+)
+def test_a_title_in_scripts_without_blanks(said: str, line: str) -> None:
+    assert read_line(said) == line
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("第一幕：龙\n\n龙醒了。它飞走了。", "龙醒了。它飞走了。"),
+        ("新的标题\n\n龙醒了。它飞走了。", "龙醒了。它飞走了。"),
+        ("龙醒了。“我饿了。”它飞向", "龙醒了。“我饿了。”"),
+        ("竜が起きた。「おなかがすいた。」と言った。そして", "竜が起きた。「おなかがすいた。」と言った。"),
+        ("มังกรตื่น\n\nมันบินไป", "มังกรตื่น\n\nมันบินไป"),
+    ],
+)
+def test_a_page_in_scripts_without_blanks(said: str, text: str) -> None:
+    assert read_text(said, "龙") == text
+
+
+def test_shortening_in_scripts_without_blanks() -> None:
+    assert shorten("龙 醒了，飞过很大的海", 6) == "龙 醒了…"
+    assert first_sentence("龙醒了。它飞走了。") == "龙醒了。"
+    assert first_sentence("มังกรตื่น") == "มังกรตื่น"

@@ -21,6 +21,7 @@ __all__ = ["COMMANDS", "story_folder"]
 
 STOPPING = "stopping the story; what is made is kept, and /story goes on with it"
 MAX_NAME_WORDS = 6
+MAX_NAME_CHARS = 60  # of which one may take four bytes in a file's name
 QUESTION = "Draw this story? [y]es or [n]o: "
 
 
@@ -62,9 +63,12 @@ def _story(chat: Chat, face: ChatUI, rest: str) -> None:
 
 def story_folder(words: str) -> Path:
     """Where a story goes: beside its recipe, else here, under its name or the first words of its premise."""
+    from mgem_agent.workflows.word_units import cut_text
+
     if words.lower().endswith(ENDINGS):
         return Path(words).expanduser().with_suffix("")
-    return Path("-".join(re.findall(r"\w+", words.lower())[:MAX_NAME_WORDS]) or "story")
+    name = "-".join(re.findall(r"\w+", words.lower())[:MAX_NAME_WORDS])
+    return Path(cut_text(name, MAX_NAME_CHARS) or "story")
 
 
 def _told(events: Iterator[StoryEvent], teller: Storyteller, face: ChatUI) -> Story | None:
