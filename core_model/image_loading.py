@@ -2,9 +2,11 @@
 
 What comes out is always an 8-bit RGB image that stands upright. Decisions that matter:
 
-- **Refused before it is decoded.** Only the header of a file is read until its size is known to be within
-  `MAX_IMAGE_PIXELS`, so a decompression bomb costs nothing. Formats that run other programs (EPS), whose header need
-  not give the true size (ICO), or that any bytes would pass for (TGA) are not tried.
+- **Refused before it is decoded.** Only the header of a file is read until its encoded size, its pixels and what they
+  cost to decode (`decoding_limits`) are known to be within bounds, so a decompression bomb costs nothing. Formats that
+  run other programs (EPS), whose header need not give the true size (ICO), or that any bytes would pass for (TGA) are
+  not tried.
+- **Bands.** A picture that is not RGB is converted band by band, so that no third copy of it is ever in memory.
 - **Nothing is fetched.** A web address is an error here; who may fetch what is for the caller to decide.
 - **Transparency is shown on white**, as on a page, whether it comes from an alpha channel or from a palette.
 - **Depth is scaled, not clipped.** 16-bit greys become 8-bit ones by division by 257.
@@ -12,19 +14,35 @@ What comes out is always an 8-bit RGB image that stands upright. Decisions that 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
-import re
 import sys
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from mgem_agent.core_model.decoding_limits import (
+    MAX_DECODE_S,
+    READ_AT_ONCE,
+    RGB_BYTES,
+    TimedBytes,
+    TimedFile,
+    check_cost,
+    check_memory,
+)
+from mgem_agent.core_model.encoded_picture import (
+    check_encoded_size,
+    data_url_bytes,
+    is_data_url,
+    open_file,
+    read_open_file,
+    shown,
+)
 from mgem_agent.errors import ImageError
 
 if TYPE_CHECKING:
@@ -42,8 +60,19 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"
 ALLOWED = "a path, bytes, a data URL, an open binary file, a PIL image, a NumPy array or a torch tensor"
 SHAPES = "(h, w), (h, w, c) or (c, h, w) with c = 1, 2 (grey and alpha), 3 or 4 (RGB and alpha)"
 FLOAT_TOLERANCE = 1e-3
-WEB_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-MAX_NAME_CHARS = 120
+BAND_PIXELS = 2**20
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture is turned for each orientation of EXIF."""
+
+_QUIET = threading.Lock()
 
 
 def load_image(source: Any) -> Image.Image:
@@ -59,97 +88,61 @@ def load_image(source: Any) -> Image.Image:
         A new image of mode RGB; the source is left as it was.
 
     Raises:
-        ImageError: If it is no picture, is damaged, or is larger than `MAX_IMAGE_PIXELS` or `MAX_IMAGE_SIDE_PX`.
+        ImageError: If it is no picture, is damaged, is larger than `MAX_IMAGE_PIXELS` or `MAX_IMAGE_SIDE_PX`, or would
+            take too much memory or time to decode.
     """
     if isinstance(source, Image.Image):
-        return to_rgb(source, "the PIL image given")
-    if isinstance(source, str) and source[:5].lower() == "data:":
+        return from_image(source, "the PIL image given")
+    if isinstance(source, str) and is_data_url(source):
         return decode(data_url_bytes(source), f"the data URL of {len(source):,} characters")
     if isinstance(source, (str, os.PathLike)):
-        return load_file(source)
+        with open_file(source) as file, TimedFile(io.FileIO(file.fileno(), closefd=False)) as stream:
+            return decode_stream(stream, shown(os.fsdecode(source)))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        return decode(data, f"the data given ({len(data):,} bytes)")
+        return decode(bytes(source), f"the data given ({len(source):,} bytes)")
     if "torch" in sys.modules and isinstance(source, sys.modules["torch"].Tensor):
         return from_tensor(source)
     if isinstance(source, np.ndarray):
         return from_array(source, "the array given", channels_first=False)
     if hasattr(source, "read"):
-        return load_open_file(source)
+        data = read_open_file(source)
+        return decode(data, f"the data of the open file ({len(data):,} bytes)")
     raise ImageError(f"A picture cannot be read from a {type(source).__name__!r} object. Give {ALLOWED}.")
 
 
-def shown(name: str) -> str:
-    """Return a name as it may stand in a message: quoted, control characters escaped, cut when it is long."""
-    return repr(name) if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]!r}…"
-
-
-def load_file(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture from a regular file, with an error for each way in which it may not be one."""
-    text = os.fsdecode(path)
-    name = shown(text)
-    if WEB_ADDRESS.match(text):
-        raise ImageError(f"{name} is an address, and nothing is fetched here. Download the picture and give its path.")
-    if os.path.isdir(text):
-        raise ImageError(f"{name} is a folder, not a picture. Give the path of one file in it.")
-    if not os.path.exists(text):
-        raise ImageError(
-            f"There is no file {name}, and it is no data URL ('data:image/png;base64,…') either. "
-            f"Check the path and the current folder."
-        )
-    if not os.path.isfile(text):
-        raise ImageError(f"{name} is not a regular file. Give the path of a picture.")
-    try:
-        with Path(text).open("rb") as file:
-            return decode_stream(file, name)
-    except PermissionError as error:
-        raise ImageError(f"{name} may not be read. Change its permissions, or give another file.") from error
-
-
-def load_open_file(file: Any) -> Image.Image:
-    """Read a picture from the present position of an open file."""
-    try:
-        data = file.read()
-    except (OSError, ValueError) as error:  # closed, or open for writing
-        raise ImageError("The open file cannot be read. Open it in binary mode ('rb').") from error
-    if not isinstance(data, bytes):
-        raise ImageError(f"The open file gave {type(data).__name__!r}, not bytes. Open it in binary mode ('rb').")
-    return decode(data, f"the data of the open file ({len(data):,} bytes)")
-
-
-def data_url_bytes(url: str) -> bytes:
-    """Return the bytes that a `data:` URL carries, percent-encoded or in base64."""
-    header, comma, payload = url.partition(",")
-    if not comma:
-        raise ImageError("The data URL has no comma. Its form is 'data:image/png;base64,' followed by the data.")
-    raw = unquote_to_bytes(payload)
-    if not header.lower().endswith(";base64"):
-        return raw
-    try:
-        return base64.b64decode(b"".join(raw.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ImageError(
-            "The data after 'base64,' is not valid base64. Encode the file's bytes with base64.b64encode."
-        ) from error
-
-
 def decode(data: bytes, name: str) -> Image.Image:
-    """Read a picture from the bytes of an encoded file."""
-    return decode_stream(io.BytesIO(data), name)
+    """Read a picture from the bytes of an encoded file.
+
+    Args:
+        data: All of them.
+        name: What it is called in a message.
+
+    Raises:
+        ImageError: As for `load_image`.
+    """
+    check_encoded_size(len(data), name)
+    return decode_stream(TimedBytes(data), name)
 
 
-def decode_stream(stream: IO[bytes], name: str) -> Image.Image:
-    """Read a picture from a seekable stream: first its header, then, if the size is allowed, its pixels."""
+def decode_stream(stream: TimedBytes | TimedFile, name: str) -> Image.Image:
+    """Read a picture from a stream: first its header, then, if that is allowed, its pixels."""
     if not stream.read(1):
         raise ImageError(f"{as_subject(name)} is empty. Give a file that holds a picture.")
     stream.seek(0)
+    stream.start_clock()
     Image.init()
     try:
-        with Image.open(stream, formats=[known for known in FORMATS if known in Image.OPEN]) as image:
-            return to_rgb(image, name)
+        with quietly():
+            image = Image.open(stream, formats=[known for known in FORMATS if known in Image.OPEN])
+        with image:
+            return from_file(image, stream, name)
     except ImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except TimeoutError as error:
+        raise ImageError(
+            f"{as_subject(name)} takes more than {MAX_DECODE_S:g} seconds to decode. Convert it to PNG or JPEG."
+        ) from error
+    except Image.DecompressionBombError as error:
         raise too_large(name) from error
     except UnidentifiedImageError as error:
         raise ImageError(
@@ -158,6 +151,60 @@ def decode_stream(stream: IO[bytes], name: str) -> Image.Image:
         ) from error
     except Exception as error:  # a decoder meets damaged data with nearly any exception
         raise damaged(name) from error
+
+
+def from_file(image: ImageFile.ImageFile, stream: TimedBytes | TimedFile, name: str) -> Image.Image:
+    """Bring a picture that is still a file to RGB, if its header allows it; the file's object is used up."""
+    check_size(*image.size, name)
+    if image.width * image.height > MAX_IMAGE_PIXELS:
+        raise too_large(name)
+    check_cost(image, stream, as_subject(name), is_turned=turn_of(image) is not None)
+    image.decodermaxblock = READ_AT_ONCE
+    image.load()
+    turn = turn_of(image)  # some formats have it after the pixels
+    if turn is not None:
+        check_memory(2 * RGB_BYTES * image.width * image.height, image.size, as_subject(name))
+    rgb = to_rgb(image, name)
+    if rgb is image:
+        image.info = {}
+    del image
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def from_image(image: Image.Image, name: str) -> Image.Image:
+    """Bring a PIL image to RGB. What is in memory already can do no more harm; one that is still a file can."""
+    check_size(*image.size, name)
+    if isinstance(image, ImageFile.ImageFile) and image.width * image.height > MAX_IMAGE_PIXELS:
+        raise too_large(name)
+    try:
+        image.load()
+    except Exception as error:  # a decoder meets damaged data with nearly any exception
+        raise damaged(name) from error
+    turn = turn_of(image)
+    rgb = to_rgb(image, name)
+    if turn is not None:
+        return rgb.transpose(turn)
+    return rgb.copy() if rgb is image else rgb
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep Pillow's warnings about damaged metadata from a person, who can do nothing about them.
+
+    Python's filters of warnings belong to the whole process, so that threads take turns.
+    """
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How EXIF data says that a picture is to be turned; broken data leaves it as it is stored."""
+    with quietly():
+        try:
+            return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        except Exception:  # broken metadata does not make the picture unreadable, and fails in many ways
+            return None
 
 
 def as_subject(name: str) -> str:
@@ -187,26 +234,13 @@ def check_size(width: int, height: int, name: str) -> None:
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Bring a PIL image of any mode to 8-bit RGB, turned as its EXIF data says."""
-    check_size(*image.size, name)
-    # What is in memory already can do no more harm; only a picture that is still a file can be a bomb.
-    if isinstance(image, ImageFile.ImageFile) and image.width * image.height > MAX_IMAGE_PIXELS:
-        raise too_large(name)
-    try:
-        image.load()
-    except Exception as error:  # a decoder meets damaged data with nearly any exception
-        raise damaged(name) from error
-    image = upright(image)
+    """Bring a PIL image of any mode to 8-bit RGB; one that is so already is given back."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return deep_grey(image, name)
+        return in_bands(image, deep_grey(image, name))
     try:
-        if image.mode == "La":
-            image = image.convert("LA")
-        if image.has_transparency_data:
-            page = Image.new("RGBA", image.size, "white")
-            page.alpha_composite(image.convert("RGBA"))
-            image = page
-        return image.convert("RGB")
+        return in_bands(image, on_white if image.has_transparency_data or image.mode == "La" else plain)
     except ValueError as error:
         raise ImageError(
             f"{as_subject(name)} has the mode {image.mode!r}, which has no plain conversion to RGB. Save it as RGB or "
@@ -214,21 +248,40 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         ) from error
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF data says; broken EXIF data leaves it as it is stored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken metadata does not make the picture unreadable, and fails in many ways
-        return image
+def in_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert an image band by band, so that only the result needs memory of the whole picture's size."""
+    rgb = Image.new("RGB", image.size)
+    for band, top in bands(image):
+        rgb.paste(convert(band), (0, top))
+    return rgb
 
 
-def deep_grey(image: Image.Image, name: str) -> Image.Image:
-    """Scale greys of 16 or 32 bits, or floats, to 8 bits.
+def bands(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
+    """Yield an image as bands of full width, each with its upper edge."""
+    num_rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, num_rows):
+        yield image.crop((0, top, image.width, min(top + num_rows, image.height))), top
+
+
+def plain(band: Image.Image) -> Image.Image:
+    return band.convert("RGB")
+
+
+def on_white(band: Image.Image) -> Image.Image:
+    if band.mode == "La":
+        band = band.convert("LA")
+    page = Image.new("RGBA", band.size, "white")
+    page.alpha_composite(band.convert("RGBA"))
+    return page.convert("RGB")
+
+
+def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Image]:
+    """Return what scales greys of 16 or 32 bits, or floats, to 8 bits.
 
     Integers above 255 are taken to be of 16 bits, and floats above 1 to run up to 255, since a file does not say.
     """
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
+    ranges = [(float(values.min()), float(values.max())) for band, _ in bands(image) for values in [np.asarray(band)]]
+    low, high = (float(limit([pair[place] for pair in ranges])) for place, limit in enumerate((np.min, np.max)))
     is_float = image.mode == "F"
     top = (1.0 if high <= 1 else 255.0) if is_float else (255.0 if image.mode == "I" and high <= 255 else 65535.0)
     if not (low >= 0 and high <= top):  # so written that NaN fails
@@ -237,7 +290,12 @@ def deep_grey(image: Image.Image, name: str) -> Image.Image:
             f"{as_subject(name)} has the mode {image.mode!r} and values from {low:g} to {high:g}; allowed: {allowed}. "
             f"Scale it to 8 bits."
         )
-    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)).convert("RGB")
+
+    def scale(band: Image.Image) -> Image.Image:
+        values = np.rint(np.asarray(band).astype(np.float64) * (255 / top))
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+
+    return scale
 
 
 def from_tensor(tensor: torch.Tensor) -> Image.Image:
@@ -280,7 +338,7 @@ def from_array(array: np.ndarray[Any, Any], name: str, *, channels_first: bool) 
     check_size(width, height, name)
     pixels = np.ascontiguousarray(eight_bits(array, name))
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
-    return to_rgb(Image.frombytes(mode, (width, height), pixels.tobytes()), name)
+    return from_image(Image.frombytes(mode, (width, height), pixels.tobytes()), name)
 
 
 def eight_bits(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:

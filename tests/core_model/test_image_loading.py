@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mgem_agent.core_model.image_loading import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE_PX, load_image
 from mgem_agent.errors import ImageError
@@ -166,12 +166,20 @@ def test_exif_orientation_is_applied() -> None:
         assert load_image(opened).size == (2, 4)
 
 
-def test_broken_exif_does_not_lose_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(image: Image.Image) -> Image.Image:
-        raise SyntaxError("not a TIFF file")
+@pytest.mark.parametrize("exif", [b"Exif\0\0not a TIFF", b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\0\x03\0\0"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_broken_exif_neither_loses_the_picture_nor_warns(format: str, exif: bytes) -> None:
+    data = encode(Image.new("RGB", (8, 8), "white"), format, exif=exif)
+    assert pixel(load_image(data)) == WHITE  # a warning is an error in tests
 
-    monkeypatch.setattr("PIL.ImageOps.exif_transpose", broken)
-    assert pixel(load_image(encode(Image.new("RGB", (2, 2), RED)))) == RED
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_that_of_pillow(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(noise()), "PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert np.array_equal(np.asarray(load_image(data)), np.asarray(ImageOps.exif_transpose(opened)))
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I"])
@@ -273,7 +281,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: Any) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     with pytest.raises(
         ImageError, match=r"locked.png' may not be read. Change its permissions, or give another file\.$"
     ):

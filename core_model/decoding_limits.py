@@ -1,0 +1,161 @@
+"""What decoding a picture may cost, known from its header: memory, scans and time.
+
+- **Memory** is pixels times bytes per pixel: those of the picture's mode, those of the decoder's own buffers, and those
+  of the RGB picture that is made of it.
+- **Scans**: a JPEG may hold any number, and each goes over all pixels. Scans times pixels are bounded.
+- **Time** is that of the processor, so that a busy machine refuses nothing. A decoder looks at it whenever it asks for
+  more data. Those of WebP, AVIF and JPEG 2000 ask once; the bound of memory keeps them short.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from typing import IO, Any
+
+from PIL import Image, ImageFile, JpegImagePlugin
+
+from mgem_agent.errors import ImageError
+
+__all__ = ["MAX_DECODED_BYTES", "MAX_DECODE_S", "TimedBytes", "TimedFile", "check_cost", "count_scans"]
+
+MAX_DECODED_BYTES = 384 * 2**20
+"""Most memory for decoding one picture: 50 million pixels that are turned by their EXIF data."""
+
+MAX_SCAN_PIXELS = 1_000_000_000
+"""Most scans times pixels of a JPEG."""
+
+MAX_DECODE_S = 5.0
+"""Most seconds of the processor for decoding one picture."""
+
+READ_AT_ONCE = 4096
+"""Bytes that a decoder is given at once, after which it looks at the time."""
+
+DECODER_BYTES = {"WEBP": 13, "AVIF": 16, "JPEG2000": 20}
+"""Measured bytes per pixel of decoders that hold the whole picture in buffers of their own."""
+
+RGB_BYTES = 4
+MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes per pixel of Pillow's modes; every other one takes four."""
+
+TILE_WIDTH, TILE_HEIGHT, BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, ROWS_PER_STRIP = 322, 323, 258, 277, 278
+END_OF_IMAGE, START_OF_SCAN = 0xD9, 0xDA
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+"""A JPEG marker between scans; 0 after 255 is data, and D0 to D7 only restart a decoder."""
+
+
+class _Timed:
+    """A stream that is read in the time that is left."""
+
+    deadline = float("inf")
+
+    def start_clock(self) -> None:
+        """Begin the time; call it in the thread that reads."""
+        self.deadline = time.thread_time() + MAX_DECODE_S
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self.deadline:
+            raise TimeoutError
+        data: bytes = super().read(size)  # type: ignore[misc]  # of the stream beside it
+        return data
+
+
+class TimedBytes(_Timed, io.BytesIO):
+    """Bytes as such a stream."""
+
+
+class TimedFile(_Timed, io.BufferedReader):
+    """A file as such a stream."""
+
+
+def check_cost(image: ImageFile.ImageFile, stream: IO[bytes], name: str, *, is_turned: bool) -> None:
+    """Refuse a picture, still undecoded, that would take too much memory or time.
+
+    Args:
+        image: Opened, not loaded.
+        stream: Where it is read from; its position is kept.
+        name: What it is called at the start of a sentence.
+        is_turned: Whether it will be turned.
+
+    Raises:
+        ImageError: If it costs too much.
+    """
+    num_pixels = image.width * image.height
+    buffers = DECODER_BYTES.get(image.format or "", 0) * num_pixels
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        position = stream.tell()
+        num_scans = count_scans(stream, most=MAX_SCAN_PIXELS // num_pixels)
+        stream.seek(position)
+        if num_scans * num_pixels > MAX_SCAN_PIXELS:
+            raise ImageError(
+                f"{name} is a JPEG of {num_scans} scans or more with {num_pixels:,} pixels each, and was not decoded. "
+                f"Scans times pixels may be at most {MAX_SCAN_PIXELS:,}. Save it again, as a baseline JPEG."
+            )
+        if num_scans > 1:  # all coefficients are kept, two bytes each
+            buffers = 2 * len(image.getbands()) * num_pixels
+    if image.format == "TIFF":
+        buffers = _tiff_buffer_bytes(image)
+    mode = MODE_BYTES.get(image.mode, 4) * num_pixels
+    made = 0 if _is_plain_rgb(image) else RGB_BYTES * num_pixels
+    check_memory(max(buffers + mode + made, 2 * RGB_BYTES * num_pixels if is_turned else 0), image.size, name)
+
+
+def check_memory(num_bytes: int, size: tuple[int, int], name: str) -> None:
+    """Refuse a picture that takes too much memory.
+
+    Args:
+        num_bytes: What it takes.
+        size: Its size in pixels.
+        name: What it is called at the start of a sentence.
+
+    Raises:
+        ImageError: If it is more than `MAX_DECODED_BYTES`.
+    """
+    if num_bytes > MAX_DECODED_BYTES:
+        raise ImageError(
+            f"{name} is {size[0]}×{size[1]} pixels and would take {num_bytes:,} bytes of memory to decode; at most "
+            f"{MAX_DECODED_BYTES:,} are allowed. It was not decoded. Scale it down, or save it as 8-bit RGB."
+        )
+
+
+def count_scans(stream: IO[bytes], *, most: int) -> int:
+    """Count the scans of the first picture in a JPEG; segments, and what they may contain, are skipped.
+
+    Args:
+        stream: The JPEG; it is read from its beginning.
+        most: Counting ends when there are more.
+    """
+    stream.seek(2)
+    num_scans = 0
+    while num_scans <= most:
+        found = _next_marker(stream)
+        if found is None or found == END_OF_IMAGE:
+            break
+        num_scans += found == START_OF_SCAN
+        stream.seek(max(int.from_bytes(stream.read(2), "big") - 2, 0), io.SEEK_CUR)
+    return num_scans
+
+
+def _next_marker(stream: IO[bytes]) -> int | None:
+    """The next marker, and the stream after it; None at the end."""
+    while chunk := stream.read(READ_AT_ONCE):
+        if found := MARKER.search(chunk):
+            stream.seek(found.end() - len(chunk), io.SEEK_CUR)
+            return found[1][0]
+        if chunk.endswith(b"\xff") and len(chunk) > 1:
+            stream.seek(-1, io.SEEK_CUR)
+    return None
+
+
+def _tiff_buffer_bytes(image: Any) -> int:
+    """Memory for one tile or strip, which a file may make larger than its picture."""
+    tags = image.tag_v2
+    width = max(image.width, int(tags.get(TILE_WIDTH) or 0))
+    height = int(tags.get(TILE_HEIGHT) or 0) or min(int(tags.get(ROWS_PER_STRIP) or image.height), image.height)
+    bits = max(tags.get(BITS_PER_SAMPLE) or (8,))
+    return width * height * int(tags.get(SAMPLES_PER_PIXEL) or 1) * -(-bits // 8)
+
+
+def _is_plain_rgb(image: Image.Image) -> bool:
+    return image.mode == "RGB" and not image.has_transparency_data
