@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, message_to_dict, messages_from_dict
 
+from mgem_agent.artifacts.named_picture import ORIGIN_OF_DATA, resolve_picture
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.core_model.encoded_picture import read_file
 from mgem_agent.errors import ImageError, InputError
 
 __all__ = ["from_records", "store_picture", "store_pictures", "to_record", "user_message", "with_pixels"]
@@ -53,34 +56,19 @@ def store_picture(image: Any, store: ArtifactStore) -> str:
         InputError: If an id is unknown, or a block holds no picture that can be read here.
         ImageError: If it is no picture.
     """
-    if isinstance(image, Mapping):
-        return _store_block(image, store)
-    if isinstance(image, str) and image.startswith("img-"):
-        return store.get(image).id
-    origin = "a picture given as data"
-    if not isinstance(image, (bytes, bytearray, memoryview)) and not str(image)[:5].lower() == "data:":
-        origin = str(image) if isinstance(image, str) or hasattr(image, "__fspath__") else type(image).__name__
-    return store.put_picture(image, origin=origin).id
-
-
-def _store_block(block: Mapping[str, Any], store: ArtifactStore) -> str:
-    """Store the picture of a content block, of LangChain's form or OpenAI's."""
-    if block.get("type") == "image_url":
-        address = block.get("image_url")
-        return store_picture(address.get("url") if isinstance(address, Mapping) else address, store)
-    if block.get("type") != "image":
-        raise InputError(f"A block of type {block.get('type')!r} is no picture. Give a block of type 'image'.")
-    if name := block.get("file_id"):
-        return store.get(str(name)).id
-    if data := block.get("base64") or (block.get("data") if block.get("source_type") == "base64" else None):
-        return store_picture(f"data:{block.get('mime_type') or 'image/png'};base64,{data}", store)
-    if address := block.get("url"):
-        return store_picture(str(address), store)
-    raise InputError("An image block holds nothing. Give 'base64', a data 'url', or the 'file_id' of a stored picture.")
+    if isinstance(image, (str, Mapping)):
+        return resolve_picture(image, allow_ids=True, read_file=read_file).keep(store)
+    if isinstance(image, os.PathLike):
+        return store.put_picture(image, origin=str(image)).id
+    is_data = isinstance(image, (bytes, bytearray, memoryview))
+    return store.put_picture(image, origin=ORIGIN_OF_DATA if is_data else type(image).__name__).id
 
 
 def store_pictures(message: BaseMessage, store: ArtifactStore) -> BaseMessage:
     """Put the pictures that a reasoner's message holds into the store; what cannot be read stays as text.
+
+    A reasoner may be a server of somebody else's. It gives pictures as data alone: were it to name a file or a stored
+    picture, the next request would carry that to it.
 
     Args:
         message: Any message.
@@ -94,7 +82,7 @@ def store_pictures(message: BaseMessage, store: ArtifactStore) -> BaseMessage:
             content.append(block)
             continue
         try:
-            content.append(_picture_block(store_picture(block, store)))
+            content.append(_picture_block(resolve_picture(block).keep(store)))
         except InputError as error:
             content.append({"type": "text", "text": f"[a picture that cannot be read: {error}]"})
     return message.model_copy(update={"content": content})

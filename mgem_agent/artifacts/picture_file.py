@@ -45,8 +45,10 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
         whole = json.dumps(recipe.model_dump(mode="json", exclude_none=True), sort_keys=True)
         chunks.add_text("parameters", without_secrets(parameters_text(recipe)))
         chunks.add_text(CHUNK, without_secrets(whole))
-    plain = Image.new("RGB", image.size)  # without what a loaded file carries along: profile, density, EXIF
-    plain.paste(image.convert("RGB"))
+    plain = image if image.mode == "RGB" else image.convert("RGB")
+    if plain.info:  # what a loaded file carries along: profile, density, EXIF
+        plain = plain.copy()
+        plain.info = {}
     buffer = io.BytesIO()
     plain.save(buffer, format="PNG", pnginfo=chunks, compress_level=COMPRESS_LEVEL)
     return buffer.getvalue()

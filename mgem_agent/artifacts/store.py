@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -30,7 +29,9 @@ from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
 from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
 from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
-from mgem_agent.core_model.image_loading import load_image
+from mgem_agent.artifacts.picture_id import is_picture_id, picture_id_digits
+from mgem_agent.core_model.encoded_picture import is_data_url, open_file
+from mgem_agent.core_model.image_loading import decode, load_image
 from mgem_agent.errors import ImageError, InputError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_request import ImageRequest
@@ -38,7 +39,6 @@ from mgem_agent.tools.image_result import ImageResult
 
 __all__ = ["ArtifactStore", "default_artifact_root"]
 
-ID = re.compile(r"(?:img-)?(?P<digits>[0-9a-f]{4,64})")
 NUM_ID_DIGITS = 12
 LEFT_OVER_S = 3600.0
 
@@ -101,12 +101,13 @@ class ArtifactStore:
             seconds=round(result.seconds, 3),
         )
 
-    def put_picture(self, picture: Any, *, origin: str) -> Artifact:
+    def put_picture(self, picture: Any, *, origin: str, name: str | None = None) -> Artifact:
         """Store a picture that a person gave.
 
         Args:
             picture: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
             origin: Where it comes from, in a few words, such as the name of its file.
+            name: What the picture is called in a message, for encoded bytes alone; their number if not given.
 
         Returns:
             Its record. Bytes or the path of a file that came out of this store give the record that they had.
@@ -120,7 +121,7 @@ class ArtifactStore:
             place, is_stored = self._place_of(digest)
             if is_stored:
                 return self._record(place)
-        image = load_image(picture)
+        image = load_image(picture) if name is None else decode(picture, name)
         return self._store(encode_picture(image), size=image.size, origin=origin)
 
     def get(self, artifact_id: str) -> Artifact:
@@ -140,13 +141,12 @@ class ArtifactStore:
 
     def path(self, artifact_id: str) -> Path:
         """Return the PNG file of a picture; arguments and errors as for `get`."""
-        match = ID.fullmatch(artifact_id.strip())
-        if match is None:
+        digits = picture_id_digits(artifact_id.strip())
+        if digits is None:
             raise InputError(
                 f"{artifact_id[:80]!r} is no id of a picture. An id is 'img-' and hexadecimal digits, at least 4. "
                 f"Run: mgem images list"
             )
-        digits = match["digits"]
         exact = self._place(digits)
         if exact.is_file():
             return exact
@@ -284,7 +284,7 @@ class ArtifactStore:
         )
 
     def _pictures(self) -> Iterator[Path]:
-        return (path for path in self.root.glob("[0-9a-f][0-9a-f]/img-*.png") if ID.fullmatch(path.stem))
+        return (path for path in self.root.glob("[0-9a-f][0-9a-f]/img-*.png") if is_picture_id(path.stem))
 
     def _sweep(self) -> None:
         """Once, remove what programs that were killed while writing have left."""
@@ -314,14 +314,17 @@ def _read_if_it_holds(path: Path, signs: Iterable[bytes]) -> Artifact | None:
 
 
 def _given_hash(picture: Any) -> str | None:
-    """Hash of encoded bytes or of a file that a person gave; None for whatever else it may be."""
+    """Hash of encoded bytes or of a file that a person gave; None for whatever else it may be.
+
+    Raises:
+        ImageError: If it is a file that cannot be read, or is too large to be looked at.
+    """
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return hashlib.sha256(picture).hexdigest()
-    try:
-        is_file = isinstance(picture, (str, os.PathLike)) and Path(picture).is_file()
-        return _hash(Path(picture)) if is_file else None
-    except (OSError, ValueError, ImageError):  # too long for a path, or not to be read: `load_image` says it better
-        return None
+    if isinstance(picture, os.PathLike) or (isinstance(picture, str) and not is_data_url(picture)):
+        with open_file(picture) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 def _changed(path: Path) -> float:

@@ -13,12 +13,14 @@ A format knows one system message, then user and assistant in turn, and only use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from mgem_agent.chat_models.json_calls import render_call
+from mgem_agent.core_model.encoded_picture import is_data_url
 from mgem_agent.errors import InputError
 from mgem_agent.gen.markup import neutralize_tags, render_assistant_turn
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
@@ -33,6 +35,8 @@ ImageResolver = Callable[[str], Any]
 """Gives the picture of a `file_id`, as `load_image` takes it."""
 
 Part = dict[str, Any]
+
+_WEB_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
 def dialogue_from_messages(
@@ -124,7 +128,9 @@ class _BlockReader:
         if block.get("base64"):
             return f"data:{block.get('mime_type') or 'image/png'};base64,{block['base64']}"
         url = block.get("url")
-        if isinstance(url, str) and (url[:5].lower() == "data:" or self.allow_addresses):
+        # Were it any text, an engine that reads files would read the one that a message names.
+        is_address = isinstance(url, str) and self.allow_addresses and _WEB_ADDRESS.match(url)
+        if is_address or (isinstance(url, str) and is_data_url(url)):
             return url
         if url:
             raise InputError(

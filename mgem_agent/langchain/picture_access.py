@@ -1,29 +1,28 @@
 """Which pictures an outer model may name: what a tool of ours opens for it, and what it refuses.
 
 An outer model writes what users and web pages tell it to. It may always name stored pictures by id and give pixels as
-data URLs or image blocks; files of this machine are open only in folders that the developer names, links followed, and
-a file that may not be read is refused by the same words whether it exists or not. Nothing is ever fetched.
+data URLs or image blocks. It may name files of this machine only in folders that the developer opens; links are
+followed before that is checked. A file that may not be read is refused by the same words whether it exists or not.
+Nothing is ever fetched.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
-from mgem_agent.agent.messages import store_picture
+from mgem_agent.artifacts.named_picture import resolve_picture
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.core_model.encoded_picture import WEB_ADDRESS, read_file
 from mgem_agent.errors import InputError
 
 __all__ = ["AllowPaths", "PictureAccess"]
 
 AllowPaths = bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Local files that may be named: none (False), any (True), or those in a folder or in several."""
-
-_NO_PATH = re.compile(r"img-|data:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +68,39 @@ class PictureAccess:
             InputError: If it may not be read, an id is unknown, or a block holds no picture.
             ImageError: If it is no picture.
         """
-        named = _address(image)
-        if self.folders is None or not isinstance(named, str) or _NO_PATH.match(named):
-            return store_picture(image, store)
-        return store_picture(str(self._file(named, self.folders)), store)
+        return resolve_picture(image, allow_ids=True, read_file=self._read).keep(store)
 
-    def _file(self, name: str, folders: Sequence[Path]) -> Path:
-        found = []
-        for folder in folders:
-            try:
-                path = (folder / name).resolve()
-            except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links in a circle
-                continue
-            if path.is_relative_to(folder):
-                found.append(path)
+    def _read(self, name: str) -> bytes:
+        if self.folders is None or WEB_ADDRESS.match(name):
+            return read_file(name)  # which opens no address
+        found = [path for folder in self.folders if (path := _inside(folder, name)) is not None]
         if not found:
-            files = f", and files in {', '.join(repr(str(folder)) for folder in folders)}" if folders else ""
+            folders = f", and files in {', '.join(repr(str(each)) for each in self.folders)}" if self.folders else ""
             raise InputError(
                 f"The file {name[:200]!r} may not be read here. Allowed: ids of stored pictures (img-…), data URLs and "
-                f"image blocks{files}. Files are opened by the developer's switch allow_paths."
+                f"image blocks{folders}. Files are opened by the developer's switch allow_paths."
             )
-        return next((path for path in found if os.path.isfile(path)), found[0])
+        return read_file(next((path for path in found if os.path.isfile(path)), found[0]))
 
 
-def _address(image: Any) -> Any:
-    """What an image is named by: the string itself, or the address in a block that holds no pixels and no id."""
-    if not isinstance(image, Mapping):
-        return image
-    if image.get("type") == "image_url":
-        address = image.get("image_url")
-        return address.get("url") if isinstance(address, Mapping) else address
-    if image.get("file_id") or image.get("base64") or image.get("source_type") == "base64":
+def has_other_root(name: PurePath, folder: PurePath) -> bool:
+    """Whether a name begins at another root than a folder: another drive, or on Windows a server.
+
+    Such a name is refused before it is resolved: Windows would contact the server, and greet it with the user's name.
+
+    Args:
+        name: What is named.
+        folder: An absolute path.
+    """
+    return bool(name.anchor) and name.anchor != name.root and name.anchor.casefold() != folder.anchor.casefold()
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """The path of a name in a folder, links followed; None if it leads out of it."""
+    try:
+        if has_other_root(Path(name), folder):
+            return None
+        path = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links in a circle
         return None
-    return image.get("url")
+    return path if path.is_relative_to(folder) else None

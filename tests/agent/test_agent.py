@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -525,6 +527,37 @@ def test_pictures_that_cannot_be_read_begin_no_turn(make: Any, images: list[Any]
     with pytest.raises(InputError, match=message):
         agent.invoke("", images)
     assert agent.sessions.list() == []
+
+
+@pytest.mark.parametrize("form", ["url", "image_url", "nested", "file_id", "file"])
+def test_a_reasoner_takes_no_picture_off_the_disk(make: Any, store: ArtifactStore, tmp_path: Path, form: str) -> None:
+    private = tmp_path / "private.png"
+    Image.new("RGB", (20, 10), "red").save(private)
+    stored = store.put_picture(Image.new("RGB", (9, 9)), origin="another dialogue").id
+    block = {
+        "url": {"type": "image", "url": str(private)},
+        "image_url": {"type": "image_url", "image_url": {"url": str(private)}},
+        "nested": {"type": "image_url", "image_url": {"url": {"type": "image", "url": str(private)}}},
+        "file_id": {"type": "image", "file_id": stored},
+        "file": {"type": "image", "url": private.as_uri()},
+    }[form]
+    agent, reasoner = make(AIMessage([{"type": "text", "text": "Look:"}, block]), "Bye.")
+    agent.invoke("Hello.")
+    assert [artifact.id for artifact in store.list()] == [stored]
+    assert "private" not in str(agent.messages()[1].content)
+    agent.invoke("And now?")
+    assert "'type': 'image" not in str(reasoner.asked[-1])
+    assert "a picture that cannot be read" in str(reasoner.asked[-1])
+
+
+def test_a_reasoner_may_give_a_picture_as_data(make: Any, store: ArtifactStore) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    agent, _ = make(AIMessage([{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}]))
+    agent.invoke("Hello.")
+    [block] = parts(agent.messages()[1])
+    assert store.open(block["file_id"]).size == (20, 10)
 
 
 def test_only_the_latest_pictures_are_shown_again(make: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from PIL import Image
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import ImageError, InputError
-from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
+from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess, has_other_root
 
 CLOSED = (
     r"^The file {name!r} may not be read here\. Allowed: ids of stored pictures \(img-…\), data URLs and image blocks"
@@ -86,8 +86,12 @@ def test_a_folder_opens_what_is_in_it(store: ArtifactStore, album: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.png", "outside.png", "/etc/passwd", "../none.png", "a\0b", "../album-2/cat.png"]
-)
+    "name",
+    [
+        "../secret.png", "outside.png", "/etc/passwd", "../none.png", "a\0b", "../album-2/cat.png",
+        "img-x/../../secret.png", "IMG-x/../../secret.png", "img-0123/../../secret.png", "circle.png/../../secret.png",
+    ],
+)  # fmt: skip
 def test_nothing_outside_of_it_is_opened(store: ArtifactStore, album: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"may not be read here\. .* and files in '.*album'\. Files are opened"):
         PictureAccess.of(album).store(name, store)
@@ -119,3 +123,57 @@ def test_a_folder_must_be_one(album: Path) -> None:
     wanted = r"^allow_paths names '.*cat\.png', which is no folder\. Give a folder, several, True for any file or False"
     with pytest.raises(InputError, match=wanted):
         PictureAccess.of([album, album / "cat.png"])
+
+
+@pytest.mark.parametrize("name", ["IMG-20240101-WA0003.jpg", "img-1.png", "img-0123.png", "Img-0123abcd"])
+def test_a_name_that_begins_like_an_id_is_that_of_a_file(
+    store: ArtifactStore, album: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Image.new("RGB", (4, 3), "red").save(album / name, "PNG")
+    monkeypatch.chdir(album)
+    with pytest.raises(InputError, match="may not be read here"):
+        PictureAccess().store(name, store)
+    assert store.list() == []
+    assert store.open(PictureAccess.of(album).store(name, store)).size == (4, 3)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image_url", "image_url": {"url": {"type": "image", "url": "{}"}}},
+        {"type": "image", "base64": "AAAA", "url": "{}"},
+        {"type": "image", "file_id": "img-0123", "url": "{}"},
+        {"type": "image", "source_type": "base64", "data": "AAAA", "url": "{}"},
+        {"type": "image", "file_id": "{}"},
+    ],
+)
+@pytest.mark.parametrize("allow_paths", [False, True])
+def test_a_block_of_another_form_opens_nothing(
+    store: ArtifactStore, album: Path, block: Any, allow_paths: bool
+) -> None:
+    def named(part: Any, name: str) -> Any:
+        if isinstance(part, dict):
+            return {key: named(value, name) for key, value in part.items()}
+        return name if part == "{}" else part
+
+    told = set()
+    for name in ("cat.png", "not.png"):
+        with pytest.raises(InputError) as caught:
+            PictureAccess.of(allow_paths).store(named(block, str(album / name)), store)
+        told.add(str(caught.value).replace(name, ""))
+    assert len(told) == 1  # the same words whether the file exists or not
+    assert store.list() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_other"),
+    [
+        ("cat.png", False), ("sub\\cat.png", False), ("..\\secret.png", False), ("\\album\\cat.png", False),
+        ("C:\\album\\cat.png", False), ("c:\\album\\cat.png", False), ("c:/album/cat.png", False),
+        ("D:\\secret.png", True), ("D:secret.png", True), ("C:secret.png", True), ("\\\\host\\share\\x.png", True),
+        ("//host/share/x.png", True), ("\\\\?\\C:\\secret.png", True), ("\\\\.\\pipe\\x", True),
+    ],
+)  # fmt: skip
+def test_windows_never_looks_at_another_drive_or_server(name: str, is_other: bool) -> None:
+    assert has_other_root(PureWindowsPath(name), PureWindowsPath("C:\\album")) is is_other
+    assert not has_other_root(PurePosixPath("/etc/passwd"), PurePosixPath("/album"))

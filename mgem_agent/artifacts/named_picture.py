@@ -1,0 +1,139 @@
+"""How a picture that somebody names becomes bytes, a stored picture's id, or a refusal.
+
+A name is a string or an image block, and may come from anyone: a person, an outer model, a chat server. One function
+reads it, once. It returns what the name came to, and nothing later looks at the name again.
+
+- **Every form that is not known is refused**: a block with two addresses, an address that is itself a block, an
+  address that is no string.
+- **Who may name what is the caller's to say**: ids by `allow_ids`, files by `read_file`. Data is always taken, and
+  nothing is ever fetched.
+- **A refusal never looks at the disk.** So its words are the same whether a file exists or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mgem_agent.artifacts.picture_id import is_picture_id
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.core_model.encoded_picture import base64_bytes, data_url_bytes, is_data_url, shown
+from mgem_agent.errors import InputError
+
+__all__ = ["NamedPicture", "ReadFile", "resolve_picture"]
+
+ReadFile = Callable[[str], bytes]
+"""Reads the file of a name, or refuses it by an `InputError`."""
+
+ADDRESS_KEYS = ("base64", "data", "file_id", "image_url", "source", "url")
+"""Keys of an image block under which some format has a picture, or where it is."""
+
+EMPTY = "An image block holds nothing. Give 'base64', a data 'url', or the 'file_id' of a stored picture."
+ORIGIN_OF_DATA = "a picture given as data"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPicture:
+    """What a name came to: either an id or bytes.
+
+    Attributes:
+        picture_id: Id of a stored picture, or the beginning of one; None for bytes.
+        data: Encoded bytes, not yet decoded.
+        origin: Where they come from, in a few words.
+    """
+
+    picture_id: str | None
+    data: bytes
+    origin: str
+
+    def keep(self, store: ArtifactStore) -> str:
+        """Store the picture, and return its id.
+
+        Args:
+            store: Where pictures are kept.
+
+        Raises:
+            InputError: If the id is unknown.
+            ImageError: If the bytes are no picture.
+        """
+        if self.picture_id is not None:
+            return store.get(self.picture_id).id
+        name = None if self.origin == ORIGIN_OF_DATA else shown(self.origin)
+        return store.put_picture(self.data, origin=self.origin, name=name).id
+
+
+def resolve_picture(
+    named: str | Mapping[str, Any], *, allow_ids: bool = False, read_file: ReadFile | None = None
+) -> NamedPicture:
+    """Read what a picture is named by.
+
+    Args:
+        named: An id, a data URL, a path, or an image block of LangChain's form or OpenAI's.
+        allow_ids: Whether stored pictures may be named.
+        read_file: Reads files; None if none may be named.
+
+    Returns:
+        An id or bytes.
+
+    Raises:
+        InputError: If it is refused: a form that is not known, an id or a file where none may be named.
+        ImageError: If data is no valid base64, or too large.
+    """
+    if isinstance(named, Mapping):
+        block = dict(named)  # read once: a mapping may answer differently the next time
+        key, address = _address(block)
+        if key == "base64":
+            return NamedPicture(None, base64_bytes(address, "base64 of an image block"), ORIGIN_OF_DATA)
+        if key == "file_id" and not is_picture_id(address):
+            raise InputError(f"The file_id {address[:80]!r} is no id of a picture: 'img-' and hexadecimal digits.")
+        named = address
+    if not isinstance(named, str):
+        raise InputError(f"A picture is named by a string or an image block, not by a {type(named).__name__!r}.")
+    if is_data_url(named):
+        return NamedPicture(None, data_url_bytes(named), ORIGIN_OF_DATA)
+    if is_picture_id(named) and allow_ids:
+        return NamedPicture(named, b"", "")
+    if read_file is None:
+        raise InputError("The picture is not given as data. Give 'base64', or a data URL ('data:image/png;base64,…').")
+    return NamedPicture(None, read_file(named), named)
+
+
+def _address(block: dict[Any, Any]) -> tuple[str, str]:
+    """The one address of a block, and the key that says what it is: base64, file_id or url."""
+    kind = block.get("type")
+    if kind not in ("image", "image_url"):
+        raise InputError(f"A block of type {str(kind)[:80]!r} is no picture. Give a block of type 'image'.")
+    given = {key: block[key] for key in ADDRESS_KEYS if block.get(key) not in (None, "")}
+    if not given:
+        raise InputError(EMPTY)
+    if len(given) > 1:
+        raise InputError(
+            f"An image block has several addresses: {', '.join(map(repr, given))}. Give one: 'base64', a data 'url', "
+            "or the 'file_id' of a stored picture."
+        )
+    [(key, address)] = given.items()
+    if kind == "image_url" and key == "image_url":
+        key, address = "url", _openai_address(address)
+    elif key == "data" and block.get("source_type") == "base64":
+        key = "base64"
+    elif kind == "image_url" or key not in ("base64", "file_id", "url"):
+        raise InputError(
+            f"An image block of type {kind!r} has its picture under {key!r}, which is not read here. {EMPTY}"
+        )
+    if not isinstance(address, str):
+        raise InputError(
+            f"The {key!r} of an image block is a {type(address).__name__!r}. It must be a string: base64, a data URL, "
+            "or the id of a stored picture."
+        )
+    return key, address
+
+
+def _openai_address(address: Any) -> Any:
+    """The address in OpenAI's form of a block: a string, or an object with `url` and at most `detail`."""
+    if not isinstance(address, Mapping):
+        return address
+    inner = dict(address)
+    if unknown := sorted(str(key)[:80] for key in inner if key not in ("url", "detail")):
+        raise InputError(f"The 'image_url' of an image block has unknown keys: {', '.join(unknown[:5])}. Give 'url'.")
+    return inner.get("url")
