@@ -25,32 +25,27 @@ from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.tool_arguments import wrong_fields
 
 __all__ = ["TurnDrawing", "read_request"]
 
 
 def read_request(args: Mapping[str, Any], defaults: Mapping[str, Any]) -> ImageRequest:
-    """Read the arguments of a tool call.
+    """Read what a person or a program asks for; what a model writes is read by `read_draw_arguments`.
 
     Args:
-        args: Fields of an image request; null for what is left open.
-        defaults: Fields that hold where the call leaves them open.
+        args: Fields of an image request; None for what is left open.
+        defaults: Fields that hold where `args` leaves them open.
 
     Raises:
-        InputError: If they do not make a request; the message is fit for the reasoner.
+        InputError: If they do not make a request.
     """
     given = {name: value for name, value in args.items() if value is not None}
     try:
         return ImageRequest(**{**defaults, **given})
-    except (ValidationError, TypeError) as error:
-        wrong = str(error)
-        if isinstance(error, ValidationError):
-            wrong = "; ".join(
-                f"{'.'.join(map(str, it['loc']))}: {it['msg']}" if it["loc"] else it["msg"]
-                for it in error.errors(include_url=False)
-            )
+    except ValidationError as error:
         allowed = ", ".join(ImageRequest.model_fields)
-        raise InputError(f"The call cannot be drawn. {wrong}. Allowed arguments: {allowed}.") from error
+        raise InputError(f"This cannot be drawn. {wrong_fields(error)}. Allowed fields: {allowed}.") from error
 
 
 @dataclass(frozen=True, slots=True)

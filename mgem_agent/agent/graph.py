@@ -200,6 +200,7 @@ class AgentGraph:
         left = self._settings.max_pictures - state["num_drawn"]
         for place, call in enumerate(answer.calls):
             result: dict[str, Any] = {"call_id": call.id, "request": call.request, "attempts": [], "error": call.error}
+            result["notices"] = list(call.notices)
             if call.request is not None and len(calls) >= left:
                 limit = self._settings.max_pictures
                 result |= {"error": f"A turn draws at most {limit} picture(s); this one was not drawn.", "limit": True}
@@ -377,7 +378,7 @@ def _tool_message(result: Mapping[str, Any], chosen: Mapping[str, Any] | None) -
     said = f"Drawn: {chosen['artifact']}, {chosen['width']}x{chosen['height']} pixels."
     if chosen["prompt"] != result["request"]["prompt"]:
         said += f" Caption: {chosen['prompt']}"
-    for notice in chosen["notices"]:
+    for notice in (*result.get("notices", ()), *chosen["notices"]):
         said += f" {notice}"
     if chosen.get("problem") and chosen.get("follows") is False:
         said += f" It does not quite follow the caption: {chosen['problem']}"

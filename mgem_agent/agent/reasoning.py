@@ -22,25 +22,12 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from mgem_agent.agent.drawing import read_request
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_tool_call
-from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
+from mgem_agent.tools.tool_arguments import decode_json
 
 __all__ = ["Answer", "AnswerCall", "Reasoning", "speaks_protocol"]
-
-TOOL_ARGUMENTS = (
-    "prompt",
-    "negative_prompt",
-    "width",
-    "height",
-    "seed",
-    "task",
-    "image",
-    "mask",
-    "strength",
-    "references",
-)
 
 
 def speaks_protocol(reasoner: BaseChatModel) -> bool:
@@ -56,11 +43,13 @@ class AnswerCall:
         id: Of the call, unlike any other of the answer.
         request: The image request as JSON, or None if it is none.
         error: What is wrong with it, or None.
+        notices: What of it was left out, in sentences.
     """
 
     id: str
     request: dict[str, Any] | None
     error: str | None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +110,7 @@ class Reasoning:
         if must_draw and not message.tool_calls and not message.invalid_tool_calls:
             message, added = self._with_users_caption(message, messages)
             notices += added
-        message = _with_own_ids(message)
+        message = _with_own_ids(_with_decoded_calls(message))
         calls = [self._read(call["id"] or "", call["name"], call["args"], draw) for call in message.tool_calls]
         calls += [
             AnswerCall(
@@ -129,6 +118,7 @@ class Reasoning:
             )
             for call in message.invalid_tool_calls
         ]
+        notices += [notice for call in calls for notice in call.notices]
         return Answer(message, tuple(calls), tuple(notices))
 
     def _chunks(
@@ -174,7 +164,8 @@ class Reasoning:
         if draw == "never":
             return AnswerCall(call_id, None, "Drawing is off in this turn. Answer in words.")
         try:
-            return AnswerCall(call_id, read_request(args, self._defaults).model_dump(mode="json"), None)
+            request, notices = read_draw_arguments(args, self._defaults)
+            return AnswerCall(call_id, request.model_dump(mode="json"), None, notices)
         except InputError as error:
             return AnswerCall(call_id, None, str(error))
 
@@ -187,6 +178,18 @@ class Reasoning:
             return message, ["A picture was asked for, and there are no words to draw."]
         note = "The reasoner wrote no caption; the words of the user are drawn."
         return message.model_copy(update={"tool_calls": [call]}), [note]
+
+
+def _with_decoded_calls(message: AIMessage) -> AIMessage:
+    """Make invalid calls valid where their arguments hold an object after all, as JSON text in JSON text does."""
+    calls, invalid = list(message.tool_calls), []
+    for call in message.invalid_tool_calls:
+        arguments = decode_json(call["args"])
+        if call["name"] and isinstance(arguments, dict):
+            calls.append({"name": call["name"], "args": arguments, "id": call["id"], "type": "tool_call"})
+        else:
+            invalid.append(call)
+    return message.model_copy(update={"tool_calls": calls, "invalid_tool_calls": invalid})
 
 
 def _with_own_ids(message: AIMessage) -> AIMessage:
@@ -207,7 +210,6 @@ def _with_own_ids(message: AIMessage) -> AIMessage:
 
 def _tool_schema() -> dict[str, Any]:
     """The drawing tool as models are told of it: what a caption's writer can decide."""
-    fields = ImageRequest.model_json_schema()["properties"]
     return {
         "type": "function",
         "function": {
@@ -217,10 +219,6 @@ def _tool_schema() -> dict[str, Any]:
                 "For several pictures call it several times in one answer. To change a picture, give its id as `image` "
                 "with task 'edit' or 'image_to_image'."
             ),
-            "parameters": {
-                "type": "object",
-                "properties": {name: fields[name] for name in TOOL_ARGUMENTS},
-                "required": ["prompt"],
-            },
+            "parameters": DrawArguments.model_json_schema(),
         },
     }

@@ -22,6 +22,7 @@ from mgem_agent.gen.parser import (
     cut_caption,
 )
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.tool_arguments import wrong_fields
 
 __all__ = [
     "DRAW_TOOL_NAME",
@@ -149,8 +150,4 @@ def _request(prompt: str, defaults: Mapping[str, Any]) -> ImageRequest:
     try:
         return ImageRequest(prompt=prompt, **defaults)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, it['loc']))}: {it['msg']}, got {it['input']!r:.80}" if it["loc"] else it["msg"]
-            for it in error.errors(include_url=False)
-        )
-        raise InputError(f"The drawing defaults do not make an image request. {wrong}.") from error
+        raise InputError(f"The drawing defaults do not make an image request. {wrong_fields(error)}.") from error

@@ -8,24 +8,25 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
-from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, field_validator
+from langchain_core.tools import ArgsSchema, BaseTool
+from pydantic import ConfigDict, Field, SkipValidation, field_validator
 
 from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.agent.events import Turn
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
-from mgem_agent.langchain.tool_errors import explain_arguments, told_to_the_caller
+from mgem_agent.langchain.tool_errors import told_to_the_caller
 from mgem_agent.langchain.tool_output import PictureBlocks, ToolOutput, tool_output
+from mgem_agent.tools.tool_arguments import NamedPicture, ToolArguments, explain_arguments
 
 __all__ = ["MiniGeminiInput", "MiniGeminiTool"]
 
 
-class MiniGeminiInput(BaseModel):
+class MiniGeminiInput(ToolArguments):
     """What the calling model decides."""
 
     request: str = Field(description="What to look at, think about or draw, in plain words, as one would ask a person.")
-    images: list[str | dict[str, Any]] = Field(
+    images: list[NamedPicture] = Field(
         default_factory=list,
         description="Pictures to look at: ids of earlier pictures (img-…), data URLs, blocks, or files if allowed.",
     )
@@ -78,40 +79,35 @@ class MiniGeminiTool(BaseTool):
         PictureAccess.of(value)
         return value
 
-    def _run(
-        self,
-        request: str,
-        images: list[Any] | None = None,
-        draw: DrawMode = "auto",
-        session: str | None = None,
-        run_manager: CallbackManagerForToolRun | None = None,
-    ) -> ToolOutput:
-        with told_to_the_caller():
-            shown = self._stored(images or ())
-            return self._output(self.agent.invoke(request, shown, session=session or _new_name(), draw=draw))
+    @property
+    def tool_call_schema(self) -> ArgsSchema:
+        """The class of the arguments; LangChain's own copy of it would lose its schema."""
+        return MiniGeminiInput
 
-    async def _arun(
-        self,
-        request: str,
-        images: list[Any] | None = None,
-        draw: DrawMode = "auto",
-        session: str | None = None,
-        run_manager: AsyncCallbackManagerForToolRun | None = None,
-    ) -> ToolOutput:
+    def _run(self, run_manager: CallbackManagerForToolRun | None = None, **given: Any) -> ToolOutput:
         with told_to_the_caller():
-            shown = await asyncio.to_thread(self._stored, images or ())
-            return self._output(await self.agent.ainvoke(request, shown, session=session or _new_name(), draw=draw))
+            asked = MiniGeminiInput.model_validate(given)
+            shown, session = self._stored(asked.images), asked.session or _new_name()
+            return self._output(self.agent.invoke(asked.request, shown, session=session, draw=asked.draw), asked)
+
+    async def _arun(self, run_manager: AsyncCallbackManagerForToolRun | None = None, **given: Any) -> ToolOutput:
+        with told_to_the_caller():
+            asked = MiniGeminiInput.model_validate(given)
+            shown = await asyncio.to_thread(self._stored, asked.images)
+            session = asked.session or _new_name()
+            turn = await self.agent.ainvoke(asked.request, shown, session=session, draw=asked.draw)
+            return self._output(turn, asked)
 
     def _stored(self, images: Iterable[Any]) -> list[str]:
         access = PictureAccess.of(self.allow_paths)
         return [access.store(image, self.agent.store) for image in images]
 
-    def _output(self, turn: Turn) -> ToolOutput:
+    def _output(self, turn: Turn, asked: MiniGeminiInput) -> ToolOutput:
         lines = [turn.text] if turn.text else []
         lines += [f"Drew {picture.artifact_id}: {picture.prompt}" for picture in turn.pictures]
         lines += [f"Not drawn: {failure.prompt}. {failure.message}" for failure in turn.failures]
         lines += [f"Waits for a person to approve: {caption.prompt}" for caption in turn.captions]
-        lines.append(f"(session {turn.session})")
+        lines += [*asked.notices, f"(session {turn.session})"]
         return tool_output(
             "\n".join(lines),
             [picture.artifact_id for picture in turn.pictures],

@@ -14,10 +14,26 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.langchain.tool_errors import told_to_the_caller
-from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output
+from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output, with_notices
 from mgem_agent.tools.reading import read_text
+from mgem_agent.tools.tool_arguments import NamedPicture, ToolArguments
 
 __all__ = ["look_tool", "read_tool"]
+
+
+class LookArguments(ToolArguments):
+    """A picture to be judged."""
+
+    image: Annotated[NamedPicture, Field(description="The picture to judge: its id (img-…) or a data URL.")]
+    caption: Annotated[
+        str | None, Field(description="What it should show; leave out for the caption that it was drawn from.")
+    ] = None
+
+
+class ReadArguments(ToolArguments):
+    """A picture whose text is wanted."""
+
+    image: Annotated[NamedPicture, Field(description="The picture to read: its id (img-…) or a data URL.")]
 
 
 def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
@@ -33,19 +49,15 @@ def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureA
     """
     check_sees(reasoner)
 
-    def look(
-        image: Annotated[str, Field(description="The picture to judge: its id (img-…) or a data URL.")],
-        caption: Annotated[
-            str | None, Field(description="What it should show; leave out for the caption that it was drawn from.")
-        ] = None,
-    ) -> ToolOutput:
-        """Judge whether a picture shows what its caption says: a verdict, a score from 0 to 1, what is wrong."""
+    def run(arguments: LookArguments) -> ToolOutput:
         with told_to_the_caller():
-            name = access.store(image, store)
-            verdict = look_at_image(reasoner, store.open(name), caption or _own_caption(name, store))
-            return tool_output(_in_words(name, verdict), [name], store, blocks="none", verdict=asdict(verdict))
+            name = access.store(arguments.image, store)
+            verdict = look_at_image(reasoner, store.open(name), arguments.caption or _own_caption(name, store))
+            said = with_notices(_in_words(name, verdict), arguments.notices)
+            return tool_output(said, [name], store, blocks="none", verdict=asdict(verdict))
 
-    return make_tool(look, name="look_at_image")
+    description = "Judge whether a picture shows what its caption says: a verdict, a score from 0 to 1, what is wrong."
+    return make_tool("look_at_image", description, LookArguments, run)
 
 
 def read_tool(store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
@@ -56,18 +68,16 @@ def read_tool(store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
         access: Which pictures may be named.
     """
 
-    def read(
-        image: Annotated[str, Field(description="The picture to read: its id (img-…) or a data URL.")],
-    ) -> ToolOutput:
-        """Read the text that stands in a picture: printed words, signs, labels."""
+    def run(arguments: ReadArguments) -> ToolOutput:
         with told_to_the_caller():
-            name = access.store(image, store)
+            name = access.store(arguments.image, store)
             found = read_text(store.open(name))
             lines = [asdict(line) | {"box": list(line.box)} for line in found.lines]
             said = f"Text in {name}:\n{found.text}" if found.lines else f"There is no text in {name}."
-            return tool_output(said, [name], store, blocks="none", text=found.text, lines=lines)
+            told = with_notices(said, arguments.notices)
+            return tool_output(told, [name], store, blocks="none", text=found.text, lines=lines)
 
-    return make_tool(read, name="read_text")
+    return make_tool("read_text", "Read the text in a picture: printed words, signs, labels.", ReadArguments, run)
 
 
 def _own_caption(artifact_id: str, store: ArtifactStore) -> str:

@@ -7,15 +7,15 @@ nothing of our ids, and pixels cost its tokens.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import ArgsSchema, StructuredTool
 
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.langchain.tool_errors import explain_arguments
+from mgem_agent.tools.tool_arguments import ToolArguments, explain_arguments
 
-__all__ = ["PictureBlocks", "ToolOutput", "make_tool", "tool_output"]
+__all__ = ["PictureBlocks", "PictureTool", "ToolOutput", "make_tool", "tool_output", "with_notices"]
 
 ToolOutput = tuple[list[dict[str, Any]], dict[str, Any]]
 """Content blocks and artifact, as LangChain's `content_and_artifact` has them."""
@@ -61,18 +61,42 @@ def tool_output(
     return content, {"images": images, **manifest}
 
 
-def make_tool(function: Callable[..., ToolOutput], *, name: str | None = None) -> BaseTool:
-    """Make a tool of a function: its signature is the schema, and its errors are told to the model that calls.
+class PictureTool(StructuredTool):
+    """A tool of this package: models are shown the schema of its arguments as it is."""
+
+    @property
+    def tool_call_schema(self) -> ArgsSchema:
+        """The class of the arguments; LangChain's own copy of it would lose its schema."""
+        return self.args_schema
+
+
+def make_tool(
+    name: str, description: str, arguments: type[ToolArguments], run: Callable[..., ToolOutput]
+) -> StructuredTool:
+    """Make a tool whose errors are told to the model that calls.
 
     Args:
-        function: Returns content and artifact; its docstring is the description.
-        name: Of the tool, if not the function's.
+        name: What models call it.
+        description: What models are told of it.
+        arguments: What it takes.
+        run: Takes the arguments, unknown ones too, and returns content and artifact.
     """
-    return StructuredTool.from_function(
-        function,
+    return PictureTool(
         name=name,
-        parse_docstring=False,
+        description=description,
+        args_schema=arguments,
+        func=lambda **given: run(arguments.model_validate(given)),
         response_format="content_and_artifact",
         handle_tool_error=True,
         handle_validation_error=explain_arguments,
     )
+
+
+def with_notices(text: str, notices: Iterable[str]) -> str:
+    """Return a tool's words with what was not done as asked.
+
+    Args:
+        text: The words.
+        notices: In sentences.
+    """
+    return " ".join([text, *notices])

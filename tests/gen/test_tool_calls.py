@@ -83,10 +83,10 @@ def test_a_caption_without_words_is_refused(caption: str) -> None:
             {"prompt": "x", "sampler": "y"},
             r"^The drawing defaults have 'prompt', 'sampler'\. Allowed: task, negative_pro",
         ),
-        ({"width": 3}, r"^The drawing defaults do not make an image request\. width: Input should be .* 16, got 3\.$"),
+        ({"width": 3}, r"^The drawing defaults do not make an image request\. width: Input should be .* 16\.$"),
         (
             {"task": "edit"},
-            r"^The drawing defaults do not make an image request\. Value error, task='edit' needs image",
+            r"^The drawing defaults do not make an image request\. task='edit' needs image",
         ),
     ],
 )

@@ -117,6 +117,20 @@ def test_what_goes_wrong_is_told(generator: Any, store: Any, name: str, args: di
     assert told.status == "error" and message in str(told.content)
 
 
+def test_filled_and_unknown_arguments_cost_no_picture(generator: FlatColourGenerator, store: ArtifactStore) -> None:
+    told = call(generator, store, "generate_image", prompt="x", seed=-1, width=0, negative_prompt="null", mood="calm")
+    [picture] = told.artifact["images"]
+    assert told.content == [
+        {
+            "type": "text",
+            "text": f"Drew {picture['id']}, 32x32 pixels. The argument 'mood' is unknown and was left out.",
+        }
+    ]
+    fox = picture["id"]
+    told = call(generator, store, "edit_image", image=fox, instruction="x", mask="", strength=0, references="", n=1)
+    assert told.status == "success" and told.artifact["way"] == "edit"
+
+
 def test_the_async_way(generator: FlatColourGenerator, store: ArtifactStore) -> None:
     [draw, *_] = image_tools(generator, store)
     told = asyncio.run(draw.ainvoke({"name": draw.name, "args": {"prompt": "x"}, "id": "1", "type": "tool_call"}))

@@ -139,6 +139,13 @@ def test_wrong_arguments_end_no_run(agent: MgemAgent) -> None:
     assert told.status == "error" and "draw: Input should be 'auto', 'always' or 'never'" in str(told.content)
 
 
+def test_empty_and_unknown_arguments_cost_nothing(agent: MgemAgent) -> None:
+    tool = MiniGeminiTool(agent=agent)
+    told = call(tool, prompt="Draw.", images="", session="null", draw="", mood="calm")
+    assert told.status == "success" and told.artifact["session"].startswith("tool-")
+    assert "The argument 'mood' is unknown and was left out." in str(told.content)
+
+
 def test_its_arguments_are_explained_to_the_outer_model(agent: MgemAgent) -> None:
     schema = MiniGeminiTool(agent=agent).tool_call_schema.model_json_schema()  # type: ignore[union-attr]
     assert sorted(schema["properties"]) == ["draw", "images", "request", "session"]
