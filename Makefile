@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup story test test-all check check-format check-lint check-mypy check-pyright format clean
+.PHONY: help setup story test test-all test-newest test-ranges check check-format check-lint check-mypy check-pyright format clean
 
 help: ## Say what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-10s %s\n' "$$verb" "$$what"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-11s %s\n' "$$verb" "$$what"; done
 
 setup: $(STAMP) ## Make .venv and install the package in it, with the tools of development
 
@@ -31,6 +31,12 @@ test: setup ## Run the tests, without the slow ones
 
 test-all: setup ## Run the tests, the slow ones too
 	$(BIN)/pytest -m ""
+
+test-newest: setup ## Test the core model with the newest transformers that is allowed
+	.ci/test-newest
+
+test-ranges: ## Test with the lowest declared and the newest released dependencies; installs torch twice
+	PYTHON=$(PYTHON) .ci/test-ranges
 
 check: check-format check-lint check-mypy check-pyright ## Check format, lint and types
 

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mgem_agent.core_model.assembly import assemble
+from mgem_agent.core_model.cache_name import with_cache_named
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
@@ -129,6 +130,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         output_router_logits: bool | None = None,
         return_dict: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> MiniGeminiOutput | tuple[Any, ...]:
         """Score the next token at every place of prompts with images.
@@ -139,7 +141,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             high_res_pixel_values: (i, 3, H, H) normalised HR images.
             attention_mask: (b, l), 0 at padding.
             position_ids: (b, l); by default counted from each row's first real token.
-            past_key_values: Cache of the tokens before these.
+            past_key_values: Cache of the tokens before these, by its name before transformers 5.24.
             inputs_embeds: (b, l, d) in place of `input_ids`.
             labels: (b, l) wanted ids, -100 where there is no loss.
             logits_to_keep: How many last positions to score, or their indices; 0 scores all.
@@ -147,6 +149,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             output_router_logits: Whether a mixture of experts adds its load-balancing loss; by default as the
                 `text_config` says.
             return_dict: False returns a tuple.
+            cache: Cache of the tokens before these.
             **kwargs: Passed to the language model (use_cache, output_hidden_states, ...).
         """
         text_config = self.config.text_config
@@ -162,7 +165,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             high_res_pixel_values=high_res_pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            **with_cache_named({"cache": cache, "past_key_values": past_key_values}),
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             **({"output_router_logits": True} if balance else {}),
@@ -215,7 +218,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             asked = kwargs.get("max_new_tokens", options.max_new_tokens)
             check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)
         library: Any = super()
-        return library.generate(inputs, generation_config, **kwargs)
+        return library.generate(inputs, generation_config, **with_cache_named(kwargs))
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         """Give the processors prompts in which every id is in the vocabulary.

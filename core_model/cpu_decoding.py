@@ -27,6 +27,8 @@ from transformers import DynamicCache, LlamaModel
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from mgem_agent.core_model.cache_name import CACHE_NAME
+
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
@@ -40,7 +42,7 @@ _GRID_TOLERANCE = 0.01
 
 _KERNELS: Any = torch  # its products of packed weights have no public names yet
 
-_HANDLED = ("attention_mask", "inputs_embeds", "past_key_values", "position_ids", "use_cache", "return_dict")
+_HANDLED = ("attention_mask", "inputs_embeds", CACHE_NAME, "position_ids", "use_cache", "return_dict")
 
 Product = Callable[[Tensor], Tensor]
 """From (1, d) to (1, n)."""
@@ -92,9 +94,9 @@ class QuickDecoding:
     def _through_trunk(self, *args: Any, **kwargs: Any) -> Any:
         if args or not _is_one_token(kwargs):
             return type(self._trunk).forward(self._trunk, *args, **kwargs)
-        cache = kwargs["past_key_values"]
+        cache = kwargs[CACHE_NAME]
         hidden = self._step(kwargs["inputs_embeds"], kwargs.get("position_ids"), cache)
-        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
+        return BaseModelOutputWithPast(last_hidden_state=hidden, **{CACHE_NAME: cache})
 
     def _through_head(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled() or input.shape[:-1].numel() != 1:
@@ -226,7 +228,7 @@ def _is_fitting(trunk: Any, head: Any) -> bool:
 
 def _is_one_token(kwargs: Mapping[str, Any]) -> bool:
     """Return whether a call of the trunk is one token of one prompt, after others that are cached, and no more."""
-    embedded, cache, mask = (kwargs.get(name) for name in ("inputs_embeds", "past_key_values", "attention_mask"))
+    embedded, cache, mask = (kwargs.get(name) for name in ("inputs_embeds", CACHE_NAME, "attention_mask"))
     if embedded is None or embedded.shape[:2] != (1, 1) or torch.is_grad_enabled():
         return False
     if type(cache) is not DynamicCache or not all(type(layer) is DynamicLayer for layer in cache.layers):

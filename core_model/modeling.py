@@ -22,6 +22,7 @@ from transformers import AutoModel, Cache, CLIPVisionModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
+from mgem_agent.core_model.cache_name import CACHE_NAME, CACHE_NAMES, with_cache_named
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_res_modules
@@ -48,7 +49,7 @@ class MiniGeminiOutput(ModelOutput):
         loss: () language modelling loss, plus the load-balancing loss of a mixture of experts, when labels were given.
         logits: (b, l, vocabulary) scores of the next token; only of the last `logits_to_keep` positions where asked.
         last_hidden_state: (b, l, d), from the model without a head.
-        past_key_values: The key-value cache.
+        cache: The key-value cache; called `past_key_values` before transformers 5.24.
         hidden_states: One (b, l, d) for each layer, when asked for.
         attentions: One map for each layer, when asked for.
         image_hidden_states: The visual tokens that were written into the prompt, (tokens, d) for each image.
@@ -58,7 +59,10 @@ class MiniGeminiOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     last_hidden_state: Tensor | None = None
-    past_key_values: Cache | None = None
+    if CACHE_NAME == "cache":
+        cache: Cache | None = None
+    else:
+        past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     image_hidden_states: list[Tensor] | None = None
@@ -76,7 +80,7 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
     input_modalities: Any = ("image", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["ConvNeXtBlock", "PatchInfoMining"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(CACHE_NAMES)
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -270,6 +274,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> MiniGeminiOutput:
         """Run the language model over prompts with images; the arguments are those of the model with a head."""
@@ -288,12 +293,12 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             inputs_embeds=embedded,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            **with_cache_named({"cache": cache, "past_key_values": past_key_values}),
             **kwargs,
         )
         return MiniGeminiOutput(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: outputs.get(CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=image_features,

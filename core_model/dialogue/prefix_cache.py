@@ -107,7 +107,7 @@ class PrefixCache:
                     trunk(
                         inputs_embeds=trunk.embed(input_ids[:, start:stop], self._rows(keys, start, stop, features)),
                         attention_mask=input_ids.new_ones((1, stop)),
-                        past_key_values=self._cache,
+                        cache=self._cache,
                         use_cache=True,
                     )
                 self._keys = list(keys[:stop])
@@ -123,7 +123,7 @@ class PrefixCache:
             features: (tokens, d) of each image, by its key.
             is_reused: Whether to go on from the cache, which must hold a prefix of the sequence.
         """
-        past = {"past_key_values": self._cache} if is_reused else {}
+        past = {"cache": self._cache} if is_reused else {}
         rows = self._rows(keys, self.num_tokens if is_reused else 0, len(keys), features)
         if rows is None:
             return past

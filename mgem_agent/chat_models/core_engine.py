@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["CoreEngine"]
 
-_OWN_OPTIONS = ("stopping_criteria", "streamer", "past_key_values", "use_cache", "num_beams", "assistant_model")
+_OWN_OPTIONS = (
+    "stopping_criteria",
+    "streamer",
+    "cache",
+    "past_key_values",
+    "use_cache",
+    "num_beams",
+    "assistant_model",
+)
 """Options of `generate` that this engine sets itself or cannot keep its cache with."""
 
 

@@ -216,9 +216,9 @@ class _BothWays:
         same = int(differs[0]) if len(differs) else len(wanted[0]) - start
         ideal = self._plain(input_ids=wanted[:, :-1]).logits[0, start:].log_softmax(-1)
         cache = DynamicCache(config=self._plain.config)
-        self._ours(input_ids=wanted[:, :start], past_key_values=cache, use_cache=True)
+        self._ours(input_ids=wanted[:, :start], cache=cache, use_cache=True)
         rows = [
-            self._ours(input_ids=wanted[:, place : place + 1], past_key_values=cache, use_cache=True).logits[0]
+            self._ours(input_ids=wanted[:, place : place + 1], cache=cache, use_cache=True).logits[0]
             for place in range(start, wanted.shape[1] - 1)
         ]
         found = torch.cat(rows).log_softmax(-1)

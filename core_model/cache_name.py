@@ -1,0 +1,34 @@
+"""The name of the key-value cache in transformers' calls and outputs: `cache` from 5.24 on, `past_key_values` before.
+
+The model takes the cache under either name with either release, and passes it on under the release's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from transformers import GenerationMixin
+
+__all__ = ["CACHE_NAME", "CACHE_NAMES", "with_cache_named"]
+
+CACHE_NAMES = ("cache", "past_key_values")
+"""All names that transformers has for it, the newest first."""
+
+CACHE_NAME = next(
+    name
+    for name in CACHE_NAMES
+    if name in inspect.signature(inspect.unwrap(GenerationMixin.prepare_inputs_for_generation)).parameters
+)
+"""The name that the installed release uses."""
+
+
+def with_cache_named(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments in which the cache has the name of the installed release.
+
+    Args:
+        arguments: Keyword arguments of `forward` or `generate`.
+    """
+    cache = next((arguments[name] for name in CACHE_NAMES if arguments.get(name) is not None), None)
+    others = {name: value for name, value in arguments.items() if name not in CACHE_NAMES}
+    return others if cache is None else {**others, CACHE_NAME: cache}
