@@ -89,6 +89,10 @@ def _at_address(text: str, tool_calling: ToolCalling, options: dict[str, Any]) -
 def _of_provider(provider: str, model_name: str, text: str, options: dict[str, Any]) -> BaseChatModel:
     from langchain.chat_models import init_chat_model
 
+    if provider == "openai" and not _brings_a_client(options):
+        from mgem_agent.chat_models.chat_http import chat_clients
+
+        options = options | chat_clients(options.get("max_retries"))
     try:
         model = init_chat_model(model_name, model_provider=provider, **options)
     except ImportError as error:
@@ -102,6 +106,12 @@ def _of_provider(provider: str, model_name: str, text: str, options: dict[str, A
     if not isinstance(model, BaseChatModel):
         raise InputError(f"The reasoner {text!r} is no single model. Name one. Allowed: {_FORMS}.")
     return model
+
+
+def _brings_a_client(options: dict[str, Any]) -> bool:
+    """Whether the caller has chosen how requests travel."""
+    names = ("http_client", "http_async_client", "openai_proxy")
+    return any(options.get(name) is not None for name in names) or bool(os.environ.get("OPENAI_PROXY"))
 
 
 def _told_better(error: Exception, provider: str, text: str) -> InputError | None:

@@ -219,8 +219,11 @@ def _service(topic: str, name: str, address: str, mend: str) -> Finding:
 
 def _no_answer(address: str) -> str | None:
     """Why a server does not answer, or None; any answer will do, also one that wants a key."""
+    from mgem_agent.tools.servers.http_exchange import bounded_client
+
     try:
-        status = httpx.get(address, timeout=TIMEOUT_S).status_code
+        with bounded_client(timeout_s=TIMEOUT_S) as client, client.stream("GET", address) as answer:
+            status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return str(error) or type(error).__name__
     return f"status {status}" if status >= 500 else None

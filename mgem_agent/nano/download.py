@@ -1,7 +1,7 @@
 """One file from the network: checked, whole or not there, and gone on with after an interruption.
 
 What has arrived lies beside the file's place, under its name and `.part`, until its checksum is right. A server that
-cannot go on in the middle starts afresh; a connection that breaks is tried again where it broke.
+cannot go on in the middle starts afresh; a connection that breaks, or is too slow, is tried again where it broke.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from pathlib import Path
 import httpx
 
 from mgem_agent.errors import CheckpointError
+from mgem_agent.tools.servers.http_exchange import Exchange, bounded_client
 
 __all__ = ["fetch_file", "http_client"]
 
 _MAX_TRIES = 4
 _FIRST_WAIT_S = 0.5
 _TIMEOUT_S = 30.0
+_MIN_BYTES_PER_S = 20_000
+_MAX_HEAD_BYTES = 64 * 2**10
+_MAX_PAGE_BYTES = 16 * 2**20
 
 
 class _Refused(Exception):
@@ -29,13 +33,13 @@ class _Refused(Exception):
 
 
 def http_client() -> httpx.Client:
-    """Return a client that trusts what httpx trusts, what this system trusts, and what pip is told to trust."""
+    """Return a client with limits that trusts what httpx trusts, what this system trusts, and what pip is told to."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     own = os.environ.get("PIP_CERT")
     if own and os.path.isfile(own):
         context.load_verify_locations(own)
-    return httpx.Client(verify=context, follow_redirects=True, timeout=_TIMEOUT_S)
+    return bounded_client(timeout_s=_TIMEOUT_S, max_bytes=_MAX_PAGE_BYTES, verify=context, follow_redirects=True)
 
 
 def fetch_file(
@@ -113,9 +117,10 @@ def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report:
     report(start)
     if start == num_bytes:
         return
-    # No compression on the way: it would make the ranges those of another file.
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
-    with client.stream("GET", url, headers=headers) as answer:
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    exchange = Exchange(timeout_s=_TIMEOUT_S, max_bytes=num_bytes + _MAX_HEAD_BYTES)
+    end = exchange.end
+    with client.stream("GET", url, headers=headers, extensions=exchange.extensions) as answer:
         if answer.status_code not in (200, 206):
             raise _Refused(f"the server answered {answer.status_code} {answer.reason_phrase}")
         goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
@@ -126,6 +131,8 @@ def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report:
             for chunk in answer.iter_raw():  # as they come: what has arrived is written before a connection breaks
                 file.write(chunk)
                 arrived += len(chunk)
+                end += len(chunk) / _MIN_BYTES_PER_S  # time is earned: who drips earns none
+                exchange.end = end
                 report(arrived)
                 if arrived > num_bytes:
                     break  # another file; its checksum says so

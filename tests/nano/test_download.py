@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ class Server(http.server.ThreadingHTTPServer):
     """Gives CONTENT, as `manner` says, and remembers the ranges that were asked for."""
 
     manner = "good"
+    daemon_threads = True
     asked: list[str | None]
+    over: threading.Event
 
     @property
     def url(self) -> str:
@@ -50,6 +54,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if manner == "drips":
+            with contextlib.suppress(OSError):
+                while not self.server.over.wait(0.02):
+                    self.wfile.write(b"x")
+            return
+        if manner == "in pieces":
+            for start in range(0, len(CONTENT), 4096):
+                self.wfile.write(CONTENT[start : start + 4096])
+                self.server.over.wait(0.1)
+            return
         breaks_off = manner == "always breaks" or (manner == "breaks once" and len(self.server.asked) == 1)
         self.wfile.write(body[: len(body) // 2] if breaks_off else body)
 
@@ -59,9 +73,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
     with Server(("127.0.0.1", 0), Handler) as server:
         server.asked = []
+        server.over = threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.over.set()
         server.shutdown()
         thread.join()
 
@@ -145,3 +161,22 @@ def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ):
         fetch(server, tmp_path / "file.whl")
     assert not (tmp_path / "file.whl").exists()
+
+
+def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_TIMEOUT_S", 0.1)
+    server.manner = "drips"
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"cannot be fetched: The time for the answer is over\."):
+        fetch(server, tmp_path / "file.whl")
+    assert time.monotonic() - began < 2
+
+
+def test_a_large_file_may_take_longer_than_a_small_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "_MIN_BYTES_PER_S", 10_000)
+    server.manner = "in pieces"
+    assert fetch(server, tmp_path / "file.whl").read_bytes() == CONTENT
+    assert len(server.asked) == 1

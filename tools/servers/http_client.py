@@ -46,7 +46,7 @@ from mgem_agent.tools.servers.server_answer import ServerAnswer, described, mess
 from mgem_agent.tools.servers.web_address import ForbiddenAddressError, PublicAddresses
 from mgem_agent.tools.servers.wire_pictures import decode_picture
 
-__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient", "same_server"]
+__all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient", "asked_pause_s", "same_server"]
 
 MAX_PICTURE_BYTES = 64 * 2**20
 """Most bytes of a picture that is fetched."""
@@ -251,17 +251,18 @@ class ServerClient:
                     raise failure
                 if answer.status in BROKEN_OFF_STATUSES and not is_free:
                     raise failure
-                wait_s = _asked_pause_s(answer.headers, default=wait_s)
+                wait_s = asked_pause_s(answer.headers, default=wait_s)
             if attempt >= last_attempt or wait_s > MAX_PAUSE_S or time.monotonic() + wait_s > exchange.end:
                 raise failure
-            self._pause(wait_s, exchange.cancel)
+            self._pause(wait_s, exchange)
         raise RuntimeError("counting never ends")  # for type checkers
 
-    def _pause(self, seconds: float, cancel: threading.Event | None) -> None:
-        if cancel is None:
-            time.sleep(seconds)
-        elif cancel.wait(seconds):
-            raise GenerationCancelledError("The drawing was cancelled.")
+    @staticmethod
+    def _pause(seconds: float, exchange: Exchange) -> None:
+        try:
+            exchange.pause(seconds)
+        except ExchangeCancelledError as error:
+            raise GenerationCancelledError("The drawing was cancelled.") from error
 
     def _send(
         self, method: str, path: str, exchange: Exchange, *, follow_redirects: bool = False, **body: Any
@@ -379,7 +380,7 @@ def _is_final(failure: MgemError) -> bool:
     return not (isinstance(failure, ToolError) and failure.retryable)
 
 
-def _asked_pause_s(headers: httpx.Headers, *, default: float) -> float:
+def asked_pause_s(headers: httpx.Headers, *, default: float) -> float:
     """Seconds that Retry-After asks for, as a number or as a date."""
     asked = headers.get("retry-after", "")
     try:

@@ -33,12 +33,13 @@ from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.servers.web_address import PublicAddresses, look_up, proxy_for
 
 __all__ = [
+    "DEFAULT_TIMEOUT_S",
     "AnswerTooLongError",
     "BoundedTransport",
     "Exchange",
     "ExchangeCancelledError",
     "bounded_client",
-    "cancelled_by",
+    "end_exchanges_with",
 ]
 
 POLL_S = 0.1
@@ -68,14 +69,9 @@ class ExchangeCancelledError(httpx.TransportError):
     """An exchange that is no longer wanted."""
 
 
-@contextmanager
-def cancelled_by(cancel: threading.Event) -> Generator[None, None, None]:
-    """End the exchanges that begin within when an event is set."""
-    token = _cancel.set(cancel)
-    try:
-        yield
-    finally:
-        _cancel.reset(token)
+def end_exchanges_with(cancel: threading.Event) -> None:
+    """End the exchanges that this context begins from now on when an event is set."""
+    _cancel.set(cancel)
 
 
 class Exchange:
@@ -85,7 +81,7 @@ class Exchange:
         timeout_s: Seconds until its last byte.
         max_bytes: Most bytes that are read, headers included.
         connect_timeout_s: Seconds to reach a server.
-        cancel: Ends it when it is set; that of `cancelled_by` if not given.
+        cancel: Ends it when it is set; that of `end_exchanges_with` if not given.
         public: Which addresses may be connected to; any if None.
 
     Attributes:
@@ -126,6 +122,18 @@ class Exchange:
         if left <= 0:
             raise httpx.ReadTimeout("The time for the answer is over.")
         return left
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another attempt.
+
+        Raises:
+            httpx.HTTPError: As `left_s`.
+        """
+        if self.cancel is None:
+            time.sleep(seconds)
+        else:
+            self.cancel.wait(seconds)
+        self.left_s()
 
     def count(self, num_bytes: int) -> None:
         """Take note of bytes that have come.
@@ -280,7 +288,7 @@ class BoundedTransport(httpx.BaseTransport):
             httpx.TransportError: If there is no answer, or none within the limits.
             httpx.DecodingError: If it is compressed in a way that was not asked for.
         """
-        exchange = request.extensions.get(EXTENSION) or self._exchange(request)
+        exchange = self.exchange_of(request)
         request.headers["Accept-Encoding"] = "identity"
         with _as_httpx_errors():
             pool = _pool(request.url, exchange, self._verify or _certificates())
@@ -293,7 +301,11 @@ class BoundedTransport(httpx.BaseTransport):
                 raise
         return httpx.Response(answer.status, headers=headers, stream=body, extensions=answer.extensions)
 
-    def _exchange(self, request: httpx.Request) -> Exchange:
+    def exchange_of(self, request: httpx.Request) -> Exchange:
+        """Return the exchange that a request is a part of, which begins here if it has none."""
+        known = request.extensions.get(EXTENSION)
+        if isinstance(known, Exchange):
+            return known
         seconds = (request.extensions.get("timeout") or {}).get("read")
         return Exchange(timeout_s=self._timeout_s if seconds is None else seconds, max_bytes=self._max_bytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gzip
 import socket
 import threading
@@ -25,7 +26,7 @@ from mgem_agent.tools.servers.http_exchange import (
     AnswerTooLongError,
     ExchangeCancelledError,
     bounded_client,
-    cancelled_by,
+    end_exchanges_with,
 )
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -344,5 +345,7 @@ def test_any_httpx_client_can_have_the_limits(hostile: Hostile) -> None:
         bounded.get(hostile.url)
     cancel = threading.Event()
     cancel.set()
-    with bounded_client(timeout_s=5) as bounded, cancelled_by(cancel), pytest.raises(ExchangeCancelledError):
-        bounded.get(hostile.url)
+    context = contextvars.copy_context()
+    context.run(end_exchanges_with, cancel)
+    with bounded_client(timeout_s=5) as bounded, pytest.raises(ExchangeCancelledError):
+        context.run(bounded.get, hostile.url)
