@@ -205,7 +205,7 @@ class StoryTelling:
                 "folder": str(self._folder),
                 "files": [str(path) for path in files],
                 "scenes": [
-                    {"index": scene.index, "heading": scene.heading, "status": scene.status}
+                    {"index": scene.index, "title": scene.title, "status": scene.status}
                     | {"artifact_id": scene.artifact_id, "message": scene.message}
                     for scene in story.scenes
                 ],
@@ -241,6 +241,6 @@ class StoryTelling:
         title = ask("Title", story.title)
         lines = []
         for scene in story.scenes:
-            old = f"{scene.heading}: {scene.summary}" if scene.heading and scene.summary else scene.summary
-            lines.append(ask(f"{scene.index}.", old or scene.heading))
+            old = f"{scene.title}: {scene.summary}" if scene.title and scene.summary else scene.summary
+            lines.append(ask(f"{scene.index}.", old or scene.title))
         return OutlineDecision(title=title, outline=tuple(lines))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mgem_agent.errors import InputError
 from mgem_agent.workflows.story import Story, StoryCharacter
-from mgem_agent.workflows.story_text import split_heading
+from mgem_agent.workflows.story_text import split_title
 
 __all__ = ["OutlineDecision", "apply_outline_decision", "read_outline_decision"]
 
@@ -19,7 +19,7 @@ class OutlineDecision(BaseModel):
     Attributes:
         verdict: Whether the story goes on.
         title: Another title; None for that which there is.
-        outline: Other lines, one for each scene, each a sentence or a heading, a colon and a sentence; None for those
+        outline: Other lines, one for each scene, each a sentence or a title, a colon and a sentence; None for those
             which there are.
         cast: Another cast; None for that which there is.
     """
@@ -69,8 +69,8 @@ def apply_outline_decision(story: Story, decision: OutlineDecision) -> dict[str,
             )
         scenes = []
         for scene, line in zip(story.scenes, lines, strict=True):
-            heading, summary = split_heading(line)
-            same = line in (scene.summary, f"{scene.heading}: {scene.summary}")
-            scenes.append(scene if same else scene.model_copy(update={"heading": heading, "summary": summary}))
+            title, summary = split_title(line)
+            same = line in (scene.summary, f"{scene.title}: {scene.summary}")
+            scenes.append(scene if same else scene.model_copy(update={"title": title, "summary": summary}))
         changes["scenes"] = tuple(scenes)
     return changes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.errors import InputError
@@ -49,7 +49,7 @@ class StoryScene(BaseModel):
 
     Attributes:
         index: Its place, from 1.
-        heading: Heading of its page; may be empty.
+        title: Of its page; may be empty. Records of earlier versions call it `heading`.
         summary: What happens, in a sentence: its line of the outline.
         text: Text of its page, in the story's language; empty lines part paragraphs.
         caption: What its picture shows, without looks and style.
@@ -68,7 +68,7 @@ class StoryScene(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: Annotated[int, Field(ge=1)]
-    heading: str = ""
+    title: str = Field(default="", validation_alias=AliasChoices("title", "heading"))
     summary: str = ""
     text: str = ""
     caption: str = ""

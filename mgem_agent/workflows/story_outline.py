@@ -16,7 +16,7 @@ from mgem_agent.workflows.story_text import (
     read_looks,
     read_outline,
     shorten,
-    split_heading,
+    split_title,
 )
 from mgem_agent.workflows.story_writer import MAX_ASKS, StorySteps, StoryWriter
 
@@ -45,7 +45,7 @@ def about(story: Story) -> str:
 def outline_lines(story: Story) -> list[str]:
     """The outline, a line a scene."""
     return [
-        f"{scene.heading}: {scene.summary}" if scene.heading and scene.heading != scene.summary else scene.summary
+        f"{scene.title}: {scene.summary}" if scene.title and scene.title != scene.summary else scene.summary
         for scene in story.scenes
     ]
 
@@ -63,7 +63,7 @@ def find_members(story: Story, scene: StoryScene) -> tuple[str, ...]:
         return tuple(each.name for each in story.cast if each.name.casefold() in names)
     by_default = 1 if story.recipe.kind == "story" else 0
     return find_characters(
-        story.cast, scene.caption, f"{scene.heading}. {scene.summary}", scene.text, by_default=by_default
+        story.cast, scene.caption, f"{scene.title}. {scene.summary}", scene.text, by_default=by_default
     )
 
 
@@ -89,7 +89,7 @@ def _write_title(writer: StoryWriter) -> StorySteps[None]:
 
 def _known_line(scene: SceneRecipe) -> str:
     """A scene of a recipe in a sentence; empty if nothing is known of it."""
-    return scene.heading or first_sentence(scene.text or scene.caption or "")
+    return scene.title or first_sentence(scene.text or scene.caption or "")
 
 
 def _write_outline(writer: StoryWriter) -> StorySteps[None]:
@@ -125,11 +125,11 @@ def _write_outline(writer: StoryWriter) -> StorySteps[None]:
     scenes = []
     for place, scene in enumerate(recipe.scene_recipes):
         line = lines[place] if place < len(written) else lines[len(written) + place]
-        heading, summary = ("", known[place]) if known[place] else split_heading(line)
+        title, summary = ("", known[place]) if known[place] else split_title(line)
         scenes.append(
             StoryScene(
                 index=place + 1,
-                heading=scene.heading or heading,
+                title=scene.title or title,
                 summary=summary,
                 text=scene.text or "",
                 caption=scene.caption or "",

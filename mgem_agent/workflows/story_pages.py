@@ -31,7 +31,7 @@ def _write_text(writer: StoryWriter, index: int) -> StorySteps[None]:
     text = yield from writer.ask(
         "text",
         "scene_text",
-        lambda said: read_text(said, scene.heading or scene.summary),
+        lambda said: read_text(said, scene.title or scene.summary),
         index=index,
         kind=story.recipe.kind,
         audience=story.recipe.audience,
@@ -70,4 +70,4 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
 def _alt_text(story: Story, scene: StoryScene) -> str:
     """The picture in words, in the language of the book; captions are in English, for the generator."""
     is_english = story.language.lower().split("-")[0] == "en"
-    return scene.caption if is_english else scene.summary or scene.heading or first_sentence(scene.text)
+    return scene.caption if is_english else scene.summary or scene.title or first_sentence(scene.text)

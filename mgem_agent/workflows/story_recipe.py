@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -76,7 +77,11 @@ class SceneRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    heading: Line | None = Field(default=None, description="Heading of the page, or what happens in a sentence.")
+    title: Line | None = Field(
+        default=None,
+        validation_alias=AliasChoices("title", "heading"),
+        description="Title of the page, or what happens in a sentence. Recipes of earlier versions call it heading.",
+    )
     text: Paragraphs | None = Field(default=None, description="Text of the page; empty lines part its paragraphs.")
     caption: Caption | None = Field(
         default=None, description="What the picture shows, without the looks of the cast and the style."
@@ -115,7 +120,7 @@ class StoryRecipe(BaseModel):
     version: Literal[1] = Field(default=1, description="Version of this form.")
     title: Line | None = Field(default=None, description="Title of the book; left out, it is written.")
     premise: Premise = Field(
-        default="", description="What it is about. Needed, unless every scene is given with a heading, text or caption."
+        default="", description="What it is about. Needed, unless every scene is given with a title, text or caption."
     )
     kind: StoryKind = Field(default="story", description="A story, a how-to in steps, or an explainer.")
     audience: Line = Field(default="", description="Whom it is for, such as: children of six.")
@@ -130,6 +135,13 @@ class StoryRecipe(BaseModel):
     scenes: Scenes = Field(default=6, description=f"How many scenes, 1 to {MAX_SCENES}, or the scenes themselves.")
     cast: tuple[CharacterRecipe, ...] = Field(
         default=(), max_length=MAX_CAST, description="Who comes back; left out, a story's cast is written."
+    )
+    cover: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SCENES,
+        description="Number of the scene whose picture is on the cover; left out, the first that shows the hero, which "
+        "is the first of the cast.",
     )
     consistency: Consistency = Field(
         default="auto",
@@ -214,8 +226,12 @@ class StoryRecipe(BaseModel):
             bare = [place for place, scene in enumerate(self.scene_recipes, 1) if not _says_something(scene)]
             if bare:
                 raise ValueError(
-                    f"There is no premise, and scene {bare[0]} has neither heading, text nor caption. Give a premise."
+                    f"There is no premise, and scene {bare[0]} has neither title, text nor caption. Give a premise."
                 )
+        if self.cover is not None and self.cover > self.num_scenes:
+            raise ValueError(
+                f"cover is {self.cover}, and there are {self.num_scenes} scenes. Give 1 to {self.num_scenes}."
+            )
         for name in self.references:
             _check_reference(name)
         if self.references and self.consistency in ("seed+card", "none"):
@@ -309,7 +325,7 @@ def _known_keys(steps: Sequence[Any]) -> list[str]:
 
 
 def _says_something(scene: SceneRecipe) -> bool:
-    return bool(scene.heading or scene.text or scene.caption)
+    return bool(scene.title or scene.text or scene.caption)
 
 
 def _check_reference(name: str) -> None:

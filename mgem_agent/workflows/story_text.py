@@ -30,14 +30,14 @@ __all__ = [
     "read_outline",
     "read_text",
     "shorten",
-    "split_heading",
+    "split_title",
 ]
 
 MAX_LINE_CHARS = 300
 MAX_TEXT_CHARS = 10_000
 MAX_LOOKS_CHARS = 600
 MAX_NAME_WORDS = 4
-MAX_HEADING_WORDS = 9
+MAX_TITLE_WORDS = 9
 NO_NAMES = ("name", "example", "名字", "姓名", "名前", "이름", "ชื่อ")
 
 LABEL = r"(?:scene|step|part|page|chapter|number|no\.?|场景|場景|步骤|步驟|シーン|ステップ|장면|ฉาก(?:ที่)?|ขั้นตอน(?:ที่)?)"
@@ -137,12 +137,12 @@ def _once(lines: Iterable[str]) -> list[str]:
     return list(seen.values())
 
 
-def split_heading(line: str) -> tuple[str, str]:
-    """Part a line of an outline into its heading, which may be empty, and what happens."""
+def split_title(line: str) -> tuple[str, str]:
+    """Part a line of an outline into its title, which may be empty, and what happens."""
     for mark in (": ", "：", " – ", " — ", "——", " - "):
-        heading, found, rest = line.partition(mark)
-        if found and rest.strip() and estimate_words(heading) <= MAX_HEADING_WORDS and not STOP.search(heading):
-            return _unquoted(heading), rest.strip()
+        title, found, rest = line.partition(mark)
+        if found and rest.strip() and estimate_words(title) <= MAX_TITLE_WORDS and not STOP.search(title):
+            return _unquoted(title), rest.strip()
     return "", line
 
 
@@ -179,12 +179,12 @@ def read_line(said: str) -> str:
     return ""
 
 
-def read_text(said: str, heading: str) -> str:
+def read_text(said: str, title: str) -> str:
     """Read the text of a page.
 
     Args:
         said: What the reasoner wrote.
-        heading: Heading of the page, which it may have written again.
+        title: Title of the page, which it may have written again.
 
     Returns:
         Its paragraphs, parted by empty lines; empty if there are not three words.
@@ -192,11 +192,11 @@ def read_text(said: str, heading: str) -> str:
     paragraphs: list[str] = []
     for line in _lines(said):
         bare = LEAD_LABEL.sub("", line) if not paragraphs else line
-        is_heading = bare.casefold().strip(QUOTES + " .:。：") == heading.casefold().strip(" .:。：")
-        if bare and not (is_heading or (not paragraphs and _is_remark(line))):
+        is_title = bare.casefold().strip(QUOTES + " .:。：") == title.casefold().strip(" .:。：")
+        if bare and not (is_title or (not paragraphs and _is_remark(line))):
             paragraphs.append(bare)
-    if len(paragraphs) > 1 and estimate_words(paragraphs[0]) <= MAX_HEADING_WORDS and _ends_open(paragraphs[0]):
-        paragraphs = paragraphs[1:]  # a heading of its own invention
+    if len(paragraphs) > 1 and estimate_words(paragraphs[0]) <= MAX_TITLE_WORDS and _ends_open(paragraphs[0]):
+        paragraphs = paragraphs[1:]  # a title of its own invention
     text = _whole_sentences(cut_text("\n\n".join(_once(paragraphs)), MAX_TEXT_CHARS).strip())
     return _unquoted(text) if num_units(text) > 2 else ""
 

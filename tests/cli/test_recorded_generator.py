@@ -120,7 +120,7 @@ def test_another_generator_can_be_named(thief: Thief, tmp_path: Path) -> None:
 def test_a_story_from_somebody_else(thief: Thief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = {"title": "T", "cast": [{"name": "M", "looks": "grey"}], "width": 16, "height": 16}
-    recipe["scenes"] = [{"heading": "H", "text": "T.", "caption": "a mouse"}]
+    recipe["scenes"] = [{"title": "H", "text": "T.", "caption": "a mouse"}]
     Path("r.json").write_text(json.dumps(recipe))
     told = CliRunner().invoke(app, ["story", "r.json", "--out", "b", "--formats", "md"], env={"MGEM_GENERATOR": "flat"})
     assert told.exit_code == 0, told.output

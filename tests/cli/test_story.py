@@ -20,7 +20,7 @@ RECIPE = {
     "title": "The Key",
     "cast": [{"name": "Mouse", "looks": "a grey mouse"}],
     "scenes": [
-        {"heading": f"Part {n}", "text": f"The mouse finds key {n}.", "caption": f"a mouse with key {n}"}
+        {"title": f"Part {n}", "text": f"The mouse finds key {n}.", "caption": f"a mouse with key {n}"}
         for n in (1, 2, 3)
     ],
     **PICTURE,

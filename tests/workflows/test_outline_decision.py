@@ -18,7 +18,7 @@ STORY = Story(
     created=NOW,
     updated=NOW,
     recipe=StoryRecipe.from_premise("A mouse.", scenes=2),
-    scenes=(StoryScene(index=1, heading="The key", summary="It shines."), StoryScene(index=2, summary="It opens.")),
+    scenes=(StoryScene(index=1, title="The key", summary="It shines."), StoryScene(index=2, summary="It opens.")),
 )
 
 
@@ -35,7 +35,7 @@ def test_edits_change_what_they_name() -> None:
     changes = apply_outline_decision(STORY, decision)
     assert (changes["title"], changes["cast"]) == ("Keys", cast)
     assert changes["scenes"][0] is STORY.scenes[0]
-    assert (changes["scenes"][1].heading, changes["scenes"][1].summary) == ("The lock", "It breaks.")
+    assert (changes["scenes"][1].title, changes["scenes"][1].summary) == ("The lock", "It breaks.")
 
 
 @pytest.mark.parametrize("outline", [("One line.",), ("One.", " ")])

@@ -16,7 +16,7 @@ from mgem_agent.workflows.story_recipe import StoryRecipe
 from mgem_agent.workflows.storytelling import Storyteller
 
 Teller = Callable[..., Storyteller]
-SCENES = [{"heading": f"h{n}", "text": f"text of {n} here", "caption": f"c{n}"} for n in range(3)]
+SCENES = [{"title": f"h{n}", "text": f"text of {n} here", "caption": f"c{n}"} for n in range(3)]
 RECIPE = StoryRecipe.from_premise("P.", title="T", kind="explainer", scenes=SCENES)
 
 

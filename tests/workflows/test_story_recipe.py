@@ -20,7 +20,7 @@ title: The key
 premise: A mouse finds a key.
 language: pt-BR
 scenes:
-  - heading: The find
+  - title: The find
     text: |
       A mouse finds a key.
 
@@ -78,7 +78,8 @@ def test_its_schema_describes_every_field() -> None:
         ("premise: x\nscenes: true", "scenes: Input should be a valid integer (got True)"),
         ("premise: x\nlanguage: deutsch please", "language: String should match pattern"),
         ("premise: x\nconsistency: reference-ish", "consistency: Input should be 'auto', 'seed+card', 'ip_adapter'"),
-        ("title: x", "There is no premise, and scene 1 has neither heading, text nor caption. Give a premise."),
+        ("premise: x\nscenes: 2\ncover: 3", "cover is 3, and there are 2 scenes. Give 1 to 2."),
+        ("title: x", "There is no premise, and scene 1 has neither title, text nor caption. Give a premise."),
         (
             "premise: x\nscenes: [{characters: [Tom]}]\ncast: [{name: Pip}]",
             "Scene 1 has 'Tom', who is not in the cast. The cast: 'Pip'.",
@@ -148,3 +149,11 @@ def test_limits(fields: dict[str, Any]) -> None:
 
 def test_control_characters_become_spaces() -> None:
     assert StoryRecipe(premise="a\x1b[31mred\x00fox").premise == "a [31mred fox"
+
+
+def test_a_page_has_a_title_as_the_book_has_and_earlier_recipes_called_it_heading() -> None:
+    new = StoryRecipe(scenes=[{"title": "Found", "caption": "a key"}])  # type: ignore[arg-type]
+    assert new == StoryRecipe(scenes=[{"heading": "Found", "caption": "a key"}])  # type: ignore[arg-type]
+    assert new.scene_recipes[0].title == "Found"
+    fields = StoryRecipe.model_json_schema()["$defs"]["SceneRecipe"]["properties"]
+    assert "title" in fields and "heading" not in fields

@@ -14,7 +14,7 @@ from mgem_agent.workflows.story_text import (
     read_outline,
     read_text,
     shorten,
-    split_heading,
+    split_title,
 )
 
 
@@ -58,7 +58,7 @@ def test_an_outline_of_nothing() -> None:
     ],
 )
 def test_headings(line: str, parts: tuple[str, str]) -> None:
-    assert split_heading(line) == parts
+    assert split_title(line) == parts
 
 
 def test_a_cast_in_any_form() -> None:
@@ -158,7 +158,7 @@ def test_a_line_that_begins_with_a_number_is_no_numbered_line() -> None:
     ],
 )
 def test_headings_in_scripts_without_blanks(line: str, parts: tuple[str, str]) -> None:
-    assert split_heading(line) == parts
+    assert split_title(line) == parts
 
 
 def test_a_cast_in_scripts_without_blanks() -> None:

@@ -26,7 +26,7 @@ EIGHT = StoryRecipe.model_validate(
     {
         "title": "T",
         "kind": "explainer",
-        "scenes": [{"heading": f"h{n}", "text": f"text of {n} here", "caption": f"c{n}"} for n in range(8)],
+        "scenes": [{"title": f"h{n}", "text": f"text of {n} here", "caption": f"c{n}"} for n in range(8)],
     }
 )
 Teller = Callable[..., Storyteller]
@@ -47,7 +47,7 @@ def test_figure_6_tell_me_a_story_about_a_fire_spitting_dragon(teller: Teller) -
     assert isinstance(last, StoryFinished) and last.story.is_whole
     story = last.story
     assert story.title == "The Dragon and the Knight"
-    assert [scene.heading for scene in story.scenes] == ["The fire", "The knight", "The end"]
+    assert [scene.title for scene in story.scenes] == ["The fire", "The knight", "The end"]
     assert [scene.characters for scene in story.scenes] == [("Ember",), ("Bors",), ("Bors",)]
     assert all(scene.text == "The desert burned that night. Nobody slept." for scene in story.scenes)
     assert story.scenes[0].executed is not None
@@ -95,8 +95,8 @@ def test_what_the_recipe_gives_stands_and_is_not_asked_for(teller: Teller, autho
             "style": "ink",
             "cast": [{"name": "Kettle", "looks": "a round blue kettle"}],
             "scenes": [
-                {"heading": "Wasser", "text": "Fülle den Kessel.", "caption": "the Kettle under a tap"},
-                {"heading": "Warten"},
+                {"title": "Wasser", "text": "Fülle den Kessel.", "caption": "the Kettle under a tap"},
+                {"title": "Warten"},
                 {},
             ],
         }
@@ -105,7 +105,7 @@ def test_what_the_recipe_gives_stands_and_is_not_asked_for(teller: Teller, autho
     story = teller().run(recipe)
     assert story.scenes[0].executed is not None
     assert story.scenes[0].executed.prompt == "the Kettle under a tap. Kettle: a round blue kettle. ink"
-    assert [scene.heading for scene in story.scenes] == ["Wasser", "Warten", "Trinken"]
+    assert [scene.title for scene in story.scenes] == ["Wasser", "Warten", "Trinken"]
     assert story.scenes[0].text == "Fülle den Kessel."
     assert [scene.alt_text for scene in story.scenes] == ["Wasser", "Warten", "Trinke den Tee."]
     assert story.scenes[2].characters == ()  # the hero of a story is in every scene; of a how-to, who is named

@@ -96,12 +96,12 @@ def _show(event: StoryEvent, face: ChatUI) -> None:
     from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn, TextPiece
 
     if event.kind == "outline":
-        lines = [f"{scene.index}. {scene.summary or scene.heading or scene.caption}" for scene in event.story.scenes]
+        lines = [f"{scene.index}. {scene.summary or scene.title or scene.caption}" for scene in event.story.scenes]
         face.display.show(TextPiece(f"# {event.story.title}\n\n" + "\n".join(lines) + "\n\n"))
     elif event.kind == "scene":
         scene = event.scene
         face.display.show(
-            TextPiece(f"## {scene.index}. {scene.heading}".rstrip() + f"\n\n{scene.text or scene.caption}\n\n")
+            TextPiece(f"## {scene.index}. {scene.title}".rstrip() + f"\n\n{scene.text or scene.caption}\n\n")
         )
     elif isinstance(event, (AgentNotice, DrawingProgress, PictureDrawn, DrawingFailed)):
         face.display.show(event)

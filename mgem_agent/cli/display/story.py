@@ -115,7 +115,7 @@ class StoryDisplay:
 
 
 def _named(scene: StoryScene) -> str:
-    return f": {scene.heading}" if scene.heading else ""
+    return f": {scene.title}" if scene.title else ""
 
 
 def print_outline(story: Story, console: Console) -> None:
@@ -124,9 +124,7 @@ def print_outline(story: Story, console: Console) -> None:
 
     console.print(Text(story.title, style="bold"))
     for scene in story.scenes:
-        line = (
-            f"{scene.heading}: {scene.summary}" if scene.heading and scene.summary else scene.heading or scene.summary
-        )
+        line = f"{scene.title}: {scene.summary}" if scene.title and scene.summary else scene.title or scene.summary
         console.print(Text(f"  {scene.index}. {line}"))
     for character in story.cast:
         console.print(Text(f"  {character.name}: {character.looks}", style="italic"))

@@ -7,6 +7,7 @@ what is missing is said in its place.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +16,12 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.workflows.book.translations import BookWords, direction_of, words_for
 from mgem_agent.workflows.story import STORY_FILE, Story, StoryScene
-from mgem_agent.workflows.story_text import split_heading
+from mgem_agent.workflows.story_text import split_title
 
 __all__ = ["Book", "BookPage", "BookPicture", "make_book"]
 
 REPLAY_COMMAND = f"mgem story replay {STORY_FILE}"
-MAX_HEADING_CHARS = 60
+MAX_TITLE_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class BookPage:
 
     Attributes:
         number: From 1.
-        heading: May be empty.
+        title: May be empty.
         paragraphs: Text of the page, plain; empty where it is not written yet.
         picture: Its picture, or None.
         caption: What the picture shows or would show.
@@ -56,7 +57,7 @@ class BookPage:
     """
 
     number: int
-    heading: str
+    title: str
     paragraphs: tuple[str, ...]
     picture: BookPicture | None
     caption: str
@@ -72,7 +73,8 @@ class Book:
         language: Of the text, as a BCP 47 tag.
         direction: That the text is written in.
         kind: Of story: a how-to shows its numbers large.
-        cover: Picture of the title page, or None while there is none.
+        cover: Picture of the title page, or None while there is none: that of the page that the recipe names, else the
+            first that shows the hero, else the first.
         pages: In order.
         is_whole: Whether the story has come to its end.
         words: What the book says of itself.
@@ -106,14 +108,12 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
     """
     words = words_for(story.language)
     pages = tuple(_page(scene, store) for scene in story.scenes)
-    pictures = [page.picture for page in pages if page.picture is not None]
     return Book(
         title=story.title or story.recipe.title or words.untitled,
         language=story.language,
         direction="rtl" if direction_of(story.language) == "rtl" else "ltr",
         kind=story.recipe.kind,
-        # One from the middle: the first picture stands on the next page anyway, and the last gives the end away.
-        cover=pictures[len(pictures) // 2] if pictures else None,
+        cover=_cover(story, pages),
         pages=pages,
         is_whole=story.state == "finished",
         words=words,
@@ -121,6 +121,16 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
         command=REPLAY_COMMAND,
         year=story.created.year,
     )
+
+
+def _cover(story: Story, pages: Sequence[BookPage]) -> BookPicture | None:
+    """The picture of the title page."""
+    hero = story.cast[0].name if story.cast else None
+    named = [page for page in pages if page.number == story.recipe.cover]
+    shows_hero = [
+        page for page, scene in zip(pages, story.scenes, strict=True) if hero is not None and hero in scene.characters
+    ]
+    return next((page.picture for page in (*named, *shows_hero, *pages) if page.picture is not None), None)
 
 
 def _page(scene: StoryScene, store: ArtifactStore) -> BookPage:
@@ -133,11 +143,11 @@ def _page(scene: StoryScene, store: ArtifactStore) -> BookPage:
         except InputError as error:
             problem = problem or str(error)
         else:
-            alt = scene.alt_text or caption or scene.heading or artifact.title
+            alt = scene.alt_text or caption or scene.title or artifact.title
             picture = BookPicture(artifact.id, store.path(artifact.id), artifact.width, artifact.height, alt)
     return BookPage(
         number=scene.index,
-        heading=_heading(scene.heading.strip()),
+        title=_page_title(scene.title.strip()),
         paragraphs=tuple(" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()),
         picture=picture,
         caption=caption,
@@ -145,11 +155,11 @@ def _page(scene: StoryScene, store: ArtifactStore) -> BookPage:
     )
 
 
-def _heading(line: str) -> str:
-    """The heading of a page; a recipe may have a whole line of the outline in its place, of which the head is taken."""
-    if len(line) <= MAX_HEADING_CHARS:
+def _page_title(line: str) -> str:
+    """The title of a page; where a recipe has a whole line of the outline there, what comes before its colon."""
+    if len(line) <= MAX_TITLE_CHARS:
         return line
-    return split_heading(line)[0]
+    return split_title(line)[0]
 
 
 def _facts(story: Story, words: BookWords) -> tuple[str, ...]:

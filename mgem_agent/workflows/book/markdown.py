@@ -43,7 +43,7 @@ def render_markdown(book: Book) -> str:
 
 def _page(page: BookPage, book: Book) -> list[str]:
     """The blocks of a page."""
-    heading = f"{page.number}. {page.heading}" if page.heading else str(page.number)
+    heading = f"{page.number}. {page.title}" if page.title else str(page.number)
     blocks = [f"## {_escaped(heading)}"]
     if page.picture is not None:
         blocks.append(_image(page.picture.id, page.picture.alt))

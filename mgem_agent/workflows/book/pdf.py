@@ -91,7 +91,7 @@ def _data(book: Book, folder: Path) -> dict[str, Any]:
     for page in book.pages:
         entry: dict[str, Any] = {
             "number": str(page.number),
-            "heading": page.heading,
+            "title": page.title,
             "paragraphs": page.paragraphs,
             "caption": page.caption,
             "problem": page.problem,

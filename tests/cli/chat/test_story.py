@@ -19,7 +19,7 @@ RECIPE = """
 title: The key
 cast: [{name: Mouse, looks: a grey mouse}]
 scenes:
-  - {text: "A mouse finds a key.", caption: "a mouse with a golden key", heading: Found}
+  - {text: "A mouse finds a key.", caption: "a mouse with a golden key", title: Found}
   - {text: "It opens a door.", caption: "a mouse at a door"}
 """
 

@@ -33,7 +33,7 @@ def make_story(store: ArtifactStore) -> MakeStory:
             index = event.index + 1
             known: dict[str, Any] = {
                 "index": index,
-                "heading": f"Part {index}",
+                "title": f"Part {index}",
                 "text": f"The fox walks {index} miles.\n\nThen it\nrests.",
                 "caption": f"a fox, part {index}",
                 "alt_text": f"A fox on page {index}",

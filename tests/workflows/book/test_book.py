@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from mgem_agent.artifacts import ArtifactStore
+from mgem_agent.workflows import Story, StoryRecipe
 from mgem_agent.workflows.book import make_book
+from mgem_agent.workflows.story import StoryCharacter
 
 
 def test_a_whole_story(make_story: Any, store: ArtifactStore) -> None:
@@ -15,7 +17,7 @@ def test_a_whole_story(make_story: Any, store: ArtifactStore) -> None:
     assert book.pages[0].paragraphs == ("The fox walks 1 miles.", "Then it rests.")
     picture = book.pages[0].picture
     assert picture is not None and (picture.alt, picture.width, picture.path.is_file()) == ("A fox on page 1", 32, True)
-    assert book.cover == book.pages[1].picture
+    assert book.cover == book.pages[0].picture
     assert book.facts[:4] == ("Written by scripted", "Drawn by flat (flat-colour)", "Style: ink", "Seed: 1, 2, 3")
     assert picture.id in book.facts[4]
 
@@ -37,12 +39,36 @@ def test_a_picture_that_is_no_longer_stored_is_missing(make_story: Any, store: A
 
 
 @pytest.mark.parametrize(
-    ("line", "heading"),
+    ("line", "title"),
     [
         ("Toast: a mouse", "Toast: a mouse"),
         ("The seat: Fennick and Rosa both run for the train and there is one seat left", "The seat"),
         ("Fennick and Rosa both run for the train at night, and there is one seat left", ""),
     ],
 )
-def test_a_line_of_the_outline_is_no_heading(make_story: Any, store: ArtifactStore, line: str, heading: str) -> None:
-    assert make_book(make_story(scene={"heading": line}), store).pages[0].heading == heading
+def test_a_line_of_the_outline_is_no_title(make_story: Any, store: ArtifactStore, line: str, title: str) -> None:
+    assert make_book(make_story(scene={"title": line}), store).pages[0].title == title
+
+
+def test_the_cover_shows_what_the_recipe_says_else_the_hero_else_the_first_picture(
+    make_story: Any, store: ArtifactStore
+) -> None:
+    story = make_story()
+    cast = (StoryCharacter(name="Fox"), StoryCharacter(name="Hen"))
+    first, second, third = story.scenes
+    scenes = (
+        first.model_copy(update={"characters": ("Hen",)}),
+        second.model_copy(update={"characters": ("Hen", "Fox")}),
+        third.model_copy(update={"characters": ("Fox",)}),
+    )
+    told = story.model_copy(update={"cast": cast, "scenes": scenes})
+
+    def cover_of(story: Story) -> int:
+        book = make_book(story, store)
+        return [page.picture for page in book.pages].index(book.cover) + 1
+
+    assert cover_of(told) == 2
+    assert cover_of(told.model_copy(update={"recipe": StoryRecipe(premise="A fox.", cover=3)})) == 3
+    lost = (scenes[0], scenes[1].model_copy(update={"artifact_id": None}), scenes[2])
+    assert cover_of(told.model_copy(update={"scenes": lost, "recipe": StoryRecipe(premise="A fox.", cover=2)})) == 3
+    assert cover_of(story) == 1

@@ -34,7 +34,7 @@ def test_one_page_that_needs_nothing_else(make_story: Any, store: ArtifactStore)
     page = Page(text)
     assert page.all("html")[0]["lang"] == "en" and page.all("html")[0]["dir"] == "ltr"
     images = page.all("img")
-    assert [image["alt"] for image in images] == [f"A fox on page {n}" for n in (2, 1, 2, 3)]
+    assert [image["alt"] for image in images] == [f"A fox on page {n}" for n in (1, 1, 2, 3)]
     assert all((image["src"] or "").startswith("data:image/webp;base64,") for image in images)
     assert all(image["width"] and image["height"] for image in images)
     assert not page.all("script") and not page.all("link")
@@ -44,7 +44,7 @@ def test_one_page_that_needs_nothing_else(make_story: Any, store: ArtifactStore)
 
 
 def test_nothing_that_a_model_writes_is_markup(make_story: Any, store: ArtifactStore) -> None:
-    scene = {"heading": EVIL[:60], "text": EVIL, "alt_text": EVIL, "caption": EVIL, "message": EVIL}
+    scene = {"title": EVIL[:60], "text": EVIL, "alt_text": EVIL, "caption": EVIL, "message": EVIL}
     story = make_story(2, scene=scene, title=EVIL, style=EVIL, reasoner=EVIL)
     clean = Page(render_html(make_book(make_story(2, scene={"text": "One."}), store)))
     page = Page(render_html(make_book(story, store)))

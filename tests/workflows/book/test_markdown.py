@@ -14,7 +14,7 @@ def test_a_book(make_story: Any, store: ArtifactStore) -> None:
     assert render_markdown(make_book(story, store)).splitlines()[:9] == [
         "# The Fox",
         "",
-        f"![A fox on page 2](pictures/{story.scenes[1].artifact_id}.png)",
+        f"![A fox on page 1](pictures/{story.scenes[0].artifact_id}.png)",
         "",
         "## 1\\. Part 1",
         "",
