@@ -20,10 +20,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ocr,postgres,quantization,train]'
 	@touch $(STAMP)
 
-story: setup ## Tell an illustrated story to book/, and look at its first picture
+story: setup ## Tell an illustrated story to book/, look at its first picture and draw it again
 	$(BIN)/mgem story the_dragon --out book
 	@echo "What nano sees on the first page:"
 	@$(BIN)/mgem see "book/pictures/$$(grep -om1 'img-[0-9a-f]*' book/story.json).png" "What do you see?"
+	@echo "Drawing the first page again from its record:"
+	@$(BIN)/mgem story replay book/story.json --page 1
 	@echo "Open book/book.html in a browser."
 
 test: setup ## Run the tests, without the slow ones

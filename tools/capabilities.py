@@ -16,7 +16,7 @@ from mgem_agent.errors import UnsupportedRequestError
 from mgem_agent.redaction import redact
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
 
-__all__ = ["Capabilities", "Notice", "negotiate"]
+__all__ = ["Capabilities", "Notice", "negotiate", "recordable"]
 
 
 class Notice(BaseModel):
@@ -104,7 +104,7 @@ def negotiate(
     for name in _STEERING:
         if getattr(request, name) is not None and not getattr(capabilities, name):
             changes[name] = None
-            notices.append(Notice(argument=name, message=f"{generator} has no {name}; it was left out."))
+            notices.append(Notice(argument=name, message=f"{generator} does not use {name}; it was left out."))
     for name, value in _fitted_size(request, capabilities).items():
         asked = getattr(request, name)
         if asked != value:
@@ -116,6 +116,21 @@ def negotiate(
             arguments=tuple(notice.argument for notice in notices),
         )
     return request.model_copy(update=changes), tuple(notices)
+
+
+def recordable(executed: ImageRequest, capabilities: Capabilities) -> ImageRequest:
+    """Leave out of an executed request what the generator would refuse, so that a record can always be asked again.
+
+    Args:
+        executed: What a generator says it did.
+        capabilities: What it can do.
+
+    Returns:
+        The request without values that have no effect there, and without options that it does not know.
+    """
+    unread = {name: None for name in _STEERING if not getattr(capabilities, name)}
+    known = {name: value for name, value in executed.options.items() if name in capabilities.options}
+    return executed.model_copy(update={**unread, "options": known})
 
 
 def _refusals(request: ImageRequest, capabilities: Capabilities) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from mgem_agent.errors import (
     MgemError,
     ToolError,
 )
-from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate
+from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
@@ -92,7 +92,7 @@ def draw(
     size = capabilities.max_batch_size or max(len(jobs), 1)
     given_up: MgemError | None = None
     for start in range(0, len(jobs), size):
-        batch = _Batch(generator, jobs[start : start + size], strict=strict)
+        batch = _Batch(generator, capabilities, jobs[start : start + size], strict=strict)
         if given_up is None and cancel is not None and cancel.is_set():
             given_up = GenerationCancelledError("The drawing was cancelled before it began.")
         if given_up is None:
@@ -126,9 +126,12 @@ class _Batch:
         failure: What the generator raised, or None.
     """
 
-    def __init__(self, generator: ImageGenerator, jobs: Sequence[_Job], *, strict: bool) -> None:
+    def __init__(
+        self, generator: ImageGenerator, capabilities: Capabilities, jobs: Sequence[_Job], *, strict: bool
+    ) -> None:
         self.failure: MgemError | None = None
         self._generator = generator
+        self._capabilities = capabilities
         self._jobs = jobs
         self._strict = strict
         self._open = set(range(len(jobs)))
@@ -180,15 +183,15 @@ class _Batch:
             return
         self._open.discard(event.index)
         try:
-            yield _held_to_the_contract(event, job, strict=self._strict)
+            yield _held_to_the_contract(event, job, self._capabilities, strict=self._strict)
         except MgemError as error:
             yield replace(
                 event, index=job.index, request=job.asked, image=None, error=error, notices=job.notices + event.notices
             )
 
 
-def _held_to_the_contract(result: ImageResult, job: _Job, *, strict: bool) -> ImageResult:
-    """Make a picture RGB, and see that it is what the result says it is."""
+def _held_to_the_contract(result: ImageResult, job: _Job, capabilities: Capabilities, *, strict: bool) -> ImageResult:
+    """Make a picture RGB, check that it is what the result says, and that its record can be asked again."""
     notices = job.notices + tuple(notice for notice in result.notices if notice not in job.notices)
     if result.image is None:
         error = result.error or GeneratorOutputError(f"Generator {result.generator!r} gave neither picture nor error.")
@@ -216,6 +219,7 @@ def _held_to_the_contract(result: ImageResult, job: _Job, *, strict: bool) -> Im
         raise GeneratorOutputError(
             f"Generator {result.generator!r} says that it did what cannot be: {error.errors()[0]['msg']}."
         ) from error
+    executed = recordable(executed, capabilities)
     return replace(
         result, index=job.index, request=job.asked, executed=executed, image=image, error=None, notices=notices
     )

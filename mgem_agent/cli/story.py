@@ -141,6 +141,9 @@ def _replay(
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write the book anew into this folder.")
     ] = None,
     formats: Annotated[str, typer.Option(metavar="LIST", help="Forms of the book: html, md, pdf.")] = "html,md,pdf",
+    page: Annotated[
+        list[int] | None, typer.Option(min=1, metavar="N", help="Only this page, from 1; repeatable. All by default.")
+    ] = None,
     store: turn_options.Store = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Use the generators that the record names without asking.")
@@ -157,4 +160,5 @@ def _replay(
     from mgem_agent.settings import load_settings
 
     settings = load_settings(store=store)
-    replay(story, settings, generator=generator, out=out, forms=_forms(formats), yes=yes, as_json=as_json)
+    forms, pages = _forms(formats), tuple(page or ())
+    replay(story, settings, generator=generator, out=out, forms=forms, yes=yes, pages=pages, as_json=as_json)

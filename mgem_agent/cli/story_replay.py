@@ -30,6 +30,7 @@ def replay(
     out: Path | None,
     forms: tuple[BookFormat, ...],
     yes: bool = False,
+    pages: tuple[int, ...] = (),
     as_json: bool,
 ) -> None:
     """Draw every picture of a story again, print a verdict of each, and write the book anew where asked to.
@@ -41,6 +42,7 @@ def replay(
         out: Folder of the new book.
         forms: Of the new book.
         yes: Whether the generators of the record are used without asking.
+        pages: Numbers of the pages to draw, from 1; all, if empty.
         as_json: Whether the verdicts are printed as JSON.
 
     Raises:
@@ -68,7 +70,7 @@ def replay(
     replayed: list[ReplayedPicture] = []
     folder = path if path.is_dir() else path.parent
     with StoryDisplay(quiet=as_json) as display:
-        for event in replay_story(story, store, make, folder=folder):
+        for event in replay_story(story, store, make, folder=folder, pages=pages):
             display.show(event)
             if isinstance(event, ReplayedPicture):
                 replayed.append(event)

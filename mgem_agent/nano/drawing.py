@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Self
+from typing import Literal, Self
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,6 +39,7 @@ class NanoDrawing(BaseModel):
         size_px: Width and height of a picture.
         steps: Denoising steps where a request names none.
         guidance_scale: Guidance where a request names none.
+        without_effect: Fields of a request that do not change what these weights draw.
         options: What else a call of its pipeline needs, such as `use_resolution_binning`.
     """
 
@@ -47,6 +48,7 @@ class NanoDrawing(BaseModel):
     size_px: int = Field(default=128, ge=16)
     steps: int = Field(default=12, ge=1)
     guidance_scale: float = Field(default=3.0, ge=0)
+    without_effect: tuple[Literal["seed", "num_inference_steps", "guidance_scale"], ...] = ()
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
@@ -65,8 +67,11 @@ class NanoGenerator(DiffusersGenerator):
         self._folder = folder
         drawing = read_drawing(folder) if _is_there(folder) else NanoDrawing()  # who only talks needs no weights
         given = (options or DiffusersOptions()).model_dump(exclude_unset=True)
-        super().__init__(str(folder), DiffusersOptions.model_validate({"local_files_only": True, **given}))
-        self._defaults = Defaults(drawing.steps, drawing.guidance_scale, drawing.options)
+        # In a batch, rounding changes some pixels by one; a record gives the same bytes again only one by one.
+        own = {"local_files_only": True, "max_batch_size": 1}
+        super().__init__(str(folder), DiffusersOptions.model_validate({**own, **given}))
+        seed = 0 if "seed" in drawing.without_effect else None
+        self._defaults = Defaults(drawing.steps, drawing.guidance_scale, seed, drawing.options)
         self._name = "nano"
         self._size = (drawing.size_px, drawing.size_px)
 
@@ -88,13 +93,13 @@ class NanoGenerator(DiffusersGenerator):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours: what its pipeline does, in its one size.
+        """What it honours: what its pipeline does, in its one size, but for what has no effect on its weights.
 
         Raises:
             GeneratorUnavailableError: If the weights are not in this installation.
         """
-        read_drawing(self._folder)
-        return super().capabilities.model_copy(update={"sizes": (self._size,)})
+        unread = dict.fromkeys(read_drawing(self._folder).without_effect, False)
+        return super().capabilities.model_copy(update={"sizes": (self._size,), **unread})
 
     def _load(self) -> DiffusersCall:
         with quiet_diffusers(), quiet_transformers():

@@ -239,7 +239,8 @@ class Storyteller:
 
     def _steps(self, draft: StoryDraft) -> Events:
         story = draft.story
-        if story.seed is None and story.consistency == "seed+card" and story.state == "outlining":
+        is_seed_wanted = story.recipe.seed is not None or story.recipe.consistency == "seed+card"
+        if story.seed is None and is_seed_wanted and story.state == "outlining":
             yield draft.notice(
                 f"Generator {story.generator!r} takes no seeds; the words of the looks alone are repeated."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import string
 import warnings
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_a_caller_may_choose_all_but_the_size(folder: Path) -> None:
     assert [notice.argument for notice in result.notices] == ["width", "height"]
     options = drawing.DiffusersOptions(num_inference_steps=3)
     assert draw(NanoGenerator(options, folder=folder)).executed.num_inference_steps == 3
+
+
+def test_what_has_no_effect_is_left_out_with_a_notice(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "weights")
+    (tmp_path / "weights" / "nano.json").write_text(
+        '{"size_px": 64, "steps": 2, "without_effect": ["seed", "num_inference_steps", "guidance_scale"]}'
+    )
+    generator = NanoGenerator(folder=tmp_path / "weights")
+    first, second = draw(generator, num_inference_steps=1, guidance_scale=7.0), draw(generator)
+    assert [notice.argument for notice in first.notices] == ["seed", "num_inference_steps", "guidance_scale"]
+    assert first.image is not None and second.image is not None and first.image.tobytes() == second.image.tobytes()
+    assert (first.executed.seed, first.executed.num_inference_steps, first.executed.guidance_scale) == (None,) * 3
+
+
+def test_the_weights_in_the_box_say_what_has_no_effect() -> None:
+    able = make_generator("nano").capabilities
+    assert (able.seed, able.num_inference_steps, able.guidance_scale) == (False, False, False)
 
 
 def test_weights_that_are_not_there_are_missed_when_it_is_to_draw(tmp_path: Path) -> None:

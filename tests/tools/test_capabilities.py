@@ -22,7 +22,7 @@ def test_what_only_steers_is_left_out_with_a_notice() -> None:
 
 
 def test_strict_refuses_instead() -> None:
-    with pytest.raises(UnsupportedRequestError, match="toy has no seed") as caught:
+    with pytest.raises(UnsupportedRequestError, match="toy does not use seed") as caught:
         negotiate(ImageRequest(prompt="x", seed=1), Capabilities(), generator="toy", strict=True)
     assert caught.value.arguments == ("seed",)
 

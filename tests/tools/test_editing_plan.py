@@ -102,7 +102,7 @@ def test_references_rule_a_way_out_where_they_are_not_taken() -> None:
 
 
 def test_strict_rules_out_what_would_be_left_out() -> None:
-    refused = r"inpaint: Generator 'painter' would not honour the request: painter has no negative_prompt"
+    refused = r"inpaint: Generator 'painter' would not honour the request: painter does not use negative_prompt"
     assert plan("inpaint", mask="hole", negative_prompt="stars").way == "inpaint"
     with pytest.raises(UnsupportedRequestError, match=refused):
         plan("inpaint", mask="hole", negative_prompt="stars", strict=True)

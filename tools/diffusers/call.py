@@ -126,9 +126,6 @@ class DiffusersCall:
         arguments.update(self._prompts(pipeline, plans))
         arguments.update(self._pictures(pipeline, plans))
         arguments["generator"] = [torch.Generator("cpu").manual_seed(plan.request.seed or 0) for plan in plans]
-        if "clean_caption" in parameters:
-            # It would depend on whether Beautiful Soup happens to be installed.
-            arguments["clean_caption"] = False
         arguments["output_type"] = "np"  # before it is rounded to bytes, where a NaN is black
         return arguments
 

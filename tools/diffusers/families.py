@@ -103,6 +103,7 @@ COMBINED: Mapping[str, str] = {
 """Second stages that cannot draw alone, each with the pipeline that joins it to its first stage."""
 
 _OPTIONS = (
+    "clean_caption",
     "clip_skip",
     "complex_human_instruction",
     "decoder_guidance_scale",

@@ -16,7 +16,7 @@ from typing import Self
 from PIL import Image
 
 from mgem_agent.errors import GenerationCancelledError, InputError, MgemError, UnsupportedRequestError
-from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate
+from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
 from mgem_agent.tools.diffusers.call import DiffusersCall
 from mgem_agent.tools.diffusers.families import PRESETS, describe_class
 from mgem_agent.tools.diffusers.loading import load_pipeline, offload_parts, read_index
@@ -53,7 +53,7 @@ class DiffusersGenerator:
         self._defaults = Defaults()
         if self._preset is not None:
             self._defaults = Defaults(
-                self._preset.num_inference_steps, self._preset.guidance_scale, self._preset.options
+                self._preset.num_inference_steps, self._preset.guidance_scale, options=self._preset.options
             )
         self._lock = threading.Lock()
         self._capabilities: Capabilities | None = None
@@ -115,11 +115,13 @@ class DiffusersGenerator:
                     index = read_index(self._model, self._options)
                     class_name = index["_class_name"]
                     guided = bool(index.get("guidance_embeds", True)) and not index.get("is_distilled")
-                self._capabilities = describe_class(class_name).capabilities(
+                able = describe_class(class_name).capabilities(
                     guided=guided,
                     ip_adapter=self._options.ip_adapter is not None,
                     max_batch_size=self._options.max_batch_size,
                 )
+                # What the model's own defaults set is in every result, so it can be asked for too.
+                self._capabilities = able.model_copy(update={"options": able.options | self._defaults.options.keys()})
             return self._capabilities
 
     def generate(
@@ -243,7 +245,7 @@ class DiffusersGenerator:
         return ImageResult(
             index=outcome.job.index,
             request=request,
-            executed=executed,
+            executed=recordable(executed, self.capabilities),
             generator=self._name,
             model=self._model,
             image=image,

@@ -6,12 +6,14 @@ by being in a batch is part of the key: its size, its steps, the number of piece
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, get_args
 
 from PIL import Image
 from pydantic import JsonValue
@@ -25,6 +27,9 @@ from mgem_agent.tools.image_request import ImageRequest
 
 __all__ = ["Defaults", "DrawingPlan", "make_plan"]
 
+_MAX_STEPS = 1000
+"""Most steps that a request may have; the least strength that does anything is one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
@@ -33,11 +38,13 @@ class Defaults:
     Attributes:
         num_inference_steps: Steps.
         guidance_scale: Guidance.
+        seed: Seed of every picture; None for a new one each time.
         options: Options of the request.
     """
 
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    seed: int | None = None
     options: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -91,14 +98,14 @@ def make_plan(
     if missing:
         raise ImageError(f"Pictures {', '.join(map(repr, missing))} were not given. Pass them in `pictures`, by id.")
     filled = _fill_options(request, pipeline, traits, defaults, options)
-    steered, notices = _fill_steering(request, traits, filled, defaults, options)
+    steered, notices = _fill_steering(request, traits, pipeline, filled, defaults, options)
     start, mask, references = _fit_pictures(request, pipeline, traits, pictures)
     size = start.size if start is not None and request.task != "edit" else (request.width, request.height)
     executed = request.model_copy(
         update={
             "width": size[0],
             "height": size[1],
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "seed": _choose_seed(request, defaults),
             "options": filled,
             **steered,
         }
@@ -115,9 +122,16 @@ def make_plan(
     )
 
 
+def _choose_seed(request: ImageRequest, defaults: Defaults) -> int:
+    """The seed asked for, else that of every picture, else a new one."""
+    known = (request.seed, defaults.seed)
+    return next((seed for seed in known if seed is not None), secrets.randbelow(2**32))
+
+
 def _fill_steering(
     request: ImageRequest,
     traits: PipelineTraits,
+    pipeline: Any,
     filled: Mapping[str, JsonValue],
     defaults: Defaults,
     options: DiffusersOptions,
@@ -135,11 +149,21 @@ def _fill_steering(
     steps = request.num_inference_steps or options.num_inference_steps or defaults.num_inference_steps
     steps = steps or int(parameters[family.steps] or 1)
     if strength is not None and steps * strength < 1:
+        if strength * _MAX_STEPS < 1:
+            message = f"{strength:g} changes nothing; the least, {1 / _MAX_STEPS:g}, was used."
+            notices.append(Notice(argument="strength", message=message))
+            strength = 1 / _MAX_STEPS
         needed = math.ceil(1 / strength)
+        needed += int(needed * strength) < 1  # 1 / strength may have been rounded down
         if request.num_inference_steps is not None:
-            message = f"{steps} step(s) at strength {strength} are none at all; {needed} were used."
+            message = f"{steps} step(s) at strength {strength:g} are none at all; {needed} were used."
             notices.append(Notice(argument="num_inference_steps", message=message))
         steps = needed
+    elif steps == 1 and _needs_two_steps(pipeline, filled):
+        if request.num_inference_steps is not None:
+            message = f"the scheduler {filled['scheduler']} draws nothing in 1 step on this pipeline; 2 were used."
+            notices.append(Notice(argument="num_inference_steps", message=message))
+        steps = 2
     negative = request.negative_prompt or None
     if negative is not None and (reason := _unread_negative(family, guidance, filled)):
         notices.append(Notice(argument="negative_prompt", message=reason))
@@ -174,8 +198,27 @@ def _fill_options(
         own["scheduler"] = type(pipeline.scheduler).__name__
     if options.ip_adapter is not None and request.references:
         own["ip_adapter_scale"] = options.ip_adapter_scale
+    if "clean_caption" in parameters:
+        own["clean_caption"] = False  # the pipeline's own is True where Beautiful Soup happens to be installed
     given = {name: value for name, value in defaults.options.items() if name in parameters}
-    return own | given | request.options
+    filled = own | given | request.options
+    if filled.get("clean_caption") and (missing := [name for name in ("bs4", "ftfy") if not find_spec(name)]):
+        raise UnsupportedRequestError(
+            f"The option clean_caption needs the package(s) {', '.join(missing)}. Install them, or leave it out.",
+            arguments=("options",),
+        )
+    return filled
+
+
+def _needs_two_steps(pipeline: Any, filled: Mapping[str, JsonValue]) -> bool:
+    """Whether one step alone fails: PixArt-alpha then wants the denoised picture, which not every scheduler gives."""
+    if not type(pipeline).__name__.startswith("PixArtAlpha"):
+        return False
+    import diffusers
+
+    scheduler = getattr(diffusers, str(filled["scheduler"]), type(pipeline.scheduler))
+    outputs = get_args(inspect.signature(scheduler.step).return_annotation)
+    return not any("pred_original_sample" in getattr(output, "__annotations__", ()) for output in outputs)
 
 
 def _is_plain(value: object) -> bool:

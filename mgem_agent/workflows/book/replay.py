@@ -7,7 +7,7 @@ another machine can be held against what is drawn here, with or without the old 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def replay_story(
     make: Callable[[str], ImageGenerator],
     *,
     folder: Path | None = None,
+    pages: Collection[int] = (),
     cancel: threading.Event | None = None,
 ) -> Iterator[DrawingProgress | ReplayedPicture]:
     """Draw every picture of a story again as it was drawn; new ones are stored, and the story is not changed.
@@ -72,16 +73,25 @@ def replay_story(
         store: Where pictures are kept.
         make: Makes a generator of the name in the record, such as `mgem_agent.tools.make_generator`.
         folder: The story's folder, in whose `pictures/` what the store has not is looked for.
+        pages: Numbers of the scenes to draw, from 1; all, if empty.
         cancel: Set by another thread to stop.
 
     Yields:
         Progress, and one `ReplayedPicture` for each scene that has a picture.
 
     Raises:
+        InputError: If a page has no picture to draw again.
         MgemError: If a generator of the record cannot be made.
     """
     replay = _Replay(store, folder, cancel or threading.Event())
     waiting = [scene for scene in story.scenes if scene.artifact_id is not None and scene.executed is not None]
+    drawn = [scene.index for scene in waiting]
+    if absent := sorted(set(pages).difference(drawn)):
+        raise InputError(
+            f"Page(s) {', '.join(map(str, absent))} have no drawn picture. Pages with one: "
+            f"{', '.join(map(str, drawn)) or 'none'}."
+        )
+    waiting = [scene for scene in waiting if not pages or scene.index in pages]
     generators: dict[str, ImageGenerator] = {}
     while waiting:
         # Those that were drawn to look like another come after it, as they did the first time.

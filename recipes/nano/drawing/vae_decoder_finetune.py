@@ -89,7 +89,11 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
         pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
     _tidy_configs(folder / "pipeline")
     drawing = NanoDrawing(
-        size_px=size_px, steps=4, guidance_scale=1.0, options={"use_resolution_binning": False, "clean_caption": False}
+        without_effect=("seed", "num_inference_steps", "guidance_scale"),  # one picture for every noise
+        size_px=size_px,
+        steps=4,
+        guidance_scale=1.0,
+        options={"use_resolution_binning": False},
     )
     (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder / "pipeline"

@@ -3,7 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mgem_agent.artifacts import ArtifactStore
+from mgem_agent.errors import InputError
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import ImageRequest, ImageResult, draw, make_generator
 from mgem_agent.workflows import StoryScene
@@ -21,6 +24,13 @@ def test_every_picture_is_the_same(make_story: Any, store: ArtifactStore) -> Non
     assert [
         (each.index, each.after, each.is_same, each.verdict) for each in replayed(story, store, make_generator)
     ] == [(scene.index, scene.artifact_id, True, SAME) for scene in story.scenes[:2]]
+
+
+def test_single_pages(make_story: Any, store: ArtifactStore) -> None:
+    story = make_story(2)
+    assert [each.index for each in replayed(story, store, make_generator, pages=(2,))] == [2]
+    with pytest.raises(InputError, match=r"^Page\(s\) 3, 9 have no drawn picture\. Pages with one: 1, 2\.$"):
+        replayed(story, store, make_generator, pages=(9, 2, 3))
 
 
 def test_from_the_record_alone(make_story: Any, tmp_path: Path) -> None:
