@@ -18,7 +18,7 @@ from PIL import Image
 from mgem_agent.artifacts import PictureRecipe, encode_picture, read_recipe
 from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, draw
 from mgem_agent.tools import make_generator as make_named
-from mgem_agent.tools.diffusers_plan import Defaults
+from mgem_agent.tools.diffusers.plan import Defaults
 
 FAMILIES = ("cascade", "flux", "klein", "kontext", "pixart", "sana", "schnell", "sd", "sd3", "sdxl", "wuerstchen")
 SERVERS = ("a1111", "comfyui", "openai")
