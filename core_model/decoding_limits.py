@@ -32,7 +32,7 @@ MAX_DECODE_S = 5.0
 READ_AT_ONCE = 4096
 """Bytes that a decoder is given at once, after which it looks at the time."""
 
-DECODER_BYTES = {"WEBP": 13, "AVIF": 16, "JPEG2000": 20}
+DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "JPEG2000": 20}
 """Measured bytes per pixel of decoders that hold the whole picture in buffers of their own."""
 
 RGB_BYTES = 4
@@ -115,7 +115,7 @@ def check_memory(num_bytes: int, size: tuple[int, int], name: str) -> None:
     if num_bytes > MAX_DECODED_BYTES:
         raise ImageError(
             f"{name} is {size[0]}×{size[1]} pixels and would take {num_bytes:,} bytes of memory to decode; at most "
-            f"{MAX_DECODED_BYTES:,} are allowed. It was not decoded. Scale it down, or save it as 8-bit RGB."
+            f"{MAX_DECODED_BYTES:,} are allowed. It was not decoded. Scale it down, or save it as an 8-bit RGB PNG."
         )
 
 

@@ -60,7 +60,7 @@ def is_data_url(text: str) -> bool:
     return text[:5].lower() == "data:"
 
 
-def check_encoded_size(num_bytes: int, name: str, *, most: int = MAX_ENCODED_BYTES) -> None:
+def check_encoded_size(num_bytes: int, name: str, *, most: int) -> None:
     """Refuse an encoded picture that is too large.
 
     Args:
@@ -121,7 +121,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """Read the bytes of a file, at most `MAX_ENCODED_BYTES`; errors as for `open_file`."""
     with open_file(path, most=MAX_ENCODED_BYTES) as file:
         data = file.read(MAX_ENCODED_BYTES + 1)  # a file may grow
-    check_encoded_size(len(data), shown(os.fsdecode(path)))
+    check_encoded_size(len(data), shown(os.fsdecode(path)), most=MAX_ENCODED_BYTES)
     return data
 
 
@@ -140,7 +140,7 @@ def read_open_file(file: Any) -> bytes:
         raise ImageError("The open file cannot be read. Open it in binary mode ('rb').") from error
     if not isinstance(data, bytes):
         raise ImageError(f"The open file gave {type(data).__name__!r}, not bytes. Open it in binary mode ('rb').")
-    check_encoded_size(len(data), "the open file")
+    check_encoded_size(len(data), "the open file", most=MAX_ENCODED_BYTES)
     return data
 
 
@@ -165,7 +165,7 @@ def data_url_bytes(url: str) -> bytes:
     data = _unquoted(url, comma + 1)
     if is_base64:
         data = base64_bytes(data, "data after 'base64,'")
-    check_encoded_size(len(data), "the data URL")
+    check_encoded_size(len(data), "the data URL", most=MAX_ENCODED_BYTES)
     return data
 
 

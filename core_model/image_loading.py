@@ -36,6 +36,7 @@ from mgem_agent.core_model.decoding_limits import (
     check_memory,
 )
 from mgem_agent.core_model.encoded_picture import (
+    MAX_ENCODED_BYTES,
     check_encoded_size,
     data_url_bytes,
     is_data_url,
@@ -120,7 +121,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     Raises:
         ImageError: As for `load_image`.
     """
-    check_encoded_size(len(data), name)
+    check_encoded_size(len(data), name, most=MAX_ENCODED_BYTES)
     return decode_stream(TimedBytes(data), name)
 
 
@@ -158,10 +159,11 @@ def from_file(image: ImageFile.ImageFile, stream: TimedBytes | TimedFile, name: 
     check_size(*image.size, name)
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise too_large(name)
-    check_cost(image, stream, as_subject(name), is_turned=turn_of(image) is not None)
+    is_known = image.format != "PNG" or "exif" in image.info  # Pillow decodes a PNG to look for what follows its pixels
+    check_cost(image, stream, as_subject(name), is_turned=is_known and turn_of(image) is not None)
     image.decodermaxblock = READ_AT_ONCE
     image.load()
-    turn = turn_of(image)  # some formats have it after the pixels
+    turn = turn_of(image)
     if turn is not None:
         check_memory(2 * RGB_BYTES * image.width * image.height, image.size, as_subject(name))
     rgb = to_rgb(image, name)
