@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
 import os
 import re
@@ -25,6 +26,7 @@ __all__ = [
     "base64_bytes",
     "check_encoded_size",
     "data_url_bytes",
+    "file_hash",
     "is_data_url",
     "open_file",
     "read_file",
@@ -105,24 +107,42 @@ def open_file(path: str | os.PathLike[str], *, most: int = MAX_FILE_BYTES) -> It
     try:
         # What was looked at may be another file by now: the open one is looked at again, and never waited for.
         handle = os.open(text, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb") as file:
-            known = os.fstat(file.fileno())
-            if not stat.S_ISREG(known.st_mode):
-                raise ImageError(f"{name} is not a regular file. Give the path of a picture.")
-            check_encoded_size(known.st_size, name, most=most)
-            yield file
     except PermissionError as error:
         raise ImageError(f"{name} may not be read. Change its permissions, or give another file.") from error
     except OSError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror or error}. Give another file.") from error
+        raise unreadable(name, error) from error
+    with open(handle, "rb") as file:
+        known = os.fstat(file.fileno())
+        if not stat.S_ISREG(known.st_mode):
+            raise ImageError(f"{name} is not a regular file. Give the path of a picture.")
+        check_encoded_size(known.st_size, name, most=most)
+        yield file
+
+
+def unreadable(name: str, error: OSError) -> ImageError:
+    """Return the error of a file that fails while it is opened or read."""
+    return ImageError(f"{name} cannot be read: {error.strerror or error}. Give another file.")
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """Read the bytes of a file, at most `MAX_ENCODED_BYTES`; errors as for `open_file`."""
+    name = shown(os.fsdecode(path))
     with open_file(path, most=MAX_ENCODED_BYTES) as file:
-        data = file.read(MAX_ENCODED_BYTES + 1)  # a file may grow
-    check_encoded_size(len(data), shown(os.fsdecode(path)), most=MAX_ENCODED_BYTES)
+        try:
+            data = file.read(MAX_ENCODED_BYTES + 1)  # a file may grow
+        except OSError as error:
+            raise unreadable(name, error) from error
+    check_encoded_size(len(data), name, most=MAX_ENCODED_BYTES)
     return data
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, at most `MAX_FILE_BYTES`; errors as for `open_file`."""
+    with open_file(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise unreadable(shown(os.fsdecode(path)), error) from error
 
 
 def read_open_file(file: Any) -> bytes:

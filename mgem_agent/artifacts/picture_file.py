@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydantic import ValidationError
 
 from mgem_agent.artifacts.artifact import PictureRecipe
+from mgem_agent.core_model.encoded_picture import open_file
+from mgem_agent.core_model.image_loading import quietly
 from mgem_agent.errors import ImageError
 from mgem_agent.redaction import without_secrets
 
-__all__ = ["encode_picture", "parameters_text", "read_recipe"]
+__all__ = ["encode_picture", "is_whole_png", "parameters_text", "read_recipe"]
 
 CHUNK = "mgem"
 COMPRESS_LEVEL = 6
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 SETTINGS = (
     ("Steps", "num_inference_steps"),
     ("CFG scale", "guidance_scale"),
@@ -86,15 +90,13 @@ def read_recipe(path: str | Path) -> PictureRecipe | None:
         ImageError: If the file cannot be read, or its chunk is damaged or of a later version.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_file(path) as file, quietly(), Image.open(file, formats=["PNG"]) as image:
             text = image.info.get(CHUNK)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         return None
-    except OSError as error:
-        raise ImageError(
-            f"The file {str(path)!r} cannot be read: {error.strerror or error}. Check the path."
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, ValueError, SyntaxError) as error:
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"The file {str(path)!r} is a damaged PNG: {error}.") from error
     if not isinstance(text, str):
         return None
@@ -107,3 +109,18 @@ def read_recipe(path: str | Path) -> PictureRecipe | None:
             f"The file {str(path)!r} says of its making what this version cannot read ({where}: {first['msg']}). "
             f"Update mgem-agent, or draw it anew."
         ) from error
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a file begins and ends as a PNG does; its pixels are not decoded.
+
+    Args:
+        path: A file that was written as a PNG.
+    """
+    try:
+        with open_file(path) as file:
+            start = file.read(len(PNG_START))
+            file.seek(-min(len(PNG_END), path.stat().st_size), os.SEEK_END)
+            return start == PNG_START and file.read() == PNG_END
+    except (ImageError, OSError):
+        return False

@@ -6,6 +6,7 @@ Decisions that matter:
   is found, not stored again; two pictures whose ids would be the same get longer ones.
 - **The picture is the proof**: its sidecar is written first, then the PNG, each at once. A picture that can be seen is
   whole and so is its record, whatever was killed. A sidecar that somebody deleted is made again from the PNG itself.
+- **One bad file costs itself alone**: what cannot be read is skipped, and `damaged` names it.
 - **Any number of processes may store and read at once**; nothing is locked, because nothing is changed
   but a sidecar's `call`, and files are replaced at once.
 - **An id is never a path**: what is not `img-` and hexadecimal digits is refused before a file is touched.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from pydantic import ValidationError
 from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
 from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
-from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
+from mgem_agent.artifacts.picture_file import encode_picture, is_whole_png, read_recipe
 from mgem_agent.artifacts.picture_id import is_picture_id, picture_id_digits
-from mgem_agent.core_model.encoded_picture import is_data_url, open_file
+from mgem_agent.core_model.encoded_picture import file_hash, is_data_url, read_file
 from mgem_agent.core_model.image_loading import decode, load_image
 from mgem_agent.errors import ImageError, InputError
 from mgem_agent.redaction import without_secrets
@@ -150,7 +151,7 @@ class ArtifactStore:
         exact = self._place(digits)
         if exact.is_file():
             return exact
-        found = sorted(exact.parent.glob(f"img-{digits}*.png"))
+        found = sorted(path for path in exact.parent.glob(f"img-{digits}*.png") if path.is_file())
         if not found:
             raise InputError(f"There is no picture {artifact_id!r} in {str(self.root)!r}. Run: mgem images list")
         if len(found) > 1:
@@ -158,18 +159,38 @@ class ArtifactStore:
             raise InputError(f"{artifact_id!r} is the beginning of {len(found)} ids: {candidates}. Give more digits.")
         return found[0]
 
-    def list(self, limit: int | None = None) -> list[Artifact]:
-        """Return the records of all pictures, newest first.
+    def list(
+        self, limit: int | None = None, *, on_skip: Callable[[Path, InputError], None] | None = None
+    ) -> list[Artifact]:
+        """Return the records of all pictures, newest first. A picture that cannot be read is skipped.
 
         Args:
             limit: How many at most.
-
-        Raises:
-            ImageError: If a record was damaged and so is the picture that it could be made from.
+            on_skip: Told of each file that is skipped, and why.
         """
         # Sidecars are written once, so the time of the file is that of the picture; no more are read than shown.
-        paths = sorted(self._pictures(), key=lambda path: (-_changed(path), path.name))
-        return sorted(map(self._record, paths[:limit]), key=lambda artifact: artifact.created, reverse=True)
+        artifacts: list[Artifact] = []
+        for path in sorted(self._pictures(), key=lambda path: (-_changed(path), path.name)):
+            if limit is not None and len(artifacts) >= limit:
+                break
+            try:
+                artifacts.append(self._record(path))
+            except InputError as error:
+                if on_skip is not None:
+                    on_skip(path, error)
+        return sorted(artifacts, key=lambda artifact: artifact.created, reverse=True)
+
+    def damaged(self) -> dict[Path, str]:
+        """Return the files among the pictures that cannot be read, each with what is wrong with it.
+
+        Records are read, and of each picture its end; pixels are decoded only where there is no record.
+        """
+        found: dict[Path, str] = {}
+        self.list(on_skip=lambda path, error: found.update({path: str(error)}))
+        for path in self._pictures():
+            if path not in found and not is_whole_png(path):
+                found[path] = f"{str(path)!r} is cut off or damaged."
+        return found
 
     def lineage(self, artifact_id: str) -> dict[str, Artifact | None]:
         """Return a picture and all that it was made from.
@@ -256,7 +277,7 @@ class ArtifactStore:
         """The place of a hash, under the shortest id that no other picture has, and whether it is stored there."""
         for num_digits in range(self._num_id_digits, len(digest), 4):
             place = self._place(digest[:num_digits])
-            held = _hash(place) if place.is_file() else ""
+            held = file_hash(place) if place.is_file() else ""
             # A file whose hash does not begin with its own id is damaged, and is written anew.
             if held == digest or not held.startswith(digest[:num_digits]):
                 return place, held == digest
@@ -265,16 +286,16 @@ class ArtifactStore:
     def _record(self, place: Path) -> Artifact:
         """Read a sidecar; make the record again from the picture where it is missing or damaged."""
         try:
-            artifact = Artifact.model_validate_json(_sidecar(place).read_bytes())
-            if artifact.id == place.stem:
+            artifact = Artifact.model_validate_json(read_file(_sidecar(place)))
+            if artifact.id == place.stem and place.is_file():
                 return artifact
-        except (OSError, ValidationError):
+        except (ImageError, ValidationError):
             pass  # the picture itself knows the better part of it
         recipe = read_recipe(place)
         image = load_image(place)
         return Artifact(
             id=place.stem,
-            sha256=_hash(place),
+            sha256=file_hash(place),
             width=image.width,
             height=image.height,
             origin="generated" if recipe else "unknown",
@@ -307,9 +328,9 @@ def _sidecar_text(artifact: Artifact) -> bytes:
 def _read_if_it_holds(path: Path, signs: Iterable[bytes]) -> Artifact | None:
     """Read a sidecar that holds one of some bytes; None for another one, and for one that is missing or damaged."""
     try:
-        text = path.read_bytes()
+        text = read_file(path)
         return Artifact.model_validate_json(text) if any(sign in text for sign in signs) else None
-    except (OSError, ValidationError):
+    except (ImageError, ValidationError):
         return None
 
 
@@ -322,8 +343,7 @@ def _given_hash(picture: Any) -> str | None:
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return hashlib.sha256(picture).hexdigest()
     if isinstance(picture, os.PathLike) or (isinstance(picture, str) and not is_data_url(picture)):
-        with open_file(picture) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(picture)
     return None
 
 
@@ -333,13 +353,3 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ImageError(
-            f"The picture {str(path)!r} cannot be read: {error.strerror}. Mend its permissions."
-        ) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mgem_agent.chat_models.dialogue_pool import CachedDialogue, ConversationPool
 from mgem_agent.chat_models.text_engine import Dialogue, TextEnd, TextRequest
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache
-from mgem_agent.core_model.encoded_picture import open_file
+from mgem_agent.core_model.encoded_picture import file_hash
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError
 
@@ -142,8 +142,7 @@ def _image_name(source: Any) -> str:
     if isinstance(source, str) and source[:5].lower() == "data:":
         return hashlib.sha256(source.encode()).hexdigest()
     if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
-        with open_file(source) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(source)
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
     picture = load_image(source)

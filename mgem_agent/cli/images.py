@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mgem_agent.cli.printing import echo_json, open_console
+from mgem_agent.cli.printing import echo, echo_json, open_console
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -30,11 +30,15 @@ def _list(
 ) -> None:
     """List the pictures that are kept, newest first."""
     store = _store()
-    artifacts = store.list(limit)
+    skipped: list[Path] = []
+    artifacts = store.list(limit, on_skip=lambda path, _: skipped.append(path))
     if as_json:
         echo_json([_as_data(artifact, store) for artifact in artifacts])
     else:
         _print_list(artifacts, store)
+    if skipped:
+        more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        echo(f"Not readable, and skipped: {skipped[0]}{more}. mgem doctor says why.", err=True)
 
 
 def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:

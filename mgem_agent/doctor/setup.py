@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -32,6 +33,7 @@ __all__ = [
 
 TIMEOUT_S = 4.0
 ENOUGH_SPACE_BYTES = 2**30
+MAX_DAMAGED = 20
 ADDRESS = re.compile(r"https?://[^\s#]+", re.IGNORECASE)
 
 
@@ -62,10 +64,18 @@ def check_settings_file() -> Sequence[Finding]:
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:
-    """Look whether pictures can be kept."""
-    from mgem_agent.artifacts.store import default_artifact_root
+    """Look whether pictures can be kept, and whether those that are kept can be read."""
+    from mgem_agent.artifacts.store import ArtifactStore
 
-    return [_place("pictures", settings.store or default_artifact_root(), "mgem config set store FOLDER")]
+    store = ArtifactStore(settings.store)
+    findings = [_place("pictures", store.root, "mgem config set store FOLDER")]
+    damaged = store.damaged()
+    for path, problem in sorted(damaged.items())[:MAX_DAMAGED]:
+        text = f"{path.name} cannot be read, and is skipped: {problem}"
+        findings.append(Finding("pictures", "note", text, f"rm {shlex.quote(str(path))}"))
+    if len(damaged) > MAX_DAMAGED:
+        findings.append(Finding("pictures", "note", f"{len(damaged) - MAX_DAMAGED} more files are not readable"))
+    return findings
 
 
 def check_sessions(settings: Settings) -> Sequence[Finding]:

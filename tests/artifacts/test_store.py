@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mgem_agent.artifacts import ArtifactStore, default_artifact_root, encode_picture
 from mgem_agent.errors import GeneratorOutputError, ImageError, InputError, ToolError
@@ -265,3 +265,55 @@ def test_a_picture_and_its_record_are_made_to_last_at_once(tmp_path: Path, monke
     artifact = store.put_picture(Image.new("RGB", (64, 48), "red"), origin="red.png")
     assert synced == [store.path(artifact.id).parent]
     assert store.get(artifact.id) == artifact
+
+
+def spoil(store: ArtifactStore) -> list[Path]:
+    """Put into a store what cannot be read: a half picture, one of a later version, a pipe, and one with a record."""
+    folder = store.root / "ab"
+    folder.mkdir(parents=True)
+    half, later, pipe, recorded = (folder / f"img-ab{number:010d}.png" for number in range(4))
+    half.write_bytes(encode_picture(Image.new("RGB", (40, 40)))[:60])
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("mgem", '{"format": 2}')
+    Image.new("RGB", (4, 4)).save(later, pnginfo=chunks)
+    later.with_suffix(".json").write_text('{"format": 2}')
+    os.mkfifo(pipe)
+    os.mkfifo(pipe.with_suffix(".json"))
+    artifact = store.put_picture(Image.new("RGB", (9, 9)), origin="a cut picture")
+    path = store.path(artifact.id)
+    path.write_bytes(path.read_bytes()[:-20])
+    return [half, later, pipe, path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
+def test_what_cannot_be_read_blocks_nothing_else(store: ArtifactStore) -> None:
+    fox = store.put(drawn())
+    *unlisted, recorded = spoil(store)
+    skipped: dict[Path, str] = {}
+    listed = store.list(on_skip=lambda path, error: skipped.update({path: str(error)}))
+    assert fox.id in [artifact.id for artifact in listed] and len(listed) == 2
+    assert sorted(skipped) == sorted(unlisted)
+    assert [artifact.id for artifact in store.list(2)] == [artifact.id for artifact in listed]
+    assert store.get(fox.id) == fox
+    assert sorted(store.damaged()) == sorted([*unlisted, recorded])
+    assert "is not a regular file" in store.damaged()[unlisted[2]]
+    with pytest.raises(InputError, match="There is no picture"):
+        store.path(unlisted[2].stem)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(store: ArtifactStore) -> None:
+    fox = store.put(drawn())
+    sidecar = store.path(fox.id).with_suffix(".json")
+    sidecar.unlink()
+    os.mkfifo(sidecar)
+    assert store.get(fox.id).recipe == fox.recipe
+    assert store.find_drawn({"key": drawn().request}, generator="flat") == {}
+
+
+def test_a_sparse_file_is_not_hashed(store: ArtifactStore, tmp_path: Path) -> None:
+    path = tmp_path / "sparse.png"
+    with path.open("wb") as file:
+        file.truncate(60 * 2**30)
+    with pytest.raises(ImageError, match=r"has 64,424,509,440 bytes, and was not read"):
+        store.put_picture(path, origin="a test")

@@ -52,6 +52,16 @@ def test_the_list(store: ArtifactStore) -> None:
     assert {entry["id"] for entry in json.loads(run("list", "--json").output)} == {fox, given.id}
 
 
+def test_the_list_skips_what_cannot_be_read(store: ArtifactStore) -> None:
+    fox = keep(store, "a red fox")
+    (store.root / "ab").mkdir(exist_ok=True)
+    (store.root / "ab" / "img-ab0000000000.png").write_bytes(b"half")
+    told = run("list", "--json")
+    assert told.exit_code == 0
+    assert [entry["id"] for entry in json.loads(told.stdout)] == [fox]
+    assert told.stderr.endswith("img-ab0000000000.png. mgem doctor says why.\n")
+
+
 def test_show(store: ArtifactStore) -> None:
     fox = keep(store, "a red fox", seed=7)
     lines = dict(line.split(maxsplit=1) for line in run("show", fox[:10]).output.splitlines())

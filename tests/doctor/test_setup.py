@@ -76,6 +76,17 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(each.topic, each.status) for each in check_cache()][0] == ("cache", "problem")
 
 
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ab").mkdir()
+    for number in range(23):
+        (tmp_path / "ab" / f"img-ab{number:010d}.png").write_bytes(b"half")
+    found = check_store(load_settings(store=tmp_path))
+    assert len(found) == 22
+    path = tmp_path / "ab" / f"img-ab{0:010d}.png"
+    assert [each.mend for each in found if each.text.startswith(f"{path.name} cannot be read")] == [f"rm {path}"]
+    assert found[-1].text == "3 more files are not readable"
+
+
 def test_a_place_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert check_store(load_settings(store=tmp_path))[0].status == "problem"
