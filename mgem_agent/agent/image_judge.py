@@ -1,23 +1,26 @@
 """Judging a picture against its caption, by whichever chat model sees.
 
-The verdict is asked for as JSON, and small models do not always write any: what cannot be read is no verdict. Models
-are asked for a score from 0 to 10, which they keep to better than to a fraction.
+The verdict is asked for as JSON, and small models do not always write any: what cannot be read is no verdict. Thinking
+is left out, and JSON with the usual mistakes is read. Models are asked for a score from 0 to 10, which they keep to
+better than to a fraction.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
-from langchain_core.utils.json import parse_json_markdown
 
 from mgem_agent.agent.reasoning import speaks_protocol
+from mgem_agent.chat_models.lenient_json import find_object, read_bool
+from mgem_agent.chat_models.reasoner_errors import own_error
+from mgem_agent.chat_models.thoughts import text_without_thoughts
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError, MgemError, ToolError
 
@@ -86,6 +89,8 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
     except MgemError:
         raise
     except Exception as error:  # of whatever provider it is
+        if (own := own_error(error, reasoner)) is not None:
+            raise own from error
         raise ToolError(
             f"The reasoner {type(reasoner).__name__!r} failed to look at the picture ({type(error).__name__}: "
             f"{error}). Give one that takes pictures and can be reached."
@@ -129,19 +134,21 @@ def parse_verdict(answer: str) -> Verdict:
         >>> parse_verdict("It is nice.").follows is None
         True
     """
-    start, end = answer.find("{"), answer.rfind("}")
-    try:
-        said = parse_json_markdown(answer[start : end + 1]) if 0 <= start < end else None
-    except (json.JSONDecodeError, ValueError):
-        said = None
-    if not isinstance(said, Mapping) or not isinstance(said.get("follows"), bool):
+    said = find_object(text_without_thoughts(answer), "follows") or {}
+    follows = read_bool(said.get("follows"))
+    if follows is None:
         return Verdict(answer=answer)
     score, problem, caption = (said.get(name) for name in ("score", "problem", "caption"))
-    return Verdict(said["follows"], _fraction(score), _words(problem), _words(caption), answer)
+    return Verdict(follows, _fraction(score), _words(problem), _words(caption), answer)
 
 
 def _fraction(score: Any) -> float | None:
-    if isinstance(score, bool) or not isinstance(score, (int, float)):
+    if isinstance(score, str):
+        try:
+            score = float(score.partition("/")[0])
+        except ValueError:
+            return None
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or math.isnan(score):
         return None
     return min(max(score / MAX_SCORE, 0.0), 1.0)
 
