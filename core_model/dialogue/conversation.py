@@ -21,7 +21,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache, DialoguePrompt
 from mgem_agent.errors import InputError, MgemError
@@ -84,6 +84,7 @@ class Conversation:
         self._rounds: list[_Round] = []
         self._cache = DialogueCache(model, processor)
         self._usage: RoundUsage | None = None
+        self._finish_reason: Literal["stop", "length", "cancelled"] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -99,6 +100,11 @@ class Conversation:
     def usage(self) -> RoundUsage | None:
         """What the last round took; None before the first."""
         return self._usage
+
+    @property
+    def finish_reason(self) -> Literal["stop", "length", "cancelled"] | None:
+        """Why the last answer ended: by itself, at its limit of tokens, or cancelled; None before the first."""
+        return self._finish_reason
 
     @property
     def num_tokens(self) -> int:
@@ -181,7 +187,7 @@ class Conversation:
         with self._busy():
             self._rounds.clear()
             self._cache.reset()
-            self._usage = None
+            self._usage = self._finish_reason = None
 
     def fork(self) -> Conversation:
         """Return a second conversation that goes on from here on its own; the cache is copied, images are shared."""
@@ -189,6 +195,7 @@ class Conversation:
             twin = Conversation(self.model, self.processor, **self.generation_defaults)
             twin._system, twin._rounds = list(self._system), list(self._rounds)
             twin._cache, twin._usage = self._cache.copy(), self._usage
+            twin._finish_reason = self._finish_reason
             return twin
 
     @contextmanager
@@ -232,6 +239,7 @@ class Conversation:
                 return
             message = {"role": "assistant", "content": text} | ({"cancelled": True} if is_cancelled else {})
             self._rounds.append(_Round(question, message, image_keys))
+            self._finish_reason = "cancelled" if is_cancelled else answer.finish_reason
             self._usage = RoundUsage(
                 len(prompt.input_ids), prompt.num_image_tokens, answer.num_cached, len(answer.produced)
             )

@@ -11,15 +11,25 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-__all__ = ["Dialogue", "FinishReason", "TextEnd", "TextEngine", "TextRequest", "TurnCancel"]
+__all__ = [
+    "Dialogue",
+    "FinishReason",
+    "PromptSize",
+    "SizingEngine",
+    "TextEnd",
+    "TextEngine",
+    "TextRequest",
+    "TurnCancel",
+]
 
 Dialogue = Sequence[Mapping[str, Any]]
 """Messages as `core_model`'s dialogue formats take them: `role`, `content` (text, or parts of text and images) and, on
 a user's message, `draw`. Roles alternate, after at most one system message, and the last is the user's."""
-
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "refusal", "content_filter", "other"]
+"""Why an answer ended: by itself, at a limit of tokens, stopped by the caller, because the model refused, because the
+provider withheld it, or for a reason that is not known here."""
 
 
 class TurnCancel(threading.Event):
@@ -77,18 +87,37 @@ class TextEnd:
     """How an answer ended, and what it took, in tokens.
 
     Args:
-        input_tokens: The dialogue.
-        output_tokens: The answer.
+        input_tokens: The dialogue; None where it is not known.
+        output_tokens: The answer; None where it is not known.
         image_tokens: Those of the dialogue that stand for images.
         cached_tokens: Those of the dialogue that were not computed again.
         finish_reason: Why it ended.
+        refusal: What the model said where it refused, if that is no part of the answer.
     """
 
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
     image_tokens: int = 0
     cached_tokens: int = 0
     finish_reason: FinishReason = "stop"
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """What a dialogue takes of the context, in tokens.
+
+    Args:
+        text_tokens: Those that are text.
+        image_tokens: Those that stand for images.
+        tokens_per_image: What each image takes.
+        max_context: Tokens that the model can hold; None where nothing limits them.
+    """
+
+    text_tokens: int
+    image_tokens: int
+    tokens_per_image: int
+    max_context: int | None
 
 
 class TextEngine(Protocol):
@@ -104,5 +133,18 @@ class TextEngine(Protocol):
 
         Raises:
             MgemError: If the dialogue cannot be rendered, does not fit the context, or shows what cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class SizingEngine(TextEngine, Protocol):
+    """A text engine that knows what a dialogue takes of its context."""
+
+    def prompt_size(self, request: TextRequest) -> PromptSize:
+        """Return what a request takes, without computing anything of the answer.
+
+        Args:
+            request: What would be asked.
         """
         ...

@@ -96,7 +96,8 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     prepare_reasoner(settings, parts["reasoner"])
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
     turn = run_turn(agent, "ask", agent.stream(text, images, session="ask"), display, _decider(console, display))
-    if turn is None or turn.failures or turn.outcome != "answered":
+    is_empty = turn is not None and not (turn.text or turn.pictures)
+    if turn is None or turn.failures or is_empty or turn.outcome != "answered":
         raise typer.Exit(1)
 
 

@@ -64,6 +64,7 @@ def see(
     Ctrl-C ends the answer; the exit status is 130 then.
     """
     paths, question = _pictures_and_question(words)
+    from mgem_agent.chat_models.finish_reasons import finish_notice
     from mgem_agent.core_model.image_loading import load_image
 
     pictures = [load_image(path) for path in paths]
@@ -78,13 +79,19 @@ def see(
     said: list[str] = []
 
     def end(*, is_complete: bool) -> None:
+        reason = conversation.finish_reason if is_complete else "cancelled"
+        notice = finish_notice(reason, is_empty=not "".join(said).strip())
         if not as_json:
             echo()
+            if notice:
+                echo(notice, err=True)
             return
         usage = conversation.usage
         result = {
             "answer": "".join(said),
-            "complete": is_complete,
+            "complete": reason == "stop",
+            "finish_reason": reason,
+            "notices": [notice] if notice else [],
             "question": question,
             "images": paths,
             "model": model,

@@ -87,7 +87,7 @@ def test_it_answers(folder: Path, pictures: list[str]) -> None:
     assert (one.exit_code, two.exit_code) == (0, 0)
     assert one.stdout == answer_of(folder, pictures[:1], max_new_tokens=9) + "\n"
     assert two.stdout == answer_of(folder, pictures, max_new_tokens=9) + "\n"
-    assert one.stderr == ""
+    assert one.stderr == "The answer reached its limit of tokens and is cut off.\n"
 
 
 def test_as_json(folder: Path, pictures: list[str]) -> None:
@@ -104,7 +104,9 @@ def test_as_json(folder: Path, pictures: list[str]) -> None:
     }
     assert shown == {
         "answer": answer_of(folder, pictures, max_new_tokens=9),
-        "complete": True,
+        "complete": False,
+        "finish_reason": "length",
+        "notices": ["The answer reached its limit of tokens and is cut off."],
         "question": QUESTION,
         "images": pictures,
         "model": str(folder),

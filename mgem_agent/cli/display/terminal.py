@@ -33,6 +33,7 @@ __all__ = ["TerminalTurnDisplay"]
 
 REFRESHES_A_SECOND = 10
 OUTCOMES = {
+    "refused": "The model did not answer.",
     "cancelled": "The turn was cancelled; what was made stays.",
     "max_rounds": "The turn ended at its limit of answers.",
     "max_pictures": "The turn ended at its limit of pictures.",
