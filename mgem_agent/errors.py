@@ -11,6 +11,11 @@ A message says what was got, what is allowed and what to do next. The tree::
     │   ├── CheckpointError: weights or a configuration that do not fit the model
     │   ├── UnsupportedRequestError: an image request that the generator cannot honour
     │   └── MissingDependencyError (also an ImportError): an optional package is not installed
+    ├── ReasonerError: the reasoner's server failed
+    │   ├── ReasonerUnavailableError: it cannot be reached, is overloaded or failed inside
+    │   ├── ReasonerRequestError: it refused the request
+    │   │   └── ReasonerBlindError: the model behind it takes no pictures
+    │   └── ReasonerOutputError: what it sent is no answer, or not all of one
     └── ToolError: a tool failed
         ├── GeneratorUnavailableError: the image generator cannot be reached or loaded
         ├── GeneratorTimeoutError: the image generator did not answer in time
@@ -39,6 +44,11 @@ __all__ = [
     "MgemError",
     "MissingDependencyError",
     "PromptError",
+    "ReasonerBlindError",
+    "ReasonerError",
+    "ReasonerOutputError",
+    "ReasonerRequestError",
+    "ReasonerUnavailableError",
     "ToolError",
     "UnsupportedRequestError",
 ]
@@ -81,17 +91,19 @@ class ContextOverflowError(InputError):
         num_image_tokens: Prompt tokens that stand for images.
         num_images: Images in the prompt.
         max_new_tokens: Tokens asked for on top of the prompt.
-        max_context: Tokens the language model can hold.
+        max_context: Tokens the language model can hold; None where it is not known.
+        message: What to say instead of these numbers, which a server need not give.
     """
 
     def __init__(
         self,
         *,
-        num_text_tokens: int,
-        num_image_tokens: int,
-        num_images: int,
-        max_new_tokens: int,
-        max_context: int,
+        num_text_tokens: int = 0,
+        num_image_tokens: int = 0,
+        num_images: int = 0,
+        max_new_tokens: int = 0,
+        max_context: int | None = None,
+        message: str | None = None,
     ) -> None:
         self.num_text_tokens = num_text_tokens
         self.num_image_tokens = num_image_tokens
@@ -100,7 +112,8 @@ class ContextOverflowError(InputError):
         self.max_context = max_context
         total = num_text_tokens + num_image_tokens + max_new_tokens
         super().__init__(
-            f"The prompt does not fit: {num_images} image(s) take {num_image_tokens} tokens, the text "
+            message
+            or f"The prompt does not fit: {num_images} image(s) take {num_image_tokens} tokens, the text "
             f"{num_text_tokens}, and {max_new_tokens} new tokens were asked for, {total} in all; the context holds "
             f"{max_context}. Ask for fewer new tokens, send fewer images, or drop early rounds of the dialogue."
         )
@@ -160,6 +173,35 @@ class UnsupportedRequestError(InputError):
     def __init__(self, message: str, *, arguments: Sequence[str] = ()) -> None:
         self.arguments = tuple(arguments)
         super().__init__(message)
+
+
+class ReasonerError(MgemError):
+    """The server of a reasoner failed; nothing that was made before is lost.
+
+    Args:
+        message: What failed, at which address, and what to do next.
+        retryable: Whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(message)
+
+
+class ReasonerUnavailableError(ReasonerError):
+    """The reasoner's server cannot be reached, is overloaded, or failed inside."""
+
+
+class ReasonerRequestError(ReasonerError):
+    """The reasoner's server refused the request."""
+
+
+class ReasonerBlindError(ReasonerRequestError):
+    """The request shows pictures, and the model takes none."""
+
+
+class ReasonerOutputError(ReasonerError):
+    """What the reasoner's server sent is no answer, or not all of one."""
 
 
 class ToolError(MgemError):

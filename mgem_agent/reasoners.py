@@ -94,6 +94,10 @@ def _of_provider(provider: str, model_name: str, text: str, options: dict[str, A
 
         options = options | chat_clients(options.get("max_retries"))
     try:
+        if provider == "openai":
+            from mgem_agent.chat_models.openai_chat import OpenAIProtocolChat
+
+            return OpenAIProtocolChat(model=model_name, **options)
         model = init_chat_model(model_name, model_provider=provider, **options)
     except ImportError as error:
         package = _package_of(error, provider)

@@ -100,7 +100,7 @@ def test_native_tool_calling_is_used_where_it_is_asked_for(server: Server) -> No
 
 def test_a_provider_calls_tools_natively_unless_told_otherwise() -> None:
     native = make_reasoner("openai:gpt-5", api_key="x")
-    assert type(native).__name__ == "ChatOpenAI"
+    assert type(native).__name__ == "OpenAIProtocolChat"
     told = make_reasoner("openai:gpt-5", api_key="x", tool_calling="prompt")
     assert isinstance(told, GenProtocolChat)
     assert told.default_model_name() == "gpt-5"
@@ -132,7 +132,7 @@ def test_another_error_of_a_provider_is_its_own(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("langchain.chat_models.init_chat_model", fail)
     with pytest.raises(RuntimeError, match="out of order"):
-        make_reasoner("openai:gpt-5", api_key="x")
+        make_reasoner("anthropic:claude-5", api_key="x")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""What providers allow in which message, by the package that speaks to them.
+
+| package of the chat model                              | picture in a tool's message | picture in an assistant's |
+| ------------------------------------------------------ | --------------------------- | ------------------------- |
+| `langchain_anthropic`, `langchain_aws`                 | yes                         | no                        |
+| this one (`GenProtocolModel`: it renders its dialogue) | yes                         | yes                       |
+| any other: OpenAI's protocol, Ollama, Gemini, …        | no                          | no                        |
+
+What a provider does not allow is put into words there, and the picture is shown by the user's side right after it, a
+form that every provider takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+__all__ = ["PictureRules", "picture_rules", "placed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRules:
+    """Where a provider takes pictures, besides a user's message.
+
+    Attributes:
+        in_tool: In what a tool returned.
+        in_assistant: In what the model itself said.
+    """
+
+    in_tool: bool = False
+    in_assistant: bool = False
+
+
+_RULES = {
+    "langchain_anthropic": PictureRules(in_tool=True),
+    "langchain_aws": PictureRules(in_tool=True),
+}
+
+
+def picture_rules(reasoner: BaseChatModel) -> PictureRules:
+    """Return where the provider of a chat model takes pictures."""
+    if "draw" in type(reasoner).model_fields:  # it speaks the protocol
+        return PictureRules(in_tool=True, in_assistant=True)
+    packages = (kind.__module__.partition(".")[0] for kind in type(reasoner).__mro__)
+    return next((_RULES[name] for name in packages if name in _RULES), PictureRules())
+
+
+def placed(messages: Sequence[BaseMessage], rules: PictureRules) -> list[BaseMessage]:
+    """Move pictures that a provider does not take where they are into the user's next message, or one of their own.
+
+    Args:
+        messages: A dialogue, with pixels.
+        rules: What the provider takes.
+    """
+    done: list[BaseMessage] = []
+    moved: list[Any] = []
+    for message in messages:
+        if moved and not isinstance(message, ToolMessage):  # the results of all calls come first
+            if isinstance(message, HumanMessage):
+                message = message.model_copy(update={"content": [*moved, *_blocks(message)]})
+            else:
+                done.append(HumanMessage(content=moved))
+            moved = []
+        is_free = (rules.in_tool or not isinstance(message, ToolMessage)) and (
+            rules.in_assistant or not isinstance(message, AIMessage)
+        )
+        if is_free or isinstance(message.content, str):
+            done.append(message)
+            continue
+        pictures = [block for block in message.content if _is_picture(block)]
+        others = [block for block in message.content if not _is_picture(block)]
+        for picture in pictures:
+            moved += [{"type": "text", "text": f"Picture {picture.get('id') or ''}".rstrip() + ":"}, picture]
+        done.append(message.model_copy(update={"content": _joined(others)}))
+    return [*done, HumanMessage(content=moved)] if moved else done
+
+
+def _is_picture(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") in ("image", "image_url")
+
+
+def _blocks(message: BaseMessage) -> list[Any]:
+    return [{"type": "text", "text": message.content}] if isinstance(message.content, str) else list(message.content)
+
+
+def _joined(blocks: Sequence[Any]) -> Any:
+    """Return blocks of text alone as one text, which every server takes."""
+    if all(isinstance(block, str) or block.get("type") == "text" for block in blocks):
+        return "\n".join(block if isinstance(block, str) else str(block["text"]) for block in blocks)
+    return list(blocks)
