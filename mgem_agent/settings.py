@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         images: How the terminal shows pictures.
         offline: Whether nothing may be fetched from a hub.
         system_prompt: What the reasoner is told at first.
+        sees: Whether the reasoner takes pictures; None where it is to be found out.
+        max_context_tokens: Tokens that a request to the reasoner may take at most; None for what its context holds.
+        max_context_pictures: Latest pictures of a dialogue that the reasoner is shown at most.
+        max_history_turns: Latest turns of a dialogue that the reasoner is told at most.
         picture: What pictures are drawn with.
 
     Example:
@@ -141,6 +145,10 @@ class Settings(BaseSettings):
     images: PictureDisplay = "auto"
     offline: bool = False
     system_prompt: str | None = None
+    sees: bool | None = None
+    max_context_tokens: int | None = Field(default=None, ge=1)
+    max_context_pictures: int = Field(default=4, ge=0)
+    max_history_turns: int = Field(default=50, ge=0)
     picture: PictureDefaults = PictureDefaults()
 
     @field_validator("store")

@@ -29,7 +29,7 @@ from mgem_agent.agent.messages import from_records, user_message
 from mgem_agent.agent.reasoning import speaks_protocol
 from mgem_agent.agent.turn_state import begin_drawing, begin_turn, read_turn
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import InputError
+from mgem_agent.errors import ContextOverflowError, InputError
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
@@ -61,8 +61,12 @@ class MgemAgent:
             Drawing is stopped at the limit; an answer at its next piece of text.
         defaults: Fields of every image request where the reasoner leaves them open, such as `width` or `seed`.
         system_prompt: What the reasoner is told at first.
-        max_context_pictures: Latest pictures of the dialogue that the reasoner is shown; older ones are named by id.
-        max_history_turns: Latest turns that the reasoner is told; all are kept.
+        max_context_pictures: Latest pictures of the dialogue that the reasoner is shown at most; older ones are named
+            by id.
+        max_history_turns: Latest turns that the reasoner is told at most; all are kept.
+        max_context_tokens: Tokens that a request to the reasoner may take at most, with the answer; None for what its
+            context holds.
+        sees: Whether the reasoner takes pictures; None where its profile or its first refusal is to say so.
         answer_tools: Whether the reasoner goes on when it has been told what became of its calls; if not given, only
             one that does not speak the protocol does.
 
@@ -94,6 +98,8 @@ class MgemAgent:
         system_prompt: str | None = None,
         max_context_pictures: int = 4,
         max_history_turns: int = 50,
+        max_context_tokens: int | None = None,
+        sees: bool | None = None,
         answer_tools: bool | None = None,
     ) -> None:
         check_draw_defaults(defaults or {})
@@ -109,8 +115,12 @@ class MgemAgent:
             max_context_pictures=at_least("max_context_pictures", max_context_pictures, 0),
             max_history_turns=at_least("max_history_turns", max_history_turns, 0),
             answer_tools=not speaks_protocol(reasoner) if answer_tools is None else answer_tools,
+            sees=sees,
+            max_context_tokens=None
+            if max_context_tokens is None
+            else at_least("max_context_tokens", max_context_tokens, 1),
         )
-        if look and (reasoner.profile or {}).get("image_inputs") is False:
+        if look and (sees is False or (sees is None and (reasoner.profile or {}).get("image_inputs") is False)):
             raise InputError(
                 f"look={look} needs a reasoner that sees, and {type(reasoner).__name__!r} says that it takes no "
                 f"pictures. Take look=0, or another reasoner."
@@ -335,6 +345,7 @@ class MgemAgent:
         context = TurnContext(history, is_resumed=is_resumed)
         timer = self._timer(context, spent_s)
         self._running[session] = context
+        is_too_long = False
         events = self._graph.stream(
             given,
             _thread(turn),
@@ -346,13 +357,16 @@ class MgemAgent:
             for event in events:
                 if is_watched:
                     yield cast(AgentEvent, event)
-        except BaseException:
+        except BaseException as error:
             context.abandon()
+            is_too_long = isinstance(error, ContextOverflowError)
             raise
         finally:
             cast(Events, events).close()  # waits for the step under way
             timer.cancel()
             del self._running[session]
+            if is_too_long and not self.sessions.drawn(turn):
+                self.sessions.undo(session)  # nothing was made, and the same request would fail again
         state = self._graph.get_state(_thread(turn))
         if state.interrupts:
             yield _confirmation(session, state.values)
@@ -369,6 +383,7 @@ class MgemAgent:
 
     def _finish(self, session: str, state: Mapping[str, Any]) -> TurnFinished:
         kept = {name: state[name] for name in ("messages", "pictures", "failures", "outcome")}
+        kept |= {name: state[name] for name in ("finish_reason", "notices") if state.get(name)}
         self.sessions.finish(session, kept | {"id": state["turn"], "created": datetime.now(UTC).isoformat()})
         return TurnFinished(read_turn(session, state, self._path))
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from mgem_agent.chat_models.text_engine import FinishReason
 from mgem_agent.gen.events import TextPiece
 
 __all__ = [
@@ -31,8 +32,11 @@ __all__ = [
     "TurnOutcome",
 ]
 
-TurnOutcome = Literal["answered", "confirmation_needed", "cancelled", "max_rounds", "max_pictures", "timeout"]
-"""How a turn ended: `answered`; waiting for a person; stopped by one; or at one of the agent's limits."""
+TurnOutcome = Literal[
+    "answered", "refused", "confirmation_needed", "cancelled", "max_rounds", "max_pictures", "timeout"
+]
+"""How a turn ended: `answered`; `refused` by the model or withheld by its provider; waiting for a person; stopped by
+one; or at one of the agent's limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,9 @@ class Turn:
         failures: What was not.
         outcome: How it ended.
         captions: What awaits a decision; empty unless the outcome is `confirmation_needed`.
+        finish_reason: Why the reasoner's last answer ended: `stop`, `length`, `refusal`, `content_filter`, `cancelled`
+            or `other`; None where it was not asked.
+        notices: What a person should know, in sentences.
     """
 
     session: str
@@ -216,6 +223,8 @@ class Turn:
     failures: tuple[FailedDrawing, ...] = ()
     outcome: TurnOutcome = "answered"
     captions: tuple[CaptionReady, ...] = field(default=())
+    finish_reason: FinishReason | None = None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
@@ -28,11 +28,12 @@ from mgem_agent.agent.decision import Decision, apply_decision
 from mgem_agent.agent.drawing import TurnDrawing
 from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
 from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict
-from mgem_agent.agent.messages import from_records, store_pictures, to_record, with_pixels
+from mgem_agent.agent.messages import from_records, store_pictures, to_record
 from mgem_agent.agent.reasoning import Answer, Reasoning
+from mgem_agent.agent.request import Limits
 from mgem_agent.agent.turn_state import TurnState
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import GenerationCancelledError
+from mgem_agent.errors import ContextOverflowError, GenerationCancelledError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
@@ -56,6 +57,8 @@ class AgentSettings:
     max_context_pictures: int = 4
     max_history_turns: int = 50
     answer_tools: bool = True
+    sees: bool | None = None
+    max_context_tokens: int | None = None
 
 
 @dataclass(slots=True)
@@ -138,7 +141,8 @@ class AgentGraph:
         self._store = store
         self._sessions = sessions
         self._settings = settings
-        self._reasoning = Reasoning(reasoner, settings.defaults, sees=_sees(reasoner))
+        limits = Limits(settings.max_context_pictures, settings.max_context_tokens)
+        self._reasoning = Reasoning(reasoner, store, settings.defaults, limits=limits, sees=settings.sees)
 
     def compile(self) -> CompiledStateGraph[TurnState, TurnContext, TurnState, TurnState]:
         """Return the graph, ready to run."""
@@ -161,22 +165,22 @@ class AgentGraph:
     def _reason(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         run, emit = runtime.context, runtime.stream_writer
-        prompt = self._settings.system_prompt
-        system = [SystemMessage(content=prompt)] if prompt else []
-        own = from_records(state["messages"])
-        messages = with_pixels(
-            [*system, *run.history, *own],
-            self._store,
-            max_pictures=self._settings.max_context_pictures if self._reasoning.sees else 0,
-        )
-        answer = self._reasoning.ask(
-            messages,
-            draw=state["draw"],
-            session=state["session"],
-            is_first=not state["num_rounds"],
-            cancel=run.cancel,
-            emit=lambda text: emit(TextPiece(text)),
-        )
+        try:
+            answer = self._reasoning.ask(
+                from_records(state["messages"]),
+                draw=state["draw"],
+                session=state["session"],
+                is_first=not state["num_rounds"],
+                cancel=run.cancel,
+                emit=lambda text: emit(TextPiece(text)),
+                history=run.history,
+                system_prompt=self._settings.system_prompt,
+            )
+        except ContextOverflowError as error:
+            if not state["num_rounds"]:
+                raise  # nothing has happened yet in this turn
+            emit(AgentNotice(str(error)))
+            return {"calls": [], "results": [], "outcome": "answered", "notices": [str(error)]}
         run.check()
         for notice in answer.notices:
             emit(AgentNotice(notice))
@@ -190,7 +194,9 @@ class AgentGraph:
             "results": results,
             "num_rounds": state["num_rounds"] + 1,
             "seconds": time.monotonic() - started,
-            "outcome": run.why if run.cancel.is_set() else None if results else "answered",
+            "outcome": run.why if run.cancel.is_set() else None if results else _ending(answer),
+            "notices": list(answer.notices),
+            "finish_reason": answer.finish_reason,
         }
 
     def _planned(self, state: TurnState, answer: Answer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -286,15 +292,22 @@ class AgentGraph:
     def _verdict(self, state: TurnState, result: Mapping[str, Any], runtime: Runtime[TurnContext]) -> Verdict:
         attempt = result["attempts"][-1]
         question = look_question({"type": "image", "file_id": attempt["artifact"]}, result["request"]["prompt"])
-        said = self._reasoning.ask(
-            with_pixels([question], self._store, max_pictures=1),
-            draw="never",
-            session=f"{state['session']} (looking)",
-            is_first=False,
-            cancel=runtime.context.cancel,
-            emit=lambda text: None,
-        )
-        verdict = parse_verdict(said.message.text)
+        if not self._reasoning.sees:
+            runtime.stream_writer(AgentNotice("The picture is not judged: the reasoner takes no pictures."))
+            return Verdict()
+        try:
+            said = self._reasoning.ask(
+                [question],
+                draw="never",
+                session=f"{state['session']} (looking)",
+                is_first=False,
+                cancel=runtime.context.cancel,
+                emit=lambda text: None,
+            )
+            verdict = parse_verdict(str(said.message.text)) if self._reasoning.sees else Verdict()
+        except ContextOverflowError as error:
+            runtime.stream_writer(AgentNotice(f"The picture could not be judged. {error}"))
+            verdict = Verdict()
         runtime.stream_writer(
             LookedAt(result["call_id"], attempt["artifact"], verdict.follows, verdict.score, verdict.problem)
         )
@@ -389,7 +402,5 @@ def _tool_message(result: Mapping[str, Any], chosen: Mapping[str, Any] | None) -
     )
 
 
-def _sees(reasoner: BaseChatModel) -> bool:
-    """Whether a reasoner takes pictures, as far as it says."""
-    profile: Mapping[str, Any] = reasoner.profile or {}
-    return profile.get("image_inputs") is not False
+def _ending(answer: Answer) -> TurnOutcome:
+    return "refused" if answer.finish_reason in ("refusal", "content_filter") else "answered"

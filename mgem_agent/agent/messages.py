@@ -88,13 +88,16 @@ def store_pictures(message: BaseMessage, store: ArtifactStore) -> BaseMessage:
     return message.model_copy(update={"content": content})
 
 
-def with_pixels(messages: Sequence[BaseMessage], store: ArtifactStore, *, max_pictures: int) -> list[BaseMessage]:
+def with_pixels(
+    messages: Sequence[BaseMessage], store: ArtifactStore, *, max_pictures: int, sees: bool = True
+) -> list[BaseMessage]:
     """Give messages as a reasoner takes them: the latest pictures as data, the others as their ids in words.
 
     Args:
         messages: Of a dialogue, oldest first.
         store: Where pictures are kept.
-        max_pictures: How many pictures are shown; 0 for a reasoner that sees none.
+        max_pictures: How many pictures are shown.
+        sees: Whether the reasoner takes pictures at all.
     """
     left = max_pictures
     shown: list[BaseMessage] = []
@@ -110,7 +113,7 @@ def with_pixels(messages: Sequence[BaseMessage], store: ArtifactStore, *, max_pi
                 left -= 1
                 blocks.append(_pixels(block, store))
             else:
-                blocks.append(_in_words(block, "not shown again" if max_pictures else "not shown"))
+                blocks.append(_in_words(block, "not shown again" if sees else "not shown"))
         shown.append(message.model_copy(update={"content": blocks[::-1]}))
     return shown[::-1]
 

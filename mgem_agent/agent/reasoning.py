@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
     AIMessage,
-    AIMessageChunk,
     BaseMessage,
-    BaseMessageChunk,
     HumanMessage,
-    message_chunk_to_message,
+    SystemMessage,
 )
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from mgem_agent.errors import InputError
+from mgem_agent.agent.messages import with_pixels
+from mgem_agent.agent.request import DialogueTurns, Limits, Window
+from mgem_agent.agent.streamed_answer import read_answer
+from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.chat_models.finish_reasons import read_finish_reason
+from mgem_agent.chat_models.provider_rules import picture_rules, placed
+from mgem_agent.chat_models.reasoner_facts import facts_of
+from mgem_agent.chat_models.text_engine import FinishReason, PromptSize
+from mgem_agent.errors import ContextOverflowError, InputError, ReasonerBlindError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_tool_call
 from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
 from mgem_agent.tools.tool_arguments import decode_json
 
 __all__ = ["Answer", "AnswerCall", "Reasoning", "speaks_protocol"]
+
+
+_FIXED_CHARS = 2_000
+"""What tells a reasoner how to draw: the protocol, or the tool's schema."""
 
 
 def speaks_protocol(reasoner: BaseChatModel) -> bool:
@@ -60,11 +70,25 @@ class Answer:
         message: As it is kept.
         calls: The pictures it asks for.
         notices: What a person should know.
+        finish_reason: Why it ended.
     """
 
     message: AIMessage
     calls: tuple[AnswerCall, ...]
     notices: tuple[str, ...]
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is the same however much of the dialogue is told."""
+
+    draw: DrawMode
+    session: str
+    must_draw: bool
+    cancel: threading.Event
+    emit: Callable[[str], None]
+    system_prompt: str | None
 
 
 class Reasoning:
@@ -72,15 +96,36 @@ class Reasoning:
 
     Args:
         reasoner: Any chat model.
+        store: Where pictures are kept.
         defaults: Fields of every image request where a call leaves them open.
-        sees: Whether it takes pictures.
+        limits: What a request may hold.
+        sees: Whether it takes pictures; None where that is to be found out.
     """
 
-    def __init__(self, reasoner: BaseChatModel, defaults: Mapping[str, Any], *, sees: bool) -> None:
-        self.sees = sees
+    def __init__(
+        self,
+        reasoner: BaseChatModel,
+        store: ArtifactStore,
+        defaults: Mapping[str, Any],
+        *,
+        limits: Limits,
+        sees: bool | None = None,
+    ) -> None:
+        self.facts = facts_of(reasoner)
+        if sees is not None:
+            self.facts.sees = sees
+        max_new = getattr(reasoner, "max_tokens", None)
+        self._limits = replace(limits, reserve=max_new if isinstance(max_new, int) else limits.reserve)
         self._reasoner = reasoner
+        self._store = store
         self._defaults = defaults
         self._speaks_protocol = speaks_protocol(reasoner)
+        self._rules = picture_rules(reasoner)
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures, as far as anybody knows."""
+        return self.facts.sees is not False
 
     def ask(
         self,
@@ -91,22 +136,30 @@ class Reasoning:
         is_first: bool,
         cancel: threading.Event,
         emit: Callable[[str], None],
+        history: Sequence[BaseMessage] = (),
+        system_prompt: str | None = None,
     ) -> Answer:
         """Ask for one answer.
 
         Args:
-            messages: The dialogue, with pixels.
+            messages: Those of the turn under way, with pictures by id.
             draw: When to draw.
             session: Whose dialogue it is.
             is_first: Whether this is the first answer of a turn, which `always` holds for.
             cancel: Set to break off; what was said by then is the answer, without calls.
             emit: Takes the text as it comes.
+            history: Messages of earlier turns.
+            system_prompt: What the reasoner is told at first.
+
+        Raises:
+            ContextOverflowError: If the turn under way alone is too long.
+            ReasonerError: If the reasoner's server fails.
         """
         must_draw = draw == "always" and is_first
-        message = self._streamed(self._chunks(messages, draw, session, must_draw, cancel), cancel, emit)
-        notices = [str(note["message"]) for note in message.response_metadata.get("notices", ()) if "message" in note]
+        request = _Request(draw, session, must_draw, cancel, emit, system_prompt)
+        message, notices = self._asked(request, history, messages)
         if cancel.is_set():
-            return Answer(AIMessage(content=message.content, id=message.id), (), tuple(notices))
+            return Answer(AIMessage(content=message.content, id=message.id), (), tuple(notices), "cancelled")
         if must_draw and not message.tool_calls and not message.invalid_tool_calls:
             message, added = self._with_users_caption(message, messages)
             notices += added
@@ -119,44 +172,120 @@ class Reasoning:
             for call in message.invalid_tool_calls
         ]
         notices += [notice for call in calls for notice in call.notices]
-        return Answer(message, tuple(calls), tuple(notices))
+        return Answer(message, tuple(calls), tuple(notices), read_finish_reason(message) or "stop")
 
-    def _chunks(
-        self, messages: Sequence[BaseMessage], draw: DrawMode, session: str, must_draw: bool, cancel: threading.Event
-    ) -> Iterator[BaseMessage]:
-        config: RunnableConfig = {"configurable": {"thread_id": session}}
-        if self._speaks_protocol:
-            return self._reasoner.stream(list(messages), config, draw=draw, cancel=cancel)
-        model: Runnable[Any, Any] = self._reasoner
-        if draw != "never":
+    def _asked(
+        self, request: _Request, history: Sequence[BaseMessage], own: Sequence[BaseMessage]
+    ) -> tuple[AIMessage, list[str]]:
+        """Ask with what fits of the dialogue, less where the reasoner refuses it; return the answer and notices."""
+        fixed = len(request.system_prompt or "") + (0 if request.draw == "never" else _FIXED_CHARS)
+        turns = DialogueTurns(history, own, fixed=fixed)
+        notices: list[str] = []
+        window = turns.fitting(self._limits, self.facts)
+        while True:
+            limits = self._limits if self.sees else replace(self._limits, max_pictures=0)
+            window = Window(window.first_turn, min(window.num_pictures, turns.everything(limits).num_pictures))
+            told = self._rendered(request, turns, window)
+            if self._is_too_long(told, turns, window, request):
+                smaller = turns.smaller(window, limits, self.facts)
+                if smaller is not None:
+                    window = smaller
+                    continue
             try:
-                options = {"tool_choice": "any"} if must_draw else {}
+                message, said = read_answer(
+                    self._chunks(told, request),
+                    self._reasoner,
+                    cancel=request.cancel,
+                    emit=request.emit,
+                    shows_pictures=window.num_pictures > 0,
+                )
+            except ReasonerBlindError as error:
+                if not window.num_pictures:
+                    raise
+                self.facts.sees = False
+                notices.append(
+                    f"{error} Pictures are told to it in words. To say so for good: mgem config set sees false"
+                )
+            except ContextOverflowError as error:
+                self._learn(error, turns, window)
+                smaller = turns.smaller(window, limits, self.facts)
+                if smaller is None:
+                    raise
+                window = smaller
+            else:
+                return message, [*notices, *self._left_out(turns, window, request.session), *said]
+
+    def _rendered(self, request: _Request, turns: DialogueTurns, window: Window) -> list[BaseMessage]:
+        system = [SystemMessage(content=request.system_prompt)] if request.system_prompt else []
+        messages = [*system, *turns.messages(window)]
+        return placed(with_pixels(messages, self._store, max_pictures=window.num_pictures, sees=self.sees), self._rules)
+
+    def _is_too_long(
+        self, told: Sequence[BaseMessage], turns: DialogueTurns, window: Window, request: _Request
+    ) -> bool:
+        """Whether a request is longer than the context, by the model's own count where it has one."""
+        size = getattr(self._reasoner, "prompt_size", None)
+        found = size(told, draw="always" if request.must_draw else request.draw) if callable(size) else None
+        if not isinstance(found, PromptSize):
+            return False  # a window is chosen by estimate; only the server knows better
+        self.facts.max_context = found.max_context
+        self.facts.picture_tokens = float(found.tokens_per_image)
+        self.facts.text_scale = max(found.text_tokens / turns.text_tokens(window), 0.01)
+        return found.text_tokens + found.image_tokens > self._limits.room(self.facts)
+
+    def _learn(self, error: ContextOverflowError, turns: DialogueTurns, window: Window) -> None:
+        """Take from a refusal what the context holds and what the request took."""
+        facts = self.facts
+        estimate = turns.estimate(window, facts)
+        asked = error.num_text_tokens + error.num_image_tokens + error.max_new_tokens
+        if error.max_context is None:
+            facts.max_context = int(0.75 * min(estimate, facts.max_context or estimate))
+            return
+        facts.max_context = error.max_context
+        if not asked:
+            asked = int(max(1.25 * estimate, error.max_context * 1.1))
+        surplus = asked - turns.text_tokens(window) * facts.text_scale
+        if window.num_pictures and surplus > 0:
+            facts.picture_tokens = max(surplus / window.num_pictures, facts.picture_tokens if surplus < 0 else 1.0)
+        elif turns.text_tokens(window):
+            facts.text_scale = asked / turns.text_tokens(window)
+
+    def _left_out(self, turns: DialogueTurns, window: Window, session: str) -> list[str]:
+        """Say what a request leaves out, where that is more than last time."""
+        notices = []
+        if (unseen := turns.num_unseen(window)) and self.sees:
+            notices.append(
+                f"{unseen} of the pictures given were not shown: max_context_pictures is {self._limits.max_pictures}."
+            )
+        context = self._limits.context(self.facts)
+        if context is None:
+            return notices
+        num_turns = window.first_turn
+        allowed = turns.everything(self._limits).num_pictures if self.sees else 0
+        num_pictures = max(0, allowed - window.num_pictures) if self.sees else 0
+        before = self.facts.left_out.get(session, (0, 0))
+        self.facts.left_out[session] = (num_turns, num_pictures)
+        if num_turns <= before[0] and num_pictures <= before[1]:
+            return notices
+        parts = [f"{num_turns} earlier turn(s)"] if num_turns else []
+        parts += [f"{num_pictures} picture(s)"] if num_pictures else []
+        notices.append(
+            f"The context of {context} tokens is full: {' and '.join(parts)} are not shown to the reasoner any more."
+        )
+        return notices
+
+    def _chunks(self, messages: Sequence[BaseMessage], request: _Request) -> Iterator[BaseMessage]:
+        config: RunnableConfig = {"configurable": {"thread_id": request.session}}
+        if self._speaks_protocol:
+            return self._reasoner.stream(list(messages), config, draw=request.draw, cancel=request.cancel)
+        model: Runnable[Any, Any] = self._reasoner
+        if request.draw != "never":
+            try:
+                options = {"tool_choice": "any"} if request.must_draw else {}
                 model = self._reasoner.bind_tools([_tool_schema()], **options)
             except NotImplementedError:
                 model = self._reasoner
         return model.stream(list(messages), config)
-
-    @staticmethod
-    def _streamed(chunks: Iterator[BaseMessage], cancel: threading.Event, emit: Callable[[str], None]) -> AIMessage:
-        whole: BaseMessageChunk | None = None
-        message: BaseMessage | None = None
-        try:
-            for chunk in chunks:
-                if text := str(chunk.text):
-                    emit(text)
-                if isinstance(chunk, BaseMessageChunk):
-                    whole = chunk if whole is None else whole + chunk
-                else:
-                    message = chunk
-                if cancel.is_set():
-                    break
-        finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
-        if isinstance(whole, AIMessageChunk):
-            message = message_chunk_to_message(whole)
-        return message if isinstance(message, AIMessage) else AIMessage(content="")
 
     def _read(self, call_id: str, name: str, args: Mapping[str, Any], draw: DrawMode) -> AnswerCall:
         if name != DRAW_TOOL_NAME:

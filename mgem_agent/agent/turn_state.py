@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from mgem_agent.agent.events import DrawnPicture, FailedDrawing, Turn, TurnOutcome
 from mgem_agent.agent.messages import from_records, to_record
+from mgem_agent.chat_models.text_engine import FinishReason
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id
 
 __all__ = ["TurnState", "begin_drawing", "begin_turn", "read_turn"]
@@ -30,6 +31,8 @@ class TurnState(TypedDict):
     num_drawn: int
     seconds: Annotated[float, operator.add]
     outcome: TurnOutcome | None
+    finish_reason: FinishReason | None
+    notices: Annotated[list[str], operator.add]
 
 
 def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) -> dict[str, Any]:
@@ -54,6 +57,8 @@ def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) ->
         "num_drawn": 0,
         "seconds": 0.0,
         "outcome": None,
+        "finish_reason": None,
+        "notices": [],
     }
 
 
@@ -104,4 +109,6 @@ def read_turn(session: str, state: Mapping[str, Any], path_of: Callable[[str], s
         ),
         failures=tuple(FailedDrawing(**each) for each in state["failures"]),
         outcome=state["outcome"] or "answered",
+        finish_reason=state.get("finish_reason"),
+        notices=tuple(state.get("notices", ())),
     )

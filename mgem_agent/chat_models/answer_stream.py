@@ -1,8 +1,11 @@
 """One answer: what an engine writes, as the chunks of a LangChain message.
 
-The text goes through at most four readers, each of which holds back no more than it must: stop strings, JSON calls (if
-tools other than drawing are bound), the `<GEN>` protocol, and the blanks around captions. If a drawing was asked for
-and no caption came, a second pass opens `<h>` in the answer begun and reads until the caption is closed.
+The text goes through at most five readers, each of which holds back no more than it must: thinking, stop strings, JSON
+calls (if tools other than drawing are bound), the `<GEN>` protocol, and the blanks around captions. If a drawing was
+asked for and no caption came, a second pass opens `<h>` in the answer begun and reads until the caption is closed.
+
+Where a bare `</think>` shows that the text so far was thinking, reading begins anew, and the tag goes out as text, so
+that whoever has the stream can tell what to drop. So calls of a model that may think are made when its answer is over.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
+from mgem_agent.chat_models.finish_reasons import finish_notice
 from mgem_agent.chat_models.json_calls import JsonCall, JsonCallParser, first_object
 from mgem_agent.chat_models.langchain_messages import DRAW_METADATA
 from mgem_agent.chat_models.stop_strings import StopStrings
 from mgem_agent.chat_models.text_engine import TextEnd, TextEngine, TextRequest, TurnCancel
+from mgem_agent.chat_models.thoughts import THOUGHT_END, ThoughtReader
 from mgem_agent.errors import ContextOverflowError, MgemError
 from mgem_agent.gen.events import CaptionClosed, GenEvent, GenNotice
 from mgem_agent.gen.parser import GenProtocolParser
@@ -50,6 +55,8 @@ class TurnPlan:
         timeout_s: Seconds for the whole answer.
         cancel: Set by the caller to end it.
         fallback_caption: What is drawn if a drawing was asked for and the model has no words for it.
+        may_think: Whether thinking may come without an opening tag.
+        holds_thoughts: Whether nothing is shown before it is known what is thinking.
     """
 
     engine: TextEngine
@@ -65,6 +72,8 @@ class TurnPlan:
     timeout_s: float | None = None
     cancel: threading.Event | None = None
     fallback_caption: str = "a picture"
+    may_think: bool = True
+    holds_thoughts: bool = False
 
 
 class ProtocolTurn:
@@ -84,6 +93,8 @@ class ProtocolTurn:
         self._readable = ReadableStream()
         self._raw = ""  # of a JSON answer
         self._num_calls = 0
+        self._waiting: list[AIMessageChunk] = []  # calls that are made when the answer is over
+        self._thoughts = ThoughtReader(holds=plan.holds_thoughts)
         self._ends: list[TextEnd] = []
         self._deadline = None if plan.timeout_s is None else time.monotonic() + plan.timeout_s
         self._is_cancelled = False
@@ -96,6 +107,7 @@ class ProtocolTurn:
             MgemError: If time is up, and whatever the engine raises.
         """
         yield from self._first_pass()
+        yield from self._waiting
         plan = plan_drawing(self._events, self.plan.draw)
         self.notices += plan.notices
         if plan.caption_missing and not self._is_cancelled:
@@ -110,14 +122,33 @@ class ProtocolTurn:
             for piece in pieces:
                 if self._is_cut:
                     continue  # the engine is ending, and has yet to say what it took
-                yield from self._read(stops.feed(piece))
+                num_bare = self._thoughts.num_bare
+                text = self._thoughts.feed(piece)
+                if self._thoughts.num_bare > num_bare:
+                    stops = StopStrings(self.plan.stop)
+                    yield from self._begin_anew()
+                yield from self._read(stops.feed(text))
                 if stops.is_over or self._has_all:
                     self._is_cut = True
                     cancel.set()
-        yield from self._read(stops.close())
+        yield from self._read(stops.feed(self._thoughts.close()) + stops.close())
         for item in self._calls.close():
             yield from self._read_item(item)
         yield from self._read_events(self._gen.close())
+
+    def _begin_anew(self) -> Iterator[AIMessageChunk]:
+        """Forget what was read so far: it was thinking."""
+        if self.text or self._num_calls > len(self._waiting):
+            yield AIMessageChunk(content=THOUGHT_END)
+        self.text = self._raw = ""
+        self.notices, self._events, self._waiting, self._num_calls = [], [], [], 0
+        self._gen, self._calls, self._readable = GenProtocolParser(), JsonCallParser(), ReadableStream()
+        yield from self._read(self.plan.request.begun)
+
+    @property
+    def num_bare_thoughts(self) -> int:
+        """How often thinking came without an opening tag."""
+        return self._thoughts.num_bare
 
     @property
     def _has_all(self) -> bool:
@@ -129,15 +160,17 @@ class ProtocolTurn:
         """Open a caption in the answer begun, and read until it is closed."""
         cancel = TurnCancel(self.plan.cancel, self._deadline)
         begun = f"{self.text} <h>" if self.text else "<h>"
-        parser = GenProtocolParser(close_at_end=True)
-        parser.feed("<h>")
+        parser, thoughts = _open_caption(), ThoughtReader(holds=self.plan.holds_thoughts)
         events: list[GenEvent] = []
         was_cut, self._is_cut = self._is_cut, False
         try:
             with closing(self._pieces(replace(self.plan.request, begun=begun, cancel=cancel))) as pieces:
                 for piece in pieces:
                     if not any(isinstance(event, CaptionClosed) for event in events):
-                        events += parser.feed(piece)
+                        num_bare, text = thoughts.num_bare, thoughts.feed(piece)
+                        if thoughts.num_bare > num_bare:
+                            parser, events = _open_caption(), []
+                        events += parser.feed(text)
                         if any(isinstance(event, CaptionClosed) for event in events):
                             self._is_cut = True
                             cancel.set()
@@ -146,6 +179,8 @@ class ProtocolTurn:
         self._is_cut = was_cut
         if self._is_cancelled:
             return
+        if not any(isinstance(event, CaptionClosed) for event in events):
+            events += parser.feed(thoughts.close())
         events += parser.close()
         self.notices += [event for event in events if isinstance(event, GenNotice)]
         found = [event for event in events if isinstance(event, CaptionClosed)]
@@ -185,7 +220,7 @@ class ProtocolTurn:
 
     def _read_item(self, item: str | JsonCall) -> Iterator[AIMessageChunk]:
         if isinstance(item, JsonCall):
-            yield self._call(item.name, item.arguments, new_call_id())
+            yield from self._made(self._call(item.name, item.arguments, new_call_id()))
         elif not self.plan.is_forced:
             yield from self._read_events(self._gen.feed(item))
 
@@ -198,7 +233,13 @@ class ProtocolTurn:
             elif isinstance(event, CaptionClosed):
                 self._events.append(event)
                 if self.plan.draw != "never":
-                    yield self._drawing(event.caption)
+                    yield from self._made(self._drawing(event.caption))
+
+    def _made(self, call: AIMessageChunk) -> Iterator[AIMessageChunk]:
+        if self.plan.may_think:
+            self._waiting.append(call)
+        else:
+            yield call
 
     def _shown(self, text: str) -> AIMessageChunk:
         self.text += text
@@ -220,7 +261,8 @@ class ProtocolTurn:
         return AIMessageChunk(content="", tool_call_chunks=[chunk])
 
     def _last_chunk(self) -> AIMessageChunk:
-        reason = self._ends[0].finish_reason if self._ends else "stop"
+        end = self._ends[0] if self._ends else TextEnd()
+        reason = end.finish_reason
         if self._is_cancelled:
             reason = "cancelled"
         elif self._is_cut:
@@ -230,23 +272,33 @@ class ProtocolTurn:
             "finish_reason": reason,
             DRAW_METADATA: self.plan.draw,
         }
-        if self.notices:
-            metadata["notices"] = [
-                {"reason": notice.reason, "text": notice.text, "message": notice.message} for notice in self.notices
-            ]
+        notices = [{"reason": note.reason, "text": note.text, "message": note.message} for note in self.notices]
+        is_empty = not (self.text.strip() or self._num_calls)
+        if message := finish_notice(reason, refusal=end.refusal, is_empty=is_empty):
+            notices.append({"reason": "empty" if reason == "stop" else reason, "text": end.refusal, "message": message})
+        if notices:
+            metadata["notices"] = notices
         return AIMessageChunk(
             content="", usage_metadata=self._usage(), response_metadata=metadata, chunk_position="last"
         )
 
     def _usage(self) -> UsageMetadata | None:
         """Return what the answer took; a second pass adds what it wrote, not the dialogue that it read again."""
-        if not self._ends:
+        if not self._ends or self._ends[0].input_tokens is None:
             return None
-        first, written = self._ends[0], sum(end.output_tokens for end in self._ends)
+        first, written = self._ends[0], sum(end.output_tokens or 0 for end in self._ends)
+        num_read = first.input_tokens or 0
         details: Any = {"cache_read": first.cached_tokens, "image": first.image_tokens}
         return UsageMetadata(
-            input_tokens=first.input_tokens,
+            input_tokens=num_read,
             output_tokens=written,
-            total_tokens=first.input_tokens + written,
+            total_tokens=num_read + written,
             input_token_details=details,
         )
+
+
+def _open_caption() -> GenProtocolParser:
+    """Return a parser that is within a caption."""
+    parser = GenProtocolParser(close_at_end=True)
+    parser.feed("<h>")
+    return parser

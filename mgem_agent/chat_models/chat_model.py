@@ -31,7 +31,9 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
 from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, user_text
-from mgem_agent.chat_models.text_engine import TextEngine, TextRequest, TurnCancel
+from mgem_agent.chat_models.reasoner_facts import facts_of
+from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEngine, TextRequest, TurnCancel
+from mgem_agent.chat_models.thoughts import THOUGHT_END, thinks_by_name, without_thoughts
 from mgem_agent.chat_models.tool_choice import plan_tools, read_tool_choice
 from mgem_agent.errors import InputError
 from mgem_agent.gen.markup import clean_caption
@@ -113,6 +115,20 @@ class GenProtocolModel(BaseChatModel):
         """Return what every dialogue's system message says besides the caller's."""
         return ()
 
+    def may_think(self) -> bool:
+        """Return whether the answer may begin with thinking that has no opening tag."""
+        return True
+
+    def prompt_size(self, messages: Sequence[BaseMessage], **options: Any) -> PromptSize | None:
+        """Return what messages take of the context; None where only the engine's server knows.
+
+        Args:
+            messages: What would be asked.
+            **options: Options of the call.
+        """
+        plan = self._plan(list(messages), None, options)
+        return plan.engine.prompt_size(plan.request) if isinstance(plan.engine, SizingEngine) else None
+
     def takes_addresses(self) -> bool:
         """Return whether the engine reads pictures by their web address."""
         return False
@@ -190,7 +206,7 @@ class GenProtocolModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop=stop, **kwargs))
+        return _without_thoughts(generate_from_stream(self._stream(messages, stop=stop, **kwargs)))
 
     async def _agenerate(
         self,
@@ -199,7 +215,7 @@ class GenProtocolModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await agenerate_from_stream(self._astream(messages, stop=stop, **kwargs))
+        return _without_thoughts(await agenerate_from_stream(self._astream(messages, stop=stop, **kwargs)))
 
     def _stream(
         self,
@@ -208,9 +224,12 @@ class GenProtocolModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in ProtocolTurn(self._plan(messages, stop, kwargs)).chunks():
+        turn = ProtocolTurn(self._plan(messages, stop, kwargs))
+        for chunk in turn.chunks():
             info = {"finish_reason": chunk.response_metadata["finish_reason"]} if chunk.response_metadata else None
             yield ChatGenerationChunk(message=chunk, generation_info=info)
+        if turn.num_bare_thoughts:
+            facts_of(self).thinks_bare = True
 
     async def _astream(
         self,
@@ -279,7 +298,26 @@ class GenProtocolModel(BaseChatModel):
             timeout_s=option("timeout"),
             cancel=cancel,
             fallback_caption=clean_caption(user_text(messages)) or "a picture",
+            may_think=self.may_think(),
+            holds_thoughts=self.holds_thoughts(name),
         )
+
+    def holds_thoughts(self, model_name: str) -> bool:
+        """Return whether nothing of an answer is shown before its thinking is over.
+
+        Args:
+            model_name: The model that answers.
+        """
+        return self.may_think() and (facts_of(self).thinks_bare or thinks_by_name(model_name))
+
+
+def _without_thoughts(result: ChatResult) -> ChatResult:
+    """Return an answer that nobody watched, without what turned out to be thinking."""
+    for generation in result.generations:
+        message = generation.message
+        if THOUGHT_END in str(message.text):
+            generation.message = message.model_copy(update={"content": without_thoughts(message.content)})
+    return result
 
 
 def _current_thread_id() -> str | None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.chat_models.dialogue_pool import CachedDialogue, ConversationPool
-from mgem_agent.chat_models.text_engine import Dialogue, TextEnd, TextRequest
+from mgem_agent.chat_models.text_engine import Dialogue, PromptSize, TextEnd, TextRequest
+from mgem_agent.core_model.context import max_context
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache
 from mgem_agent.core_model.encoded_picture import file_hash
 from mgem_agent.core_model.image_loading import load_image
@@ -77,6 +78,23 @@ class CoreEngine:
         prints = [_fingerprint(message, pictures) for message in request.dialogue]
         with self.dialogues.lend(prints, request.thread_id) as lent:
             yield from self._answer(request, lent, pictures)
+
+    def prompt_size(self, request: TextRequest) -> PromptSize:
+        """Return what a request takes of the context; no picture is read.
+
+        Raises:
+            PromptError: If the dialogue format refuses the dialogue.
+        """
+        counter = DialogueCache(self.model, self.processor)
+        num_images = len(_images(request.dialogue))
+        prompt = counter.prompt(request.dialogue, range(num_images), begun=request.begun)
+        num_tokens = self.processor.image_tokens.num_tokens
+        return PromptSize(
+            len(prompt.input_ids) - prompt.num_image_tokens,
+            prompt.num_image_tokens,
+            num_tokens,
+            max_context(self.model.config),
+        )
 
     def _new_caches(self) -> _Caches:
         return _Caches(DialogueCache(self.model, self.processor))

@@ -94,6 +94,10 @@ class ChatMiniGemini(GenProtocolModel):
                 self._engines[model_name] = self._load(model_name)
             return self._engines[model_name]
 
+    def may_think(self) -> bool:
+        """Return false: the core model's formats know no thinking."""
+        return False
+
     def unload(self) -> None:
         """Free the weights that this object has loaded, and all caches; the next answer loads them again."""
         with self._loading:

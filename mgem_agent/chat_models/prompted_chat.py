@@ -16,12 +16,13 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from pydantic import Field
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.chat_models.finish_reasons import read_finish_reason, refusal_text
+from mgem_agent.chat_models.reasoner_errors import own_error
 from mgem_agent.chat_models.text_engine import Dialogue, FinishReason, TextEnd, TextEngine, TextRequest
+from mgem_agent.chat_models.thoughts import THOUGHT_END, ThoughtReader
 from mgem_agent.prompts import render_prompt
 
 __all__ = ["GenProtocolChat"]
-
-_REASONS: Mapping[str, FinishReason] = {"length": "length", "max_tokens": "length"}
 
 
 class GenProtocolChat(GenProtocolModel):
@@ -48,7 +49,8 @@ class GenProtocolChat(GenProtocolModel):
 
     def text_engine(self, model_name: str) -> TextEngine:
         """Return what writes the text: the chat model, as a text engine."""
-        return _ChatEngine(self.chat_model, None if model_name == self.default_model_name() else model_name)
+        name = None if model_name == self.default_model_name() else model_name
+        return _ChatEngine(self.chat_model, name, holds_thoughts=self.holds_thoughts(model_name))
 
     def fixed_instructions(self) -> Sequence[str]:
         """Return the protocol, as it is told to the model."""
@@ -62,9 +64,10 @@ class GenProtocolChat(GenProtocolModel):
 class _ChatEngine:
     """A chat model as a text engine."""
 
-    def __init__(self, chat_model: BaseChatModel, model_name: str | None) -> None:
+    def __init__(self, chat_model: BaseChatModel, model_name: str | None, *, holds_thoughts: bool) -> None:
         self.chat_model = chat_model
         self.model_name = model_name
+        self.holds_thoughts = holds_thoughts
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; one that is begun is asked to be gone on with."""
@@ -79,47 +82,82 @@ class _ChatEngine:
             "seed": request.seed,
         }
         options: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        full: AIMessageChunk | None = None
-        is_cancelled = False
-        held: str | None = request.begun or None  # a model may repeat what it is to go on from
-        text = ""
-        for chunk in self.chat_model.stream(messages, **options, **request.options):
-            if not isinstance(chunk, AIMessageChunk):
-                continue
-            bare = AIMessageChunk(content="", usage_metadata=chunk.usage_metadata)
-            bare.response_metadata = dict(chunk.response_metadata)
-            full = bare if full is None else full + bare
-            text += chunk.text
-            if held is not None and held.startswith(text.lstrip()):
-                continue
-            if held is not None:
-                text, held = text.lstrip().removeprefix(held), None
-            if text:
-                yield text
-                text = ""
-            if request.cancel.is_set():
-                is_cancelled = True
-                break
-        if text and text.lstrip() != held:
-            yield text
-        if (end := _end(full, is_cancelled)) is not None:
-            yield end
+        answer = _ChatAnswer(request, holds=self.holds_thoughts)
+        try:
+            for chunk in self.chat_model.stream(messages, **options, **request.options):
+                if isinstance(chunk, AIMessageChunk):
+                    yield from answer.feed(chunk)
+                if request.cancel.is_set():
+                    answer.is_cancelled = True
+                    break
+        except Exception as error:
+            own = own_error(error, self.chat_model, shows_pictures=_shows_pictures(request.dialogue))
+            if own is None or own is error:
+                raise
+            raise own from error
+        yield from answer.close()
 
 
-def _end(full: AIMessageChunk | None, is_cancelled: bool) -> TextEnd | None:
-    """Return what the answer took, if the model says so."""
-    if full is None or (usage := full.usage_metadata) is None:
-        return None
-    metadata = full.response_metadata
-    reason = _REASONS.get(str(metadata.get("finish_reason") or metadata.get("stop_reason")), "stop")
-    details: Mapping[str, Any] = usage.get("input_token_details") or {}
-    return TextEnd(
-        usage["input_tokens"],
-        usage["output_tokens"],
-        image_tokens=details.get("image") or 0,
-        cached_tokens=details.get("cache_read") or 0,
-        finish_reason="cancelled" if is_cancelled else reason,
-    )
+class _ChatAnswer:
+    """Reads a chat model's answer: its text without thinking and without what it repeats, and how it ended."""
+
+    def __init__(self, request: TextRequest, *, holds: bool) -> None:
+        self.is_cancelled = False
+        self._begun = self._held = request.begun or None  # a model may repeat what it is to go on from
+        self._thoughts = ThoughtReader(holds=holds)
+        self._text = ""  # of which it is not known yet whether it repeats
+        self._full: AIMessageChunk | None = None
+
+    def feed(self, chunk: AIMessageChunk) -> Iterator[str]:
+        """Yield the text that a piece of the answer makes certain."""
+        bare = AIMessageChunk(content="", usage_metadata=chunk.usage_metadata)
+        bare.response_metadata, bare.additional_kwargs = dict(chunk.response_metadata), dict(chunk.additional_kwargs)
+        self._full = bare if self._full is None else self._full + bare
+        num_bare = self._thoughts.num_bare
+        text = self._thoughts.feed(str(chunk.text))
+        if self._thoughts.num_bare > num_bare:
+            self._text, self._held = "", self._begun
+            yield THOUGHT_END
+        yield from self._unrepeated(text)
+
+    def close(self) -> Iterator[str | TextEnd]:
+        """Yield what was held back, and how the answer ended."""
+        yield from self._unrepeated(self._thoughts.close())
+        if self._text and self._text.lstrip() != self._held:
+            yield self._text
+        yield self._end()
+
+    def _unrepeated(self, text: str) -> Iterator[str]:
+        self._text += text
+        if not self._text or (self._held is not None and self._held.startswith(self._text.lstrip())):
+            return
+        if self._held is not None:
+            self._text, self._held = self._text.lstrip().removeprefix(self._held), None
+        if self._text:
+            yield self._text
+            self._text = ""
+
+    def _end(self) -> TextEnd:
+        """Return why the answer ended, and what it took if the model says so."""
+        full = AIMessageChunk(content="") if self._full is None else self._full
+        reason: FinishReason = "cancelled" if self.is_cancelled else read_finish_reason(full) or "stop"
+        refusal = refusal_text(full)
+        usage = full.usage_metadata
+        if usage is None:
+            return TextEnd(finish_reason=reason, refusal=refusal)
+        details: Mapping[str, Any] = usage.get("input_token_details") or {}
+        return TextEnd(
+            usage["input_tokens"],
+            usage["output_tokens"],
+            image_tokens=details.get("image") or 0,
+            cached_tokens=details.get("cache_read") or 0,
+            finish_reason=reason,
+            refusal=refusal,
+        )
+
+
+def _shows_pictures(dialogue: Dialogue) -> bool:
+    return any(not isinstance(turn["content"], str) for turn in dialogue)
 
 
 def _messages(dialogue: Dialogue) -> list[BaseMessage]:

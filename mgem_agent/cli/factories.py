@@ -152,6 +152,10 @@ def open_agent(settings: Settings, **overrides: Any) -> MgemAgent:
         "timeout_s": settings.timeout_s,
         "defaults": settings.draw_defaults,
         "system_prompt": settings.system_prompt,
+        "sees": settings.sees,
+        "max_context_tokens": settings.max_context_tokens,
+        "max_context_pictures": settings.max_context_pictures,
+        "max_history_turns": settings.max_history_turns,
         **overrides,
     }
     parts = {"reasoner": open_reasoner, "generator": open_generator, "store": open_store, "sessions": open_sessions}

@@ -104,6 +104,7 @@ class MiniGeminiTool(BaseTool):
 
     def _output(self, turn: Turn, asked: MiniGeminiInput) -> ToolOutput:
         lines = [turn.text] if turn.text else []
+        lines += turn.notices
         lines += [f"Drew {picture.artifact_id}: {picture.prompt}" for picture in turn.pictures]
         lines += [f"Not drawn: {failure.prompt}. {failure.message}" for failure in turn.failures]
         lines += [f"Waits for a person to approve: {caption.prompt}" for caption in turn.captions]
@@ -116,6 +117,8 @@ class MiniGeminiTool(BaseTool):
             failures=[{"prompt": failure.prompt, "message": failure.message} for failure in turn.failures],
             session=turn.session,
             outcome=turn.outcome,
+            finish_reason=turn.finish_reason,
+            notices=list(turn.notices),
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mgem_agent.chat_models.text_engine import TextEnd, TextEngine, TextRequest
+from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEnd, TextRequest
 from mgem_agent.errors import InputError
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
@@ -46,7 +46,7 @@ class TextOnlyEngine:
         engine: Writes the text.
     """
 
-    def __init__(self, engine: TextEngine) -> None:
+    def __init__(self, engine: SizingEngine) -> None:
         self.engine = engine
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
@@ -74,6 +74,11 @@ class TextOnlyEngine:
         for message in dialogue:
             message.pop("draw", None)  # it knows no trigger
         yield from self.engine.stream(replace(request, dialogue=dialogue))
+
+    def prompt_size(self, request: TextRequest) -> PromptSize:
+        """Return what a request takes of the context, its pictures in words."""
+        dialogue = [{**message, "content": _told(message["content"])} for message in request.dialogue]
+        return self.engine.prompt_size(replace(request, dialogue=dialogue))
 
     def _caption(self, request: TextRequest, told: str) -> Iterator[str | TextEnd]:
         """Yield a caption for what was said, and the tag that closes it."""

@@ -38,7 +38,7 @@ from mgem_agent.agent.events import (
     TurnFinished,
 )
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import InputError
+from mgem_agent.errors import InputError, ReasonerUnavailableError
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator
 
@@ -195,10 +195,12 @@ def test_a_caller_of_tools_is_told_what_became_of_its_calls(make: Any, store: Ar
     first, second = reasoner.options
     assert first["tools"][0]["function"]["name"] == "generate_image"
     assert (first["tool_choice"], second.get("tool_choice")) == ("any", None)
-    told = reasoner.asked[1][-1]
+    told, shown = reasoner.asked[1][-2:]
+    name = turn.pictures[0].artifact_id
     assert isinstance(told, ToolMessage) and told.tool_call_id == "call_0"
-    assert parts(told)[0]["text"] == f"Drawn: {turn.pictures[0].artifact_id}, 32x32 pixels."
-    assert parts(told)[1]["base64"]
+    assert told.content == f"Drawn: {name}, 32x32 pixels."
+    assert isinstance(shown, HumanMessage)  # no provider takes pictures in every kind of message
+    assert parts(shown)[0]["text"] == f"Picture {name}:" and parts(shown)[1]["base64"]
 
 
 def test_with_drawing_off_there_is_no_tool(make: Any) -> None:
@@ -232,7 +234,7 @@ def test_a_picture_that_fails_costs_no_other(make: Any) -> None:
     turn = events[-1].turn
     assert [picture.prompt for picture in turn.pictures] == ["a red fox", "a hen"]
     assert [(failure.call_id, failure.prompt) for failure in turn.failures] == [("call_1", "no ink")]
-    told = reasoner.asked[1][-2]
+    told = reasoner.asked[1][-3]
     assert (told.status, told.content) == ("error", "Not drawn: The card 'no ink' came out blank.")
     assert turn.text == "One is missing."
 
@@ -421,7 +423,8 @@ def test_a_killed_program_loses_nothing_and_draws_nothing_twice(tmp_path: Path, 
 
 def test_an_error_of_the_reasoner_is_raised_and_its_turn_can_be_resumed(make: Any) -> None:
     agent, _ = make(ConnectionError("no route"), asks("a red fox"))
-    with pytest.raises(ConnectionError, match="no route"):
+    message = r"^The reasoner 'ProtocolScript' cannot be reached \(no route\.\) Check that the server runs there\."
+    with pytest.raises(ReasonerUnavailableError, match=message):
         agent.invoke("Draw.")
     assert [picture.prompt for picture in agent.resume().pictures] == ["a red fox"]
 
@@ -457,8 +460,8 @@ def test_a_person_edits_captions_before_they_cost_anything(make: Any, generator:
     turn = agent.resume(decision=edit)
     assert [request.prompt for request in generator.drawn] == ["a grey fox"]
     assert turn.failures[0].message == "The person refused this picture. No birds."
-    drawn, refused = reasoner.asked[1][-2:]
-    assert parts(drawn)[0]["text"].startswith("Drawn: img-")
+    drawn, refused, _ = reasoner.asked[1][-3:]
+    assert str(drawn.content).startswith("Drawn: img-")
     assert refused.content == "Not drawn: The person refused this picture. No birds."
 
 
@@ -473,7 +476,7 @@ def test_decisions_that_nobody_asked_for(make: Any) -> None:
     agent, _ = make(ConnectionError("no route"), asks("a red fox"), confirm=True)
     with pytest.raises(InputError, match=r"^Session 'default' has no unfinished turn\. Begin one with invoke or strea"):
         agent.resume()
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ReasonerUnavailableError):
         agent.invoke("Draw.")
     with pytest.raises(InputError, match=r"^Nothing in session 'default' waits for a decision\. Resume it without one"):
         agent.resume(decision="approve")

@@ -1,0 +1,116 @@
+"""A chat model's answer as it comes: its text without thinking, and what a person should know of how it ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    BaseMessageChunk,
+    message_chunk_to_message,
+)
+
+from mgem_agent.chat_models.finish_reasons import finish_notice, read_finish_reason, refusal_text
+from mgem_agent.chat_models.langchain_messages import DRAW_METADATA
+from mgem_agent.chat_models.reasoner_errors import own_error
+from mgem_agent.chat_models.reasoner_facts import facts_of
+from mgem_agent.chat_models.thoughts import ThoughtReader, thinks_by_name, without_thoughts
+
+__all__ = ["read_answer"]
+
+_THOUGHT_ALOUD = "The model thought aloud before it answered; that part is not kept."
+
+
+def read_answer(
+    chunks: Iterable[BaseMessage],
+    reasoner: BaseChatModel,
+    *,
+    cancel: threading.Event,
+    emit: Callable[[str], None],
+    shows_pictures: bool,
+) -> tuple[AIMessage, list[str]]:
+    """Read an answer to its end.
+
+    Args:
+        chunks: What the chat model streams, or one whole message.
+        reasoner: The chat model.
+        cancel: Set to break off.
+        emit: Takes the text as it comes.
+        shows_pictures: Whether the request had pictures.
+
+    Returns:
+        The answer, and sentences for a person.
+
+    Raises:
+        ContextOverflowError: If the request is too long for the model.
+        ReasonerError: If the model's server fails.
+    """
+    facts, shown = facts_of(reasoner), _Shown(emit)
+    reader = ThoughtReader(holds=facts.thinks_bare or thinks_by_name(_name_of(reasoner)))
+    whole: BaseMessageChunk | None = None
+    message: BaseMessage | None = None
+    try:
+        for chunk in chunks:
+            shown.add(reader.feed(str(chunk.text)), reader.num_bare)
+            if isinstance(chunk, BaseMessageChunk):
+                whole = chunk if whole is None else whole + chunk
+            else:
+                message = chunk
+            if cancel.is_set():
+                break
+        shown.add(reader.close(), reader.num_bare)
+    except Exception as error:
+        own = own_error(error, reasoner, shows_pictures=shows_pictures)
+        if own is None or own is error:
+            raise
+        raise own from error
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+    if isinstance(whole, AIMessageChunk):
+        message = message_chunk_to_message(whole)
+    answer = message if isinstance(message, AIMessage) else AIMessage(content="")
+    if reader.has_thought:
+        answer = answer.model_copy(update={"content": without_thoughts(answer.content)})
+    facts.thinks_bare = facts.thinks_bare or reader.num_bare > 0
+    return answer, _notices(answer, thought_aloud=shown.was_thought)
+
+
+class _Shown:
+    """Hands text on, and notes whether some of it turned out to be thinking."""
+
+    def __init__(self, emit: Callable[[str], None]) -> None:
+        self.was_thought = False
+        self._emit = emit
+        self._has_shown = False
+        self._num_bare = 0
+
+    def add(self, text: str, num_bare: int) -> None:
+        if num_bare > self._num_bare:
+            self.was_thought, self._num_bare = self.was_thought or self._has_shown, num_bare
+        if text:
+            self._has_shown = True
+            self._emit(text)
+
+
+def _notices(answer: AIMessage, *, thought_aloud: bool) -> list[str]:
+    notes = answer.response_metadata.get("notices", ())
+    notices = [str(note["message"]) for note in notes if "message" in note]
+    if thought_aloud:
+        notices.append(_THOUGHT_ALOUD)
+    if DRAW_METADATA in answer.response_metadata:  # a chat model of ours has told all of it already
+        return notices
+    is_empty = not (str(answer.text).strip() or answer.tool_calls or answer.invalid_tool_calls)
+    ending = finish_notice(read_finish_reason(answer), refusal=refusal_text(answer), is_empty=is_empty)
+    return notices if ending is None or ending in notices else [*notices, ending]
+
+
+def _name_of(reasoner: BaseChatModel) -> str:
+    inner = getattr(reasoner, "chat_model", reasoner)
+    names = (getattr(inner, name, None) for name in ("model_name", "model"))
+    return next((name for name in names if isinstance(name, str)), "")
