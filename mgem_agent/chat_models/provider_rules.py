@@ -71,8 +71,8 @@ def placed(messages: Sequence[BaseMessage], rules: PictureRules) -> list[BaseMes
         if is_free or isinstance(message.content, str):
             done.append(message)
             continue
-        pictures = [block for block in message.content if _is_picture(block)]
-        others = [block for block in message.content if not _is_picture(block)]
+        pictures: list[Any] = [block for block in message.content if _is_picture(block)]
+        others: list[Any] = [block for block in message.content if not _is_picture(block)]
         for picture in pictures:
             moved += [{"type": "text", "text": f"Picture {picture.get('id') or ''}".rstrip() + ":"}, picture]
         done.append(message.model_copy(update={"content": _joined(others)}))
