@@ -30,7 +30,7 @@ class OpenAIProtocolChat(ChatOpenAI):
 
     _refuses_usage: bool = PrivateAttr(default=False)
 
-    def _stream(  # type: ignore[override]
+    def _stream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
