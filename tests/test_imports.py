@@ -84,7 +84,9 @@ def undeclared(imported: set[str], asked_for: set[str]) -> set[str]:
 
 def test_the_package_imports_only_what_it_declares(root: Path, sources: dict[str, Path]) -> None:
     imported = set().union(*map(third_party_imports, sources.values()))
-    assert undeclared(imported, declared(root, "ocr", "openai", "postgres", "quantization", "testing", "train")) == set()
+    assert (
+        undeclared(imported, declared(root, "ocr", "openai", "postgres", "quantization", "testing", "train")) == set()
+    )
 
 
 def test_the_tests_import_only_what_is_declared(root: Path) -> None:
