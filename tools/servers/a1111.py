@@ -3,8 +3,10 @@
 A name is `a1111:ADDRESS`. The server must run with `--api`. Decisions that matter:
 
 - **Pictures are drawn one by one**: the API takes one prompt at a time.
-- **What was really used is read back** from the answer: seed, sampler, steps, guidance and checkpoint go into the
-  executed request, so that the same picture can be made again after the person has switched to another model.
+- **The seed is ours**: one is chosen where none is asked for, so that it is known whatever the server says.
+- **What was really used is read back**, from the answer and from the picture's own file: seed, sampler, steps, guidance
+  and checkpoint go into the executed request, with a notice where they are not what was asked for. So the same picture
+  can be made again after the person has switched to another model.
 - **To cancel is to interrupt the server**, which stops whatever it is drawing; nobody waits for it to obey. Servers
   without an interrupt draw to the end, for nobody.
 - **Inpainting starts from what is there and redraws the whole picture**, as the web page does by default; the API's own
@@ -14,6 +16,8 @@ A name is `a1111:ADDRESS`. The server must run with `--api`. Decisions that matt
 from __future__ import annotations
 
 import json
+import math
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +26,6 @@ from functools import partial
 from typing import Any
 
 from PIL import Image
-from pydantic import ValidationError
 
 from mgem_agent.errors import (
     GenerationCancelledError,
@@ -33,12 +36,14 @@ from mgem_agent.errors import (
     UnsupportedRequestError,
 )
 from mgem_agent.tools.background_call import call_in_background
-from mgem_agent.tools.capabilities import Capabilities, Notice
+from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.servers.executed_request import executed_request, facts_of_parameters
 from mgem_agent.tools.servers.http_client import ServerClient
 from mgem_agent.tools.servers.one_by_one import draw_one_by_one
-from mgem_agent.tools.servers.wire_pictures import decode_picture_text, png_base64
+from mgem_agent.tools.servers.served_picture import read_parameters, read_picture_text
+from mgem_agent.tools.servers.wire_pictures import png_base64
 
 __all__ = ["A1111Generator"]
 
@@ -55,6 +60,7 @@ SAMPLING_OPTIONS = frozenset(
         "subseed", "subseed_strength", "tiling",
     }
 )  # fmt: skip
+NAMED_OPTIONS = {"sampler_name": "sampler_name", "scheduler": "scheduler", "model": CHECKPOINT}
 HIRES_OPTIONS = frozenset(
     {
         "denoising_strength", "enable_hr", "hr_resize_x", "hr_resize_y", "hr_sampler_name", "hr_scale",
@@ -160,7 +166,8 @@ class A1111Generator:
     ) -> Iterator[GenerationProgress | ImageResult]:
         started = time.monotonic()
         path = "/sdapi/v1/txt2img" if request.image is None else "/sdapi/v1/img2img"
-        body = _body(request, pictures)
+        seeded = request if request.seed is not None else request.model_copy(update={"seed": secrets.randbelow(2**32)})
+        body = _body(seeded, pictures)
         drawing = call_in_background(partial(self._client.request_json, "POST", path, json=body, cancel=cancel))
         try:
             yield from self._watch(index, drawing, cancel)
@@ -172,16 +179,17 @@ class A1111Generator:
         images = answer.get("images") if isinstance(answer, dict) else None
         if not isinstance(images, list) or not images:
             raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
-        image = decode_picture_text(images[0], source=SERVER)
+        served = read_picture_text(images[0], source=SERVER)
         info = _info(answer)
-        executed, notices = _executed(request, image, info)
+        facts = _facts(info, served.parameters)
+        executed, notices = executed_request(seeded, served.image, facts, options=NAMED_OPTIONS)
         yield ImageResult(
             index=index,
             request=request,
             executed=executed,
             generator=self.name,
-            model=_model(info),
-            image=image,
+            model=_model(facts),
+            image=served.image,
             notices=notices,
             seconds=time.monotonic() - started,
             versions={"stable-diffusion-webui": str(info["version"])} if info.get("version") else {},
@@ -264,7 +272,7 @@ def _body(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> dict[st
     body: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt or "",
-        "seed": -1 if request.seed is None else request.seed,
+        "seed": request.seed,
         "batch_size": 1,
         "n_iter": 1,
         "width": request.width,
@@ -300,36 +308,27 @@ def _info(answer: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _model(info: Mapping[str, Any]) -> str:
-    name, digest = info.get("sd_model_name"), info.get("sd_model_hash")
-    return f"{name} [{digest}]" if name and digest else str(name or digest or "")
-
-
-def _executed(
-    request: ImageRequest, image: Image.Image, info: Mapping[str, Any]
-) -> tuple[ImageRequest, tuple[Notice, ...]]:
-    """The request with what was really used, and a notice for each value that is not the one asked for."""
-    used: dict[str, Any] = {"width": image.width, "height": image.height}
+def _facts(info: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
+    """What the server says it did: in its answer, in the text that it writes into pictures, and in the picture."""
+    facts: dict[str, Any] = {}
     for ours, theirs, kind in (
         ("seed", "seed", int),
         ("num_inference_steps", "steps", int),
         ("guidance_scale", "cfg_scale", float),
+        ("strength", "denoising_strength", float),
     ):
         value = info.get(theirs)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            used[ours] = kind(value)
-    if request.image is not None and isinstance(info.get("denoising_strength"), (int, float)):
-        used["strength"] = float(info["denoising_strength"])
-    notices = tuple(
-        Notice(argument=name, message=f"{name}={asked} was asked for; the server used {value}.")
-        for name, value in used.items()
-        if (asked := getattr(request, name)) is not None and asked != value
-    )
-    options = dict(request.options)
-    for ours, theirs in (("sampler_name", "sampler_name"), (CHECKPOINT, "sd_model_name")):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            facts[ours] = kind(value)
+    for ours, theirs in (("sampler_name", "sampler_name"), ("model", "sd_model_name"), ("model_hash", "sd_model_hash")):
         if isinstance(info.get(theirs), str) and info[theirs]:
-            options.setdefault(ours, info[theirs])
-    try:
-        return ImageRequest.model_validate(request.model_dump() | used | {"options": options}), notices
-    except ValidationError:  # the server says what cannot be; the picture is worth more than its data
-        return request.model_copy(update={"width": image.width, "height": image.height}), ()
+            facts[ours] = info[theirs]
+    texts = info.get("infotexts")
+    if isinstance(texts, list) and texts and isinstance(texts[0], str):
+        facts |= facts_of_parameters(read_parameters(texts[0]))
+    return facts | facts_of_parameters(parameters)
+
+
+def _model(facts: Mapping[str, Any]) -> str:
+    name, digest = facts.get("model"), facts.get("model_hash")
+    return f"{name} [{digest}]" if name and digest else str(name or digest or "")

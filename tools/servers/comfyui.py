@@ -192,7 +192,7 @@ class ComfyUIGenerator:
         shown = _shown(outputs, flow)
         # It is drawn: a moment is left to fetch it, however late it is.
         end = max(end, time.monotonic() + FETCH_S)
-        image = self._client.request_picture("/view", params=shown[0], cancel=cancel, end=end)
+        image = self._client.request_picture("/view", params=shown[0], cancel=cancel, end=end).image
         executed, notices = _executed(request, values, image, flow)
         if len(shown) > 1:
             notices += (Notice(argument="options", message=f"The workflow gave {len(shown)} pictures; one is kept."),)

@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from PIL import Image
 
 from mgem_agent.errors import (
     GenerationCancelledError,
@@ -42,9 +41,9 @@ from mgem_agent.tools.servers.http_exchange import (
     ExchangeCancelledError,
     bounded_client,
 )
+from mgem_agent.tools.servers.served_picture import ServedPicture, read_picture
 from mgem_agent.tools.servers.server_answer import ServerAnswer, described, message_of
 from mgem_agent.tools.servers.web_address import ForbiddenAddressError, PublicAddresses
-from mgem_agent.tools.servers.wire_pictures import decode_picture
 
 __all__ = ["BUSY_STATUSES", "MAX_PICTURE_BYTES", "ServerClient", "asked_pause_s", "same_server"]
 
@@ -145,14 +144,14 @@ class ServerClient:
                 retryable=True,
             ) from error
 
-    def request_picture(self, path: str, *, cancel: threading.Event | None = None, **body: Any) -> Image.Image:
+    def request_picture(self, path: str, *, cancel: threading.Event | None = None, **body: Any) -> ServedPicture:
         """Fetch a picture from the server itself; arguments and errors as in `request_json`."""
         answer = self.request("GET", path, cancel=cancel, max_bytes=MAX_PICTURE_BYTES, **body)
-        return decode_picture(answer.body, source=self.server)
+        return read_picture(answer.body, source=self.server)
 
     def download_picture(
         self, url: str, *, cancel: threading.Event | None = None, end: float | None = None
-    ) -> Image.Image:
+    ) -> ServedPicture:
         """Fetch a picture from an address that the server gave; our key and password are not sent there.
 
         Args:
@@ -190,7 +189,7 @@ class ServerClient:
             public=PublicAddresses(own.host, own.port or (443 if own.scheme == "https" else 80)),
             end=end,
         )
-        return decode_picture(answer.body, source=self.server)
+        return read_picture(answer.body, source=self.server)
 
     def request(
         self,
@@ -204,6 +203,7 @@ class ServerClient:
         max_bytes: int = MAX_ANSWER_BYTES,
         public: PublicAddresses | None = None,
         is_free: bool | None = None,
+        explain: Explain | None = None,
         **body: Any,
     ) -> ServerAnswer:
         """Send a request, again if need be, and return an answer with a status below 300.
@@ -218,6 +218,7 @@ class ServerClient:
             max_bytes: Most bytes that are read.
             public: Which addresses may be connected to; any if None.
             is_free: Whether it may be done twice, so that it is repeated after it was sent; GET alone if not given.
+            explain: Goes before the client's own.
             **body: What httpx takes.
 
         Raises:
@@ -246,7 +247,7 @@ class ServerClient:
             else:
                 if answer.status < 300:
                     return answer
-                failure = self._refused(method, path, answer)
+                failure = self._refused(method, path, answer, explain or self._explain)
                 if answer.status not in self._retried_statuses or _is_final(failure):
                     raise failure
                 if answer.status in BROKEN_OFF_STATUSES and not is_free:
@@ -319,10 +320,10 @@ class ServerClient:
             )
         return GeneratorOutputError(f"{where} cannot be understood: {reason}")  # too many redirects, another coding
 
-    def _refused(self, method: str, path: str, answer: ServerAnswer) -> MgemError:
+    def _refused(self, method: str, path: str, answer: ServerAnswer, explain: Explain | None) -> MgemError:
         """Say in words why an answer is none."""
         data, status = answer.data, answer.status
-        if self._explain and status >= 400 and (explained := self._explain(status, data)):
+        if explain and status >= 400 and (explained := explain(status, data)):
             return explained
         where = f"{self.server} at {self.address}"
         if status < 400:

@@ -19,7 +19,6 @@ import selectors
 import ssl
 import threading
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ import httpcore
 import httpx
 
 from mgem_agent.tools.background_call import call_in_background
+from mgem_agent.tools.servers.http_compression import AnswerTooLongError, is_packed, unpacked
 from mgem_agent.tools.servers.web_address import PublicAddresses, look_up, proxy_for
 
 __all__ = [
@@ -59,10 +59,6 @@ HTTPCORE_ERRORS = (
 T = TypeVar("T")
 
 _cancel: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("mgem_exchange_cancel", default=None)
-
-
-class AnswerTooLongError(httpx.TransportError):
-    """An answer of more bytes than are read."""
 
 
 class ExchangeCancelledError(httpx.TransportError):
@@ -295,7 +291,7 @@ class BoundedTransport(httpx.BaseTransport):
             try:
                 answer = pool.handle_request(_as_core_request(request))
                 headers = httpx.Headers(answer.headers)
-                body = _Body(answer, pool, exchange, is_packed=_is_packed(headers))
+                body = _Body(answer, pool, exchange, is_packed=is_packed(headers))
             except BaseException:
                 pool.close()
                 raise
@@ -324,48 +320,16 @@ class _Body(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         with _as_httpx_errors():
             pieces = self._answer.iter_stream()
-            yield from _unpacked(pieces, self._exchange) if self._is_packed else pieces
+            yield from (
+                unpacked(pieces, self._exchange.left_s, max_bytes=self._exchange.max_bytes)
+                if self._is_packed
+                else pieces
+            )
 
     def close(self) -> None:
         with _as_httpx_errors():
             self._answer.close()
             self._pool.close()
-
-
-def _unpacked(pieces: Iterable[bytes], exchange: Exchange) -> Iterator[bytes]:
-    """Unpack gzip or deflate, never more than a piece at a time nor more than the answer may have."""
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    size = 0
-    for packed in pieces:
-        left = packed
-        while left:
-            exchange.left_s()
-            try:
-                piece = unpacker.decompress(left, WRITE_BYTES)
-            except zlib.error as error:
-                raise httpx.DecodingError(f"the compressed answer is damaged: {error}") from error
-            size += len(piece)
-            if size > exchange.max_bytes:
-                raise AnswerTooLongError(f"The answer has more than {exchange.max_bytes:,} bytes, unpacked.")
-            if piece:
-                yield piece
-            left = unpacker.unconsumed_tail
-            if unpacker.eof:
-                left = unpacker.unused_data
-                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-
-
-def _is_packed(headers: httpx.Headers) -> bool:
-    """Whether an answer is compressed; its headers are then those of the unpacked one."""
-    codings = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
-    codings = [name for name in codings if name not in ("", "identity")]
-    if not codings:
-        return False
-    if codings not in (["gzip"], ["x-gzip"], ["deflate"]):
-        raise httpx.DecodingError(f"the answer is compressed ({', '.join(codings)[:60]}), which was not asked for")
-    del headers["content-encoding"]
-    headers.pop("content-length", None)
-    return True
 
 
 def _pool(url: httpx.URL, exchange: Exchange, verify: ssl.SSLContext) -> httpcore.ConnectionPool:

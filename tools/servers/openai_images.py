@@ -6,7 +6,10 @@ where that is not set). Decisions that matter:
 - **The wire is spoken directly**: two end points are used, and the vendor's package would be a heavy dependency for
   them. It would also hide what other servers do differently: answers by address instead of base64, odd sizes, no JSON.
 - **No seed is promised**, because OpenAI has none. Where a server takes one, or a negative prompt, steps or guidance,
-  say so with `honours`, by the names of its own fields.
+  say so with `honours`, by the names of its own fields; a seed is then chosen here where none is asked for. What the
+  picture's file says of its making wins; stable-diffusion.cpp is known by it, and asked in its own way from then on.
+- **A name is a guess**: a field that the server does not know is left out, with a notice where it meant something, and
+  remembered for that model. What was drawn is kept, also where its size is another.
 - **Each request is a call of its own**, a few at a time. What is cancelled is no longer waited for; the server may go
   on, and charge for it.
 """
@@ -16,12 +19,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -33,13 +37,17 @@ from mgem_agent.errors import (
     InputError,
     MgemError,
     ToolError,
+    UnsupportedRequestError,
 )
 from mgem_agent.tools.background_call import call_in_parallel
 from mgem_agent.tools.capabilities import Capabilities, Notice
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.servers.executed_request import executed_request, facts_of_parameters
 from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
-from mgem_agent.tools.servers.wire_pictures import decode_picture_text, png_bytes
+from mgem_agent.tools.servers.openai_dialect import SD_CPP_HONOURS, dialect_of, with_extra_args
+from mgem_agent.tools.servers.served_picture import ServedPicture, read_picture_text
+from mgem_agent.tools.servers.wire_pictures import png_bytes
 
 __all__ = ["OpenAIImagesGenerator"]
 
@@ -47,10 +55,11 @@ DEFAULT_MODEL = "gpt-image-2"
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
 SERVER = "The OpenAI images server"
 NAME = re.compile(r"(?P<model>.*?)(?:@(?P<address>https?://.+))?", re.DOTALL)
-GPT_IMAGE = re.compile(r"(chatgpt|gpt)-image")
 GPT_IMAGE_OF_THREE_SIZES = re.compile(r"gpt-image-1|chatgpt-image")
 RETIRED_MODELS = ("dall-e-2", "dall-e-3", "gpt-image-1")
 REFUSAL_CODES = ("content_policy", "content_safety", "content_filter", "moderation_blocked", "safety_violation")
+SILENT_FIELDS = frozenset({"n", "response_format"})
+FETCH_S = 10.0
 MAX_PICTURES = 16
 MAX_REVISED_PROMPT_CHARS = 2000
 HONOURABLE = ("negative_prompt", "seed", "num_inference_steps", "guidance_scale")
@@ -72,7 +81,10 @@ class OpenAIImagesGenerator:
         api_key: Key; if not given, that in `OPENAI_API_KEY`, which is sent to no other server than the one in
             `OPENAI_BASE_URL` (OpenAI's own, where that is not set). Other servers may need none.
         honours: What this server honours beyond OpenAI's fields: names of an `ImageRequest`'s fields, each with the
-            field of the server that takes it, such as `{"seed": "seed", "num_inference_steps": "step"}`.
+            field of the server that takes it, such as `{"seed": "seed", "num_inference_steps": "step"}`; or "sd.cpp"
+            for the server of stable-diffusion.cpp.
+        omit: Fields that are never sent, such as `("response_format",)`. A field that the server refuses as unknown
+            is left out by itself.
         max_parallel: Calls at a time.
         timeout_s: Seconds for one picture.
         connect_timeout_s: Seconds to reach the server.
@@ -98,7 +110,8 @@ class OpenAIImagesGenerator:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        honours: Mapping[str, str] | None = None,
+        honours: Mapping[str, str] | Literal["sd.cpp"] | None = None,
+        omit: Sequence[str] = (),
         max_parallel: int = 4,
         timeout_s: float = 300.0,
         connect_timeout_s: float = 10.0,
@@ -107,7 +120,8 @@ class OpenAIImagesGenerator:
     ) -> None:
         model, address = _model_and_address(model)
         self._model = model or DEFAULT_MODEL
-        self._honours = dict(honours or {})
+        self._honours = dict(SD_CPP_HONOURS if isinstance(honours, str) and honours == "sd.cpp" else honours or {})
+        self._omit = frozenset(omit)
         strange = sorted(self._honours.keys() - set(HONOURABLE))
         if strange:
             raise InputError(f"A server cannot be said to honour {strange}. Allowed: {', '.join(HONOURABLE)}.")
@@ -133,6 +147,7 @@ class OpenAIImagesGenerator:
             explain=self._explain,
             retried_statuses=BUSY_STATUSES | {500},
         )
+        self._dialect = dialect_of(self._client.address, self._model)
         self._has_usual_address = self._client.address == usual_address.rstrip("/")
 
     @property
@@ -143,10 +158,10 @@ class OpenAIImagesGenerator:
     @property
     def capabilities(self) -> Capabilities:
         """What the model honours; the server is not asked."""
-        honoured: dict[str, Any] = {name: True for name in self._honours}
-        if GPT_IMAGE_OF_THREE_SIZES.match(self._model):
+        honoured: dict[str, Any] = {name: True for name in self._all_honours}
+        if GPT_IMAGE_OF_THREE_SIZES.match(self._dialect.bare_model):
             honoured["sizes"] = ((1024, 1024), (1536, 1024), (1024, 1536))
-        elif not self._is_gpt_image:
+        elif not self._dialect.is_gpt_image:
             honoured |= {"size_multiple": 8, "max_size": 8192}
         return self.CAPABILITIES.model_copy(update=honoured)
 
@@ -188,56 +203,105 @@ class OpenAIImagesGenerator:
         """Do nothing: the memory is the server's."""
 
     @property
-    def _is_gpt_image(self) -> bool:
-        return GPT_IMAGE.match(self._model) is not None
+    def _all_honours(self) -> dict[str, str]:
+        return {**self._dialect.honours, **self._honours}
 
     def _draw(self, request: ImageRequest, pictures: Mapping[str, Image.Image], cancel: threading.Event) -> ImageResult:
         """Draw one picture; runs in a thread of its own."""
         started = time.monotonic()
-        fields = self._fields(request)
-        if request.picture_ids:
-            plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-            body: dict[str, Any] = {"data": plain, "files": _picture_files(request, pictures)}
-            answer = self._client.request_json("POST", "/images/edits", cancel=cancel, **body)
-        else:
-            answer = self._client.request_json("POST", "/images/generations", cancel=cancel, json=fields)
+        end = started + self._client.timeout_s
+        honours = self._all_honours
+        if "seed" in honours and request.seed is None:
+            request = request.model_copy(update={"seed": secrets.randbelow(2**31)})
+        answer, refused = self._ask(request, honours, pictures, cancel, end)
         item = _first_item(answer)
-        if item.get("b64_json"):
-            image = decode_picture_text(item["b64_json"], source=SERVER)
-        elif item.get("url"):
-            image = self._client.download_picture(item["url"], cancel=cancel)
-        else:
-            raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
-        if (size := _size(request)) and image.size != size:
-            raise GeneratorOutputError(
-                f"{SERVER} was asked for {size[0]}×{size[1]} pixels and sent {image.width}×{image.height}. "
-                f"Ask for a size that the model {self._model!r} draws, or for none."
+        served = self._served(item, answer, cancel, end)
+        self._dialect.learn_from_picture(served.parameters)
+        done, notices = _without(request, refused, honours)
+        executed, differing = executed_request(done, served.image, facts_of_parameters(served.parameters), options={})
+        notices += differing
+        if served.is_transparent or request.options.get("background") == "transparent":
+            told = (
+                "The picture is transparent in part"
+                if served.is_transparent
+                else "A transparent background was asked for"
             )
+            notices += (Notice(argument="options", message=f"{told}; it is kept on white."),)
         revised = item.get("revised_prompt")
-        notices = []
         if isinstance(revised, str) and revised.strip() and revised.strip() != request.prompt:
-            notices.append(
-                Notice(argument="prompt", message=f"The server drew this: {revised[:MAX_REVISED_PROMPT_CHARS]}")
+            notices += (
+                Notice(argument="prompt", message=f"The server drew this: {revised[:MAX_REVISED_PROMPT_CHARS]}"),
             )
-        executed = request.model_copy(update={"width": image.width, "height": image.height})
         return self._result(
             request,
             executed=executed,
-            image=image,
-            notices=tuple(notices),
+            image=served.image,
+            notices=notices,
             seconds=time.monotonic() - started,
         )
 
-    def _fields(self, request: ImageRequest) -> dict[str, Any]:
+    def _ask(
+        self,
+        request: ImageRequest,
+        honours: Mapping[str, str],
+        pictures: Mapping[str, Image.Image],
+        cancel: threading.Event,
+        end: float,
+    ) -> tuple[Any, list[str]]:
+        """Ask for a picture, again without each field that the server does not know; return those, too."""
+        refused: list[str] = []
+        fields = self._fields(request, honours)
+        for name in [name for name in fields if not self._dialect.takes(name)]:
+            refused.append(name)
+            del fields[name]
+        while True:
+            try:
+                return self._sent(request, fields, pictures, cancel, end), refused
+            except _UnknownFieldError as error:
+                refused.append(error.field)
+                del fields[error.field]
+
+    def _sent(
+        self,
+        request: ImageRequest,
+        fields: Mapping[str, Any],
+        pictures: Mapping[str, Image.Image],
+        cancel: threading.Event,
+        end: float,
+    ) -> Any:
+        def explain(status: int, data: Any) -> MgemError | None:
+            field = self._dialect.learn_from_refusal(status, data, fields)
+            return self._explain(status, data) if field is None else _UnknownFieldError(field)
+
+        sent = with_extra_args(fields)
+        send = partial(self._client.request_json, "POST", cancel=cancel, end=end, explain=explain)
+        if not request.picture_ids:
+            return send("/images/generations", json=sent)
+        plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()}
+        return send("/images/edits", data=plain, files=_picture_files(request, pictures))
+
+    def _served(self, item: Mapping[str, Any], answer: Any, cancel: threading.Event, end: float) -> ServedPicture:
+        """The picture of an answer: in it, as base64 or a data URL, or at an address that it gives."""
+        if item.get("b64_json"):
+            return read_picture_text(item["b64_json"], source=SERVER)
+        address = item.get("url")
+        if isinstance(address, str) and address[:5].lower() == "data:":
+            return read_picture_text(address, source=SERVER)
+        if address:
+            end = max(end, time.monotonic() + FETCH_S)  # it is drawn: a moment is left to fetch it
+            return self._client.download_picture(address, cancel=cancel, end=end)
+        raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
+
+    def _fields(self, request: ImageRequest, honours: Mapping[str, str]) -> dict[str, Any]:
         fields: dict[str, Any] = {"model": self._model, "prompt": request.prompt, "n": 1, **request.options}
         if size := _size(request):
             fields["size"] = f"{size[0]}x{size[1]}"
-        if not self._is_gpt_image:
+        if not self._dialect.is_gpt_image:
             fields["response_format"] = "b64_json"  # unknown to OpenAI's models, which give nothing else
-        for name, field in self._honours.items():
+        for name, field in honours.items():
             if getattr(request, name) is not None:
                 fields[field] = getattr(request, name)
-        return fields
+        return {name: value for name, value in fields.items() if name not in self._omit}
 
     def _result(self, request: ImageRequest, **given: Any) -> ImageResult:
         fields: dict[str, Any] = {"index": 0, "executed": request, **given}
@@ -258,6 +322,37 @@ class OpenAIImagesGenerator:
                 f"{SERVER} no longer has the model {self._model!r}: {message} Use 'openai:{DEFAULT_MODEL}'."
             )
         return None
+
+
+class _UnknownFieldError(UnsupportedRequestError):
+    """A field that the server does not know.
+
+    Args:
+        field: Its name.
+    """
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        super().__init__(f"{SERVER} does not know the field {field!r}.")
+
+
+def _without(
+    request: ImageRequest, refused: Sequence[str], honours: Mapping[str, str]
+) -> tuple[ImageRequest, tuple[Notice, ...]]:
+    """A request without what the server does not know, and a notice for each field that meant something."""
+    changes: dict[str, Any] = {}
+    notices = []
+    ours = {field: name for name, field in honours.items()}
+    for field in refused:
+        if field in SILENT_FIELDS:
+            continue
+        argument = "width" if field == "size" else ours.get(field, "options")
+        if argument not in ("width", "options"):
+            changes[argument] = None
+        message = f"The server does not know {field!r}; it was left out."
+        notices.append(Notice(argument=argument, message=message))
+    changes["options"] = {name: value for name, value in request.options.items() if name not in refused}
+    return request.model_copy(update=changes), tuple(notices)
 
 
 def _model_and_address(name: str) -> tuple[str, str | None]:
@@ -286,9 +381,10 @@ def _picture_files(request: ImageRequest, pictures: Mapping[str, Image.Image]) -
 
 
 def _with_holes(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """A picture that is transparent where a mask is white, which is how this API is told what to redraw."""
+    """A mask for every server: transparent where it redraws, as OpenAI has it, and white there, as others read it."""
     white = mask.convert("L").resize(image.size, Image.Resampling.NEAREST)
-    holed = image.convert("RGBA")
+    chosen = white.point([0] * 128 + [255] * 128)
+    holed = Image.merge("RGB", (chosen, chosen, chosen))
     holed.putalpha(white.point([255] * 128 + [0] * 128))
     return holed
 

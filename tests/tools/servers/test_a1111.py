@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mgem_agent.errors import (
     GenerationCancelledError,
@@ -72,14 +72,19 @@ def test_what_is_sent_and_what_comes_back(server: Any, png: Any) -> None:
     assert result.image.size == (64, 64)
     assert result.model == "sd_xl_base_1.0 [31e35c80fc]"
     assert result.versions == {"stable-diffusion-webui": "v1.10.1"}
-    assert [notice.message for notice in result.notices] == ["guidance_scale=6.5 was asked for; the server used 7.0."]
+    assert [notice.message for notice in result.notices] == [
+        "guidance_scale=6.5 was asked for; the server used 7.0.",
+        "sampler_name='Euler' was asked for; the server used 'Euler a'.",
+        "sd_model_checkpoint='other' was asked for; the server used 'sd_xl_base_1.0'.",
+    ]
+    assert result.executed.options == {"sampler_name": "Euler a", "sd_model_checkpoint": "sd_xl_base_1.0"}
 
 
 def test_what_was_left_open_is_read_back_and_makes_the_same_call(server: Any, png: Any) -> None:
     server.answer = lambda call: answer(png(size=(64, 64)))
     _, [result] = run(make(server), ImageRequest(prompt="a red fox"))
     executed = result.executed
-    assert drawings(server)[0]["seed"] == -1
+    assert 0 <= drawings(server)[0]["seed"] < 2**32
     assert (executed.seed, executed.num_inference_steps, executed.guidance_scale) == (1234, 20, 7.0)
     assert executed.options == {"sampler_name": "Euler a", "sd_model_checkpoint": "sd_xl_base_1.0"}
     server.calls.clear()
@@ -197,7 +202,9 @@ def test_a_picture_without_its_data_is_still_a_picture(server: Any, png: Any, in
 
 def test_a_server_that_draws_larger_says_so(server: Any, png: Any) -> None:
     server.answer = lambda call: answer(png(size=(128, 128)))
-    _, [result] = run(make(server), ImageRequest(prompt="x", width=64, height=64, options={"enable_hr": True}))
+    _, [result] = run(
+        make(server), ImageRequest(prompt="x", width=64, height=64, seed=1234, options={"enable_hr": True})
+    )
     assert [notice.argument for notice in result.notices] == ["width", "height"]
     assert (result.executed.width, result.executed.height) == (128, 128)
 
@@ -301,3 +308,44 @@ def test_cancelling_waits_for_no_server_that_cannot_be_interrupted(
     assert isinstance(result.error, GenerationCancelledError)
     assert time.monotonic() - began < 2.5
     assert "/sdapi/v1/interrupt" in server.paths()
+
+
+def with_parameters(text: str) -> bytes:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", text)
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def test_a_server_that_says_nothing_was_given_our_seed(server: Any, png: Any) -> None:
+    server.answer = lambda call: answer(png()) | {"info": ""}
+    _, [result] = run(make(server), ImageRequest(prompt="x"))
+    assert result.executed.seed == drawings(server)[0]["seed"]
+    assert result.notices == ()
+
+
+def test_what_the_picture_says_wins(server: Any) -> None:
+    text = "x\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 9, Size: 64x64, Model: toy"
+    server.answer = lambda call: answer(with_parameters(text), sampler_name="nope", seed=5)
+    request = ImageRequest(
+        prompt="x", seed=5, options={"sampler_name": "nope", "sd_model_checkpoint": "a/toy.gguf [1f]"}
+    )
+    _, [result] = run(make(server), request)
+    assert result.executed.seed == 9
+    assert result.executed.options == {
+        "sampler_name": "DPM++ 2M", "scheduler": "Karras", "sd_model_checkpoint": "a/toy.gguf [1f]",
+    }  # fmt: skip
+    assert [notice.message for notice in result.notices] == [
+        "seed=5 was asked for; the server used 9.",
+        "sampler_name='nope' was asked for; the server used 'DPM++ 2M'.",
+    ]
+
+
+@pytest.mark.parametrize("asked", ["DPM++ 2M", "DPM++ 2M Karras", "k_dpmpp_2m", "dpmpp_2m"])
+def test_a_sampler_has_several_names(server: Any, asked: str) -> None:
+    text = "x\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1234, Size: 64x64"
+    server.answer = lambda call: answer(with_parameters(text))
+    _, [result] = run(make(server), ImageRequest(prompt="x", seed=1234, options={"sampler_name": asked}))
+    assert result.executed.options["sampler_name"] == asked
+    assert result.notices == ()

@@ -123,7 +123,7 @@ def test_the_wait_for_the_next_attempt_ends_with_cancel(server: Any, reply: Any)
 
 def test_pictures_are_fetched_from_web_addresses_alone(server: Any, png: Any) -> None:
     server.answer = lambda call: png()
-    assert client(server.url).download_picture(f"{server.url}/a.png?signed=a%2Fb/").size == (64, 48)
+    assert client(server.url).download_picture(f"{server.url}/a.png?signed=a%2Fb/").image.size == (64, 48)
     assert (server.calls[-1].path, server.calls[-1].query) == ("/a.png", "signed=a%2Fb/")
     for url in ("file:///etc/passwd", "ftp://h/x", "data:image/png;base64,xx"):
         with pytest.raises(GeneratorOutputError, match="http and https alone are followed"):

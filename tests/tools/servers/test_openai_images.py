@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mgem_agent.errors import (
     GenerationCancelledError,
@@ -67,9 +67,10 @@ def test_what_is_sent_and_what_comes_back(server: Any, png: Any) -> None:
     assert call.json == {
         "model": "gpt-image-2", "prompt": "a red fox", "n": 1, "quality": "low", "size": "1008x1008",
     }  # fmt: skip
-    assert isinstance(result.error, GeneratorOutputError)
-    assert "was asked for 1008×1008 pixels and sent 1024×1024" in str(result.error)
-    assert [notice.argument for notice in result.notices] == ["seed", "width", "height"]
+    assert result.error is None  # what was drawn, and paid for, is kept
+    assert (result.executed.width, result.executed.height) == (1024, 1024)
+    assert [notice.argument for notice in result.notices] == ["seed", "width", "height", "width", "height"]
+    assert result.notices[-1].message == "height=1008 was asked for; the server used 1024."
 
 
 def test_a_picture_and_what_made_it(server: Any, png: Any) -> None:
@@ -118,7 +119,7 @@ def test_a_mask_becomes_holes(server: Any, png: Any) -> None:
     parts = form(server.calls[0])
     holed = Image.open(io.BytesIO(parts["mask"][0]))
     assert len(parts["image"]) == 1
-    assert (holed.getpixel((0, 0)), holed.getpixel((7, 0))) == ((0, 0, 255, 0), (0, 0, 255, 255))
+    assert (holed.getpixel((0, 0)), holed.getpixel((7, 0))) == ((255, 255, 255, 0), (0, 0, 0, 255))
 
 
 @pytest.mark.parametrize(
@@ -263,3 +264,120 @@ def test_options_that_make_no_sense() -> None:
         OpenAIImagesGenerator(honours={"mask": "m"})
     with pytest.raises(InputError, match="max_parallel=0 calls at a time draw nothing"):
         OpenAIImagesGenerator(max_parallel=0)
+
+
+SD_CPP = (
+    "a fox\nSteps: 20, CFG scale: 7.0, Seed: 482231814, Size: 64x48, Sampler: euler_a, Version: stable-diffusion.cpp"
+)
+
+
+def drawn_by_sd_cpp(seed: int = 482231814) -> dict[str, Any]:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", SD_CPP.replace("482231814", str(seed)))
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, "PNG", pnginfo=chunks)
+    return b64(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"error": {"message": "Unknown parameter: 'response_format'.", "code": "unknown_parameter"}},
+        {"error": {"message": "Unrecognized request argument supplied: response_format"}},
+        {"detail": [{"type": "extra_forbidden", "loc": ["body", "response_format"], "msg": "Extra inputs"}]},
+        {"error": "litellm.UnsupportedParamsError: azure does not support parameters: ['response_format']"},
+    ],
+)
+def test_a_field_that_the_server_does_not_know_is_left_out_from_then_on(
+    server: Any, reply: Any, png: Any, refusal: Any
+) -> None:
+    server.answer = lambda call: (
+        reply(400, json.dumps(refusal).encode()) if "response_format" in call.json else b64(png())
+    )
+    for _ in range(2):  # a generator that is made anew knows it as well
+        [result] = results(make(server, "my-deployment"), FOX)
+        assert result.error is None and result.notices == ()
+    assert ["response_format" in call.json for call in server.calls] == [True, False, False]
+
+
+def test_what_meant_something_is_left_out_with_a_notice(server: Any, reply: Any, png: Any) -> None:
+    def answer(call: Any) -> Any:
+        known = {"model", "prompt", "n", "response_format"}
+        strange = sorted(call.json.keys() - known)
+        return reply(422, f"unexpected field {strange[0]}".encode()) if strange else b64(png())
+
+    server.answer = answer
+    request = ImageRequest(prompt="x", seed=7, options={"quality": "low", "style": "vivid"})
+    [result] = results(make(server, honours={"seed": "seed"}), request)
+    assert result.error is None
+    assert (result.executed.seed, result.executed.options) == (None, {})
+    assert [(notice.argument, notice.message) for notice in result.notices] == [
+        ("options", "The server does not know 'quality'; it was left out."),
+        ("seed", "The server does not know 'seed'; it was left out."),
+        ("options", "The server does not know 'style'; it was left out."),
+    ]
+
+
+def test_a_value_that_is_refused_is_not_left_out(server: Any, reply: Any) -> None:
+    body = {"error": {"message": "Invalid value: '8x8'. Supported values are: '9x9'.", "param": "size"}}
+    server.answer = lambda call: reply(400, json.dumps(body).encode())
+    [result] = results(make(server), ImageRequest(prompt="x", width=64, height=64))
+    assert isinstance(result.error, UnsupportedRequestError)
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-image-1", "azure/gpt-image-1.5", "gpt-image-2"])
+def test_a_model_is_known_behind_a_route(server: Any, png: Any, model: str) -> None:
+    server.answer = lambda call: b64(png())
+    results(make(server, model), FOX)
+    assert "response_format" not in server.calls[0].json
+    assert server.calls[0].json["model"] == model
+
+
+def test_fields_can_be_left_out_by_option(server: Any, png: Any) -> None:
+    server.answer = lambda call: b64(png())
+    results(make(server, omit=["response_format", "n"]), FOX)
+    assert server.calls[0].json == {"model": "toy", "prompt": "a red fox"}
+
+
+def test_a_data_url_is_an_address_too(server: Any, png: Any) -> None:
+    data = base64.b64encode(png()).decode()
+    server.answer = lambda call: {"data": [{"url": f"data:image/png;base64,{data}"}]}
+    [result] = results(make(server), FOX)
+    assert result.image is not None and result.image.size == (64, 48)
+
+
+def test_transparency_that_is_not_kept_is_said(server: Any) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (64, 48), (255, 0, 0, 0)).save(buffer, "PNG")
+    server.answer = lambda call: b64(buffer.getvalue())
+    [result] = results(make(server), ImageRequest(prompt="x", options={"background": "transparent"}))
+    assert [notice.message for notice in result.notices] == ["The picture is transparent in part; it is kept on white."]
+
+
+def test_a_seed_is_chosen_where_the_server_takes_one(server: Any, png: Any) -> None:
+    server.answer = lambda call: b64(png())
+    [result] = results(make(server, honours={"seed": "seed"}), FOX)
+    assert result.executed.seed == server.calls[0].json["seed"]
+
+
+def test_stable_diffusion_cpp_is_known_by_its_pictures(server: Any) -> None:
+    server.answer = lambda call: drawn_by_sd_cpp()
+    generator = make(server, "sd-cpp")
+    [result] = results(generator, FOX)
+    assert (result.executed.seed, result.executed.num_inference_steps) == (482231814, 20)
+    assert generator.capabilities.seed
+    [again] = results(generator, result.executed, strict=True)
+    assert again.executed == result.executed and again.notices == ()
+    prompt = server.calls[1].json["prompt"]
+    assert prompt.startswith("a red fox <sd_cpp_extra_args>") and prompt.endswith("</sd_cpp_extra_args>")
+    extra = json.loads(prompt.partition(">")[2].partition("<")[0])
+    assert extra == {"seed": 482231814, "sample_params": {"sample_steps": 20, "guidance": {"txt_cfg": 7.0}}}
+    assert set(server.calls[1].json) == {"model", "prompt", "n", "response_format", "size"}
+
+
+def test_stable_diffusion_cpp_can_be_named(server: Any) -> None:
+    server.answer = lambda call: drawn_by_sd_cpp(seed=3)
+    [result] = results(make(server, honours="sd.cpp"), ImageRequest(prompt="x", seed=5))
+    assert result.executed.seed == 3
+    assert [notice.message for notice in result.notices] == ["seed=5 was asked for; the server used 3."]

@@ -1,0 +1,108 @@
+"""What a server says it did, against what it was asked for.
+
+What the server did wins: it makes the same picture again. A notice names each value that is not the one asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+
+from mgem_agent.tools.capabilities import Notice
+from mgem_agent.tools.image_request import ImageRequest
+
+__all__ = ["executed_request", "facts_of_parameters"]
+
+NUMBERS = (
+    ("seed", "Seed", int),
+    ("num_inference_steps", "Steps", int),
+    ("guidance_scale", "CFG scale", float),
+    ("strength", "Denoising strength", float),
+)
+NAMES = (("sampler_name", "Sampler"), ("scheduler", "Schedule type"), ("model", "Model"), ("model_hash", "Model hash"))
+
+
+def facts_of_parameters(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the settings of a `parameters` chunk say, by our names; what cannot be read is left out."""
+    facts: dict[str, Any] = {ours: parameters[theirs] for ours, theirs in NAMES if parameters.get(theirs)}
+    for ours, theirs, kind in NUMBERS:
+        try:
+            facts[ours] = kind(parameters[theirs])
+        except (KeyError, ValueError):
+            continue  # not said, or no number
+    return facts
+
+
+def executed_request(
+    request: ImageRequest,
+    image: Image.Image,
+    facts: Mapping[str, Any],
+    *,
+    options: Mapping[str, str],
+) -> tuple[ImageRequest, tuple[Notice, ...]]:
+    """Return a request with what was really done, and a notice for each value that is not the one asked for.
+
+    Args:
+        request: What was asked for.
+        image: The picture.
+        facts: What the server says: fields of a request, and `sampler_name`, `scheduler`, `model`.
+        options: For each of those names, the option that asks for it.
+    """
+    used: dict[str, Any] = {"width": image.width, "height": image.height}
+    used |= {name: facts[name] for name, _, _ in NUMBERS if name in facts}
+    if request.task not in ("image_to_image", "inpaint"):
+        used.pop("strength", None)
+    used = {name: value for name, value in used.items() if _can_be(name, value)}
+    notices = [
+        Notice(argument=name, message=f"{name}={asked} was asked for; the server used {value}.")
+        for name, value in used.items()
+        if (asked := getattr(request, name)) is not None and asked != value
+    ]
+    chosen = dict(request.options)
+    for name, option in options.items():
+        done = facts.get(name)
+        if not isinstance(done, str) or not done:
+            continue
+        asked = request.options.get(option)
+        if asked is None:
+            chosen[option] = done
+        elif not _is_same(name, asked, done, facts):
+            chosen[option] = done
+            notices.append(
+                Notice(argument="options", message=f"{option}={asked!r} was asked for; the server used {done!r}.")
+            )
+    return request.model_copy(update=used | {"options": chosen}), tuple(notices)
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """Whether a request could ask for a value; servers say -1 or 0 for what they do not know."""
+    try:
+        ImageRequest.model_validate({"prompt": "-", name: value})
+    except ValidationError as error:
+        return not any(fault["loc"] == (name,) for fault in error.errors())
+    return True
+
+
+def _is_same(name: str, asked: object, done: str, facts: Mapping[str, Any]) -> bool:
+    """Whether two names mean one thing: servers know samplers by several names, and models with path and hash."""
+    if name == "model":
+        return _model_name(str(asked)) == _model_name(done)
+    if name == "sampler_name":
+        both = _plain(done) + _plain(str(facts.get("scheduler") or ""))
+        return _plain(str(asked)) in (_plain(done), both)
+    return _plain(str(asked)) in (_plain(done), "automatic")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("k_").replace("++", "pp"))
+
+
+def _model_name(name: str) -> str:
+    name = re.sub(r"\s*\[[0-9a-fA-F]+\]$", "", name.strip())
+    name = PureWindowsPath(PurePosixPath(name).name).name
+    return re.sub(r"\.(safetensors|ckpt|gguf|pt|pth|sft)$", "", name, flags=re.IGNORECASE).lower()
