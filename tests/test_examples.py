@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
 from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
+from mgem_agent.workflows import load_story_recipe
 
 PAGES = (
     "README.md",
@@ -21,6 +22,7 @@ PAGES = (
     "CHANGELOG.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/stories.md",
     "docs/testing.md",
     "docs/training.md",
 )
@@ -51,6 +53,16 @@ def test_examples_of_a_page(root: Path, name: str) -> None:
         test = doctest.DocTestParser().get_doctest(block, names, f"{name}, block {number}", str(root / name), 0)
         assert run(test, test.name) > 0, f"{test.name} has no `>>>`"
         names.update(test.globs)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/stories.md"])
+def test_story_recipes_of_a_page(root: Path, name: str, tmp_path: Path) -> None:
+    found = re.findall(r"^```yaml\n(.*?)^```$", (root / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    recipes = [text for text in found if "premise:" in text]
+    assert recipes
+    for text in recipes:
+        (tmp_path / "seed.yaml").write_text(text, encoding="utf-8")
+        assert load_story_recipe(tmp_path / "seed.yaml").num_scenes == 3
 
 
 def test_examples_of_a_module(module_name: str) -> None:

@@ -79,6 +79,7 @@ class Book:
         is_whole: Whether the story has come to its end.
         words: What the book says of itself.
         facts: Lines of the last page.
+        details: Lines of it that few readers need, such as the ids of the pictures; folded away where that can be.
         command: That draws every picture again.
         year: That it was begun in.
     """
@@ -92,6 +93,7 @@ class Book:
     is_whole: bool
     words: BookWords
     facts: tuple[str, ...]
+    details: tuple[str, ...]
     command: str
     year: int
 
@@ -118,6 +120,7 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
         is_whole=story.state == "finished",
         words=words,
         facts=_facts(story, words),
+        details=_details(story, words),
         command=REPLAY_COMMAND,
         year=story.created.year,
     )
@@ -170,13 +173,17 @@ def _facts(story: Story, words: BookWords) -> tuple[str, ...]:
     by = ", ".join(filter(None, generators))
     if models and list(models) != list(generators):
         by = f"{by} ({', '.join(models)})"
+    values = ((words.written_by, story.reasoner), (words.drawn_by, by), (words.style, story.style))
+    return tuple(line.format(value) for line, value in values if value)
+
+
+def _details(story: Story, words: BookWords) -> tuple[str, ...]:
+    """Lines that only somebody needs who looks a picture up; those that have nothing to say are left out."""
+    drawn = [scene for scene in story.scenes if scene.artifact_id is not None]
     seeds = dict.fromkeys(
         scene.executed.seed for scene in drawn if scene.executed is not None and scene.executed.seed is not None
     )
     values = (
-        (words.written_by, story.reasoner),
-        (words.drawn_by, by),
-        (words.style, story.style),
         (words.seed, ", ".join(map(str, seeds))),
         (words.pictures, ", ".join(scene.artifact_id or "" for scene in drawn)),
     )

@@ -1,6 +1,7 @@
 """A book as Markdown, with its pictures in a folder beside it.
 
-Whatever has a meaning in Markdown or HTML is escaped, so that a model's text is read as it was written.
+Whatever has a meaning in Markdown or HTML is escaped, so that a model's text is read as it was written. Seeds
+and ids of pictures are not repeated: the files of the pictures bear them.
 """
 
 from __future__ import annotations

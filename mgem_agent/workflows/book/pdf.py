@@ -6,6 +6,8 @@ Decisions that matter:
 - The fonts are those that Typst brings (Latin, Greek, Cyrillic, Hebrew), then those of the system. Letters that no font
   has are named in a notice, and the book is set all the same.
 - The same story gives the same file: the date in it is the story's.
+- Small pictures are enlarged smoothly here, or each viewer would show their pixels in its own way.
+- Seeds and ids of pictures are keywords of the file, which a reader does not see.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError, ToolError
-from mgem_agent.workflows.book.book import Book
+from mgem_agent.workflows.book.book import Book, BookPicture
 from mgem_agent.workflows.book.picture_data import SMALL_PX, hue_of
 
 __all__ = ["render_pdf"]
@@ -31,6 +36,8 @@ ACCESSIBLE = "ua-1"
 
 UNDISPLAYABLE = re.compile(r"the text `\"(.*?)\"` could not be displayed")
 MAX_NAMED = 12
+ENLARGED_PX = 768
+"""Pixels of the longer side of a small picture once it is enlarged."""
 
 
 def render_pdf(book: Book) -> tuple[bytes, tuple[str, ...]]:
@@ -112,15 +119,23 @@ def _data(book: Book, folder: Path) -> dict[str, Any]:
         "is_whole": book.is_whole,
         "words": asdict(book.words),
         "facts": book.facts,
+        "details": book.details,
         "command": book.command,
         "year": str(book.year),
     }
 
 
-def _picture(picture: Any, name: str, folder: Path) -> dict[str, Any]:
+def _picture(picture: BookPicture, name: str, folder: Path) -> dict[str, Any]:
+    """Put a picture beside the template; a small one enlarged."""
+    longer = max(picture.width, picture.height)
     try:
-        shutil.copyfile(picture.path, folder / name)
+        if longer < SMALL_PX:
+            name = f"{name.removesuffix('.png')}.jpg"
+            factor = ENLARGED_PX / longer
+            size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+            load_image(picture.path).resize(size, Image.Resampling.LANCZOS).save(folder / name, quality=92)
+        else:
+            shutil.copyfile(picture.path, folder / name)
     except OSError as error:
         raise InputError(f"The picture {str(picture.path)!r} cannot be read: {error.strerror or error}.") from error
-    longer = max(picture.width, picture.height)
-    return {"file": name, "alt": picture.alt, "small": longer < SMALL_PX, "wide": picture.width > picture.height}
+    return {"file": name, "alt": picture.alt, "ratio": picture.width / picture.height}

@@ -20,6 +20,7 @@ class BookWords:
         written_by: Name of the reasoner: {}.
         drawn_by: Name of the generator: {}.
         style: Of the pictures: {}.
+        details: Heading of what is folded away.
         seed: Of the pictures: {}.
         pictures: Ids of the pictures: {}.
         replay: How the pictures are drawn again; the command follows.
@@ -34,6 +35,7 @@ class BookWords:
     written_by: str
     drawn_by: str
     style: str
+    details: str
     seed: str
     pictures: str
     replay: str
@@ -50,6 +52,7 @@ WORDS = (
         "Written by {}",
         "Drawn by {}",
         "Style: {}",
+        "Details",
         "Seed: {}",
         "Pictures: {}",
         "Every picture can be drawn again:",
@@ -64,6 +67,7 @@ WORDS = (
         "Geschrieben von {}",
         "Gezeichnet von {}",
         "Stil: {}",
+        "Einzelheiten",
         "Startwert: {}",
         "Bilder: {}",
         "Jedes Bild lässt sich noch einmal zeichnen:",
@@ -78,6 +82,7 @@ WORDS = (
         "Escrito por {}",
         "Dibujado por {}",
         "Estilo: {}",
+        "Detalles",
         "Semilla: {}",
         "Imágenes: {}",
         "Cada imagen puede volver a dibujarse:",
@@ -92,6 +97,7 @@ WORDS = (
         "Écrit par {}",
         "Dessiné par {}",
         "Style : {}",
+        "Détails",
         "Graine : {}",
         "Images : {}",
         "Chaque image peut être redessinée :",
@@ -106,6 +112,7 @@ WORDS = (
         "Scritto da {}",
         "Disegnato da {}",
         "Stile: {}",
+        "Dettagli",
         "Seme: {}",
         "Immagini: {}",
         "Ogni immagine può essere disegnata di nuovo:",
@@ -120,6 +127,7 @@ WORDS = (
         "Geschreven door {}",
         "Getekend door {}",
         "Stijl: {}",
+        "Details",
         "Startwaarde: {}",
         "Plaatjes: {}",
         "Elk plaatje kan opnieuw worden getekend:",
@@ -134,6 +142,7 @@ WORDS = (
         "Escrito por {}",
         "Desenhado por {}",
         "Estilo: {}",
+        "Detalhes",
         "Semente: {}",
         "Imagens: {}",
         "Cada imagem pode ser desenhada de novo:",

@@ -18,8 +18,8 @@ def test_a_whole_story(make_story: Any, store: ArtifactStore) -> None:
     picture = book.pages[0].picture
     assert picture is not None and (picture.alt, picture.width, picture.path.is_file()) == ("A fox on page 1", 32, True)
     assert book.cover == book.pages[0].picture
-    assert book.facts[:4] == ("Written by scripted", "Drawn by flat (flat-colour)", "Style: ink", "Seed: 1, 2, 3")
-    assert picture.id in book.facts[4]
+    assert book.facts == ("Written by scripted", "Drawn by flat (flat-colour)", "Style: ink")
+    assert book.details[0] == "Seed: 1, 2, 3" and picture.id in book.details[1]
 
 
 def test_a_story_that_is_half_told(make_story: Any, store: ArtifactStore) -> None:

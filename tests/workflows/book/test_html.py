@@ -67,3 +67,12 @@ def test_another_language(make_story: Any, store: ArtifactStore) -> None:
     hebrew = Page(render_html(make_book(make_story(language="he", title="השועל"), store)))
     assert hebrew.all("html")[0]["dir"] == "rtl"
     assert hebrew.all("footer")[0] == {"lang": "en", "dir": "ltr"}
+
+
+def test_ids_of_pictures_are_folded_away(make_story: Any, store: ArtifactStore) -> None:
+    story = make_story()
+    text = render_html(make_book(story, store))
+    folded = text[text.index("<details>") : text.index("</details>")]
+    assert "<summary>Details</summary>" in folded and "<details open" not in text
+    for scene in story.scenes:
+        assert scene.artifact_id in folded and text.count(scene.artifact_id) == 1

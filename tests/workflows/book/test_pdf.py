@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import re
+import zlib
 from typing import Any
 
 import pytest
@@ -41,5 +44,27 @@ def test_letters_that_no_font_has_are_named(make_story: Any, store: ArtifactStor
 def test_a_picture_that_cannot_be_read(make_story: Any, store: ArtifactStore) -> None:
     book = make_book(make_story(), store)
     store.path(book.pages[0].picture.id if book.pages[0].picture else "").unlink()
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="There is no file"):
         render_pdf(book)
+
+
+def widths_of_pictures(data: bytes) -> list[float]:
+    """Widths that pictures have on their pages, the cover first, in millimetres."""
+    streams = (zlib.decompressobj() for _ in iter(int, 1))
+    found: list[float] = []
+    for stream, match in zip(streams, re.finditer(rb"stream\r?\n(.*?)endstream", data, re.DOTALL), strict=False):
+        with contextlib.suppress(zlib.error):
+            placed = re.findall(rb"q ([\d.]+) 0 0 [\d.]+ [\d.]+ [\d.]+ cm/\w+ Do", stream.decompress(match[1]))
+            found += [float(width) / 72 * 25.4 for width in placed]
+    return found
+
+
+@pytest.mark.parametrize("size", [32, 512])
+def test_pictures_are_as_wide_as_the_text_where_there_is_room(make_story: Any, store: ArtifactStore, size: int) -> None:
+    data, _ = render_pdf(make_book(make_story(size=size), store))
+    cover, *pages = widths_of_pictures(data)
+    assert cover >= 96 and pages == [pytest.approx(112, abs=0.1)] * 3
+    data, _ = render_pdf(make_book(make_story(size=size, scene={"text": "The fox walks on and on. " * 40}), store))
+    assert all(61.9 < width < 112 for width in widths_of_pictures(data)[1:])
+    data, _ = render_pdf(make_book(make_story(size=size, scene={"text": "The fox walks on and on. " * 400}), store))
+    assert widths_of_pictures(data)[1:] == [pytest.approx(62, abs=0.1)] * 3
