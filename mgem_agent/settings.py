@@ -38,6 +38,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.user_files import read_user_file, user_path
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -60,6 +61,8 @@ PictureDisplay = Literal["auto", "sixel", "kitty", "blocks", "path", "none"]
 """How a terminal shows a picture; `auto` asks the terminal, `path` names the file, `none` says nothing of it."""
 
 REQUEST_NAMES = {"steps": "num_inference_steps"}
+MAX_CONFIG_BYTES = 1_000_000
+MAX_COMPLAINTS = 10
 FREE_TABLES = ("model_options", "generator_options")
 PLACES = ("store", "sessions")
 
@@ -154,7 +157,7 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _at_home(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value is not None else None
+        return user_path(value) if value is not None else None
 
     @property
     def draw_defaults(self) -> dict[str, Any]:
@@ -217,7 +220,10 @@ def load_settings(**flags: Any) -> Settings:
         remember_secrets(settings.model_dump())
         return settings
     except ValidationError as error:
-        raise InputError("\n".join(_complaint(each, given) for each in error.errors())) from error
+        wrong = error.errors()
+        lines = [_complaint(each, given) for each in wrong[:MAX_COMPLAINTS]]
+        more = len(wrong) - len(lines)
+        raise InputError("\n".join([*lines, *([f"{more:,} more settings are wrong."] if more else [])])) from error
     except SettingsError as error:
         raise InputError(f"A setting in the environment cannot be read: {error}. Write it as JSON.") from error
 
@@ -254,7 +260,7 @@ def config_path() -> Path:
     """The user's file: the one that `MGEM_CONFIG` names, or `config.toml` in this system's place for configuration."""
     named = os.environ.get("MGEM_CONFIG")
     if named:
-        return Path(named).expanduser().absolute()
+        return user_path(named).absolute()
     return platformdirs.user_config_path("mgem-agent", appauthor=False).absolute() / "config.toml"
 
 
@@ -266,16 +272,18 @@ def read_config() -> dict[str, Any]:
     """
     path = config_path()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_user_file(path, "The settings in", max_bytes=MAX_CONFIG_BYTES))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"The settings in {str(path)!r} cannot be read: {error}. Mend the file or remove it."
         ) from error
     for name in PLACES:
         place = data.get(name)
-        if isinstance(place, str) and "://" not in place and not Path(place).expanduser().is_absolute():
+        if isinstance(place, str) and "://" not in place and not user_path(place).is_absolute():
             raise InputError(
                 f"{name} = {place!r} in {str(path)!r} depends on the current folder. Write the whole path, or one that "
                 f"begins with ~."

@@ -10,7 +10,7 @@ import codecs
 import re
 from typing import NamedTuple
 
-__all__ = ["DecodedText", "clean_text", "decode_text"]
+__all__ = ["SURROGATE", "DecodedText", "SurrogateJoiner", "clean_text", "decode_text"]
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -20,6 +20,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character."""
 
 
 class DecodedText(NamedTuple):
@@ -67,3 +68,27 @@ def clean_text(text: str) -> str:
     if SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16-le", errors="surrogatepass").decode("utf-16-le", errors="replace")
+
+
+class SurrogateJoiner:
+    r"""`clean_text` for text that comes in pieces, which may cut a character in two.
+
+    Example:
+        >>> joiner = SurrogateJoiner()
+        >>> joiner.feed("a \ud83e") + joiner.feed("\udd8a") + joiner.finish()
+        'a 🦊'
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Add a piece, and return what is complete."""
+        text = self._held + piece
+        self._held = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
+        return clean_text(text.removesuffix(self._held) if self._held else text)
+
+    def finish(self) -> str:
+        """Return what is left."""
+        held, self._held = self._held, ""
+        return clean_text(held)

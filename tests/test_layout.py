@@ -26,6 +26,7 @@ LAYERS = {
     "mgem_agent.errors": FOUNDATION,
     "mgem_agent.redaction": FOUNDATION,
     "mgem_agent.text_decoding": FOUNDATION,
+    "mgem_agent.user_files": FOUNDATION,
     "mgem_agent.types": FOUNDATION,
     "mgem_agent.core_model": CORE_MODEL,
     "mgem_agent.tools": TOOLS,

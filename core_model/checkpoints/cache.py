@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from mgem_agent.core_model.checkpoints.files import find_weight_files
 from mgem_agent.errors import CheckpointError
+from mgem_agent.user_files import user_path
 
 __all__ = ["cached_folder", "fetch_folder", "find_folder"]
 
@@ -41,7 +42,7 @@ def find_folder(path: str | Path) -> Path:
     Raises:
         CheckpointError: If it is neither a folder nor in the cache.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -68,7 +69,7 @@ def fetch_folder(path: str | Path) -> Path:
         CheckpointError: If it is neither a folder nor a hub id that can be had.
     """
     hub_id = str(path)
-    if Path(path).expanduser().exists() or not _HUB_ID.fullmatch(hub_id):
+    if user_path(path).exists() or not _HUB_ID.fullmatch(hub_id):
         return find_folder(path)
     cached = cached_folder(hub_id)
     if cached is not None and _has_every_shard(cached):

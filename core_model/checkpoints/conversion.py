@@ -30,6 +30,7 @@ from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, to_our_
 from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.user_files import user_path
 
 __all__ = ["convert_checkpoint"]
 
@@ -67,7 +68,7 @@ def convert_checkpoint(
     Raises:
         CheckpointError: If the source is not whole, the destination holds something, or the disk is too small.
     """
-    source, target = find_folder(src), Path(dst).expanduser()
+    source, target = find_folder(src), user_path(dst)
     _check_target(source, target, overwrite)
     report = inspect_checkpoint(source)
     if report.format not in ("official", "ours") or not report.whole:

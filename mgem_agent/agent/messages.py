@@ -18,6 +18,7 @@ from mgem_agent.artifacts.named_picture import ORIGIN_OF_DATA, resolve_picture
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.core_model.encoded_picture import read_file
 from mgem_agent.errors import ImageError, InputError
+from mgem_agent.text_decoding import clean_text
 
 __all__ = ["from_records", "store_picture", "store_pictures", "to_record", "user_message", "with_pixels"]
 
@@ -36,6 +37,7 @@ def user_message(text: str, images: Iterable[Any], store: ArtifactStore, *, mess
         InputError: If there is neither text nor picture, or a picture's id is unknown.
         ImageError: If something given is no picture.
     """
+    text = clean_text(text)
     blocks = [_picture_block(store_picture(image, store)) for image in images]
     if not text.strip() and not blocks:
         raise InputError("The message is empty. Say something, or give a picture.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
@@ -19,6 +20,7 @@ from mgem_agent.chat_models.langchain_messages import DRAW_METADATA
 from mgem_agent.chat_models.reasoner_errors import own_error
 from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.thoughts import ThoughtReader, thinks_by_name, without_thoughts
+from mgem_agent.text_decoding import SurrogateJoiner, clean_text
 
 __all__ = ["read_answer"]
 
@@ -51,18 +53,19 @@ def read_answer(
     """
     facts, shown = facts_of(reasoner), _Shown(emit)
     reader = ThoughtReader(holds=facts.thinks_bare or thinks_by_name(_name_of(reasoner)))
+    joiner = SurrogateJoiner()
     whole: BaseMessageChunk | None = None
     message: BaseMessage | None = None
     try:
         for chunk in chunks:
-            shown.add(reader.feed(str(chunk.text)), reader.num_bare)
+            shown.add(reader.feed(joiner.feed(str(chunk.text))), reader.num_bare)
             if isinstance(chunk, BaseMessageChunk):
                 whole = chunk if whole is None else whole + chunk
             else:
                 message = chunk
             if cancel.is_set():
                 break
-        shown.add(reader.close(), reader.num_bare)
+        shown.add(reader.feed(joiner.finish()) + reader.close(), reader.num_bare)
     except Exception as error:
         own = own_error(error, reasoner, shows_pictures=shows_pictures)
         if own is None or own is error:
@@ -74,11 +77,25 @@ def read_answer(
             close()
     if isinstance(whole, AIMessageChunk):
         message = message_chunk_to_message(whole)
-    answer = message if isinstance(message, AIMessage) else AIMessage(content="")
+    answer = _cleaned(message) if isinstance(message, AIMessage) else AIMessage(content="")
     if reader.has_thought:
         answer = answer.model_copy(update={"content": without_thoughts(answer.content)})
     facts.thinks_bare = facts.thinks_bare or reader.num_bare > 0
     return answer, _notices(answer, thought_aloud=shown.was_thought)
+
+
+def _cleaned(message: AIMessage) -> AIMessage:
+    """An answer without half characters, which no next request could carry."""
+    names = ("content", "tool_calls", "invalid_tool_calls", "additional_kwargs", "response_metadata")
+    return message.model_copy(update={name: _cleaned_value(getattr(message, name)) for name in names})
+
+
+def _cleaned_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned_value(each) for key, each in value.items()}
+    return [_cleaned_value(each) for each in value] if isinstance(value, list) else value
 
 
 class _Shown:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import threading
+import time
 import uuid
 from pathlib import Path
 
 from mgem_agent.errors import ToolError
 
-__all__ = ["TEMPORARY_SUFFIX", "write_atomically"]
+__all__ = ["TEMPORARY_SUFFIX", "sweep_left_over", "write_atomically"]
 
 TEMPORARY_SUFFIX = ".mgem-part"
 """Ending of a file that is being written; one that is left over comes from a program that was killed."""
+
+LEFT_OVER_S = 3600.0
+"""Age of a passing file that nobody writes any more, where its writer cannot be looked for."""
+
+WRITER = re.compile(rf"\.(?P<process>\d+)@(?P<machine>[A-Za-z0-9-]*)\.[0-9a-f]{{32}}{re.escape(TEMPORARY_SUFFIX)}$")
+
+_swept: set[Path] = set()
+_lock = threading.Lock()
 
 
 def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
@@ -25,9 +37,10 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
     Raises:
         ToolError: If it cannot be written: a full disk, no permission. The place is as it was before.
     """
-    passing = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    passing = path.with_name(f".{path.name}.{_writer()}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
         try:
             # Not mkstemp: a picture is as readable to others as the person's umask says.
             with os.fdopen(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
@@ -45,6 +58,49 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
             f"the folder; nothing that was stored before is lost.",
             retryable=True,
         ) from error
+
+
+def sweep_left_over(folder: Path) -> None:
+    """Remove what programs that were killed while writing have left in a folder.
+
+    Args:
+        folder: Those within it are not looked at.
+    """
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        try:
+            is_old = time.time() - path.stat().st_mtime > LEFT_OVER_S
+        except FileNotFoundError:  # its writer has finished
+            continue
+        if is_old or _is_writer_gone(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder when this process first writes there."""
+    place = folder.resolve()
+    with _lock:
+        if place in _swept:
+            return
+        _swept.add(place)
+    sweep_left_over(folder)
+
+
+def _writer() -> str:
+    """This process, as the name of a passing file has it: whether it still runs can be seen on this machine alone."""
+    return f"{os.getpid()}@{re.sub(r'[^A-Za-z0-9-]', '-', platform.node())}."
+
+
+def _is_writer_gone(name: str) -> bool:
+    found = WRITER.search(name)
+    if found is None or os.name != "posix" or not _writer().endswith(f"@{found['machine']}."):
+        return False
+    try:
+        os.kill(int(found["process"]), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's process
+        return False
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -37,6 +37,7 @@ from mgem_agent.errors import ImageError, InputError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
+from mgem_agent.user_files import user_path
 
 __all__ = ["ArtifactStore", "default_artifact_root"]
 
@@ -47,7 +48,7 @@ LEFT_OVER_S = 3600.0
 def default_artifact_root() -> Path:
     """Folder of pictures: `images` in `MGEM_HOME`, or in the place for a program's data on this system."""
     home = os.environ.get("MGEM_HOME")
-    folder = Path(home).expanduser() if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
+    folder = user_path(home) if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
     return folder.absolute() / "images"
 
 

@@ -32,7 +32,8 @@ from mgem_agent.cli import (
     train,
 )
 from mgem_agent.cli.chat import chat
-from mgem_agent.cli.printing import echo, prepare_output, print_error, shown
+from mgem_agent.cli.incoming_text import decoded_arguments
+from mgem_agent.cli.printing import echo, prepare_output, print_error, show_log, shown
 from mgem_agent.errors import MgemError
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -46,7 +47,8 @@ class ErrorReportingGroup(TyperGroup):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Bring `--debug` to the front; what follows a bare `--` is left alone."""
+        """Decode the arguments, and bring `--debug` to the front; what follows a bare `--` is left alone."""
+        args = decoded_arguments(args)
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
             args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
@@ -115,6 +117,7 @@ def _options(
     ] = False,
 ) -> None:
     """Mini-Gemini at the command line: a vision-language model that sees, reasons and draws."""
+    show_log()
     if not debug:
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.ERROR)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.incoming_text import read_piped
 from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
 from mgem_agent.errors import InputError
@@ -50,8 +52,7 @@ def ask(
         "system_prompt": system,
         "confirm": False if yes else confirm,
     }
-    piped = "" if sys.stdin.isatty() else sys.stdin.read()
-    run_ask(with_context(question, piped), image or [], flags, as_json=as_json)
+    run_ask(with_context(question, read_piped()), image or [], flags, as_json=as_json)
 
 
 def with_context(question: str, piped: str) -> str:
@@ -71,8 +72,9 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
 
     Raises:
         InputError: If nothing is asked, a picture cannot be read, or nobody is there to confirm what is to be drawn.
-        Exit: With status 1 where a picture could not be drawn.
+        Exit: With status 1 where a picture could not be drawn, 130 where a person stopped something.
     """
+    from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS
     from mgem_agent.cli.display.display import open_display
     from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.cli.display.run_turn import run_turn
@@ -95,7 +97,11 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
         agent = open_agent(settings, sessions=Sessions.in_memory(), **parts)
     prepare_reasoner(settings, parts["reasoner"])
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
-    turn = run_turn(agent, "ask", agent.stream(text, images, session="ask"), display, _decider(console, display))
+    stopped = threading.Event()
+    events = agent.stream(text, images, session="ask")
+    turn = run_turn(agent, "ask", events, display, _decider(console, display), stopped=stopped)
+    if stopped.is_set():
+        raise typer.Exit(INTERRUPTED_STATUS)
     is_empty = turn is not None and not (turn.text or turn.pictures)
     if turn is None or turn.failures or is_empty or turn.outcome != "answered":
         raise typer.Exit(1)

@@ -159,14 +159,20 @@ def _read() -> tuple[Path, TOMLDocument]:
     from tomlkit.exceptions import ParseError
 
     from mgem_agent.errors import InputError
-    from mgem_agent.settings import config_path
+    from mgem_agent.settings import MAX_CONFIG_BYTES, config_path
+    from mgem_agent.user_files import read_user_file
 
     path = config_path().resolve()  # a file that is kept elsewhere stays there
     try:
-        return path, tomlkit.parse(path.read_text(encoding="utf-8"))
+        text = read_user_file(path, "The settings in", max_bytes=MAX_CONFIG_BYTES)
+        if "\ufffd" in text:  # to write it back would lose what could not be read
+            raise InputError(f"The settings in {str(path)!r} are not all UTF-8. Save the file as UTF-8 first.")
+        return path, tomlkit.parse(text)
     except FileNotFoundError:
         return path, tomlkit.document()
-    except (OSError, ValueError, ParseError) as error:
+    except (ValueError, ParseError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"The settings in {str(path)!r} cannot be read: {error}. Mend the file or remove it."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from mgem_agent.cli.picture_size import read_size
 from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Generator, Images, Model
 from mgem_agent.errors import InputError, MgemError
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.agent.events import AgentEvent
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult
 
-__all__ = ["DrawOptions", "draw", "run_draw"]
+__all__ = ["DrawOptions", "draw", "read_generator_options", "run_draw"]
 
 MAX_SEED = 2**31
 _Picture = "FILE_OR_ID"
@@ -66,6 +68,15 @@ def draw(
     reference: Annotated[
         list[str] | None, typer.Option(metavar=_Picture, help="Picture whose subject or style is kept; repeatable.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-O",
+            metavar="NAME=VALUE",
+            help="An option of the generator, such as quality=high; repeatable. See: mgem generators NAME",
+        ),
+    ] = None,
     recaption: Annotated[bool, typer.Option("--recaption", help="Let the model make a rich caption first.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file as well; PNG.")] = None,
     model: Model = None,
@@ -79,10 +90,39 @@ def draw(
     """
     width, height = _size(size)
     named: dict[str, Any] = {"seed": seed, "width": width, "height": height, "num_inference_steps": steps}
-    named |= {"negative_prompt": negative, "strength": strength}
+    named |= {
+        "negative_prompt": negative,
+        "strength": strength,
+        "options": read_generator_options(option or ()) or None,
+    }
     fields = {name: value for name, value in named.items() if value is not None}
     options = DrawOptions(number, fields, image, mask, reference or (), recaption, out)
     run_draw(prompt, options, {"model": model, "generator": generator, "images": images}, as_json=as_json)
+
+
+def read_generator_options(words: Sequence[str]) -> dict[str, Any]:
+    """Read options of a generator.
+
+    Args:
+        words: Each `NAME=VALUE`; a value that is JSON is read as such: a number, true, null, a list.
+
+    Raises:
+        InputError: If one has another form.
+
+    Example:
+        >>> read_generator_options(["quality=high", "clip_skip=2"])
+        {'quality': 'high', 'clip_skip': 2}
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise InputError(f"--option is NAME=VALUE, got {word!r}. Example: --option quality=high")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_json: bool = False, **parts: Any) -> None:
@@ -97,12 +137,13 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
 
     Raises:
         InputError: If this cannot be drawn; the message says why.
-        Exit: With status 1 where a picture is missing.
+        Exit: With status 1 where a picture is missing, 130 where a person stopped it.
     """
     from mgem_agent.cli import factories
-    from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
+    from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS, stopped_by_ctrl_c
     from mgem_agent.cli.display.display import open_display
     from mgem_agent.cli.display.pictures import PictureWindow
+    from mgem_agent.cli.display.typed_ahead import without_echo
     from mgem_agent.settings import load_settings
 
     console, errors = open_console(), open_console(stderr=True)
@@ -124,12 +165,14 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
 
     num_missing = 0
     try:
-        with stopped_by_ctrl_c([(stop, "stopping; Ctrl-C again leaves at once")], display.hint_at):
+        with without_echo(), stopped_by_ctrl_c([(stop, "stopping; Ctrl-C again leaves at once")], display.hint_at):
             for event in _events(made, requests, store, cancel, options.out):
                 display.show(event)
                 num_missing += event.kind == "failed"
     finally:
         display.close()
+    if num_missing and cancel.is_set():
+        raise typer.Exit(INTERRUPTED_STATUS)
     if num_missing:
         raise typer.Exit(1)
 
@@ -140,14 +183,16 @@ def _requests(
     """What is asked of the generator: one request a picture, each with a seed of its own."""
     from mgem_agent.agent.drawing import read_request
 
-    start = {"prompt": prompt}
+    start: dict[str, Any] = {"prompt": prompt}
     fields = {**settings.draw_defaults, **options.fields}
     fields["references"] = tuple(_stored(name, store) for name in options.references)
     if options.image is not None:
         start, fields = _changed(prompt, options, fields, generator, store)
     elif options.mask is not None or "strength" in options.fields:
         raise InputError("--mask and --strength say how a picture is changed. Add --image with the picture.")
-    first = read_request({**start, **fields}, {})
+    kept = start.get("options") or {}  # those of the picture that is changed
+    given = fields.pop("options", {})
+    first = read_request({**start, **fields, **({"options": {**kept, **given}} if kept or given else {})}, {})
     requests = [first]
     for place in range(1, options.number):
         seed = secrets.randbelow(MAX_SEED) if first.seed is None else (first.seed + place) % 2**63
@@ -181,7 +226,7 @@ def _changed(
 
 def _stored(picture: str, store: ArtifactStore) -> str:
     """Id of a picture that is named by its file or its id."""
-    path = Path(picture).expanduser()
+    path = user_path(picture)
     if path.is_file():
         return store.put_picture(path, origin=str(path)).id
     if picture.startswith("img-"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from mgem_agent.user_files import user_path
+
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
@@ -127,7 +129,7 @@ def open_sessions(settings: Settings) -> Sessions:
     place = settings.sessions
     if place is not None and "://" in place:
         return Sessions.postgres(place)
-    return Sessions.at(None if place is None else os.path.expanduser(place))
+    return Sessions.at(None if place is None else user_path(place))
 
 
 def open_agent(settings: Settings, **overrides: Any) -> MgemAgent:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgem_agent.cli.printing import echo, echo_json, open_console
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -45,6 +46,8 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from mgem_agent.cli.display.table import print_table
+
     console = open_console()
     if not artifacts:
         console.print(f"No pictures in {store.root}.", markup=False, soft_wrap=True)
@@ -67,7 +70,7 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
     table.add_column("what", overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    print_table(console, table)
 
 
 @app.command("show")
@@ -215,7 +218,7 @@ def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]
     from mgem_agent.artifacts import read_recipe
     from mgem_agent.errors import InputError
 
-    path = Path(picture).expanduser()
+    path = user_path(picture)
     if path.is_file():
         recipe = read_recipe(path)
     else:

@@ -7,6 +7,7 @@ A test finds code that writes in any other way.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -30,6 +31,7 @@ __all__ = [
     "prepare_output",
     "print_error",
     "short_message",
+    "show_log",
     "shown",
     "write_json",
     "write_text",
@@ -130,8 +132,23 @@ def short_message(message: str) -> str:
     return text
 
 
+class _LogHandler(logging.Handler):
+    """Writes warnings of ours to stderr as they are, without the name of a module."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        echo(redact(record.getMessage()), err=True)
+
+
+def show_log() -> None:
+    """Show what this package logs as a warning, through the same layer as everything else."""
+    log = logging.getLogger("mgem_agent")
+    if not any(isinstance(handler, _LogHandler) for handler in log.handlers):
+        log.addHandler(_LogHandler(logging.WARNING))
+
+
 def prepare_output() -> None:
-    """Make stdout and stderr take any character, and be there even where the caller closed them.
+    """Make stdout and stderr take any character, and all three streams be there even where the caller closed them.
 
     A traceback, which `--debug` asks for, is cleaned as everything else is.
     """
@@ -141,6 +158,8 @@ def prepare_output() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")
     sys.excepthook = _print_traceback
 
 

@@ -18,6 +18,7 @@ import typer
 
 from mgem_agent.cli.printing import echo, echo_json, open_console
 from mgem_agent.errors import InputError
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.dialogue.conversation import Conversation
@@ -134,7 +135,7 @@ def _model_folder(name: str | None) -> tuple[str, Path]:
         from mgem_agent.nano import find_nano
 
         return settings.model, find_nano()
-    if ":" in settings.model and not Path(settings.model).expanduser().exists():
+    if ":" in settings.model and not user_path(settings.model).exists():
         raise InputError(
             f"mgem see runs the core model itself, and {settings.model!r} is another reasoner. Add --model "
             f"FOLDER_OR_ID, or ask that one: mgem ask -a IMAGE QUESTION"

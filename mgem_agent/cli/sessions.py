@@ -51,6 +51,8 @@ def _print_list(found: list[SessionSummary]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from mgem_agent.cli.display.table import print_table
+
     console = open_console()
     if not found:
         console.print("No sessions yet. Begin one: mgem chat")
@@ -66,14 +68,13 @@ def _print_list(found: list[SessionSummary]) -> None:
         for each in found
     ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("name", overflow="fold")
-    for place, title in enumerate(("turns", "pictures", "last used"), 1):
-        justify: Any = "left" if place == 3 else "right"
+    for place, title in enumerate(("name", "turns", "pictures", "last used")):
+        justify: Any = "right" if title in ("turns", "pictures") else "left"
         table.add_column(title, no_wrap=True, justify=justify, min_width=max(len(row[place]) for row in rows))
     table.add_column("begins with", overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    print_table(console, table)
 
 
 @app.command("show")

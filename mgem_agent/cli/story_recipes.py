@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.stories import story_recipe_files
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.workflows import StoryRecipe
@@ -34,7 +35,7 @@ def find_recipe(words: str) -> tuple[StoryRecipe, Path]:
     text = words.strip()
     shipped = story_recipe_files()
     if text.lower().endswith(ENDINGS):
-        path = Path(text).expanduser()
+        path = user_path(text)
         return load_story_recipe(path), path.parent
     if text in shipped:
         return load_story_recipe(shipped[text]), shipped[text].parent

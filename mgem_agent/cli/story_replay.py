@@ -13,6 +13,7 @@ from mgem_agent.cli.factories import go_offline, open_named_generator, open_stor
 from mgem_agent.cli.printing import echo, echo_json
 from mgem_agent.cli.recorded_generator import agree_to_generators, configured_name
 from mgem_agent.errors import InputError
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.settings import Settings
@@ -55,7 +56,7 @@ def replay(
 
     story = read_story(path)
     store = open_store(settings)
-    book = BookFolder(out.expanduser(), store) if out is not None else None
+    book = BookFolder(user_path(out), store) if out is not None else None
     if book is not None:
         if (book.folder / STORY_FILE).exists():
             raise InputError(f"There is a story in {str(book.folder)!r} already. Take another --out folder.")

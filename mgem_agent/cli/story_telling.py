@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS
 from mgem_agent.cli.display.story import StoryDisplay, print_outline
 from mgem_agent.cli.factories import open_generator, open_reasoner, open_store, prepare_reasoner
 from mgem_agent.cli.printing import ask, echo, echo_json
 from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
 from mgem_agent.errors import InputError, ToolError
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.settings import Settings
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from mgem_agent.workflows.book import BookFormat
 
 __all__ = ["StoryTelling", "is_asked"]
-
-INTERRUPTED = 130
 
 
 def is_asked() -> bool:
@@ -56,7 +56,7 @@ class StoryTelling:
         from mgem_agent.workflows.book import BookFolder
 
         self._settings = settings
-        self._folder = folder.expanduser()
+        self._folder = user_path(folder)
         self._forms = forms
         self._approve = approve
         self._yes = yes
@@ -154,7 +154,7 @@ class StoryTelling:
         except KeyboardInterrupt:
             self._write_what_is_there()
             self._display.console.print("Stopped. The same command goes on from here.")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED_STATUS) from None
         except ToolError:
             self._write_what_is_there()
             raise

@@ -18,6 +18,7 @@ import httpx
 from mgem_agent.doctor.finding import Check, Finding, FindingStatus
 from mgem_agent.errors import MgemError
 from mgem_agent.settings import Settings, config_path, hidden
+from mgem_agent.user_files import user_path
 
 __all__ = [
     "check_cache",
@@ -85,7 +86,7 @@ def check_sessions(settings: Settings) -> Sequence[Finding]:
     place = settings.sessions
     mend = "mgem config set sessions FOLDER"
     if place is None or "://" not in place:
-        folder = default_session_folder() if place is None else Path(place).expanduser()
+        folder = default_session_folder() if place is None else user_path(place)
         return [_place("sessions", folder, mend)]
     try:
         import psycopg

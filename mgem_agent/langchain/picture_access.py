@@ -18,6 +18,7 @@ from mgem_agent.artifacts.named_picture import resolve_picture
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.core_model.encoded_picture import WEB_ADDRESS, read_file
 from mgem_agent.errors import InputError
+from mgem_agent.user_files import user_path
 
 __all__ = ["AllowPaths", "PictureAccess"]
 
@@ -48,7 +49,7 @@ class PictureAccess:
         if isinstance(allow_paths, bool):
             return cls(None if allow_paths else ())
         named = [allow_paths] if isinstance(allow_paths, (str, os.PathLike)) else list(allow_paths)
-        folders = [Path(name).expanduser() for name in named]
+        folders = [user_path(name) for name in named]
         for folder in folders:
             if not folder.is_dir():
                 raise InputError(

@@ -28,6 +28,7 @@ from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.download import fetch_file, http_client
 from mgem_agent.nano.gguf_conversion import convert_gguf
 from mgem_agent.nano.progress import shown_progress
+from mgem_agent.user_files import user_path
 
 __all__ = [
     "LONGEST_REPETITION",
@@ -87,7 +88,7 @@ SMOLLM2 = PackagedModel(
 def nano_cache() -> Path:
     """Folder of what is fetched and made once."""
     own = os.environ.get("MGEM_CACHE")
-    folder = Path(own).expanduser() if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
+    folder = user_path(own) if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
     return folder / "nano"
 
 
@@ -159,7 +160,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _from_place(source: str | os.PathLike[str]) -> Path:
     """Return the folder of a language model from where someone wants it."""
-    place = Path(source).expanduser()
+    place = user_path(source)
     if place.suffix in (".gguf", ".whl"):
         if not place.is_file():
             raise CheckpointError(f"There is no file {str(place)!r}. Name one, or a folder, or unset MGEM_NANO_LLM.")

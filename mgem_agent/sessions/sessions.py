@@ -35,22 +35,23 @@ from langgraph.store.sqlite import SqliteStore
 
 from mgem_agent.errors import InputError, MissingDependencyError
 from mgem_agent.redaction import without_secrets
+from mgem_agent.sessions.database import BUSY_S, connect
 from mgem_agent.sessions.latest_step import LatestStep
 from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
 from mgem_agent.text_decoding import clean_text
+from mgem_agent.user_files import user_path
 
 __all__ = ["SessionSummary", "Sessions", "default_session_folder"]
 
 MAX_NAME_CHARS = 200
 PAGE = 200
-BUSY_S = 30.0
 SESSIONS = ("sessions",)
 
 
 def default_session_folder() -> Path:
     """Folder of sessions: `sessions` in `MGEM_HOME`, or in the place for a program's data on this system."""
     home = os.environ.get("MGEM_HOME")
-    folder = Path(home).expanduser() if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
+    folder = user_path(home) if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
     return folder.absolute() / "sessions"
 
 
@@ -335,12 +336,8 @@ class Sessions:
 
 
 def _connect(folder: Path, closing: ExitStack, *, isolation_level: Any) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        folder / "sessions.sqlite", timeout=BUSY_S, isolation_level=isolation_level, check_same_thread=False
-    )
+    connection = connect(folder / "sessions.sqlite", isolation_level=isolation_level)
     closing.callback(connection.close)
-    # With a write-ahead log this loses nothing to a killed process, and waits for the disk less often.
-    connection.execute("PRAGMA synchronous=NORMAL")
     return connection
 
 

@@ -15,10 +15,12 @@ from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.errors import InputError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.user_files import read_user_file
 from mgem_agent.workflows.story_recipe import Consistency, StoryRecipe
 
 __all__ = ["STORY_FILE", "SceneStatus", "Story", "StoryCharacter", "StoryScene", "StoryState", "read_story"]
 
+MAX_FILE_BYTES = 64_000_000
 STORY_FILE = "story.json"
 """Name of the record in the story's folder."""
 
@@ -163,13 +165,9 @@ def read_story(folder: Path) -> Story:
     """
     path = folder / STORY_FILE if folder.is_dir() or folder.suffix != ".json" else folder
     try:
-        return Story.model_validate_json(path.read_bytes())
+        return Story.model_validate_json(read_user_file(path, "The story", max_bytes=MAX_FILE_BYTES))
     except FileNotFoundError as error:
         raise InputError(f"There is no story in {str(folder)!r}. Tell one there, or give its folder.") from error
-    except OSError as error:
-        raise InputError(
-            f"The story {str(path)!r} cannot be read: {error.strerror or error}. Check the path."
-        ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "as a whole"

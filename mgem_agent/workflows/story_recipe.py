@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from mgem_agent.errors import InputError
+from mgem_agent.user_files import read_user_file
 from mgem_agent.workflows.recipe_syntax import parse_recipe
 
 __all__ = ["CharacterRecipe", "Consistency", "SceneRecipe", "StoryKind", "StoryRecipe", "load_story_recipe"]
@@ -34,6 +35,7 @@ MAX_SCENES = 64
 MAX_CAST = 12
 MAX_REFERENCES = 8
 MAX_FILE_BYTES = 1_000_000
+MAX_COMPLAINTS = 10
 
 StoryKind = Literal["story", "how_to", "explainer"]
 """`story` has a cast and a plot, `how_to` steps that somebody follows, `explainer` parts of something explained."""
@@ -266,18 +268,11 @@ def load_story_recipe(path: str | Path) -> StoryRecipe:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(
-            f"The recipe {str(path)!r} cannot be read: {error.strerror or error}. Check the path."
-        ) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise InputError(
-            f"The recipe {str(path)!r} is larger than {MAX_FILE_BYTES:,} bytes. Give the recipe of one story."
-        )
+        text = read_user_file(path, "The recipe", max_bytes=MAX_FILE_BYTES)
+    except FileNotFoundError as error:
+        raise InputError(f"The recipe {str(path)!r} cannot be read: {error.strerror}. Check the path.") from error
     try:
-        found = parse_recipe(data.decode("utf-8-sig"), is_json=path.suffix.lower() == ".json")
+        found = parse_recipe(text, is_json=path.suffix.lower() == ".json")
     except ValueError as error:
         raise InputError(f"The recipe {str(path)!r} cannot be read: {error}. Mend it at that place.") from error
     if not isinstance(found, dict):
@@ -288,7 +283,10 @@ def load_story_recipe(path: str | Path) -> StoryRecipe:
         found_wrong = [
             each for each in error.errors(include_url=False) if each["type"] != "too_short" or not each["input"]
         ]
-        wrong = "\n".join(f"  {_sentence(each)}" for each in found_wrong)
+        lines = [f"  {_sentence(each)}" for each in found_wrong[:MAX_COMPLAINTS]]
+        if len(found_wrong) > len(lines):
+            lines.append(f"  and {len(found_wrong) - len(lines):,} more places.")
+        wrong = "\n".join(lines)
         raise InputError(
             f"The recipe {str(path)!r} cannot be told:\n{wrong}\nAll keys: {', '.join(StoryRecipe.model_fields)}."
         ) from error

@@ -10,6 +10,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.record_files import read_records
 from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.emoji import EMOJI_PACKAGES
+from mgem_agent.user_files import user_path
 
 __all__ = ["data_card", "write_data_card"]
 
@@ -47,7 +48,7 @@ def write_data_card(folder: str | Path) -> Path:
     Raises:
         InputError: If there are no records in it.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise InputError(f"{str(folder)!r} has no file of records (*.jsonl). Make one first: mgem data scenes --help")

@@ -27,6 +27,7 @@ from mgem_agent.recipes.data.record_files import RecordWriter
 from mgem_agent.recipes.nano.world.backgrounds import SCENERY
 from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.nouns import is_countable, plural, with_article, with_capital
+from mgem_agent.user_files import user_path
 
 __all__ = ["replay_question", "write_replay"]
 
@@ -96,7 +97,7 @@ def write_replay(
     """
     if num_answers < 1:
         raise InputError(f"{num_answers} answers cannot be written. Give 1 or more.")
-    path = Path(folder).expanduser() / "replay_train.jsonl"
+    path = user_path(folder) / "replay_train.jsonl"
     name = str(getattr(model.config, "name_or_path", "") or model.config.model_type)
     settings = {
         "model": Path(name).name, "seed": seed, "max_tokens": max_tokens, "template": prompt_template,

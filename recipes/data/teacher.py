@@ -28,6 +28,7 @@ from mgem_agent.recipes.data.teacher_prompts import (
     read_answer,
     teacher_prompt,
 )
+from mgem_agent.user_files import user_path
 
 __all__ = ["TeacherReport", "read_sources", "teach"]
 
@@ -72,7 +73,7 @@ def read_sources(path: str | Path, kind: TeacherKind) -> list[TeacherSource]:
     Raises:
         InputError: If it cannot be read, or there is nothing in it.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if kind == "recaption":
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -132,7 +133,7 @@ def teach(
     """
     if max_concurrency < 1:
         raise InputError(f"max_concurrency is {max_concurrency!r}. Give 1 or more.")
-    path = Path(path).expanduser()
+    path = user_path(path)
     rejected_path = path.with_name(f"{path.name}.rejected.jsonl")
     settings = {"kind": kind, "seed": seed}
     result = TeacherReport()

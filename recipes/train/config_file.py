@@ -19,8 +19,11 @@ from pydantic import BaseModel, ValidationError
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.config import TrainConfig
+from mgem_agent.user_files import read_user_file
 
 __all__ = ["load_config", "read_settings", "shipped_configs"]
+
+MAX_CONFIG_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,8 +83,8 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         text = (importlib.resources.files("mgem_agent.recipes.train") / "configs" / f"{source}.yaml").read_text("utf-8")
     else:
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_user_file(Path(source), "The configuration", max_bytes=MAX_CONFIG_BYTES)
+        except FileNotFoundError as error:
             raise InputError(
                 f"The configuration {str(source)!r} cannot be read: {error}. Give a YAML file, or one of: "
                 f"{', '.join(shipped_configs())}."

@@ -29,6 +29,7 @@ from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
 from mgem_agent.recipes.train.config import ModelConfig, TrainConfig
+from mgem_agent.user_files import user_path
 
 __all__ = ["NANO", "TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
 
@@ -160,7 +161,7 @@ def _small_folder(source: ModelConfig) -> Path | None:
     """The folder of a checkpoint that lacks its language model, or None for all others."""
     if source.checkpoint is None:
         return None
-    folder = VLM_WEIGHTS if source.checkpoint == NANO else Path(source.checkpoint).expanduser()
+    folder = VLM_WEIGHTS if source.checkpoint == NANO else user_path(source.checkpoint)
     return folder if folder.is_dir() and lacks_language_model(folder) else None
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.cli.app import app
-from mgem_agent.cli.draw import DrawOptions, run_draw
+from mgem_agent.cli.draw import DrawOptions, read_generator_options, run_draw
 from mgem_agent.errors import InputError
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
@@ -99,8 +99,9 @@ def test_ctrl_c_keeps_what_is_drawn(home: Path, capsys: Any) -> None:
                     signal.raise_signal(signal.SIGINT)
                     assert options["cancel"].wait(10)
 
-    with pytest.raises(typer.Exit):
+    with pytest.raises(typer.Exit) as left:
         run_draw("a fox", DrawOptions(2, {}), {}, generator=Pressed(size=(32, 32)))
+    assert left.value.exit_code == 130
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1
     assert "stopping; Ctrl-C again leaves at once" in err
@@ -110,3 +111,13 @@ def test_ctrl_c_keeps_what_is_drawn(home: Path, capsys: Any) -> None:
 def test_a_mask_needs_a_picture(home: Path) -> None:
     with pytest.raises(InputError, match="Add --image"):
         run_draw("a fox", DrawOptions(1, {}, mask="x.png"), {}, generator=FlatColourGenerator())
+
+
+def test_options_of_the_generator(home: Path) -> None:
+    words = ["quality=high", "clip_skip=2", "upscale=null", "note=a=b"]
+    assert read_generator_options(words) == {"quality": "high", "clip_skip": 2, "upscale": None, "note": "a=b"}
+    with pytest.raises(InputError, match="--option is NAME=VALUE, got 'quality'"):
+        read_generator_options(["quality"])
+    result = CliRunner().invoke(app, ["draw", "a fox", "-g", "flat", "--option", "glitter=much"])
+    assert result.exit_code == 1
+    assert "glitter" in result.stderr

@@ -60,7 +60,7 @@ def test_an_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_transcript(kept: ArtifactStore) -> None:
     dog, fox = _ids(kept)
     assert run("show", "tale").output == (
-        "# Draw a fox, please.\n\n**You:** Draw a fox,\nplease.\n\n**Answer:** Here.[2J\n\n"
+        "# Draw a fox, please.\n\n**You:** Draw a fox,\nplease.\n\n**Answer:** Here.\n\n"
         f"![a (red) fox]({fox})\n\n**You:** And dogs.\n\n**Answer:** Now.\n\n![a dog]({dog})\n\n"
         "*Not drawn:* a broken dog\n"
     )
@@ -119,3 +119,10 @@ def test_an_unfinished_turn_is_told_of() -> None:
     sessions.close()
     assert run("show", "tale").stderr == "\nIts last turn is unfinished. Go on: mgem chat --resume tale\n"
     assert "(unfinished) Draw a fox" in run("list").output
+
+
+def test_names_are_whole_in_a_narrow_terminal(kept: ArtifactStore) -> None:
+    name = "chat-20261128-201500-a-rather-long-name-of-a-session"
+    assert run("fork", "tale", name).exit_code == 0
+    listed = CliRunner(env={"COLUMNS": "40"}).invoke(app, ["sessions", "list"]).output
+    assert name in listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,6 @@ def test_a_picture_that_is_missing_or_behind_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"premise: \xff", "cannot be read: .*utf-8"),
         (b"- a\n- b", "holds no keys with values. The shortest is one line"),
         (b"", "holds no keys with values"),
         (b"premise: " + b"x" * 1_000_001, "is larger than 1,000,000 bytes"),
@@ -131,6 +131,30 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, data: bytes, said: str) -> Non
     path = tmp_path / "story.yaml"
     path.write_bytes(data)
     with pytest.raises(InputError, match=said):
+        load_story_recipe(path)
+
+
+def test_bytes_that_are_not_utf_8_are_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "story.yaml"
+    path.write_bytes(b"premise: a caf\xe9")
+    assert load_story_recipe(path).premise == "a caf\ufffd"
+    assert "is not UTF-8 at byte 14" in caplog.text
+    path.write_bytes("premise: a café".encode("utf-16"))
+    assert load_story_recipe(path).premise == "a café"
+
+
+def test_many_wrong_keys_are_not_all_listed(tmp_path: Path) -> None:
+    path = tmp_path / "story.yaml"
+    path.write_text("premise: x\n" + "".join(f"k{n}: 1\n" for n in range(60_000)))
+    with pytest.raises(InputError, match="and 59,990 more places") as caught:
+        load_story_recipe(path)
+    assert len(str(caught.value)) < 4_000
+
+
+def test_a_pipe_is_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "story.yaml"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="is a pipe or a device, and no file"):
         load_story_recipe(path)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from mgem_agent.errors import GeneratorUnavailableError, MissingDependencyError
 from mgem_agent.tools.diffusers.families import COMBINED
 from mgem_agent.tools.diffusers.options import DiffusersOptions
+from mgem_agent.user_files import user_path
 
 __all__ = ["load_pipeline", "make_scheduler", "offload_parts", "read_index"]
 
@@ -53,7 +54,7 @@ def read_index(model: str, options: DiffusersOptions) -> dict[str, Any]:
 
 
 def _read_json(model: str, name: str, options: DiffusersOptions) -> dict[str, Any]:
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     if folder.is_dir():
         path = folder / name
         if not path.is_file():
@@ -85,7 +86,7 @@ def _looks_like_path(model: str) -> bool:
 
 def _fetch_again(model: str) -> str:
     """The next command, for what is not all there."""
-    if Path(model).expanduser().is_dir() or _looks_like_path(model):
+    if user_path(model).is_dir() or _looks_like_path(model):
         return f"Run: hf download ID --local-dir {model}, with the model's hub ID"
     return f"Run: hf download {model}"
 
@@ -157,7 +158,7 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     if options.quantization is not None:
         settings["quantization_config"] = _make_quantization(options, device, dtype)
     try:
-        pipeline: Any = loader.from_pretrained(str(Path(model).expanduser()), **settings)
+        pipeline: Any = loader.from_pretrained(str(user_path(model)), **settings)
         _check_tokenizers(pipeline)
         if options.ip_adapter is not None:
             _put_on_adapter(pipeline, options)

@@ -28,6 +28,7 @@ from typing import Any
 
 from mgem_agent.errors import InputError
 from mgem_agent.tools.image_request import ImageTask
+from mgem_agent.user_files import read_user_file, user_path
 
 __all__ = ["SHIPPED_WORKFLOWS", "ComfyUIWorkflow"]
 
@@ -46,6 +47,7 @@ INPUTS = {
     "checkpoint": ("ckpt_name",),
     "mask": ("image",),
 }
+MAX_WORKFLOW_BYTES = 16_000_000
 REFERENCE = re.compile(r"reference_[1-9][0-9]?")
 REQUEST_SLOTS = frozenset(
     {
@@ -86,7 +88,7 @@ class ComfyUIWorkflow:
         Raises:
             InputError: If it cannot be read, is in another format, or a slot does not fit.
         """
-        path = Path(path).expanduser()
+        path = user_path(path)
         beside = path.with_suffix(".slots.json")
         return _read(_load(path), _load(beside) if beside.exists() else {}, str(path))
 
@@ -128,9 +130,11 @@ class ComfyUIWorkflow:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        text = read_user_file(path, "The workflow", max_bytes=MAX_WORKFLOW_BYTES)
+    except FileNotFoundError as error:
         raise InputError(f"The workflow {str(path)!r} cannot be read: {error.strerror}. Check the path.") from error
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"The workflow {str(path)!r} is not JSON: {error}. Export it from ComfyUI again.") from error
 

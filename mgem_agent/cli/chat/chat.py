@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mgem_agent.agent.events import ConfirmationNeeded
-    from mgem_agent.cli.chat.input import LineReader, TerminalReader
+    from mgem_agent.cli.chat.input import Reader
     from mgem_agent.cli.chat.state import Chat, ChatUI
     from mgem_agent.settings import Settings
 
@@ -115,7 +115,7 @@ def open_face(
     errors: Console,
     window: Any,
     dialogue: Chat,
-    reader: LineReader | TerminalReader,
+    reader: Reader,
     *,
     yes: bool,
     as_json: bool,
@@ -134,7 +134,6 @@ def open_face(
     from mgem_agent.agent.decision import Decision
     from mgem_agent.cli.chat.decision import ask_decision
     from mgem_agent.cli.chat.editor import edit_text
-    from mgem_agent.cli.chat.input import TerminalReader
     from mgem_agent.cli.chat.state import ChatUI
     from mgem_agent.cli.display.display import open_display
 
@@ -143,7 +142,7 @@ def open_face(
     def decide(waiting: ConfirmationNeeded) -> Decision | None:
         if yes:
             return Decision(kind="approve")
-        if not isinstance(reader, TerminalReader):
+        if not reader.is_person:
             display.fail(
                 f"{len(waiting.captions)} caption(s) of session {waiting.session!r} wait for a decision, and nobody is "
                 f"there to ask. Add --yes, or decide at a terminal: mgem chat --resume {waiting.session}"
@@ -151,16 +150,16 @@ def open_face(
             return None
         return ask_decision(waiting, reader.edit, display.tell)
 
-    is_person = isinstance(reader, TerminalReader)
-    return ChatUI(console, display, window, decide, reader.edit, edit_text if is_person else None)
+    return ChatUI(console, display, window, decide, reader.edit, edit_text if reader.is_person else None)
 
 
-def _talk(dialogue: Chat, face: ChatUI, reader: LineReader | TerminalReader, *, is_new: bool) -> None:
-    from mgem_agent.cli.chat.input import TerminalReader
+def _talk(dialogue: Chat, face: ChatUI, reader: Reader, *, is_new: bool) -> None:
+    from mgem_agent.cli.chat.last_turn import show_last_turn
 
-    is_person = isinstance(reader, TerminalReader)
-    if is_person:
-        _greet(dialogue, face, is_new=is_new)
+    if reader.is_person:
+        _greet(dialogue, face)
+        if not is_new:
+            show_last_turn(dialogue, face)
     failures = 0
     if dialogue.is_unfinished():
         face.display.tell("Going on with the turn that was left unfinished.")
@@ -175,9 +174,9 @@ def _talk(dialogue: Chat, face: ChatUI, reader: LineReader | TerminalReader, *, 
             break
         if line.strip():
             failures += _step(lambda said=line: _take(said, dialogue, face), dialogue, face)
-    if is_person and dialogue.sessions.turns(dialogue.session, limit=1):
+    if reader.is_person and dialogue.sessions.turns(dialogue.session, limit=1):
         face.display.tell(f"To go on: mgem chat --resume {dialogue.session}")
-    if failures and not is_person:
+    if failures and not reader.is_person:
         raise typer.Exit(1)
 
 
@@ -211,7 +210,7 @@ def _step(do: Any, dialogue: Chat, face: ChatUI) -> int:
     return 1
 
 
-def _greet(dialogue: Chat, face: ChatUI, *, is_new: bool) -> None:
+def _greet(dialogue: Chat, face: ChatUI) -> None:
     settings: Settings = dialogue.settings
     num_turns = len(dialogue.sessions.turns(dialogue.session))
     what = f"{num_turns} turn(s) so far" if num_turns else "a new session"

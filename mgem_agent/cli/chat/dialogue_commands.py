@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mgem_agent.cli.chat.command import Command
+from mgem_agent.cli.chat.last_turn import show_last_turn
+from mgem_agent.cli.chat.picture_tokens import tokens_a_picture
 from mgem_agent.cli.chat.session import match_session, new_session_name
 from mgem_agent.errors import InputError
 
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "show_sessions"]
 
-TOKENS_A_PICTURE = 576
-"""What a picture costs a Mini-Gemini; others differ, where they do not count themselves."""
-
+DATE_COLUMNS = 16
 MAX_COPIED_BYTES = 74_994
 """What terminals take at most from a program for the clipboard, before base64."""
 
@@ -62,21 +62,26 @@ def show_sessions(chat: Chat, face: ChatUI, limit: int = 20) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from mgem_agent.cli.display.table import print_table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    found = chat.sessions.list()[:limit]
+    widest = max((len(each.name) for each in found), default=0)
     for title in ("session", "changed", "turns"):
-        table.add_column(title, no_wrap=True)
+        table.add_column(title, no_wrap=True, min_width={"session": widest, "changed": DATE_COLUMNS}.get(title, 5))
     table.add_column("what", overflow="ellipsis", no_wrap=True)
-    for each in chat.sessions.list()[:limit]:
+    for each in found:
         label = Text(each.name, style="bold" if each.name == chat.session else "")
         what = f"(unfinished) {each.title}" if each.unfinished else each.title
         table.add_row(label, f"{each.updated.astimezone():%Y-%m-%d %H:%M}", str(each.num_turns), Text(what))
-    face.console.print(table)
+    print_table(face.console, table)
 
 
 def _resume(chat: Chat, face: ChatUI, rest: str) -> None:
     if rest:
         chat.switch(match_session(chat.sessions, rest))
         face.display.tell(f"This is session {chat.session!r} now.")
+        show_last_turn(chat, face)
     if chat.is_unfinished():
         chat.go_on(face)
     elif not rest:
@@ -103,8 +108,10 @@ def _tokens(chat: Chat, face: ChatUI, rest: str) -> None:
             f"The last answer read {last['input_tokens']:,} tokens and wrote {last['output_tokens']:,}; the session so "
             f"far {total[0]:,} and {total[1]:,}."
         )
-    about = count_tokens_approximately(messages, tokens_per_image=TOKENS_A_PICTURE)
-    face.display.tell(f"The whole dialogue is about {about:,} tokens, at {TOKENS_A_PICTURE} for each picture.")
+    a_picture = tokens_a_picture(chat.settings.model)
+    about = count_tokens_approximately(messages, tokens_per_image=a_picture or 0)
+    pictures = f"at {a_picture} for each picture" if a_picture else "its pictures not counted"
+    face.display.tell(f"The whole dialogue is about {about:,} tokens, {pictures}.")
 
 
 def _editor(chat: Chat, face: ChatUI, rest: str) -> None:

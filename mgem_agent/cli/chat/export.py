@@ -15,38 +15,44 @@ from mgem_agent.cli.chat.page import render_page
 from mgem_agent.cli.chat.pdf import render_talk_pdf
 from mgem_agent.cli.display.transcript import read_transcript, transcript_markdown
 from mgem_agent.errors import InputError
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.cli.chat.state import Chat, ChatUI
 
 __all__ = ["COMMANDS"]
 
+OVERWRITE = "--overwrite"
 FORMATS = {"md": ".md", "html": ".html", "pdf": ".pdf", "json": ".json"}
 
 
 def _save(chat: Chat, face: ChatUI, rest: str) -> None:
+    rest, may_overwrite = _without_flag(rest)
     first, _, second = rest.partition(" ")
     number, target = (first, second) if second and (first.isdecimal() or first.startswith("img-")) else ("", rest)
     target = target.strip().strip("\"'")
     if not target:
         raise InputError("Which file? Example: /save fox.png, or /save 2 fox.png")
     name = chat.picture(number)
-    path = Path(target).expanduser()
+    path = user_path(target)
     path = path / f"{name}.png" if path.is_dir() else path
     if path.suffix.lower() != ".png":
         path = path.with_name(f"{path.name}.png")
+    _check_free(path, may_overwrite=may_overwrite)
     write_atomically(path, chat.store.path(name).read_bytes())
     face.display.tell(f"{name} is in {path}")
 
 
 def _export(chat: Chat, face: ChatUI, rest: str) -> None:
+    rest, may_overwrite = _without_flag(rest)
     kind, _, target = rest.partition(" ")
     if kind not in FORMATS:
         forms = ", ".join(FORMATS)
         raise InputError(f"{kind!r} is no form of a dialogue. Give one of {forms}, as in /export md talk.md")
     if not chat.sessions.turns(chat.session):
         raise InputError("Nothing has been said yet, so there is nothing to export.")
-    path = Path(target.strip().strip("\"'") or f"{chat.session}{FORMATS[kind]}").expanduser()
+    path = user_path(target.strip().strip("\"'") or f"{chat.session}{FORMATS[kind]}")
+    _check_free(path, may_overwrite=may_overwrite)
     turns = read_transcript(chat.sessions.turns(chat.session))
     title = next((each.title for each in chat.sessions.list() if each.name == chat.session), "") or chat.session
     if kind == "json":
@@ -63,6 +69,19 @@ def _export(chat: Chat, face: ChatUI, rest: str) -> None:
     face.display.tell(f"The dialogue is in {path}")
 
 
+def _without_flag(rest: str) -> tuple[str, bool]:
+    """What follows a command without `--overwrite` at its end, and whether that was there; a name keeps its blanks."""
+    if rest.split(" ")[-1] != OVERWRITE:
+        return rest, False
+    return rest.removesuffix(OVERWRITE).rstrip(), True
+
+
+def _check_free(path: Path, *, may_overwrite: bool) -> None:
+    """Refuse to replace a file unasked."""
+    if path.exists() and not may_overwrite:
+        raise InputError(f"{str(path)!r} is there already. Take another name, or add --overwrite.")
+
+
 def _write_pictures(chat: Chat, turns: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
     """Copy the pictures of turns into a folder; where each lies, as seen from beside the folder."""
     places = {}
@@ -74,6 +93,12 @@ def _write_pictures(chat: Chat, turns: Sequence[dict[str, Any]], folder: Path) -
 
 
 COMMANDS = (
-    Command("save", "[N] FILE", "Write a picture to a file.", _save, "files"),
-    Command("export", " | ".join(FORMATS) + " [FILE]", "Write the dialogue to a file.", _export, lambda chat: FORMATS),
+    Command("save", f"[N] FILE [{OVERWRITE}]", "Write a picture to a file.", _save, "files"),
+    Command(
+        "export",
+        " | ".join(FORMATS) + f" [FILE] [{OVERWRITE}]",
+        "Write the dialogue to a file.",
+        _export,
+        lambda chat: FORMATS,
+    ),
 )

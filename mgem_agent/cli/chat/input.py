@@ -10,7 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mgem_agent.cli.incoming_text import decoded_lines
+from mgem_agent.cli.printing import echo
+from mgem_agent.text_decoding import decode_text
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -18,14 +23,30 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings
 
-__all__ = ["LineReader", "TerminalReader", "history_path", "is_open_block", "open_reader", "without_marks"]
+__all__ = [
+    "DumbTerminalReader",
+    "LineReader",
+    "Reader",
+    "TerminalReader",
+    "history_path",
+    "is_open_block",
+    "open_reader",
+    "without_marks",
+]
 
 MARK = '"""'
+PROMPT, CONTINUATION = "› ", "  "
 Complete = Callable[[str], tuple[str, list[str]]]
 
 
 class Reader(Protocol):
-    """Reads messages."""
+    """Reads messages.
+
+    Attributes:
+        is_person: Whether a person types them.
+    """
+
+    is_person: bool
 
     def read(self) -> str | None:
         """Return the next message, or None at the end.
@@ -45,7 +66,7 @@ def history_path() -> Path:
     import platformdirs
 
     home = os.environ.get("MGEM_HOME")
-    folder = Path(home).expanduser() if home else platformdirs.user_state_path("mgem-agent", appauthor=False)
+    folder = user_path(home) if home else platformdirs.user_state_path("mgem-agent", appauthor=False)
     return folder.absolute() / "chat_history"
 
 
@@ -65,10 +86,12 @@ class LineReader:
     """Reads messages from a stream that is no terminal.
 
     Args:
-        stream: Where they come from.
+        stream: The lines that come.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
+    is_person = False
+
+    def __init__(self, stream: Iterable[str]) -> None:
         self._lines = self._messages(stream)
 
     def read(self) -> str | None:
@@ -92,6 +115,41 @@ class LineReader:
             yield message
 
 
+class DumbTerminalReader:
+    """Reads messages at a terminal that can only write line after line (`TERM=dumb`), such as an editor's shell.
+
+    Args:
+        stream: The lines that come.
+        write: Writes a question without ending the line.
+    """
+
+    is_person = True
+
+    def __init__(self, stream: Iterator[str], write: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._write = write
+
+    def read(self) -> str | None:
+        """Return what is typed, asking for it with a mark; lines between block marks are one message."""
+        self._write(PROMPT)
+        text = ""
+        while (line := next(self._stream, None)) is not None:
+            text += line
+            if not is_open_block(text):
+                return without_marks(text).rstrip("\n")
+            self._write(CONTINUATION)
+        return without_marks(text) if text else None
+
+    def edit(self, question: str, text: str) -> str | None:
+        """Ask; an empty answer is the one that is begun, None the end of what is typed."""
+        self._write(f"{question}[{text}] " if text else question)
+        try:
+            line = next(self._stream, None)
+        except KeyboardInterrupt:
+            return None
+        return None if line is None else line.rstrip("\n") or text
+
+
 class TerminalReader:
     """Reads messages at a terminal, with history, completion and several lines.
 
@@ -99,6 +157,8 @@ class TerminalReader:
         complete: Says how a line can go on; `files` alone stands for paths.
         history: What was typed before; the user's own file if not given.
     """
+
+    is_person = True
 
     def __init__(self, complete: Complete, history: History | None = None) -> None:
         from prompt_toolkit import PromptSession
@@ -109,7 +169,7 @@ class TerminalReader:
             complete_while_typing=True,
             multiline=True,
             key_bindings=_keys(),
-            prompt_continuation="  ",
+            prompt_continuation=CONTINUATION,
             enable_open_in_editor=True,
             reserve_space_for_menu=6,
         )
@@ -118,7 +178,7 @@ class TerminalReader:
         """Return what is typed; Ctrl-C clears a line that has something in it."""
         while True:
             try:
-                return without_marks(self._session.prompt("› "))
+                return without_marks(self._session.prompt(PROMPT))
             except KeyboardInterrupt:
                 if not self._session.default_buffer.text.strip():
                     raise
@@ -135,12 +195,26 @@ class TerminalReader:
             return None
 
 
-def open_reader(complete: Complete) -> LineReader | TerminalReader:
+def open_reader(complete: Complete) -> Reader:
     """Return what reads messages here."""
-    ends = (sys.stdin, sys.stdout)
-    if all(end.isatty() for end in ends) and os.environ.get("TERM") != "dumb":
-        return TerminalReader(complete)
-    return LineReader(sys.stdin)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return LineReader(decoded_lines(sys.stdin))
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return DumbTerminalReader(_TypedLines(), lambda text: echo(text, nl=False))
+    return TerminalReader(complete)
+
+
+class _TypedLines:
+    """Lines of a terminal; Ctrl-C while one is typed does not end them."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = sys.stdin.buffer.readline()
+        if not line:
+            raise StopIteration
+        return decode_text(line, "The line").text
 
 
 def _history() -> History:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.cli import factories
 from mgem_agent.cli.display.run_turn import Decide, run_turn
 from mgem_agent.errors import InputError
 from mgem_agent.settings import load_settings
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -230,7 +230,7 @@ class Chat:
             return pictures[int(word) - 1]
         if word.startswith("img-"):
             return self.store.get(word).id
-        if word and Path(word).expanduser().is_file():
+        if word and user_path(word).is_file():
             return self.store_file(word)
         some = f"It has {len(pictures)}: /images lists them." if pictures else "It has none yet."
         what = f"no picture {word!r}" if word else "no picture"
@@ -242,7 +242,7 @@ class Chat:
         Raises:
             ImageError: If it is none.
         """
-        place = Path(path).expanduser()
+        place = user_path(path)
         return self.store.put_picture(place, origin=str(place)).id
 
     def name_of(self, artifact_id: str, call_id: str) -> str:

@@ -10,6 +10,7 @@ from mgem_agent.cli.chat.command import Command
 from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
 from mgem_agent.cli.story_recipes import ENDINGS
 from mgem_agent.errors import InputError
+from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def story_folder(words: str) -> Path:
     from mgem_agent.workflows.word_units import cut_text
 
     if words.lower().endswith(ENDINGS):
-        return Path(words).expanduser().with_suffix("")
+        return user_path(words).with_suffix("")
     name = "-".join(re.findall(r"\w+", words.lower())[:MAX_NAME_WORDS])
     return Path(cut_text(name, MAX_NAME_CHARS) or "story")
 

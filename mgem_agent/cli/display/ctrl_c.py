@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Stop", "stopped_by_ctrl_c"]
+__all__ = ["INTERRUPTED_STATUS", "Stop", "stopped_by_ctrl_c"]
+
+INTERRUPTED_STATUS = 130
+"""Exit status of a command that Ctrl-C ended: 128 and the number of the signal."""
 
 Stop = tuple[Callable[[], bool], str]
 """What stops something, returning whether there was something to stop; and what a person is told then."""

@@ -24,8 +24,9 @@ __all__ = ["PictureWindow", "ShownAs"]
 ShownAs = Literal["sixel", "kitty", "blocks", "path", "none"]
 """How pictures are shown in the end."""
 
-MAX_COLUMNS, MAX_ROWS = 80, 26
-COLUMN_PX, ROW_PX = 8, 16
+MAX_COLUMNS, MAX_ROWS = 120, 36
+"""Cells that a picture takes at most; a small one is enlarged to them, since a cell shows only two of its pixels."""
+
 ROWS_LEFT = 4
 """Rows of the terminal that a picture leaves to what stands around it."""
 
@@ -77,8 +78,8 @@ class PictureWindow:
         except ImageError as error:
             self._console.print(str(error), markup=False, highlight=False, style="yellow")
             return
-        columns = min(self._console.width, MAX_COLUMNS, max(image.width // COLUMN_PX, 1))
-        rows = max(min(self._console.height - ROWS_LEFT, MAX_ROWS, image.height // ROW_PX), 1)
+        columns = min(self._console.width, MAX_COLUMNS)
+        rows = max(min(self._console.height - ROWS_LEFT, MAX_ROWS), 1)
         if self._renderable is not None:
             # Given a box of cells, "auto" keeps the shape of the picture within it.
             self._console.print(self._renderable(image, width="auto", height="auto"), width=columns, height=rows)

@@ -6,10 +6,12 @@ it is, to be gone on with later.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
+from mgem_agent.cli.display.typed_ahead import without_echo
 
 if TYPE_CHECKING:
     from mgem_agent.agent.agent import MgemAgent
@@ -27,7 +29,13 @@ STOPPING_TURN = "stopping the turn; Ctrl-C again leaves it at once, to be gone o
 
 
 def run_turn(
-    agent: MgemAgent, session: str, events: Iterable[AgentEvent], display: TurnDisplay, decide: Decide
+    agent: MgemAgent,
+    session: str,
+    events: Iterable[AgentEvent],
+    display: TurnDisplay,
+    decide: Decide,
+    *,
+    stopped: threading.Event | None = None,
 ) -> Turn | None:
     """Run a turn to its end.
 
@@ -37,6 +45,7 @@ def run_turn(
         events: What `agent.stream` or one of its like returned.
         display: Shows what happens.
         decide: Asked where captions wait.
+        stopped: Set when a person stops something by Ctrl-C.
 
     Returns:
         What came of it; None where captions are left waiting.
@@ -45,15 +54,21 @@ def run_turn(
         KeyboardInterrupt: If Ctrl-C was pressed until nothing was left to stop; the turn is unfinished then.
         MgemError: Whatever the agent raises; so is it then.
     """
+
+    def noted(was_stopped: bool) -> bool:
+        if was_stopped and stopped is not None:
+            stopped.set()
+        return was_stopped
+
     stops = [
-        (lambda: agent.cancel_drawing(session), STOPPING_PICTURE),
-        (lambda: agent.cancel(session), STOPPING_TURN),
+        (lambda: noted(agent.cancel_drawing(session)), STOPPING_PICTURE),
+        (lambda: noted(agent.cancel(session)), STOPPING_TURN),
     ]
     while True:
         waiting: ConfirmationNeeded | None = None
         turn: Turn | None = None
         try:
-            with stopped_by_ctrl_c(stops, display.hint_at):
+            with without_echo(), stopped_by_ctrl_c(stops, display.hint_at):
                 display.start()
                 for event in events:
                     display.show(event)

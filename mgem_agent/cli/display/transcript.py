@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mgem_agent.tools.printable_text import terminal_text
+
 __all__ = ["read_transcript", "transcript_markdown"]
 
 SPEAKERS = {"human": "You", "ai": "Answer"}
@@ -78,7 +80,7 @@ def _said(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain(text: str) -> str:
-    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t").strip()
+    return terminal_text(text).strip()
 
 
 def _one_line(text: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mgem_agent.recipes.data.record_files import RecordWriter
+from mgem_agent.user_files import user_path
 
 __all__ = ["AnswerLog", "state_of"]
 
@@ -65,7 +66,7 @@ def state_of(name: str | os.PathLike[str]) -> str | None:
     Args:
         name: A folder, or a name of another kind.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not folder.is_dir():
         return None
     found = hashlib.sha256()

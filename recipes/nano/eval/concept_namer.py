@@ -22,6 +22,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.world.backgrounds import SCENERY
 from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.nouns import with_article
+from mgem_agent.user_files import user_path
 
 __all__ = ["ConceptNamer", "clip_pixels"]
 
@@ -50,7 +51,7 @@ class ConceptNamer:
         Raises:
             InputError: If it is no such folder.
         """
-        where = Path(folder).expanduser()
+        where = user_path(folder)
         try:
             if not where.is_dir():
                 raise OSError("there is no such folder")

@@ -39,6 +39,7 @@ from mgem_agent.recipes.nano.eval.seeing_model import SeeingModel, find_weights,
 from mgem_agent.recipes.nano.eval.understanding import Understanding, measure_understanding
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.tools.registry import make_generator
+from mgem_agent.user_files import user_path
 
 __all__ = ["EVAL_PARTS", "REPORT_FILE", "EvalPart", "EvalPlan", "Progress", "answer_settings", "evaluate"]
 
@@ -97,7 +98,7 @@ def evaluate(
         CheckpointError: If weights are not here, or do not fit.
         GeneratorUnavailableError: If the generator cannot draw.
     """
-    file = plan.out.expanduser() / REPORT_FILE
+    file = user_path(plan.out) / REPORT_FILE
     earlier = EvalReport.read(file) if file.is_file() else None
     found: dict[str, Any] = {}
     makers: dict[EvalPart, Callable[[], Any]] = {
@@ -132,7 +133,7 @@ def _understanding_of(
     kinds = measure_understanding(
         SeeingModel.open(name, low_res_only=low_res_only),
         assets,
-        plan.out.expanduser() / ("answers_without_hr.jsonl" if low_res_only else "answers.jsonl"),
+        user_path(plan.out) / ("answers_without_hr.jsonl" if low_res_only else "answers.jsonl"),
         answer_settings(name),
         num=plan.num,
         seed=plan.seed,
@@ -145,7 +146,7 @@ def _understanding_of(
 def _drawing(plan: EvalPlan, report: Progress) -> DrawingProtocol:
     asked, told = measure_drawing(
         _reasoner(plan.model),
-        plan.out.expanduser() / "drawing.jsonl",
+        user_path(plan.out) / "drawing.jsonl",
         answer_settings(plan.model),
         num=plan.num,
         seed=plan.seed,
@@ -155,7 +156,7 @@ def _drawing(plan: EvalPlan, report: Progress) -> DrawingProtocol:
 
 
 def _reasoner(name: str) -> GenProtocolModel:
-    if Path(name).expanduser().is_dir():
+    if user_path(name).is_dir():
         reasoner = make_reasoner(find_weights(name), model_options=loading_options())
     else:
         reasoner = make_reasoner(name, tool_calling="prompt")
@@ -166,7 +167,7 @@ def _reasoner(name: str) -> GenProtocolModel:
 
 def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> GeneratedPictures:
     namer = None if plan.clip is None else ConceptNamer.open(plan.clip)  # before hours of drawing
-    out = plan.out.expanduser()
+    out = user_path(plan.out)
     drawn = draw_captions(
         make_generator(plan.generator),
         out / "pictures",

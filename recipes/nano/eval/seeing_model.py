@@ -8,7 +8,6 @@ the high-resolution input of such a model is given pixels that say no more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -17,6 +16,7 @@ from PIL import Image
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.checkpoints.partial_checkpoint import lacks_language_model
 from mgem_agent.core_model.dialogue.streaming import ending_options, input_device
+from mgem_agent.user_files import user_path
 
 __all__ = ["SeeingModel", "find_weights", "loading_options"]
 
@@ -38,7 +38,7 @@ def find_weights(name: str) -> str:
 
     if name == "nano":
         return str(find_nano())
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not folder.is_dir():
         return name
     return str(find_nano(folder=folder) if lacks_language_model(folder) else folder)

@@ -25,6 +25,7 @@ from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import SceneKind, Split, sample_scene
 from mgem_agent.recipes.nano.world.scene_dialogues import dialogue_about
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
+from mgem_agent.user_files import user_path
 
 __all__ = ["SceneDataSettings", "scene_record", "write_scenes"]
 
@@ -105,7 +106,7 @@ def write_scenes(
     settings = settings or SceneDataSettings()
     if num_scenes < 1 or num_processes < 1:
         raise InputError(f"{num_scenes} scenes by {num_processes} processes cannot be made. Give 1 or more of both.")
-    path = Path(folder).expanduser() / f"{settings.split}.jsonl"
+    path = user_path(folder) / f"{settings.split}.jsonl"
     with RecordWriter.open(path, {**asdict(settings), "version": _VERSION}) as writer:
         report(writer.num_records)
         make = functools.partial(_make, folder=path.parent, settings=settings)

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
+from mgem_agent.user_files import user_path
 
 __all__ = ["EMOJI_PACKAGES", "EmojiAssets", "NpmPackage", "fetch_emoji"]
 
@@ -85,7 +86,7 @@ def fetch_emoji(cache: str | Path | None = None, *, offline: bool = False) -> tu
     from mgem_agent.nano.language_model import is_offline, locked, nano_cache
     from mgem_agent.nano.progress import shown_progress
 
-    folder = Path(cache).expanduser() if cache is not None else nano_cache().parent / "emoji"
+    folder = user_path(cache) if cache is not None else nano_cache().parent / "emoji"
     paths = tuple(folder / package.file_name for package in EMOJI_PACKAGES)
     for package, path in zip(EMOJI_PACKAGES, paths, strict=True):
         if path.is_file():
@@ -136,7 +137,7 @@ class EmojiAssets:
         Raises:
             InputError: If it cannot be fetched, or what is there is not the emoji set.
         """
-        members = _members(fetch_emoji(cache, offline=offline)) if source is None else _own(Path(source).expanduser())
+        members = _members(fetch_emoji(cache, offline=offline)) if source is None else _own(user_path(source))
         wanted = {f"assets/{concept.picture}.webp": concept for concept in load_concepts()}
         pictures: dict[str, bytes] = {}
         annotations: dict[str, tuple[str, ...]] = {}

@@ -26,6 +26,7 @@ from mgem_agent.recipes.nano.world.generation_dialogues import (
 )
 from mgem_agent.recipes.nano.world.holdout_split import is_held_out_pair
 from mgem_agent.recipes.nano.world.scene_parts import Split
+from mgem_agent.user_files import user_path
 
 __all__ = ["GenerationDataSettings", "generation_record", "write_generation"]
 
@@ -90,7 +91,7 @@ def write_generation(folder: str | Path, num_dialogues: int, settings: Generatio
     settings = settings or GenerationDataSettings()
     if num_dialogues < 1:
         raise InputError(f"{num_dialogues} dialogues cannot be made. Give 1 or more.")
-    path = Path(folder).expanduser() / f"generation_{settings.split}.jsonl"
+    path = user_path(folder) / f"generation_{settings.split}.jsonl"
     with RecordWriter.open(path, {**asdict(settings), "version": _VERSION}) as writer:
         for index in range(writer.num_records, num_dialogues):
             writer.write(generation_record(index, settings))

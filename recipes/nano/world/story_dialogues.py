@@ -22,6 +22,7 @@ from mgem_agent.recipes.data.record_files import RecordWriter
 from mgem_agent.recipes.nano.world.backgrounds import SCENERY
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import in_a_row, is_countable, with_article, with_capital
+from mgem_agent.user_files import user_path
 
 __all__ = [
     "STORY_TASKS",
@@ -234,7 +235,7 @@ def write_stories(folder: str | Path, num_records: int, render: RenderPrompt, se
     """
     if num_records < 1:
         raise InputError(f"{num_records} records cannot be written. Give 1 or more.")
-    path = Path(folder).expanduser() / "stories_train.jsonl"
+    path = user_path(folder) / "stories_train.jsonl"
     with RecordWriter.open(path, {"seed": seed, "version": _VERSION}) as writer:
         for index in range(writer.num_records, num_records):
             writer.write(story_record(index, render, seed))

@@ -242,7 +242,7 @@ def test_files(talk: Any, tmp_path: Path) -> None:
 def test_tokens_help_and_what_needs_a_terminal(talk: Any) -> None:
     out, err, _ = talk("hello", "/tokens", "/help", "/editor", "/copy", "/quit", "never said")
     assert "The last answer read" in err
-    assert re.search(r"The whole dialogue is about [\d,]+ tokens, at 576 for each picture", err)
+    assert re.search(r"The whole dialogue is about [\d,]+ tokens, at 64 for each picture", err)
     assert all(f"/{name}" in out for name in command_table())
     assert "There is no terminal to edit in." in err and "There is no terminal whose clipboard could take it." in err
     assert len(talk.turns()) == 1
@@ -293,3 +293,28 @@ def test_the_command_line() -> None:
     result = CliRunner().invoke(app, ["chat", "--continue", "--resume", "x"])
     assert result.exit_code == 1
     assert "--continue, --resume and --session exclude one another." in result.stderr
+
+
+def test_nothing_is_overwritten_unasked(talk: Any, tmp_path: Path) -> None:
+    file = tmp_path / "my talk.md"
+    file.write_text("mine")
+    _, err, status = talk("draw a fox", f"/export md {file}", f"/save 1 {file}.png", f"/save 1 {file}.png")
+    assert (file.read_text(), status) == ("mine", 1)
+    assert err.count("is there already. Take another name, or add --overwrite.") == 2
+    _, err, status = talk(f"/export md {file} --overwrite")
+    assert "a fox" in file.read_text() and status == 0
+
+
+def test_a_half_character_from_a_model_harms_nothing(talk: Any) -> None:
+    parts = {"reasoner": ScriptedReasoner(script=["A fox \ud83e", "\ud83e\udd8a!"], is_endless=True)}
+    out, err, status = talk("one", "two", **parts)
+    assert (out, err, status) == ("A fox \ufffd\n🦊!\n", "", 0)
+    assert [turn["messages"][-1]["data"]["content"] for turn in talk.turns()] == ["A fox \ufffd", "🦊!"]
+
+
+def test_names_of_sessions_are_whole_in_a_narrow_terminal(talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "chat-20261128-201500-a-rather-long-name-of-a-session"
+    talk("hello", session=name)
+    out, _, _ = talk("/sessions", session=name)
+    assert name in out

@@ -10,7 +10,15 @@ from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from mgem_agent.cli.chat.input import LineReader, TerminalReader, history_path, is_open_block, without_marks
+from mgem_agent.cli.chat.input import (
+    DumbTerminalReader,
+    LineReader,
+    TerminalReader,
+    history_path,
+    is_open_block,
+    open_reader,
+    without_marks,
+)
 
 
 def read_all(text: str) -> list[str]:
@@ -97,3 +105,30 @@ def test_what_was_typed_is_kept_for_the_user_alone(
     monkeypatch.setenv("MGEM_HOME", str(tmp_path / "file"))
     keyboard.send_text("a hen\r")
     assert TerminalReader(lambda line: (line, [])).read() == "a hen", "a history that cannot be kept is done without"
+
+
+def test_a_dumb_terminal_asks_with_a_mark() -> None:
+    written: list[str] = []
+    lines = iter(["hello\n", '"""\n', "two\n", "lines\n", '"""\n', "y\n", "\n"])
+    reader = DumbTerminalReader(lines, written.append)
+    assert [reader.read(), reader.read()] == ["hello", "two\nlines"]
+    assert [reader.edit("Draw it? ", ""), reader.edit("Caption: ", "a fox")] == ["y", "a fox"]
+    assert [reader.read(), reader.edit("Draw it? ", "")] == [None, None]
+    assert written == ["› ", "› ", "  ", "  ", "  ", "Draw it? ", "Caption: [a fox] ", "› ", "Draw it? "]
+    assert reader.is_person and not LineReader(io.StringIO("")).is_person
+
+
+@pytest.mark.parametrize(
+    ("terminal", "kind"), [("dumb", DumbTerminalReader), ("xterm-256color", TerminalReader), (None, LineReader)]
+)
+def test_what_reads_follows_from_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, keyboard: PipeInput, terminal: str | None, kind: type
+) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal is not None
+
+    monkeypatch.setattr("sys.stdin", Screen())
+    monkeypatch.setattr("sys.stdout", Screen())
+    monkeypatch.setenv("TERM", terminal or "dumb")
+    assert type(open_reader(lambda line: (line, []))) is kind

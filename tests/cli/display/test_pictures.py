@@ -81,7 +81,7 @@ def in_terminal(wanted: str, picture: Path, rows: int = 20, **environment: str) 
 def test_a_terminal_that_answers_nothing_gets_blocks(picture: Path) -> None:
     text = in_terminal("auto", picture)
     assert "shown as blocks" in text
-    assert text.count("▀") == 8 * 4, "8 columns and 4 rows of cells for 64 by 64 pixels"
+    assert text.count("▀") == 32 * 16, "the 16 rows that are free, and as many pixels across, though it has but 64"
     assert "38;2;255;0;0" in text
     assert str(picture) in text
 

@@ -1,0 +1,44 @@
+"""The last exchange of a session, shown to a person who comes back to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mgem_agent.cli.chat.input import PROMPT
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.cli.chat.state import Chat, ChatUI
+
+__all__ = ["show_last_turn"]
+
+
+def show_last_turn(chat: Chat, face: ChatUI) -> None:
+    """Show what was said and drawn in the last turn that is over, if there is one.
+
+    Args:
+        chat: The dialogue.
+        face: Where to.
+    """
+    from rich.markdown import Markdown
+
+    from mgem_agent.cli.display.transcript import read_transcript
+
+    numbers = {name: number for number, name in enumerate(chat.pictures(), 1)}
+    for turn in read_transcript(chat.sessions.turns(chat.session, limit=1)):
+        for said in turn["said"]:
+            if said["who"] == "human":
+                face.console.print(f"{PROMPT}{said['text']}", style="dim", markup=False)
+            elif said["text"]:
+                face.console.print(Markdown(said["text"]))
+            for picture in said["pictures"]:
+                _show(chat, face, picture["id"], numbers.get(picture["id"]))
+            for failure in said["failures"]:
+                face.display.tell(f"Not drawn: {failure['message']}")
+
+
+def _show(chat: Chat, face: ChatUI, name: str, number: int | None) -> None:
+    try:
+        face.window.show(chat.store.path(name), f"[{number}]" if number else name)
+    except InputError as error:  # it is no longer stored
+        face.display.tell(str(error))

@@ -1,0 +1,32 @@
+"""How many tokens a picture takes of a model's context, without loading the model."""
+
+from __future__ import annotations
+
+from mgem_agent.errors import InputError
+from mgem_agent.user_files import user_path
+
+__all__ = ["tokens_a_picture"]
+
+
+def tokens_a_picture(model: str) -> int | None:
+    """Return the tokens of a picture, or None where only the model's server knows.
+
+    Args:
+        model: The reasoner's name, as the settings have it.
+
+    Example:
+        >>> tokens_a_picture("YanweiLi/MGM-7B-HD"), tokens_a_picture("openai:gpt-5")
+        (2880, None)
+    """
+    from mgem_agent.core_model.checkpoints.released import find_released
+    from mgem_agent.core_model.configuration import MiniGeminiConfig
+    from mgem_agent.nano.vision_language import VLM_WEIGHTS
+
+    try:
+        return find_released(model).num_image_tokens
+    except InputError:
+        folder = VLM_WEIGHTS if model == "nano" else user_path(model)
+    if not folder.is_dir():
+        return None
+    config = MiniGeminiConfig.from_pretrained(folder)
+    return int(config.geometry.num_image_tokens)
