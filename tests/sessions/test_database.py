@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mgem_agent.errors import ToolError
-from mgem_agent.sessions import sessions as module
 from mgem_agent.sessions.database import connect
 from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.sessions.sessions import sessions as module
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
