@@ -25,6 +25,7 @@ from mgem_agent.agent.request import DialogueTurns, Limits, Window
 from mgem_agent.agent.streamed_answer import read_answer
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.finish_reasons import read_finish_reason
+from mgem_agent.chat_models.interruptible import interruptible
 from mgem_agent.chat_models.provider_rules import picture_rules, placed
 from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.text_engine import FinishReason, PromptSize
@@ -285,7 +286,7 @@ class Reasoning:
                 model = self._reasoner.bind_tools([_tool_schema()], **options)
             except NotImplementedError:
                 model = self._reasoner
-        return model.stream(list(messages), config)
+        return interruptible(lambda: model.stream(list(messages), config), request.cancel)
 
     def _read(self, call_id: str, name: str, args: Mapping[str, Any], draw: DrawMode) -> AnswerCall:
         if name != DRAW_TOOL_NAME:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -17,6 +18,7 @@ from pydantic import Field
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.finish_reasons import read_finish_reason, refusal_text
+from mgem_agent.chat_models.interruptible import interruptible
 from mgem_agent.chat_models.reasoner_errors import own_error
 from mgem_agent.chat_models.text_engine import Dialogue, FinishReason, TextEnd, TextEngine, TextRequest
 from mgem_agent.chat_models.thoughts import THOUGHT_END, ThoughtReader
@@ -84,12 +86,11 @@ class _ChatEngine:
         options: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         answer = _ChatAnswer(request, holds=self.holds_thoughts)
         try:
-            for chunk in self.chat_model.stream(messages, **options, **request.options):
+            start = partial(self.chat_model.stream, messages, **options, **request.options)
+            for chunk in interruptible(start, request.cancel):
                 if isinstance(chunk, AIMessageChunk):
                     yield from answer.feed(chunk)
-                if request.cancel.is_set():
-                    answer.is_cancelled = True
-                    break
+            answer.is_cancelled = request.cancel.is_set()
         except Exception as error:
             own = own_error(error, self.chat_model, shows_pictures=_shows_pictures(request.dialogue))
             if own is None or own is error:
