@@ -14,7 +14,7 @@ A message says what was got, what is allowed and what to do next. The tree::
     ├── ReasonerError: the reasoner's server failed
     │   ├── ReasonerUnavailableError: it cannot be reached, is overloaded or failed inside
     │   ├── ReasonerRequestError: it refused the request
-    │   │   └── ReasonerBlindError: the model behind it takes no pictures
+    │   │   └── ReasonerPicturesError: the model behind it takes fewer pictures, or none
     │   └── ReasonerOutputError: what it sent is no answer, or not all of one
     └── ToolError: a tool failed
         ├── GeneratorUnavailableError: the image generator cannot be reached or loaded
@@ -44,9 +44,9 @@ __all__ = [
     "MgemError",
     "MissingDependencyError",
     "PromptError",
-    "ReasonerBlindError",
     "ReasonerError",
     "ReasonerOutputError",
+    "ReasonerPicturesError",
     "ReasonerRequestError",
     "ReasonerUnavailableError",
     "ToolError",
@@ -196,8 +196,17 @@ class ReasonerRequestError(ReasonerError):
     """The reasoner's server refused the request."""
 
 
-class ReasonerBlindError(ReasonerRequestError):
-    """The request shows pictures, and the model takes none."""
+class ReasonerPicturesError(ReasonerRequestError):
+    """The request shows more pictures than the model takes.
+
+    Args:
+        message: What failed, at which address, and what to do next.
+        max_pictures: How many pictures it takes; 0 for a model that takes none.
+    """
+
+    def __init__(self, message: str, *, max_pictures: int = 0) -> None:
+        self.max_pictures = max_pictures
+        super().__init__(message)
 
 
 class ReasonerOutputError(ReasonerError):

@@ -29,7 +29,7 @@ from mgem_agent.chat_models.interruptible import interruptible
 from mgem_agent.chat_models.provider_rules import picture_rules, placed
 from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.text_engine import FinishReason, PromptSize
-from mgem_agent.errors import ContextOverflowError, InputError, ReasonerBlindError
+from mgem_agent.errors import ContextOverflowError, InputError, ReasonerPicturesError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_tool_call
 from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
 from mgem_agent.tools.tool_arguments import decode_json
@@ -128,6 +128,13 @@ class Reasoning:
         """Whether it takes pictures, as far as anybody knows."""
         return self.facts.sees is not False
 
+    @property
+    def _allowed(self) -> Limits:
+        """What a request may hold, by the settings and by what the reasoner takes."""
+        most = 0 if not self.sees else self.facts.max_pictures
+        own = self._limits.max_pictures
+        return replace(self._limits, max_pictures=own if most is None else min(own, most))
+
     def ask(
         self,
         messages: Sequence[BaseMessage],
@@ -184,7 +191,7 @@ class Reasoning:
         notices: list[str] = []
         window = turns.fitting(self._limits, self.facts)
         while True:
-            limits = self._limits if self.sees else replace(self._limits, max_pictures=0)
+            limits = self._allowed
             window = Window(window.first_turn, min(window.num_pictures, turns.everything(limits).num_pictures))
             told = self._rendered(request, turns, window)
             if self._is_too_long(told, turns, window, request):
@@ -200,13 +207,13 @@ class Reasoning:
                     emit=request.emit,
                     shows_pictures=window.num_pictures > 0,
                 )
-            except ReasonerBlindError as error:
-                if not window.num_pictures:
+            except ReasonerPicturesError as error:
+                if window.num_pictures <= error.max_pictures:
                     raise
-                self.facts.sees = False
-                notices.append(
-                    f"{error} Pictures are told to it in words. To say so for good: mgem config set sees false"
-                )
+                self.facts.max_pictures = error.max_pictures
+                self.facts.sees = error.max_pictures > 0
+                hint = "max_context_pictures " + str(error.max_pictures) if error.max_pictures else "sees false"
+                notices.append(f"{error} Others are told to it in words. To say so for good: mgem config set {hint}")
             except ContextOverflowError as error:
                 self._learn(error, turns, window)
                 smaller = turns.smaller(window, limits, self.facts)
@@ -256,14 +263,14 @@ class Reasoning:
         notices = []
         if (unseen := turns.num_unseen(window)) and self.sees:
             notices.append(
-                f"{unseen} of the pictures given were not shown: max_context_pictures is {self._limits.max_pictures}."
+                f"{unseen} of the pictures given were not shown to the reasoner: it is shown at most "
+                f"{self._allowed.max_pictures} (max_context_pictures)."
             )
         context = self._limits.context(self.facts)
         if context is None:
             return notices
         num_turns = window.first_turn
-        allowed = turns.everything(self._limits).num_pictures if self.sees else 0
-        num_pictures = max(0, allowed - window.num_pictures) if self.sees else 0
+        num_pictures = max(0, turns.everything(self._allowed).num_pictures - window.num_pictures)
         before = self.facts.left_out.get(session, (0, 0))
         self.facts.left_out[session] = (num_turns, num_pictures)
         if num_turns <= before[0] and num_pictures <= before[1]:

@@ -17,9 +17,9 @@ from langchain_core.language_models import BaseChatModel
 from mgem_agent.errors import (
     ContextOverflowError,
     MgemError,
-    ReasonerBlindError,
     ReasonerError,
     ReasonerOutputError,
+    ReasonerPicturesError,
     ReasonerRequestError,
     ReasonerUnavailableError,
 )
@@ -32,7 +32,7 @@ _MAX_WORDS = 300
 
 _TOO_LONG = re.compile(
     r"context[ _]length|context[ _](?:size|window)|maximum model length|prompt is too long|input is too long"
-    r"|too large for model with|exceed_context_size|tokens? (?:count )?exceeds? the (?:maximum|configured limit)"
+    r"|too large for model with|exceed_context_size|exceeds? the (?:maximum number of tokens|configured limit)"
     r"|must be <= \d+\. given",
     re.IGNORECASE,
 )
@@ -54,9 +54,12 @@ _BLIND = re.compile(
     r"(?:image|vision|multi-?modal) (?:input|content|modality)s? (?:is|are) not (?:supported|enabled)"
     r"|not a multi-?modal model|(?:does not|doesn't|do not|cannot) (?:support|accept|process) (?:image|vision|multi)"
     r"|image_url is only supported|support image input|missing data required for image input"
-    r"|unknown variant `?image_url|input modality is not enabled|at most 0 image"
+    r"|unknown variant `?image_url|input modality is not enabled"
     r"|content must be a string|(?:no|without) (?:vision|image|multimodal) (?:support|capabilit)|mmproj",
     re.IGNORECASE,
+)
+_FEWER = re.compile(
+    r"at most (\d+) image|supports? up to (\d+) image|too many (?:total )?images?:? \d+ > (\d+)", re.IGNORECASE
 )
 _USAGE = re.compile(r"stream_options|include_usage", re.IGNORECASE)
 _UNREACHABLE = ("ConnectError", "ConnectTimeout", "APIConnectionError", "ConnectionError", "ServiceUnavailable")
@@ -74,13 +77,19 @@ def own_error(error: Exception, reasoner: BaseChatModel, *, shows_pictures: bool
     """
     if isinstance(error, MgemError):
         return error
+    if hasattr(reasoner, "text_engine") and not hasattr(reasoner, "chat_model"):
+        return None  # it computes here; there is no server that could fail
     where, words, status = _named(reasoner), _words_of(error), _status_of(error)
     if isinstance(error, langchain_errors.ContextOverflowError) or (
         status in (None, 400, 413, 422, 500) and _is_of_a_server(error, status) and _TOO_LONG.search(words)
     ):
         return _overflow(words, where)
-    if shows_pictures and status not in (401, 403, 429) and status is not None and _BLIND.search(words):
-        return ReasonerBlindError(f"{where} takes no pictures. It answered: {_cut(words)}")
+    if shows_pictures and status not in (None, 401, 403, 429):
+        found = _FEWER.search(words)
+        most = next((int(number) for number in found.groups() if number), 0) if found else 0
+        if most or found or _BLIND.search(words):
+            takes = f"at most {most} picture(s) in a request" if most else "no pictures"
+            return ReasonerPicturesError(f"{where} takes {takes}. It answered: {_cut(words)}", max_pictures=most)
     if status is not None:
         return _of_status(status, words, where)
     return _of_connection(error, words, where)

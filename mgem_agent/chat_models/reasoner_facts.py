@@ -23,6 +23,7 @@ class ReasonerFacts:
 
     Attributes:
         sees: Whether it takes pictures; None while nobody knows.
+        max_pictures: Pictures that it takes in a request; None while nobody knows.
         max_context: Tokens that its context holds; None while nobody knows.
         picture_tokens: Tokens that a picture takes.
         text_scale: Tokens that its tokenizer makes of one token as it is estimated here.
@@ -31,6 +32,7 @@ class ReasonerFacts:
     """
 
     sees: bool | None = None
+    max_pictures: int | None = None
     max_context: int | None = None
     picture_tokens: float = TYPICAL_PICTURE_TOKENS
     text_scale: float = 1.0
@@ -47,7 +49,7 @@ def facts_of(reasoner: BaseChatModel) -> ReasonerFacts:
     key = id(reasoner)  # chat models are compared by their fields and cannot be hashed
     with _lock:
         if key not in _facts:
-            profile = reasoner.profile or {}
+            profile = reasoner.profile or getattr(getattr(reasoner, "chat_model", None), "profile", None) or {}
             sees = profile.get("image_inputs")
             _facts[key] = ReasonerFacts(sees=sees, max_context=profile.get("max_input_tokens"))
             weakref.finalize(reasoner, _facts.pop, key, None)

@@ -370,6 +370,15 @@ class TestSight:
         turn = agent_at(server.address, look=1).invoke("A fox.")
         assert (turn.text, len(turn.pictures)) == ("Done.", 1)
 
+    def test_a_model_that_takes_one_picture_is_shown_the_newest(self, server: Server, agent_at: Any) -> None:
+        few = refuses(400, "At most 1 image(s) may be provided in one prompt.")
+        server.replies = [lambda asked: few if num_pictures(asked) > 1 else says("I see.")]
+        agent = agent_at(server.address)
+        agent.invoke("What is it?", [card()])
+        turns = [agent.invoke("And this?", [card(colour)]) for colour in ("blue", "grey")]
+        assert [turn.text for turn in turns] == ["I see."] * 2
+        assert [num_pictures(asked) for asked in server.asked] == [1, 2, 1, 1]
+
     def test_it_can_be_said(self, server: Server, agent_at: Any) -> None:
         server.replies = [says("Words.")]
         agent_at(server.address, sees=False).invoke("What is it?", [card()])

@@ -11,7 +11,8 @@
 `looked`        `call_id`, `artifact_id`, `follows`, `score`, `problem`: the reasoner judged a picture
 `confirm`       `session`, `captions`: a person has to decide before anything is drawn
 `notice`        `message`: something that a person should know
-`finished`      `turn`: the session, all that was said, pictures, failures and how it ended
+`finished`      `turn`: the session, all that was said, pictures, failures, notices, and how it ended (`outcome`,
+                `finish_reason`)
 `error`         `message`: what was asked for cannot be done
 =============== =====================================================================================
 """
