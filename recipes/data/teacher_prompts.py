@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import json
 import random
 import re
 from collections.abc import Mapping
@@ -16,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jinja2
+
+from mgem_agent.chat_models.lenient_json import find_object
+from mgem_agent.chat_models.thoughts import text_without_thoughts
 
 __all__ = ["RejectedAnswerError", "TeacherKind", "TeacherSource", "read_answer", "teacher_prompt"]
 
@@ -95,7 +97,7 @@ def read_answer(text: str, source: TeacherSource, kind: TeacherKind) -> list[dic
     Raises:
         RejectedAnswerError: If the answer is not as it must be.
     """
-    answer = _read_object(text)
+    answer = _read_object(text, "caption" if kind == "recaption" else "captions")
     if kind == "recaption":
         query = _words_of(answer.get("query"), "query", _MOST_QUERY_WORDS)
         caption = _words_of(answer.get("caption"), "caption", _MOST_WORDS[kind])
@@ -113,13 +115,9 @@ def read_answer(text: str, source: TeacherSource, kind: TeacherKind) -> list[dic
     return turns
 
 
-def _read_object(text: str) -> Mapping[str, Any]:
-    start, end = text.find("{"), text.rfind("}")  # some models put it into a fence, or greet first
-    try:
-        answer = json.loads(text[start : end + 1])
-    except (ValueError, RecursionError) as error:
-        raise RejectedAnswerError("not JSON") from error
-    if not isinstance(answer, dict):
+def _read_object(text: str, key: str) -> Mapping[str, Any]:
+    answer = find_object(text_without_thoughts(text), key)
+    if answer is None:
         raise RejectedAnswerError("not JSON")
     return answer
 

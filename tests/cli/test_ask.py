@@ -66,3 +66,13 @@ def test_what_is_piped_in_stands_below_the_question(parts: Any) -> None:
     result = CliRunner().invoke(app, ["ask"], input="")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: Nothing is asked.")
+
+
+def test_an_empty_answer_is_a_failure_that_says_so(parts: Any, capsys: Any) -> None:
+    parts["reasoner"] = ScriptedReasoner(script=[""])
+    with pytest.raises(typer.Exit) as left:
+        run_ask("Hello.", [], {}, as_json=True, **parts)
+    assert left.value.exit_code == 1
+    *_, notice, finished = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert notice == {"kind": "notice", "message": "The answer is empty. Ask again, or in other words."}
+    assert finished["turn"]["notices"] == [notice["message"]] and finished["turn"]["finish_reason"] == "stop"

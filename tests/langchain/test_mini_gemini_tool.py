@@ -151,3 +151,12 @@ def test_its_arguments_are_explained_to_the_outer_model(agent: MgemAgent) -> Non
     assert sorted(schema["properties"]) == ["draw", "images", "request", "session"]
     assert all(field["description"] for field in schema["properties"].values())
     assert schema["required"] == ["request"]
+
+
+def test_why_an_answer_ended_is_told_to_the_outer_model(tmp_path: Path) -> None:
+    reasoner = ScriptedReasoner(script=[""])
+    store = ArtifactStore(tmp_path)
+    silent = MgemAgent(reasoner, FlatColourGenerator(), store=store, sessions=Sessions.in_memory())
+    told = call(MiniGeminiTool(agent=silent), request="Hello.")
+    assert "The answer is empty." in str(told.content)
+    assert (told.artifact["finish_reason"], len(told.artifact["notices"])) == ("stop", 1)

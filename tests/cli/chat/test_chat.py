@@ -183,6 +183,20 @@ def test_settings_are_changed_for_the_dialogue(talk: Any) -> None:
     assert len(talk.generator.drawn) == 2
 
 
+def test_what_the_reasoner_is_told_can_be_limited_in_the_chat(talk: Any) -> None:
+    seen = []
+
+    def count(request: Any) -> str:
+        seen.append(sum(message["role"] == "user" for message in request.dialogue))
+        return "Yes."
+
+    reasoner = ScriptedReasoner(script=[count], is_endless=True)
+    lines = ("one", "two", "/set max_history_turns 0", "three", "/set max_history_turns default", "four")
+    _, err, status = talk(*lines, "/set max_context_tokens 200", "five", "/set sees false", reasoner=reasoner)
+    assert (status, seen[:4]) == (0, [1, 2, 1, 4]) and seen[4] < 5
+    assert "The context of 200 tokens is full: " in err and "sees = false" in err
+
+
 def test_another_generator(talk: Any) -> None:
     out, err, _ = talk("/backend", "/backend flat", "/gen a fox --size 16x16", "/backend nope", "/gen a hen")
     assert "Pictures are drawn by flat." in err
