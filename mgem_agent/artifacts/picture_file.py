@@ -1,8 +1,14 @@
 """The PNG file of a picture: the same picture and recipe give the same bytes, and say how it was made.
 
 Two text chunks are written before the pixels. `parameters` is the web UI's of AUTOMATIC1111, which other programs and
-the sites where pictures are shared read. `mgem` is the whole recipe as JSON, from which the picture can be drawn again.
-Neither holds a time or a version, so that a picture which is drawn again is the same file.
+the sites where pictures are shared read. `mgem` is the recipe as JSON, from which the picture can be drawn again.
+Neither holds a time or a version, so that a picture which is drawn again is the same file; nor the address of a server
+or a path of this machine, as a picture is given away. Both are tEXt chunks where Latin-1 has all their letters, which
+more programs read, and else iTXt.
+
+What other programs want of `parameters`: the line of settings begins with `Steps:` (ComfyUI, sd-prompt-reader) and has
+a `Sampler:` and a seed (sd-parsers), and a line `Negative prompt:` comes before it, also where there is none (ComfyUI).
+What is not known of them is `Steps: 0`, `Sampler: default` and `Seed: -1`.
 """
 
 from __future__ import annotations
@@ -10,12 +16,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydantic import ValidationError
 
 from mgem_agent.artifacts.artifact import PictureRecipe
+from mgem_agent.artifacts.shareable import shareable_recipe
 from mgem_agent.core_model.encoded_picture import open_file
 from mgem_agent.core_model.image_loading import quietly
 from mgem_agent.errors import ImageError
@@ -26,12 +34,8 @@ __all__ = ["encode_picture", "is_whole_png", "parameters_text", "read_recipe"]
 CHUNK = "mgem"
 COMPRESS_LEVEL = 6
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
-SETTINGS = (
-    ("Steps", "num_inference_steps"),
-    ("CFG scale", "guidance_scale"),
-    ("Seed", "seed"),
-    ("Denoising strength", "strength"),
-)
+MODEL = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-fA-F]{6,64})\]", re.DOTALL)
+USUAL_SAMPLER, UNKNOWN_STEPS, UNKNOWN_SEED = "default", 0, -1
 
 
 def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> bytes:
@@ -46,6 +50,7 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
     """
     chunks = PngImagePlugin.PngInfo()
     if recipe is not None:
+        recipe = shareable_recipe(recipe)
         whole = json.dumps(recipe.model_dump(mode="json", exclude_none=True), sort_keys=True)
         chunks.add_text("parameters", without_secrets(parameters_text(recipe)))
         chunks.add_text(CHUNK, without_secrets(whole))
@@ -61,14 +66,23 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
 def parameters_text(recipe: PictureRecipe) -> str:
     """A recipe in the form of AUTOMATIC1111's web UI: prompt, negative prompt, and a line of settings."""
     request = recipe.request
-    settings = {title: getattr(request, name) for title, name in SETTINGS}
-    settings["Sampler"] = request.options.get("sampler_name")
-    settings["Size"] = f"{request.width}x{request.height}" if request.width and request.height else None
-    settings["Model"] = recipe.model or None
-    settings["Version"] = "mgem-agent"
+    options = request.options
+    named = MODEL.fullmatch(recipe.model)
+    sampler = options.get("sampler_name") or options.get("scheduler") or USUAL_SAMPLER
+    settings = {
+        "Steps": request.num_inference_steps or UNKNOWN_STEPS,
+        "Sampler": sampler,
+        "Schedule type": options.get("scheduler") if options.get("sampler_name") else None,
+        "CFG scale": request.guidance_scale,
+        "Seed": UNKNOWN_SEED if request.seed is None else request.seed,
+        "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
+        "Model hash": named["hash"] if named else None,
+        "Model": (named["name"] if named else recipe.model) or None,
+        "Denoising strength": request.strength,
+        "Version": "mgem-agent",
+    }
     line = ", ".join(f"{title}: {_quoted(value)}" for title, value in settings.items() if value is not None)
-    negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
-    return f"{request.prompt}{negative}\n{line}"
+    return f"{request.prompt}\nNegative prompt: {request.negative_prompt or ''}\n{line}"
 
 
 def _quoted(value: object) -> str:

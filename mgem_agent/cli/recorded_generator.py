@@ -25,10 +25,14 @@ def configured_name(recorded: str, settings: Settings) -> str:
     """Return the name by which a recorded generator is made.
 
     Args:
-        recorded: From the file; a secret in it was hidden when it was written.
+        recorded: From the file; secrets in it, and addresses and folders in a picture, were left out when it was
+            written.
         settings: Whose `generator` is meant, where it is the same one.
     """
-    return settings.generator if recorded == redact(settings.generator) else recorded
+    from mgem_agent.artifacts.shareable import shareable_name
+
+    own = settings.generator
+    return own if recorded in (own, redact(own), shareable_name(own)) else recorded
 
 
 def agree_to_generators(recorded: Iterable[str], settings: Settings, *, source: str, yes: bool) -> None:

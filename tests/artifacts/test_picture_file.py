@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from mgem_agent.artifacts import PictureRecipe, encode_picture, read_recipe
 from mgem_agent.artifacts.picture_file import is_whole_png, parameters_text
+from mgem_agent.artifacts.shareable import shareable_name
 from mgem_agent.errors import ImageError
 from mgem_agent.tools import ImageRequest
 
@@ -46,7 +48,7 @@ def test_the_same_picture_gives_the_same_bytes() -> None:
 
 def test_it_says_how_it_was_made(tmp_path: Path) -> None:
     path = save(tmp_path, encode_picture(Image.new("RGB", (64, 48)), FOX))
-    assert read_recipe(path) == FOX
+    assert read_recipe(path) == FOX.model_copy(update={"generator": "a1111"})
     with Image.open(path) as image:
         assert image.info["parameters"] == parameters_text(FOX)
         assert "versions" not in json.loads(image.info["mgem"])
@@ -54,14 +56,73 @@ def test_it_says_how_it_was_made(tmp_path: Path) -> None:
 
 def test_other_programs_can_read_it() -> None:
     assert parameters_text(FOX) == (
-        "a red fox, 狐\nNegative prompt: blurry\nSteps: 20, CFG scale: 6.5, Seed: 7, Sampler: Euler a, Size: 64x48, "
+        "a red fox, 狐\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 6.5, Seed: 7, Size: 64x48, "
         'Model: "sd_xl, base", Version: mgem-agent'
     )
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_a_model_and_its_hash_are_apart() -> None:
+    request = ImageRequest(prompt="x", seed=1, options={"sampler_name": "DPM++ 2M", "scheduler": "Karras"})
+    recipe = PictureRecipe(request=request, generator="g", model="sd_xl_base_1.0 [31e35c80fc]")
+    assert parameters_text(recipe) == (
+        "x\nNegative prompt: \nSteps: 0, Sampler: DPM++ 2M, Schedule type: Karras, Seed: 1, Model hash: 31e35c80fc, "
+        "Model: sd_xl_base_1.0, Version: mgem-agent"
+    )
+
+
+def test_what_is_unknown_is_left_out_but_what_readers_need() -> None:
     bare = PictureRecipe(request=ImageRequest(prompt="x"), generator="g", model="")
-    assert parameters_text(bare) == "x\nVersion: mgem-agent"
+    assert parameters_text(bare) == "x\nNegative prompt: \nSteps: 0, Sampler: default, Seed: -1, Version: mgem-agent"
+
+
+def chunks_of(data: bytes) -> dict[bytes, bytes]:
+    """Kind of each text chunk, by its keyword."""
+    found, at = {}, 8
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind in (b"tEXt", b"iTXt", b"zTXt"):
+            found[data[at + 8 : at + 8 + length].partition(b"\0")[0]] = kind
+        at += length + 12
+    return found
+
+
+@pytest.mark.parametrize(("prompt", "kind"), [("ein süßer Fuchs", b"tEXt"), ("狐", b"iTXt")])
+def test_the_plainer_chunk_where_latin_1_will_do(prompt: str, kind: bytes) -> None:
+    recipe = FOX.model_copy(update={"request": ImageRequest(prompt=prompt)})
+    data = encode_picture(Image.new("RGB", (4, 4)), recipe)
+    assert chunks_of(data) == {b"parameters": kind, b"mgem": b"tEXt"}
+
+
+def test_a_picture_says_nothing_of_where_it_was_drawn(tmp_path: Path) -> None:
+    request = ImageRequest(
+        prompt="a fox at http://example.org",
+        options={"lora": "/home/ann/loras/fox.safetensors", "more": [{"vae": "C:\\models\\v.pt"}], "n": 3, "s": "a/b"},
+    )
+    recipe = PictureRecipe(
+        request=request, generator="comfyui:http://ann:pw@10.0.0.7:8188#/home/ann/flow.json", model="/home/ann/m.ckpt"
+    )
+    data = encode_picture(Image.new("RGB", (4, 4)), recipe)
+    assert not any(word in data for word in (b"home", b"ann", b"10.0.0.7", b"pw", b"models"))
+    read = read_recipe(save(tmp_path, data))
+    assert read is not None
+    assert (read.generator, read.model, read.request.prompt) == ("comfyui:#flow.json", "m.ckpt", request.prompt)
+    assert read.request.options == {"lora": "fox.safetensors", "more": [{"vae": "v.pt"}], "n": 3, "s": "a/b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("nano", "nano"),
+        ("a1111:http://127.0.0.1:7860", "a1111"),
+        ("openai:@cf/flux@https://h/v1", "openai:@cf/flux"),
+        ("diffusers:stabilityai/sdxl-turbo", "diffusers:stabilityai/sdxl-turbo"),
+        ("diffusers:./weights/mine", "diffusers:mine"),
+        ("diffusers:~/mine/", "diffusers:mine"),
+        ("openai:accounts/fireworks/models/flux", "openai:accounts/fireworks/models/flux"),
+    ],
+)
+def test_a_generator_without_its_place(name: str, shared: str) -> None:
+    assert shareable_name(name) == shared
 
 
 def test_files_of_others_have_no_recipe(tmp_path: Path) -> None:

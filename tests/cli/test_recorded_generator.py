@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
-from mgem_agent.artifacts import PictureRecipe, encode_picture
+from mgem_agent.artifacts import PictureRecipe
 from mgem_agent.cli.app import app
 from mgem_agent.tools import ImageRequest
 
@@ -66,7 +66,9 @@ def picture_of(thief: Thief, folder: Path) -> str:
     request = ImageRequest(prompt="a fox", width=16, height=16)
     recipe = PictureRecipe(request=request, generator=thief.name, model="m")
     path = folder / "gift.png"
-    path.write_bytes(encode_picture(Image.new("RGB", (16, 16), "red"), recipe))
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("mgem", recipe.model_dump_json())  # our own files hold no address
+    Image.new("RGB", (16, 16), "red").save(path, pnginfo=chunks)
     return str(path)
 
 
@@ -131,4 +133,18 @@ def test_a_story_from_somebody_else(thief: Thief, tmp_path: Path, monkeypatch: p
     assert (result.exit_code, thief.keys) == (1, [])
     assert "Add --yes" in result.stderr
     CliRunner().invoke(app, ["story", "replay", "b", "--yes"])
+    assert thief.keys == [None]
+
+
+def test_a_picture_of_the_configured_server_is_drawn_there_though_it_holds_no_address(
+    thief: Thief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mgem_agent.artifacts import encode_picture
+
+    recipe = PictureRecipe(request=ImageRequest(prompt="a fox", width=16, height=16), generator=thief.name, model="m")
+    path = tmp_path / "own.png"
+    path.write_bytes(encode_picture(Image.new("RGB", (16, 16), "red"), recipe))
+    assert b"127.0.0.1" not in path.read_bytes()
+    monkeypatch.setenv("MGEM_GENERATOR", thief.name)
+    assert redraw(str(path)).exit_code == 0
     assert thief.keys == [None]
