@@ -12,6 +12,7 @@ import typer
 from mgem_agent.cli.incoming_text import read_piped
 from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
+from mgem_agent.cli.typed_path import store_typed
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
             parts["reasoner"] = open_reasoner(settings)
         agent = open_agent(settings, sessions=Sessions.in_memory(), **parts)
     prepare_reasoner(settings, parts["reasoner"])
+    shown = [store_typed(str(image), agent.store) for image in images]
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
     stopped = threading.Event()
-    events = agent.stream(text, images, session="ask")
+    events = agent.stream(text, shown, session="ask")
     turn = run_turn(agent, "ask", events, display, _decider(console, display), stopped=stopped)
     if stopped.is_set():
         raise typer.Exit(INTERRUPTED_STATUS)

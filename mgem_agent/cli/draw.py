@@ -16,7 +16,6 @@ from mgem_agent.cli.picture_size import read_size
 from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Generator, Images, Model
 from mgem_agent.errors import InputError, MgemError
-from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.agent.events import AgentEvent
@@ -226,11 +225,10 @@ def _changed(
 
 def _stored(picture: str, store: ArtifactStore) -> str:
     """Id of a picture that is named by its file or its id."""
-    path = user_path(picture)
-    if path.is_file():
-        return store.put_picture(path, origin=str(path)).id
-    if picture.startswith("img-"):
-        return store.get(picture).id
+    from mgem_agent.cli.typed_path import find_picture
+
+    if (found := find_picture(picture, store)) is not None:
+        return found
     raise InputError(f"{picture!r} is neither a file nor the id of a picture. Run: mgem images list")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mgem_agent.cli.printing import echo, echo_json, open_console
-from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -216,10 +216,11 @@ def _store() -> ArtifactStore:
 def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]:
     """How a picture was drawn, and its file."""
     from mgem_agent.artifacts import read_recipe
+    from mgem_agent.cli.typed_path import typed_path
     from mgem_agent.errors import InputError
 
-    path = user_path(picture)
-    if path.is_file():
+    path = typed_path(picture)
+    if os.path.isfile(path):
         recipe = read_recipe(path)
     else:
         artifact = store.get(picture)

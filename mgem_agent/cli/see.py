@@ -7,6 +7,7 @@ model.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mgem_agent.cli.printing import echo, echo_json, open_console
+from mgem_agent.cli.typed_path import typed_path
 from mgem_agent.errors import InputError
 from mgem_agent.user_files import user_path
 
@@ -68,7 +70,7 @@ def see(
     from mgem_agent.chat_models.finish_reasons import finish_notice
     from mgem_agent.core_model.image_loading import load_image
 
-    pictures = [load_image(path) for path in paths]
+    pictures = [load_image(typed_path(path)) for path in paths]
     model, folder = _model_folder(model)
     start = time.perf_counter()
     with _spinner(f"Loading {model}"):
@@ -119,7 +121,7 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
             f"Pictures come first, and then the question; got only {question!r}. "
             f'Example: mgem see table.jpg "What is on the table?"'
         )
-    if Path(question).is_file():
+    if os.path.isfile(question):
         raise InputError(f'The question is missing: the last word, {question!r}, is a file. Add "a question" after it.')
     return paths, question
 

@@ -10,6 +10,7 @@ import typer
 
 from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
+from mgem_agent.cli.typed_path import store_typed
 from mgem_agent.errors import InputError, MgemError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def run_chat(
     with errors.status("Starting"):
         dialogue = Chat.open(flags, "", **parts)
         dialogue.session = find_session(dialogue.sessions, resume=resume, session=session, go_on=go_on)
-        dialogue.attached = [dialogue.store_file(str(path)) for path in images]
+        dialogue.attached = [store_typed(str(path), dialogue.store) for path in images]
     reader = open_reader(lambda line: complete(line, dialogue))
     face = open_face(console, errors, window, dialogue, reader, yes=yes, as_json=as_json)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgem_agent.cli.chat.command import Command
@@ -134,7 +135,7 @@ def _paste(chat: Chat, face: ChatUI, rest: str) -> None:
     if isinstance(found, Image.Image):
         names = [chat.store.put_picture(found, origin="the clipboard").id]
     elif found:
-        names = [chat.store_file(str(path)) for path in found]
+        names = [chat.store.put_picture(Path(path), origin=str(path)).id for path in found]
     else:
         raise InputError("There is no picture in the clipboard. Text is pasted by the terminal itself.")
     for name in names:

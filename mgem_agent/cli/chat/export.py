@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mgem_agent.artifacts.atomic_file import write_atomically
+from mgem_agent.artifacts.picture_id import is_picture_id
 from mgem_agent.cli.chat.command import Command
 from mgem_agent.cli.chat.page import render_page
 from mgem_agent.cli.chat.pdf import render_talk_pdf
 from mgem_agent.cli.display.transcript import read_transcript, transcript_markdown
+from mgem_agent.cli.typed_path import typed_path
 from mgem_agent.errors import InputError
-from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.cli.chat.state import Chat, ChatUI
@@ -29,12 +30,11 @@ FORMATS = {"md": ".md", "html": ".html", "pdf": ".pdf", "json": ".json"}
 def _save(chat: Chat, face: ChatUI, rest: str) -> None:
     rest, may_overwrite = _without_flag(rest)
     first, _, second = rest.partition(" ")
-    number, target = (first, second) if second and (first.isdecimal() or first.startswith("img-")) else ("", rest)
-    target = target.strip().strip("\"'")
-    if not target:
+    number, target = (first, second) if second and (first.isdecimal() or is_picture_id(first)) else ("", rest)
+    if not target.strip():
         raise InputError("Which file? Example: /save fox.png, or /save 2 fox.png")
     name = chat.picture(number)
-    path = user_path(target)
+    path = typed_path(target)
     path = path / f"{name}.png" if path.is_dir() else path
     if path.suffix.lower() != ".png":
         path = path.with_name(f"{path.name}.png")
@@ -51,7 +51,7 @@ def _export(chat: Chat, face: ChatUI, rest: str) -> None:
         raise InputError(f"{kind!r} is no form of a dialogue. Give one of {forms}, as in /export md talk.md")
     if not chat.sessions.turns(chat.session):
         raise InputError("Nothing has been said yet, so there is nothing to export.")
-    path = user_path(target.strip().strip("\"'") or f"{chat.session}{FORMATS[kind]}")
+    path = typed_path(target.strip() or f"{chat.session}{FORMATS[kind]}")
     _check_free(path, may_overwrite=may_overwrite)
     turns = read_transcript(chat.sessions.turns(chat.session))
     title = next((each.title for each in chat.sessions.list() if each.name == chat.session), "") or chat.session

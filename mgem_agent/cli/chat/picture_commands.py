@@ -6,8 +6,10 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from mgem_agent.artifacts.picture_id import is_picture_id
 from mgem_agent.cli.chat.command import Command, read_options
 from mgem_agent.cli.picture_size import read_size
+from mgem_agent.cli.typed_path import typed_paths
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +27,10 @@ NUM_VARIATIONS = 3
 def _image(chat: Chat, face: ChatUI, rest: str) -> None:
     if not rest:
         raise InputError("Which picture? Example: /image photo.jpg")
-    name = chat.picture(rest.strip("\"'"))
-    chat.attached.append(name)
-    face.window.show(chat.store.path(name), "goes with your next message")
+    paths = typed_paths(rest)
+    for name in [chat.picture(str(path)) for path in paths] if len(paths) > 1 else [chat.picture(rest)]:
+        chat.attached.append(name)
+        face.window.show(chat.store.path(name), "goes with your next message")
 
 
 def _images(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -69,7 +72,7 @@ def _edit(chat: Chat, face: ChatUI, rest: str) -> None:
 
     words, given = read_options(rest, {"--any-way": bool, "--strength": float, "--seed": int})
     first, _, instruction = words.partition(" ")
-    if not first.isdecimal() and not first.startswith("img-"):
+    if not first.isdecimal() and not is_picture_id(first):
         first, instruction = "", words
     if not instruction.strip():
         raise InputError("What is to be changed? Example: /edit 2 make it night")

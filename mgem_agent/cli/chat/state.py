@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mgem_agent.cli import factories
 from mgem_agent.cli.display.run_turn import Decide, run_turn
+from mgem_agent.cli.typed_path import find_picture
 from mgem_agent.errors import InputError
 from mgem_agent.settings import load_settings
-from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -228,22 +228,11 @@ class Chat:
             return pictures[-1]
         if word.isdecimal() and 1 <= int(word) <= len(pictures):
             return pictures[int(word) - 1]
-        if word.startswith("img-"):
-            return self.store.get(word).id
-        if word and user_path(word).is_file():
-            return self.store_file(word)
+        if (found := find_picture(word, self.store)) is not None:
+            return found
         some = f"It has {len(pictures)}: /images lists them." if pictures else "It has none yet."
         what = f"no picture {word!r}" if word else "no picture"
         raise InputError(f"There is {what} in this session. {some} A number, an id or a file may be named.")
-
-    def store_file(self, path: str) -> str:
-        """Store a picture that a person gives, and return its id.
-
-        Raises:
-            ImageError: If it is none.
-        """
-        place = user_path(path)
-        return self.store.put_picture(place, origin=str(place)).id
 
     def name_of(self, artifact_id: str, call_id: str) -> str:
         """Name a picture that has just been drawn; a second attempt at one has the name of the first."""
