@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mgem_agent.cli.display.foreign_markdown import foreign_html
 from mgem_agent.errors import MgemError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ table { border-collapse: collapse; } th, td { padding: .2rem .7rem; border-botto
 
 
 def render_page(title: str, turns: Sequence[dict[str, Any]], store: ArtifactStore) -> str:
-    """Return a dialogue as HTML. What was said is Markdown; HTML in it is shown and not obeyed.
+    """Return a dialogue as HTML. What was said is Markdown; HTML in it is shown and not obeyed, and nothing is loaded.
 
     Args:
         title: Its heading.
@@ -64,13 +65,11 @@ def render_page(title: str, turns: Sequence[dict[str, Any]], store: ArtifactStor
         store: Where its pictures are.
     """
     import jinja2
-    from markdown_it import MarkdownIt
 
-    markdown = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
     speeches = [
         {
             **said,
-            "html": markdown.render(said["text"]),
+            "html": foreign_html(said["text"]),
             "pictures": [{**each, "shown": _shown(each, store)} for each in said["pictures"]],
         }
         for turn in turns

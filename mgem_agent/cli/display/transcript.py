@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mgem_agent.cli.display.foreign_markdown import disarmed_markdown, foreign_markdown, is_steering
 from mgem_agent.tools.printable_text import terminal_text
 
 __all__ = ["read_transcript", "transcript_markdown"]
@@ -36,20 +37,36 @@ def read_transcript(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def transcript_markdown(
     title: str, turns: Sequence[dict[str, Any]], place_of: Callable[[str], str] = lambda name: name
 ) -> str:
-    """Return a transcript as Markdown.
+    """Return a transcript as Markdown. HTML in what was said is shown and not obeyed; its pictures are only ours.
 
     Args:
         title: Its heading.
         turns: As `read_transcript` gives them.
         place_of: Where a link to a picture shall lead; its id if not given.
     """
-    parts = [f"# {_one_line(title)}"]
+
+    def picture(each: dict[str, Any]) -> str:
+        return f"![{_alt(each['caption'])}]({place_of(each['id'])})"
+
+    # A listing that one message opens and does not close changes what the next ones mean.
+    is_safe = not is_steering(_markdown(title, turns, foreign_markdown, lambda each: ""))
+    return _markdown(title, turns, foreign_markdown if is_safe else disarmed_markdown, picture)
+
+
+def _markdown(
+    title: str,
+    turns: Sequence[dict[str, Any]],
+    disarm: Callable[[str], str],
+    picture: Callable[[dict[str, Any]], str],
+) -> str:
+    parts = [disarm(f"# {_one_line(title)}")]
     for turn in turns:
         for said in turn["said"]:
             if said["text"]:
-                parts.append(f"**{SPEAKERS[said['who']]}:** {said['text']}")
-            parts += [f"![{_alt(each['caption'])}]({place_of(each['id'])})" for each in said["pictures"]]
-            parts += [f"*Not drawn:* {_one_line(each['caption'] or each['message'])}" for each in said["failures"]]
+                parts.append(disarm(f"**{SPEAKERS[said['who']]}:** {said['text']}"))
+            parts += map(picture, said["pictures"])
+            missing = (_one_line(each["caption"] or each["message"]) for each in said["failures"])
+            parts += [disarm(f"*Not drawn:* {caption}") for caption in missing]
     return "\n\n".join(parts) + "\n"
 
 
@@ -89,4 +106,4 @@ def _one_line(text: str) -> str:
 
 def _alt(caption: str) -> str:
     """A caption as the text of a picture, which brackets would end."""
-    return _one_line(caption).replace("[", "(").replace("]", ")")
+    return disarmed_markdown(_one_line(caption).replace("[", "(").replace("]", ")"))

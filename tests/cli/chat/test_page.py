@@ -33,3 +33,11 @@ def test_a_dialogue_is_one_page_with_its_pictures(tmp_path: Path) -> None:
     [first, second] = re.findall(r"data:image/webp;base64,([\w+/=]+)", page)
     assert first == second
     assert Image.open(io.BytesIO(base64.b64decode(first))).size == (400, 200)
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    text = "Look: ![a fox](https://example.org/pixel.png?me) and ![x][y]\n\n[y]: //example.org/y.png"
+    said = [{"who": "ai", "text": text, "pictures": [], "failures": []}]
+    page = render_page("Foxes", [{"said": said}], ArtifactStore(tmp_path))
+    assert "<img" not in page
+    assert "Look: a fox (https://example.org/pixel.png?me) and x (//example.org/y.png)" in page
