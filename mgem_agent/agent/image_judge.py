@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +19,10 @@ from langchain_core.messages import HumanMessage
 from mgem_agent.agent.reasoning import speaks_protocol
 from mgem_agent.chat_models.lenient_json import find_object, read_bool
 from mgem_agent.chat_models.reasoner_errors import own_error
+from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.thoughts import text_without_thoughts
 from mgem_agent.core_model.image_loading import load_image
-from mgem_agent.errors import InputError, MgemError, ToolError
+from mgem_agent.errors import InputError, ReasonerPicturesError, ToolError
 
 __all__ = ["MAX_SCORE", "Verdict", "check_sees", "look_at_image", "look_question", "parse_verdict"]
 
@@ -66,9 +66,10 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
         Its verdict; `follows` is None where its answer holds none.
 
     Raises:
-        InputError: If the caption is empty, or the reasoner says that it sees no pictures.
+        InputError: If the caption is empty, or the reasoner is known to take no pictures.
         ImageError: If it is no picture.
-        ToolError: If the reasoner fails, as one that sees no pictures and does not say so may.
+        ReasonerError: If the reasoner's server fails, or refuses the picture.
+        ToolError: If the reasoner fails in another way.
 
     Example:
         >>> from mgem_agent.testing import ScriptedReasoner
@@ -86,10 +87,13 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
     options: dict[str, Any] = {"draw": "never"} if speaks_protocol(reasoner) else {}
     try:
         answer = reasoner.invoke([question], **options)
-    except MgemError:
-        raise
     except Exception as error:  # of whatever provider it is
-        if (own := own_error(error, reasoner)) is not None:
+        own = own_error(error, reasoner)
+        if isinstance(own, ReasonerPicturesError):
+            facts_of(reasoner).sees = own.max_pictures > 0
+        if own is error:
+            raise
+        if own is not None:
             raise own from error
         raise ToolError(
             f"The reasoner {type(reasoner).__name__!r} failed to look at the picture ({type(error).__name__}: "
@@ -99,15 +103,14 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
 
 
 def check_sees(reasoner: BaseChatModel) -> None:
-    """Refuse a reasoner that says that it sees no pictures.
+    """Refuse a reasoner that sees no pictures.
 
     Raises:
-        InputError: If it says so; one that says nothing may see.
+        InputError: If its profile says so, or it has refused a picture before; any other may see.
     """
-    profile: Mapping[str, Any] = reasoner.profile or {}
-    if profile.get("image_inputs") is False:
+    if facts_of(reasoner).sees is False:
         raise InputError(
-            f"Looking at pictures needs a reasoner that sees, and {type(reasoner).__name__!r} says that it takes no "
+            f"Looking at pictures needs a reasoner that sees, and {type(reasoner).__name__!r} takes no "
             "pictures. Give another reasoner, such as ChatMiniGemini."
         )
 

@@ -254,7 +254,7 @@ class Reasoning:
             asked = int(max(1.25 * estimate, error.max_context * 1.1))
         surplus = asked - turns.text_tokens(window) * facts.text_scale
         if window.num_pictures and surplus > 0:
-            facts.picture_tokens = max(surplus / window.num_pictures, facts.picture_tokens if surplus < 0 else 1.0)
+            facts.picture_tokens = surplus / window.num_pictures
         elif turns.text_tokens(window):
             facts.text_scale = asked / turns.text_tokens(window)
 

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage
 from PIL import Image
 
 from mgem_agent.agent.image_judge import Verdict, look_at_image, parse_verdict
-from mgem_agent.errors import ImageError, InputError, ToolError
+from mgem_agent.errors import ImageError, InputError, ReasonerPicturesError, ToolError
 from mgem_agent.testing import ScriptedReasoner
 
 CARD = Image.new("RGB", (8, 6), "red")
@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_no_verdict(answer: str, expected: tuple[Any, ...
 def test_a_reasoner_that_does_not_see_is_refused() -> None:
     blind = ScriptedReasoner(script=[], profile={"image_inputs": False})
     expected = (
-        r"^Looking at pictures needs a reasoner that sees, and 'ScriptedReasoner' says that it takes no pictures\. "
+        r"^Looking at pictures needs a reasoner that sees, and 'ScriptedReasoner' takes no pictures\. "
         r"Give another reasoner, such as ChatMiniGemini\.$"
     )
     with pytest.raises(InputError, match=expected):
@@ -77,6 +77,15 @@ def test_a_reasoner_that_does_not_see_is_refused() -> None:
 def test_a_reasoner_that_fails_is_named() -> None:
     reasoner = ScriptedReasoner(script=[ValueError("400: no image support")])
     with pytest.raises(ToolError, match=r"'ScriptedReasoner' failed .* \(ValueError: 400: no image support\)\. Give"):
+        look_at_image(reasoner, CARD, "a card")
+
+
+def test_a_reasoner_that_refuses_pictures_is_asked_once() -> None:
+    refusal = ReasonerPicturesError("It takes no pictures.")
+    reasoner = ScriptedReasoner(script=[refusal])
+    with pytest.raises(ReasonerPicturesError):
+        look_at_image(reasoner, CARD, "a card")
+    with pytest.raises(InputError, match=r"^Looking at pictures needs a reasoner that sees"):
         look_at_image(reasoner, CARD, "a card")
 
 

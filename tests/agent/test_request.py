@@ -147,8 +147,7 @@ def test_drawing_always_goes_on(agent: MgemAgent) -> None:
 
 
 def test_old_turns_are_left_out_when_words_fill_the_context(agent: MgemAgent) -> None:
-    for _ in range(4):
-        last = list(agent.stream("word " * 250))
+    *_, last = [list[Any](agent.stream("word " * 250)) for _ in range(4)]
     said = "The context of 4096 tokens is full: 1 earlier turn(s) are not shown to the reasoner any more."
     assert said in notices(last)
     assert last[-1].turn.finish_reason == "length"
