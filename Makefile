@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PAGES := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup story test test-all test-newest test-ranges check check-format check-lint check-mypy check-pyright format clean
+.PHONY: help setup story docs docs-serve test test-all test-newest test-ranges check check-format check-lint check-mypy check-pyright format clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-11s %s\n' "$$verb" "$$what"; done
@@ -39,6 +40,18 @@ test-newest: setup ## Test the core model with the newest transformers that is a
 
 test-ranges: ## Test with the lowest declared and the newest released dependencies; installs torch twice
 	PYTHON=$(PYTHON) .ci/test-ranges
+
+docs: $(PAGES) ## Build the documentation site into build/site; a broken link fails
+	$(BIN)/python docs/reference_pages.py
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: $(PAGES) ## Show the documentation site at http://localhost:8000
+	$(BIN)/python docs/reference_pages.py
+	$(BIN)/zensical serve
+
+$(PAGES): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $(PAGES)
 
 check: check-format check-lint check-mypy check-pyright ## Check format, lint and types
 

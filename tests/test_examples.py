@@ -16,15 +16,9 @@ from mgem_agent.cli.app import app
 from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
 from mgem_agent.workflows import load_story_recipe
 
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "docs/data.md",
-    "docs/evaluation.md",
-    "docs/stories.md",
-    "docs/testing.md",
-    "docs/training.md",
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.is_file()
 )
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -55,7 +49,7 @@ def test_examples_of_a_page(root: Path, name: str) -> None:
         names.update(test.globs)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/stories.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/guides/stories.md"])
 def test_story_recipes_of_a_page(root: Path, name: str, tmp_path: Path) -> None:
     found = re.findall(r"^```yaml\n(.*?)^```$", (root / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     recipes = [text for text in found if "premise:" in text]

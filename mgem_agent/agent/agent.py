@@ -17,6 +17,7 @@ from typing import Any, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
 from mgem_agent.agent.async_bridge import in_thread
@@ -27,7 +28,7 @@ from mgem_agent.agent.graph import AgentGraph, AgentSettings, TurnContext
 from mgem_agent.agent.limits import above_zero, at_least, known_draw_mode
 from mgem_agent.agent.messages import from_records, user_message
 from mgem_agent.agent.reasoning import speaks_protocol
-from mgem_agent.agent.turn_state import begin_drawing, begin_turn, read_turn
+from mgem_agent.agent.turn_state import TurnState, begin_drawing, begin_turn, read_turn
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import ContextOverflowError, InputError
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
@@ -129,6 +130,11 @@ class MgemAgent:
         self.sessions = sessions if sessions is not None else Sessions.at()
         self._graph = AgentGraph(reasoner, generator, self.store, self.sessions, self._settings).compile()
         self._running: dict[str, TurnContext] = {}
+
+    @property
+    def graph(self) -> CompiledStateGraph[TurnState, TurnContext, TurnState, TurnState]:
+        """The compiled LangGraph graph of a turn, to draw it or to read the history of its states."""
+        return self._graph
 
     def stream(
         self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None

@@ -1,0 +1,177 @@
+"""Writes the reference pages that come from the code: command line, settings, errors, story recipes, agent graph.
+
+`make docs` runs it before the site is built: `python docs/reference_pages.py`. The pages are not kept in the repository.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PAGES", "write_pages"]
+
+FOLDER = Path(__file__).parent
+CODE = re.compile(r"``([^`]+)``|:(?:class|func|mod|meth):`~?([^`]+)`")
+
+
+def command_line() -> str:
+    """Every command with its options, as Typer documents them."""
+    import typer
+    from typer.cli import get_docs_for_click
+
+    from mgem_agent.cli.app import app
+
+    command = typer.main.get_command(app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="mgem")
+    return text.replace("# `mgem`", "# Command line", 1)
+
+
+def settings() -> str:
+    """Every setting with its variable, its default and its meaning."""
+    from mgem_agent.settings import ENVIRONMENT_PREFIX, PictureDefaults, Settings
+
+    meanings = {
+        **_attributes(Settings),
+        **{f"picture.{name}": text for name, text in _attributes(PictureDefaults).items()},
+    }
+    defaults = {**Settings.model_construct().model_dump(mode="json")}
+    defaults |= {f"picture.{name}": value for name, value in defaults.pop("picture").items()}
+    rows = [
+        f"| `{name}` | `{ENVIRONMENT_PREFIX}{name.upper().replace('.', '__')}` | {_value(value)} | {meanings[name]} |"
+        for name, value in defaults.items()
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "A value comes from the first of these places that has it: a flag on the command line, an environment variable,",
+            "the user's configuration file, the default. `mgem config` shows every value and where it comes from;",
+            "`mgem config set NAME VALUE` changes the file. `MGEM_CONFIG` names another file.",
+            "",
+            "| setting | variable | default | meaning |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def errors() -> str:
+    """The tree of errors, and what each one means."""
+    from mgem_agent import errors as module
+
+    introduction, _, tree = inspect.getdoc(module).partition("::\n\n")  # type: ignore[union-attr]
+    lines = ["# Errors", "", introduction.rstrip(" \n").removesuffix("The tree").strip(), ""]
+    lines += ["```text", inspect.cleandoc(tree), "```", "", "::: mgem_agent.errors", ""]
+    return "\n".join(lines)
+
+
+def story_recipe() -> str:
+    """The fields of a story recipe, from its JSON Schema."""
+    from mgem_agent.workflows import StoryRecipe
+
+    schema = StoryRecipe.model_json_schema()
+    lines = [
+        "# Story recipes",
+        "",
+        "A recipe is a YAML or JSON file for `mgem story`. Unknown fields are refused. `mgem story schema` prints the JSON",
+        "Schema, for editors that complete and check a file while you write it.",
+        "",
+        "## Recipe",
+        "",
+        *_fields(schema),
+    ]
+    for name, definition in schema["$defs"].items():
+        if "properties" in definition:
+            lines += [
+                "",
+                f"## {name}",
+                "",
+                definition.get("description", "").partition("\n")[0],
+                "",
+                *_fields(definition),
+            ]
+    return "\n".join([*lines, ""])
+
+
+def agent_graph() -> str:
+    """The agent's graph as Mermaid, drawn from the compiled graph."""
+    from mgem_agent import MgemAgent
+    from mgem_agent.artifacts import ArtifactStore
+    from mgem_agent.sessions import Sessions
+    from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+
+    agent = MgemAgent(
+        ScriptedReasoner(script=[]),
+        FlatColourGenerator(),
+        store=ArtifactStore(tempfile.mkdtemp()),
+        sessions=Sessions.in_memory(),
+    )
+    return agent.graph.get_graph().draw_mermaid()
+
+
+def _attributes(model: type) -> dict[str, str]:
+    """What the `Attributes:` section of a docstring says of each name, on one line."""
+    section = inspect.getdoc(model).partition("Attributes:\n")[2].partition("\n\n")[0]  # type: ignore[union-attr]
+    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for name, text in entries}
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+def _fields(schema: Mapping[str, Any]) -> Iterator[str]:
+    yield "| field | type | default | meaning |"
+    yield "| --- | --- | --- | --- |"
+    required = schema.get("required", ())
+    for name, field in schema["properties"].items():
+        default = "required" if name in required else _value(field.get("default"))
+        yield f"| `{name}` | {_type(field)} | {default} | {field.get('description', '')} |"
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    """A JSON Schema type in a few words."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if many := field.get("anyOf") or field.get("oneOf"):
+        return " or ".join(_type(each) for each in many if each.get("type") != "null")
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'])}"
+    return str(field.get("type", "any"))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/cli.md": command_line,
+    "reference/settings.md": settings,
+    "reference/errors.md": errors,
+    "reference/story-recipe.md": story_recipe,
+    "reference/agent-graph.mmd": agent_graph,
+}
+
+
+def write_pages(folder: Path = FOLDER) -> list[Path]:
+    """Write every page below a folder, and return their paths."""
+    written = []
+    for name, page in PAGES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+if __name__ == "__main__":
+    for each in write_pages():
+        print(each, file=sys.stderr)
