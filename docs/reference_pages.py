@@ -1,6 +1,6 @@
 """Writes the reference pages that come from the code: command line, settings, errors, story recipes, agent graph.
 
-`make docs` runs it before the site is built: `python docs/reference_pages.py`. The pages are not kept in the repository.
+`make docs` runs it before the site is built. The pages are not kept in the repository.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def settings() -> str:
         [
             "# Settings",
             "",
-            "A value comes from the first of these places that has it: a flag on the command line, an environment variable,",
-            "the user's configuration file, the default. `mgem config` shows every value and where it comes from;",
-            "`mgem config set NAME VALUE` changes the file. `MGEM_CONFIG` names another file.",
+            "A value comes from the first of these places that has it: a flag on the command line, an environment",
+            "variable, the user's configuration file, the default. `mgem config` shows every value and where it comes",
+            "from; `mgem config set NAME VALUE` changes the file. `MGEM_CONFIG` names another file.",
             "",
             "| setting | variable | default | meaning |",
             "| --- | --- | --- | --- |",
@@ -80,8 +80,8 @@ def story_recipe() -> str:
     lines = [
         "# Story recipes",
         "",
-        "A recipe is a YAML or JSON file for `mgem story`. Unknown fields are refused. `mgem story schema` prints the JSON",
-        "Schema, for editors that complete and check a file while you write it.",
+        "A recipe is a YAML or JSON file for `mgem story`. Unknown fields are refused. `mgem story schema` prints the",
+        "JSON Schema, for editors that complete and check a file while you write it.",
         "",
         "## Recipe",
         "",

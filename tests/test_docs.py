@@ -1,0 +1,94 @@
+"""The documentation site: pages from the code are complete, and the page of the public API names what is public."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from mgem_agent.cli.app import app
+from mgem_agent.settings import setting_names
+from mgem_agent.workflows import StoryRecipe
+
+NAMES = re.compile(r"^::: (\S+)$", re.MULTILINE)
+
+
+def public_modules(root: Path) -> list[str]:
+    return NAMES.findall((root / "docs/reference/api.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def pages(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_pages", root / "docs/reference_pages.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def written(pages: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("docs")
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in pages.write_pages(folder)}
+
+
+def test_every_command_is_on_its_page(written: dict[str, str]) -> None:
+    for name in get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"## `mgem {name}`" in written["reference/cli.md"]
+
+
+def test_every_setting_is_on_its_page(written: dict[str, str]) -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `MGEM_\w+` \| .+ \| .+ \|$", written["reference/settings.md"], re.MULTILINE)
+    assert sorted(rows) == sorted(setting_names())
+
+
+def test_every_field_of_a_recipe_is_on_its_page(written: dict[str, str]) -> None:
+    for name in StoryRecipe.model_fields:
+        assert f"| `{name}` |" in written["reference/story-recipe.md"]
+
+
+def test_the_graph_has_every_node(written: dict[str, str]) -> None:
+    for node in ("reason", "confirm", "draw", "look", "answer"):
+        assert f"{node}({node})" in written["reference/agent-graph.mmd"]
+
+
+def test_public_modules_have_documented_names(root: Path) -> None:
+    for name in public_modules(root):
+        module = importlib.import_module(name)
+        assert module.__all__, name
+        for each in module.__all__:
+            value = getattr(module, each)
+            assert not isinstance(value, type | FunctionType) or value.__doc__, f"{name}.{each} has no docstring"
+
+
+def test_documents_import_public_names_only(root: Path) -> None:
+    public = set(public_modules(root)) | {"mgem_agent.errors"}
+    wrong = []
+    for page in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        for module, names in re.findall(
+            r"^(?:>>> |\.\.\. )?from (mgem_agent[\w.]*) import ([\w, ]+?)(?:  #.*)?$", text, re.MULTILINE
+        ):
+            known = importlib.import_module(module).__all__ if module in public else []
+            wrong += [f"{page.name}: {module}.{name}" for name in re.split(r",\s*", names) if name not in known]
+    assert wrong == []
+
+
+def test_every_page_is_in_the_navigation(root: Path, pages: ModuleType) -> None:
+    text = re.sub(r"!!python/name:\S+", "none", (root / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def flat(entries: object) -> list[str]:
+        if isinstance(entries, str):
+            return [entries]
+        values = entries.values() if isinstance(entries, dict) else entries
+        return [page for each in values for page in flat(each)]  # type: ignore[attr-defined]
+
+    on_disk = {str(path.relative_to(root / "docs")) for path in (root / "docs").rglob("*.md")}
+    made = {name for name in pages.PAGES if name.endswith(".md")}
+    assert set(flat(yaml.safe_load(text)["nav"])) == on_disk | made
