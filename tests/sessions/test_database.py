@@ -11,7 +11,6 @@ import pytest
 from mgem_agent.errors import ToolError
 from mgem_agent.sessions.database import connect
 from mgem_agent.sessions.sessions import Sessions
-from mgem_agent.sessions.sessions import sessions as module
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +20,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         opened.append(connect(file, **options))
         return opened[-1]
 
-    monkeypatch.setattr(module, "connect", noted)
+    monkeypatch.setattr("mgem_agent.sessions.sessions.connect", noted)
     sessions = Sessions.at(tmp_path)
     try:
         for connection in opened:  # so full that not a page more can be had

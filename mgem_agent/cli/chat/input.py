@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mgem_agent.cli.display.typed_ahead import is_typed_ahead
 from mgem_agent.cli.incoming_text import decoded_lines
 from mgem_agent.cli.printing import echo
 from mgem_agent.text_decoding import decode_text
@@ -211,10 +212,14 @@ class _TypedLines:
         return self
 
     def __next__(self) -> str:
+        was_echoed = not is_typed_ahead(sys.stdin)
         line = sys.stdin.buffer.readline()
         if not line:
             raise StopIteration
-        return decode_text(line, "The line").text
+        text = decode_text(line, "The line").text
+        if not was_echoed:
+            echo(text, nl=False)
+        return text
 
 
 def _history() -> History:

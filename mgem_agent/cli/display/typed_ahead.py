@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any
 
-__all__ = ["without_echo"]
+__all__ = ["is_typed_ahead", "without_echo"]
 
 
 @contextmanager
@@ -15,17 +17,11 @@ def without_echo() -> Iterator[None]:
 
     Where standard input is no terminal, or the system has no such setting, this does nothing.
     """
-    try:
-        import termios
-
-        handle = sys.stdin.fileno()
-        before = termios.tcgetattr(handle)
-    except (ImportError, OSError, ValueError, AttributeError):  # Windows, a pipe, a stream of a test
+    terminal = _terminal()
+    if terminal is None:
         yield
         return
-    except termios.error:
-        yield
-        return
+    termios, handle, before = terminal
     silent = termios.tcgetattr(handle)
     silent[3] &= ~termios.ECHO
     termios.tcsetattr(handle, termios.TCSANOW, silent)
@@ -33,3 +29,28 @@ def without_echo() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(handle, termios.TCSANOW, before)
+
+
+def is_typed_ahead(stream: IO[Any]) -> bool:
+    """Whether a line waits that was typed before it was asked for, and so was not echoed.
+
+    Args:
+        stream: A terminal.
+    """
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except (OSError, ValueError):  # Windows, where a terminal cannot be asked; a stream without a handle
+        return False
+
+
+def _terminal() -> tuple[Any, int, Any] | None:
+    """The module for terminals, the handle of standard input and its settings; None where it is none."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return None
+    try:
+        handle = sys.stdin.fileno()
+        return termios, handle, termios.tcgetattr(handle)
+    except (OSError, ValueError, termios.error):  # a pipe, or a stream that a caller has put in its place
+        return None

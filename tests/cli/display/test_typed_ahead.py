@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from mgem_agent.cli.display.typed_ahead import without_echo
+from mgem_agent.cli.display.typed_ahead import is_typed_ahead, without_echo
 
 pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")
@@ -25,7 +25,9 @@ def test_nothing_is_echoed_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) 
             os.write(theirs, b"answer\n")
             assert os.read(ours, 100) == b"answer\r\n"
         assert termios.tcgetattr(theirs) == before
+        assert is_typed_ahead(terminal)
         assert terminal.readline() == "typed ahead\n"
+        assert not is_typed_ahead(terminal)
     os.close(ours)
 
 
