@@ -55,8 +55,8 @@ def test_story_recipes_of_a_page(root: Path, name: str, tmp_path: Path) -> None:
     recipes = [text for text in found if "premise:" in text]
     assert recipes
     for text in recipes:
-        (tmp_path / "seed.yaml").write_text(text, encoding="utf-8")
-        assert load_story_recipe(tmp_path / "seed.yaml").num_scenes == 3
+        (tmp_path / "robot.yaml").write_text(text, encoding="utf-8")
+        assert load_story_recipe(tmp_path / "robot.yaml").num_scenes == 3
 
 
 def test_examples_of_a_module(module_name: str) -> None:
