@@ -8,7 +8,9 @@ What comes out is always an 8-bit RGB image that stands upright. Decisions that 
   not tried.
 - **Bands.** A picture that is not RGB is converted band by band, so that no third copy of it is ever in memory.
 - **Nothing is fetched.** A web address is an error here; who may fetch what is for the caller to decide.
-- **Transparency is shown on white**, as on a page, whether it comes from an alpha channel or from a palette.
+- **Transparency is shown on white**, as on a page, whether it comes from an alpha channel or from a palette. White
+  lettering would be lost on it: where nearly all that is visible is white, the ground is black, and
+  `info["ground"]` of the result says so.
 - **Depth is scaled, not clipped.** 16-bit greys become 8-bit ones by division by 257.
 """
 
@@ -62,6 +64,7 @@ ALLOWED = "a path, bytes, a data URL, an open binary file, a PIL image, a NumPy 
 SHAPES = "(h, w), (h, w, c) or (c, h, w) with c = 1, 2 (grey and alpha), 3 or 4 (RGB and alpha)"
 FLOAT_TOLERANCE = 1e-3
 BAND_PIXELS = 2**20
+WHITE_LEVEL, LOST_SHARE, MIN_TRANSPARENT_SHARE = 240, 0.98, 0.25
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -170,7 +173,7 @@ def from_file(image: ImageFile.ImageFile, stream: TimedBytes | TimedFile, name: 
     if rgb is image:
         image.info = {}
     del image
-    return rgb if turn is None else rgb.transpose(turn)
+    return rgb if turn is None else rgb.transpose(turn)  # which keeps `info`
 
 
 def from_image(image: Image.Image, name: str) -> Image.Image:
@@ -242,7 +245,13 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return in_bands(image, deep_grey(image, name))
     try:
-        return in_bands(image, on_white if image.has_transparency_data or image.mode == "La" else plain)
+        if not image.has_transparency_data and image.mode != "La":
+            return in_bands(image, plain)
+        if not is_lost_on_white(image):
+            return in_bands(image, on_ground("white"))
+        rgb = in_bands(image, on_ground("black"))
+        rgb.info["ground"] = "black"
+        return rgb
     except ValueError as error:
         raise ImageError(
             f"{as_subject(name)} has the mode {image.mode!r}, which has no plain conversion to RGB. Save it as RGB or "
@@ -269,12 +278,31 @@ def plain(band: Image.Image) -> Image.Image:
     return band.convert("RGB")
 
 
-def on_white(band: Image.Image) -> Image.Image:
-    if band.mode == "La":
-        band = band.convert("LA")
-    page = Image.new("RGBA", band.size, "white")
-    page.alpha_composite(band.convert("RGBA"))
-    return page.convert("RGB")
+def on_ground(colour: str) -> Callable[[Image.Image], Image.Image]:
+    """Return what puts a transparent band on a ground of one colour."""
+
+    def flatten(band: Image.Image) -> Image.Image:
+        page = Image.new("RGBA", band.size, colour)
+        page.alpha_composite(with_alpha(band))
+        return page.convert("RGB")
+
+    return flatten
+
+
+def with_alpha(band: Image.Image) -> Image.Image:
+    return (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
+
+
+def is_lost_on_white(image: Image.Image) -> bool:
+    """Whether much of a picture is transparent, and nearly all of the rest is white."""
+    visible = white = 0
+    for band, _ in bands(image):
+        pixels = np.asarray(with_alpha(band))  # (h, w, 4)
+        alpha = pixels[..., 3]
+        visible += int(alpha.sum(dtype=np.int64))
+        white += int(alpha[pixels[..., :3].min(axis=-1) >= WHITE_LEVEL].sum(dtype=np.int64))
+    share = visible / (255 * image.width * image.height)
+    return 0 < share <= 1 - MIN_TRANSPARENT_SHARE and white >= LOST_SHARE * visible
 
 
 def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Image]:

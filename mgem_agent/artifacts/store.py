@@ -35,6 +35,7 @@ from mgem_agent.core_model.encoded_picture import file_hash, is_data_url, read_f
 from mgem_agent.core_model.image_loading import decode, load_image
 from mgem_agent.errors import ImageError, InputError
 from mgem_agent.redaction import without_secrets
+from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 from mgem_agent.user_files import user_path
@@ -42,6 +43,7 @@ from mgem_agent.user_files import user_path
 __all__ = ["ArtifactStore", "default_artifact_root"]
 
 NUM_ID_DIGITS = 12
+ON_BLACK = "The picture is white on a transparent ground. It is shown on black, since it could not be seen on white."
 LEFT_OVER_S = 3600.0
 
 
@@ -124,7 +126,8 @@ class ArtifactStore:
             if is_stored:
                 return self._record(place)
         image = load_image(picture) if name is None else decode(picture, name)
-        return self._store(encode_picture(image), size=image.size, origin=origin)
+        notices = (Notice(argument="image", message=ON_BLACK),) if image.info.get("ground") == "black" else ()
+        return self._store(encode_picture(image), size=image.size, origin=origin, notices=notices)
 
     def get(self, artifact_id: str) -> Artifact:
         """Return the record of a picture.

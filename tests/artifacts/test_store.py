@@ -317,3 +317,10 @@ def test_a_sparse_file_is_not_hashed(store: ArtifactStore, tmp_path: Path) -> No
         file.truncate(60 * 2**30)
     with pytest.raises(ImageError, match=r"has 64,424,509,440 bytes, and was not read"):
         store.put_picture(path, origin="a test")
+
+
+def test_a_picture_that_is_shown_on_black_says_so(store: ArtifactStore) -> None:
+    picture = Image.new("RGBA", (40, 20), (255, 255, 255, 0))
+    picture.paste((255, 255, 255, 255), (10, 5, 20, 15))
+    [notice] = store.put_picture(picture, origin="a logo").notices
+    assert notice.message.startswith("The picture is white on a transparent ground.")

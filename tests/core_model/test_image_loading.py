@@ -154,6 +154,23 @@ def test_transparency_is_shown_on_white() -> None:
     assert (pixel(loaded), pixel(loaded, 1)) == (WHITE, (0, 0, 255))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_white_lettering_on_a_transparent_ground_is_shown_on_black(mode: str) -> None:
+    picture = Image.new("RGBA", (40, 20), (255, 255, 255, 0))
+    picture.paste((255, 255, 255, 255), (10, 5, 20, 15))
+    loaded = load_image(encode(picture.convert(mode)))
+    assert (pixel(loaded), pixel(loaded, 12, 8), loaded.info) == ((0, 0, 0), WHITE, {"ground": "black"})
+    picture.paste((0, 0, 0, 255), (10, 5, 12, 15))  # with an outline it can be seen on white
+    loaded = load_image(encode(picture.convert(mode)))
+    assert (pixel(loaded), pixel(loaded, 12, 8), loaded.info) == (WHITE, WHITE, {})
+
+
+def test_a_white_page_with_clear_corners_stays_white() -> None:
+    picture = Image.new("RGBA", (40, 20), "white")
+    picture.paste((0, 0, 0, 0), (0, 0, 2, 2))
+    assert pixel(load_image(picture)) == WHITE
+
+
 def test_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (4, 2), "white")
     image.putpixel((0, 0), RED)

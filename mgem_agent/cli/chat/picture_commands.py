@@ -31,6 +31,8 @@ def _image(chat: Chat, face: ChatUI, rest: str) -> None:
     for name in [chat.picture(str(path)) for path in paths] if len(paths) > 1 else [chat.picture(rest)]:
         chat.attached.append(name)
         face.window.show(chat.store.path(name), "goes with your next message")
+        for notice in chat.store.get(name).notices:
+            face.display.tell(notice.message)
 
 
 def _images(chat: Chat, face: ChatUI, rest: str) -> None:
