@@ -8,16 +8,19 @@ only where it was not carried out: the server could not be reached, or said that
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import anyio
 import httpx
 
 from mgem_agent.tools.servers.http_client import asked_pause_s
-from mgem_agent.tools.servers.http_exchange import DEFAULT_TIMEOUT_S, BoundedTransport
+from mgem_agent.tools.servers.http_exchange import BoundedTransport
 
 __all__ = ["chat_clients"]
+
+TIMEOUT_S = 1800.0
+"""Seconds for an answer where nobody says how long; a laptop writes a long one for many minutes."""
 
 BUSY_STATUSES = frozenset({429, 503})
 FIRST_PAUSE_S = 0.5
@@ -34,7 +37,7 @@ def chat_clients(max_retries: int | None = None) -> dict[str, Any]:
         max_retries: How often a request that was not carried out is repeated.
     """
     transport = _ChatTransport(DEFAULT_MAX_RETRIES if max_retries is None else max_retries)
-    options: dict[str, Any] = {"timeout": DEFAULT_TIMEOUT_S, "follow_redirects": True}
+    options: dict[str, Any] = {"timeout": TIMEOUT_S, "follow_redirects": True}
     return {
         "http_client": httpx.Client(transport=transport, **options),
         "http_async_client": httpx.AsyncClient(transport=_InThreads(transport), **options),
@@ -102,7 +105,7 @@ class _AsyncBody(httpx.AsyncByteStream):
         self._stop = stop
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces: Iterator[bytes] = iter(self._answer.stream)  # type: ignore[arg-type]
+        pieces = self._answer.iter_raw()
         while (piece := await _in_thread(lambda: next(pieces, None), self._stop)) is not None:
             yield piece
 

@@ -11,7 +11,6 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from functools import partial
 from typing import TypeVar
 
 from mgem_agent.tools.servers.http_exchange import end_exchanges_with
@@ -35,7 +34,11 @@ def interruptible(start: Callable[[], Iterator[T]], cancel: threading.Event) -> 
     """
     stop = threading.Event()
     pieces: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
-    read = partial(contextvars.copy_context().run, _read, start, stop, pieces)
+    context = contextvars.copy_context()
+
+    def read() -> None:
+        context.run(lambda: _read(start, stop, pieces))
+
     threading.Thread(target=read, name="mgem-agent answer", daemon=True).start()
     try:
         while not cancel.is_set():

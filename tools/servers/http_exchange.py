@@ -33,7 +33,6 @@ from mgem_agent.tools.servers.http_compression import AnswerTooLongError, is_pac
 from mgem_agent.tools.servers.web_address import PublicAddresses, look_up, proxy_for
 
 __all__ = [
-    "DEFAULT_TIMEOUT_S",
     "AnswerTooLongError",
     "BoundedTransport",
     "Exchange",
