@@ -2,7 +2,8 @@
 
 Nothing is swallowed. What changes the meaning of the picture (the task, its pictures, options nobody knows) is refused;
 what only steers it (a negative prompt, guidance, steps, a seed, an exact size) is dropped or adapted with a notice that
-travels in the result. `strict=True` refuses those as well.
+travels in the result. A caption is mapped onto the vocabulary of a generator that has one, and the notice names what is
+left out. `strict=True` refuses those as well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mgem_agent.errors import UnsupportedRequestError
 from mgem_agent.redaction import redact
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
+from mgem_agent.tools.vocabulary import AdaptedCaption, Vocabulary
 
 __all__ = ["Capabilities", "Notice", "negotiate", "recordable"]
 
@@ -52,6 +54,7 @@ class Capabilities(BaseModel):
         progress: Whether it reports steps.
         cancel: Whether a running drawing can be stopped.
         options: Names it understands in `ImageRequest.options`.
+        vocabulary: All the things and places that it can draw, where they are few; None for a model that reads freely.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +74,7 @@ class Capabilities(BaseModel):
     progress: bool = False
     cancel: bool = False
     options: frozenset[str] = frozenset()
+    vocabulary: Vocabulary | None = None
 
 
 _STEERING = ("negative_prompt", "seed", "num_inference_steps", "guidance_scale", "strength")
@@ -105,6 +109,10 @@ def negotiate(
         if getattr(request, name) is not None and not getattr(capabilities, name):
             changes[name] = None
             notices.append(Notice(argument=name, message=f"{generator} does not use {name}; it was left out."))
+    if (adapted := _adapted(request, capabilities)) is not None:
+        changes["prompt"] = adapted.prompt
+        if adapted.message:
+            notices.append(Notice(argument="prompt", message=f"{generator} knows few words; {adapted.message}."))
     for name, value in _fitted_size(request, capabilities).items():
         asked = getattr(request, name)
         if asked != value:
@@ -143,6 +151,21 @@ def _refusals(request: ImageRequest, capabilities: Capabilities) -> Iterator[tup
     if unknown:
         known = ", ".join(sorted(capabilities.options)) or "none"
         yield "options", f"options {', '.join(map(repr, unknown))} are unknown; known: {known}."
+    if (adapted := _adapted(request, capabilities)) is not None and not adapted.prompt:
+        yield (
+            "prompt",
+            (
+                f"It knows nothing that the caption names ({adapted.message or 'no thing and no place'}). Use words "
+                "that it knows, listed by: mgem generators NAME --things; or take another generator."
+            ),
+        )
+
+
+def _adapted(request: ImageRequest, capabilities: Capabilities) -> AdaptedCaption | None:
+    """The caption as a generator of few words can draw it; None where any caption will do."""
+    if capabilities.vocabulary is None or request.task == "edit":
+        return None
+    return capabilities.vocabulary.adapt(request.prompt)
 
 
 def _fitted_size(request: ImageRequest, capabilities: Capabilities) -> dict[str, int]:

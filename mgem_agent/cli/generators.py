@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgem_agent.cli.printing import echo_json, open_console
+from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
     from mgem_agent.tools import Capabilities, GeneratorScheme
+    from mgem_agent.tools.vocabulary import Vocabulary
 
 __all__ = ["generators"]
 
@@ -18,6 +20,9 @@ def generators(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One of them, such as openai:gpt-image-2; all if not given.")
     ] = None,
+    things: Annotated[
+        bool, typer.Option("--things", help="List the things and places that NAME can draw, where they are few.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """List the image generators by the first word of their names, or say what one of them honours.
@@ -28,9 +33,14 @@ def generators(
     from mgem_agent.settings import load_settings
     from mgem_agent.tools import describe_generators
 
+    if things and name is None:
+        raise InputError("--things lists what one generator can draw. Name it: mgem generators nano --things")
     if name is not None:
         made = open_named_generator(load_settings(), name)
-        _print_one(made.name, made.capabilities, as_json=as_json)
+        if things:
+            _print_things(made.name, made.capabilities.vocabulary, as_json=as_json)
+        else:
+            _print_one(made.name, made.capabilities, as_json=as_json)
         return
     schemes = describe_generators()
     if as_json:
@@ -39,8 +49,22 @@ def generators(
         _print_all(schemes)
 
 
-def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
+def _print_things(name: str, vocabulary: Vocabulary | None, *, as_json: bool) -> None:
+    if vocabulary is None:
+        raise InputError(f"Generator {name!r} has no list of things: it reads any caption.")
+    known = {"things": vocabulary.things, "places": vocabulary.places}
+    if as_json:
+        data = {title: {word.name: list(word.names) for word in words} for title, words in known.items()}
+        echo_json({"name": name, **data})
+        return
+    console = open_console()
+    for title, words in known.items():
+        console.print(f"[bold]{len(words)} {title}[/]")
+        console.print(", ".join(sorted(word.name for word in words)), markup=False)
+    console.print(f"\nAt most {vocabulary.max_things} things in one picture, each once.")
 
+
+def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
     data = {"name": name, **_capabilities_data(capabilities)}
     if as_json:
         echo_json(data)
@@ -85,8 +109,10 @@ def _as_data(scheme: GeneratorScheme) -> dict[str, Any]:
 
 def _capabilities_data(capabilities: Capabilities) -> dict[str, Any]:
     """Capabilities as JSON, sets sorted and sizes as people write them."""
-    data = capabilities.model_dump()
+    data = capabilities.model_dump(exclude={"vocabulary"})
+    known = capabilities.vocabulary
     return data | {
+        "vocabulary": "any caption" if known is None else f"{len(known.things)} things, {len(known.places)} places",
         "tasks": sorted(capabilities.tasks),
         "options": sorted(capabilities.options),
         "sizes": [f"{width}x{height}" for width, height in capabilities.sizes],

@@ -25,11 +25,16 @@ from mgem_agent.tools.diffusers.options import DiffusersOptions
 from mgem_agent.tools.diffusers.plan import Defaults
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.vocabulary import Vocabulary
 
-__all__ = ["DIFFUSION_WEIGHTS", "NanoDrawing", "NanoGenerator"]
+__all__ = ["DIFFUSION_WEIGHTS", "VOCABULARY_FILE", "NanoDrawing", "NanoGenerator"]
 
 DIFFUSION_WEIGHTS = Path(__file__).parent / "weights" / "diffusion"
 """The diffusers folder, with `nano.json` in it."""
+
+
+VOCABULARY_FILE = "vocabulary.json"
+"""File of that folder with the things and places that the weights can draw."""
 
 
 class NanoDrawing(BaseModel):
@@ -48,7 +53,7 @@ class NanoDrawing(BaseModel):
     size_px: int = Field(default=128, ge=16)
     steps: int = Field(default=12, ge=1)
     guidance_scale: float = Field(default=3.0, ge=0)
-    without_effect: tuple[Literal["seed", "num_inference_steps", "guidance_scale"], ...] = ()
+    without_effect: tuple[Literal["negative_prompt", "seed", "num_inference_steps", "guidance_scale"], ...] = ()
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
@@ -74,6 +79,7 @@ class NanoGenerator(DiffusersGenerator):
         self._defaults = Defaults(drawing.steps, drawing.guidance_scale, seed, drawing.options)
         self._name = "nano"
         self._size = (drawing.size_px, drawing.size_px)
+        self._own_capabilities: Capabilities | None = None
 
     @classmethod
     def from_name(cls, rest: str, **options: object) -> Self:
@@ -98,8 +104,11 @@ class NanoGenerator(DiffusersGenerator):
         Raises:
             GeneratorUnavailableError: If the weights are not in this installation.
         """
-        unread = dict.fromkeys(read_drawing(self._folder).without_effect, False)
-        return super().capabilities.model_copy(update={"sizes": (self._size,), **unread})
+        if self._own_capabilities is None:
+            unread = dict.fromkeys(read_drawing(self._folder).without_effect, False)
+            own = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder), **unread}
+            self._own_capabilities = super().capabilities.model_copy(update=own)
+        return self._own_capabilities
 
     def _load(self) -> DiffusersCall:
         with quiet_diffusers(), quiet_transformers():
@@ -115,6 +124,19 @@ class NanoGenerator(DiffusersGenerator):
         """Draw a batch; see :meth:`DiffusersGenerator.generate`. The model is called `nano`, not by its folder."""
         for event in super().generate(requests, pictures=pictures, cancel=cancel):
             yield replace(event, model="nano") if isinstance(event, ImageResult) else event
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """Read what the weights of a folder can draw; None where it does not say, for weights that read freely."""
+    file = folder / VOCABULARY_FILE
+    if not file.is_file():
+        return None
+    try:
+        return Vocabulary.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise GeneratorUnavailableError(
+            f"{str(file)!r} does not say what the weights can draw: {error}. Install mgem-agent again."
+        ) from error
 
 
 def _is_there(folder: Path) -> bool:

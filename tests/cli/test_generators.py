@@ -40,6 +40,19 @@ def test_one_of_them() -> None:
     assert json.loads(run("flat", "--json").output)["max_references"] == 4
 
 
+def test_the_things_that_nano_knows() -> None:
+    result = run("nano", "--things")
+    assert result.exit_code == 0, result.output
+    assert "261 things" in result.output and "19 places" in result.output
+    assert "hedgehog" in result.output and "plain blue" in result.output
+    known = json.loads(run("nano", "--things", "--json").stdout)
+    assert known["things"]["fox"] == ["red fox"]
+    assert json.loads(run("nano", "--json").stdout)["vocabulary"] == "261 things, 19 places"
+    assert json.loads(run("flat", "--json").output)["vocabulary"] == "any caption"
+    assert "it reads any caption" in run("flat", "--things").stderr
+    assert "Name it: mgem generators nano --things" in run("--things").stderr
+
+
 def test_one_that_is_not_there() -> None:
     result = run("dall-e")
     assert result.exit_code == 1

@@ -208,6 +208,12 @@ def test_a_generator_without_seeds_is_told_none(teller: Teller) -> None:
     story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=2))
     assert story.seed is None and story.is_whole
     assert all(scene.notices == () for scene in story.scenes)
+    assert story.notices == ()  # nobody asked for one
+
+
+def test_a_seed_that_a_generator_does_not_take_is_reported(teller: Teller) -> None:
+    generator = cards(capabilities=Capabilities())
+    story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=2, seed=7))
     assert story.notices[0] == "Generator 'flat' takes no seeds; the words of the looks alone are repeated."
 
 

@@ -121,7 +121,7 @@ class DiffusersGenerator:
                     max_batch_size=self._options.max_batch_size,
                 )
                 # What the model's own defaults set is in every result, so it can be asked for too.
-                self._capabilities = able.model_copy(update={"options": able.options | self._defaults.options.keys()})
+                self._capabilities = able.model_copy(update={"options": able.options.union(self._defaults.options)})
             return self._capabilities
 
     def generate(

@@ -22,11 +22,12 @@ from diffusers import DDPMScheduler, PixArtAlphaPipeline
 from pydantic import Field
 from torch import Tensor
 
-from mgem_agent.nano.drawing import NanoDrawing
+from mgem_agent.nano.drawing import VOCABULARY_FILE, NanoDrawing
 from mgem_agent.recipes.nano.drawing.autoencoder import cut_piece, detail_loss, piece_places
 from mgem_agent.recipes.nano.drawing.caption_encoder import captions_and_facts
 from mgem_agent.recipes.nano.drawing.generator import SCHEDULE, FactLooks, contact_sheet, guessed_latents
 from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
+from mgem_agent.recipes.nano.drawing.vocabulary import write_vocabulary
 from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
 from mgem_agent.recipes.nano.seeing.scene_pixels import scene_pixels
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -89,13 +90,19 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
         pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
     _tidy_configs(folder / "pipeline")
     drawing = NanoDrawing(
-        without_effect=("seed", "num_inference_steps", "guidance_scale"),  # one picture for every noise
+        without_effect=(
+            "negative_prompt",
+            "seed",
+            "num_inference_steps",
+            "guidance_scale",
+        ),  # one picture for every noise
         size_px=size_px,
         steps=4,
         guidance_scale=1.0,
         options={"use_resolution_binning": False},
     )
     (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_vocabulary(folder / "pipeline" / VOCABULARY_FILE)
     return folder / "pipeline"
 
 

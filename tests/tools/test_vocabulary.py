@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from mgem_agent.errors import UnsupportedRequestError
+from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools import Capabilities, ImageRequest, ImageResult, draw
+from mgem_agent.tools.capabilities import negotiate
+from mgem_agent.tools.vocabulary import Vocabulary, VocabularyWord
+
+KNOWN = Vocabulary(
+    things=(
+        VocabularyWord(name="cat", phrase="a cat", names=("kitten",), plurals=("cats", "kittens"), colour="grey"),
+        VocabularyWord(name="owl", phrase="an owl", plurals=("owls",)),
+        VocabularyWord(name="socks", phrase="socks"),
+    ),
+    places=(
+        VocabularyWord(name="snow", phrase="in the snow"),
+        VocabularyWord(name="sea", phrase="on the sea", names=("ocean",)),
+    ),
+    near={"lake": "sea", "eagle": "owl"},
+    default_place="snow",
+    max_things=2,
+)
+FEW = Capabilities(vocabulary=KNOWN)
+
+
+def drawn(prompt: str, capabilities: Capabilities = FEW) -> ImageResult:
+    generator = FlatColourGenerator(size=(32, 32), capabilities=capabilities)
+    [result] = [event for event in draw(generator, [ImageRequest(prompt=prompt)]) if isinstance(event, ImageResult)]
+    return result
+
+
+def test_a_caption_is_drawn_with_the_words_that_are_known() -> None:
+    result = drawn("Two kittens chase an eagle by a lake")
+    assert result.image is not None
+    assert result.request.prompt == "Two kittens chase an eagle by a lake"
+    assert result.executed.prompt == "a cat and an owl on the sea"
+    assert [notice.message for notice in result.notices] == [
+        "flat knows few words; 'eagle' is drawn as 'owl'; 'lake' is drawn as 'sea'; not drawn: 'chase', 'two kittens'."
+    ]
+    again = drawn(result.executed.prompt)
+    assert (again.executed, again.notices) == (result.executed, ())
+
+
+def test_a_caption_of_which_nothing_is_known_fails_with_its_words() -> None:
+    result = drawn("a plate of spaghetti")
+    assert result.image is None and isinstance(result.error, UnsupportedRequestError)
+    assert str(result.error) == (
+        "Generator 'flat' cannot do this: It knows nothing that the caption names (not drawn: 'plate', 'spaghetti'). "
+        "Use words that it knows, listed by: mgem generators NAME --things; or take another generator."
+    )
+    assert "no thing and no place" in str(drawn("bright and warm").error)
+
+
+def test_strict_refuses_what_is_not_drawn_whole() -> None:
+    with pytest.raises(UnsupportedRequestError, match="not drawn: 'two cats'"):
+        negotiate(ImageRequest(prompt="two cats"), FEW, generator="flat", strict=True)
+    request, notices = negotiate(ImageRequest(prompt="a kitten"), FEW, generator="flat", strict=True)
+    assert (request.prompt, notices) == ("a cat in the snow", ())
+
+
+def test_without_a_vocabulary_a_caption_is_left_alone() -> None:
+    result = drawn("a plate of spaghetti", Capabilities())
+    assert (result.executed.prompt, result.notices) == ("a plate of spaghetti", ())
+
+
+def test_a_place_alone_and_many_unknown_words() -> None:
+    assert KNOWN.adapt("the ocean").prompt == "on the sea"
+    message = KNOWN.adapt("a cat with ink jam oil tea gum fig rye tar wax").message
+    assert message == "not drawn: 'ink', 'jam', 'oil', 'tea', 'gum', 'fig', 'rye', 'tar' and 1 more"

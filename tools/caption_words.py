@@ -1,0 +1,164 @@
+"""Reading a caption word by word, for a generator that knows few words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mgem_agent.tools.english_words import (
+    COLOURS,
+    FUNCTION_WORDS,
+    MANY,
+    NEGATIONS,
+    NUMBERS,
+    PLACE_WORDS,
+    PLAIN_PHRASES,
+    PLAIN_WORDS,
+)
+
+__all__ = ["CaptionReading", "CaptionWord", "FoundWord", "name_looks", "read_words"]
+
+Known = Mapping[tuple[str, ...], "CaptionWord"]
+"""What is known, by the words that a caption says it with."""
+
+_TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?]")
+_LOOKS = re.compile(r"(?:^|(?<=[.!?] ))([^\W\d_][\w'’ -]{0,40}): ([^.!?]+)[.!?]?(?= |$)")
+_ENDS = frozenset(".,;:!?")
+_GROUNDS = frozenset({"background", "backdrop"})
+"""Named only where a colour is said of them."""
+_BEFORE = 4
+"""Words before a name that may say its number or colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionWord:
+    """What a word of a caption stands for.
+
+    Attributes:
+        name: The thing or place.
+        is_plural: Whether it says more than one.
+        colour: The colour that it is drawn in, or None.
+        is_near: Whether it is another thing, and this one is drawn for it.
+        is_place: Whether it is a place, which has no colour or number.
+    """
+
+    name: str
+    is_plural: bool
+    colour: str | None
+    is_near: bool = False
+    is_place: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWord:
+    """A known word in a caption.
+
+    Attributes:
+        word: What it stands for.
+        text: The words of the caption.
+        unmet: What the caption says of it that is not drawn: a number, a colour.
+    """
+
+    word: CaptionWord
+    text: str
+    unmet: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class CaptionReading:
+    """A caption, read.
+
+    Attributes:
+        known: Known words in their order.
+        unknown: Words that name something else.
+    """
+
+    known: list[FoundWord] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def name_looks(caption: str, known: Known) -> str:
+    """Replace names by the looks that a caption gives for them.
+
+    Looks are sentences such as "Ida: a small brown hedgehog". A name in the other sentences becomes the first known
+    thing of its looks; the looks stay where the name is nowhere else.
+    """
+    given = [match for match in _LOOKS.finditer(caption) if _is_name(match[1], known)]
+    if not given:
+        return caption
+    looks = {match[1]: match[2] for match in given}
+    scene = caption
+    for match in given:
+        scene = scene.replace(match[0], "", 1)
+    scene = " ".join(scene.split())
+    unused = []
+    for name, look in looks.items():
+        found = read_words(look, known).known
+        head = found[0].text if found else look
+        scene, num_replaced = re.subn(rf"(?<!\w){re.escape(name)}(?!\w)(?:['’]s\b)?", f"the {head}", scene)
+        if not num_replaced or not found:
+            unused.append(look)
+        elif rest := [f"the {each.text}" for each in found[1:]]:
+            unused.append(", ".join(rest))
+    return ", ".join(part for part in (scene.rstrip(" .,"), *unused) if part)
+
+
+def _is_name(word: str, known: Known) -> bool:
+    """Whether what is before a colon is a name, and nothing that can be drawn."""
+    return not word[0].islower() and not read_words(word, known).known
+
+
+def read_words(caption: str, known: Known) -> CaptionReading:
+    """Find what a caption names: the longest known names first, and what is not known."""
+    tokens = [token.replace("’", "'") for token in _TOKEN.findall(caption.lower())]
+    tokens = [token.removesuffix("'s") if token not in PLAIN_WORDS else token for token in tokens]
+    longest = max(map(len, known), default=1)
+    reading = CaptionReading()
+    start, negated, before = 0, False, []
+    while start < len(tokens):
+        length = next((n for n in range(longest, 0, -1) if tuple(tokens[start : start + n]) in known), 0)
+        token = tokens[start]
+        if plain := next((n for n in (3, 2) if tuple(tokens[start : start + n]) in PLAIN_PHRASES), 0):
+            length = plain
+        elif length:
+            text = " ".join(tokens[start : start + length])
+            if not negated:
+                word = known[tuple(tokens[start : start + length])]
+                reading.known.append(FoundWord(word, text, _unmet(word, text, before[-_BEFORE:])))
+            before, negated = [], False
+        elif token in NEGATIONS:
+            negated = True
+        elif negated and token in PLACE_WORDS:
+            negated = False
+        elif token in _ENDS:
+            before, negated = [], False
+        elif token in _GROUNDS:
+            reading.unknown.extend(f"{colour} {token}" for colour in before[-1:] if colour in COLOURS)
+        else:
+            before.append(token)
+            is_naming = token not in FUNCTION_WORDS and token not in PLAIN_WORDS and not token.isdecimal()
+            if is_naming and token not in COLOURS and token not in NUMBERS and token not in MANY and not negated:
+                reading.unknown.append(token)
+        start += length or 1
+    return reading
+
+
+def _unmet(word: CaptionWord, text: str, before: list[str]) -> tuple[str, ...]:
+    """What is said of a thing that it is not drawn with: more than one of it, another colour than its own."""
+    if word.is_place:
+        return ()
+    unmet = []
+    number = next((each for each in before if each in NUMBERS or each in MANY or _is_many(each)), None)
+    if number is not None and not word.is_near:
+        unmet.append(f"{number} {text}")
+    elif word.is_plural:
+        unmet.append(f"more than one {word.name}")
+    colour = next((each for each in reversed(before) if each in COLOURS), None)
+    if colour is not None and colour != word.colour and colour not in word.name.split():
+        unmet.append(f"{colour} {text}")
+    return tuple(unmet)
+
+
+def _is_many(token: str) -> bool:
+    return token.isdecimal() and int(token) > 1
