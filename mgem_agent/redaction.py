@@ -17,11 +17,22 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["HIDDEN", "is_secret_name", "redact", "remember_secret", "remember_secrets", "without_secrets"]
+__all__ = [
+    "HIDDEN",
+    "is_secret_name",
+    "redact",
+    "redacted_start",
+    "remember_secret",
+    "remember_secrets",
+    "without_secrets",
+]
 
 HIDDEN = "(hidden)"
 MIN_SECRET_CHARS = 8
 """A shorter value is no secret: servers that need no key are given "none" or "EMPTY", and those are also words."""
+
+MAX_SECRET_CHARS = 4096
+"""Longest secret that is looked for where a long text is cut."""
 
 SECRET_NAME = re.compile(
     r"(?:^|[^a-z0-9])(?:api|access|secret|private|subscription|account)?[-_]?"
@@ -109,6 +120,16 @@ def redact(text: str) -> str:
     if "//" in text:
         text = ADDRESS.sub(lambda found: _plain_address(found[0]), text)
     return HEADER.sub(lambda found: f"{found['name']}{found['sign']}{found['kind'] or ''}{HIDDEN}", text)
+
+
+def redacted_start(text: object, max_chars: int) -> str:
+    """Return the beginning of foreign text, redacted before it is cut: the first half of a key tells too much.
+
+    Args:
+        text: What a server said.
+        max_chars: Most characters that are kept.
+    """
+    return redact(str(text)[: max_chars + MAX_SECRET_CHARS])[:max_chars]
 
 
 def _secrets() -> list[str]:

@@ -12,7 +12,14 @@ from PIL import Image
 from mgem_agent import redaction
 from mgem_agent.artifacts import ArtifactStore
 from mgem_agent.errors import InputError, MissingDependencyError
-from mgem_agent.redaction import is_secret_name, redact, remember_secret, remember_secrets, without_secrets
+from mgem_agent.redaction import (
+    is_secret_name,
+    redact,
+    redacted_start,
+    remember_secret,
+    remember_secrets,
+    without_secrets,
+)
 from mgem_agent.sessions import Sessions
 from mgem_agent.settings import hidden, load_settings
 from mgem_agent.testing import FlatColourGenerator
@@ -127,3 +134,9 @@ def test_a_record_of_a_session_holds_no_key_and_no_half_character() -> None:
 def test_a_generators_key_is_remembered() -> None:
     make_generator("openai:m@http://127.0.0.1:9/v1", api_key=KEY)
     assert without_secrets(KEY) == "(hidden)"
+
+
+def test_no_half_of_a_key_is_left_where_text_is_cut() -> None:
+    remember_secret(KEY)
+    assert redacted_start(f"You sent {KEY} to us", 14) == "You sent (hidd"
+    assert redacted_start({"a": "x" * 10_000}, 8) == "{'a': 'x"

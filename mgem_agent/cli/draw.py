@@ -142,7 +142,6 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
     from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS, stopped_by_ctrl_c
     from mgem_agent.cli.display.display import open_display
     from mgem_agent.cli.display.pictures import PictureWindow
-    from mgem_agent.cli.display.typed_ahead import without_echo
     from mgem_agent.settings import load_settings
 
     console, errors = open_console(), open_console(stderr=True)
@@ -164,7 +163,7 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
 
     num_missing = 0
     try:
-        with without_echo(), stopped_by_ctrl_c([(stop, "stopping; Ctrl-C again leaves at once")], display.hint_at):
+        with stopped_by_ctrl_c([(stop, "stopping; Ctrl-C again leaves at once")], display.hint_at):
             for event in _events(made, requests, store, cancel, options.out):
                 display.show(event)
                 num_missing += event.kind == "failed"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,16 @@ def test_an_empty_answer_is_a_failure_that_says_so(parts: Any, capsys: Any) -> N
     *_, notice, finished = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert notice == {"kind": "notice", "message": "The answer is empty. Ask again, or in other words."}
     assert finished["turn"]["notices"] == [notice["message"]] and finished["turn"]["finish_reason"] == "stop"
+
+
+def test_ctrl_c_ends_with_its_own_status(parts: Any, capsys: Any) -> None:
+    class Pressed(FlatColourGenerator):
+        def generate(self, requests: Any, **options: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            assert options["cancel"].wait(10)
+            yield from super().generate(requests, **options)
+
+    parts["generator"] = Pressed(size=(32, 32))
+    with pytest.raises(typer.Exit) as left:
+        run_ask("Draw it.", [], {}, **parts)
+    assert left.value.exit_code == 130

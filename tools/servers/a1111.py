@@ -35,6 +35,7 @@ from mgem_agent.errors import (
     ToolError,
     UnsupportedRequestError,
 )
+from mgem_agent.redaction import redacted_start
 from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_request import ImageRequest
@@ -178,7 +179,9 @@ class A1111Generator:
             raise
         images = answer.get("images") if isinstance(answer, dict) else None
         if not isinstance(images, list) or not images:
-            raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
+            raise GeneratorOutputError(
+                f"{SERVER} answered without a picture: {redacted_start(answer, 200)!r}.", retryable=True
+            )
         served = read_picture_text(images[0], source=SERVER)
         info = _info(answer)
         facts = _facts(info, served.parameters)
@@ -256,7 +259,7 @@ def _explain(status: int, data: Any) -> MgemError | None:
         return None
     said = data.get("detail") if isinstance(data, dict) else None
     if said and said != "Not Found":  # the API is there, and what the request names is not
-        return UnsupportedRequestError(f"{SERVER} does not find what the request names: {str(said)[:300]}")
+        return UnsupportedRequestError(f"{SERVER} does not find what the request names: {redacted_start(said, 300)}")
     return GeneratorUnavailableError(
         f"{SERVER} does not know this address (status 404). Start it with --api, and check the address."
     )

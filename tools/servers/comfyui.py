@@ -34,6 +34,7 @@ from mgem_agent.errors import (
     MgemError,
     UnsupportedRequestError,
 )
+from mgem_agent.redaction import redacted_start
 from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.capabilities import Capabilities, Notice
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
@@ -249,7 +250,7 @@ class ComfyUIGenerator:
             files={"image": (name, data, "image/png")},
         )
         if not isinstance(answer, dict) or not isinstance(answer.get("name"), str):
-            raise GeneratorOutputError(f"{SERVER} took a picture and did not name it: {str(answer)[:200]!r}.")
+            raise GeneratorOutputError(f"{SERVER} took a picture and did not name it: {redacted_start(answer, 200)!r}.")
         return "/".join(filter(None, (answer.get("subfolder"), answer["name"])))
 
     def _server_versions(self) -> dict[str, str]:
@@ -349,7 +350,7 @@ def _explain(status: int, data: Any) -> MgemError | None:
         for fault in content.get("errors") or ()
         if isinstance(fault, dict)
     ]
-    text = "; ".join(details)[:1500]
+    text = redacted_start("; ".join(details), 1500)
     return UnsupportedRequestError(
         f"{SERVER} does not accept the workflow: {message.rstrip('.')}. {text}\nGive what it lists, for instance the "
         f"option checkpoint, or change the workflow."

@@ -23,6 +23,7 @@ from mgem_agent.errors import (
     GeneratorUnavailableError,
     UnsupportedRequestError,
 )
+from mgem_agent.redaction import redacted_start
 from mgem_agent.tools.background_call import call_in_background
 from mgem_agent.tools.servers.http_client import ServerClient
 from mgem_agent.tools.servers.web_address import is_this_machine
@@ -215,7 +216,7 @@ def _queued(ask: Ask, part: str = "") -> set[str]:
 def _name_of(answer: Any) -> str:
     prompt_id = answer.get("prompt_id") if isinstance(answer, dict) else None
     if not isinstance(prompt_id, str):
-        raise GeneratorOutputError(f"ComfyUI took a workflow and did not name it: {str(answer)[:200]!r}.")
+        raise GeneratorOutputError(f"ComfyUI took a workflow and did not name it: {redacted_start(answer, 200)!r}.")
     return prompt_id
 
 
@@ -249,7 +250,7 @@ def _raise_failure(kind: object, data: Mapping[str, Any]) -> None:
 
 def _failed(data: Mapping[str, Any]) -> GeneratorOutputError:
     node, kind = data.get("node_id"), data.get("node_type")
-    reason = " ".join(str(data.get("exception_message") or "no reason given").split())[:500].rstrip(".")
+    reason = redacted_start(" ".join(str(data.get("exception_message") or "no reason given").split()), 500).rstrip(".")
     where = f"in node {node!r} ({kind}): " if node is not None else ""
     return GeneratorOutputError(f"ComfyUI failed {where}{reason}. Its log says more.", retryable=True)
 

@@ -35,6 +35,7 @@ from mgem_agent.errors import (
     ToolError,
     UnsupportedRequestError,
 )
+from mgem_agent.redaction import redacted_start
 from mgem_agent.tools.servers.http_exchange import (
     AnswerTooLongError,
     Exchange,
@@ -169,7 +170,8 @@ class ServerClient:
             raise GeneratorOutputError(f"{self.server} gave {url!r} as the address of a picture.") from error
         if target.scheme not in ("http", "https") or not target.host:
             raise GeneratorOutputError(
-                f"{self.server} gave {str(url)[:80]!r} as the address of a picture; http and https alone are followed."
+                f"{self.server} gave {redacted_start(url, 80)!r} as the address of a picture; http and https alone are "
+                f"followed."
             )
         elsewhere = ServerClient(
             str(target.copy_with(raw_path=b"/", username=None, password=None)),

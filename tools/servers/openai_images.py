@@ -39,6 +39,7 @@ from mgem_agent.errors import (
     ToolError,
     UnsupportedRequestError,
 )
+from mgem_agent.redaction import redacted_start, remember_secret
 from mgem_agent.tools.background_call import call_in_parallel
 from mgem_agent.tools.capabilities import Capabilities, Notice
 from mgem_agent.tools.image_request import ImageRequest
@@ -132,6 +133,7 @@ class OpenAIImagesGenerator:
         target = address or base_url or usual_address
         is_usual_server = same_server(target, usual_address)
         self._key = api_key or (os.environ.get("OPENAI_API_KEY", "") if is_usual_server else "")
+        remember_secret(self._key)
         self._client = ServerClient(
             target,
             server=SERVER,
@@ -230,7 +232,10 @@ class OpenAIImagesGenerator:
         revised = item.get("revised_prompt")
         if isinstance(revised, str) and revised.strip() and revised.strip() != request.prompt:
             notices += (
-                Notice(argument="prompt", message=f"The server drew this: {revised[:MAX_REVISED_PROMPT_CHARS]}"),
+                Notice(
+                    argument="prompt",
+                    message=f"The server drew this: {redacted_start(revised, MAX_REVISED_PROMPT_CHARS)}",
+                ),
             )
         return self._result(
             request,
@@ -290,7 +295,9 @@ class OpenAIImagesGenerator:
         if address:
             end = max(end, time.monotonic() + FETCH_S)  # it is drawn: a moment is left to fetch it
             return self._client.download_picture(address, cancel=cancel, end=end)
-        raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
+        raise GeneratorOutputError(
+            f"{SERVER} answered without a picture: {redacted_start(answer, 200)!r}.", retryable=True
+        )
 
     def _fields(self, request: ImageRequest, honours: Mapping[str, str]) -> dict[str, Any]:
         fields: dict[str, Any] = {"model": self._model, "prompt": request.prompt, "n": 1, **request.options}
@@ -312,7 +319,7 @@ class OpenAIImagesGenerator:
         error = data.get("error") if isinstance(data, dict) else None
         error = error if isinstance(error, dict) else {}
         text = " ".join(str(error.get(name) or "") for name in ("code", "type", "message"))
-        message = str(error.get("message") or "no reason given")[:300]
+        message = redacted_start(error.get("message") or "no reason given", 300)
         if any(code in text for code in REFUSAL_CODES):
             return GeneratorRefusalError(f"{SERVER} declined to draw this: {message} Word the prompt differently.")
         if "insufficient_quota" in text or "billing_hard_limit" in text:
@@ -392,5 +399,7 @@ def _with_holes(image: Image.Image, mask: Image.Image) -> Image.Image:
 def _first_item(answer: Any) -> dict[str, Any]:
     items = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(items, list) or not items or not isinstance(items[0], dict):
-        raise GeneratorOutputError(f"{SERVER} answered without a picture: {str(answer)[:200]!r}.", retryable=True)
+        raise GeneratorOutputError(
+            f"{SERVER} answered without a picture: {redacted_start(answer, 200)!r}.", retryable=True
+        )
     return items[0]

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from mgem_agent.errors import GeneratorOutputError
+from mgem_agent.redaction import redacted_start
 from mgem_agent.tools.servers.wire_pictures import decode_picture
 
 __all__ = ["ServedPicture", "read_parameters", "read_picture", "read_picture_text"]
@@ -74,7 +75,7 @@ def read_picture_text(text: Any, *, source: str) -> ServedPicture:
         data = base64.b64decode("".join(payload.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise GeneratorOutputError(
-            f"{source} sent {text[:SHOWN_CHARS]!r} where a picture in base64 was due.", retryable=True
+            f"{source} sent {redacted_start(text, SHOWN_CHARS)!r} where a picture in base64 was due.", retryable=True
         ) from error
     return read_picture(data, source=source)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from mgem_agent.redaction import redact
+from mgem_agent.redaction import redacted_start
 
 __all__ = ["ServerAnswer", "described", "message_of"]
 
@@ -59,7 +59,7 @@ def described(body: bytes) -> str:
         return "nothing"
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"
-    return repr(body[:60].decode("utf-8", errors="replace"))
+    return repr(redacted_start(body[:4096].decode("utf-8", errors="replace"), 60))
 
 
 def message_of(data: Any) -> str:
@@ -71,5 +71,5 @@ def message_of(data: Any) -> str:
     text = data if isinstance(data, str) else json.dumps(data)
     if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
         return "an HTML page"
-    text = redact(" ".join("".join(letter if letter.isprintable() else " " for letter in text).split()))
-    return text[:MAX_MESSAGE_CHARS].rstrip(".") or "no reason given"
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return redacted_start(text, MAX_MESSAGE_CHARS).rstrip(".") or "no reason given"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mgem_agent.cli.display.typed_ahead import without_echo
+
 __all__ = ["INTERRUPTED_STATUS", "Stop", "stopped_by_ctrl_c"]
 
 INTERRUPTED_STATUS = 130
@@ -26,7 +28,7 @@ Stop = tuple[Callable[[], bool], str]
 def stopped_by_ctrl_c(stops: Sequence[Stop], tell: Callable[[str], None]) -> Iterator[None]:
     """Let each Ctrl-C stop the next thing that there is to stop; where nothing is left, it is a `KeyboardInterrupt`.
 
-    Outside the main thread, where no signal comes, this does nothing.
+    What is typed meanwhile is not echoed. Outside the main thread, where no signal comes, this does nothing.
 
     Args:
         stops: What can be stopped, the first to be stopped first; called in another thread.
@@ -39,7 +41,8 @@ def stopped_by_ctrl_c(stops: Sequence[Stop], tell: Callable[[str], None]) -> Ite
     stopper.start()
     before = signal.signal(signal.SIGINT, stopper.press)
     try:
-        yield
+        with without_echo():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
         stopper.end()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
-from mgem_agent.cli.display.typed_ahead import without_echo
 
 if TYPE_CHECKING:
     from mgem_agent.agent.agent import MgemAgent
@@ -68,7 +67,7 @@ def run_turn(
         waiting: ConfirmationNeeded | None = None
         turn: Turn | None = None
         try:
-            with without_echo(), stopped_by_ctrl_c(stops, display.hint_at):
+            with stopped_by_ctrl_c(stops, display.hint_at):
                 display.start()
                 for event in events:
                     display.show(event)

@@ -91,6 +91,14 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, nodes: Any, slots: Any, mes
         ComfyUIWorkflow.from_file(save(tmp_path, nodes, slots))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_mark_of_the_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    nodes = {"1": node("mgem: prompt", text="café")}
+    path = tmp_path / "flow.json"
+    path.write_bytes(json.dumps(nodes, ensure_ascii=False).encode(encoding))
+    assert ComfyUIWorkflow.from_file(path).value("prompt") == "café"
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: No such file or directory. Check the path"):
         ComfyUIWorkflow.from_file(tmp_path / "no.json")
