@@ -1,12 +1,13 @@
 """The core model: Mini-Gemini as a transformers model, its processor, its checkpoints and its dialogues.
 
-Nothing heavy is imported until a name is used. Using any name of the model also registers it with transformers' Auto
-classes, so that `AutoModelForImageTextToText` and `AutoProcessor` know its folders.
+Nothing heavy is imported until a name is used. Importing the package is enough for the Auto classes of transformers,
+such as `AutoConfig`, `AutoModelForImageTextToText` and `AutoProcessor`, to know its folders.
 """
 
 from typing import TYPE_CHECKING
 
 from mgem_agent._lazy import attach
+from mgem_agent.core_model.registration import register_when_needed
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.checkpoints.partial_checkpoint import load_without_language_model
@@ -69,3 +70,5 @@ __getattr__, __dir__ = attach(
         "stream_generate": "mgem_agent.core_model.dialogue.streaming",
     },
 )
+
+register_when_needed()

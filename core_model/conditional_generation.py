@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForImageTextToText,
     Cache,
     CLIPVisionModel,
     GenerationConfig,
     GenerationMixin,
-    LogitsProcessor,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
 )
+from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mgem_agent.core_model.assembly import assemble
@@ -25,6 +26,14 @@ from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.core_model.in_vocabulary import (
+    CandidatesInVocabulary,
+    ImageTokenMap,
+    InVocabulary,
+    OfNewTokens,
+    check_options,
+    without_images,
+)
 from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput, MiniGeminiPreTrainedModel
 from mgem_agent.core_model.offload import keep_resident
 
@@ -211,53 +220,39 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
 
         Raises:
             ContextOverflowError: If the prompt and the tokens asked for do not fit the language model's context.
+            InputError: If an option cannot work with this model; the message names it.
         """
         prompt = kwargs.get("input_ids", inputs)
+        options = generation_config or self.generation_config
+        check_options(self.config, options, kwargs)
         if prompt is not None:
-            options = generation_config or self.generation_config
             asked = kwargs.get("max_new_tokens", options.max_new_tokens)
             check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)
         library: Any = super()
         return library.generate(inputs, generation_config, **with_cache_named(kwargs))
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        """Give the processors prompts in which every id is in the vocabulary.
-
-        A repetition penalty reads the scores at the prompt's ids, where an image token outside the vocabulary has none.
-        """
-        text_config = self.config.text_config
-        stand_in = text_config.bos_token_id if isinstance(text_config.bos_token_id, int) else 0
+        """Give the processors prompts in which every id is in the vocabulary."""
         library: Any = super()
-        num_prompt = kwargs.get("input_ids_seq_length") or 0
+        mapped, num_prompt = ImageTokenMap(self.config), kwargs.get("input_ids_seq_length") or 0
+        if isinstance(kwargs.get("encoder_input_ids"), Tensor):
+            kwargs["encoder_input_ids"] = mapped(kwargs["encoder_input_ids"])
         processors = LogitsProcessorList(
-            _OfNewTokens(each, num_prompt) if isinstance(each, NoRepeatNGramLogitsProcessor) else each
+            OfNewTokens(each, num_prompt) if isinstance(each, NoRepeatNGramLogitsProcessor) else each
             for each in library._get_logits_processor(*args, **kwargs)
         )
-        return _InVocabulary(processors, self.config.image_token_id, stand_in)
+        return InVocabulary(processors, mapped)
+
+    def _get_candidate_generator(self, **kwargs: Any) -> CandidateGenerator:
+        """Give what proposes tokens a prompt in which every id is in the vocabulary, and an assistant no pictures."""
+        library: Any = super()
+        mapped = ImageTokenMap(self.config)
+        if kwargs.get("assistant_model") is not None:
+            kwargs["model_kwargs"] = without_images(kwargs["model_kwargs"])
+        for name in ("input_ids", "inputs_tensor"):
+            if isinstance(kwargs.get(name), Tensor):
+                kwargs[name] = mapped(kwargs[name])
+        return CandidatesInVocabulary(library._get_candidate_generator(**kwargs), mapped)
 
 
-class _OfNewTokens(LogitsProcessor):
-    """A logits processor that does not see the prompt, whose length is `num_prompt`."""
-
-    def __init__(self, processor: LogitsProcessor, num_prompt: int) -> None:
-        self.processor = processor
-        self.num_prompt = num_prompt
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        result: Any = self.processor(input_ids[:, self.num_prompt :], scores)
-        return result
-
-
-class _InVocabulary(LogitsProcessorList):
-    """Logits processors that see `stand_in` wherever the prompt has an image token."""
-
-    def __init__(self, processors: LogitsProcessorList, image_token_id: int, stand_in: int) -> None:
-        super().__init__(processors)
-        self.image_token_id = image_token_id
-        self.stand_in = stand_in
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        result: Any = super().__call__(
-            input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in), scores, **kwargs
-        )
-        return result
+AutoModelForImageTextToText.register(MiniGeminiConfig, MiniGeminiForConditionalGeneration)

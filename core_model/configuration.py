@@ -1,13 +1,14 @@
 """Configuration of the model: two vision encoders, mining, a projector and a language model of any family."""
 
+import importlib
 import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from mgem_agent.core_model.checkpoints.official import is_official, translate_config
+from mgem_agent.core_model.checkpoints.official import OFFICIAL_MODEL_TYPES, is_official, translate_config
 from mgem_agent.core_model.geometry import VisualGeometry
 
 __all__ = ["HighResVisionConfig", "MiniGeminiConfig"]
@@ -109,6 +110,7 @@ class MiniGeminiConfig(PreTrainedConfig):
     tie_word_embeddings: bool | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        importlib.import_module("mgem_agent.core_model.auto")  # who has a configuration may ask for its model
         super().__post_init__(**kwargs)
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
@@ -142,3 +144,9 @@ class MiniGeminiConfig(PreTrainedConfig):
             image_grid=self.image_grid,
             image_global=self.image_global,
         )
+
+
+AutoConfig.register(MiniGeminiConfig.model_type, MiniGeminiConfig)
+AutoConfig.register(HighResVisionConfig.model_type, HighResVisionConfig)
+for _name in OFFICIAL_MODEL_TYPES:  # the names under which the authors published their configurations
+    CONFIG_MAPPING.register(_name, MiniGeminiConfig, exist_ok=True)

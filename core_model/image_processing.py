@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature
+from transformers import AutoImageProcessor, BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -206,3 +206,14 @@ def resize_cropped(picture: Image.Image, side: int) -> Image.Image:
     picture = picture.resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     return picture.crop((left, top, left + side, top + side))
+
+
+def _register() -> None:
+    from mgem_agent.core_model.configuration import MiniGeminiConfig
+
+    # The pictures are resized by PIL in either case: the released weights know its pixels.
+    classes = {"pil": MiniGeminiImageProcessor, "torchvision": MiniGeminiImageProcessor}
+    AutoImageProcessor.register(MiniGeminiConfig, image_processor_classes=classes)
+
+
+_register()

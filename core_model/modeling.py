@@ -304,3 +304,6 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             image_hidden_states=image_features,
             router_logits=getattr(outputs, "router_logits", None),
         )
+
+
+AutoModel.register(MiniGeminiConfig, MiniGeminiModel)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
+from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from mgem_agent.core_model.image_processing import MiniGeminiImageProcessor
@@ -52,7 +53,8 @@ class MiniGeminiProcessor(ProcessorMixin):
 
     Args:
         image_processor: Makes the tensors of the pictures.
-        tokenizer: The language model's tokenizer; it is not changed.
+        tokenizer: The language model's tokenizer. Its padding side becomes left, which generation needs: transformers'
+            pipelines pad by it.
         chat_template: A Jinja template for dialogues; by default that of `prompt_template`.
         image_token: The text that stands for an image in a prompt.
         image_token_id: The id that stands for one visual token; by default the first beyond the vocabulary.
@@ -75,6 +77,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         self.num_image_tokens = num_image_tokens
         self.prompt_template = prompt_template
         default_template = load_prompt_template(prompt_template)
+        tokenizer.padding_side = "left"
         super().__init__(image_processor, tokenizer, chat_template=chat_template or default_template)
 
     @classmethod
@@ -201,6 +204,10 @@ class MiniGeminiProcessor(ProcessorMixin):
         ]
         pad_ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         data: dict[str, Any] = prompt_columns(encoded, options, [id_ for id_ in pad_ids if id_ != self.image_token_id])
+        if not options.return_attention_mask:
+            del data["attention_mask"]
+        if options.return_text_replacement_offsets:
+            data["text_replacement_offsets"] = [self._replacements(prompt) for prompt in prompts]
         if options.return_mm_token_type_ids:
             data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
         if spans is not None:
@@ -208,7 +215,18 @@ class MiniGeminiProcessor(ProcessorMixin):
             data["assistant_masks"] = pad_rows(masks, len(data["input_ids"][0]), 0, options.padding_side)
         if pictures:
             data.update(self.image_processor(pictures, return_tensors=options.return_tensors, **image_options))
-        return BatchFeature(data, tensor_type=options.return_tensors)
+        not_tensors: Any = self.skip_tensor_conversion
+        return BatchFeature(data, tensor_type=options.return_tensors, skip_tensor_conversion=not_tensors)
+
+    def _replacements(self, prompt: str) -> list[dict[str, Any]]:
+        """Return where each image's mark is in a prompt, and where its visual tokens are in the expanded prompt."""
+        mark, expanded = self.image_token, self.image_token * self.num_image_tokens
+        found = []
+        for index, match in enumerate(re.finditer(re.escape(mark), prompt)):
+            start = match.start() + index * (len(expanded) - len(mark))
+            spans = {"span": match.span(), "new_span": (start, start + len(expanded))}
+            found.append({"type": "image", **spans, "text": mark, "replacement": expanded})
+        return found
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -371,3 +389,12 @@ def disarmed(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
         return {**message, "content": parts}
 
     return list(map(message_of, dialogue))
+
+
+def _register() -> None:
+    from mgem_agent.core_model.configuration import MiniGeminiConfig
+
+    AutoProcessor.register(MiniGeminiConfig, MiniGeminiProcessor)
+
+
+_register()

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from transformers.processing_utils import TextKwargs
+
 from mgem_agent.core_model.image_processing import MiniGeminiImageKwargs
 from mgem_agent.core_model.prompts.tokens import PromptTokens
 from mgem_agent.errors import PromptError
@@ -30,6 +32,10 @@ class PromptBatchOptions:
         add_special_tokens: Whether the tokenizer's BOS and EOS are added (the default).
         return_mm_token_type_ids: Whether to return `mm_token_type_ids`, 1 for visual tokens and 0 for text.
         return_offsets_mapping: Whether to return `offset_mapping`, where each token is in its prompt, in characters.
+        return_text_replacement_offsets: Whether to return `text_replacement_offsets`, where each image's mark is in its
+            prompt and what it becomes, as `ProcessorMixin` describes it.
+        return_attention_mask: Whether to return `attention_mask` (the default).
+        pad_to_multiple_of: Length of the batch is rounded up to a multiple of this; None leaves it.
     """
 
     return_tensors: str | None = "pt"
@@ -40,12 +46,18 @@ class PromptBatchOptions:
     add_special_tokens: bool = True
     return_mm_token_type_ids: bool = False
     return_offsets_mapping: bool = False
+    return_text_replacement_offsets: bool = False
+    return_attention_mask: bool = True
+    pad_to_multiple_of: int | None = None
 
 
 TEXT_OPTIONS = frozenset(field.name for field in fields(PromptBatchOptions))
 MAX_SHOWN_CHARS = 60
 GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs")
+OTHERS_GROUPS = ("audio", "audio_kwargs", "videos", "videos_kwargs")
 IMAGE_OPTIONS = frozenset(MiniGeminiImageKwargs.__annotations__) - TEXT_OPTIONS
+LIBRARY_OPTIONS = (frozenset(TextKwargs.__annotations__) | {*OTHERS_GROUPS, "load_audio_from_video"}) - TEXT_OPTIONS
+"""Keywords of transformers' own processors that this one has no use for."""
 
 
 def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[str, Any]]:
@@ -53,7 +65,7 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[s
 
     Args:
         kwargs: The keywords, single or in the groups `text_kwargs`, `images_kwargs` and `common_kwargs`, as
-            transformers has them.
+            transformers has them. One of transformers' that asks for nothing (None, False, {}) counts as absent.
 
     Returns:
         The prompts' options, complete, and those options of the pictures that were given.
@@ -64,11 +76,15 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[s
     flat = {name: value for name, value in kwargs.items() if name not in GROUPS}
     for group in GROUPS:
         flat.update(kwargs.get(group) or {})
+    neutral = {name for name, value in flat.items() if name in LIBRARY_OPTIONS and not value}
+    flat = {name: value for name, value in flat.items() if name not in neutral}
     unknown = sorted(set(flat) - TEXT_OPTIONS - IMAGE_OPTIONS)
     if unknown:
         allowed = ", ".join(sorted(TEXT_OPTIONS | IMAGE_OPTIONS))
         raise TypeError(f"Unknown keyword {', '.join(map(repr, unknown))}. Allowed: {allowed}.")
-    options = PromptBatchOptions(**{name: value for name, value in flat.items() if name in TEXT_OPTIONS})
+    given = {name: value for name, value in flat.items() if name in TEXT_OPTIONS}
+    unset = {"max_length", "pad_to_multiple_of", "return_tensors"}  # None means something for these alone
+    options = PromptBatchOptions(**{name: value for name, value in given.items() if value is not None or name in unset})
     return options, {name: value for name, value in flat.items() if name in IMAGE_OPTIONS}
 
 
@@ -162,12 +178,16 @@ def batch_width(rows: Sequence[Sequence[int]], options: PromptBatchOptions) -> i
     if padding == "max_length":
         if limit is None:
             raise PromptError("padding='max_length' needs max_length. Give it, or use padding=True.")
-        return max(longest, limit)
+        return _rounded_up(max(longest, limit), options.pad_to_multiple_of)
     if padding not in (False, "do_not_pad"):
-        return longest
+        return _rounded_up(longest, options.pad_to_multiple_of)
     if options.return_tensors is not None and len(set(map(len, rows))) > 1:
         raise PromptError("Prompts of different lengths make no tensor. Use padding=True, or return_tensors=None.")
     return 0
+
+
+def _rounded_up(length: int, multiple: int | None) -> int:
+    return length if multiple is None else -(-length // multiple) * multiple
 
 
 def pad_rows(rows: Sequence[Sequence[Any]], width: int, value: Any, side: str) -> list[list[Any]]:

@@ -1,43 +1,77 @@
+"""Importing `mgem_agent.core_model` is enough for the Auto classes, and imports neither torch nor transformers."""
+
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
-FOLDERS_ARE_KNOWN = """
-import sys
-from pathlib import Path
-import mgem_agent.core_model
-assert "transformers" not in sys.modules
-mgem_agent.core_model.MiniGeminiConfig
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
-config = AutoConfig.for_model("mini_gemini")
-assert type(config) in AutoModel._model_mapping and type(config) in AutoModelForImageTextToText._model_mapping
-print(type(config).__name__)
-"""
-
-
-@pytest.mark.parametrize("name", ["mgem_agent.core_model"])
-def test_using_a_name_makes_the_auto_classes_know_the_model(name: str) -> None:
-    done = subprocess.run([sys.executable, "-c", FOLDERS_ARE_KNOWN], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, "MiniGeminiConfig"), done.stderr
-
-
-OFFICIAL_FOLDER_IS_READ = """
-import json, pathlib, sys
-import mgem_agent.core_model
+from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.checkpoints import official_config
-mgem_agent.core_model.MiniGeminiConfig
-from transformers import AutoConfig
-folder = pathlib.Path(sys.argv[1])
-(folder / "config.json").write_text(json.dumps({**official_config("MGM-8x7B"), "model_type": "mgm_mixtral"}))
-config = AutoConfig.from_pretrained(folder)
-print(type(config).__name__, config.text_config.model_type)
+
+BEFORE = """
+import sys
+import mgem_agent.core_model
+assert not {"torch", "transformers"} & set(sys.modules)
 """
+AFTER = """
+import sys
+from transformers import AutoConfig
+import mgem_agent.core_model
+"""
+CONFIG = """
+from transformers import AutoConfig
+print(type(AutoConfig.from_pretrained(sys.argv[1])).__name__)
+"""
+PROCESSOR = """
+from transformers import AutoProcessor
+print(type(AutoProcessor.from_pretrained(sys.argv[1])).__name__)
+"""
+MODEL = """
+from transformers import AutoModelForImageTextToText
+print(type(AutoModelForImageTextToText.from_pretrained(sys.argv[1])).__name__)
+"""
+PARTS = """
+import sys
+import mgem_agent.core_model.mining, mgem_agent.core_model.prefix_cache
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(
+    make_model: Callable[..., MiniGeminiForConditionalGeneration],
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    saved = tmp_path_factory.mktemp("model")
+    model = make_model()
+    model.save_pretrained(saved)
+    MiniGeminiProcessor.from_model_config(model.config, tokenizer).save_pretrained(saved)
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        (BEFORE + CONFIG, ["MiniGeminiConfig"]),
+        (BEFORE + PROCESSOR + MODEL, ["MiniGeminiProcessor", "MiniGeminiForConditionalGeneration"]),
+        (AFTER + MODEL, ["MiniGeminiForConditionalGeneration"]),
+        (PARTS + MODEL + PROCESSOR, ["MiniGeminiForConditionalGeneration", "MiniGeminiProcessor"]),
+    ],
+)
+def test_importing_the_package_makes_the_auto_classes_know_its_folders(
+    folder: Path, code: str, printed: list[str]
+) -> None:
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, printed), done.stderr
 
 
 def test_the_authors_own_model_types_are_known(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", OFFICIAL_FOLDER_IS_READ, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "MiniGeminiConfig mixtral"), done.stderr
+    from transformers import AutoConfig
+
+    (tmp_path / "config.json").write_text(json.dumps({**official_config("MGM-8x7B"), "model_type": "mgm_mixtral"}))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert type(config) is MiniGeminiConfig and config.text_config.model_type == "mixtral"

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
+from mgem_agent.core_model.in_vocabulary import ImageTokenMap
 from mgem_agent.errors import ContextOverflowError, InputError, PromptError
 from mgem_agent.testing import textbook_image_features
 
@@ -162,6 +163,44 @@ def test_generation_options_work_with_images(make_model: Make, options: dict[str
     )
     assert said.shape == (options.get("num_return_sequences", 1), ids.shape[1] + 5)
     assert (said[:, ids.shape[1] :] < 100).all()
+
+
+def test_an_encoders_repetition_penalty_favours_the_prompts_words(make_model: Make) -> None:
+    model = make_model()
+    ids = prompt(model, [[5], [6]])
+    options = {"attention_mask": torch.ones_like(ids), **make_images(model, 1), "max_new_tokens": 5}
+    said = model.generate(input_ids=ids, **options, encoder_repetition_penalty=1e6)[0, ids.shape[1] :]
+    assert set(said.tolist()) <= {5, 6, ImageTokenMap(model.config).stand_in}
+    banned = model.generate(input_ids=ids, **options, encoder_no_repeat_ngram_size=1)[0, ids.shape[1] :]
+    assert not {5, 6} & set(banned.tolist()) and (banned < 100).all()
+
+
+def test_proposed_tokens_change_nothing_of_an_answer_with_images(make_model: Make) -> None:
+    model = make_model()
+    ids = prompt(model, [[7, 8], [9, 7, 8]])  # what followed 7 and 8 before was the image
+    options = {"attention_mask": torch.ones_like(ids), **make_images(model, 1), "max_new_tokens": 6, "do_sample": False}
+    said = model.generate(input_ids=ids, **options)
+    assert torch.equal(model.generate(input_ids=ids, **options, prompt_lookup_num_tokens=3), said)
+    assert torch.equal(
+        model.generate(input_ids=ids, **options, prompt_lookup_num_tokens=3, repetition_penalty=1.3),
+        model.generate(input_ids=ids, **options, repetition_penalty=1.3),
+    )
+    assistant = AutoModelForCausalLM.from_config(model.config.text_config).eval()
+    assert torch.equal(model.generate(input_ids=ids, **options, assistant_model=assistant), said)
+
+
+@pytest.mark.parametrize("option", ["assistant_early_exit", "use_mtp"])
+def test_refuses_options_that_cannot_work(make_model: Make, option: str) -> None:
+    with pytest.raises(InputError, match=f"^The option '{option}' of generate does not work here: the model"):
+        make_model().generate(input_ids=torch.tensor([[1, 2]]), **{option: 1}, max_new_tokens=1)
+
+
+def test_refuses_an_assistant_that_sees(make_model: Make) -> None:
+    model = make_model()
+    with pytest.raises(
+        InputError, match="assistant_model must be a causal language model without eyes, .* got a 'Mini"
+    ):
+        model.generate(input_ids=torch.tensor([[1, 2]]), assistant_model=make_model(), max_new_tokens=1)
 
 
 def test_save_and_load_give_the_same_outputs(make_model: Make, tmp_path: Path) -> None:

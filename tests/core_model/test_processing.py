@@ -120,6 +120,30 @@ def test_mixed_batches_are_padded_on_the_left(processor: MiniGeminiProcessor) ->
     assert right["attention_mask"][0].tolist() == sorted(right["attention_mask"][0].tolist(), reverse=True)
 
 
+def test_replaced_marks_are_told_as_transformers_tells_them(processor: MiniGeminiProcessor) -> None:
+    told = processor([RED, BLUE], ["a<image>b<image>", "no"], return_text_replacement_offsets=True)
+    first, second = told["text_replacement_offsets"][0]
+    assert first == {
+        "type": "image", "span": (1, 8), "new_span": (1, 29), "text": "<image>", "replacement": "<image>" * 4
+    }  # fmt: skip
+    assert (second["span"], second["new_span"]) == ((9, 16), (30, 58))
+    assert told["text_replacement_offsets"][1] == []
+    assert "text_replacement_offsets" not in processor([RED], "a<image>", return_text_replacement_offsets=False)
+
+
+def test_neutral_keywords_of_transformers_are_taken(processor: MiniGeminiProcessor) -> None:
+    plain = processor(None, "hello")
+    same_again = processor(None, "hello", videos=None, audio=None, return_token_type_ids=False, padding_side=None)
+    assert same_again.keys() == plain.keys() and torch.equal(same_again["input_ids"], plain["input_ids"])
+    assert "attention_mask" not in processor(None, "hello", return_attention_mask=False)
+
+
+def test_the_tokenizer_pads_on_the_left() -> None:
+    tokenizer = make_tokenizer(pad="…")
+    tokenizer.padding_side = "right"
+    assert make_processor(tokenizer).tokenizer.padding_side == "left"
+
+
 def test_padding_is_never_an_image() -> None:
     tokenizer = make_tokenizer(pad="…")
     prompts = ["a", "long"]

@@ -75,6 +75,24 @@ def test_options_are_sorted() -> None:
         split_options({"paddding": True, "images_kwargs": {"do_resize": False}})
 
 
+def test_keywords_of_transformers_that_ask_for_nothing_count_as_absent() -> None:
+    neutral = {
+        "return_token_type_ids": False,
+        "stride": None,
+        "videos": None,
+        "videos_kwargs": {},
+        "padding_side": None,
+    }
+    assert split_options(neutral) == (PromptBatchOptions(), {})
+    with pytest.raises(TypeError, match="^Unknown keyword 'videos'"):
+        split_options({"videos": ["film.mp4"]})
+
+
+def test_a_batch_is_rounded_up_to_a_multiple() -> None:
+    assert len(columns([1, 2, 3], [4], pad_to_multiple_of=8)["input_ids"][1]) == 8
+    assert len(columns([1] * 8, pad_to_multiple_of=8)["input_ids"][0]) == 8
+
+
 def test_padding() -> None:
     assert pad_rows([[1], [2, 3]], 3, 0, "left") == [[0, 0, 1], [0, 2, 3]]
     assert pad_rows([[1], [2, 3]], 3, 0, "right") == [[1, 0, 0], [2, 3, 0]]

@@ -1,0 +1,127 @@
+"""Parts of `generate` that index by token id, kept to ids of the vocabulary.
+
+The id of an image token lies beyond the vocabulary, so that scores and embeddings have no row for it. What reads the
+prompt's ids sees `stand_in`, an ordinary token, in its place: logits processors, and what proposes tokens ahead of the
+model (prompt lookup, an assistant model), whose proposals the model checks with the pictures before its eyes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.candidate_generator import CandidateGenerator
+
+from mgem_agent.errors import InputError
+
+if TYPE_CHECKING:
+    from mgem_agent.core_model.configuration import MiniGeminiConfig
+
+__all__ = ["CandidatesInVocabulary", "ImageTokenMap", "InVocabulary", "OfNewTokens", "check_options", "without_images"]
+
+_IMAGE_INPUTS = ("high_res_pixel_values", "mm_encoder_outputs", "mm_token_type_ids", "pixel_values")
+
+_UNSUPPORTED = {
+    "assistant_early_exit": "the model's layers cannot be cut off",
+    "use_mtp": "the model has no heads for several tokens",
+}
+"""Options of `generate` that this model cannot honour, each with the reason."""
+
+
+class ImageTokenMap:
+    """Puts an ordinary token in the place of image tokens.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: MiniGeminiConfig) -> None:
+        bos = config.text_config.bos_token_id
+        self.image_token_id = config.image_token_id
+        self.stand_in = bos if isinstance(bos, int) and 0 <= bos < config.text_config.vocab_size else 0
+
+    def __call__(self, input_ids: Tensor) -> Tensor:
+        """Return ids (b, l) that are all in the vocabulary."""
+        return input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in)
+
+
+class OfNewTokens(LogitsProcessor):
+    """A logits processor that does not see the prompt, whose length is `num_prompt`."""
+
+    def __init__(self, processor: LogitsProcessor, num_prompt: int) -> None:
+        self.processor = processor
+        self.num_prompt = num_prompt
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Return the processed scores (b, vocabulary)."""
+        result: Any = self.processor(input_ids[:, self.num_prompt :], scores)
+        return result
+
+
+class InVocabulary(LogitsProcessorList):
+    """Logits processors that see an ordinary token wherever the prompt has an image token."""
+
+    def __init__(self, processors: LogitsProcessorList, mapped: ImageTokenMap) -> None:
+        super().__init__(processors)
+        self.mapped = mapped
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        """Return the processed scores (b, vocabulary)."""
+        result: Any = super().__call__(self.mapped(input_ids), scores, **kwargs)
+        return result
+
+
+class CandidatesInVocabulary(CandidateGenerator):
+    """Proposes tokens by another generator, which sees an ordinary token wherever the prompt has an image token."""
+
+    def __init__(self, generator: CandidateGenerator, mapped: ImageTokenMap) -> None:
+        self.generator = generator
+        self.mapped = mapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.generator, name)
+
+    def get_candidates(self, input_ids: Any, **kwargs: Any) -> Any:
+        """Return the ids (1, l + proposed), and the scores of what is proposed or None."""
+        candidates, scores = self.generator.get_candidates(self.mapped(input_ids), **kwargs)
+        proposed = candidates[:, input_ids.shape[1] :].to(input_ids.device)
+        return torch.cat([input_ids, proposed], dim=1), scores
+
+    def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: int) -> None:
+        """Tell the generator how many of its proposals the model took."""
+        self.generator.update_candidate_strategy(self.mapped(input_ids), scores, num_matches)
+
+
+def without_images(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's inputs for a language model alone.
+
+    Args:
+        inputs: Keyword arguments of the core model's `forward`.
+    """
+    return {name: value for name, value in inputs.items() if name not in _IMAGE_INPUTS}
+
+
+def check_options(config: MiniGeminiConfig, options: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse options of `generate` that this model cannot honour.
+
+    Args:
+        config: The model's configuration.
+        options: The generation configuration.
+        arguments: Keyword arguments of `generate`, which go before it.
+
+    Raises:
+        InputError: If there is such an option.
+    """
+    for name, reason in _UNSUPPORTED.items():
+        if arguments.get(name, getattr(options, name, None)):
+            raise InputError(f"The option {name!r} of generate does not work here: {reason}. Leave it out.")
+    assistant = arguments.get("assistant_model")
+    if assistant is not None and assistant.config.model_type == config.model_type:
+        raise InputError(
+            "assistant_model must be a causal language model without eyes, with the same tokenizer, such as what "
+            f"AutoModelForCausalLM loads; got a {type(assistant).__name__!r}, which would need the pictures encoded "
+            "its own way."
+        )
