@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import timm
 import torch
 from huggingface_hub import snapshot_download
@@ -140,6 +139,8 @@ def high_res_config_from_open_clip(model: str | dict[str, Any]) -> HighResVision
     Raises:
         InputError: If open_clip has no such model or its vision tower is no ConvNeXt.
     """
+    import open_clip  # its registry is only for new models; loading one does without
+
     model_config = open_clip.get_model_config(model) if isinstance(model, str) else model
     vision = (model_config or {}).get("vision_cfg", {})
     name = vision.get("timm_model_name", "")

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.candidate_generator import CandidateGenerator
 
-from mgem_agent.errors import InputError
+from mgem_agent.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
@@ -69,7 +69,16 @@ class InVocabulary(LogitsProcessorList):
         self.mapped = mapped
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        """Return the processed scores (b, vocabulary)."""
+        """Return the processed scores (b, vocabulary).
+
+        Raises:
+            CheckpointError: If the model's scores are no numbers.
+        """
+        if torch.isnan(scores).any():
+            raise CheckpointError(
+                "The model computes scores that are no numbers (NaN). Its weights are damaged: fetch or export them "
+                "anew. If they are not, its data type overflows: load it with dtype float32 or bfloat16."
+            )
         result: Any = super().__call__(self.mapped(input_ids), scores, **kwargs)
         return result
 

@@ -16,7 +16,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
@@ -38,12 +38,14 @@ from mgem_agent.core_model.prompts.templates import (
     render_dialogue,
 )
 from mgem_agent.core_model.prompts.tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
-from mgem_agent.errors import PromptError
+from mgem_agent.errors import CheckpointError, PromptError
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
 __all__ = ["MiniGeminiProcessor"]
+
+_SMALLEST_VOCABULARY = 10
 
 OWN_SETTINGS = ("chat_template", "image_token", "image_token_id", "num_image_tokens", "prompt_template")
 
@@ -114,7 +116,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         if "prompt_template" in own:
             own.setdefault("chat_template", load_prompt_template(own["prompt_template"]))
         saved, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        tokenizer = _load_tokenizer(pretrained_model_name_or_path, **kwargs)
         if "num_image_tokens" in saved:
             image_processor = MiniGeminiImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
             return cls(
@@ -389,6 +391,23 @@ def disarmed(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
         return {**message, "content": parts}
 
     return list(map(message_of, dialogue))
+
+
+def _load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **kwargs)
+    except Exception as error:  # the tokenizers library raises Exception itself
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise CheckpointError(
+            f"The tokenizer of {os.fspath(path)!r} cannot be loaded: {reason} Put its language model's tokenizer files "
+            "(tokenizer.json, tokenizer_config.json, or tokenizer.model) into the folder."
+        ) from error
+    if len(tokenizer) < _SMALLEST_VOCABULARY:  # what some families make of a folder without files
+        raise CheckpointError(
+            f"The tokenizer of {os.fspath(path)!r} has {len(tokenizer)} tokens: its files are missing. Put the "
+            "tokenizer's files of its language model (tokenizer.json, tokenizer_config.json, or tokenizer.model) there."
+        )
+    return cast(PreTrainedTokenizerBase, tokenizer)
 
 
 def _register() -> None:

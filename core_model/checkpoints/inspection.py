@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub.errors import StrictDataclassError
-
 from mgem_agent.core_model.checkpoints.cache import find_folder
 from mgem_agent.core_model.checkpoints.expected import (
     Differences,
@@ -24,6 +22,7 @@ from mgem_agent.core_model.checkpoints.expected import (
 )
 from mgem_agent.core_model.checkpoints.files import TensorHeader, find_weight_files, read_headers, read_json
 from mgem_agent.core_model.checkpoints.official import is_official
+from mgem_agent.core_model.checkpoints.soundness import check_files, check_sizes, read_config, read_config_dict
 from mgem_agent.core_model.checkpoints.towers import convnext_config
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.geometry import VisualGeometry
@@ -126,16 +125,6 @@ def _inspect(folder: Path) -> CheckpointReport:
     )
 
 
-def _read_config(folder: Path, config_dict: dict[str, Any]) -> MiniGeminiConfig:
-    try:
-        config: MiniGeminiConfig = MiniGeminiConfig.from_dict(config_dict)
-    except InputError:
-        raise
-    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{str(folder / 'config.json')!r} does not describe a model: {error}") from error
-    return config
-
-
 def _read_all(files: list[Path]) -> tuple[dict[str, TensorHeader], tuple[str, ...]]:
     """Read the headers of all files; what cannot be read is told, not raised, so that all of it is told at once."""
     headers: dict[str, TensorHeader] = {}
@@ -166,9 +155,13 @@ def _shapes_of(headers: dict[str, TensorHeader]) -> dict[str, tuple[int, ...]]:
 
 def _inspect_model(folder: Path, config_dict: dict[str, Any]) -> CheckpointReport:
     official = is_official(config_dict)
-    config = _read_config(folder, config_dict)
+    check_files(folder)
+    config_dict = read_config_dict(folder)
     files = find_weight_files(folder)
     headers, problems = _read_all(files)
+    if not problems:
+        check_sizes(folder, config_dict, headers)
+    config = read_config(folder, config_dict)
     split = official or any(".block_sparse_moe." in key for key in headers)
     expected = expected_model(config, official=official, split=split)
     notes = []
@@ -228,7 +221,7 @@ def _inspect_stage_1(folder: Path, config_dict: dict[str, Any]) -> CheckpointRep
     parts = ("model.mm_projector.", "model.vlm_uni_")
     shapes = {key: shape for key, shape in _shapes_of(headers).items() if key.startswith(parts)}
     if config_dict:
-        whole = expected_model(_read_config(folder, config_dict), official=True, split=False)
+        whole = expected_model(read_config(folder, config_dict), official=True, split=False)
         expected = {key: shape for key, shape in whole.items() if key.startswith(parts)}
     else:
         expected = _stage_1_shapes(shapes)

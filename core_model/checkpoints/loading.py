@@ -15,8 +15,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from mgem_agent.core_model.checkpoints.files import find_weight_files, read_headers
+from mgem_agent.core_model.checkpoints.files import TensorHeader, find_weight_files, read_headers
 from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, key_mapping
+from mgem_agent.core_model.checkpoints.soundness import check_files, check_sizes, read_config_dict
 from mgem_agent.core_model.quantization import protect_vision
 from mgem_agent.errors import CheckpointError
 
@@ -64,11 +65,16 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
 
 
 def _check_files(folder: Path, kwargs: dict[str, Any]) -> None:
-    """Read every header before a model is built, so that a broken file is told at once and by name."""
+    """Read every header before a model is built: a broken file is named at once, and absurd sizes fill no memory."""
     if any(file for pattern in _OTHER_LAYOUTS for file in folder.glob(pattern)):
         return
+    check_files(folder)
+    config_dict = read_config_dict(folder) if kwargs.get("config") is None else None
+    headers: dict[str, TensorHeader] = {}
     for file in find_weight_files(folder, variant=kwargs.get("variant"), use_safetensors=kwargs.get("use_safetensors")):
-        read_headers(file)
+        headers |= read_headers(file)
+    if config_dict is not None:
+        check_sizes(folder, config_dict, headers)
 
 
 @contextmanager

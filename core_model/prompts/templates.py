@@ -10,8 +10,10 @@ in linear time, whatever it is nested in. And whatever a template refuses become
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from mgem_agent.errors import PromptError
@@ -45,6 +48,12 @@ STOP_TOKENS = {
 
 IMAGE_SOURCES = ("image", "path", "url", "base64")
 """Keys under which a part of a message may hold its image."""
+
+_MAX_COUNTED = 1_000
+"""How far loops within each other may count."""
+
+_GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
+"""A tag of transformers' own, which marks what the assistant emits."""
 
 RENDER_LOCK = threading.Lock()
 """transformers tracks the assistant's spans in the compiled template, which all threads share."""
@@ -154,6 +163,7 @@ def render_dialogue(
             "continue_final_message leaves the last message open; "
             "add_generation_prompt and return_assistant_tokens_mask cannot be asked for along with it."
         )
+    _check_that_it_ends(template)
     plain: list[dict[str, Any]] = []
     images: list[Any] = []
     for index, message in enumerate(messages, start=1):
@@ -172,8 +182,39 @@ def render_dialogue(
             )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         raise PromptError(str(error)) from error
+    except (MemoryError, OverflowError, RecursionError) as error:
+        raise PromptError(
+            f"The chat template does not come to an end ({type(error).__name__}). Give another: chat_template=…, or "
+            "the name of a prompt_template."
+        ) from error
     assistant_spans = tuple((int(start), int(end)) for start, end in spans[0]) if return_assistant_spans else ()
     return RenderedDialogue(texts[0], tuple(images), assistant_spans)
+
+
+@functools.lru_cache(maxsize=32)
+def _check_that_it_ends(template: str) -> None:
+    """Refuse a template that counts in a loop that is itself counted: it may run for days."""
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        tree = environment.parse(_GENERATION_TAG.sub("", template))
+    except jinja2.TemplateError:
+        return  # rendering says what is wrong with it
+    for loop in tree.find_all(nodes.For):
+        if _counts_far(loop) and any(_counts_far(inner) for inner in loop.find_all(nodes.For)):
+            raise PromptError(
+                "The chat template has a loop over range() in another: it would not come to an end. Give another: "
+                "chat_template=…, or the name of a prompt_template."
+            )
+
+
+def _counts_far(loop: nodes.For) -> bool:
+    """Return whether a loop is over `range` with a limit that is unknown or large."""
+    for call in (*([loop.iter] if isinstance(loop.iter, nodes.Call) else []), *loop.iter.find_all(nodes.Call)):
+        if isinstance(call.node, nodes.Name) and call.node.name == "range":
+            limits = [each.value if isinstance(each, nodes.Const) else None for each in call.args]
+            if not all(isinstance(limit, int) and abs(limit) <= _MAX_COUNTED for limit in limits):
+                return True
+    return False
 
 
 def plain_message(message: Any, name: str, mark: str, images: list[Any]) -> dict[str, Any]:

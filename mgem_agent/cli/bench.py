@@ -176,6 +176,25 @@ def _decode(
     _run(measure, threads, as_json)
 
 
+@app.command("start")
+def _start(
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 3,
+    as_json: _AsJson = False,
+) -> None:
+    """Seconds that `mgem draw` and `mgem see` take with nano, against importing torch and nothing else.
+
+    Each runs in a process of its own. nano must have been used once, so that nothing is fetched.
+    """
+    with open_console(stderr=True).status("Measuring commands"):
+        from mgem_agent.recipes.bench.start import bench_start
+
+        times = bench_start(repeats=repeats)
+    if as_json:
+        echo_json(times.model_dump(mode="json"))
+    else:
+        open_console().print(times.render())
+
+
 def _run(measure: Callable[[], Comparison], threads: int | None, as_json: bool) -> None:
     """Measure, with a sign of life on stderr, and print what came out."""
     with open_console(stderr=True).status("Measuring; the alternative may take a while"):

@@ -80,7 +80,9 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
 
 @app.command("check")
 def _check(
-    path: Annotated[str, typer.Argument(help="A folder, or a hub id that has been fetched, such as YanweiLi/MGM-7B.")],
+    path: Annotated[
+        str, typer.Argument(help="A folder, a hub id that has been fetched, such as YanweiLi/MGM-7B, or nano.")
+    ],
     as_json: _AsJson = False,
 ) -> None:
     """Say what a folder is and whether it is whole, without loading it into memory.
@@ -90,6 +92,10 @@ def _check(
     """
     from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
 
+    if path == "nano":
+        from mgem_agent.nano import find_nano
+
+        path = str(find_nano())
     report = inspect_checkpoint(path)
     if as_json:
         echo_json(report.to_dict())

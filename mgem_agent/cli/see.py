@@ -71,10 +71,10 @@ def see(
     from mgem_agent.core_model.image_loading import load_image
 
     pictures = [load_image(typed_path(path)) for path in paths]
-    model, folder = _model_folder(model)
+    model, folder = _find_model(model)
     start = time.perf_counter()
     with _spinner(f"Loading {model}"):
-        conversation = _load(folder, dtype, device, quantize)
+        conversation = _load(folder, _loading_options(dtype, device, quantize))
     loaded = time.perf_counter()
 
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
@@ -126,17 +126,15 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     return paths, question
 
 
-def _model_folder(name: str | None) -> tuple[str, Path]:
-    """The model that is named or settled, and its folder."""
+def _find_model(name: str | None) -> tuple[str, Path | None]:
+    """Return the name of the model that is asked, and its folder; None for nano, which has a loader of its own."""
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
     settings = load_settings(model=name)
     go_offline(settings)
     if settings.model == "nano":
-        from mgem_agent.nano import find_nano
-
-        return settings.model, find_nano()
+        return settings.model, None
     if ":" in settings.model and not user_path(settings.model).exists():
         raise InputError(
             f"mgem see runs the core model itself, and {settings.model!r} is another reasoner. Add --model "
@@ -147,27 +145,38 @@ def _model_folder(name: str | None) -> tuple[str, Path]:
     return settings.model, fetch_folder(settings.model)
 
 
-def _load(folder: Path, dtype: _DType, device: _Device, quantize: _Quantize) -> Conversation:
+def _loading_options(dtype: _DType, device: _Device, quantize: _Quantize) -> dict[str, Any]:
+    """Return options of `from_pretrained`; without a dtype where none is asked for."""
     import torch
-    from transformers.utils import logging
 
-    from mgem_agent.core_model import Conversation, MiniGeminiForConditionalGeneration
-    from mgem_agent.core_model.processing import MiniGeminiProcessor
-    from mgem_agent.core_model.quantization import default_dtype, quantization_config
+    from mgem_agent.core_model.quantization import quantization_config
 
-    logging.disable_progress_bar()  # there is a spinner
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
         raise InputError("There is no CUDA device here that torch can use. Leave --device out, or give --device cpu.")
-    place = "cuda" if device != "cpu" and has_gpu else "cpu"
-    options: dict[str, Any] = {"dtype": default_dtype(place) if dtype == "auto" else getattr(torch, dtype)}
-    if place == "cuda":
+    options: dict[str, Any] = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
+    if device != "cpu" and has_gpu:
         options["device_map"] = "auto" if device == "auto" else "cuda"
     if quantize != "none":
         options["quantization_config"] = quantization_config(8 if quantize == "8bit" else 4)
+    return options
+
+
+def _load(folder: Path | None, options: dict[str, Any]) -> Conversation:
+    from transformers.utils import logging
+
+    from mgem_agent.core_model import Conversation, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+    from mgem_agent.core_model.quantization import default_dtype
+
+    logging.disable_progress_bar()  # there is a spinner
+    if "device_map" in options or folder is not None:
+        options = {"dtype": default_dtype("cuda" if "device_map" in options else "cpu"), **options}
+    if folder is None:
+        from mgem_agent.nano import load_nano
+
+        return Conversation(*load_nano(options=options))
     processor = MiniGeminiProcessor.from_pretrained(folder)
-    model = MiniGeminiForConditionalGeneration.from_pretrained(str(folder), **options)
-    return Conversation(model, processor)
+    return Conversation(MiniGeminiForConditionalGeneration.from_pretrained(str(folder), **options), processor)
 
 
 @contextmanager

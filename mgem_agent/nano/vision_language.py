@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.gguf_conversion import new_folder, quiet_transformers
@@ -38,7 +40,7 @@ def find_nano(
     offline: bool | None = None,
     folder: Path = VLM_WEIGHTS,
 ) -> Path:
-    """Return the folder of the whole model, which is put together if this is the first time.
+    """Return the folder of the whole model, which is put together if this is the first time or its files are broken.
 
     Args:
         language_model: Where to take the language model from; see :func:`find_language_model`.
@@ -53,11 +55,14 @@ def find_nano(
             f"The vision weights of 'nano' are not in this installation: there is no config.json with a "
             f"model.safetensors in {str(folder)!r}. Install a release of mgem-agent that has them."
         )
+    from mgem_agent.core_model.checkpoints.soundness import is_sound
+
     text = find_language_model(language_model, offline=offline)
     whole = nano_cache() / f"nano-{hash_of(folder, text)}"
-    if not whole.is_dir():
+    if not is_sound(whole):
         with locked(whole):
-            if not whole.is_dir():
+            if not is_sound(whole):
+                shutil.rmtree(whole, ignore_errors=True)
                 with shown_progress("Putting nano together, once"), new_folder(whole) as passing, quiet_transformers():
                     _put_together(folder, text, passing)
     return whole
@@ -69,14 +74,18 @@ def load_nano(
     offline: bool | None = None,
     exact: bool = False,
     folder: Path = VLM_WEIGHTS,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
-    """Return the whole model, in float32 and in evaluation mode, and its processor.
+    """Return the whole model in evaluation mode, and its processor: the one way to load nano.
+
+    It does not repeat itself at length, and on the CPU in float32 it writes tokens the quick way.
 
     Args:
         language_model: As in :func:`find_nano`.
         offline: As there.
         exact: Whether its float32 weights write each token, not the same in fewer bits.
         folder: As there.
+        options: Options of `from_pretrained`; float32 by default.
 
     Raises:
         CheckpointError: If a half is not there, or the two do not fit.
@@ -88,7 +97,9 @@ def load_nano(
 
     whole = find_nano(language_model=language_model, offline=offline, folder=folder)
     with quiet_transformers():
-        model = MiniGeminiForConditionalGeneration.from_pretrained(whole, dtype=torch.float32).eval()
+        model = MiniGeminiForConditionalGeneration.from_pretrained(
+            whole, **{"dtype": torch.float32, **(options or {})}
+        ).eval()
     model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
     quicken(model, exact=exact)
     return model, MiniGeminiProcessor.from_pretrained(whole)

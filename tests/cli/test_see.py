@@ -121,7 +121,7 @@ def test_the_settled_model_answers(
     options = ("--max-new-tokens", "9", "--dtype", "float32")
     expected = answer_of(folder, pictures[:1], max_new_tokens=9) + "\n"
     assert see(pictures[0], QUESTION, *options, MGEM_CONFIG=str(config)).stdout == expected
-    monkeypatch.setattr("mgem_agent.nano.vision_language.find_nano", lambda: folder)
+    monkeypatch.setattr("mgem_agent.nano.vision_language.find_nano", lambda **where: folder)
     assert see(pictures[0], QUESTION, *options).stdout == expected, "without any setting it is nano"
 
 

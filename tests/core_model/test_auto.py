@@ -36,7 +36,7 @@ print(type(AutoModelForImageTextToText.from_pretrained(sys.argv[1])).__name__)
 """
 PARTS = """
 import sys
-import mgem_agent.core_model.mining, mgem_agent.core_model.prefix_cache
+import mgem_agent.core_model.mining, mgem_agent.core_model.dialogue.prefix_cache
 """
 
 

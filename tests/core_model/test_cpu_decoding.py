@@ -12,7 +12,7 @@ from torch import Tensor
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, cpu_decoding
 from mgem_agent.core_model.cpu_decoding import QuickDecoding, quicken
 
-HAS_KERNELS = quick_decoding._has_kernels()  # pyright: ignore[reportPrivateUsage]
+HAS_KERNELS = cpu_decoding._has_kernels()  # pyright: ignore[reportPrivateUsage]
 
 MakeModel = Callable[..., MiniGeminiForConditionalGeneration]
 SIZES: dict[str, Any] = {

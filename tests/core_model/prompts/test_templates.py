@@ -384,3 +384,17 @@ def test_unknown_names() -> None:
             "There is no prompt template '../secrets'. "
             "Allowed: chatml, chatml_direct, gemma, llama_3, mistral_instruct, plain, vicuna_v1."
         )
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    ],
+)
+def test_a_template_that_does_not_end_is_refused(template: str) -> None:
+    with pytest.raises(PromptError, match="would not come to an end|does not come to an end"):
+        render_dialogue([{"role": "user", "content": "a"}], template=template)
+    counted = render_dialogue([{"role": "user", "content": "a"}], template="{% for a in range(3) %}{{ a }}{% endfor %}")
+    assert counted.text == "012"

@@ -1,0 +1,135 @@
+"""How long a command takes from its start to its result, compared with the import of torch: `mgem bench start --json`.
+
+Each command runs in a process of its own, nano's weights already in the cache. No command that computes with torch can
+be quicker than `python -c "import torch"` on the same machine, so that is the baseline. On a machine that does
+other work too, processor seconds say more than seconds of the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, computed_field
+from rich.console import RenderableType
+from rich.table import Table
+
+from mgem_agent.errors import MgemError
+
+__all__ = ["CommandTime", "StartTimes", "bench_start", "time_commands"]
+
+_BASELINE = 'python -c "import torch"'
+
+
+class CommandTime(BaseModel):
+    """A command, measured.
+
+    Attributes:
+        label: What it is called.
+        seconds: By the clock, of each run.
+        processor_seconds: Of the processor, user and system, of each run.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    seconds: tuple[float, ...]
+    processor_seconds: tuple[float, ...]
+
+
+class StartTimes(BaseModel):
+    """Commands, compared with a baseline.
+
+    Attributes:
+        baseline: What they are compared with.
+        commands: The commands.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    baseline: CommandTime
+    commands: tuple[CommandTime, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Processor seconds of each command, as multiples of the baseline's; medians."""
+        base = statistics.median(self.baseline.processor_seconds)
+        return {each.label: statistics.median(each.processor_seconds) / base for each in self.commands}
+
+    def render(self) -> RenderableType:
+        """Return the times for a person to read."""
+        table = Table("", "time, median", "fastest", "processor", "ratio")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for each in (self.baseline, *self.commands):
+            ratio = self.ratios.get(each.label)
+            figures = (statistics.median(each.seconds), min(each.seconds), statistics.median(each.processor_seconds))
+            times = [f"{figure:.2f} s" for figure in figures]
+            table.add_row(each.label, *times, "" if ratio is None else f"{ratio:.2f}×")
+        return table
+
+
+def bench_start(*, repeats: int = 3) -> StartTimes:
+    """Measure `mgem draw` and `mgem see` with nano.
+
+    Args:
+        repeats: Runs of each that are timed; one before them fills the caches.
+
+    Raises:
+        MgemError: If a command fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        picture = str(Path(folder) / "picture.png")
+        mgem = (sys.executable, "-m", "mgem_agent")
+        commands = {
+            _BASELINE: (sys.executable, "-c", "import torch"),
+            "mgem draw": (*mgem, "draw", "a red fox", "--generator", "nano", "--out", picture),
+            "mgem see": (*mgem, "see", picture, "What do you see?", "--model", "nano"),
+        }
+        return time_commands(commands, repeats=repeats, environment={"MGEM_STORE": str(Path(folder) / "store")})
+
+
+def time_commands(
+    commands: Mapping[str, Sequence[str]], *, repeats: int, environment: Mapping[str, str] | None = None
+) -> StartTimes:
+    """Run commands in turns and measure them; the first is the baseline.
+
+    Args:
+        commands: Programs with their arguments, by their labels.
+        repeats: Runs of each that are timed; one before them is not.
+        environment: Variables that are added to this process's.
+
+    Raises:
+        MgemError: If a command fails.
+    """
+    times: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
+    for _ in range(repeats + 1):
+        for label, command in commands.items():
+            times[label].append(_run(label, command, {**os.environ, **(environment or {})}))
+    measured = [
+        CommandTime(
+            label=label,
+            seconds=tuple(row[0] for row in rows[1:]),
+            processor_seconds=tuple(row[1] for row in rows[1:]),
+        )
+        for label, rows in times.items()
+    ]
+    return StartTimes(baseline=measured[0], commands=tuple(measured[1:]))
+
+
+def _run(label: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float]:
+    """Return the seconds of a command by the clock and of the processor."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise MgemError(f"{label!r} ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
