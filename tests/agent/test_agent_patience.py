@@ -72,4 +72,4 @@ def test_a_turn_ends_in_time(server: Server, tmp_path: Path, tool_calling: Any) 
     turn = agent.invoke("Hello!")
     assert turn.outcome == "timeout"
     assert time.monotonic() - began < 3
-    assert server.num_requests == 1
+    assert server.num_requests <= 1  # never asked again; on a busy machine time may be over before the first
