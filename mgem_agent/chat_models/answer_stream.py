@@ -23,7 +23,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
 from mgem_agent.chat_models.finish_reasons import finish_notice
-from mgem_agent.chat_models.json_calls import JsonCall, JsonCallParser, first_object
+from mgem_agent.chat_models.json_calls import CALL_OPEN, JsonCall, JsonCallParser, first_object
 from mgem_agent.chat_models.langchain_messages import DRAW_METADATA
 from mgem_agent.chat_models.stop_strings import StopStrings
 from mgem_agent.chat_models.text_engine import TextEnd, TextEngine, TextRequest, TurnCancel
@@ -164,7 +164,7 @@ class ProtocolTurn:
         events: list[GenEvent] = []
         was_cut, self._is_cut = self._is_cut, False
         try:
-            with closing(self._pieces(replace(self.plan.request, begun=begun, cancel=cancel))) as pieces:
+            with closing(self._pieces(replace(self.plan.request, begun=begun, cancel=cancel, form=None))) as pieces:
                 for piece in pieces:
                     if not any(isinstance(event, CaptionClosed) for event in events):
                         num_bare, text = thoughts.num_bare, thoughts.feed(piece)
@@ -219,8 +219,12 @@ class ProtocolTurn:
             yield from self._read_events(self._gen.feed(text))
 
     def _read_item(self, item: str | JsonCall) -> Iterator[AIMessageChunk]:
-        if isinstance(item, JsonCall):
-            yield from self._made(self._call(item.name, item.arguments, new_call_id()))
+        if isinstance(item, JsonCall) and not item.name and "<h>" in item.arguments and not self.plan.is_forced:
+            yield from self._read_events(self._gen.feed(item.arguments))  # a caption where a call was begun
+        elif isinstance(item, JsonCall):
+            # LangChain mends arguments that are half an object; those of a call that cannot be read begin with the tag.
+            arguments = item.arguments if item.name else f"{CALL_OPEN}{item.arguments}"
+            yield from self._made(self._call(item.name or None, arguments, new_call_id()))
         elif not self.plan.is_forced:
             yield from self._read_events(self._gen.feed(item))
 
@@ -255,7 +259,7 @@ class ProtocolTurn:
         }
         return self._call(DRAW_TOOL_NAME, json.dumps(arguments, ensure_ascii=False), call["id"])
 
-    def _call(self, name: str, arguments: str, call_id: str) -> AIMessageChunk:
+    def _call(self, name: str | None, arguments: str, call_id: str) -> AIMessageChunk:
         chunk = tool_call_chunk(name=name, args=arguments, id=call_id, index=self._num_calls)
         self._num_calls += 1
         return AIMessageChunk(content="", tool_call_chunks=[chunk])

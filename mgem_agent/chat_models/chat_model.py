@@ -30,11 +30,18 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
-from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, user_text
+from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, tools_called, user_text
 from mgem_agent.chat_models.reasoner_facts import facts_of
-from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEngine, TextRequest, TurnCancel
+from mgem_agent.chat_models.text_engine import (
+    PromptSize,
+    SizingEngine,
+    TextEngine,
+    TextRequest,
+    TurnCancel,
+    follows_form,
+)
 from mgem_agent.chat_models.thoughts import THOUGHT_END, thinks_by_name, without_thoughts
-from mgem_agent.chat_models.tool_choice import plan_tools, read_tool_choice
+from mgem_agent.chat_models.tool_choice import plan_json, plan_tools, read_response_format, read_tool_choice
 from mgem_agent.errors import InputError
 from mgem_agent.gen.markup import clean_caption
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
@@ -259,41 +266,46 @@ class GenProtocolModel(BaseChatModel):
 
         defaults = option("draw_defaults")
         check_draw_defaults(defaults)
-        tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"))
-        form = (options.get("response_format") or {}).get("type", "text")
-        if form not in ("text", "json_object"):
-            raise InputError(f"response_format has the type {form!r}. Allowed: 'text', 'json_object'.")
-        is_json = form == "json_object"
-        draw: DrawMode = "never" if is_json else tools.draw
+        schema = read_response_format(options.get("response_format"))
+        name = str(options.get("model") or self.default_model_name())
+        engine = self.text_engine(name)
+        is_led = follows_form(engine)
+        if schema is None:
+            called = tools_called(messages) if is_led else ()
+            tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"), called=called)
+        else:
+            tools = plan_json(schema)
+        draw = tools.draw
         dialogue = dialogue_from_messages(
             messages,
             image_resolver=self.image_resolver,
             allow_addresses=self.takes_addresses(),
             instructions=[*self.fixed_instructions(), *filter(None, [tools.instructions])],
+            closing=tools.closing,
             draw=draw == "always",
         )
-        name = str(options.get("model") or self.default_model_name())
         request = TextRequest(
             dialogue,
-            begun="{" if is_json else tools.begun,
+            begun=tools.opening if is_led and tools.form else tools.begun,
             max_tokens=option("max_tokens"),
             temperature=option("temperature"),
             top_p=option("top_p"),
             seed=option("seed"),
             options=option("generation_options"),
             thread_id=options.get("thread_id") or _current_thread_id(),
+            form=tools.form if is_led else None,
         )
         cancel: threading.Event | None = options.get("cancel")
         return TurnPlan(
-            self.text_engine(name),
+            engine,
             request,
             name,
             draw=draw,
             draw_defaults=defaults,
             draw_arguments=tools.draw_arguments,
-            reads_calls=bool(tools.instructions),
-            is_forced=bool(tools.begun),
-            is_json=is_json,
+            reads_calls=bool(tools.instructions) and schema is None,
+            is_forced=bool(tools.begun) and schema is None,
+            is_json=schema is not None,
             stop=self.stop or () if stop is None else stop,
             timeout_s=option("timeout"),
             cancel=cancel,

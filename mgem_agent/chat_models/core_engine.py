@@ -18,6 +18,8 @@ from mgem_agent.chat_models.dialogue_pool import CachedDialogue, ConversationPoo
 from mgem_agent.chat_models.text_engine import Dialogue, PromptSize, TextEnd, TextRequest
 from mgem_agent.core_model.context import max_context
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache
+from mgem_agent.core_model.dialogue.grammar_constraint import GrammarTokens, can_follow_grammar
+from mgem_agent.core_model.dialogue.streaming import stop_token_ids
 from mgem_agent.core_model.encoded_picture import file_hash
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError
@@ -64,6 +66,8 @@ class CoreEngine:
     ) -> None:
         self.model = model
         self.processor = processor
+        self.follows_form = can_follow_grammar(processor.tokenizer)
+        self._grammar_tokens: GrammarTokens | None = None
         self.dialogues: ConversationPool[_Caches] = ConversationPool(self._new_caches, max_dialogues)
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
@@ -107,7 +111,7 @@ class CoreEngine:
             shown = _images(request.dialogue)
             image_keys = tuple(_image_key(source, pictures[id(source)], caches) for source in shown)
             prompt = caches.dialogue.prompt(request.dialogue, image_keys, begun=request.begun)
-            answer = caches.dialogue.answer(prompt, _options(request))
+            answer = caches.dialogue.answer(prompt, self._options(request))
             with closing(answer.stream(request.cancel)) as pieces:
                 yield from pieces
             num_tokens = (len(prompt.input_ids), len(answer.produced), prompt.num_image_tokens, answer.num_cached)
@@ -115,6 +119,19 @@ class CoreEngine:
         finally:
             names = (name for name in pictures.values() if name in caches.image_keys)
             caches.dialogue.images.retain({caches.image_keys[name] for name in names})
+
+    def _options(self, request: TextRequest) -> dict[str, Any]:
+        """Return the options of `generate` that a request asks for, and what holds the answer to its form."""
+        options = _options(request)
+        if request.form is None:
+            return options
+        if self._grammar_tokens is None:
+            stop_ids = stop_token_ids(self.model, self.processor)
+            num_scores = self.model.get_output_embeddings().weight.shape[0]
+            self._grammar_tokens = GrammarTokens(self.processor.tokenizer, num_scores=num_scores, stop_ids=stop_ids)
+        constraint = self._grammar_tokens.constraint(request.form)
+        processors = [*(options.get("logits_processor") or ()), constraint]
+        return {**options, "logits_processor": processors, "no_repeat_ngram_size": 0}  # the constraint has its own
 
 
 def _image_key(source: Any, name: str, caches: _Caches) -> int:

@@ -26,7 +26,7 @@ from mgem_agent.gen.markup import neutralize_tags, render_assistant_turn
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
 from mgem_agent.prompts import render_prompt
 
-__all__ = ["DRAW_METADATA", "ImageResolver", "dialogue_from_messages", "user_text"]
+__all__ = ["DRAW_METADATA", "ImageResolver", "dialogue_from_messages", "tools_called", "user_text"]
 
 DRAW_METADATA = "draw"
 """Where an answer's `response_metadata` holds its draw mode."""
@@ -45,6 +45,7 @@ def dialogue_from_messages(
     image_resolver: ImageResolver | None = None,
     allow_addresses: bool = False,
     instructions: Sequence[str] = (),
+    closing: str = "",
     draw: bool = False,
 ) -> list[dict[str, Any]]:
     """Bring messages to a dialogue that is the assistant's turn to answer.
@@ -54,6 +55,7 @@ def dialogue_from_messages(
         image_resolver: Gives the pictures of blocks with a `file_id`.
         allow_addresses: Whether a picture may be a web address, which is then handed on unread.
         instructions: What the system message says besides.
+        closing: What the last turn ends with.
         draw: Whether the last user's turn asks for a picture.
 
     Returns:
@@ -79,6 +81,8 @@ def dialogue_from_messages(
             f"There is nothing to answer: {len(messages)} message(s), the last not a user's or a tool's. "
             "End with a HumanMessage or a ToolMessage."
         )
+    if closing:
+        _add(turns, "user", [{"type": "text", "text": closing}])
     if draw:
         turns[-1]["draw"] = True
     text = "\n\n".join(filter(None, [*system, *instructions]))
@@ -90,6 +94,21 @@ def user_text(messages: Sequence[BaseMessage]) -> str:
     """Return what the user said last, without tags; empty if that has no words."""
     texts = (message.text for message in reversed(messages) if isinstance(message, HumanMessage))
     return neutralize_tags(next(texts, "")).strip()
+
+
+def tools_called(messages: Sequence[BaseMessage]) -> tuple[str, ...]:
+    """Return the tools whose results the next answer follows; empty if the last message is no tool's.
+
+    Args:
+        messages: Of a dialogue.
+    """
+    names: list[str] = []
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            names.append(message.name or "")
+        elif not names or not isinstance(message, AIMessage):
+            break
+    return tuple(names)
 
 
 class _BlockReader:

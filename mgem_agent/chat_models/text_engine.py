@@ -22,6 +22,7 @@ __all__ = [
     "TextEngine",
     "TextRequest",
     "TurnCancel",
+    "follows_form",
 ]
 
 Dialogue = Sequence[Mapping[str, Any]]
@@ -69,6 +70,7 @@ class TextRequest:
         options: More options, by the engine's own names.
         cancel: Once set, the engine ends within a token.
         thread_id: Whose dialogue this is, for an engine that keeps something between turns.
+        form: Grammar of the answer, in llguidance's Lark. Only an engine whose `follows_form` is true is given one.
     """
 
     dialogue: Dialogue
@@ -80,6 +82,7 @@ class TextRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     cancel: threading.Event = field(default_factory=threading.Event)
     thread_id: str | None = None
+    form: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,10 @@ class PromptSize:
 
 
 class TextEngine(Protocol):
-    """Goes on with a dialogue. Any thread may call it, several at a time."""
+    """Continues a dialogue. Any thread may call it, several at a time.
+
+    An engine that can hold its model to a form says so by an attribute `follows_form`; see `follows_form`.
+    """
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer piece by piece, cut anywhere, and last, where it is known, how it ended.
@@ -148,3 +154,12 @@ class SizingEngine(TextEngine, Protocol):
             request: What would be asked.
         """
         ...
+
+
+def follows_form(engine: TextEngine) -> bool:
+    """Return whether an engine can hold its model to the form of a request.
+
+    Args:
+        engine: The engine.
+    """
+    return bool(getattr(engine, "follows_form", False))

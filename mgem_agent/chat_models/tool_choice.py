@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mgem_agent.chat_models.answer_form import call_form, json_form, open_form, words_form
 from mgem_agent.chat_models.json_calls import CALL_OPEN, describe_tools
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.prompts import render_prompt
 
-__all__ = ["ToolPlan", "plan_tools", "read_tool_choice"]
+__all__ = ["ToolPlan", "plan_json", "plan_tools", "read_response_format", "read_tool_choice"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,18 @@ class ToolPlan:
         draw_arguments: Arguments that the drawing tool takes; None means all of an image request.
         instructions: What the model is told about the other tools; empty if there are none.
         begun: What the answer begins with if it must be a call.
+        form: Grammar of the answer, for an engine that can hold its model to one; `opening` begins the answer then.
+        opening: What the answer begins with for such an engine.
+        closing: What the last turn before the answer ends with.
     """
 
     draw: DrawMode
     draw_arguments: frozenset[str] | None = None
     instructions: str = ""
     begun: str = ""
+    form: str | None = None
+    opening: str = ""
+    closing: str = ""
 
 
 def read_tool_choice(choice: Any, names: Sequence[str]) -> str:
@@ -55,23 +63,64 @@ def read_tool_choice(choice: Any, names: Sequence[str]) -> str:
     )
 
 
-def plan_tools(tools: Sequence[Mapping[str, Any]], choice: Any, draw: DrawMode) -> ToolPlan:
+def read_response_format(given: Any) -> Mapping[str, Any] | None:
+    """Return the JSON schema that an answer is to have, or None for an answer in words.
+
+    Args:
+        given: As OpenAI has it: an object with the `type` `text`, `json_object` or `json_schema`.
+
+    Raises:
+        InputError: If it is of another form.
+    """
+    form = (given or {"type": "text"}).get("type") if isinstance(given or {}, Mapping) else None
+    if form == "text":
+        return None
+    if form == "json_object":
+        return {"type": "object"}
+    schema = given.get("json_schema", {}).get("schema") if form == "json_schema" else None
+    if isinstance(schema, Mapping):
+        return schema
+    raise InputError(
+        f"response_format is {given!r:.200}. Allowed: an object with the type 'text', 'json_object', or 'json_schema' "
+        "and its schema under 'json_schema'."
+    )
+
+
+def plan_json(schema: Mapping[str, Any]) -> ToolPlan:
+    """Say what an answer in JSON means: it is begun for the model, and nothing is drawn.
+
+    Args:
+        schema: Its JSON schema; one with nothing but a type is for the caller's prompt to tell.
+    """
+    told = render_prompt("json", schema=json.dumps(schema, ensure_ascii=False)) if len(schema) > 1 else ""
+    return ToolPlan("never", None, told, "{", json_form(schema))
+
+
+def plan_tools(
+    tools: Sequence[Mapping[str, Any]], choice: Any, draw: DrawMode, *, called: Collection[str] = ()
+) -> ToolPlan:
     """Say what bound tools mean for an answer.
 
     Drawing is native: the model writes a caption. Where tools are bound and drawing is none of them, an answer is not
     drawn unless that is asked for. Other tools are described in the prompt and called in JSON; a call that must be made
     is begun for the model.
 
+    An answer to a tool's result is in words, unless the caller asks for a call: a small model would make the same call
+    again and again. Where any call must be made, it is one of a tool that was not called yet, if there is one.
+
     Args:
         tools: In OpenAI's form.
         choice: As in :func:`read_tool_choice`.
         draw: When to draw.
+        called: Tools whose results the answer follows.
     """
+    names = [str(tool["function"]["name"]) for tool in tools]
+    choice = read_tool_choice(choice, names)
+    if choice == "auto" and called and (draw != "always" or DRAW_TOOL_NAME in called):
+        return ToolPlan("never", form=words_form(), closing=render_prompt("after_tools"))
     if not tools:
         return ToolPlan(draw)
-    names = [str(tool["function"]["name"]) for tool in tools]
     others = [tool for tool in tools if tool["function"]["name"] != DRAW_TOOL_NAME]
-    choice = read_tool_choice(choice, names)
     arguments: frozenset[str] | None = None
     if DRAW_TOOL_NAME in names:
         schema = next(tool["function"] for tool in tools if tool["function"]["name"] == DRAW_TOOL_NAME)
@@ -83,10 +132,13 @@ def plan_tools(tools: Sequence[Mapping[str, Any]], choice: Any, draw: DrawMode) 
     if choice == DRAW_TOOL_NAME or (choice == "any" and not others):
         return ToolPlan("always", arguments)
     if choice == "auto":
-        told = render_prompt("tools", tools=describe_tools(others), must="") if others else ""
-        return ToolPlan(draw, arguments, told)
-    wanted = [tool for tool in others if choice in ("any", tool["function"]["name"])]
+        if not others:
+            return ToolPlan(draw, arguments)
+        told = render_prompt("tools", tools=describe_tools(others), must="")
+        return ToolPlan(draw, arguments, told, form=open_form(others))
+    wanted = [tool for tool in tools if choice in ("any", tool["function"]["name"])]
+    wanted = [tool for tool in wanted if tool["function"]["name"] not in called] or wanted
     only = wanted[0]["function"]["name"] if len(wanted) == 1 else None
     told = render_prompt("tools", tools=describe_tools(wanted), must=only or "one of them")
     begun = f'{CALL_OPEN}\n{{"name": "' + (f'{only}", "arguments": ' if only else "")
-    return ToolPlan("never", arguments, told, begun)
+    return ToolPlan("never", arguments, told, begun, call_form(wanted), f"{CALL_OPEN}\n")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEnd, TextRequest
+from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEnd, TextRequest, follows_form
 from mgem_agent.errors import InputError
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
@@ -48,6 +48,7 @@ class TextOnlyEngine:
 
     def __init__(self, engine: SizingEngine) -> None:
         self.engine = engine
+        self.follows_form = follows_form(engine)
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
@@ -88,7 +89,13 @@ class TextOnlyEngine:
         dialogue.append({"role": "user", "content": f"Picture: {' '.join(told.split())[:_MAX_TOLD]}"})
         options = {**request.options, "no_repeat_ngram_size": 0}  # a caption may say a thing twice
         short = replace(
-            request, dialogue=dialogue, begun="<h>", max_tokens=_CAPTION_TOKENS, temperature=0, options=options
+            request,
+            form=None,
+            dialogue=dialogue,
+            begun="<h>",
+            max_tokens=_CAPTION_TOKENS,
+            temperature=0,
+            options=options,
         )
         text, end = "", None
         for piece in self.engine.stream(replace(short, thread_id=_CAPTIONS)):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langgraph.graph import START, MessagesState, StateGraph
 from PIL import Image
 from pydantic import BaseModel, ValidationError
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mgem_agent import ChatMiniGemini
@@ -38,6 +39,7 @@ ADD_TOOL = {
     "description": "Add.",
     "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
 }
+SUB_TOOL = {**ADD_TOOL, "name": "sub"}
 
 
 def says(*lines: Any, **fields: Any) -> ScriptedReasoner:
@@ -132,7 +134,29 @@ class TestReading:
     def test_what_is_no_call_is_an_invalid_one(self) -> None:
         answer = says("<tool_call>add one and two").bind_tools([ADD_TOOL]).invoke("Add.")
         assert answer.tool_calls == []
-        assert answer.invalid_tool_calls[0]["args"] == "add one and two"
+        assert answer.invalid_tool_calls[0]["args"] == "<tool_call>add one and two"
+
+    @pytest.mark.parametrize("line", ["I would love to", "", " ", '{"a": ', 'add", "arguments": {"a": 1'])
+    def test_a_call_that_cannot_be_read_never_becomes_a_valid_one(self, line: str) -> None:
+        for model in (says(line), says(line, piece_length=3)):
+            answer = model.bind_tools([ADD_TOOL, SUB_TOOL], tool_choice="any").invoke("Add.")
+            assert [call["name"] for call in answer.tool_calls] in ([], ["add"])
+            assert len(answer.tool_calls) + len(answer.invalid_tool_calls) == 1
+            assert all(call["args"].startswith("<tool_call>") for call in answer.invalid_tool_calls)
+
+    def test_a_caption_where_a_call_was_begun_is_a_caption(self) -> None:
+        answer = says("<tool_call>\n<h> a fox </h>").bind_tools([ADD_TOOL, DRAW_TOOL]).invoke("Draw.")
+        assert (prompts(answer), answer.invalid_tool_calls) == (["a fox"], [])
+
+    def test_an_answer_may_have_to_have_a_schema(self) -> None:
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+        form = {"type": "json_schema", "json_schema": {"name": "A", "schema": schema}}
+        model = says('"a": 4} and so on')
+        assert model.bind(response_format=form).invoke("4").text == '{"a": 4}'
+        assert json.dumps(schema) in model.requests[0].dialogue[0]["content"]
+        for wrong in ({"type": "xml"}, {"type": "json_schema"}, "json"):
+            with pytest.raises(InputError, match=r"^response_format is .* Allowed: an object with the type 'text'"):
+                model.bind(response_format=wrong).invoke("4")
 
     def test_a_tool_that_is_not_bound_cannot_be_chosen(self) -> None:
         with pytest.raises(InputError, match=r"^tool_choice is 'sub'\. Allowed: 'auto', 'any', 'none', 'add'\. Bind"):
@@ -180,10 +204,11 @@ class TestReading:
         assert len(model.requests) == 1
 
     async def test_cancelling_the_task_ends_the_engine(self) -> None:
-        ended = threading.Event()
+        begun, ended = threading.Event(), threading.Event()
 
         class Endless:
             def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
+                begun.set()
                 while not request.cancel.is_set():
                     time.sleep(0.001)
                     yield "<h> "  # nothing of it is ever shown
@@ -191,7 +216,7 @@ class TestReading:
 
         model = ChatMiniGemini(model="x", engine_factory=lambda name: Endless())
         task = asyncio.create_task(model.ainvoke("Go on."))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, 5)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -289,10 +314,11 @@ def one_torch_thread() -> Iterator[None]:
 def weights() -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
     """A tiny model of 16 visual tokens an image that writes letters, one token each."""
     torch.manual_seed(0)
-    symbols = ["<unk>", "<s>", "</s>", "<pad>", "\n", *map(chr, range(32, 127))]
+    symbols = ["<unk>", "<s>", "</s>", "<pad>", "Ċ", "Ġ", *map(chr, range(33, 127))]
     vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
     characters = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    characters.decoder = decoders.Fuse()
+    characters.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    characters.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=characters, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
@@ -369,6 +395,26 @@ class TestWeights:
         answer = chat(draw="always").invoke("A fox!")
         assert len(prompts(answer)) == 1
         assert usage(answer)["output_tokens"] == 16
+
+    def test_calls_and_json_come_whole_from_any_weights(self, chat: Callable[..., ChatMiniGemini]) -> None:
+        class Sum(BaseModel):
+            kind: Literal["sum", "product"]
+            is_even: bool
+
+        bound = chat(max_tokens=200).bind_tools([ADD_TOOL, Sum], tool_choice="any")
+        [call] = bound.invoke("Add.").tool_calls
+        assert call["name"] in ("add", "Sum")
+        assert isinstance(chat(max_tokens=200).with_structured_output(Sum).invoke("4"), Sum)
+        form = {"type": "json_schema", "json_schema": {"schema": Sum.model_json_schema()}}
+        Sum.model_validate_json(chat(max_tokens=200).bind(response_format=form).invoke("4").text)
+
+    def test_the_answer_to_a_tools_result_is_in_words(self, chat: Callable[..., ChatMiniGemini]) -> None:
+        call = {"name": "generate_image", "args": {"prompt": "a fox"}, "id": "1", "type": "tool_call"}
+        told = ToolMessage("Drew img-1.", tool_call_id="1", name="generate_image")
+        asked = [HumanMessage("A fox!"), AIMessage("", tool_calls=[call]), told]
+        for model in (chat(max_tokens=40), chat(max_tokens=40, draw="always")):
+            answer = model.bind_tools([ADD_TOOL, DRAW_TOOL]).invoke(asked)
+            assert answer.tool_calls == [] and answer.text.strip() and "<" not in answer.text
 
     def test_threads_do_not_disturb_each_other_and_caches_are_bounded(
         self, chat: Callable[..., ChatMiniGemini], weights: Any

@@ -1,0 +1,110 @@
+"""What an answer may be, as a grammar for engines that can hold a model to one.
+
+A small model loops: what a schema leaves open, the length of texts, lists and numbers, gets a limit here, so that every
+answer ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgem_agent.chat_models.json_calls import CALL_CLOSE, CALL_OPEN
+
+__all__ = ["call_form", "json_form", "open_form", "words_form"]
+
+_MAX_TEXT = 1000
+_MAX_ITEMS = 32
+_MAX_FIELDS = 16
+_MAX_NUMBER = 10**15 - 1
+_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": True}
+"""As models were shown JSON, and no end of blanks; keywords that the library does not know are left to the reader."""
+
+_OPEN_TEXT = ("maxLength", "enum", "const", "pattern", "format")
+
+
+def json_form(schema: Mapping[str, Any]) -> str:
+    """Return the form of a JSON value.
+
+    Args:
+        schema: Its JSON schema.
+    """
+    return f"start: {_json(schema)}"
+
+
+def call_form(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Return the form of a call of one of some tools.
+
+    Args:
+        tools: In OpenAI's form.
+    """
+    return f"start: {_calls(tools)}"
+
+
+def open_form(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Return the form of words in which any call is one of some tools', and captions are free.
+
+    Args:
+        tools: In OpenAI's form.
+    """
+    begun = CALL_OPEN.partition("_")[0]  # a small model begins well and ends the tag in its own way
+    return f"""start: (begun "{CALL_OPEN.removeprefix(begun)}" (call | caption))* WORDS
+begun[lazy]: WORDS "{begun}"
+call: "\\n" ({_calls(tools)}) "\\n{CALL_CLOSE}"
+caption: "\\n<h>"
+WORDS: /(?s:.*)/"""
+
+
+def words_form() -> str:
+    """Return the form of words: not blank, and without the `<` that begins every tag and call."""
+    return r"""start: WORDS
+WORDS: /[^<]*[^\s<][^<]*/"""
+
+
+def _calls(tools: Sequence[Mapping[str, Any]]) -> str:
+    rules = []
+    for tool in (tool["function"] for tool in tools):
+        parameters = tool.get("parameters") or {"type": "object", "properties": {}}
+        name = json.dumps(f'{{"name": {json.dumps(tool["name"])}, "arguments": ')
+        rules.append(f'{name} {_json(parameters)} "}}"')
+    return " | ".join(rules)
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**_limited(schema), 'x-guidance': _LAYOUT})}"
+
+
+def _limited(schema: Any) -> Any:
+    """Return a schema whose values all end, and whose objects have no other fields than it names."""
+    if isinstance(schema, list):
+        return [_limited(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return _ending({key: _limited_keyword(key, value) for key, value in schema.items()})
+
+
+def _limited_keyword(key: str, value: Any) -> Any:
+    if key in ("enum", "const", "default", "examples", "required"):
+        return value  # no schemas
+    if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+        return {name: _limited(each) for name, each in value.items()}
+    return _limited(value)
+
+
+def _ending(schema: dict[str, Any]) -> dict[str, Any]:
+    kind = schema.get("type")
+    if kind == "string" and not any(name in schema for name in _OPEN_TEXT):
+        schema["maxLength"] = _MAX_TEXT
+    elif kind == "array":
+        schema.setdefault("maxItems", _MAX_ITEMS)
+    elif kind == "integer" and "enum" not in schema:
+        if "exclusiveMinimum" not in schema:
+            schema["minimum"] = max(schema.get("minimum", -_MAX_NUMBER), -_MAX_NUMBER)
+        if "exclusiveMaximum" not in schema:
+            schema["maximum"] = min(schema.get("maximum", _MAX_NUMBER), _MAX_NUMBER)
+    elif kind == "object" and schema.get("properties"):
+        schema.setdefault("additionalProperties", False)
+    elif kind == "object":
+        schema.setdefault("maxProperties", _MAX_FIELDS)
+    return schema
