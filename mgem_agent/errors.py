@@ -43,6 +43,7 @@ __all__ = [
     "InputError",
     "MgemError",
     "MissingDependencyError",
+    "MissingKeyError",
     "PromptError",
     "ReasonerError",
     "ReasonerOutputError",
@@ -160,6 +161,10 @@ class MissingDependencyError(InputError, ImportError):
         self.extra = extra
         wanted = package if extra is None else f"'mgem-agent[{extra}]'"
         super().__init__(f"{feature} needs the package {package!r}. Run: pip install {wanted}")
+
+
+class MissingKeyError(InputError):
+    """A provider's key is not in the environment."""
 
 
 class UnsupportedRequestError(InputError):

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from langchain_core.language_models import BaseChatModel
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
-from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.errors import InputError, MissingDependencyError, MissingKeyError
 from mgem_agent.redaction import remember_secrets
 
 __all__ = ["ToolCalling", "make_reasoner"]
@@ -125,7 +125,7 @@ def _told_better(error: Exception, provider: str, text: str) -> InputError | Non
     found = _KEY.search(str(error))
     if found is None:
         return None
-    return InputError(
+    return MissingKeyError(
         f"The reasoner {text!r} needs a key of its provider, and there is none. Set {found[0]} in the environment, or "
         f"name another model."
     )

@@ -1,7 +1,7 @@
 """LangChain's own suite for chat models over the real nano.
 
-It needs nano's language model in the cache (run `mgem chat` once) and some minutes. What fails, a model of this size
-cannot do; see `CANNOT`.
+It needs nano's language model in the cache (run `mgem chat` once) and some minutes. What is marked, nano
+cannot do: name the keys of an object without a schema, decide by itself to call a tool, copy Japanese.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ pytestmark = [
 ]
 
 
+_NANO = make_nano_reasoner()
+"""One model for all tests: its weights take seconds to load."""
+
+
 class TestNano(ChatModelIntegrationTests):
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -32,16 +36,7 @@ class TestNano(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": "nano", "temperature": 0}
-
-    @pytest.fixture(scope="class")
-    def nano(self) -> BaseChatModel:
-        """One model for all tests: its weights take seconds to load."""
-        return make_nano_reasoner(temperature=0, max_tokens=200)
-
-    @pytest.fixture
-    def model(self, nano: BaseChatModel) -> BaseChatModel:
-        return nano
+        return {"model": "nano", "temperature": 0, "engine_factory": lambda name: _NANO.text_engine(name)}
 
     @property
     def supports_image_inputs(self) -> bool:
@@ -53,7 +48,15 @@ class TestNano(ChatModelIntegrationTests):
 
     @property
     def supports_json_mode(self) -> bool:
-        return True
+        return False  # it writes JSON, with keys of its own where no schema names them
+
+    @pytest.mark.xfail(reason="nano does not decide by itself to call a tool.", strict=False)
+    def test_agent_loop(self, model: BaseChatModel) -> None:
+        super().test_agent_loop(model)
+
+    @pytest.mark.xfail(reason="nano does not copy Japanese.", strict=False)
+    def test_unicode_tool_call_integration(self, model: BaseChatModel, **options: Any) -> None:
+        super().test_unicode_tool_call_integration(model)
 
     @pytest.fixture(autouse=True)
     def picture_of_the_suite(self, monkeypatch: pytest.MonkeyPatch) -> None:

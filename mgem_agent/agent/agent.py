@@ -27,19 +27,19 @@ from mgem_agent.agent.events import AgentEvent, CaptionReady, ConfirmationNeeded
 from mgem_agent.agent.graph import AgentGraph, AgentSettings, TurnContext
 from mgem_agent.agent.limits import above_zero, at_least, known_draw_mode
 from mgem_agent.agent.messages import from_records, user_message
+from mgem_agent.agent.named_parts import generator_of, reasoner_of
 from mgem_agent.agent.reasoning import speaks_protocol
 from mgem_agent.agent.turn_state import TurnState, begin_drawing, begin_turn, read_turn
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import ContextOverflowError, InputError
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
-from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.sessions.sessions import Sessions, new_session_name
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 
 __all__ = ["MgemAgent"]
 
 Events = Generator[AgentEvent, None, None]
-DEFAULT_SESSION = "default"
 
 
 class MgemAgent:
@@ -48,11 +48,13 @@ class MgemAgent:
     One agent may run turns of several sessions at once, from several threads; of one session, one turn at a time.
 
     Args:
-        reasoner: Any LangChain chat model. One that speaks the `<GEN>` protocol makes calls of its captions; any other
-            is given the tool `generate_image`.
-        generator: What draws.
+        reasoner: Any LangChain chat model, or its name for `make_reasoner`, such as `nano`. One that speaks the `<GEN>`
+            protocol makes calls of its captions; any other is given the tool `generate_image`.
+        generator: What draws, or its name for `make_generator`, such as `nano`.
         store: Where pictures are kept; `ArtifactStore()` if not given.
         sessions: Where dialogues are kept; `Sessions.at()`, SQLite in the user's folder, if not given.
+        session: The session of calls that name none; a new one for each agent if not given. It is the attribute
+            `session`, too.
         draw: When to draw: `auto`, when the reasoner asks for it; `always`, in every turn; `never`.
         confirm: Whether a person decides before anything is drawn; see `resume`.
         look: How often at most a picture that does not follow its caption is drawn again; 0 for no look at it.
@@ -72,7 +74,7 @@ class MgemAgent:
             one that does not speak the protocol does.
 
     Raises:
-        InputError: If an argument is out of its range.
+        InputError: If an argument is out of its range, or a name is unknown.
 
     Example:
         >>> from mgem_agent import MgemAgent
@@ -84,11 +86,12 @@ class MgemAgent:
 
     def __init__(
         self,
-        reasoner: BaseChatModel,
-        generator: ImageGenerator,
+        reasoner: BaseChatModel | str,
+        generator: ImageGenerator | str,
         *,
         store: ArtifactStore | None = None,
         sessions: Sessions | None = None,
+        session: str | None = None,
         draw: DrawMode = "auto",
         confirm: bool = False,
         look: int = 0,
@@ -103,6 +106,7 @@ class MgemAgent:
         sees: bool | None = None,
         answer_tools: bool | None = None,
     ) -> None:
+        reasoner, generator = reasoner_of(reasoner), generator_of(generator)
         check_draw_defaults(defaults or {})
         self._settings = AgentSettings(
             draw=known_draw_mode(draw),
@@ -126,6 +130,7 @@ class MgemAgent:
                 f"look={look} needs a reasoner that sees, and {type(reasoner).__name__!r} says that it takes no "
                 f"pictures. Take look=0, or another reasoner."
             )
+        self.session = new_session_name("agent") if session is None else session
         self.store = store if store is not None else ArtifactStore()
         self.sessions = sessions if sessions is not None else Sessions.at()
         self._graph = AgentGraph(reasoner, generator, self.store, self.sessions, self._settings).compile()
@@ -137,7 +142,7 @@ class MgemAgent:
         return self._graph
 
     def stream(
-        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+        self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> Events:
         """Run a turn, yielding what happens as it happens.
 
@@ -147,7 +152,7 @@ class MgemAgent:
             text: What the user says.
             images: Pictures that the user shows: paths, bytes, data URLs, PIL images, image blocks, or ids of stored
                 ones.
-            session: The dialogue that this is a turn of; begun if there is none of that name.
+            session: The dialogue that this is a turn of, begun if there is none of that name; `self.session` if None.
             draw: When to draw, for this turn alone.
 
         Yields:
@@ -157,7 +162,7 @@ class MgemAgent:
             InputError: If the message is empty, a picture cannot be read, or the session has an unfinished turn or is
                 in use by somebody else.
         """
-        return self._said(text, images, session, draw, is_watched=True)
+        return self._said(text, images, self._named(session), draw, is_watched=True)
 
     def _said(
         self, text: str, images: Iterable[Any], session: str, draw: DrawMode | None, *, is_watched: bool
@@ -169,9 +174,7 @@ class MgemAgent:
             state = begin_turn(session, turn, message, mode)
             yield from self._begin(session, state, title=text, is_watched=is_watched)
 
-    def stream_drawing(
-        self, requests: Sequence[ImageRequest], text: str = "", *, session: str = DEFAULT_SESSION
-    ) -> Events:
+    def stream_drawing(self, requests: Sequence[ImageRequest], text: str = "", *, session: str | None = None) -> Events:
         """Draw what a person asks for without asking the reasoner, as a turn that the reasoner knows of later.
 
         Nothing is confirmed or looked at. Otherwise it is a turn like any other: it is cancelled, resumed and undone.
@@ -192,13 +195,14 @@ class MgemAgent:
             raise InputError(f"{len(requests)} pictures cannot be drawn in a turn. Ask for 1 to {most}.")
         asked = [read_request(each.model_dump(exclude_unset=True), self._settings.defaults) for each in requests]
         text = text.strip() or asked[0].prompt
+        session = self._named(session)
         with self.sessions.hold(session):
             turn = uuid.uuid4().hex
             message = user_message(text, (), self.store, message_id=f"user-{turn}")
             state = begin_drawing(session, turn, message, [each.model_dump(mode="json") for each in asked])
             yield from self._begin(session, state, title=text)
 
-    def stream_resume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Events:
+    def stream_resume(self, session: str | None = None, decision: Decision | str | None = None) -> Events:
         """Go on with an unfinished turn, yielding what happens as it happens.
 
         Args:
@@ -213,10 +217,14 @@ class MgemAgent:
             InputError: If no turn is unfinished, a decision is missing, not wanted or impossible, or the session is in
                 use by somebody else.
         """
+        session = self._named(session)
         with self.sessions.hold(session):
             begun = self.sessions.open_turn(session)
             if begun is None:
-                raise InputError(f"Session {session!r} has no unfinished turn. Begin one with invoke or stream.")
+                raise InputError(
+                    f"Session {session!r} has no unfinished turn. Begin one with invoke or stream, or name another "
+                    "session."
+                )
             state = self._graph.get_state(_thread(begun["turn"]))
             # Nothing is given to a turn that has a checkpoint: LangGraph takes up its writes that are pending.
             given: Any = None if state.metadata is not None else begun
@@ -239,38 +247,41 @@ class MgemAgent:
             yield from self._drive(session, begun["turn"], given, spent_s=spent_s, is_resumed=True)
 
     def invoke(
-        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+        self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> Turn:
         """Run a turn; arguments and errors as for `stream`."""
-        return self._last(session, self._said(text, images, session, draw, is_watched=False))
+        name = self._named(session)
+        return self._last(name, self._said(text, images, name, draw, is_watched=False))
 
-    def resume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Turn:
+    def resume(self, session: str | None = None, decision: Decision | str | None = None) -> Turn:
         """Go on with an unfinished turn; arguments and errors as for `stream_resume`."""
-        return self._last(session, self.stream_resume(session, decision))
+        return self._last(self._named(session), self.stream_resume(session, decision))
 
     def astream(
-        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+        self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> AsyncIterator[AgentEvent]:
         """Run a turn without blocking the event loop; arguments, events and errors as for `stream`."""
-        return self._in_thread(session, lambda: self.stream(text, images, session=session, draw=draw))
+        return self._in_thread(self._named(session), lambda: self.stream(text, images, session=session, draw=draw))
 
     def astream_resume(
-        self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None
+        self, session: str | None = None, decision: Decision | str | None = None
     ) -> AsyncIterator[AgentEvent]:
         """Go on with an unfinished turn without blocking the event loop; otherwise as `stream_resume`."""
-        return self._in_thread(session, lambda: self.stream_resume(session, decision))
+        return self._in_thread(self._named(session), lambda: self.stream_resume(session, decision))
 
     async def ainvoke(
-        self, text: str, images: Iterable[Any] = (), *, session: str = DEFAULT_SESSION, draw: DrawMode | None = None
+        self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> Turn:
         """Run a turn without blocking the event loop; arguments and errors as for `stream`."""
-        return self._turn(session, [event async for event in self.astream(text, images, session=session, draw=draw)])
+        events = [event async for event in self.astream(text, images, session=session, draw=draw)]
+        return self._turn(self._named(session), events)
 
-    async def aresume(self, session: str = DEFAULT_SESSION, decision: Decision | str | None = None) -> Turn:
+    async def aresume(self, session: str | None = None, decision: Decision | str | None = None) -> Turn:
         """Go on with an unfinished turn without blocking the event loop; otherwise as `resume`."""
-        return self._turn(session, [event async for event in self.astream_resume(session, decision)])
+        events = [event async for event in self.astream_resume(session, decision)]
+        return self._turn(self._named(session), events)
 
-    def cancel(self, session: str = DEFAULT_SESSION) -> bool:
+    def cancel(self, session: str | None = None) -> bool:
         """Stop the turn that is running, from another thread or a signal handler; what is drawn by then stays.
 
         Args:
@@ -279,12 +290,12 @@ class MgemAgent:
         Returns:
             Whether one was running.
         """
-        context = self._running.get(session)
+        context = self._running.get(self._named(session))
         if context is not None:
             context.stop("cancelled")
         return context is not None
 
-    def cancel_drawing(self, session: str = DEFAULT_SESSION) -> bool:
+    def cancel_drawing(self, session: str | None = None) -> bool:
         """Stop the pictures that are being drawn, as `cancel` does, and let the turn go on without them.
 
         Args:
@@ -293,21 +304,23 @@ class MgemAgent:
         Returns:
             Whether any were, and were not being stopped already.
         """
-        context = self._running.get(session)
+        context = self._running.get(self._named(session))
         return context is not None and context.stop_drawing()
 
-    def waiting(self, session: str = DEFAULT_SESSION) -> ConfirmationNeeded | None:
+    def waiting(self, session: str | None = None) -> ConfirmationNeeded | None:
         """Return what a person has to decide before the session goes on, or None."""
+        session = self._named(session)
         begun = self.sessions.open_turn(session)
         state = self._graph.get_state(_thread(begun["turn"])) if begun is not None else None
         return _confirmation(session, state.values) if state is not None and state.interrupts else None
 
-    def undo(self, session: str = DEFAULT_SESSION) -> None:
+    def undo(self, session: str | None = None) -> None:
         """Drop the unfinished turn or, where there is none, the last one; its pictures stay in the store.
 
         Raises:
             InputError: If there is no such session or nothing in it, or it is in use.
         """
+        session = self._named(session)
         with self.sessions.hold(session):
             self.sessions.undo(session)
 
@@ -320,15 +333,21 @@ class MgemAgent:
         with self.sessions.hold(name):
             self.sessions.fork(session, name)
 
-    def messages(self, session: str = DEFAULT_SESSION) -> list[BaseMessage]:
+    def messages(self, session: str | None = None) -> list[BaseMessage]:
         """Return all messages of a session's finished turns, with pictures as blocks that hold their ids."""
-        return [message for record in self.sessions.turns(session) for message in from_records(record["messages"])]
+        records = self.sessions.turns(self._named(session))
+        return [message for record in records for message in from_records(record["messages"])]
 
-    def turns(self, session: str = DEFAULT_SESSION) -> list[Turn]:
+    def turns(self, session: str | None = None) -> list[Turn]:
         """Return the finished turns of a session, oldest first."""
+        session = self._named(session)
         return [
             read_turn(session, record | {"turn": record["id"]}, self._path) for record in self.sessions.turns(session)
         ]
+
+    def _named(self, session: str | None) -> str:
+        """The session that is meant."""
+        return self.session if session is None else session
 
     def _begin(self, session: str, state: dict[str, Any], *, title: str, is_watched: bool = True) -> Events:
         self.sessions.begin(session, state, title=" ".join(title.split()))

@@ -37,6 +37,10 @@ def user_message(text: str, images: Iterable[Any], store: ArtifactStore, *, mess
         InputError: If there is neither text nor picture, or a picture's id is unknown.
         ImageError: If something given is no picture.
     """
+    if not isinstance(text, str):
+        raise InputError(f"The message is of the type {type(text).__name__!r}. Give what the user says as text.")
+    if isinstance(images, (str, bytes, Mapping)) or not isinstance(images, Iterable):
+        raise InputError(f"images is of the type {type(images).__name__!r}. Give a list of pictures, also for one.")
     text = clean_text(text)
     blocks = [_picture_block(store_picture(image, store)) for image in images]
     if not text.strip() and not blocks:

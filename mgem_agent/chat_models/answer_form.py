@@ -39,7 +39,7 @@ def call_form(tools: Sequence[Mapping[str, Any]]) -> str:
     Args:
         tools: In OpenAI's form.
     """
-    return f"start: {_calls(tools)}"
+    return f"""start: ({_calls(tools)}) "\\n{CALL_CLOSE}\""""
 
 
 def open_form(tools: Sequence[Mapping[str, Any]]) -> str:

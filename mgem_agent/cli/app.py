@@ -35,6 +35,7 @@ from mgem_agent.cli.chat import chat
 from mgem_agent.cli.incoming_text import decoded_arguments
 from mgem_agent.cli.printing import echo, prepare_output, print_error, show_log, shown
 from mgem_agent.errors import MgemError
+from mgem_agent.nano.foreign_warnings import TALKATIVE
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
 
@@ -103,10 +104,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_TALKATIVE = ("torch.utils._pytree", "bitsandbytes.backends.cpu.ops")
-"""Who warns of what no one at a terminal can mend: how torchao registers its enums, a kernel that is not needed."""
-
-
 @app.callback()
 def _options(
     version: Annotated[
@@ -119,7 +116,7 @@ def _options(
     """Mini-Gemini at the command line: a vision-language model that sees, reasons and draws."""
     show_log()
     if not debug:
-        for name in _TALKATIVE:
+        for name in TALKATIVE:
             logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -7,6 +7,7 @@ open and because the command would stand in the shell's history.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from mgem_agent.cli.printing import echo, echo_json, open_console
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-    from mgem_agent.settings import Setting
+    from mgem_agent.settings import Setting, Settings
 
 __all__ = ["app"]
 
@@ -148,9 +149,26 @@ def _checked(name: str, value: str) -> Any:
             given = tomlkit.value(value).unwrap()
         except (ParseError, ValueError):
             given = value
-    settings = load_settings(**{first: {rest: given} if rest else given}).model_dump(mode="json")
+    loaded = load_settings(**{first: {rest: given} if rest else given})
+    _check_names(name, loaded)
+    settings = loaded.model_dump(mode="json")
     checked = settings[first][rest] if rest else settings[first]
     return value if first == "store" else checked
+
+
+def _check_names(name: str, settings: Settings) -> None:
+    """Check that a model or a generator of that name exists; one that lacks a key or a package does.
+
+    Raises:
+        InputError: If there is none.
+    """
+    from mgem_agent.cli.factories import open_generator, open_reasoner
+    from mgem_agent.errors import GeneratorUnavailableError, MissingDependencyError, MissingKeyError
+
+    opened = {"model": open_reasoner, "generator": open_generator}.get(name)
+    if opened is not None:
+        with suppress(GeneratorUnavailableError, MissingDependencyError, MissingKeyError):
+            opened(settings)
 
 
 def _read() -> tuple[Path, TOMLDocument]:

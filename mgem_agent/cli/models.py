@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -80,9 +81,7 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
 
 @app.command("check")
 def _check(
-    path: Annotated[
-        str, typer.Argument(help="A folder, a hub id that has been fetched, such as YanweiLi/MGM-7B, or nano.")
-    ],
+    path: Annotated[str, typer.Argument(help="A folder, a fetched hub id such as YanweiLi/MGM-7B, or nano.")],
     as_json: _AsJson = False,
 ) -> None:
     """Say what a folder is and whether it is whole, without loading it into memory.
@@ -92,16 +91,23 @@ def _check(
     """
     from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
 
-    if path == "nano":
-        from mgem_agent.nano import find_nano
-
-        path = str(find_nano())
-    report = inspect_checkpoint(path)
+    report = inspect_checkpoint(_folder(path))
     if as_json:
         echo_json(report.to_dict())
     else:
         _print_report(report)
     raise typer.Exit(0 if report.whole else 1)
+
+
+def _folder(path: str) -> str:
+    """The folder or hub id that is meant; nano's, which is fetched if it is not here, by its name."""
+    if path != "nano" or os.path.isdir(path):
+        return path
+    from mgem_agent.nano.foreign_warnings import without_foreign_warnings
+    from mgem_agent.nano.vision_language import find_nano
+
+    with without_foreign_warnings():
+        return str(find_nano())
 
 
 def _print_report(report: CheckpointReport) -> None:
@@ -143,7 +149,7 @@ def _print_report(report: CheckpointReport) -> None:
 
 @app.command("convert")
 def _convert(
-    src: Annotated[str, typer.Argument(help="A folder, or a hub id that has been fetched, such as YanweiLi/MGM-7B.")],
+    src: Annotated[str, typer.Argument(help="A folder, a fetched hub id such as YanweiLi/MGM-7B, or nano.")],
     dst: Annotated[str, typer.Argument(help="The folder to make.")],
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16; that of the source if not given.")
@@ -164,7 +170,7 @@ def _convert(
     with Progress(*columns, console=open_console(stderr=True), transient=True) as bar:
         task = bar.add_task("Converting", total=None)
         report = convert_checkpoint(
-            src,
+            _folder(src),
             dst,
             dtype=dtype,
             max_shard_size=max_shard_size,

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mgem_agent.errors import GeneratorUnavailableError, InputError
+from mgem_agent.nano.foreign_warnings import without_foreign_warnings
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers.call import DiffusersCall
@@ -111,7 +112,7 @@ class NanoGenerator(DiffusersGenerator):
         return self._own_capabilities
 
     def _load(self) -> DiffusersCall:
-        with quiet_diffusers(), quiet_transformers():
+        with without_foreign_warnings(), quiet_diffusers(), quiet_transformers():
             return super()._load()
 
     def generate(

@@ -16,6 +16,7 @@ from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.langchain_messages import user_text
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextEngine
+from mgem_agent.nano.foreign_warnings import without_foreign_warnings
 from mgem_agent.nano.text_only import TextOnlyEngine, asks_for_picture, load_text_only
 from mgem_agent.nano.vision_language import has_eyes, load_nano
 from mgem_agent.prompts import render_prompt
@@ -57,12 +58,12 @@ def make_nano_reasoner(
     where: dict[str, Any] = {"language_model": language_model, "offline": offline, "exact": exact}
 
     def make_engine(name: str) -> TextEngine:
-        from mgem_agent.chat_models.core_engine import CoreEngine
+        with without_foreign_warnings():
+            from mgem_agent.chat_models.core_engine import CoreEngine
 
-        if sees:
-            return CoreEngine(*load_nano(**where), max_dialogues=max_dialogues)
-        loaded = load_text_only(**where)
-        return TextOnlyEngine(CoreEngine(*loaded, max_dialogues=max_dialogues))
+            if sees:
+                return CoreEngine(*load_nano(**where), max_dialogues=max_dialogues)
+            return TextOnlyEngine(CoreEngine(*load_text_only(**where), max_dialogues=max_dialogues))
 
     made = (ChatMiniGemini if sees else NanoTextChat)(**{"model": "nano", **options, "engine_factory": make_engine})
     max_dialogues = made.max_dialogues

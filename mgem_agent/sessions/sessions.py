@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
@@ -41,11 +42,20 @@ from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
 from mgem_agent.text_decoding import clean_text
 from mgem_agent.user_files import user_path
 
-__all__ = ["SessionSummary", "Sessions", "default_session_folder"]
+__all__ = ["SessionSummary", "Sessions", "default_session_folder", "new_session_name"]
 
 MAX_NAME_CHARS = 200
 PAGE = 200
 SESSIONS = ("sessions",)
+
+
+def new_session_name(kind: str) -> str:
+    """Return a name for a new session: when it began, and digits that tell apart several of the same second.
+
+    Args:
+        kind: What begins it, such as `chat`.
+    """
+    return f"{kind}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def default_session_folder() -> Path:

@@ -21,7 +21,7 @@ __all__ = ["run", "stream"]
 
 
 def stream(
-    agent: MgemAgent, instruction: str, *, session: str = "default", **fields: Any
+    agent: MgemAgent, instruction: str, *, session: str | None = None, **fields: Any
 ) -> Generator[AgentEvent, None, None]:
     """Draw an instruction as it stands, yielding what happens as it happens.
 
@@ -41,6 +41,6 @@ def stream(
     yield from agent.stream_drawing([request], instruction, session=session)
 
 
-def run(agent: MgemAgent, instruction: str, *, session: str = "default", **fields: Any) -> Turn:
+def run(agent: MgemAgent, instruction: str, *, session: str | None = None, **fields: Any) -> Turn:
     """Draw an instruction as it stands; arguments and errors as for `stream`."""
     return last_turn(stream(agent, instruction, session=session, **fields))

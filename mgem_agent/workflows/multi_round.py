@@ -32,7 +32,7 @@ def stream(
     images: Iterable[Any] = (),
     *,
     building: Building = "caption",
-    session: str = "default",
+    session: str | None = None,
 ) -> Generator[AgentEvent, None, None]:
     """Draw round after round, yielding what happens as it happens.
 
@@ -75,7 +75,7 @@ def run(
     images: Iterable[Any] = (),
     *,
     building: Building = "caption",
-    session: str = "default",
+    session: str | None = None,
 ) -> list[Turn]:
     """Draw round after round; arguments and errors as for `stream`.
 

@@ -22,7 +22,7 @@ __all__ = ["run", "stream"]
 
 
 def stream(
-    agent: MgemAgent, question: str, images: Iterable[Any] = (), *, session: str = "default"
+    agent: MgemAgent, question: str, images: Iterable[Any] = (), *, session: str | None = None
 ) -> Generator[AgentEvent, None, None]:
     """Have a question answered in words and then drawn, yielding what happens as it happens.
 
@@ -41,6 +41,6 @@ def stream(
     yield from agent.stream(render_prompt("reasoning", question=question), images, session=session, draw="always")
 
 
-def run(agent: MgemAgent, question: str, images: Iterable[Any] = (), *, session: str = "default") -> Turn:
+def run(agent: MgemAgent, question: str, images: Iterable[Any] = (), *, session: str | None = None) -> Turn:
     """Have a question answered in words and then drawn; arguments and errors as for `stream`."""
     return agent.invoke(render_prompt("reasoning", question=question), images, session=session, draw="always")

@@ -18,7 +18,7 @@ from mgem_agent.prompts import render_prompt
 __all__ = ["run", "stream"]
 
 
-def stream(agent: MgemAgent, instruction: str, *, session: str = "default") -> Generator[AgentEvent, None, None]:
+def stream(agent: MgemAgent, instruction: str, *, session: str | None = None) -> Generator[AgentEvent, None, None]:
     """Have an instruction made richer and drawn, yielding what happens as it happens.
 
     Args:
@@ -35,6 +35,6 @@ def stream(agent: MgemAgent, instruction: str, *, session: str = "default") -> G
     yield from agent.stream(render_prompt("recaption", instruction=instruction), session=session, draw="always")
 
 
-def run(agent: MgemAgent, instruction: str, *, session: str = "default") -> Turn:
+def run(agent: MgemAgent, instruction: str, *, session: str | None = None) -> Turn:
     """Have an instruction made richer and drawn; arguments and errors as for `stream`."""
     return agent.invoke(render_prompt("recaption", instruction=instruction), session=session, draw="always")

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -602,11 +603,36 @@ def test_a_picture_is_edited_by_its_id(make: Any, generator: FlatColourGenerator
     assert agent.store.get(turn.pictures[0].artifact_id).parents == (name,)
 
 
+def test_agents_do_not_continue_each_others_dialogue(make: Any, sessions: Sessions) -> None:
+    first, second = make("One.", "Two.")[0], make("Three.")[0]
+    assert first.session != second.session
+    first.invoke("Hello."), first.invoke("And?"), second.invoke("Hello.")
+    assert [len(agent.turns()) for agent in (first, second)] == [2, 1]
+    assert len(first.turns(second.session)) == 1
+    assert {summary.name for summary in sessions.list()} == {first.session, second.session}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((5,), "The message is of the type 'int'. Give what the user says as text."),
+        ((None,), "The message is of the type 'NoneType'."),
+        (("What?", "cat.png"), "images is of the type 'str'. Give a list of pictures, also for one."),
+        (("What?", {"type": "image"}), "images is of the type 'dict'."),
+        (("What?", 5), "images is of the type 'int'."),
+    ],
+)
+def test_what_is_no_message_is_refused(make: Any, sessions: Sessions, given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        make("ok")[0].invoke(*given)
+    assert sessions.list() == []
+
+
 def test_undo_and_fork(make: Any) -> None:
     agent, reasoner = make("One.", "Two.", "Three.")
     agent.invoke("a")
     agent.invoke("b")
-    agent.fork("default", "other")
+    agent.fork(agent.session, "other")
     agent.undo()
     assert [turn.text for turn in agent.turns()] == ["One."]
     assert [turn.text for turn in agent.turns("other")] == ["One.", "Two."]

@@ -110,7 +110,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         reasoner = ProtocolCaller() if way == "protocol" else Caller()
         generator = FlatColourGenerator(size=(16, 16), num_steps=1)
         agent = MgemAgent(
-            reasoner, generator, store=ArtifactStore(home / "images"), sessions=sessions, confirm=way == "confirm"
+            reasoner,
+            generator,
+            store=ArtifactStore(home / "images"),
+            sessions=sessions,
+            session="default",
+            confirm=way == "confirm",
         )
         try:
             return work(agent)

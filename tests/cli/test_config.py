@@ -26,14 +26,14 @@ def run(*arguments: str, **environment: str) -> Any:
 def test_a_value_is_checked_typed_and_kept(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in (
-        ("look", "2"), ("model", "7"), ("picture.width", "512"), ("confirm", "yes"), ("store", "pictures"),
+        ("look", "2"), ("model", "ollama:7"), ("picture.width", "512"), ("confirm", "yes"), ("store", "pictures"),
         ("model_options.temperature", "0.5"), ("model_options.dtype", "bfloat16"), ("timeout_s", "90"),
     ):  # fmt: skip
         result = run("set", name, value)
         assert (result.exit_code, result.output) == (0, "")
     assert tomllib.loads(path.read_text()) == {
         "look": 2,
-        "model": "7",
+        "model": "ollama:7",
         "picture": {"width": 512},
         "confirm": True,
         "store": str(tmp_path / "pictures"),
@@ -41,6 +41,18 @@ def test_a_value_is_checked_typed_and_kept(path: Path, tmp_path: Path, monkeypat
         "timeout_s": 90.0,
     }
     assert run("path").output == f"{path}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("generator", "nano"), ("generator", "openai:gpt-image-2"), ("model", "openai:gpt-5"), ("model", "ollama:qwen3")],
+)
+def test_what_lacks_a_key_or_a_package_exists(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    result = run("set", name, value)
+    assert (result.exit_code, result.output) == (0, "")
 
 
 def test_comments_and_order_stay(path: Path) -> None:
@@ -70,6 +82,9 @@ def test_a_file_that_is_kept_elsewhere_stays_there(path: Path, tmp_path: Path) -
         (("set", "picture.hight", "3"), "There is no setting 'picture.hight'. Did you mean 'picture.height'?"),
         (("set", "model_options.api_key", "sk-1"), "model_options.api_key is a secret and is not written to a file."),
         (("set", "picture", "3"), "picture is a table. Name a setting in it, such as picture.width."),
+        (("set", "generator", "nanoo"), "There is no generator 'nanoo'"),
+        (("set", "model", "nanoo"), "There is no reasoner 'nanoo', and no such folder."),
+        (("set", "model", "openia:gpt-5"), "There is no provider 'openia'"),
         (("unset", "look"), "'look' does not stand in '"),
         (("show", "modle"), "There is no setting 'modle'. Did you mean 'model'?"),
     ],

@@ -103,6 +103,11 @@ def test_check_of_a_folder_that_is_not_whole(saved: Path) -> None:
     assert len(json.loads(run("check", saved, "--json", status=1).stdout)["missing"]) == 18
 
 
+def test_nano_is_checked_by_its_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgem_agent.nano.vision_language.find_nano", lambda: saved)
+    assert run("check", "nano", "--json").stdout == run("check", saved, "--json").stdout
+
+
 def test_check_of_what_is_not_here() -> None:
     result = run("check", "YanweiLi/MGM-7B", status=1)
     assert result.stderr == (

@@ -13,11 +13,10 @@ __all__ = ["find_session", "match_session", "new_session_name"]
 
 
 def new_session_name() -> str:
-    """Return a name for a new session: when it began, and digits that tell apart two of the same second."""
-    import secrets
-    from datetime import datetime
+    """Return a name for a new session of a chat."""
+    from mgem_agent.sessions.sessions import new_session_name
 
-    return f"chat-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return new_session_name("chat")
 
 
 def match_session(sessions: Sessions, word: str) -> str:

@@ -67,14 +67,15 @@ TOOLS = [
     "wish", ['{"name": "add", "arguments": {"a": 3, "why": "\\nin rain"}}', '{"name": "stop", "arguments": {}}']
 )
 def test_what_fits_is_left_alone(tokens: GrammarTokens, tokenizer: Any, wish: str) -> None:
-    assert written(tokens, tokenizer, call_form(TOOLS), wish) == wish
+    assert written(tokens, tokenizer, call_form(TOOLS), wish) == f"{wish}\n</tool_call>"
 
 
 @pytest.mark.parametrize(
     "wish", ["No, thanks.", '{"name": "adder"}', '{"name": "add", "arguments": [1]}', "", "{" * 50]
 )
 def test_a_call_comes_out_whatever_the_model_wants(tokens: GrammarTokens, tokenizer: Any, wish: str) -> None:
-    call = json.loads(written(tokens, tokenizer, call_form(TOOLS), wish, most=1500))
+    answer = written(tokens, tokenizer, call_form(TOOLS), wish, most=1500)
+    call = json.loads(answer.removesuffix("\n</tool_call>"))
     assert call["name"] in ("add", "stop")
     assert call["arguments"].keys() <= {"a", "why"} and isinstance(call["arguments"].get("a", 0), int)
 
