@@ -13,7 +13,7 @@ from mgem_agent.chat_models.text_engine import FinishReason
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-__all__ = ["finish_notice", "read_finish_reason", "refusal_text"]
+__all__ = ["EMPTY_NOTICE", "finish_notice", "read_finish_reason", "refusal_text"]
 
 _NAMES = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _WORDS: Mapping[str, FinishReason] = {
@@ -43,6 +43,8 @@ _NOTICES: Mapping[FinishReason, str] = {
     "other": "The answer ended early; the provider gave no known reason.",
 }
 _EMPTY = "The answer is empty."
+EMPTY_NOTICE = f"{_EMPTY} Ask again, or in other words."
+"""What is said of an empty answer that ended by itself."""
 
 
 def read_finish_reason(message: AIMessage) -> FinishReason | None:
@@ -84,5 +86,5 @@ def finish_notice(reason: FinishReason | None, *, refusal: str = "", is_empty: b
     if said is not None and refusal.strip():
         said = f"{said.rstrip('.')}: {refusal.strip()}"
     if is_empty and reason != "cancelled":
-        return f"{said} {_EMPTY}" if said else f"{_EMPTY} Ask again, or in other words."
+        return f"{said} {_EMPTY}" if said else EMPTY_NOTICE
     return said

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.agent.events import AgentNotice, TextPiece, TurnFinished
+from mgem_agent.chat_models.finish_reasons import EMPTY_NOTICE
 from mgem_agent.errors import GenerationCancelledError
 from mgem_agent.prompts import render_prompt
 from mgem_agent.workflows.story_events import StoryEvent, StoryPart, StoryText
@@ -98,7 +99,8 @@ class StoryWriter:
                 if isinstance(event, TextPiece):
                     yield StoryText(event.text, part, index)
                 elif isinstance(event, AgentNotice):
-                    yield event
+                    if event.message != EMPTY_NOTICE:  # it is asked again here, and the story says what it went without
+                        yield event
                 elif isinstance(event, TurnFinished):
                     said = event.turn.text
         finally:
