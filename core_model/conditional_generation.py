@@ -43,7 +43,7 @@ __all__ = ["MiniGeminiForConditionalGeneration"]
 class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMixin):
     """A vision-language model of any LLM family, with the usual `from_pretrained`, `generate` and `forward`.
 
-    Example:
+    Examples:
         >>> config = MiniGeminiConfig(
         ...     text_config=dict(model_type="llama", hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         ...                      num_attention_heads=2, num_key_value_heads=2, vocab_size=100),

@@ -40,7 +40,7 @@ class VisualGeometry:
     Raises:
         GeometryError: If a size does not divide as mining needs it to.
 
-    Example:
+    Examples:
         >>> VisualGeometry(low_res_size=336, patch_size=14, high_res_size=1536, image_grid=2, image_global=True)
         VisualGeometry(low_res_size=336, patch_size=14, high_res_size=1536, image_grid=2, image_global=True)
         >>> _.num_image_tokens, _.window_size, _.low_res_input_size

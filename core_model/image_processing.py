@@ -67,7 +67,7 @@ class MiniGeminiImageProcessor(PilBackend):
     Args:
         **kwargs: See `MiniGeminiImageKwargs`. The defaults are those of the released MGM-7B.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> processor = MiniGeminiImageProcessor(high_res_image_size=64, low_res_image_size=28)
         >>> features = processor([Image.new("RGB", (40, 30), "red"), Image.new("L", (9, 9))])

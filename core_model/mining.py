@@ -62,7 +62,7 @@ class PatchInfoMining(nn.Module):
         query_dim: Channels of the query tokens: c.
         candidate_dim: Channels of all candidate maps together: Σ c_s.
 
-    Example:
+    Examples:
         >>> mining = PatchInfoMining(query_dim=8, candidate_dim=6)
         >>> stages = [torch.randn(1, 2, 16, 16), torch.randn(1, 4, 8, 8)]
         >>> mining(torch.randn(1, 16, 8), stages).shape

@@ -23,7 +23,7 @@ def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], An
     Raises:
         AttributeError: By the returned ``__getattr__``, for any other name; it lists the public ones.
 
-    Example:
+    Examples:
         >>> load, names = attach("json", {"Decimal": "decimal"})
         >>> load("Decimal")
         <class 'decimal.Decimal'>

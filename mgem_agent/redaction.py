@@ -57,7 +57,7 @@ _lock = threading.Lock()
 def is_secret_name(name: str) -> bool:
     """Whether an option, a setting or a query parameter of this name holds a secret.
 
-    Example:
+    Examples:
         >>> [is_secret_name(name) for name in ("api_key", "X-Amz-Signature", "max_tokens", "monkey")]
         [True, True, False, False]
     """
@@ -112,7 +112,7 @@ def redact(text: str) -> str:
     Args:
         text: Any text but what a model or a person says.
 
-    Example:
+    Examples:
         >>> redact("http://me:secret@host/v1?api_key=abc&size=2 sent Authorization: Bearer abc")
         'http://me:(hidden)@host/v1?api_key=(hidden)&size=2 sent Authorization: Bearer (hidden)'
     """

@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         max_history_turns: Latest turns of a dialogue that the reasoner is told at most.
         picture: What pictures are drawn with.
 
-    Example:
+    Examples:
         >>> settings = load_settings(model="openai:gpt-5", picture={"width": 512, "seed": None}, look=None)
         >>> settings.model, settings.look, settings.draw_defaults
         ('openai:gpt-5', 0, {'width': 512})

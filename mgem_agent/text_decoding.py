@@ -42,7 +42,7 @@ def decode_text(data: bytes, source: str) -> DecodedText:
         data: All of them.
         source: What they are, as the start of a sentence, such as "Standard input".
 
-    Example:
+    Examples:
         >>> decode_text(b"\xef\xbb\xbfhello", "Standard input").text
         'hello'
     """
@@ -61,7 +61,7 @@ def decode_text(data: bytes, source: str) -> DecodedText:
 def clean_text(text: str) -> str:
     r"""Return text without half characters: two halves become one character, a lone one U+FFFD.
 
-    Example:
+    Examples:
         >>> clean_text("\ud83e\udd8a and \ud83e")
         '🦊 and �'
     """
@@ -73,7 +73,7 @@ def clean_text(text: str) -> str:
 class SurrogateJoiner:
     r"""`clean_text` for text that comes in pieces, which may cut a character in two.
 
-    Example:
+    Examples:
         >>> joiner = SurrogateJoiner()
         >>> joiner.feed("a \ud83e") + joiner.feed("\udd8a") + joiner.finish()
         'a 🦊'

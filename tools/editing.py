@@ -57,7 +57,7 @@ def edit_image(
         InputError: If a picture is missing.
         ToolError: If the drawing fails or is cancelled.
 
-    Example:
+    Examples:
         >>> from mgem_agent.testing import FlatColourGenerator
         >>> from mgem_agent.tools import Capabilities
         >>> generator = FlatColourGenerator(capabilities=Capabilities(tasks={"image_to_image"}))

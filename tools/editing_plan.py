@@ -43,7 +43,7 @@ class EditRequest(BaseModel):
         seed: Seed of the new picture; `redraw` keeps that of `original`.
         fallbacks: Ways that may be taken where the generator cannot do what is meant, the preferred one first.
 
-    Example:
+    Examples:
         >>> EditRequest(instruction="make it night", image="img-1").way
         'edit'
         >>> EditRequest(instruction="a moon", image="img-1", mask="img-2").way

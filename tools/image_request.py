@@ -37,7 +37,7 @@ class ImageRequest(BaseModel):
         references: Ids of pictures whose subject or style is to be kept.
         options: What one back end alone understands, by its own names.
 
-    Example:
+    Examples:
         >>> ImageRequest(prompt=" a red fox ", seed=7).prompt
         'a red fox'
     """

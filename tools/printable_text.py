@@ -28,7 +28,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def terminal_text(text: str) -> str:
     r"""Take out what a terminal would obey; line ends, tabs and every visible character stay, also joined emoji.
 
-    Example:
+    Examples:
         >>> terminal_text("\x1b]0;title\x07a \x1b[31mred\x1b[0m fox\n")
         'a red fox\n'
     """
@@ -45,7 +45,7 @@ def printable_text(text: str, *, keep: str = "") -> str:
         text: Any text.
         keep: Control characters that stay, such as "\n".
 
-    Example:
+    Examples:
         >>> printable_text("a red\x00fox")
         'a red fox'
     """

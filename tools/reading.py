@@ -84,7 +84,7 @@ def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
         MissingDependencyError: If the extra `ocr` is not installed.
         ToolError: If the recognition fails.
 
-    Example:
+    Examples:
         >>> from mgem_agent.tools import read_text
         >>> read_text("receipt.png").text.splitlines()  # doctest: +SKIP
         ['Coffee 2.40', 'Total 2.40']

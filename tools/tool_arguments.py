@@ -86,7 +86,7 @@ class ToolArguments(BaseModel):
     Attributes:
         unshown: Fields that are read and that models are not told of.
 
-    Example:
+    Examples:
         >>> class Card(ToolArguments):
         ...     prompt: str
         ...     width: int | None = None

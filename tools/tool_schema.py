@@ -26,7 +26,7 @@ def shared_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         schema: As pydantic writes it.
 
-    Example:
+    Examples:
         >>> shared_schema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}], "default": None})
         {'type': 'integer', 'minimum': 1}
     """

@@ -79,7 +79,7 @@ class Vocabulary(BaseModel):
         default_place: Name of the place where a caption has none.
         max_things: Most things in one picture, each once.
 
-    Example:
+    Examples:
         >>> cat = VocabularyWord(name="cat", phrase="a cat", plurals=("cats",))
         >>> snow = VocabularyWord(name="snow", phrase="in the snow")
         >>> known = Vocabulary(things=(cat,), places=(snow,), default_place="snow")

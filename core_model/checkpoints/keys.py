@@ -43,7 +43,7 @@ def key_mapping() -> dict[str, str]:
 def to_our_key(key: str) -> str:
     """Rename a weight from the authors' name to ours; any other name comes back as it is.
 
-    Example:
+    Examples:
         >>> to_our_key("model.vlm_uni_aux_projector.1.weight")
         'model.mining.key_proj.weight'
     """

@@ -73,7 +73,7 @@ def tower_hub_id(path: str) -> str | None:
     Args:
         path: What the configuration says, such as ``model_zoo/OpenAI/clip-vit-large-patch14-336``.
 
-    Example:
+    Examples:
         >>> tower_hub_id("model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup")
         'laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup'
     """

@@ -76,7 +76,7 @@ class MgemAgent:
     Raises:
         InputError: If an argument is out of its range, or a name is unknown.
 
-    Example:
+    Examples:
         >>> from mgem_agent import MgemAgent
         >>> from mgem_agent.sessions.sessions import Sessions
         >>> from mgem_agent.testing import FlatColourGenerator

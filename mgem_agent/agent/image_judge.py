@@ -71,7 +71,7 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
         ReasonerError: If the reasoner's server fails, or refuses the picture.
         ToolError: If the reasoner fails in another way.
 
-    Example:
+    Examples:
         >>> from mgem_agent.testing import ScriptedReasoner
         >>> reasoner = ScriptedReasoner(script=['{"follows": false, "score": 3, "problem": "There is no hat."}'])
         >>> look_at_image(reasoner, Image.open("fox.png"), "a fox in a hat")  # doctest: +SKIP
@@ -131,7 +131,7 @@ def parse_verdict(answer: str) -> Verdict:
     Args:
         answer: What the reasoner said.
 
-    Example:
+    Examples:
         >>> parse_verdict('{"follows": false, "score": 3, "problem": "no hat"}')
         Verdict(follows=False, score=0.3, problem='no hat', caption='')
         >>> parse_verdict("It is nice.").follows is None

@@ -25,7 +25,7 @@ def call_key(owner: str, place: str, request: ImageRequest) -> str:
         place: Place of the picture in it.
         request: What is asked for.
 
-    Example:
+    Examples:
         >>> fox = ImageRequest(prompt="a fox")
         >>> call_key("turn", "0.0", fox) == call_key("turn", "0.1", fox)
         False

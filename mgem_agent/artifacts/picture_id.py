@@ -20,7 +20,7 @@ def is_picture_id(text: object) -> bool:
     Args:
         text: Anything; what is no string is no id.
 
-    Example:
+    Examples:
         >>> [is_picture_id(text) for text in ("img-0123abcd", "img-001.png", "IMG-0123ABCD", "img-0123/../a")]
         [True, False, False, False]
     """

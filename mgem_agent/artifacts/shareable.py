@@ -33,7 +33,7 @@ def shareable_recipe(recipe: PictureRecipe) -> PictureRecipe:
 def shareable_name(name: str) -> str:
     """Return a generator's name without the address of its server and the folders of its files.
 
-    Example:
+    Examples:
         >>> shareable_name("openai:m@http://10.0.0.7/v1"), shareable_name("a1111:http://127.0.0.1:7860")
         ('openai:m', 'a1111')
         >>> shareable_name("comfyui:http://box:8188#/home/ann/flow.json"), shareable_name("diffusers:a/b")

@@ -61,7 +61,7 @@ class ArtifactStore:
         root: The folder; `default_artifact_root()` if not given. It is made when the first picture is stored.
         num_id_digits: Digits of an id that nothing collides with.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> store = ArtifactStore(folder.name)

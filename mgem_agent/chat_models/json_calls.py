@@ -44,7 +44,7 @@ class JsonCall:
 class JsonCallParser:
     """Takes calls out of an answer's text, however the text is cut.
 
-    Example:
+    Examples:
         >>> parser = JsonCallParser()
         >>> parser.feed('Let me see. <tool_call>{"name": "add", "arguments": {"a": 1}}</tool')
         ['Let me see. ']

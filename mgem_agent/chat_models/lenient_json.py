@@ -22,7 +22,7 @@ def find_object(text: str, key: str) -> dict[str, Any] | None:
         text: Without thinking.
         key: What the object must have.
 
-    Example:
+    Examples:
         >>> find_object('I compared {all} of it. {"follows": true, "score": 9}', "follows")
         {'follows': True, 'score': 9}
     """

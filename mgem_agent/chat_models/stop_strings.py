@@ -13,7 +13,7 @@ class StopStrings:
     Args:
         strings: Texts that end an answer and are not part of it; empty ones do nothing.
 
-    Example:
+    Examples:
         >>> stops = StopStrings(["END"])
         >>> stops.feed("all is well. E"), stops.feed("ND and more"), stops.is_over
         ('all is well. ', '', True)

@@ -30,7 +30,7 @@ class ThoughtReader:
     Args:
         holds: Whether to return nothing before a closing tag or the end of the answer.
 
-    Example:
+    Examples:
         >>> reader = ThoughtReader()
         >>> [reader.feed(piece) for piece in ("<think>A fox? <h> a f", "ox </h></thi", "nk> A hen.")]
         ['', '', 'A hen.']
@@ -97,7 +97,7 @@ class ThoughtReader:
 def text_without_thoughts(text: str) -> str:
     r"""Return a whole answer without its thinking.
 
-    Example:
+    Examples:
         >>> text_without_thoughts("Maybe the key.</think>\\nThe Lost Key")
         'The Lost Key'
     """
@@ -124,7 +124,7 @@ def thinks_by_name(name: str) -> bool:
 
     Only the streaming depends on it: such a model's text is shown once its thinking is over.
 
-    Example:
+    Examples:
         >>> thinks_by_name("deepseek-r1:7b"), thinks_by_name("gpt-5")
         (True, False)
     """

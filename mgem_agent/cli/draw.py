@@ -108,7 +108,7 @@ def read_generator_options(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: If one has another form.
 
-    Example:
+    Examples:
         >>> read_generator_options(["quality=high", "clip_skip=2"])
         {'quality': 'high', 'clip_skip': 2}
     """

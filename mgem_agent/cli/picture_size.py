@@ -15,7 +15,7 @@ def read_size(text: str) -> tuple[int, int]:
     Raises:
         ValueError: If it is none.
 
-    Example:
+    Examples:
         >>> read_size("1024x768")
         (1024, 768)
     """

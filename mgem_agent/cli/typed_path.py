@@ -28,7 +28,7 @@ def typed_path(text: str) -> Path:
     Raises:
         InputError: If it begins with the home of nobody.
 
-    Example:
+    Examples:
         >>> [typed_path(text).as_posix() for text in (r"a\ b.png", "'a b.png'", "file:///tmp/a%20b.png", "it's.png")]
         ['a b.png', 'a b.png', '/tmp/a b.png', "it's.png"]
     """

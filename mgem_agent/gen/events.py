@@ -149,7 +149,7 @@ def readable_text(events: Iterable[GenEvent]) -> str:
     Args:
         events: Of a whole answer, merged or not.
 
-    Example:
+    Examples:
         >>> readable_text([TextPiece("A fox.\n\n"), CaptionClosed("a red fox"), TextPiece("\n\nIt is red.")])
         'A fox.\n\nIt is red.'
     """

@@ -49,7 +49,7 @@ def neutralize_tags(text: str) -> str:
 
     A user's `<GEN>` would trigger a drawing, and `<h>x</h>` in the history would pass for a caption. All else stays.
 
-    Example:
+    Examples:
         >>> neutralize_tags("What does <h> mean, and <h1>?")
         'What does [h] mean, and <h1>?'
     """
@@ -68,7 +68,7 @@ def render_assistant_turn(text: str, captions: Sequence[str] = ()) -> str:
     Returns:
         The text and then each caption, a blank between any two: `text <h> caption </h>`.
 
-    Example:
+    Examples:
         >>> render_assistant_turn("Here it is:", ["a red fox"])
         'Here it is: <h> a red fox </h>'
     """

@@ -83,7 +83,7 @@ class GenProtocolParser:
         close_at_end: Whether a caption that is still open at the end is drawn, which suits an answer that was cut off
             by its limit of tokens. A notice says so; half a tag at the very end is then not part of the caption.
 
-    Example:
+    Examples:
         >>> parser = GenProtocolParser()
         >>> parser.feed("Here it is: <")
         [TextPiece(text='Here it is: ', kind='text')]

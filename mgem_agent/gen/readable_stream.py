@@ -12,7 +12,7 @@ class ReadableStream:
 
     Joined, what it returns is what :func:`mgem_agent.gen.events.readable_text` returns for all events.
 
-    Example:
+    Examples:
         >>> stream = ReadableStream()
         >>> [stream.feed(TextPiece("A fox. ")), stream.feed(CaptionOpened()), stream.feed(TextPiece(" Red."))]
         ['A fox.', '', ' Red.']

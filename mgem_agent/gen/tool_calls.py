@@ -126,7 +126,7 @@ def to_tool_call(
     Raises:
         InputError: If the caption has no words, or the defaults do not pass :func:`check_draw_defaults`.
 
-    Example:
+    Examples:
         >>> call = to_tool_call("a red fox", defaults={"seed": 7}, id_factory=lambda: "call_1")
         >>> call["name"], call["id"], call["args"]["prompt"], call["args"]["seed"], call["args"]["width"]
         ('generate_image', 'call_1', 'a red fox', 7, None)

@@ -51,7 +51,7 @@ class MiniGeminiTool(BaseTool):
         allow_paths: Which local files the outer model may name: none, those in a folder or several, or with True any
             that this process can read. Ids, data URLs and image blocks are always taken, and nothing is fetched.
 
-    Example:
+    Examples:
         >>> from langchain.agents import create_agent
         >>> from mgem_agent import MiniGeminiTool
         >>> outer = create_agent(model, [MiniGeminiTool(agent=agent)])  # doctest: +SKIP

@@ -50,7 +50,7 @@ def image_tools(
         InputError: If a fallback is unknown, `allow_paths` names no folder, or the reasoner says that it does not see.
         MissingDependencyError: If `read_text` is asked for and the extra `ocr` is not installed.
 
-    Example:
+    Examples:
         >>> from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
         >>> seeing = ScriptedReasoner(script=['{"follows": true, "score": 9}'])
         >>> tools = image_tools(FlatColourGenerator(), reasoner=seeing, fallbacks=["image_to_image"], read_text=False)

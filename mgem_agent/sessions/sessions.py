@@ -107,7 +107,7 @@ class Sessions:
         locks: Keep two processes off one session.
         closing: What to close at the end.
 
-    Example:
+    Examples:
         >>> sessions = Sessions.in_memory()
         >>> sessions.list()
         []

@@ -44,7 +44,7 @@ class FlatColourGenerator:
         drawn: Every request drawn so far, in order.
         num_batches: Calls of `generate` so far.
 
-    Example:
+    Examples:
         >>> from mgem_agent.tools import ImageRequest
         >>> [*_, result] = FlatColourGenerator(size=(64, 64)).generate([ImageRequest(prompt="a red fox", seed=7)])
         >>> result.image.size, result.executed.seed

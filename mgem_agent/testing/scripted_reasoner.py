@@ -39,7 +39,7 @@ class ScriptedReasoner(GenProtocolModel):
         is_endless: Whether the script begins again when it is over; else that is an error.
         piece_length: Characters of each piece of a streamed answer.
 
-    Example:
+    Examples:
         >>> reasoner = ScriptedReasoner(script=["Here: <h> a red fox </h>"])
         >>> answer = reasoner.invoke("Draw a fox.")
         >>> answer.content, answer.tool_calls[0]["args"]["prompt"]

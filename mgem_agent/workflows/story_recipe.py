@@ -111,7 +111,7 @@ class StoryRecipe(BaseModel):
 
     Its fields are described for the JSON Schema. `load_story_recipe` reads one from a file.
 
-    Example:
+    Examples:
         >>> recipe = StoryRecipe.from_premise("A mouse opens a cheese shop.", scenes=4)
         >>> recipe.num_scenes, recipe.language, recipe.consistency
         (4, 'en', 'auto')

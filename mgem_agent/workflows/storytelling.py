@@ -60,7 +60,7 @@ class Storyteller:
         folder: Where the story's record lies, `story.json`; made if it is not there.
         approve_outline: Whether a person decides on outline and cast before anything is drawn; see `resume`.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from mgem_agent.artifacts import ArtifactStore
         >>> from mgem_agent.testing import FlatColourGenerator

@@ -50,7 +50,7 @@ SENTENCE_END = regex.compile(
 def text_units(text: str) -> list[str]:
     """Return the words of a text and, where its script has no blanks between words, its letters; with their signs.
 
-    Example:
+    Examples:
         >>> text_units("Pip 走进森林。")
         ['Pip', '走', '进', '森', '林。']
     """
@@ -93,7 +93,7 @@ def split_sentences(text: str) -> list[str]:
 def is_named(name: str, text: str) -> bool:
     """Whether a name is in a text, as a whole word where its script parts words; the case of letters does not count.
 
-    Example:
+    Examples:
         >>> is_named("Pip", "the pipe"), is_named("小红", "小红走进森林"), is_named("민수", "민수가 달린다")
         (False, True, True)
     """

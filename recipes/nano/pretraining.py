@@ -104,7 +104,7 @@ class PretrainingRun:
     Raises:
         CheckpointError: If the folder holds a checkpoint of another model or of another configuration.
 
-    Example:
+    Examples:
         >>> for step in run.steps():  # doctest: +SKIP
         ...     run.update(loss_of(model, batch_of(step)))
     """

@@ -39,7 +39,7 @@ class DiffusersGenerator:
         model: Folder, hub id, or short name such as `sdxl-turbo`.
         options: How it is loaded and run.
 
-    Example:
+    Examples:
         >>> DiffusersGenerator("sdxl-turbo").name
         'diffusers:sdxl-turbo'
     """

@@ -83,7 +83,7 @@ def read_picture_text(text: Any, *, source: str) -> ServedPicture:
 def read_parameters(text: str) -> dict[str, str]:
     r"""Read the line of settings of a `parameters` chunk; a text without one has none.
 
-    Example:
+    Examples:
         >>> read_parameters("a fox, red\nNegative prompt: blur\nSteps: 20, Sampler: Euler a, Seed: 7")["Seed"]
         '7'
     """

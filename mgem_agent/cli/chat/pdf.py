@@ -104,7 +104,7 @@ def markdown_blocks(text: str) -> Iterator[dict[str, Any]]:
         `kind` (paragraph, heading, item or code), `runs` of text with `strong`, `emph` and `code`; for an item its
         `depth` from 0 and its `mark`; for code its `text`.
 
-    Example:
+    Examples:
         >>> [(block["kind"], block["runs"][0]["text"]) for block in markdown_blocks("# Fox\n\n1. red")]
         [('heading', 'Fox'), ('item', 'red')]
     """

@@ -14,7 +14,7 @@ def tokens_a_picture(model: str) -> int | None:
     Args:
         model: The reasoner's name, as the settings have it.
 
-    Example:
+    Examples:
         >>> tokens_a_picture("YanweiLi/MGM-7B-HD"), tokens_a_picture("openai:gpt-5")
         (2880, None)
     """

@@ -25,7 +25,7 @@ def foreign_markdown(text: str) -> str:
     Args:
         text: Markdown of anybody's.
 
-    Example:
+    Examples:
         >>> foreign_markdown("**Hi** <script>x</script> `<b>` ![fox](http://example.org/fox.png)")
         '**Hi** &lt;script>x&lt;/script> `<b>` !\\[fox](http://example.org/fox.png)'
     """
@@ -42,7 +42,7 @@ def foreign_html(text: str) -> str:
     Args:
         text: Markdown of anybody's.
 
-    Example:
+    Examples:
         >>> foreign_html("Look: ![a fox](http://example.org/fox.png) <b>")
         '<p>Look: a fox (http://example.org/fox.png) &lt;b&gt;</p>\n'
     """

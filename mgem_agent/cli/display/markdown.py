@@ -128,7 +128,7 @@ def split_settled(text: str, parser: Any) -> tuple[list[str], str]:
         text: From the beginning of a block on.
         parser: A `markdown_it.MarkdownIt`.
 
-    Example:
+    Examples:
         >>> from markdown_it import MarkdownIt
         >>> split_settled("One.\n\n- two\n- thr", MarkdownIt())
         (['One.\n\n'], '- two\n- thr')

@@ -51,7 +51,7 @@ class BookFolder:
         folder: The folder; made if it is not there.
         store: Where the pictures are kept.
 
-    Example:
+    Examples:
         >>> BookFolder("book", ArtifactStore("store")).path("html").name
         'book.html'
     """

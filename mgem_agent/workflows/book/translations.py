@@ -160,7 +160,7 @@ def words_for(language: str) -> BookWords:
     Args:
         language: A BCP 47 tag; its first part counts.
 
-    Example:
+    Examples:
         >>> words_for("pt-BR").untitled, words_for("xx").language
         ('Sem título', 'en')
     """
@@ -174,7 +174,7 @@ def direction_of(language: str) -> str:
     Args:
         language: A BCP 47 tag; a script in it goes before the language.
 
-    Example:
+    Examples:
         >>> direction_of("he-IL"), direction_of("az-Arab"), direction_of("ar-Latn"), direction_of("de")
         ('rtl', 'rtl', 'ltr', 'ltr')
     """

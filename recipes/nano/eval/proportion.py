@@ -21,7 +21,7 @@ class Share(BaseModel):
         num: How many there were.
         num_right: How many of them were right.
 
-    Example:
+    Examples:
         >>> share = Share(num=20, num_right=18)
         >>> share.value, round(share.low, 3), round(share.high, 3)
         (0.9, 0.699, 0.972)
