@@ -167,7 +167,7 @@ def test_what_is_no_address(address: str) -> None:
 
 
 def test_a_password_is_not_shown_even_so() -> None:
-    with pytest.raises(InputError, match=r"^'http://\(hidden\)@h:99999' is no web address"):
+    with pytest.raises(InputError, match=r"^'http://ann:\(hidden\)@h:99999' is no web address"):
         client("http://ann:s3cret@h:99999")
 
 
