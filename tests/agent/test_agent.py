@@ -375,9 +375,12 @@ def test_a_stream_that_is_closed_leaves_a_turn_to_resume(make: Any, sessions: Se
             break
     events.close()
     assert sessions.list()[0].unfinished
-    with pytest.raises(InputError, match=r"^Session 'default' has an unfinished turn\. Call resume\('default'\) to go"):
+    with pytest.raises(
+        InputError,
+        match=r"^Session 'agent-[0-9a-f-]+' has an unfinished turn\. Call resume\('agent-[0-9a-f-]+'\) to go",
+    ):
         agent.invoke("And now?")
-    again = list(make(asks("never asked again"))[0].stream_resume())
+    again = list(make(asks("never asked again"))[0].stream_resume(agent.session))
     drawn = [event for event in again if isinstance(event, PictureDrawn)]
     assert [(event.prompt, event.stored_before) for event in drawn] == [("a red fox", True), ("a hen", False)]
     assert again[-1].turn.text == "Here." and len(again[-1].turn.pictures) == 2
@@ -475,11 +478,15 @@ def test_a_person_refuses(make: Any, generator: FlatColourGenerator) -> None:
 
 def test_decisions_that_nobody_asked_for(make: Any) -> None:
     agent, _ = make(ConnectionError("no route"), asks("a red fox"), confirm=True)
-    with pytest.raises(InputError, match=r"^Session 'default' has no unfinished turn\. Begin one with invoke or strea"):
+    with pytest.raises(
+        InputError, match=r"^Session 'agent-[0-9a-f-]+' has no unfinished turn\. Begin one with invoke or strea"
+    ):
         agent.resume()
     with pytest.raises(ReasonerUnavailableError):
         agent.invoke("Draw.")
-    with pytest.raises(InputError, match=r"^Nothing in session 'default' waits for a decision\. Resume it without one"):
+    with pytest.raises(
+        InputError, match=r"^Nothing in session 'agent-[0-9a-f-]+' waits for a decision\. Resume it without one"
+    ):
         agent.resume(decision="approve")
     agent.resume()
     with pytest.raises(InputError, match=r"^There is no decision 'yes'\. Give 'approve', 'refuse', or a Decision with"):
@@ -653,7 +660,9 @@ def test_a_session_takes_one_turn_at_a_time(make: Any) -> None:
     agent, _ = make("One two", model=StreamingScript)
     events = agent.stream("Count.")
     next(events)
-    with pytest.raises(InputError, match=r"^Session 'default' is in use by another thread of this process\. Wait unti"):
+    with pytest.raises(
+        InputError, match=r"^Session 'agent-[0-9a-f-]+' is in use by another thread of this process\. Wait unti"
+    ):
         agent.invoke("Me too.")
     assert agent.invoke("Elsewhere.", session="other").text == "One two"
     events.close()
@@ -693,7 +702,7 @@ def test_a_cancelled_task_leaves_a_turn_to_resume(make: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(run())
     quick, _ = make()
-    assert [picture.prompt for picture in quick.resume().pictures] == ["a red fox"]
+    assert [picture.prompt for picture in quick.resume(agent.session).pictures] == ["a red fox"]
 
 
 @pytest.mark.parametrize(
