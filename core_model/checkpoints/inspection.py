@@ -157,11 +157,11 @@ def _inspect_model(folder: Path, config_dict: dict[str, Any]) -> CheckpointRepor
     official = is_official(config_dict)
     check_files(folder)
     config_dict = read_config_dict(folder)
+    config = read_config(folder, config_dict)
     files = find_weight_files(folder)
     headers, problems = _read_all(files)
     if not problems:
         check_sizes(folder, config_dict, headers)
-    config = read_config(folder, config_dict)
     split = official or any(".block_sparse_moe." in key for key in headers)
     expected = expected_model(config, official=official, split=split)
     notes = []

@@ -37,6 +37,9 @@ _JSON_FILES = (
 _MAX_PARSED_BYTES = 1_000_000
 """Larger JSON files, such as tokenizers, are only checked at both ends: parsing takes as long as loading."""
 
+_MAX_COUNT = 10_000
+"""Layers or experts of a model; a configuration lists its layers when it is made."""
+
 _MAX_SURPLUS = 2
 """How many times the numbers in its files a model may have: a tied head is counted twice."""
 
@@ -97,21 +100,21 @@ def _check_json(file: Path) -> None:
 
 
 def read_config_dict(folder: Path) -> dict[str, Any]:
-    """Read a `config.json` and check that it describes all parts of a model, in this library's layout or the authors'.
+    """Read a `config.json`, in this library's layout or the authors', and check that its parts are objects.
 
     Args:
         folder: The checkpoint.
 
     Raises:
-        CheckpointError: If it is missing, is no JSON object, or lacks a part.
+        CheckpointError: If it is missing, is no JSON object, or a part is none.
     """
     config = read_json(folder / "config.json")
     if is_official(config):
         return config
-    lacking = [name for name in _PARTS if not isinstance(config.get(name), Mapping)]
-    if lacking:
+    wrong = [name for name in _PARTS if not isinstance(config.get(name, {}), Mapping)]
+    if wrong:
         raise CheckpointError(
-            f"{str(folder / 'config.json')!r} describes no Mini-Gemini model: {', '.join(lacking)} must be objects. "
+            f"{str(folder / 'config.json')!r} describes no Mini-Gemini model: {', '.join(wrong)} must be objects. "
             "Fetch or export it anew."
         )
     return config
@@ -129,6 +132,12 @@ def read_config(folder: Path, config_dict: Mapping[str, Any]) -> MiniGeminiConfi
     """
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
+    for name, count in _counts(config_dict):
+        if not 0 <= count <= _MAX_COUNT:
+            raise CheckpointError(
+                f"{str(folder / 'config.json')!r} says {name}={count:,}, and no model has more than {_MAX_COUNT:,}. "
+                "Fetch or export it anew."
+            )
     try:
         config: MiniGeminiConfig = MiniGeminiConfig.from_dict(dict(config_dict))
     except InputError:

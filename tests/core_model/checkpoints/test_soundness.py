@@ -45,7 +45,8 @@ def change(folder: Path, **fields: Any) -> None:
     [
         ({"text_config": None}, "describes no Mini-Gemini model: text_config must be objects"),
         ({"vision_config": []}, "describes no Mini-Gemini model: vision_config must be objects"),
-        ({"text_config__num_hidden_layers": 1_000_000}, "says text_config.num_hidden_layers=1,000,000, and its weight"),
+        ({"text_config__num_hidden_layers": 1_000_000}, "says text_config.num_hidden_layers=1,000,000, and "),
+        ({"text_config__num_hidden_layers": 999}, "says text_config.num_hidden_layers=999, and its weight files hold"),
         ({"text_config__num_hidden_layers": -1}, "says text_config.num_hidden_layers=-1"),
         ({"high_res_vision_config__depths": [1, 1, 10**9, 1]}, "says high_res_vision_config.depths=1,000,000,003"),
         ({"text_config__intermediate_size": 10**7}, "describes a model of .* numbers, and its weight files hold"),
