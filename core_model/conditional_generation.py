@@ -243,7 +243,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         )
         return InVocabulary(processors, mapped)
 
-    def _get_candidate_generator(self, **kwargs: Any) -> CandidateGenerator:
+    def _get_candidate_generator(self, **kwargs: Any) -> CandidateGenerator:  # type: ignore[override]
         """Give what proposes tokens a prompt in which every id is in the vocabulary, and an assistant no pictures."""
         library: Any = super()
         mapped = ImageTokenMap(self.config)

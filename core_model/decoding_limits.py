@@ -18,7 +18,17 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from mgem_agent.errors import ImageError
 
-__all__ = ["MAX_DECODED_BYTES", "MAX_DECODE_S", "TimedBytes", "TimedFile", "check_cost", "count_scans"]
+__all__ = [
+    "MAX_DECODED_BYTES",
+    "MAX_DECODE_S",
+    "READ_AT_ONCE",
+    "RGB_BYTES",
+    "TimedBytes",
+    "TimedFile",
+    "check_cost",
+    "check_memory",
+    "count_scans",
+]
 
 MAX_DECODED_BYTES = 384 * 2**20
 """Most memory for decoding one picture: 50 million pixels that are turned by their EXIF data."""

@@ -51,7 +51,7 @@ from mgem_agent.errors import ImageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_IMAGE_PIXELS", "MAX_IMAGE_SIDE_PX", "load_image"]
+__all__ = ["MAX_IMAGE_PIXELS", "MAX_IMAGE_SIDE_PX", "decode", "load_image", "quietly"]
 
 MAX_IMAGE_PIXELS = 89_478_485
 """Most pixels that a file may hold: a quarter of a gigabyte of RGB, the size above which PIL itself warns."""

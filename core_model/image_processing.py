@@ -212,7 +212,7 @@ def _register() -> None:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
     # The pictures are resized by PIL in either case: the released weights know its pixels.
-    classes = {"pil": MiniGeminiImageProcessor, "torchvision": MiniGeminiImageProcessor}
+    classes: dict[str, type] = {"pil": MiniGeminiImageProcessor, "torchvision": MiniGeminiImageProcessor}
     AutoImageProcessor.register(MiniGeminiConfig, image_processor_classes=classes)
 
 

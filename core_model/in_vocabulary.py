@@ -79,7 +79,8 @@ class InVocabulary(LogitsProcessorList):
                 "The model computes scores that are no numbers (NaN). Its weights are damaged: fetch or export them "
                 "anew. If they are not, its data type overflows: load it with dtype float32 or bfloat16."
             )
-        result: Any = super().__call__(self.mapped(input_ids), scores, **kwargs)
+        mapped: Any = self.mapped(input_ids)
+        result: Any = super().__call__(mapped, scores, **kwargs)
         return result
 
 
@@ -95,13 +96,15 @@ class CandidatesInVocabulary(CandidateGenerator):
 
     def get_candidates(self, input_ids: Any, **kwargs: Any) -> Any:
         """Return the ids (1, l + proposed), and the scores of what is proposed or None."""
-        candidates, scores = self.generator.get_candidates(self.mapped(input_ids), **kwargs)
+        mapped: Any = self.mapped(input_ids)
+        candidates, scores = self.generator.get_candidates(mapped, **kwargs)
         proposed = candidates[:, input_ids.shape[1] :].to(input_ids.device)
         return torch.cat([input_ids, proposed], dim=1), scores
 
     def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: int) -> None:
         """Tell the generator how many of its proposals the model took."""
-        self.generator.update_candidate_strategy(self.mapped(input_ids), scores, num_matches)
+        mapped: Any = self.mapped(input_ids)
+        self.generator.update_candidate_strategy(mapped, scores, num_matches)
 
 
 def without_images(inputs: Mapping[str, Any]) -> dict[str, Any]:

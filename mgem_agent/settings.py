@@ -42,6 +42,7 @@ from mgem_agent.user_files import read_user_file, user_path
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
+    "MAX_CONFIG_BYTES",
     "PictureDefaults",
     "PictureDisplay",
     "Setting",

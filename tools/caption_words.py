@@ -115,7 +115,8 @@ def read_words(caption: str, known: Known) -> CaptionReading:
     tokens = [token.removesuffix("'s") if token not in PLAIN_WORDS else token for token in tokens]
     longest = max(map(len, known), default=1)
     reading = CaptionReading()
-    start, negated, before = 0, False, []
+    start, negated = 0, False
+    before: list[str] = []
     while start < len(tokens):
         length = next((n for n in range(longest, 0, -1) if tuple(tokens[start : start + n]) in known), 0)
         token = tokens[start]

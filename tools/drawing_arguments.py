@@ -134,7 +134,7 @@ class EditArguments(ToolArguments):
             InputError: If the arguments contradict each other or are out of range, or a picture may not be read.
         """
         is_whole = self.strength == 1 and self.mask is None
-        fields = {
+        fields: dict[str, Any] = {
             "instruction": self.instruction,
             "image": stored(self.image),
             "mask": None if self.mask is None else stored(self.mask),

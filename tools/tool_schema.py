@@ -35,7 +35,7 @@ def shared_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reduced(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     node = _without_null(_resolved(schema, definitions), definitions)
-    kept = {name: node[name] for name in ("description", "type", "enum", "required") if name in node}
+    kept: dict[str, Any] = {name: node[name] for name in ("description", "type", "enum", "required") if name in node}
     if "const" in node:
         kept["enum"] = [node["const"]]
     if "anyOf" in node:

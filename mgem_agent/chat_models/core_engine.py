@@ -127,7 +127,8 @@ class CoreEngine:
             return options
         if self._grammar_tokens is None:
             stop_ids = stop_token_ids(self.model, self.processor)
-            num_scores = self.model.get_output_embeddings().weight.shape[0]
+            head: Any = self.model.get_output_embeddings()
+            num_scores: int = head.weight.shape[0]
             self._grammar_tokens = GrammarTokens(self.processor.tokenizer, num_scores=num_scores, stop_ids=stop_ids)
         constraint = self._grammar_tokens.constraint(request.form)
         processors = [*(options.get("logits_processor") or ()), constraint]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -107,7 +107,8 @@ class NanoGenerator(DiffusersGenerator):
         """
         if self._own_capabilities is None:
             unread = dict.fromkeys(read_drawing(self._folder).without_effect, False)
-            own = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder), **unread}
+            own: dict[str, Any] = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder)}
+            own |= unread
             self._own_capabilities = super().capabilities.model_copy(update=own)
         return self._own_capabilities
 

@@ -13,6 +13,7 @@ import regex
 
 __all__ = [
     "CLAUSE_MARKS",
+    "END_MARKS",
     "cut_text",
     "estimate_words",
     "is_named",

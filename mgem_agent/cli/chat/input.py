@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings
 
 __all__ = [
+    "PROMPT",
     "DumbTerminalReader",
     "LineReader",
     "Reader",
