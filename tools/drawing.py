@@ -183,7 +183,8 @@ class _Batch:
             return
         self._open.discard(event.index)
         try:
-            yield _held_to_the_contract(event, job, self._capabilities, strict=self._strict)
+            # Read again: a generator may learn from a server's answer that more can be asked for.
+            yield _held_to_the_contract(event, job, self._generator.capabilities, strict=self._strict)
         except MgemError as error:
             yield replace(
                 event, index=job.index, request=job.asked, image=None, error=error, notices=job.notices + event.notices

@@ -106,7 +106,7 @@ class NanoGenerator(DiffusersGenerator):
             GeneratorUnavailableError: If the weights are not in this installation.
         """
         if self._own_capabilities is None:
-            unread = dict.fromkeys(read_drawing(self._folder).without_effect, False)
+            unread: dict[str, Any] = {name: False for name in read_drawing(self._folder).without_effect}
             own: dict[str, Any] = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder)}
             own |= unread
             self._own_capabilities = super().capabilities.model_copy(update=own)

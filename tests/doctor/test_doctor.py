@@ -41,9 +41,9 @@ def test_what_goes_wrong_in_a_check_is_a_finding() -> None:
 
 
 def test_machine_and_setup_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgem_agent.doctor.machine.machine_checks", lambda: [("a", lambda: [Finding("a", "ok", "")])])
+    monkeypatch.setattr("mgem_agent.doctor.doctor.machine_checks", lambda: [("a", lambda: [Finding("a", "ok", "")])])
     monkeypatch.setattr(
-        "mgem_agent.doctor.setup.setup_checks",
+        "mgem_agent.doctor.doctor.setup_checks",
         lambda settings: [("b", lambda: [Finding("b", "ok", settings.model)])],
     )
     found = list(diagnose(load_settings(model="mine")))
