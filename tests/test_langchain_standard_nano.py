@@ -1,7 +1,8 @@
 """LangChain's own suite for chat models over the real nano.
 
 It needs nano's language model in the cache (run `mgem chat` once) and some minutes. What is marked, nano
-cannot do: name the keys of an object without a schema, decide by itself to call a tool, copy Japanese.
+cannot do: name the keys of an object without a schema, decide by itself to call a tool, copy Japanese
+or a number.
 """
 
 from __future__ import annotations
@@ -53,6 +54,18 @@ class TestNano(ChatModelIntegrationTests):
     @pytest.mark.xfail(reason="nano does not decide by itself to call a tool.", strict=False)
     def test_agent_loop(self, model: BaseChatModel) -> None:
         super().test_agent_loop(model)
+
+    @pytest.mark.xfail(reason="nano writes 300 where it is asked for 3.", strict=False)
+    def test_tool_calling(self, model: BaseChatModel) -> None:
+        super().test_tool_calling(model)
+
+    @pytest.mark.xfail(reason="nano writes 300 where it is asked for 3.", strict=False)
+    async def test_tool_calling_async(self, model: BaseChatModel) -> None:
+        await super().test_tool_calling_async(model)
+
+    @pytest.mark.xfail(reason="One of nano's jokes is longer than its answer may be.", strict=False)
+    def test_structured_output_optional_param(self, model: BaseChatModel) -> None:
+        super().test_structured_output_optional_param(model)
 
     @pytest.mark.xfail(reason="nano does not copy Japanese.", strict=False)
     def test_unicode_tool_call_integration(self, model: BaseChatModel, **options: Any) -> None:
