@@ -13,6 +13,7 @@ import yaml
 from typer.main import get_command
 
 from mgem_agent.cli.app import app
+from mgem_agent.core_model.checkpoints import RELEASED_CHECKPOINTS
 from mgem_agent.settings import setting_names
 from mgem_agent.workflows import StoryRecipe
 
@@ -92,3 +93,16 @@ def test_every_page_is_in_the_navigation(root: Path, pages: ModuleType) -> None:
     on_disk = {str(path.relative_to(root / "docs")) for path in (root / "docs").rglob("*.md")}
     made = {name for name in pages.PAGES if name.endswith(".md")}
     assert set(flat(yaml.safe_load(text)["nav"])) == on_disk | made
+
+
+def test_the_page_of_the_checkpoints_has_each_with_its_sizes(root: Path) -> None:
+    page = (root / "docs/guides/checkpoints.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| MGM-.*$", page, re.MULTILINE)]
+    assert [row[0] for row in rows] == [it.name for it in RELEASED_CHECKPOINTS]
+    for row, it in zip(rows, RELEASED_CHECKPOINTS, strict=True):
+        assert row[1:4] == [it.language_model, f"{it.low_res_size} and {it.high_res_size}", str(it.num_image_tokens)]
+        text = it.text_config
+        head = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
+        cache = 1000 * 2 * text["num_hidden_layers"] * text["num_key_value_heads"] * head * 2
+        assert row[-1] == f"{cache / 1e9:.2f}"
+        assert float(row[5]) == pytest.approx(2 * float(row[4].removesuffix(" B")), abs=0.11)

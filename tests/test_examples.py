@@ -42,8 +42,11 @@ def python_blocks(page: str) -> list[str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_examples_of_a_page(root: Path, name: str) -> None:
     page = (root / name).read_text(encoding="utf-8")
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "example"}
     for number, block in enumerate(python_blocks(page), start=1):
+        if block.startswith('"""'):  # a whole module, to be saved and run as it is
+            exec(compile(block, f"{name}, block {number}", "exec"), names)
+            continue
         test = doctest.DocTestParser().get_doctest(block, names, f"{name}, block {number}", str(root / name), 0)
         assert run(test, test.name) > 0, f"{test.name} has no `>>>`"
         names.update(test.globs)
