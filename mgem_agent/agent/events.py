@@ -7,13 +7,19 @@ a person has to decide before anything is drawn.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
-from typing import Literal
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
 
 from mgem_agent.chat_models.text_engine import FinishReason
 from mgem_agent.gen.events import TextPiece
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "AgentEvent",
@@ -183,6 +189,22 @@ class DrawnPicture:
     path: str
     prompt: str
 
+    @property
+    def image(self) -> Image.Image:
+        """The picture itself, read from its file.
+
+        Raises:
+            FileNotFoundError: If the file was removed from the store.
+        """
+        from PIL import Image
+
+        with Image.open(self.path) as picture:
+            return picture.copy()
+
+    def _repr_png_(self) -> bytes:
+        """Show the picture in a notebook."""
+        return Path(self.path).read_bytes()
+
 
 @dataclass(frozen=True, slots=True)
 class FailedDrawing:
@@ -225,6 +247,16 @@ class Turn:
     captions: tuple[CaptionReady, ...] = field(default=())
     finish_reason: FinishReason | None = None
     notices: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """Show the text, the pictures and the failures in a notebook."""
+        parts = [f"<p>{escape(self.text)}</p>"] if self.text else []
+        for picture in self.pictures:
+            data = base64.b64encode(Path(picture.path).read_bytes()).decode("ascii")
+            title = escape(picture.prompt, quote=True)
+            parts.append(f'<img src="data:image/png;base64,{data}" alt="{title}" title="{title}">')
+        parts += [f"<p>Not drawn: {escape(each.message)}</p>" for each in self.failures]
+        return "\n".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
