@@ -15,7 +15,7 @@ from typer.main import get_command
 from mgem_agent.cli.app import app
 from mgem_agent.core_model.checkpoints import RELEASED_CHECKPOINTS
 from mgem_agent.settings import setting_names
-from mgem_agent.workflows import StoryRecipe
+from mgem_agent.workflows import CharacterRecipe, SceneRecipe, StoryRecipe
 
 NAMES = re.compile(r"^::: (\S+)$", re.MULTILINE)
 
@@ -106,3 +106,10 @@ def test_the_page_of_the_checkpoints_has_each_with_its_sizes(root: Path) -> None
         cache = 1000 * 2 * text["num_hidden_layers"] * text["num_key_value_heads"] * head * 2
         assert row[-1] == f"{cache / 1e9:.2f}"
         assert float(row[5]) == pytest.approx(2 * float(row[4].removesuffix(" B")), abs=0.11)
+
+
+def test_the_guide_to_stories_has_every_field_of_a_recipe(root: Path) -> None:
+    page = (root / "docs/guides/stories.md").read_text(encoding="utf-8")
+    named = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    for recipe in (StoryRecipe, SceneRecipe, CharacterRecipe):
+        assert set(recipe.model_fields) <= named
