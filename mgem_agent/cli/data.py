@@ -154,7 +154,7 @@ def _replay(
 @app.command("card")
 def _card(folder: _Folder) -> None:
     """The data card of a folder: what is in its records, counted."""
-    from mgem_agent.recipes.data.data_card import write_data_card
+    from mgem_agent.recipes.nano.world.data_card import write_data_card
 
     echo(write_data_card(folder))
 

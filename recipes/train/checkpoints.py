@@ -1,8 +1,10 @@
-"""Checkpoints of a run: whole or not there, the newest few kept, and exact to the bit.
+"""Checkpoints of a run: complete or absent, only the newest few kept, and exact to the bit.
 
-accelerate saves and restores optimizer, random states and, under DeepSpeed and FSDP, each process's part of the model.
-Without these, only what is trained is written, as safetensors: frozen weights come from where they came from before. A
-checkpoint is written beside its place and renamed when all of it is on the disk.
+accelerate saves and restores the optimizer, the random states and, under DeepSpeed and FSDP, each process's part of the
+model. A checkpoint is written to a temporary folder, which is renamed when all of it is on the disk.
+
+`keep_trained_weights` writes only the trained weights of a Mini-Gemini model, as safetensors. Its frozen weights are
+loaded from the checkpoint that the run started from.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from mgem_agent.errors import CheckpointError
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_trained
 from mgem_agent.recipes.train.target_loss import TargetLoss
 
-__all__ = ["Checkpoints", "newest_checkpoint", "put_in_place", "save_trained", "trained_weights"]
+__all__ = [
+    "Checkpoints",
+    "keep_trained_weights",
+    "newest_checkpoint",
+    "put_in_place",
+    "save_trained",
+    "trained_weights",
+]
 
 _STATE_FILE = "progress.json"
 _NAME = re.compile(r"step-(\d+)")
@@ -35,23 +44,21 @@ class Checkpoints:
 
     Args:
         folder: The run's folder.
-        accelerator: What saves and restores; the model and the optimizer have been prepared by it.
-        keep: Newest checkpoints to keep.
+        accelerator: Saves and restores the state; it has prepared the model and the optimizer.
+        keep: How many of the newest checkpoints to keep.
     """
 
     def __init__(self, folder: Path, accelerator: Accelerator, keep: int) -> None:
         self._folder = folder / "checkpoints"
         self._accelerator = accelerator
         self._keep = keep
-        accelerator.register_save_state_pre_hook(self._save_model)
-        accelerator.register_load_state_pre_hook(_load_model)
 
     def save(self, step: int, progress: dict[str, Any]) -> Path:
-        """Write a checkpoint; all processes call this together.
+        """Write a checkpoint; every process has to call this.
 
         Args:
-            step: Steps that were made.
-            progress: What else the run wants back, as JSON has it.
+            step: Number of steps done.
+            progress: Other values that the run needs to resume, as JSON types.
 
         Returns:
             Its folder.
@@ -72,11 +79,8 @@ class Checkpoints:
         self._accelerator.wait_for_everyone()
         return place
 
-    def restore(self) -> dict[str, Any]:
-        """Go back to the newest checkpoint, if there is one; all processes call this together.
-
-        Returns:
-            What `save` was given, `step` included; empty if there is no checkpoint.
+    def progress(self) -> dict[str, Any]:
+        """Return what the newest checkpoint was saved with, `step` included; empty if there is no checkpoint.
 
         Raises:
             CheckpointError: If it cannot be read.
@@ -85,20 +89,52 @@ class Checkpoints:
         if newest is None:
             return {}
         try:
-            self._accelerator.load_state(str(newest))
             progress: dict[str, Any] = json.loads((newest / _STATE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"The checkpoint {str(newest)!r} cannot be read: {error}. Remove it to go on from the one before it."
-            ) from error
+        except (OSError, ValueError) as error:
+            raise _unreadable(newest, error) from error
         return progress
 
-    def _save_model(self, models: list[nn.Module], weights: list[Any], output_dir: str) -> None:
-        """Write what is trained in place of all weights; where accelerate shards them, there is nothing here to do."""
+    def restore(self) -> dict[str, Any]:
+        """Load the newest checkpoint, if there is one; every process has to call this.
+
+        Returns:
+            The same as `progress`.
+
+        Raises:
+            CheckpointError: If it cannot be read, or does not fit the model.
+        """
+        progress = self.progress()
+        newest = newest_checkpoint(self._folder.parent)
+        if newest is not None:
+            try:
+                self._accelerator.load_state(str(newest))
+            except (OSError, ValueError, RuntimeError) as error:
+                raise _unreadable(newest, error) from error
+        return progress
+
+
+def _unreadable(checkpoint: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint {str(checkpoint)!r} cannot be loaded: {error}. If it belongs to another model, give the run "
+        "another folder. If it is damaged, delete it to resume from the one before."
+    )
+
+
+def keep_trained_weights(accelerator: Accelerator) -> None:
+    """Let an accelerator save and load only the trained weights of a `TargetLoss`, not the frozen ones.
+
+    Args:
+        accelerator: It has prepared the model. Where it shards the weights, it saves them its own way.
+    """
+
+    def save(models: list[nn.Module], weights: list[Any], output_dir: str) -> None:
         if weights:
             weights.clear()
-            if self._accelerator.is_main_process:
-                save_trained(_model_in(self._accelerator.unwrap_model(models[0])), Path(output_dir) / TRAINED_FILE)
+            if accelerator.is_main_process:
+                save_trained(_model_in(accelerator.unwrap_model(models[0])), Path(output_dir) / TRAINED_FILE)
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(_load_model)
 
 
 def _load_model(models: list[nn.Module], input_dir: str) -> None:
@@ -109,12 +145,12 @@ def _load_model(models: list[nn.Module], input_dir: str) -> None:
 
 def _model_in(module: nn.Module) -> MiniGeminiForConditionalGeneration:
     if not isinstance(module, TargetLoss):
-        raise TypeError(f"A TargetLoss is trained here, got {type(module).__name__}.")
+        raise TypeError(f"Expected a TargetLoss, got {type(module).__name__}.")
     return module.model
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters of a model that are trained, by name.
+    """Return the trainable parameters of a model by name.
 
     Args:
         model: The model.
@@ -125,11 +161,11 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_trained(model: nn.Module, file: Path) -> None:
-    """Write the parameters of a model that are trained.
+    """Write the trainable parameters of a model.
 
     Args:
         model: The model.
-        file: The file to make.
+        file: The file to write.
     """
     save_file(trained_weights(model), file, metadata={"format": "pt"})
 
@@ -145,17 +181,17 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def _finished(folder: Path) -> list[Path]:
-    """Checkpoints that are whole, oldest first."""
+    """Complete checkpoints, oldest first."""
     places = folder.iterdir() if folder.is_dir() else ()
     return sorted((place for place in places if _NAME.fullmatch(place.name)), key=lambda place: int(place.name[5:]))
 
 
 def put_in_place(passing: Path, place: Path) -> None:
-    """Give a folder or file that is written its name, when it is safe on the disk; what had the name is replaced.
+    """Flush a finished folder or file to the disk and rename it; an existing one of that name is replaced.
 
     Args:
-        passing: What was written, beside its place.
-        place: Its name.
+        passing: The temporary folder or file, in the same folder as `place`.
+        place: The final path.
     """
     for file in [passing, *passing.rglob("*")] if passing.is_dir() else [passing]:
         if file.is_file():

@@ -22,7 +22,7 @@ from accelerate.utils import set_seed
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.batch_plan import BatchPlan
 from mgem_agent.recipes.train.broken_report import BrokenReport
-from mgem_agent.recipes.train.checkpoints import Checkpoints
+from mgem_agent.recipes.train.checkpoints import Checkpoints, keep_trained_weights
 from mgem_agent.recipes.train.config import DataConfig, SourceConfig, TrainConfig
 from mgem_agent.recipes.train.config_file import read_settings
 from mgem_agent.recipes.train.examples import Examples, StepBatches
@@ -190,6 +190,7 @@ def _loop(
     optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=True)
     loss = TargetLoss(trained.model, needs_images=accelerator.num_processes > 1)
     module, prepared = accelerator.prepare(loss.train(), optimizer)
+    keep_trained_weights(accelerator)
     return TrainingLoop(
         accelerator,
         module,

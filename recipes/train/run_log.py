@@ -1,6 +1,6 @@
-"""The log of a run, one JSON object a line: what a person plots and a resumed run goes on writing.
+"""The log of a run: one JSON object a line, with `step`, `loss`, `learning_rate`, `gradient_norm` and `time`.
 
-A run that is taken up again at step n makes the steps after n once more; their lines are taken out first.
+A run that resumes at step n repeats the steps after n, so their lines are removed first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class RunLog:
 
     Args:
         folder: The run's folder.
-        step: Steps that were made before; later lines are taken out.
+        step: Number of steps done; later lines are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -36,7 +36,7 @@ class RunLog:
         """Add a line.
 
         Args:
-            **record: What it says; `step` among it.
+            **record: Its values; `step` must be one of them.
         """
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
@@ -47,7 +47,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's log; a last one that was cut off by a kill is left out.
+    """Return the lines of a run's log, without a last line that a kill cut off.
 
     Args:
         folder: The run's folder.
@@ -60,7 +60,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InputError(
-            f"{str(folder)!r} is no folder of a run: it has no {LOG_FILE}. Give what run.output names."
+            f"{str(folder)!r} is not the folder of a run: it has no {LOG_FILE}. Give the folder of a training."
         ) from error
     records = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""A picture of a run: its losses and its learning rate over the steps."""
+"""Plot of a run: its losses and its learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ _SMOOTHING = 0.9
 
 
 def plot_run(run: Path, picture: Path) -> None:
-    """Draw the log of a run.
+    """Plot the log of a run.
 
     Args:
         run: The run's folder.
-        picture: The file to make; its ending says the format (`.png`, `.svg`, `.pdf`).
+        picture: The file to write; its suffix sets the format (`.png`, `.svg`, `.pdf`).
 
     Raises:
-        InputError: If there is no log, or nothing in it yet.
+        InputError: If there is no log, or it has no step yet, or the picture cannot be written.
         MissingDependencyError: If matplotlib is not installed.
     """
     records = read_log(run)
     steps = [record for record in records if "loss" in record]
     if not steps:
-        raise InputError(
-            f"The log {str(run / LOG_FILE)!r} has no step yet. Wait for the first, or set run.log_every=1."
-        )
+        raise InputError(f"The log {str(run / LOG_FILE)!r} has no step yet. Wait for the first one, or log every step.")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("Drawing a log", "matplotlib", "train") from error
+        raise MissingDependencyError("Plotting a log", "matplotlib", "train") from error
     figure = Figure(figsize=(9, 5), layout="constrained")
     losses: Any = figure.add_subplot()
     numbers = [record["step"] for record in steps]
@@ -48,22 +46,29 @@ def plot_run(run: Path, picture: Path) -> None:
             color="tab:red",
             label="held out",
         )
-    losses.set(xlabel="step", ylabel="loss of a token", title=run.name)
+    losses.set(xlabel="step", ylabel="loss", title=run.name)
     losses.grid(alpha=0.3)
     rates: Any = losses.twinx()
-    rates.plot(numbers, [record["learning_rate"] for record in steps], color="tab:gray", linewidth=0.8, linestyle=":")
+    rated = [record for record in steps if "learning_rate" in record]
+    rates.plot(
+        [record["step"] for record in rated],
+        [record["learning_rate"] for record in rated],
+        color="tab:gray",
+        linewidth=0.8,
+        linestyle=":",
+    )
     rates.set_ylabel("learning rate (dotted)")
     losses.legend()
     try:
         figure.savefig(picture, dpi=120)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The picture {str(picture)!r} cannot be written: {error}. Name a .png in a folder that is there."
+            f"The picture {str(picture)!r} cannot be written: {error}. Give a .png in an existing folder."
         ) from error
 
 
 def _smoothed(values: list[float]) -> list[float]:
-    """The running mean, unbiased at the beginning."""
+    """Return the exponential moving average, corrected for its start."""
     mean, weight, smoothed = 0.0, 0.0, []
     for value in values:
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * value

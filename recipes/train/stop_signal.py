@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next step, so that the work of the step is not lost."""
+"""Ctrl-C and SIGTERM stop a training after the current step, so that its work is not lost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal:
-    """Notes the first signal while it is entered; a second one does what it always does.
+    """Records the first SIGINT or SIGTERM inside a `with` block; a second one has its usual effect.
 
     Attributes:
-        received: The number of the signal, or None.
+        received: Number of the signal; None if there was none.
     """
 
     def __init__(self) -> None:

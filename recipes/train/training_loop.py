@@ -1,50 +1,71 @@
-"""The loop: steps, the log, evaluations and checkpoints.
+"""The training loop: steps, log, evaluations and checkpoints.
 
-A step is the micro-batches of one global batch. Their losses are already divided by the targets of the whole step over
-all processes (`target_loss`), so that what accelerate and distributed training divide by is multiplied in again.
+A step takes the micro-batches of one global batch. `target_loss` divides their losses by the number of targets of the
+whole step over all processes. accelerate and distributed training divide again, by the number of micro-batches and of
+processes, so the loop multiplies by both.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup
 
 from mgem_agent.recipes.train.broken_report import BrokenReport
 from mgem_agent.recipes.train.checkpoints import Checkpoints
 from mgem_agent.recipes.train.config import OptimizerConfig
 from mgem_agent.recipes.train.examples import Batch
 from mgem_agent.recipes.train.held_out import HeldOut
-from mgem_agent.recipes.train.learning_rate import learning_rate_factor
 from mgem_agent.recipes.train.run_log import RunLog
 from mgem_agent.recipes.train.stop_signal import StopSignal
 
-__all__ = ["TrainingLoop"]
+__all__ = ["TrainingLoop", "learning_rate_schedule"]
+
+
+def learning_rate_schedule(settings: OptimizerConfig, num_steps: int) -> Callable[[int], float]:
+    """Return transformers' cosine schedule with linear warm-up, as a function that needs no saved state.
+
+    Args:
+        settings: Its `warmup_ratio` and `final_ratio` are used.
+        num_steps: Steps of the whole run.
+
+    Returns:
+        Gives the factor on the peak learning rate, from 0 to 1, of a step counted from 0.
+    """
+    schedule: Any = get_cosine_with_min_lr_schedule_with_warmup(
+        torch.optim.SGD([torch.zeros(1)]),  # only its function of the step is used
+        math.ceil(num_steps * settings.warmup_ratio),
+        num_steps,
+        min_lr_rate=settings.final_ratio,
+    )
+    factor: Callable[[int], float] = schedule.lr_lambdas[0]
+    return factor
 
 
 class TrainingLoop:
-    """Makes the steps of a run.
+    """Runs the steps of a training.
 
     Args:
-        accelerator: How processes work together.
+        accelerator: Coordinates the processes.
         module: A prepared `TargetLoss`.
         optimizer: Its prepared optimizer, whose groups have a `base_lr`.
-        checkpoints: Where the state is saved.
+        checkpoints: Saves and restores the state.
         folder: The run's folder.
-        settings: The optimizer's.
+        settings: Settings of the optimizer.
         num_steps: Steps of the whole run.
         log_every: Steps between two lines of the log.
         checkpoint_every: Steps between two checkpoints.
 
     Attributes:
-        step: Steps that have been made.
-        module: As given.
+        step: Number of steps done.
+        module: The module given.
         last_loss: Mean loss in the last line of the log.
     """
 
@@ -71,13 +92,14 @@ class TrainingLoop:
         self._folder = folder
         self._settings = settings
         self._num_steps = num_steps
+        self._learning_rate_factor = learning_rate_schedule(settings, num_steps)
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
-        # Sums since the last line of the log; they go into checkpoints so that a resumed run writes the same lines.
+        # Sums since the last line of the log. Checkpoints hold them, so that a resumed run logs the same values.
         self._since: dict[str, float] = {"loss": 0.0, "steps": 0, "tokens": 0, "seconds": 0.0}
 
     def restore(self) -> None:
-        """Go back to the newest checkpoint of the run, if there is one."""
+        """Resume from the newest checkpoint of the run, if there is one."""
         progress = self._checkpoints.restore()
         self.step = progress.get("step", 0)
         self.last_loss = progress.get("last_loss")
@@ -91,14 +113,14 @@ class TrainingLoop:
         stop: StopSignal,
         say: Any,
     ) -> None:
-        """Make the steps that are left, or as many as there is time for until a signal comes.
+        """Run the remaining steps, or stop early after a signal.
 
         Args:
-            batches: This process's micro-batches of each step that is left.
-            broken: Takes the records that were not used.
-            held_out: Evaluates, if wanted.
-            stop: Says whether to stop.
-            say: Takes what a person would like to read.
+            batches: This process's micro-batches of each remaining step.
+            broken: Records the records that were not used.
+            held_out: Computes the held-out loss; None for no evaluation.
+            stop: Tells whether a signal came.
+            say: Called with each progress message.
         """
         log = RunLog(self._folder, self.step) if self._accelerator.is_main_process else None
         saved = self.step
@@ -129,19 +151,14 @@ class TrainingLoop:
             self._checkpoints.save(self.step, {"since": self._since, "last_loss": self.last_loss})
 
     def _make_step(self, micro_batches: list[Batch]) -> dict[str, float]:
-        """Make one step and return what the log says of it."""
+        """Run one step and return the values that the log gets."""
         accelerator = self._accelerator
         counts = torch.tensor(
             [sum(batch.num_targets for batch in micro_batches), sum(batch.num_tokens for batch in micro_batches)],
             device=accelerator.device,
         )
         num_targets, num_tokens = self._summed(counts)
-        factor = learning_rate_factor(
-            self.step,
-            self._num_steps,
-            warmup_ratio=self._settings.warmup_ratio,
-            final_ratio=self._settings.final_ratio,
-        )
+        factor = self._learning_rate_factor(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         total = torch.zeros((), device=accelerator.device)
@@ -150,7 +167,7 @@ class TrainingLoop:
             inputs = {name: value.to(accelerator.device) for name, value in batch.inputs.items()}
             with accelerator.accumulate(self.module):
                 loss = self.module(inputs, num_targets)
-                if loss.requires_grad:  # not where text alone meets a frozen language model
+                if loss.requires_grad:  # false for text-only batches with a frozen language model
                     accelerator.backward(loss * (accelerator.num_processes * accelerator.gradient_accumulation_steps))
                 total += loss.detach()
                 if accelerator.sync_gradients:
@@ -165,7 +182,7 @@ class TrainingLoop:
 
     def _clip(self) -> Any:
         for parameter in self._parameters:
-            if parameter.grad is None:  # a step of text alone: zero, as where other processes have images
+            if parameter.grad is None:  # a text-only step; other processes may have images and wait for this gradient
                 parameter.grad = torch.zeros_like(parameter)
         limit = self._settings.max_grad_norm
         return self._accelerator.clip_grad_norm_(self._parameters, math.inf if limit is None else limit)
@@ -177,7 +194,7 @@ class TrainingLoop:
         return cast(Tensor, summed)
 
     def _is_stopped(self, stop: StopSignal) -> bool:
-        """Whether any process got a signal: all must stop at the same step."""
+        """Return whether any process got a signal, since all must stop at the same step."""
         if self._accelerator.num_processes == 1:
             return stop.received is not None
         flag = torch.tensor(int(stop.received is not None), device=self._accelerator.device)

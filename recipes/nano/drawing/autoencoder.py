@@ -1,6 +1,6 @@
 """Pre-training of the autoencoder in whose latents the small generator draws.
 
-    python -m mgem_agent.recipes.nano.drawing.autoencoder FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano autoencoder FOLDER [key=value …]
 
 diffusers' `AutoencoderTiny` learns to give back what it saw: absolute difference of the pixels and of their gradients,
 which keeps edges sharp. And it learns that latents add up: those of a background, and of things alone, each less those
@@ -16,7 +16,6 @@ deviation, so that none drowns the others.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,10 @@ from torch import Tensor, nn
 
 from mgem_agent.recipes.nano.drawing.caption_encoder import scene_slots
 from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
-from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
-from mgem_agent.recipes.nano.seeing.scene_pixels import scene_pixels
+from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import SceneKind, sample_scene
+from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
@@ -72,10 +71,10 @@ class AutoencoderConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or what the machine is best at.
     """
 
-    num_steps: int = 9_000
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    ema_decay: float = 0.998
+    num_steps: Count = 9_000
+    batch_size: Count = 8
+    learning_rate: Rate = 1e-3
+    ema_decay: Decay = 0.998
     channels: int = Field(default=32, ge=8)
     latent_channels: int = Field(default=6, ge=3)
     encoder_blocks: tuple[int, ...] = Field(default=(0, 2, 3), min_length=2, max_length=4)
@@ -305,9 +304,3 @@ def _compare(model: Any, config: AutoencoderConfig, layers: SceneLayers, file: P
     rows = [torch.cat(list(pictures), -1) for pictures in (real, drawn)]
     sheet = ((torch.cat(rows, -2) + 1) * 127.5).round().byte()
     Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)
-
-
-if __name__ == "__main__":
-    run_recipe(
-        sys.argv[1:], AutoencoderConfig, lambda folder, config: train_autoencoder(folder, config, EmojiAssets.open())
-    )

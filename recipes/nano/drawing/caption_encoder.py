@@ -1,6 +1,6 @@
 """Pre-training of a generator's small text encoder: it learns to say what a caption asks for.
 
-    python -m mgem_agent.recipes.nano.drawing.caption_encoder FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano caption_encoder FOLDER [key=value …]
 
 The last token of a caption learns to tell which background there is and which thing stands where, in a table: the
 hidden units of the last layer's MLP. One unit is active for each of these facts, and adds a random row of its own to
@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mgem_agent.recipes.nano.drawing.caption_tokenizer import train_caption_tokenizer
-from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.pretraining import Count, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS
 from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -66,9 +65,9 @@ class CaptionEncoderConfig(PretrainingConfig):
         max_tokens: Longest caption that is learned from.
     """
 
-    num_steps: int = 3_000
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    num_steps: Count = 3_000
+    batch_size: Count = 32
+    learning_rate: Rate = 1e-3
     width: int = Field(default=256, ge=64, multiple_of=64)
     num_layers: int = Field(default=2, ge=1)
     vocab_size: int = Field(default=2_048, ge=300)
@@ -219,11 +218,3 @@ def train_caption_encoder(folder: str | Path, config: CaptionEncoderConfig, asse
         run.update(loss, right=right)
     reader.encoder.save_pretrained(folder / "text_encoder")
     return folder
-
-
-if __name__ == "__main__":
-    run_recipe(
-        sys.argv[1:],
-        CaptionEncoderConfig,
-        lambda folder, config: train_caption_encoder(folder, config, EmojiAssets.open()),
-    )

@@ -1,6 +1,6 @@
 """Pre-training of a small latent diffusion model that draws scenes.
 
-    python -m mgem_agent.recipes.nano.drawing.generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
 
 A diffusion transformer (PixArt-α; Chen et al., 2023) whose one patch is the whole picture learns to take the noise from
 latents of an autoencoder that is trained already, and a text encoder that knows already what captions ask for learns
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ from mgem_agent.recipes.nano.drawing.fact_table import (
     table_scores,
 )
 from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
-from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption
@@ -98,10 +97,10 @@ class GeneratorConfig(PretrainingConfig):
         least_snr: Is added to it, so that the noisiest steps weigh something.
     """
 
-    num_steps: int = 3_100
-    batch_size: int = 32
-    learning_rate: float = 3e-4
-    ema_decay: float = 0.99
+    num_steps: Count = 3_100
+    batch_size: Count = 32
+    learning_rate: Rate = 3e-4
+    ema_decay: Decay = 0.99
     autoencoder: str
     captions: str
     image_px: int = Field(default=128, ge=16, multiple_of=8)
@@ -347,9 +346,3 @@ def contact_sheet(
         sheet.paste(picture, (index % 8 * size_px, index // 8 * size_px))
     sheet.save(file)
     return captions
-
-
-if __name__ == "__main__":
-    run_recipe(
-        sys.argv[1:], GeneratorConfig, lambda folder, config: train_generator(folder, config, EmojiAssets.open())
-    )

@@ -1,6 +1,6 @@
 """The last training of the small generator: its decoder learns to paint from the latents that it really draws.
 
-    python -m mgem_agent.recipes.nano.drawing.vae_decoder_finetune FOLDER pipeline=FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano vae_decoder_finetune FOLDER pipeline=FOLDER [key=value …]
 
 A transformer of a few hundred channels writes latents with little errors, which are the same each time. The decoder of
 the pipeline's `AutoencoderTiny` sees latents that the pipeline guesses from captions, and learns to give the scenes
@@ -12,7 +12,6 @@ beside it: what the generator in the box consists of.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,10 @@ from mgem_agent.recipes.nano.drawing.caption_encoder import captions_and_facts
 from mgem_agent.recipes.nano.drawing.generator import SCHEDULE, FactLooks, contact_sheet, guessed_latents
 from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
 from mgem_agent.recipes.nano.drawing.vocabulary import write_vocabulary
-from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
-from mgem_agent.recipes.nano.seeing.scene_pixels import scene_pixels
+from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import sample_scene
+from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
@@ -51,10 +50,10 @@ class DecoderConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or what the machine is best at; of the decoder.
     """
 
-    num_steps: int = 2_000
+    num_steps: Count = 2_000
     batch_size: int = Field(default=8, ge=4)
-    learning_rate: float = 5e-4
-    ema_decay: float = 0.998
+    learning_rate: Rate = 5e-4
+    ema_decay: Decay = 0.998
     pipeline: str
     piece_px: int = Field(default=64, ge=8, multiple_of=8)
     max_tokens: int = Field(default=48, ge=8, le=120)
@@ -147,7 +146,3 @@ def _pieces(latents: Tensor, scenes: Tensor, piece_px: int, chance: np.random.Ge
                     cut_piece(scene, (top, left), piece_px)))  # fmt: skip
     pieces = [torch.stack(each).contiguous(memory_format=torch.channels_last) for each in zip(*cut, strict=True)]
     return pieces[0], pieces[1]
-
-
-if __name__ == "__main__":
-    run_recipe(sys.argv[1:], DecoderConfig, lambda folder, config: train_decoder(folder, config, EmojiAssets.open()))

@@ -1,6 +1,6 @@
 """What the small generator can draw, as a vocabulary: its things and places, and other words for them.
 
-    python -m mgem_agent.recipes.nano.drawing.vocabulary FILE
+    python -m mgem_agent.recipes.nano vocabulary FILE
 
 The captions that it makes are of the form that the generator was trained on and draws best: one or two things, each
 once, and a place. `other_words.csv` adds words that its training has not: those that mean the same, and those for which
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import importlib.resources
-import sys
 from pathlib import Path
 
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS, Background
@@ -75,7 +74,3 @@ def _place(background: Background) -> VocabularyWord:
     return VocabularyWord(
         name=background.name, phrase=background.phrases[0], names=tuple(dict.fromkeys(map(str.lower, names)))
     )
-
-
-if __name__ == "__main__":
-    write_vocabulary(Path(sys.argv[1]))

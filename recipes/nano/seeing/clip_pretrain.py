@@ -1,6 +1,6 @@
 """Contrastive pre-training of small vision encoders, the one way CLIP's are made.
 
-    python -m mgem_agent.recipes.nano.seeing.clip_pretrain FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano clip_pretrain FOLDER [key=value …]
 
 A CLIP ViT at low resolution and a ConvNeXt at high resolution learn to tell which of a batch's captions belongs to
 their picture, both against one text encoder, by open_clip's own loss. A batch is of one kind of scene, so that telling
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +31,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
 from mgem_agent.recipes.nano.drawing.caption_tokenizer import train_caption_tokenizer
-from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.seeing.scene_batch import batch_kinds, cut_out, scene_batch
 from mgem_agent.recipes.nano.seeing.scene_regions import ALPHABET, SPELLED, cut_window, pool_regions
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -58,10 +57,10 @@ class EncodersConfig(PretrainingConfig):
         towers: Which encoders are trained. One process for each uses two cores better than one for both.
     """
 
-    num_steps: int = 6_000
-    batch_size: int = 24
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
+    num_steps: Count = 6_000
+    batch_size: Count = 24
+    learning_rate: Rate = 1e-3
+    weight_decay: Decay = 0.05
     low_res_px: int = Field(default=128, ge=16)
     high_res_px: int = Field(default=256, ge=32)
     window_px: int = Field(default=128, ge=32, multiple_of=32)
@@ -308,7 +307,3 @@ def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAsse
         run.update(torch.stack(losses).sum(), **shares)
     model.save(folder, tokenizer, config)
     return folder
-
-
-if __name__ == "__main__":
-    run_recipe(sys.argv[1:], EncodersConfig, lambda folder, config: train_encoders(folder, config, EmojiAssets.open()))

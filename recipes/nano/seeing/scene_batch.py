@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from mgem_agent.recipes.nano.seeing.scene_pixels import scene_pixels
 from mgem_agent.recipes.nano.seeing.scene_regions import RegionBatch, cut_window, region_batch
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.nouns import in_a_row
 from mgem_agent.recipes.nano.world.scene import SceneKind, Split, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption, place_of
+from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
 
 if TYPE_CHECKING:
     from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig

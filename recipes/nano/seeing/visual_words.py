@@ -1,7 +1,7 @@
 """A quick first stage for small language models: visual tokens learn to stand beside words.
 
-    python -m mgem_agent.recipes.nano.seeing.visual_words FOLDER vision=FOLDER high_res_vision=FOLDER [key=value …]
-    python -m mgem_agent.recipes.nano.seeing.visual_words FOLDER checkpoint=nano encoders=learn [key=value …]
+    python -m mgem_agent.recipes.nano visual_words FOLDER vision=FOLDER high_res_vision=FOLDER [key=value …]
+    python -m mgem_agent.recipes.nano visual_words FOLDER checkpoint=nano encoders=learn [key=value …]
 
 Mining and the projector learn that the token of a patch which shows a tiger comes close to the embedding of " tiger" in
 the language model, and away from those of all other things, words and places. The language model itself does not run,
@@ -17,7 +17,6 @@ slower and the only way to see what they do not: it comes second, from weights t
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -29,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mgem_agent.core_model.low_res_encoder import unused_low_res_modules
-from mgem_agent.recipes.nano.pretraining import PretrainingConfig, PretrainingRun, run_recipe
+from mgem_agent.recipes.nano.pretraining import Count, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.seeing.activation_scaling import (
     fold_norms,
     learning_rate_factors,
@@ -77,10 +76,10 @@ class VisualWordsConfig(PretrainingConfig):
         precision: Of encoders that learn; `bf16`, `fp32`, or what the machine is best at.
     """
 
-    num_steps: int = 12_000
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
+    num_steps: Count = 12_000
+    batch_size: Count = 16
+    learning_rate: Rate = 1e-3
+    warmup_steps: int = Field(default=100, ge=0)
     vision: str | None = None
     high_res_vision: str | None = None
     checkpoint: str | None = None
@@ -224,9 +223,3 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     result = Path(folder) / TRAINED_FILE
     save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)
     return result
-
-
-if __name__ == "__main__":
-    run_recipe(
-        sys.argv[1:], VisualWordsConfig, lambda folder, config: train_visual_words(folder, config, EmojiAssets.open())
-    )

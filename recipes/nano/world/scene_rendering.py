@@ -1,6 +1,6 @@
-"""Drawing a scene: background, soft shadows, pictures of the things, shapes, printed words, charts.
+"""Drawing of scenes: background, soft shadows, pictures of things, shapes, printed words, charts.
 
-Pictures of things are scaled once for each size and kept; sizes of scenes stand on a grid, so there are few.
+The picture of a thing is scaled once for each size and cached; scenes use few sizes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,7 +23,10 @@ from mgem_agent.recipes.nano.world.fonts import font_for_capitals
 from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, Scene, SceneObject, SceneShape, SceneText
 from mgem_agent.recipes.nano.world.sprites import Sprites
 
-__all__ = ["draw_thing", "letter_boxes", "render_scene"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["draw_thing", "letter_boxes", "render_scene", "scene_pixels"]
 
 _MIN_PX = 16
 _SCALE = 4  # shapes are drawn larger and reduced, which smooths their edges
@@ -57,6 +62,23 @@ def render_scene(scene: Scene, assets: EmojiAssets, size_px: int = 256) -> Image
     for text in scene.texts:
         _draw_text(image, text)
     return image
+
+
+def scene_pixels(scenes: Sequence[Scene], assets: EmojiAssets, size_px: int) -> Tensor:
+    """Draw scenes as a batch of pixels.
+
+    Args:
+        scenes: B scenes.
+        assets: The pictures of their things.
+        size_px: Width and height H of the pictures.
+
+    Returns:
+        (B, 3, H, H) from -1 to 1, channels last.
+    """
+    import torch  # `mgem data scenes` draws without it
+
+    pictures = np.stack([np.asarray(render_scene(scene, assets, size_px=size_px)) for scene in scenes])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def draw_thing(image: Image.Image, thing: SceneObject, assets: EmojiAssets, *, stands: bool, has_shadow: bool) -> None:

@@ -36,7 +36,7 @@ def test_a_damaged_one_is_named(make_run: MakeRun, tmp_path: Path) -> None:
     train(config)
     (tmp_path / "run" / "checkpoints" / "step-00000006" / "progress.json").write_text("{", encoding="utf-8")
     with pytest.raises(
-        CheckpointError, match=r"step-00000006' cannot be read: .*Remove it to go on from the one before"
+        CheckpointError, match=r"step-00000006' cannot be loaded: .*delete it to resume from the one before"
     ):
         train(config)
 

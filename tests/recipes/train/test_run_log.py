@@ -22,5 +22,7 @@ def test_lines_after_the_step_that_is_gone_back_to_are_taken_out(tmp_path: Path)
 
 
 def test_a_folder_without_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no folder of a run: it has no log.jsonl\. Give what run.output names\."):
+    with pytest.raises(
+        InputError, match=r"is not the folder of a run: it has no log.jsonl\. Give the folder of a training\."
+    ):
         read_log(tmp_path)

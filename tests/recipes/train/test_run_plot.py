@@ -27,13 +27,13 @@ def test_it_is_drawn(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (1080, 600)
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
-    with pytest.raises(InputError, match=r"gone/a.png' cannot be written: .*Name a \.png in a folder that is there\."):
+    with pytest.raises(InputError, match=r"gone/a.png' cannot be written: .*Give a \.png in an existing folder\."):
         plot_run(tmp_path, tmp_path / "gone" / "a.png")
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RunLog(tmp_path, 0).write(step=1, evaluation_loss=1.0)
-    with pytest.raises(InputError, match=r"has no step yet\. Wait for the first, or set run.log_every=1\."):
+    with pytest.raises(InputError, match=r"has no step yet\. Wait for the first one, or log every step\."):
         plot_run(tmp_path, tmp_path / "a.png")
     write_log(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.data_card import write_data_card
+from mgem_agent.recipes.nano.world.data_card import write_data_card
 from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, scene_record, write_scenes
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.generation_dataset import write_generation
