@@ -20,7 +20,7 @@ class HighResVisionConfig(PreTrainedConfig):
 
     The defaults are open_clip's `convnext_large_d_320`, the HR encoder of every released model.
 
-    Args:
+    Attributes:
         hidden_sizes: Channels of the stages, at strides 4, 8, 16 and 32.
         depths: Blocks of the stages.
         layer_norm_eps: Epsilon of every LayerNorm; 1e-5 in `convnext_xxlarge`.
@@ -54,7 +54,7 @@ class MiniGeminiConfig(PreTrainedConfig):
 
     The defaults are those of the released MGM-7B: CLIP ViT-L/14 at 336 px, ConvNeXt-L at 768 px, Vicuna-7B.
 
-    Args:
+    Attributes:
         text_config: The language model's own configuration, of any decoder family (`LlamaConfig`, `GemmaConfig`, ...).
         vision_config: `CLIPVisionConfig` of the low-resolution encoder.
         high_res_vision_config: [`HighResVisionConfig`] of the high-resolution encoder.
@@ -67,7 +67,7 @@ class MiniGeminiConfig(PreTrainedConfig):
         projector_type: `mlpNx_gelu` (N linear layers with GELU between), `linear` or `identity`.
         image_aspect_ratio: `pad` puts the picture on a square of the mean colour; `square` scales the short edge and
             crops the centre.
-        prompt_template: Name of the dialogue format, a file of `core_model/templates`.
+        prompt_template: Name of the dialogue format, a file in `core_model/prompts/formats`.
         freeze_vision_tower: Whether the low-resolution encoder is kept as it is in training.
         freeze_high_res_vision_tower: Whether the high-resolution encoder is kept as it is in training.
         tie_word_embeddings: Whether the LLM's head shares its embedding; by default as the `text_config` says.
