@@ -75,27 +75,41 @@ def test_a_wrong_example_is_noticed() -> None:
 
 
 def test_the_first_screen_of_the_readme(root: Path) -> None:
-    """A sentence, the two commands, at most twelve lines of code with their output."""
+    """A sentence, a picture, the install line and the two commands, then four lines that draw a picture."""
     page = (root / "README.md").read_text(encoding="utf-8")
-    first = python_blocks(page)[0].splitlines()
     assert page.startswith("# mgem-agent\n\nA vision-language model that sees, reasons and draws")
-    assert page.index("make story") < page.index("make test") < page.index(">>> ")
-    assert len(first) <= 12
-    assert not first[-1].startswith((">>>", "..."))
+    places = [page.index(each) for each in ("docs/book.jpg", "pip install", "make story", "make test", ">>> ")]
+    assert places == sorted(places)
+    first = page[places[-1] : page.index("```", places[-1])].splitlines()
+    assert sum(line.startswith(">>> ") for line in first) == 4
+    assert not first[-1].startswith(">>>")
+    assert page[: places[-1]].count("\n") < 25
 
 
-def test_the_readme_has_every_released_checkpoint(root: Path) -> None:
+@pytest.mark.slow
+def test_the_lines_of_the_first_screen_draw_a_picture(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MGEM_STORE", str(tmp_path))
     page = (root / "README.md").read_text(encoding="utf-8")
+    block = re.findall(r"^```py\n(>>> .*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
+    assert run(doctest.DocTestParser().get_doctest(block, {}, "README.md, first lines", None, 0), "README.md") == 4
+
+
+def test_the_guide_has_every_released_checkpoint(root: Path) -> None:
+    page = (root / "docs/guides/checkpoints.md").read_text(encoding="utf-8")
     rows = [
         f"| {it.name} | {it.language_model} | {it.low_res_size} and {it.high_res_size} | {it.num_image_tokens} |"
         for it in RELEASED_CHECKPOINTS
     ]
-    assert re.findall(r"^\| MGM-.*$", page, re.MULTILINE) == rows
+    assert re.findall(r"^(\| MGM-(?:[^|]*\|){4})", page, re.MULTILINE) == rows
 
 
 def test_the_commands_of_the_readme_are_there(root: Path) -> None:
     page = (root / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\| `mgem ([a-z ]+?)(?: [A-Z\"].*)?` \|", page, re.MULTILINE)
-    assert {command.split()[0] for command in commands} == set(commands_of(get_command(app)))
+    others = re.findall(r"^Also `mgem (\w+)`, (.*) and `(\w+)`\.", page, re.MULTILINE)[0]
+    named = {command.split()[0] for command in commands} | {others[0], others[2], *re.findall(r"`(\w+)`", others[1])}
+    assert named == set(commands_of(get_command(app)))
     for command in commands:
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
