@@ -243,7 +243,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         )
         return InVocabulary(processors, mapped)
 
-    def _get_candidate_generator(self, **kwargs: Any) -> CandidateGenerator:  # type: ignore[override]
+    def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> CandidateGenerator:
         """Give what proposes tokens a prompt in which every id is in the vocabulary, and an assistant no pictures."""
         library: Any = super()
         mapped = ImageTokenMap(self.config)
@@ -252,7 +252,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         for name in ("input_ids", "inputs_tensor"):
             if isinstance(kwargs.get(name), Tensor):
                 kwargs[name] = mapped(kwargs[name])
-        return CandidatesInVocabulary(library._get_candidate_generator(**kwargs), mapped)
+        return CandidatesInVocabulary(library._get_candidate_generator(*args, **kwargs), mapped)
 
 
 AutoModelForImageTextToText.register(MiniGeminiConfig, MiniGeminiForConditionalGeneration)

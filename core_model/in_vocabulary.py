@@ -43,7 +43,7 @@ class ImageTokenMap:
         self.image_token_id = config.image_token_id
         self.stand_in = bos if isinstance(bos, int) and 0 <= bos < config.text_config.vocab_size else 0
 
-    def __call__(self, input_ids: Tensor) -> Tensor:
+    def __call__(self, input_ids: Tensor) -> Any:
         """Return ids (b, l) that are all in the vocabulary."""
         return input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in)
 

@@ -82,9 +82,11 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[s
     if unknown:
         allowed = ", ".join(sorted(TEXT_OPTIONS | IMAGE_OPTIONS))
         raise TypeError(f"Unknown keyword {', '.join(map(repr, unknown))}. Allowed: {allowed}.")
-    given = {name: value for name, value in flat.items() if name in TEXT_OPTIONS}
     unset = {"max_length", "pad_to_multiple_of", "return_tensors"}  # None means something for these alone
-    options = PromptBatchOptions(**{name: value for name, value in given.items() if value is not None or name in unset})
+    given: dict[str, Any] = {
+        name: value for name, value in flat.items() if name in TEXT_OPTIONS and (value is not None or name in unset)
+    }
+    options = PromptBatchOptions(**given)
     return options, {name: value for name, value in flat.items() if name in IMAGE_OPTIONS}
 
 
