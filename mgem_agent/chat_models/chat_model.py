@@ -140,6 +140,22 @@ class GenProtocolModel(BaseChatModel):
         """Return whether the engine reads pictures by their web address."""
         return False
 
+    def drawing_wanted(self, messages: Sequence[BaseMessage]) -> DrawMode:
+        """Return what the mode `auto` means for a dialogue; by default the model decides as it writes.
+
+        Args:
+            messages: The dialogue.
+        """
+        return "auto"
+
+    def forbidden_text(self, draw: DrawMode) -> str:
+        """Return characters that the engine keeps out of an answer in words.
+
+        Args:
+            draw: When the answer is drawn.
+        """
+        return ""
+
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         names = ("temperature", "top_p", "max_tokens", "seed", "stop", "draw", "draw_defaults", "generation_options")
@@ -275,7 +291,8 @@ class GenProtocolModel(BaseChatModel):
             tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"), called=called)
         else:
             tools = plan_json(schema)
-        draw = tools.draw
+        is_plain = schema is None and not tools.instructions and tools.form is None
+        draw = self.drawing_wanted(messages) if is_plain and tools.draw == "auto" else tools.draw
         dialogue = dialogue_from_messages(
             messages,
             image_resolver=self.image_resolver,
@@ -292,6 +309,7 @@ class GenProtocolModel(BaseChatModel):
             top_p=option("top_p"),
             seed=option("seed"),
             options=option("generation_options"),
+            forbidden=self.forbidden_text(draw) if is_plain else "",
             thread_id=options.get("thread_id") or _current_thread_id(),
             form=tools.form if is_led else None,
         )

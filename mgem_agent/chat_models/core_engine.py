@@ -69,6 +69,7 @@ class CoreEngine:
         self.follows_form = can_follow_grammar(processor.tokenizer)
         self._grammar_tokens: GrammarTokens | None = None
         self.dialogues: ConversationPool[_Caches] = ConversationPool(self._new_caches, max_dialogues)
+        self._forbidden: dict[str, frozenset[int]] = {}
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
@@ -99,6 +100,24 @@ class CoreEngine:
             num_tokens,
             max_context(self.model.config),
         )
+
+    def _options(self, request: TextRequest) -> dict[str, Any]:
+        options = _options(request)
+        if request.forbidden:
+            suppressed = {*self._tokens_with(request.forbidden), *(options.get("suppress_tokens") or ())}
+            options["suppress_tokens"] = sorted(suppressed)
+        return options
+
+    def _tokens_with(self, text: str) -> frozenset[int]:
+        """Return the tokens of plain text that hold some characters; those that end an answer are not among them."""
+        if text not in self._forbidden:
+            tokenizer = self.processor.tokenizer
+            special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+            vocabulary = tokenizer.get_vocab().items()
+            self._forbidden[text] = frozenset(
+                number for token, number in vocabulary if text in token and number not in special
+            )
+        return self._forbidden[text]
 
     def _new_caches(self) -> _Caches:
         return _Caches(DialogueCache(self.model, self.processor))

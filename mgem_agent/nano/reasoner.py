@@ -9,33 +9,51 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
-from mgem_agent.chat_models.answer_stream import TurnPlan
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.langchain_messages import user_text
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextEngine
+from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.nano.foreign_warnings import without_foreign_warnings
-from mgem_agent.nano.text_only import TextOnlyEngine, asks_for_picture, load_text_only
+from mgem_agent.nano.picture_request import PictureWish, read_picture_wish
+from mgem_agent.nano.text_only import TextOnlyEngine, load_text_only
 from mgem_agent.nano.vision_language import has_eyes, load_nano
 from mgem_agent.prompts import render_prompt
 
-__all__ = ["NanoTextChat", "make_nano_reasoner"]
+__all__ = ["NanoChat", "NanoTextChat", "make_nano_reasoner"]
 
 
-class NanoTextChat(ChatMiniGemini):
+class NanoChat(ChatMiniGemini):
+    """nano, which draws in the mode `auto` as :mod:`mgem_agent.nano.picture_request` reads the user's words."""
+
+    def drawing_wanted(self, messages: Sequence[BaseMessage]) -> DrawMode:
+        """Return `always` or `never` where the user's words are clear; what a tool returned is left to the model.
+
+        Args:
+            messages: The dialogue.
+        """
+        if not messages or not isinstance(messages[-1], HumanMessage):
+            return "auto"
+        modes: dict[PictureWish, DrawMode] = {"draw": "always", "words": "never", "open": "auto"}
+        return modes[read_picture_wish(user_text(messages))]
+
+    def forbidden_text(self, draw: DrawMode) -> str:
+        """Return what opens a tag: nano would answer with a caption alone, which leaves no words.
+
+        Args:
+            draw: When the answer is drawn.
+        """
+        return "<" if draw == "never" else ""
+
+
+class NanoTextChat(NanoChat):
     """The language model alone. As it knows no trigger, plain words that ask for a picture stand for it."""
 
     def fixed_instructions(self) -> Sequence[str]:
         """Return what it is told of itself."""
         return (render_prompt("nano"),)
-
-    def _plan(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> TurnPlan:
-        mode = options.get("draw") or self.draw
-        if mode == "auto" and asks_for_picture(user_text(messages)):
-            options = {**options, "draw": "always"}
-        return super()._plan(messages, stop, options)
 
 
 def make_nano_reasoner(
@@ -65,6 +83,6 @@ def make_nano_reasoner(
                 return CoreEngine(*load_nano(**where), max_dialogues=max_dialogues)
             return TextOnlyEngine(CoreEngine(*load_text_only(**where), max_dialogues=max_dialogues))
 
-    made = (ChatMiniGemini if sees else NanoTextChat)(**{"model": "nano", **options, "engine_factory": make_engine})
+    made = (NanoChat if sees else NanoTextChat)(**{"model": "nano", **options, "engine_factory": make_engine})
     max_dialogues = made.max_dialogues
     return made

@@ -18,12 +18,13 @@ from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEnd
 from mgem_agent.errors import InputError
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
+from mgem_agent.nano.picture_request import read_picture_wish
 from mgem_agent.prompts import render_prompt
 
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-__all__ = ["TextOnlyEngine", "asks_for_picture", "load_text_only"]
+__all__ = ["TextOnlyEngine", "load_text_only"]
 
 _UNSEEN = "(a picture)"
 
@@ -33,10 +34,6 @@ _MAX_TOLD = 600
 
 _CAPTIONS = "nano captions"
 """Captions have a cache of their own: all begin with the same examples."""
-
-_ASKS_FOR_PICTURE = re.compile(
-    r"\b(draw|paint|sketch|illustrate)\b|\b(picture|drawing|painting|image|illustration) of\b", re.IGNORECASE
-)
 
 
 class TextOnlyEngine:
@@ -68,7 +65,7 @@ class TextOnlyEngine:
         if request.begun.endswith("<h>"):
             yield from self._caption(request, f"{asked}\n{_first_sentence(request.begun.removesuffix('<h>'))}")
             return
-        if dialogue[-1].get("draw") and asks_for_picture(asked):
+        if dialogue[-1].get("draw") and read_picture_wish(asked) == "draw":
             yield "<h>"  # a picture is the whole answer
             yield from self._caption(request, asked)
             return
@@ -107,11 +104,6 @@ class TextOnlyEngine:
         yield f"{caption if tag else caption.rpartition(',')[0] or caption} </h>"
         if end is not None:
             yield end
-
-
-def asks_for_picture(text: str) -> bool:
-    """Return whether plain words ask for a picture."""
-    return _ASKS_FOR_PICTURE.search(text) is not None
 
 
 def load_text_only(

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from mgem_agent import ChatMiniGemini
 from mgem_agent.chat_models import core_engine
 from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.nano import reasoner
-from mgem_agent.nano.reasoner import NanoTextChat, make_nano_reasoner
+from mgem_agent.nano.reasoner import NanoChat, NanoTextChat, make_nano_reasoner
 from mgem_agent.prompts import render_prompt
 
 LOADED = ("model", "processor")
@@ -54,7 +54,7 @@ def test_with_eyes_it_is_the_whole_model(
 ) -> None:
     monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
     chat = make_nano_reasoner(language_model="here", offline=True, exact=True, max_dialogues=2)
-    assert type(chat) is ChatMiniGemini
+    assert type(chat) is NanoChat
     assert loads == [], "nothing is loaded before it is asked"
     assert chat.invoke("Hello").text == "Hello."
     assert chat.invoke("Hello again").text == "Hello."
@@ -82,3 +82,32 @@ def test_plain_words_stand_for_the_trigger(
     assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
     never: Any = make_nano_reasoner(draw="never").invoke("Please draw a fox.")
     assert (never.tool_calls, never.text) == ([], "Hello.")
+
+
+def test_with_eyes_clear_words_decide_and_the_model_decides_the_rest(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
+    chat = make_nano_reasoner()
+    chat.invoke("Please don't draw anything, just tell me what a fox is.")
+    chat.invoke("and now in blue")
+    drawn: Any = chat.invoke("I'd like a picture of a dog")
+    assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
+    assert [request.forbidden for request in engine.asked] == ["<", "", "", ""]
+    assert [bool(request.dialogue[-1].get("draw")) for request in engine.asked] == [False, False, True, True]
+
+
+def test_a_picture_that_was_drawn_is_not_asked_for_again(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
+    chat = make_nano_reasoner()
+    call = {"name": "generate_image", "args": {"prompt": "a dog"}, "id": "1", "type": "tool_call"}
+    told = [
+        HumanMessage("Draw me a dog"),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("Drawn.", tool_call_id="1", name="generate_image"),
+    ]
+    answer: Any = chat.invoke(told)
+    assert (answer.text, answer.tool_calls) == ("Hello.", [])
+    assert not engine.asked[0].dialogue[-1].get("draw")

@@ -9,7 +9,7 @@ import pytest
 
 from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.errors import InputError
-from mgem_agent.nano.text_only import TextOnlyEngine, asks_for_picture
+from mgem_agent.nano.text_only import TextOnlyEngine
 from mgem_agent.prompts import render_prompt
 
 PICTURE = {"type": "image", "image": object()}
@@ -59,8 +59,3 @@ def test_a_second_pass_reads_the_question_and_the_first_sentence() -> None:
     text, request = answer(" a mouse </h>", message, begun="Max ran. He won. <h>")
     assert text == " a mouse  </h>"
     assert request.dialogue[-1]["content"] == "Picture: A story of a mouse. Max ran."
-
-
-def test_plain_words_ask_for_a_picture() -> None:
-    assert asks_for_picture("Could you DRAW me a fox?") and asks_for_picture("I want a picture of two apples")
-    assert not asks_for_picture("What is a drawbridge?") and not asks_for_picture("Why is the sky blue?")

@@ -1,0 +1,41 @@
+"""Requests for a picture, refusals and plain talk, told apart; on sentences the grammar was not tuned on, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mgem_agent.nano.picture_request import read_picture_wish
+
+LISTS = Path(__file__).parent / "picture_requests"
+
+
+def sentences(name: str) -> list[tuple[str, str]]:
+    """The sentences of a list, each with what it wishes."""
+    lines = (LISTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return [(text, wish) for wish, text in rows if "\t" not in text]
+
+
+@pytest.mark.parametrize(("text", "wish"), sentences("tuning"))
+def test_the_sentences_of_the_grammar(text: str, wish: str) -> None:
+    assert read_picture_wish(text) == wish
+
+
+def test_few_sentences_that_it_was_not_tuned_on_are_misread() -> None:
+    rows = sentences("held_out")
+    requests = [text for text, wish in rows if wish == "draw"]
+    others = [text for text, wish in rows if wish == "words"]
+    assert min(len(requests), len(others)) >= 30
+    missed = [text for text in requests if read_picture_wish(text) == "words"]
+    drawn = [text for text in others if read_picture_wish(text) == "draw"]
+    assert len(missed) <= 0.12 * len(requests), missed
+    assert len(drawn) <= 0.05 * len(others), drawn
+
+
+def test_odd_spelling_and_long_text_are_read() -> None:
+    assert read_picture_wish("PLEASE DON’T DRAW ANYTHING") == "words"
+    assert read_picture_wish("") == read_picture_wish("…") == "open"
+    assert read_picture_wish("no " * 20_000 + "fox") in ("words", "open")
+    assert read_picture_wish("zeig mir ein " * 5_000) in ("draw", "open")
