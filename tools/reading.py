@@ -2,19 +2,25 @@
 
 Its models (PP-OCRv6, for Chinese and Latin script) come inside its wheel, so that reading works without a network. They
 are loaded at first use and shared by all threads, one picture at a time.
+
+RapidOCR scales a picture down to 2,000 pixels a side, to nothing where it is very long, and finds no text then, without
+an error. So a longer picture is read in tiles of that size. Neighbouring tiles overlap, and a line that both have is
+kept from the tile that has more of it.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError, MissingDependencyError, ToolError
@@ -22,6 +28,18 @@ from mgem_agent.errors import InputError, MissingDependencyError, ToolError
 __all__ = ["ReadText", "TextLine", "can_read_text", "read_text"]
 
 PACKAGES = ("rapidocr", "onnxruntime")
+
+TILE_PX = 2000
+"""Side of a tile, and of the largest picture that is read whole: the limit of RapidOCR."""
+OVERLAP_PX = 200
+"""What neighbouring tiles share: more than the height of a line."""
+MAX_TILES = 64
+"""Tiles of a picture that are read; what is below or to the right of them is not, and a notice says so."""
+MAX_RATIO = 8
+"""How much longer than wide a tile is at most; a narrower one is widened by its edge."""
+
+_Box = tuple[int, int, int, int]
+"""Left, top, right, bottom."""
 _READING = threading.Lock()
 
 
@@ -49,11 +67,13 @@ class ReadText:
         lines: In reading order: rows from top to bottom, each from left to right. Columns are read across.
         width: Pixels of the picture, as the boxes count them.
         height: Pixels.
+        notices: What was not read, in sentences.
     """
 
     lines: tuple[TextLine, ...]
     width: int
     height: int
+    notices: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -69,14 +89,16 @@ def can_read_text() -> bool:
 def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
     """Read the text in a picture.
 
-    A picture with a side above 2,000 pixels is read scaled down to that; cut it up where its letters are small.
+    A picture with a side above 2,000 pixels is read in overlapping tiles of that size, so that small letters stay
+    readable. Of letters taller than the overlap of 200 pixels some may be lost at the seams.
 
     Args:
         image: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
         min_confidence: Lines that are less sure than this are left out; from 0 to 1.
 
     Returns:
-        Its lines and the size that their boxes refer to; no lines where there is no text.
+        Its lines and the size that their boxes refer to; no lines where there is no text. Its notices say what was
+        not read.
 
     Raises:
         InputError: If `min_confidence` is out of its range.
@@ -92,24 +114,86 @@ def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
     if not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence is {min_confidence!r}. Allowed: from 0 to 1.")
     picture = load_image(image)
-    pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])  # it takes blue, green, red
+    tiles = _tiles(*picture.size)
+    found: list[tuple[TextLine, _Box]] = []
+    for tile in tiles[:MAX_TILES]:
+        found += [(line, tile) for line in _read_tile(picture, tile, min_confidence)]
+    lines = _without_doubles(found)
+    notices = []
+    if len(tiles) > MAX_TILES:
+        notices.append(
+            f"The picture of {picture.width}×{picture.height} pixels was not read to its end: {MAX_TILES} of its "
+            f"{len(tiles)} parts of {TILE_PX} pixels a side were read, in reading order. Cut it up to read the rest."
+        )
+    return ReadText(tuple(line for row in _rows(lines) for line in row), *picture.size, tuple(notices))
+
+
+def _tiles(width: int, height: int) -> list[_Box]:
+    """The tiles of a picture, row by row."""
+    return [
+        (left, top, min(left + TILE_PX, width), min(top + TILE_PX, height))
+        for top in _starts(height)
+        for left in _starts(width)
+    ]
+
+
+def _starts(side: int) -> list[int]:
+    """Where tiles begin along a side; the last one ends with the side."""
+    if side <= TILE_PX:
+        return [0]
+    step = TILE_PX - OVERLAP_PX
+    return [*range(0, side - TILE_PX, step), side - TILE_PX]
+
+
+def _read_tile(picture: Image, tile: _Box, min_confidence: float) -> list[TextLine]:
+    """Read a part of a picture; boxes are those in the whole picture."""
+    left, top, right, bottom = tile
+    width, height = right - left, bottom - top
+    pixels = np.asarray(picture.crop(tile))[:, :, ::-1]  # it takes blue, green, red
+    pad_x, pad_y = (max(0, math.ceil(long / MAX_RATIO) - short) for short, long in ((width, height), (height, width)))
+    pixels = np.pad(pixels, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")
     with _READING:
         reader = _reader()
         try:
-            found = reader(pixels)
+            found = reader(np.ascontiguousarray(pixels))
         except Exception as error:  # of OpenCV, ONNX Runtime or RapidOCR, which have no error in common
             raise ToolError(
                 f"The text of the picture ({picture.width}×{picture.height} pixels) could not be read "
                 f"({type(error).__name__}: {error}). Give another picture, or a part of this one."
             ) from error
     if found.boxes is None or found.txts is None or found.scores is None:
-        return ReadText((), *picture.size)
-    lines = [
-        TextLine(text, float(score), _box(corners, *picture.size))
+        return []
+    return [
+        TextLine(text, float(score), _moved(_box(corners, width, height), left, top))
         for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
         if text.strip() and score >= min_confidence
     ]
-    return ReadText(tuple(line for row in _rows(lines) for line in row), *picture.size)
+
+
+def _moved(box: _Box, x: int, y: int) -> _Box:
+    left, top, right, bottom = box
+    return left + x, top + y, right + x, bottom + y
+
+
+def _without_doubles(found: Sequence[tuple[TextLine, _Box]]) -> list[TextLine]:
+    """Leave out a line that another tile has more of: half of its box is within that one's."""
+    kept: list[tuple[TextLine, _Box]] = []
+    for line, tile in sorted(found, key=lambda each: _area(each[0].box), reverse=True):
+        doubles = (
+            other for other, its_tile in kept if its_tile != tile and _shared(line.box, other.box) > _area(line.box) / 2
+        )
+        if next(doubles, None) is None:
+            kept.append((line, tile))
+    return [line for line, _ in kept]
+
+
+def _area(box: _Box) -> int:
+    return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
+
+
+def _shared(one: _Box, other: _Box) -> int:
+    """The area of what two boxes have in common."""
+    return _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
 
 
 @cache
@@ -123,7 +207,7 @@ def _reader() -> Any:
     return rapidocr.RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.0})
 
 
-def _box(corners: np.ndarray[Any, Any], width: int, height: int) -> tuple[int, int, int, int]:
+def _box(corners: np.ndarray[Any, Any], width: int, height: int) -> _Box:
     """The rectangle around four corners (4, 2) = (x, y), within the picture."""
     left, top = np.floor(corners.min(axis=0)).astype(int)
     right, bottom = np.ceil(corners.max(axis=0)).astype(int)

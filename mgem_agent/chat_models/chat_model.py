@@ -15,6 +15,7 @@ import asyncio
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -33,6 +34,7 @@ from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
 from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, tools_called, user_text
 from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.text_engine import (
+    ChoosingEngine,
     PromptSize,
     SizingEngine,
     TextEngine,
@@ -135,6 +137,27 @@ class GenProtocolModel(BaseChatModel):
         """
         plan = self._plan(list(messages), None, options)
         return plan.engine.prompt_size(plan.request) if isinstance(plan.engine, SizingEngine) else None
+
+    def probability_of_yes(self, messages: Sequence[BaseMessage], **options: Any) -> float | None:
+        """Return how much likelier the answer begins with yes than with no; None where the engine cannot tell.
+
+        Args:
+            messages: A question to be answered by yes or no.
+            **options: Options of the call.
+
+        Returns:
+            The next token's probability of yes, divided by those of yes and no together.
+
+        Raises:
+            GenerationCancelledError: If it is cancelled.
+            MgemError: As for an answer.
+        """
+        plan = self._plan(list(messages), None, {**options, "draw": "never"})
+        if not isinstance(plan.engine, ChoosingEngine):
+            return None
+        cancel = TurnCancel(plan.cancel)
+        yes, no = plan.engine.choice_probabilities(replace(plan.request, cancel=cancel), ("yes", "no"))
+        return yes / (yes + no) if yes + no > 0 else None
 
     def takes_addresses(self) -> bool:
         """Return whether the engine reads pictures by their web address."""

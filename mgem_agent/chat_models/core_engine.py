@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.chat_models.dialogue_pool import CachedDialogue, ConversationPool
@@ -22,9 +22,11 @@ from mgem_agent.core_model.dialogue.grammar_constraint import GrammarTokens, can
 from mgem_agent.core_model.dialogue.streaming import stop_token_ids
 from mgem_agent.core_model.encoded_picture import file_hash
 from mgem_agent.core_model.image_loading import load_image
-from mgem_agent.errors import InputError
+from mgem_agent.errors import GenerationCancelledError, InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
     from mgem_agent.core_model.processing import MiniGeminiProcessor
 
@@ -46,6 +48,18 @@ _OWN_OPTIONS = (
 class _Caches:
     dialogue: DialogueCache
     image_keys: dict[str, int] = field(default_factory=dict)  # by fingerprint
+
+
+class _FirstToken:
+    """A logits processor that changes nothing and keeps the probabilities of the first token, (vocabulary,)."""
+
+    def __init__(self) -> None:
+        self.probabilities: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.probabilities is None:
+            self.probabilities = scores[0].float().softmax(-1)
+        return scores
 
 
 class CoreEngine:
@@ -83,6 +97,29 @@ class CoreEngine:
         prints = [_fingerprint(message, pictures) for message in request.dialogue]
         with self.dialogues.lend(prints, request.thread_id) as lent:
             yield from self._answer(request, lent, pictures)
+
+    def choice_probabilities(self, request: TextRequest, choices: Sequence[str]) -> list[float]:
+        """Return how likely the answer begins with each of some words; see :class:`ChoosingEngine`.
+
+        Raises:
+            GenerationCancelledError: If it is cancelled.
+            MgemError: As for `stream`.
+        """
+        seen = _FirstToken()
+        options = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "logits_processor": [seen]}
+        once = replace(request, max_tokens=1, temperature=0, options=options)
+        for _ in self.stream(once):
+            pass
+        if seen.probabilities is None:
+            raise GenerationCancelledError("The question was cancelled before the model answered it. Ask again.")
+        tokens = [self._first_tokens(choice) for choice in choices]
+        shared = {token for place, own in enumerate(tokens) for other in tokens[:place] for token in own & other}
+        return [float(seen.probabilities[sorted(own - shared)].sum()) for own in tokens]
+
+    def _first_tokens(self, word: str) -> frozenset[int]:
+        encode = self.processor.tokenizer.encode
+        forms = (blank + form for form in (word, word.capitalize(), word.upper()) for blank in ("", " "))
+        return frozenset(encode(form, add_special_tokens=False)[0] for form in forms)
 
     def prompt_size(self, request: TextRequest) -> PromptSize:
         """Return what a request takes of the context; no picture is read.

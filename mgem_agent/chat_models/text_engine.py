@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 __all__ = [
+    "ChoosingEngine",
     "Dialogue",
     "FinishReason",
     "PromptSize",
@@ -165,3 +166,24 @@ def follows_form(engine: TextEngine) -> bool:
         engine: The engine.
     """
     return bool(getattr(engine, "follows_form", False))
+
+
+@runtime_checkable
+class ChoosingEngine(TextEngine, Protocol):
+    """A text engine that knows how likely each next token is."""
+
+    def choice_probabilities(self, request: TextRequest, choices: Sequence[str]) -> list[float]:
+        """Return how likely the answer begins with each of some words, among all that it may begin with.
+
+        Args:
+            request: What is asked.
+            choices: Words, in small letters. Capitals and a blank before a word make no difference.
+
+        Returns:
+            For each word the sum of its tokens' probabilities; 0 where another word begins with the same token.
+
+        Raises:
+            GenerationCancelledError: If it is cancelled.
+            MgemError: As for `stream`.
+        """
+        ...

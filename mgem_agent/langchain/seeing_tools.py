@@ -74,7 +74,7 @@ def read_tool(store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
             found = read_text(store.open(name))
             lines = [asdict(line) | {"box": list(line.box)} for line in found.lines]
             said = f"Text in {name}:\n{found.text}" if found.lines else f"There is no text in {name}."
-            told = with_notices(said, arguments.notices)
+            told = with_notices(said, (*arguments.notices, *found.notices))
             return tool_output(told, [name], store, blocks="none", text=found.text, lines=lines)
 
     return make_tool("read_text", "Read the text in a picture: printed words, signs, labels.", ReadArguments, run)

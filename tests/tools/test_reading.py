@@ -125,3 +125,58 @@ def test_wrong_arguments_are_refused() -> None:
         read_text(Image.new("RGB", (2, 1)), min_confidence=2)
     with pytest.raises(ImageError, match=r"There is no file 'none\.png'"):
         read_text("none.png")
+
+
+def white(width: int, height: int, *words: tuple[int, int, str]) -> Image.Image:
+    picture = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(picture)
+    for left, top, text in words:
+        pen.text((left, top), text, fill="black", font=ImageFont.load_default(20))
+    return picture
+
+
+@pytest.mark.skipif(not can_read_text(), reason="needs the extra 'ocr'")
+def test_a_long_picture_is_read_in_tiles_and_no_line_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "TILE_PX", 200)
+    monkeypatch.setattr(reading, "OVERLAP_PX", 60)
+    words = ["first", "second", "third"]
+    read = read_text(white(120, 300, *((10, 20 + 115 * place, word) for place, word in enumerate(words))))
+    assert read.text.splitlines() == words
+    assert (read.width, read.height, read.notices) == (120, 300, ())
+    assert [abs(line.box[1] - 20 - 115 * place) < 12 for place, line in enumerate(read.lines)] == [True] * 3
+
+
+def test_tiles_cover_every_picture_and_overlap(monkeypatch: pytest.MonkeyPatch, pretend: Any) -> None:
+    seen: list[Any] = []
+    pretend(SimpleNamespace(boxes=None, txts=None, scores=None), seen)
+    for size in ((2000, 2000), (2001, 40), (40, 9000), (2500, 2100)):
+        seen.clear()
+        tiles = reading._tiles(*size)  # pyright: ignore[reportPrivateUsage]
+        covered = np.zeros(size, bool)
+        for left, top, right, bottom in tiles:
+            covered[left:right, top:bottom] = True
+        assert covered.all() and (len(tiles) == 1) == (max(size) <= 2000)
+        read_text(Image.new("RGB", size))
+        assert len(seen) == len(tiles)
+        assert all(max(pixels.shape[:2]) <= 2000 and min(pixels.shape[:2]) >= 250 for pixels in seen if 40 in size)
+
+
+def test_a_line_in_two_tiles_is_kept_where_more_of_it_is(monkeypatch: pytest.MonkeyPatch, pretend: Any) -> None:
+    monkeypatch.setattr(reading, "TILE_PX", 100)
+    monkeypatch.setattr(reading, "OVERLAP_PX", 40)
+    answers = iter([found(("hello wor", 0.9, (50, 10, 100, 30))), found(("hello world", 0.9, (0, 10, 60, 30)))])
+    library = SimpleNamespace(RapidOCR=lambda params: lambda pixels: next(answers))
+    pretend(None)
+    monkeypatch.setitem(sys.modules, "rapidocr", library)
+    read = read_text(Image.new("RGB", (150, 50)))
+    assert [(line.text, line.box) for line in read.lines] == [("hello world", (50, 10, 110, 30))]
+
+
+def test_what_was_not_read_is_told(monkeypatch: pytest.MonkeyPatch, pretend: Any) -> None:
+    pretend(SimpleNamespace(boxes=None, txts=None, scores=None))
+    monkeypatch.setattr(reading, "MAX_TILES", 2)
+    expected = (
+        "The picture of 40×9000 pixels was not read to its end: 2 of its 5 parts of 2000 pixels a side were read, in "
+        "reading order. Cut it up to read the rest."
+    )
+    assert read_text(Image.new("RGB", (40, 9000))).notices == (expected,)
