@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from mgem_agent.core_model import MiniGeminiConfig, load_without_language_model
+from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator
+from mgem_agent.nano.language_model import find_language_model
+from mgem_agent.nano.reasoner import make_nano_reasoner
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
@@ -72,3 +75,23 @@ def test_what_draws_has_learned_where_things_stand(caption: str, red: int, green
     corners = np.stack([pixels[:12, :12], pixels[:12, -12:]]).mean((0, 1, 2))
     assert np.abs(corners - (red, green, blue)).max() < 40
     assert np.abs(pixels[40:88, 40:88] - corners).max() > 60  # something stands in the middle
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "draws"),
+    [
+        ("Please don't draw anything, just tell me what a fox is.", False),
+        ("Tell me about dogs.", False),
+        ("Bitte zeichne nichts, erklär mir nur, was ein Fuchs ist.", False),
+        ("I'd like a picture of a dog.", True),
+    ],
+)
+def test_nano_draws_where_a_picture_is_asked_for_and_else_has_words(text: str, draws: bool) -> None:
+    try:
+        find_language_model(offline=True)
+    except CheckpointError:
+        pytest.skip("the language model of nano is not on this machine")
+    answer: Any = make_nano_reasoner(offline=True, temperature=0, max_tokens=24).invoke(text)
+    assert bool(answer.tool_calls) == draws
+    assert draws or answer.text.strip()

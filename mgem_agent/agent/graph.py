@@ -27,7 +27,7 @@ from langgraph.types import interrupt
 from mgem_agent.agent.decision import Decision, apply_decision
 from mgem_agent.agent.drawing import TurnDrawing
 from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
-from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict
+from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict, verdict_by_probability, yes_no_question
 from mgem_agent.agent.messages import from_records, store_pictures, to_record
 from mgem_agent.agent.reasoning import Answer, Reasoning
 from mgem_agent.agent.request import Limits
@@ -276,42 +276,60 @@ class AgentGraph:
         started = time.monotonic()
         calls: list[dict[str, Any]] = []
         results = []
+        notices: list[str] = []
         left = self._settings.max_pictures - state["num_drawn"]
         for result in state["results"]:
             attempts = result["attempts"]
             if not attempts or "follows" in attempts[-1]:
                 results.append(result)
                 continue
-            verdict = self._verdict(state, result, runtime)
+            verdict, said = self._verdict(state, result, runtime)
+            notices += said
             seen = {**attempts[-1], "follows": verdict.follows, "score": verdict.score, "problem": verdict.problem}
             results.append({**result, "attempts": [*attempts[:-1], seen]})
             if verdict.follows is False and len(attempts) <= self._settings.look and len(calls) < left:
                 calls.append(_again(result, verdict))
-        return {"calls": calls, "results": results, "seconds": time.monotonic() - started}
+        for notice in notices:
+            runtime.stream_writer(AgentNotice(notice))
+        seconds = time.monotonic() - started
+        return {"calls": calls, "results": results, "seconds": seconds, "notices": notices}
 
-    def _verdict(self, state: TurnState, result: Mapping[str, Any], runtime: Runtime[TurnContext]) -> Verdict:
-        attempt = result["attempts"][-1]
-        question = look_question({"type": "image", "file_id": attempt["artifact"]}, result["request"]["prompt"])
+    def _verdict(
+        self, state: TurnState, result: Mapping[str, Any], runtime: Runtime[TurnContext]
+    ) -> tuple[Verdict, list[str]]:
+        """The reasoner's verdict on a picture, and why there is none."""
+        run, emit = runtime.context, runtime.stream_writer
+        name, caption = result["attempts"][-1]["artifact"], result["request"]["prompt"]
+        verdict, notices = Verdict(), []
         if not self._reasoning.sees:
-            runtime.stream_writer(AgentNotice("The picture is not judged: the reasoner takes no pictures."))
-            return Verdict()
+            return verdict, ["The picture is not judged: the reasoner takes no pictures."]
         try:
-            said = self._reasoning.ask(
-                [question],
-                draw="never",
-                session=f"{state['session']} (looking)",
-                is_first=False,
-                cancel=runtime.context.cancel,
-                emit=lambda text: None,
-            )
-            verdict = parse_verdict(str(said.message.text)) if self._reasoning.sees else Verdict()
+            verdict = self._judged(state, {"type": "image", "file_id": name}, caption, run.cancel)
+        except GenerationCancelledError:
+            pass  # the turn ends without a verdict, and says that it was cancelled
         except ContextOverflowError as error:
-            runtime.stream_writer(AgentNotice(f"The picture could not be judged. {error}"))
-            verdict = Verdict()
-        runtime.stream_writer(
-            LookedAt(result["call_id"], attempt["artifact"], verdict.follows, verdict.score, verdict.problem)
+            notices = [f"The picture could not be judged. {error}"]
+        if verdict.answer and verdict.follows is None and not run.cancel.is_set():
+            notices = [f"The reasoner's verdict on the picture could not be read: {verdict.answer.strip()[:80]!r}."]
+        emit(LookedAt(result["call_id"], name, verdict.follows, verdict.score, verdict.problem))
+        return verdict, notices
+
+    def _judged(self, state: TurnState, picture: dict[str, Any], caption: str, cancel: threading.Event) -> Verdict:
+        probability = self._reasoning.probability_of_yes(yes_no_question(picture, caption), cancel=cancel)
+        if probability is not None:
+            return verdict_by_probability(probability)
+        said = self._reasoning.ask(
+            [look_question(picture, caption)],
+            draw="never",
+            session=f"{state['session']} (looking)",
+            is_first=False,
+            cancel=cancel,
+            emit=lambda text: None,
         )
-        return verdict
+        if not self._reasoning.sees:
+            return Verdict()
+        text = str(said.message.text)
+        return parse_verdict(text if text.strip() else "(nothing)")
 
     def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         return self._answered(state, state["results"], runtime.context)

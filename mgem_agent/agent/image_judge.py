@@ -1,7 +1,8 @@
 """Judging a picture against its caption, by whichever chat model sees.
 
-The verdict is asked for as JSON, and small models do not always write any: what cannot be read is no verdict. Thinking
-is left out, and JSON with the usual mistakes is read. Models are asked for a score from 0 to 10, which they keep to
+Our own models are asked whether the picture shows the caption, and the verdict is the probability of yes against no as
+the next token: small models write no JSON. Others are asked for JSON. Thinking is left out, and JSON with the usual
+mistakes is read; what cannot be read is no verdict. These models are asked for a score from 0 to 10, which they keep to
 better than to a fraction.
 """
 
@@ -17,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 
 from mgem_agent.agent.reasoning import speaks_protocol
+from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.lenient_json import find_object, read_bool
 from mgem_agent.chat_models.reasoner_errors import own_error
 from mgem_agent.chat_models.reasoner_facts import facts_of
@@ -24,7 +26,16 @@ from mgem_agent.chat_models.thoughts import text_without_thoughts
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError, ReasonerPicturesError, ToolError
 
-__all__ = ["MAX_SCORE", "Verdict", "check_sees", "look_at_image", "look_question", "parse_verdict"]
+__all__ = [
+    "MAX_SCORE",
+    "Verdict",
+    "check_sees",
+    "look_at_image",
+    "look_question",
+    "parse_verdict",
+    "verdict_by_probability",
+    "yes_no_question",
+]
 
 MAX_SCORE = 10
 QUESTION = """This picture was drawn from the caption below. Does it show what the caption says?
@@ -33,6 +44,9 @@ Caption: {caption}
 
 Answer with JSON alone: {{"follows": true or false, "score": 0 to 10, "problem": "what is wrong, or nothing", \
 "caption": "a caption that would mend it, or nothing"}}"""
+YES_NO_QUESTION = "Is there {caption} in the picture?"
+"""As nano was taught to ask for things. Of 30 captions of 10 pictures that it drew, a third of them the pictures' own, it
+judges 28 right. With "Does the picture show ...? Answer yes or no." it says yes to all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +97,14 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
     encoded = io.BytesIO()
     load_image(image).save(encoded, "PNG")
     data = base64.b64encode(encoded.getvalue()).decode("ascii")
-    question = look_question({"type": "image", "mime_type": "image/png", "base64": data}, caption)
+    picture = {"type": "image", "mime_type": "image/png", "base64": data}
+    question = look_question(picture, caption)
     options: dict[str, Any] = {"draw": "never"} if speaks_protocol(reasoner) else {}
     try:
+        if isinstance(reasoner, GenProtocolModel):
+            probability = reasoner.probability_of_yes([yes_no_question(picture, caption)])
+            if probability is not None:
+                return verdict_by_probability(probability)
         answer = reasoner.invoke([question], **options)
     except Exception as error:  # of whatever provider it is
         own = own_error(error, reasoner)
@@ -100,6 +119,33 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
             f"{error}). Give one that takes pictures and can be reached."
         ) from error
     return parse_verdict(str(answer.text))
+
+
+def verdict_by_probability(probability: float) -> Verdict:
+    """Return the verdict of a reasoner that was asked `yes_no_question`.
+
+    Args:
+        probability: That of yes against no, from 0 to 1.
+
+    Example:
+        >>> verdict_by_probability(0.25).problem
+        'asked whether the picture shows it, the reasoner says yes with a probability of 0.25'
+    """
+    answer = f"yes with a probability of {probability:.2f}"
+    follows = probability >= 0.5
+    problem = "" if follows else f"asked whether the picture shows it, the reasoner says {answer}"
+    return Verdict(follows, probability, problem, "", answer)
+
+
+def yes_no_question(picture: dict[str, Any], caption: str) -> HumanMessage:
+    """Return the question whose answer `verdict_by_probability` reads.
+
+    Args:
+        picture: As for `look_question`.
+        caption: What it should show.
+    """
+    said = caption.strip().rstrip(".")
+    return HumanMessage(content=[picture, {"type": "text", "text": YES_NO_QUESTION.format(caption=said)}])
 
 
 def check_sees(reasoner: BaseChatModel) -> None:

@@ -24,6 +24,7 @@ from mgem_agent.agent.messages import with_pixels
 from mgem_agent.agent.request import DialogueTurns, Limits, Window
 from mgem_agent.agent.streamed_answer import read_answer
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.finish_reasons import read_finish_reason
 from mgem_agent.chat_models.interruptible import interruptible
 from mgem_agent.chat_models.provider_rules import picture_rules, placed
@@ -181,6 +182,21 @@ class Reasoning:
         ]
         notices += [notice for call in calls for notice in call.notices]
         return Answer(message, tuple(calls), tuple(notices), read_finish_reason(message) or "stop")
+
+    def probability_of_yes(self, question: HumanMessage, *, cancel: threading.Event) -> float | None:
+        """Return how likely the reasoner says yes, or None where it does not tell.
+
+        Args:
+            question: With pictures by id.
+            cancel: Set to break off.
+
+        Raises:
+            MgemError: If the reasoner fails or is cancelled.
+        """
+        if not isinstance(self._reasoner, GenProtocolModel):
+            return None
+        told = with_pixels([question], self._store, max_pictures=1, sees=self.sees)
+        return self._reasoner.probability_of_yes(placed(told, self._rules), cancel=cancel)
 
     def _asked(
         self, request: _Request, history: Sequence[BaseMessage], own: Sequence[BaseMessage]

@@ -152,11 +152,12 @@ class GenProtocolModel(BaseChatModel):
             GenerationCancelledError: If it is cancelled.
             MgemError: As for an answer.
         """
-        plan = self._plan(list(messages), None, {**options, "draw": "never"})
-        if not isinstance(plan.engine, ChoosingEngine):
+        engine = self.text_engine(str(options.get("model") or self.default_model_name()))
+        if not isinstance(engine, ChoosingEngine):
             return None
+        plan = self._plan(list(messages), None, {**options, "draw": "never"})
         cancel = TurnCancel(plan.cancel)
-        yes, no = plan.engine.choice_probabilities(replace(plan.request, cancel=cancel), ("yes", "no"))
+        yes, no = engine.choice_probabilities(replace(plan.request, cancel=cancel), ("yes", "no"))
         return yes / (yes + no) if yes + no > 0 else None
 
     def takes_addresses(self) -> bool:

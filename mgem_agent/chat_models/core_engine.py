@@ -141,8 +141,8 @@ class CoreEngine:
     def _options(self, request: TextRequest) -> dict[str, Any]:
         options = _options(request)
         if request.forbidden:
-            suppressed = {*self._tokens_with(request.forbidden), *(options.get("suppress_tokens") or ())}
-            options["suppress_tokens"] = sorted(suppressed)
+            given = options.get("suppress_tokens") or self.model.generation_config.suppress_tokens or ()
+            options["suppress_tokens"] = sorted({*self._tokens_with(request.forbidden), *given})
         return options
 
     def _tokens_with(self, text: str) -> frozenset[int]:

@@ -524,6 +524,9 @@ def test_an_unreadable_verdict_leaves_the_picture(make: Any, generator: FlatColo
     events = list(make(asks("a fox"), "Lovely!", look=3)[0].stream("Draw."))
     assert [event.follows for event in events if isinstance(event, LookedAt)] == [None]
     assert len(generator.drawn) == 1
+    notice = "The reasoner's verdict on the picture could not be read: 'Lovely!'."
+    assert AgentNotice(notice) in events
+    assert events[-1].turn.notices == (notice,)
 
 
 def test_pictures_of_the_user_are_stored_and_shown(make: Any, store: ArtifactStore, tmp_path: Path) -> None:

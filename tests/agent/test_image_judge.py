@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from langchain_core.messages import AIMessage
 from PIL import Image
 
 from mgem_agent.agent.image_judge import Verdict, look_at_image, parse_verdict
+from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.errors import ImageError, InputError, ReasonerPicturesError, ToolError
 from mgem_agent.testing import ScriptedReasoner
 
@@ -33,6 +35,31 @@ def test_a_caption_in_the_answer_is_not_drawn() -> None:
     verdict = look_at_image(reasoner, CARD, "a fox")
     assert (verdict.follows, verdict.score) == (True, 0.9)
     assert len(reasoner.requests) == 1
+
+
+class Sure(ScriptedReasoner):
+    """Gives probabilities, as the core model does."""
+
+    def text_engine(self, model_name: str) -> Any:
+        return Choosing()
+
+
+class Choosing:
+    def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
+        raise AssertionError("nothing is to be written")
+
+    def choice_probabilities(self, request: TextRequest, choices: Sequence[str]) -> list[float]:
+        question = request.dialogue[-1]["content"][-1]["text"]
+        assert question.endswith(" in the picture?") and tuple(choices) == ("yes", "no")
+        return [0.6, 0.2] if "a red card" in question else [0.1, 0.3]
+
+
+def test_a_reasoner_of_our_own_is_asked_for_probabilities() -> None:
+    right = look_at_image(Sure(script=[]), CARD, " a red card. ")
+    assert (right.follows, right.score, right.problem) == (True, pytest.approx(0.75), "")
+    wrong = look_at_image(Sure(script=[]), CARD, "a fox")
+    assert (wrong.follows, wrong.score) == (False, pytest.approx(0.25))
+    assert wrong.problem == "asked whether the picture shows it, the reasoner says yes with a probability of 0.25"
 
 
 def test_any_chat_model_is_asked_as_it_is() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -472,3 +473,26 @@ class TestWeights:
             ChatMiniGemini(model=3)
         with pytest.raises(ValidationError, match=r"A model that is loaded needs its processor"):
             ChatMiniGemini(model=weights[0])
+
+    def test_yes_and_no_are_weighed_by_the_next_token(self, chat: Callable[..., ChatMiniGemini], weights: Any) -> None:
+        model, question = chat(), [HumanMessage([png_block(), {"type": "text", "text": "Is it red?"}])]
+        dialogue = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (9, 7), "teal")}]}]
+        dialogue[0]["content"].append({"type": "text", "text": "Is it red?"})  # pyright: ignore[reportAttributeAccessIssue]
+        core, processor = weights
+        inputs = processor.apply_chat_template(
+            dialogue, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        logits = core(**inputs).logits[0, -1]
+        blank, *letters = processor.tokenizer.convert_tokens_to_ids([" ", "y", "Y", "n", "N"])
+        yes, no = logits.softmax(-1)[letters].view(2, 2).sum(-1).tolist()
+        assert blank not in letters, "both words may begin with a blank, which then tells nothing"
+        assert model.probability_of_yes(question) == pytest.approx(yes / (yes + no), abs=1e-4)
+        assert says("Yes.").probability_of_yes(question) is None
+
+    def test_what_is_forbidden_is_not_written(self, chat: Callable[..., ChatMiniGemini], weights: Any) -> None:
+        engine = CoreEngine(*weights)
+        request = TextRequest([{"role": "user", "content": "Hello."}], max_tokens=8, temperature=0)
+        free = "".join(piece for piece in engine.stream(request) if isinstance(piece, str))
+        letter = free[0]
+        kept = "".join(piece for piece in engine.stream(replace(request, forbidden=letter)) if isinstance(piece, str))
+        assert kept and letter not in kept
