@@ -30,6 +30,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
+from mgem_agent.chat_models.answer_form import words_form
 from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
 from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, tools_called, user_text
 from mgem_agent.chat_models.reasoner_facts import facts_of
@@ -172,13 +173,9 @@ class GenProtocolModel(BaseChatModel):
         """
         return "auto"
 
-    def forbidden_text(self, draw: DrawMode) -> str:
-        """Return characters that the engine keeps out of an answer in words.
-
-        Args:
-            draw: When the answer is drawn.
-        """
-        return ""
+    def keeps_to_words(self) -> bool:
+        """Return whether an engine that can holds an answer that is not to be drawn to words, without any tag."""
+        return False
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
@@ -317,6 +314,7 @@ class GenProtocolModel(BaseChatModel):
             tools = plan_json(schema)
         is_plain = schema is None and not tools.instructions and tools.form is None
         draw = self.drawing_wanted(messages) if is_plain and tools.draw == "auto" else tools.draw
+        form = words_form() if is_plain and draw == "never" and self.keeps_to_words() else tools.form
         dialogue = dialogue_from_messages(
             messages,
             image_resolver=self.image_resolver,
@@ -333,9 +331,8 @@ class GenProtocolModel(BaseChatModel):
             top_p=option("top_p"),
             seed=option("seed"),
             options=option("generation_options"),
-            forbidden=self.forbidden_text(draw) if is_plain else "",
             thread_id=options.get("thread_id") or _current_thread_id(),
-            form=tools.form if is_led else None,
+            form=form if is_led else None,
         )
         cancel: threading.Event | None = options.get("cancel")
         return TurnPlan(

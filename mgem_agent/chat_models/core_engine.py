@@ -83,7 +83,6 @@ class CoreEngine:
         self.follows_form = can_follow_grammar(processor.tokenizer)
         self._grammar_tokens: GrammarTokens | None = None
         self.dialogues: ConversationPool[_Caches] = ConversationPool(self._new_caches, max_dialogues)
-        self._forbidden: dict[str, frozenset[int]] = {}
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
@@ -107,7 +106,7 @@ class CoreEngine:
         """
         seen = _FirstToken()
         options = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "logits_processor": [seen]}
-        once = replace(request, max_tokens=1, temperature=0, options=options)
+        once = replace(request, max_tokens=1, temperature=0, options=options, form=None)
         for _ in self.stream(once):
             pass
         if seen.probabilities is None:
@@ -137,24 +136,6 @@ class CoreEngine:
             num_tokens,
             max_context(self.model.config),
         )
-
-    def _options(self, request: TextRequest) -> dict[str, Any]:
-        options = _options(request)
-        if request.forbidden:
-            given = options.get("suppress_tokens") or self.model.generation_config.suppress_tokens or ()
-            options["suppress_tokens"] = sorted({*self._tokens_with(request.forbidden), *given})
-        return options
-
-    def _tokens_with(self, text: str) -> frozenset[int]:
-        """Return the tokens of plain text that hold some characters; those that end an answer are not among them."""
-        if text not in self._forbidden:
-            tokenizer = self.processor.tokenizer
-            special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-            vocabulary = tokenizer.get_vocab().items()
-            self._forbidden[text] = frozenset(
-                number for token, number in vocabulary if text in token and number not in special
-            )
-        return self._forbidden[text]
 
     def _new_caches(self) -> _Caches:
         return _Caches(DialogueCache(self.model, self.processor))

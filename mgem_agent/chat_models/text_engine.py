@@ -69,7 +69,6 @@ class TextRequest:
         top_p: Nucleus of the sampling.
         seed: Makes sampling repeatable, where the engine can.
         options: More options, by the engine's own names.
-        forbidden: Characters that the answer must not hold; an engine that cannot keep them out ignores them.
         cancel: Once set, the engine ends within a token.
         thread_id: Whose dialogue this is, for an engine that keeps something between turns.
         form: Grammar of the answer, in llguidance's Lark. Only an engine whose `follows_form` is true is given one.
@@ -82,7 +81,6 @@ class TextRequest:
     top_p: float | None = None
     seed: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    forbidden: str = ""
     cancel: threading.Event = field(default_factory=threading.Event)
     thread_id: str | None = None
     form: str | None = None

@@ -39,13 +39,9 @@ class NanoChat(ChatMiniGemini):
         modes: dict[PictureWish, DrawMode] = {"draw": "always", "words": "never", "open": "auto"}
         return modes[read_picture_wish(user_text(messages))]
 
-    def forbidden_text(self, draw: DrawMode) -> str:
-        """Return what opens a tag: nano would answer with a caption alone, which leaves no words.
-
-        Args:
-            draw: When the answer is drawn.
-        """
-        return "<" if draw == "never" else ""
+    def keeps_to_words(self) -> bool:
+        """Return true: nano would answer with a caption alone, which leaves no words."""
+        return True
 
 
 class NanoTextChat(NanoChat):

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -488,11 +487,3 @@ class TestWeights:
         assert blank not in letters, "both words may begin with a blank, which then tells nothing"
         assert model.probability_of_yes(question) == pytest.approx(yes / (yes + no), abs=1e-4)
         assert says("Yes.").probability_of_yes(question) is None
-
-    def test_what_is_forbidden_is_not_written(self, chat: Callable[..., ChatMiniGemini], weights: Any) -> None:
-        engine = CoreEngine(*weights)
-        request = TextRequest([{"role": "user", "content": "Hello."}], max_tokens=8, temperature=0)
-        free = "".join(piece for piece in engine.stream(request) if isinstance(piece, str))
-        letter = free[0]
-        kept = "".join(piece for piece in engine.stream(replace(request, forbidden=letter)) if isinstance(piece, str))
-        assert kept and letter not in kept

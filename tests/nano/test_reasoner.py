@@ -9,6 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from mgem_agent.chat_models import core_engine
+from mgem_agent.chat_models.answer_form import words_form
 from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.nano import reasoner
 from mgem_agent.nano.reasoner import NanoChat, NanoTextChat, make_nano_reasoner
@@ -20,6 +21,7 @@ LOADED = ("model", "processor")
 class Engine:
     """Stands in for the core model, and keeps what it was made of and asked."""
 
+    follows_form = True
     made: list[tuple[Any, ...]] = []
     asked: list[TextRequest] = []
 
@@ -93,7 +95,7 @@ def test_with_eyes_clear_words_decide_and_the_model_decides_the_rest(
     chat.invoke("and now in blue")
     drawn: Any = chat.invoke("I'd like a picture of a dog")
     assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
-    assert [request.forbidden for request in engine.asked] == ["<", "", "", ""]
+    assert [request.form for request in engine.asked] == [words_form(), None, None, None]
     assert [bool(request.dialogue[-1].get("draw")) for request in engine.asked] == [False, False, True, True]
 
 
