@@ -20,7 +20,7 @@ from transformers.quantizers import AutoQuantizationConfig
 
 from mgem_agent.errors import InputError, MissingDependencyError
 
-__all__ = ["default_dtype", "protect_vision", "quantization_config"]
+__all__ = ["default_device_map", "default_dtype", "protect_vision", "quantization_config"]
 
 _VISION = ("vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector")
 
@@ -86,6 +86,11 @@ def _protected(config: Any) -> Any:
             given = list(getattr(config, name) or [])
             setattr(config, name, given + [module for module in _LEFT_ALONE if module not in given])
     return config
+
+
+def default_device_map() -> str | None:
+    """Return the `device_map` with which a model runs on this machine's GPUs: `auto`, or None where there is none."""
+    return "auto" if torch.cuda.is_available() else None
 
 
 def default_dtype(device: torch.device | str) -> torch.dtype:

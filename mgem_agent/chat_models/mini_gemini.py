@@ -108,9 +108,11 @@ class ChatMiniGemini(GenProtocolModel):
             return self.engine_factory(name)
         from mgem_agent.chat_models.core_engine import CoreEngine
         from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+        from mgem_agent.core_model.quantization import default_device_map
 
         if name == self.default_model_name() and not isinstance(self.model, (str, os.PathLike)):
             return CoreEngine(self.model, self.processor, max_dialogues=self.max_dialogues)
-        model = MiniGeminiForConditionalGeneration.from_pretrained(name, **self.model_options).eval()
+        options = {"device_map": default_device_map(), **self.model_options}
+        model = MiniGeminiForConditionalGeneration.from_pretrained(name, **options).eval()
         processor = MiniGeminiProcessor.from_pretrained(name)
         return CoreEngine(model, processor, max_dialogues=self.max_dialogues)

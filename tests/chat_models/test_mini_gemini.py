@@ -467,6 +467,24 @@ class TestWeights:
         model.unload()
         assert model.invoke("Hello.").text == expected
 
+    @pytest.mark.parametrize(
+        ("has_gpu", "given", "used"), [(True, {}, "auto"), (False, {}, None), (True, {"device_map": "cpu"}, "cpu")]
+    )
+    def test_gpus_are_used_where_nothing_else_is_asked_for(
+        self, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, given: Any, used: str | None
+    ) -> None:
+        weights[1].save_pretrained(tmp_path)
+        asked: list[Any] = []
+
+        def from_pretrained(name: str, **options: Any) -> Any:
+            asked.append(options["device_map"])
+            return weights[0]
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+        monkeypatch.setattr(MiniGeminiForConditionalGeneration, "from_pretrained", from_pretrained)
+        ChatMiniGemini(model=tmp_path, temperature=0, max_tokens=2, model_options=given).invoke("Hello.")
+        assert asked == [used]
+
     def test_a_model_must_be_one(self, weights: Any) -> None:
         with pytest.raises(ValidationError, match=r"model is a 'int'\. Give a folder, a hub id"):
             ChatMiniGemini(model=3)
