@@ -12,13 +12,13 @@ PAGES := $(VENV)/.installed-docs
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-11s %s\n' "$$verb" "$$what"; done
 
-setup: $(STAMP) ## Make .venv and install the package in it, with the tools of development
+setup: $(STAMP) ## Make .venv and install the package in it, with every extra and the development tools
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mgem-agent needs Python 3.11 or newer, and $(PYTHON) is older. Run: make setup PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV); torch is large, the first time takes some minutes."
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ocr,postgres,quantization,train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(STAMP)
 
 story: setup ## Tell an illustrated story to book/, look at its first picture and draw it again

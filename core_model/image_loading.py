@@ -25,8 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from mgem_agent.core_model.decoding_limits import (
     MAX_DECODE_S,
@@ -47,8 +46,10 @@ from mgem_agent.core_model.encoded_picture import (
     shown,
 )
 from mgem_agent.errors import ImageError
+from mgem_agent.extras import explain_missing
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 __all__ = ["MAX_IMAGE_PIXELS", "MAX_IMAGE_SIDE_PX", "decode", "load_image", "quietly"]
@@ -106,7 +107,7 @@ def load_image(source: Any) -> Image.Image:
         return decode(bytes(source), f"the data given ({len(source):,} bytes)")
     if "torch" in sys.modules and isinstance(source, sys.modules["torch"].Tensor):
         return from_tensor(source)
-    if isinstance(source, np.ndarray):
+    if "numpy" in sys.modules and isinstance(source, sys.modules["numpy"].ndarray):
         return from_array(source, "the array given", channels_first=False)
     if hasattr(source, "read"):
         data = read_open_file(source)
@@ -297,12 +298,20 @@ def is_lost_on_white(image: Image.Image) -> bool:
     """Whether much of a picture is transparent, and nearly all of the rest is white."""
     visible = white = 0
     for band, _ in bands(image):
-        pixels = np.asarray(with_alpha(band))  # (h, w, 4)
-        alpha = pixels[..., 3]
-        visible += int(alpha.sum(dtype=np.int64))
-        white += int(alpha[pixels[..., :3].min(axis=-1) >= WHITE_LEVEL].sum(dtype=np.int64))
+        red, green, blue, alpha = with_alpha(band).split()
+        is_white = ImageChops.darker(ImageChops.darker(red, green), blue).point(_is_white)
+        visible += _sum(alpha.histogram())
+        white += _sum(alpha.histogram(is_white))
     share = visible / (255 * image.width * image.height)
     return 0 < share <= 1 - MIN_TRANSPARENT_SHARE and white >= LOST_SHARE * visible
+
+
+def _is_white(value: int) -> int:
+    return 255 if value >= WHITE_LEVEL else 0
+
+
+def _sum(histogram: list[int]) -> int:
+    return sum(value * count for value, count in enumerate(histogram))
 
 
 def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Image]:
@@ -310,6 +319,9 @@ def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Im
 
     Integers above 255 are taken to be of 16 bits, and floats above 1 to run up to 255, since a file does not say.
     """
+    with explain_missing("A picture of 16 or 32 bits a channel"):
+        import numpy as np
+
     ranges = [(float(values.min()), float(values.max())) for band, _ in bands(image) for values in [np.asarray(band)]]
     low, high = (float(limit([pair[place] for pair in ranges])) for place, limit in enumerate((np.min, np.max)))
     is_float = image.mode == "F"
@@ -354,6 +366,8 @@ def from_array(array: np.ndarray[Any, Any], name: str, *, channels_first: bool) 
     Raises:
         ImageError: If the shape, the type or the values are not a picture's.
     """
+    import numpy as np
+
     if array.ndim == 2:
         array, channels_first = array[:, :, None], False
     if array.ndim != 3 or not ({array.shape[0], array.shape[2]} & {1, 2, 3, 4}) or 0 in array.shape:
@@ -373,6 +387,8 @@ def from_array(array: np.ndarray[Any, Any], name: str, *, channels_first: bool) 
 
 def eight_bits(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
     """Scale bool, uint8, uint16 or float values to uint8."""
+    import numpy as np
+
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:

@@ -10,7 +10,6 @@ The experts of a mixture are not linear layers in transformers 5, and neither li
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,7 +17,8 @@ import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.quantizers import AutoQuantizationConfig
 
-from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.errors import InputError
+from mgem_agent.extras import is_installed, require_packages
 
 __all__ = ["default_device_map", "default_dtype", "protect_vision", "quantization_config"]
 
@@ -54,9 +54,9 @@ def quantization_config(
     if backend != "auto" and backend not in able:
         raise InputError(f"{bits} bits can be had from {' or '.join(map(repr, able))}, not from {backend!r}.")
     wanted = able if backend == "auto" else (backend,)
-    chosen = next((name for name in wanted if importlib.util.find_spec(name) is not None), None)
+    chosen = next((name for name in wanted if is_installed(name)), None)
     if chosen is None:
-        raise MissingDependencyError(f"A model in {bits} bits", wanted[0], "quantization")
+        require_packages(f"A model in {bits} bits", wanted[0])
     if chosen == "torchao":
         from torchao.quantization import Int8WeightOnlyConfig  # type: ignore[import-untyped]
 

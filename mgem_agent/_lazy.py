@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mgem_agent.extras import explain_missing
+
 __all__ = ["attach"]
 
 
@@ -22,6 +24,7 @@ def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], An
 
     Raises:
         AttributeError: By the returned ``__getattr__``, for any other name; it lists the public ones.
+        MissingDependencyError: By the same, if the name needs a package that is not installed.
 
     Examples:
         >>> load, names = attach("json", {"Decimal": "decimal"})
@@ -36,7 +39,8 @@ def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], An
         if name not in exports:
             known = ", ".join(sorted(exports))
             raise AttributeError(f"module {package!r} has no attribute {name!r}. Loaded when first used: {known}")
-        return getattr(importlib.import_module(exports[name]), name)
+        with explain_missing(f"{package}.{name}"):
+            return getattr(importlib.import_module(exports[name]), name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *exports})

@@ -22,6 +22,7 @@ from langchain_core.language_models import BaseChatModel
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.errors import InputError, MissingDependencyError, MissingKeyError
+from mgem_agent.extras import explain_missing, require_packages
 from mgem_agent.redaction import remember_secrets
 
 __all__ = ["ToolCalling", "make_reasoner"]
@@ -50,7 +51,8 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
 
     Raises:
         InputError: If the name is of none of these forms, or the provider's key is not in the environment.
-        MissingDependencyError: If the provider's package is not installed.
+        MissingDependencyError: If the provider's package is not installed, or the extra `local` for a model that
+            runs here.
     """
     if tool_calling not in get_args(ToolCalling):
         raise InputError(f"tool_calling is {tool_calling!r}. Allowed: {', '.join(map(repr, get_args(ToolCalling)))}.")
@@ -70,6 +72,7 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
     if os.path.isdir(text) or (_HUB_ID.fullmatch(text) and not text.startswith(".")):
         from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 
+        require_packages(f"The reasoner {text!r}", *ChatMiniGemini.REQUIRES)
         return ChatMiniGemini(model=text, **options)
     raise InputError(f"There is no reasoner {text!r}, and no such folder. Allowed: {_FORMS}.")
 
@@ -95,10 +98,12 @@ def _of_provider(provider: str, model_name: str, text: str, options: dict[str, A
         options = options | chat_clients(options.get("max_retries"))
     try:
         if provider == "openai":
-            from mgem_agent.chat_models.openai_chat import OpenAIProtocolChat
-
+            with explain_missing(f"The reasoner {text!r}"):
+                from mgem_agent.chat_models.openai_chat import OpenAIProtocolChat
             return OpenAIProtocolChat(model=model_name, **options)
         model = init_chat_model(model_name, model_provider=provider, **options)
+    except MissingDependencyError:
+        raise
     except ImportError as error:
         package = _package_of(error, provider)
         raise MissingDependencyError(f"The reasoner {text!r}", package) from error

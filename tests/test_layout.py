@@ -24,6 +24,7 @@ FOUNDATION, CORE_MODEL, TOOLS, ENGINE, WORKFLOWS, FACES = range(6)
 LAYERS = {
     "mgem_agent._lazy": FOUNDATION,
     "mgem_agent.errors": FOUNDATION,
+    "mgem_agent.extras": FOUNDATION,
     "mgem_agent.redaction": FOUNDATION,
     "mgem_agent.text_decoding": FOUNDATION,
     "mgem_agent.user_files": FOUNDATION,

@@ -11,19 +11,21 @@ kept from the tile that has more of it.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL.Image import Image
 
 from mgem_agent.core_model.image_loading import load_image
-from mgem_agent.errors import InputError, MissingDependencyError, ToolError
+from mgem_agent.errors import InputError, ToolError
+from mgem_agent.extras import explain_missing, is_installed
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["ReadText", "TextLine", "can_read_text", "read_text"]
 
@@ -83,7 +85,7 @@ class ReadText:
 
 def can_read_text() -> bool:
     """Whether the packages that `read_text` needs are installed; nothing is loaded."""
-    return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
+    return all(map(is_installed, PACKAGES))
 
 
 def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
@@ -147,6 +149,9 @@ def _starts(side: int) -> list[int]:
 
 def _read_tile(picture: Image, tile: _Box, min_confidence: float) -> list[TextLine]:
     """Read a part of a picture; boxes are those in the whole picture."""
+    with explain_missing("Reading text"):
+        import numpy as np
+
     left, top, right, bottom = tile
     width, height = right - left, bottom - top
     pixels = np.asarray(picture.crop(tile))[:, :, ::-1]  # it takes blue, green, red
@@ -199,19 +204,17 @@ def _shared(one: _Box, other: _Box) -> int:
 @cache
 def _reader() -> Any:
     """The models; imported by name, since they are an extra."""
-    try:
-        rapidocr, _ = (importlib.import_module(name) for name in PACKAGES)
-    except ImportError as error:
-        raise MissingDependencyError("Reading text", error.name or PACKAGES[0], "ocr") from error
+    with explain_missing("Reading text"):
+        rapidocr, _ = map(importlib.import_module, PACKAGES)
     # It would log to the terminal, and leave out unsure lines by a measure of its own.
     return rapidocr.RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.0})
 
 
 def _box(corners: np.ndarray[Any, Any], width: int, height: int) -> _Box:
     """The rectangle around four corners (4, 2) = (x, y), within the picture."""
-    left, top = np.floor(corners.min(axis=0)).astype(int)
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int)
-    return max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
+    left, top = map(math.floor, corners.min(axis=0))
+    right, bottom = map(math.ceil, corners.max(axis=0))
+    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
 def _rows(lines: Iterable[TextLine]) -> list[list[TextLine]]:

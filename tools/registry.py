@@ -7,7 +7,8 @@ asked for, so that a broken package harms nobody who does not use it.
 
 A factory is called with the rest of the name and the options as keywords. The first line of its docstring is what
 people read in a list. Where it is a class method, the class may state `CAPABILITIES`, which hold for whatever it makes
-and can be listed without making anything.
+and can be listed without making anything. It may state `REQUIRES`, the modules that drawing needs: the list says where
+one is missing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgem_agent.errors import GeneratorUnavailableError, InputError, MgemError
+from mgem_agent.extras import explain_missing, require_packages
 from mgem_agent.redaction import remember_secrets
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_generator import ImageGenerator
@@ -108,6 +110,7 @@ def make_generator(name: str, **options: Any) -> ImageGenerator:
     Raises:
         InputError: If the scheme or an option is unknown, or two packages claim the scheme.
         GeneratorUnavailableError: If the package that has the scheme is broken.
+        MissingDependencyError: If importing it needs a package that is not installed.
     """
     remember_secrets({"name": name, **options})
     scheme, _, rest = name.strip().partition(":")
@@ -153,7 +156,8 @@ def _find(scheme: str) -> GeneratorFactory:
         raise InputError(f"The generator {scheme!r} is claimed by {packages}. Uninstall one of them.")
     [point] = points
     try:
-        factory: GeneratorFactory = point.load()
+        with explain_missing(f"The generator {scheme!r}"):
+            factory: GeneratorFactory = point.load()
     except MgemError:
         raise
     except Exception as error:  # a package of anybody's can fail in any way when it is imported
@@ -194,9 +198,11 @@ def _describe(scheme: str) -> GeneratorScheme:
     package = " and ".join(sorted(map(_package, points)))
     try:
         factory = _find(scheme)
+        maker = getattr(factory, "__self__", factory)
+        require_packages(f"The generator {scheme!r}", *getattr(maker, "REQUIRES", ()))
     except MgemError as error:
         return GeneratorScheme(scheme, package, problem=str(error))
-    stated = getattr(getattr(factory, "__self__", factory), "CAPABILITIES", None)
+    stated = getattr(maker, "CAPABILITIES", None)
     return GeneratorScheme(
         scheme,
         package,

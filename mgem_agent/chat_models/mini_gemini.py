@@ -17,13 +17,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.text_engine import TextEngine
 from mgem_agent.errors import InputError
+from mgem_agent.extras import require_packages
 
 __all__ = ["ChatMiniGemini"]
 
@@ -46,6 +47,9 @@ class ChatMiniGemini(GenProtocolModel):
         max_dialogues: How many dialogues keep their caches; 0 keeps none.
         engine_factory: Makes what writes the text, from a model's name, in place of the core model: for tests.
     """
+
+    REQUIRES: ClassVar = ("torch", "transformers", "timm", "safetensors")
+    """Modules that the weights need to run on this machine."""
 
     model: Any = Field(repr=False)
     processor: Any = Field(default=None, exclude=True, repr=False)
@@ -88,6 +92,7 @@ class ChatMiniGemini(GenProtocolModel):
 
         Raises:
             CheckpointError: If the weights cannot be read.
+            MissingDependencyError: If the extra `local` is not installed.
         """
         with self._loading:
             if model_name not in self._engines:
@@ -106,6 +111,7 @@ class ChatMiniGemini(GenProtocolModel):
     def _load(self, name: str) -> TextEngine:
         if self.engine_factory is not None:
             return self.engine_factory(name)
+        require_packages(f"The model {name!r}", *self.REQUIRES)
         from mgem_agent.chat_models.core_engine import CoreEngine
         from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
         from mgem_agent.core_model.quantization import default_device_map

@@ -35,6 +35,7 @@ from mgem_agent.cli.chat import chat
 from mgem_agent.cli.incoming_text import decoded_arguments
 from mgem_agent.cli.printing import echo, prepare_output, print_error, show_log, shown
 from mgem_agent.errors import MgemError
+from mgem_agent.extras import missing_package
 from mgem_agent.nano.foreign_warnings import TALKATIVE
 
 __all__ = ["ErrorReportingGroup", "app", "main"]
@@ -73,8 +74,9 @@ class ErrorReportingGroup(TyperGroup):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            if isinstance(error, MgemError):
-                print_error(str(error))
+            missing = missing_package(error, f"'mgem {ctx.invoked_subcommand}'")
+            if missing is not None or isinstance(error, MgemError):
+                print_error(str(missing or error))
             else:
                 print_error(f"Unexpected {type(error).__name__}: {error}\nAdd --debug to see where it comes from.")
             raise typer.Exit(1) from error

@@ -13,11 +13,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from mgem_agent.doctor.finding import Check, Finding
+from mgem_agent.extras import is_installed
 
 __all__ = ["check_extras", "check_memory", "check_packages", "check_processor", "check_python", "machine_checks"]
 
 DISTRIBUTION = "mgem-agent"
-DEVELOPMENT = ("dev",)
+DEVELOPMENT = ("dev", "docs")
+ALL = "all"
+HEADS = ("torch", "transformers", "diffusers")
+"""Packages of an extra whose releases are shown."""
 ENOUGH_MEMORY_BYTES = 2 * 2**30
 
 
@@ -47,27 +51,32 @@ def check_packages() -> Sequence[Finding]:
     wrong = [finding for requirement in wanted if (finding := _misfit(requirement, "packages"))]
     if wrong:
         return wrong
-    heads = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "diffusers"))
+    heads = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("langchain", "langgraph"))
     return [Finding("packages", "ok", f"{len(wanted)} packages, all in their ranges: {heads}, …")]
 
 
 def check_extras() -> Sequence[Finding]:
-    """Look which extras are installed."""
+    """Look which extras are installed; `all` is the others together, and those for development are left out."""
     findings = []
     for extra, wanted in _requirements().items():
-        if not extra or extra in DEVELOPMENT:
+        if extra in ("", ALL, *DEVELOPMENT):
             continue
+        names = [requirement.name for requirement in wanted]
         missing = [requirement.name for requirement in wanted if _misfit(requirement, "") is not None]
         if missing:
             text = f"{extra} is not whole: {', '.join(missing)}"
             findings.append(Finding("extras", "note", text, f"pip install '{DISTRIBUTION}[{extra}]'"))
         else:
-            findings.append(Finding("extras", "ok", extra))
+            heads = [f"{name} {importlib.metadata.version(name)}" for name in HEADS if name in names]
+            findings.append(Finding("extras", "ok", f"{extra}: {', '.join(heads)}" if heads else extra))
     return findings
 
 
 def check_processor() -> Sequence[Finding]:
     """Look what torch computes on, and in which number format."""
+    if not is_installed("torch"):
+        text = "torch is not installed: models run on a server, none on this machine"
+        return [Finding("processor", "note", text, f"pip install '{DISTRIBUTION}[local]'")]
     import torch
 
     from mgem_agent.core_model.quantization import default_dtype
@@ -102,6 +111,8 @@ def _requirements() -> dict[str, list[Requirement]]:
     found: dict[str, list[Requirement]] = {"": []}
     for line in importlib.metadata.requires(DISTRIBUTION) or []:
         requirement = Requirement(line)
+        if requirement.name == DISTRIBUTION:  # an extra that brings another, which is looked at by itself
+            continue
         marker = requirement.marker
         if marker is None or marker.evaluate({"extra": ""}):
             found[""].append(requirement)

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 
 from mgem_agent.doctor.finding import Check, Finding, FindingStatus
-from mgem_agent.errors import MgemError
+from mgem_agent.errors import MgemError, MissingDependencyError
+from mgem_agent.extras import is_installed, require_packages
 from mgem_agent.settings import Settings, config_path, hidden
 from mgem_agent.user_files import user_path
 
@@ -88,11 +89,11 @@ def check_sessions(settings: Settings) -> Sequence[Finding]:
     if place is None or "://" not in place:
         folder = default_session_folder() if place is None else user_path(place)
         return [_place("sessions", folder, mend)]
-    try:
-        import psycopg
-    except ImportError:
+    if not is_installed("psycopg"):
         text = f"{hidden('sessions', place)} needs the extra postgres"
         return [Finding("sessions", "problem", text, "pip install 'mgem-agent[postgres]'")]
+    import psycopg
+
     try:
         with psycopg.connect(place, connect_timeout=int(TIMEOUT_S)) as connection:
             version = connection.info.server_version // 10_000
@@ -104,14 +105,14 @@ def check_sessions(settings: Settings) -> Sequence[Finding]:
 
 def check_cache() -> Sequence[Finding]:
     """Look whether what is fetched can be kept."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     from mgem_agent.nano.language_model import nano_cache
 
-    return [
-        _place("cache", nano_cache(), "export MGEM_CACHE=FOLDER"),
-        _place("hub cache", Path(HF_HUB_CACHE), "export HF_HOME=FOLDER"),
-    ]
+    findings = [_place("cache", nano_cache(), "export MGEM_CACHE=FOLDER")]
+    if is_installed("huggingface_hub"):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        findings.append(_place("hub cache", Path(HF_HUB_CACHE), "export HF_HOME=FOLDER"))
+    return findings
 
 
 def check_hub(settings: Settings) -> Sequence[Finding]:
@@ -161,6 +162,8 @@ def check_model(settings: Settings) -> Sequence[Finding]:
     mend = "mgem config set model NAME"
     try:
         made = make_reasoner(name, **settings.model_options)
+    except MissingDependencyError as error:
+        return [Finding("model", "problem", *_with_command(error))]
     except MgemError as error:
         return [Finding("model", "problem", str(error), mend)]
     found = ADDRESS.match(name)
@@ -181,14 +184,23 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
     mend = "mgem config set generator NAME"
     try:
         made = make_generator(name, **settings.generator_options)
+        require_packages(f"The generator {name!r}", *getattr(made, "REQUIRES", ()))
         if name == "nano":  # what it can do stands beside its weights
             _ = made.capabilities
+    except MissingDependencyError as error:
+        return [Finding("generator", "problem", *_with_command(error))]
     except MgemError as error:
         return [Finding("generator", "problem", str(error), "mgem generators")]
     address = ADDRESS.search(name) or ADDRESS.match(str(settings.generator_options.get("base_url", "")))
     if address:
         return [_service("generator", name, address[0], mend)]
     return [Finding("generator", "ok", f"{name}, a {type(made).__name__}")]
+
+
+def _with_command(error: MissingDependencyError) -> tuple[str, str]:
+    """What a feature needs, and the command that installs it."""
+    text, _, command = str(error).partition(" Run: ")
+    return text, command
 
 
 def _checkpoint(folder: str) -> Finding:

@@ -15,6 +15,7 @@ from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.langchain_messages import user_text
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextEngine
+from mgem_agent.extras import require_packages
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.nano.foreign_warnings import without_foreign_warnings
 from mgem_agent.nano.picture_request import PictureWish, read_picture_wish
@@ -67,7 +68,11 @@ def make_nano_reasoner(
         exact: Whether the float32 weights write each token; by default the same in fewer bits do, which is quicker and
             says something else now and then.
         **options: Fields of :class:`ChatMiniGemini`.
+
+    Raises:
+        MissingDependencyError: If the extra `local` is not installed.
     """
+    require_packages("The reasoner 'nano'", *ChatMiniGemini.REQUIRES)
     sees = has_eyes()
     where: dict[str, Any] = {"language_model": language_model, "offline": offline, "exact": exact}
 

@@ -34,7 +34,8 @@ from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
-from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.errors import InputError
+from mgem_agent.extras import explain_missing
 from mgem_agent.redaction import without_secrets
 from mgem_agent.sessions.database import BUSY_S, connect
 from mgem_agent.sessions.latest_step import LatestStep
@@ -163,12 +164,8 @@ class Sessions:
         Raises:
             MissingDependencyError: If the extra `postgres` is not installed.
         """
-        try:
+        with explain_missing("Keeping sessions in PostgreSQL"):
             from mgem_agent.sessions.postgres import open_postgres
-        except ImportError as error:
-            raise MissingDependencyError(
-                "Keeping sessions in PostgreSQL", "langgraph-checkpoint-postgres", "postgres"
-            ) from error
         return cls(*open_postgres(url))
 
     def close(self) -> None:

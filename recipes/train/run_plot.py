@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.errors import InputError
+from mgem_agent.extras import explain_missing
 from mgem_agent.recipes.train.run_log import LOG_FILE, read_log
 
 __all__ = ["plot_run"]
@@ -28,10 +29,8 @@ def plot_run(run: Path, picture: Path) -> None:
     steps = [record for record in records if "loss" in record]
     if not steps:
         raise InputError(f"The log {str(run / LOG_FILE)!r} has no step yet. Wait for the first one, or log every step.")
-    try:
+    with explain_missing("Plotting a log"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("Plotting a log", "matplotlib", "train") from error
     figure = Figure(figsize=(9, 5), layout="constrained")
     losses: Any = figure.add_subplot()
     numbers = [record["step"] for record in steps]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,19 @@ def test_extras_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for(monkeypatch, *extras)
     assert check_extras() == [
         Finding("extras", "note", "ocr is not whole: no-such-package", "pip install 'mgem-agent[ocr]'"),
-        Finding("extras", "ok", "postgres"),
+        Finding("extras", "ok", f"postgres: torch {importlib.metadata.version('torch')}"),
     ]
+
+
+def test_an_extra_of_extras_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for(monkeypatch, 'mgem-agent[local]; extra == "all"', 'mgem-agent[local]; extra == "postgres"')
+    assert check_extras() == []
+
+
+def test_a_machine_without_torch_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    [found] = check_processor()
+    assert (found.status, found.mend) == ("note", "pip install 'mgem-agent[local]'")
 
 
 def test_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

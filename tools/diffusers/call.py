@@ -9,9 +9,8 @@ decode.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from mgem_agent.errors import GeneratorOutputError, GeneratorRefusalError, MgemError
@@ -20,6 +19,9 @@ from mgem_agent.tools.diffusers.loading import make_scheduler
 from mgem_agent.tools.diffusers.long_prompts import encode_in_chunks
 from mgem_agent.tools.diffusers.plan import DrawingPlan
 from mgem_agent.tools.image_request import ImageTask
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["DiffusersCall"]
 
@@ -70,6 +72,8 @@ class DiffusersCall:
             if own is not None:
                 pipeline.scheduler = own
             pipeline.maybe_free_model_hooks()
+        import numpy as np
+
         images = getattr(output, "images", None)
         if not isinstance(images, np.ndarray) or images.ndim != 4 or len(images) != len(plans):
             shape = getattr(images, "shape", type(images).__name__)
@@ -227,6 +231,8 @@ def _to_picture(pixels: np.ndarray[Any, Any], flagged: bool) -> Image.Image | Mg
         return GeneratorRefusalError(
             "The model's safety checker took the picture for one it must not show. Change the prompt or the seed."
         )
+    import numpy as np
+
     if not np.isfinite(pixels).all():
         return GeneratorOutputError(
             "The model computed no picture but NaN, which happens in float16. Set the option dtype to 'bfloat16' or "

@@ -11,11 +11,12 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Self
+from typing import ClassVar, Self
 
 from PIL import Image
 
 from mgem_agent.errors import GenerationCancelledError, InputError, MgemError, UnsupportedRequestError
+from mgem_agent.extras import require_packages
 from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
 from mgem_agent.tools.diffusers.call import DiffusersCall
 from mgem_agent.tools.diffusers.families import PRESETS, describe_class
@@ -43,6 +44,9 @@ class DiffusersGenerator:
         >>> DiffusersGenerator("sdxl-turbo").name
         'diffusers:sdxl-turbo'
     """
+
+    REQUIRES: ClassVar = ("torch", "diffusers", "transformers", "accelerate")
+    """Modules that drawing needs."""
 
     def __init__(self, model: str, options: DiffusersOptions | None = None) -> None:
         by_model = {preset.model: preset for preset in PRESETS.values()}
@@ -106,9 +110,11 @@ class DiffusersGenerator:
 
         Raises:
             GeneratorUnavailableError: If there is no such model, or it draws no pictures.
+            MissingDependencyError: If the extra `local` is not installed.
         """
         with self._lock:
             if self._capabilities is None:
+                require_packages(f"The generator {self._name!r}", *self.REQUIRES)
                 if self._preset is not None:
                     class_name, guided = self._preset.class_name, self._preset.guided
                 else:

@@ -19,7 +19,6 @@ def tokens_a_picture(model: str) -> int | None:
         (2880, None)
     """
     from mgem_agent.core_model.checkpoints.released import find_released
-    from mgem_agent.core_model.configuration import MiniGeminiConfig
     from mgem_agent.nano.vision_language import VLM_WEIGHTS
 
     try:
@@ -28,5 +27,7 @@ def tokens_a_picture(model: str) -> int | None:
         folder = VLM_WEIGHTS if model == "nano" else user_path(model)
     if not folder.is_dir():
         return None
+    from mgem_agent.core_model.configuration import MiniGeminiConfig
+
     config = MiniGeminiConfig.from_pretrained(folder)
     return int(config.geometry.num_image_tokens)

@@ -1,0 +1,114 @@
+"""The packages that only some features need, and the extra of mgem-agent that installs each.
+
+A plain `pip install mgem-agent` has no torch. Whatever needs a package of an extra says so with a
+:class:`~mgem_agent.errors.MissingDependencyError`, which names the command that installs it. A feature checks before
+it starts (:func:`require_packages`), or an import that has failed is explained (:func:`explain_missing`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mgem_agent.errors import MissingDependencyError
+
+__all__ = ["EXTRAS", "explain_missing", "is_installed", "missing_package", "require_packages"]
+
+EXTRAS = {
+    "local": {
+        "accelerate": "accelerate",
+        "diffusers": "diffusers",
+        "gguf": "gguf",
+        "google.protobuf": "protobuf",
+        "huggingface_hub": "huggingface_hub",
+        "llguidance": "llguidance",
+        "numpy": "numpy",
+        "open_clip": "open_clip_torch",
+        "peft": "peft",
+        "safetensors": "safetensors",
+        "sentencepiece": "sentencepiece",
+        "timm": "timm",
+        "tokenizers": "tokenizers",
+        "torch": "torch",
+        "torchvision": "torchvision",
+        "transformers": "transformers",
+    },
+    "ocr": {"onnxruntime": "onnxruntime", "rapidocr": "rapidocr"},
+    "openai": {"langchain_openai": "langchain-openai"},
+    "postgres": {"langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres", "psycopg": "psycopg"},
+    "quantization": {"bitsandbytes": "bitsandbytes", "torchao": "torchao"},
+    "train": {"matplotlib": "matplotlib"},
+}
+"""By extra: each module that it installs, with the name of its package. A test compares this with pyproject.toml."""
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be found; nothing is imported but the packages that it is in."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # the package that it is in is missing
+        return False
+    except ValueError:  # it is imported already, and has no spec
+        return True
+
+
+def require_packages(feature: str, *modules: str) -> None:
+    """Check that modules are installed, without importing them.
+
+    Args:
+        feature: What needs them, as the start of a sentence.
+        *modules: Names of modules.
+
+    Raises:
+        MissingDependencyError: For the first that is missing.
+    """
+    for module in modules:
+        if not is_installed(module):
+            raise _missing(feature, module)
+
+
+@contextmanager
+def explain_missing(feature: str) -> Iterator[None]:
+    """Turn a failed import of an extra's package into an error that names the command; others pass unchanged.
+
+    Args:
+        feature: What needs the package, as the start of a sentence.
+
+    Raises:
+        MissingDependencyError: If a package of an extra is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = missing_package(error, feature)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def missing_package(error: Exception, feature: str) -> MissingDependencyError | None:
+    """Return the error that names the command, if an import failed because a package of an extra is not installed.
+
+    Args:
+        error: What was raised. A package that is installed and broken raises an ImportError too: that is not explained.
+        feature: What needs the package, as the start of a sentence.
+    """
+    name = error.name if isinstance(error, ImportError) else None
+    if name is None or _find(name) is None or is_installed(name):
+        return None
+    return _missing(feature, name)
+
+
+def _missing(feature: str, module: str) -> MissingDependencyError:
+    package, extra = _find(module) or (module.partition(".")[0], None)
+    return MissingDependencyError(feature, package, extra)
+
+
+def _find(module: str) -> tuple[str, str] | None:
+    """Return the package that a module belongs to, and the extra that installs it."""
+    for extra, packages in EXTRAS.items():
+        for name, package in packages.items():
+            if f"{module}.".startswith(f"{name}."):
+                return package, extra
+    return None
