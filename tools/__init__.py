@@ -1,6 +1,6 @@
-"""What the reasoner can call: image generators by one contract, editing, and reading text.
+"""The tools that a reasoner calls: image generators behind one interface, image editing, and reading text (OCR).
 
-Nothing heavy is imported until a name is used.
+Heavy packages are imported only when a name that needs them is used.
 """
 
 from typing import TYPE_CHECKING

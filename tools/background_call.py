@@ -1,7 +1,7 @@
-"""A call in a thread of its own, which nobody has to wait for.
+"""Run a function in a daemon thread.
 
-The threads are daemons: one that hangs on a dead server holds up neither the end of the program nor the drawing of the
-next picture, as the workers of `concurrent.futures` would.
+A daemon thread that hangs on a dead server does not keep the program from ending, and does not delay the next picture.
+The workers of `concurrent.futures` would do both.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def call_in_background(function: Callable[[], T]) -> Future[T]:
     """Start a call in a daemon thread.
 
     Args:
-        function: What to call; what it returns or raises is in the future.
+        function: The function to call. The future holds its return value or its exception.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # it belongs to whoever asks for the result, and to nobody else
+        except BaseException as error:  # the caller gets it from the future
             future.set_exception(error)
 
     threading.Thread(target=run, name="mgem-agent background call", daemon=True).start()
@@ -41,16 +41,16 @@ def call_in_parallel(
     cancel: threading.Event | None = None,
     poll_s: float = 0.05,
 ) -> Iterator[tuple[int, Future[T]]]:
-    """Run calls side by side, a few at a time, and yield each as it ends.
+    """Run calls in parallel, a few at a time, and yield each one as it finishes.
 
     Args:
-        functions: What to call.
-        max_parallel: How many run at once.
-        cancel: When it is set, no further call is started and those that run are left behind.
-        poll_s: Seconds between two looks at `cancel`.
+        functions: The functions to call.
+        max_parallel: Maximum number of calls that run at once.
+        cancel: When it is set, no further call starts and running calls are no longer waited for.
+        poll_s: Seconds between two checks of `cancel`.
 
     Yields:
-        The place of a call in `functions`, and its finished future.
+        The index of a call in `functions`, and its finished future.
     """
     running: dict[Future[T], int] = {}
     waiting = list(enumerate(functions))[::-1]

@@ -1,9 +1,9 @@
-"""What an image generator can do, and what becomes of a request that asks for more.
+"""What an image generator supports, and how a request that asks for more is handled.
 
-Nothing is swallowed. What changes the meaning of the picture (the task, its pictures, options nobody knows) is refused;
-what only steers it (a negative prompt, guidance, steps, a seed, an exact size) is dropped or adapted with a notice that
-travels in the result. A caption is mapped onto the vocabulary of a generator that has one, and the notice names what is
-left out. `strict=True` refuses those as well.
+No argument is ignored silently. Unsupported arguments that change the meaning of the picture (the task, input pictures,
+unknown options) raise an error. Arguments that only steer it (a negative prompt, guidance, steps, a seed, a size) are
+dropped or adapted, and the result has a notice for each. If a generator has a vocabulary, the caption is mapped onto
+it, and the notice names the words that were left out. With `strict=True` these cases raise an error too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["Capabilities", "Notice", "negotiate", "recordable"]
 
 
 class Notice(BaseModel):
-    """An argument that was not honoured as given.
+    """A report that an argument of the request was changed or left out.
 
     Attributes:
         argument: Name of the request's field.
-        message: What was asked for and what was done instead.
+        message: What was requested and what was done instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,25 +36,25 @@ class Notice(BaseModel):
 
 
 class Capabilities(BaseModel):
-    """What a generator honours.
+    """The tasks and arguments that a generator supports.
 
     Attributes:
-        tasks: Tasks it can do.
-        negative_prompt: Whether it honours one.
-        seed: Whether the same seed gives the same picture.
-        num_inference_steps: Whether the steps can be chosen.
-        guidance_scale: Whether it can be chosen.
-        strength: Whether it can be chosen.
-        max_references: Pictures it takes as references; 0 for none.
-        sizes: The only sizes (width, height) it draws; empty for any.
-        size_multiple: Width and height are multiples of this, in pixels.
+        tasks: Supported tasks.
+        negative_prompt: Whether it uses a negative prompt.
+        seed: Whether a seed can be set, so that the same seed gives the same picture.
+        num_inference_steps: Whether the number of steps can be set.
+        guidance_scale: Whether the guidance scale can be set.
+        strength: Whether the strength can be set.
+        max_references: Maximum number of reference pictures; 0 for none.
+        sizes: Supported sizes (width, height); empty if any size is supported.
+        size_multiple: Width and height must be multiples of this, in pixels.
         min_size: Smallest side, in pixels.
         max_size: Largest side, in pixels.
-        max_batch_size: Pictures it draws at once; None for as many as fit.
-        progress: Whether it reports steps.
-        cancel: Whether a running drawing can be stopped.
-        options: Names it understands in `ImageRequest.options`.
-        vocabulary: All the things and places that it can draw, where they are few; None for a model that reads freely.
+        max_batch_size: Maximum number of pictures in one batch; None for no maximum.
+        progress: Whether it reports each step.
+        cancel: Whether a running request can be cancelled.
+        options: Supported names in `ImageRequest.options`.
+        vocabulary: All things and places that a small model can draw; None for a model that takes any text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,20 +83,20 @@ _STEERING = ("negative_prompt", "seed", "num_inference_steps", "guidance_scale",
 def negotiate(
     request: ImageRequest, capabilities: Capabilities, *, generator: str, strict: bool = False
 ) -> tuple[ImageRequest, tuple[Notice, ...]]:
-    """Fit a request to what a generator can do.
+    """Fit a request to what a generator supports.
 
     Args:
-        request: What is asked for.
-        capabilities: What the generator can do.
-        generator: Its name, for messages.
-        strict: Whether an argument that would be dropped or adapted is refused instead.
+        request: The request.
+        capabilities: What the generator supports.
+        generator: Name of the generator, for messages.
+        strict: Raise an error instead of dropping or adapting an argument.
 
     Returns:
-        The request as the generator can honour it, and a notice for each argument that was changed.
+        The request that the generator can do, and a notice for each argument that was changed.
 
     Raises:
-        UnsupportedRequestError: If the generator cannot do the task, take the pictures or understand an option; with
-            `strict`, also for anything a notice would be given for.
+        UnsupportedRequestError: If the generator does not support the task, the input pictures or an option; with
+            `strict`, also if any argument would be changed.
     """
     refused = dict(_refusals(request, capabilities))
     if refused:
@@ -108,33 +108,36 @@ def negotiate(
     for name in _STEERING:
         if getattr(request, name) is not None and not getattr(capabilities, name):
             changes[name] = None
-            notices.append(Notice(argument=name, message=f"{generator} does not use {name}; it was left out."))
+            notices.append(Notice(argument=name, message=f"{generator} does not support {name}; it was left out."))
     if (adapted := _adapted(request, capabilities)) is not None:
         changes["prompt"] = adapted.prompt
         if adapted.message:
-            notices.append(Notice(argument="prompt", message=f"{generator} knows few words; {adapted.message}."))
+            notices.append(Notice(argument="prompt", message=f"{generator} has a small vocabulary; {adapted.message}."))
     for name, value in _fitted_size(request, capabilities).items():
         asked = getattr(request, name)
         if asked != value:
             changes[name] = value
-            notices.append(Notice(argument=name, message=f"{generator} draws no {name} of {asked}; {value} was used."))
+            notices.append(
+                Notice(argument=name, message=f"{generator} does not support a {name} of {asked}; {value} was used.")
+            )
     if strict and notices:
         raise UnsupportedRequestError(
-            f"Generator {generator!r} would not honour the request: " + " ".join(notice.message for notice in notices),
+            f"Generator {generator!r} cannot follow the request exactly: "
+            + " ".join(notice.message for notice in notices),
             arguments=tuple(notice.argument for notice in notices),
         )
     return request.model_copy(update=changes), tuple(notices)
 
 
 def recordable(executed: ImageRequest, capabilities: Capabilities) -> ImageRequest:
-    """Leave out of an executed request what the generator would refuse, so that a record can always be asked again.
+    """Remove from an executed request what the generator would refuse, so that a record can always be drawn again.
 
     Args:
-        executed: What a generator says it did.
-        capabilities: What it can do.
+        executed: The request that a generator reports as executed.
+        capabilities: What the generator supports.
 
     Returns:
-        The request without values that have no effect there, and without options that it does not know.
+        The request without values that have no effect and without unknown options.
     """
     unread = {name: None for name in _STEERING if not getattr(capabilities, name)}
     known = {name: value for name, value in executed.options.items() if name in capabilities.options}
@@ -143,10 +146,10 @@ def recordable(executed: ImageRequest, capabilities: Capabilities) -> ImageReque
 
 def _refusals(request: ImageRequest, capabilities: Capabilities) -> Iterator[tuple[str, str]]:
     if request.task not in capabilities.tasks:
-        yield "task", f"task={request.task!r} is not among {', '.join(sorted(capabilities.tasks))}."
+        yield "task", f"task={request.task!r} is not supported; supported: {', '.join(sorted(capabilities.tasks))}."
     if len(request.references) > capabilities.max_references:
         given, taken = len(request.references), capabilities.max_references
-        yield "references", f"{given} reference picture(s) given, {taken} taken."
+        yield "references", f"{given} reference picture(s) given; maximum: {taken}."
     unknown = sorted(request.options.keys() - capabilities.options)
     if unknown:
         known = ", ".join(sorted(capabilities.options)) or "none"
@@ -155,21 +158,21 @@ def _refusals(request: ImageRequest, capabilities: Capabilities) -> Iterator[tup
         yield (
             "prompt",
             (
-                f"It knows nothing that the caption names ({adapted.message or 'no thing and no place'}). Use words "
-                "that it knows, listed by: mgem generators NAME --things; or take another generator."
+                f"The caption names nothing that it can draw ({adapted.message or 'no thing and no place'}). Use words "
+                "from the list that `mgem generators NAME --things` prints, or use another generator."
             ),
         )
 
 
 def _adapted(request: ImageRequest, capabilities: Capabilities) -> AdaptedCaption | None:
-    """The caption as a generator of few words can draw it; None where any caption will do."""
+    """Map the caption onto the generator's vocabulary; None if the generator takes any caption."""
     if capabilities.vocabulary is None or request.task == "edit":
         return None
     return capabilities.vocabulary.adapt(request.prompt)
 
 
 def _fitted_size(request: ImageRequest, capabilities: Capabilities) -> dict[str, int]:
-    """Nearest width and height that can be drawn, for what was asked; empty where nothing was."""
+    """Return the nearest supported width and height; empty if the request sets neither."""
     asked = {name: size for name in ("width", "height") if (size := getattr(request, name)) is not None}
     if not asked:
         return {}
@@ -177,7 +180,7 @@ def _fitted_size(request: ImageRequest, capabilities: Capabilities) -> dict[str,
         width, height = request.width or request.height or 0, request.height or request.width or 0
         nearest = min(
             capabilities.sizes,
-            # The shape matters more than the number of pixels.
+            # The aspect ratio matters more than the number of pixels.
             key=lambda size: (abs(size[0] * height - size[1] * width) / (size[1] * height), abs(size[0] - width)),
         )
         return {"width": nearest[0], "height": nearest[1]}

@@ -20,27 +20,27 @@ from mgem_agent.tools.english_words import (
 __all__ = ["CaptionReading", "CaptionWord", "FoundWord", "name_looks", "read_words"]
 
 Known = Mapping[tuple[str, ...], "CaptionWord"]
-"""What is known, by the words that a caption says it with."""
+"""Known things and places, keyed by the words that name them in a caption."""
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?]")
 _LOOKS = re.compile(r"(?:^|(?<=[.!?] ))([^\W\d_][\w'’ -]{0,40}): ([^.!?]+)[.!?]?(?= |$)")
 _ENDS = frozenset(".,;:!?")
 _GROUNDS = frozenset({"background", "backdrop"})
-"""Named only where a colour is said of them."""
+"""These count as names only if the caption gives them a colour."""
 _BEFORE = 4
-"""Words before a name that may say its number or colour."""
+"""Number of words before a name that may give its number or colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionWord:
-    """What a word of a caption stands for.
+    """The meaning of a word in a caption.
 
     Attributes:
         name: The thing or place.
-        is_plural: Whether it says more than one.
+        is_plural: Whether the word means more than one.
         colour: The colour that it is drawn in, or None.
-        is_near: Whether it is another thing, and this one is drawn for it.
-        is_place: Whether it is a place, which has no colour or number.
+        is_near: Whether the word names another thing and this one is drawn instead.
+        is_place: Whether it is a place. A place has no colour or number.
     """
 
     name: str
@@ -55,9 +55,9 @@ class FoundWord:
     """A known word in a caption.
 
     Attributes:
-        word: What it stands for.
-        text: The words of the caption.
-        unmet: What the caption says of it that is not drawn: a number, a colour.
+        word: Its meaning.
+        text: The words as the caption has them.
+        unmet: Details of the caption that are not drawn: a number, a colour.
     """
 
     word: CaptionWord
@@ -67,11 +67,11 @@ class FoundWord:
 
 @dataclass(slots=True)
 class CaptionReading:
-    """A caption, read.
+    """The words found in a caption.
 
     Attributes:
-        known: Known words in their order.
-        unknown: Words that name something else.
+        known: Known words, in order.
+        unknown: Words that name something unknown.
     """
 
     known: list[FoundWord] = field(default_factory=list)
@@ -79,10 +79,10 @@ class CaptionReading:
 
 
 def name_looks(caption: str, known: Known) -> str:
-    """Replace names by the looks that a caption gives for them.
+    """Replace names with the descriptions that the caption gives for them.
 
-    Looks are sentences such as "Ida: a small brown hedgehog". A name in the other sentences becomes the first known
-    thing of its looks; the looks stay where the name is nowhere else.
+    A description is a sentence such as "Ida: a small brown hedgehog". In the other sentences, the name is replaced with
+    the first known thing of its description. If no other sentence has the name, the description is kept.
     """
     given = [match for match in _LOOKS.finditer(caption) if _is_name(match[1], known)]
     if not given:
@@ -105,12 +105,12 @@ def name_looks(caption: str, known: Known) -> str:
 
 
 def _is_name(word: str, known: Known) -> bool:
-    """Whether what is before a colon is a name, and nothing that can be drawn."""
+    """Whether the text before a colon is a name rather than a thing that can be drawn."""
     return not word[0].islower() and not read_words(word, known).known
 
 
 def read_words(caption: str, known: Known) -> CaptionReading:
-    """Find what a caption names: the longest known names first, and what is not known."""
+    """Find the known things in a caption, longest names first, and the unknown words."""
     tokens = [token.replace("’", "'") for token in _TOKEN.findall(caption.lower())]
     tokens = [token.removesuffix("'s") if token not in PLAIN_WORDS else token for token in tokens]
     longest = max(map(len, known), default=1)
@@ -146,7 +146,7 @@ def read_words(caption: str, known: Known) -> CaptionReading:
 
 
 def _unmet(word: CaptionWord, text: str, before: list[str]) -> tuple[str, ...]:
-    """What is said of a thing that it is not drawn with: more than one of it, another colour than its own."""
+    """Return the details that are not drawn: more than one of a thing, or a colour that the thing does not have."""
     if word.is_place:
         return ()
     unmet = []

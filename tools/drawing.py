@@ -1,9 +1,8 @@
-"""Drawing with any generator, with one answer for each request whatever the generator does.
+"""Draw with any generator. Every request gets exactly one result, whatever the generator does.
 
-This is the one way from requests to pictures. It fits each request to what the generator can do, cuts the batch to
-what it takes at once, and holds it to its contract: a generator that raises half-way, answers twice, not at all, or
-with something that is no picture of the size it claims, costs the pictures concerned and no other. What was drawn
-before is passed on as it comes and cannot be lost afterwards.
+All pictures are drawn here. Each request is fitted to what the generator supports, batches are cut to its maximum size,
+and its output is checked. If a generator raises an error midway, answers a request twice or not at all, or returns an
+image of the wrong size, only the affected pictures fail. Finished pictures are yielded at once and are not lost later.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ __all__ = ["draw"]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A request on its way.
+    """A request that is being drawn.
 
     Attributes:
-        index: Place among all requests.
-        asked: What was asked for.
-        fitted: What is given to the generator.
-        notices: What was changed in between.
+        index: Index among all requests.
+        asked: The original request.
+        fitted: The request that the generator gets.
+        notices: The differences between the two.
     """
 
     index: int
@@ -58,25 +57,25 @@ def draw(
     cancel: threading.Event | None = None,
     strict: bool = False,
 ) -> Iterator[GenerationProgress | ImageResult]:
-    """Draw pictures, yielding what happens as it happens.
+    """Draw pictures, and yield progress and results as they come.
 
-    Nothing that the generator does raises here: what goes wrong is in the results.
+    Errors of the generator are never raised here; they are in the results.
 
     Args:
-        generator: What draws.
-        requests: What to draw.
-        pictures: The picture of each id that a request names.
-        cancel: Set by another thread to stop; what is drawn by then is still yielded.
-        strict: Whether an argument that the generator would leave out or adapt is refused instead.
+        generator: The generator that draws.
+        requests: The pictures to draw.
+        pictures: The pictures that the requests name, by id.
+        cancel: Set this from another thread to stop. Pictures that are finished by then are still yielded.
+        strict: Refuse a request instead of dropping or adapting its arguments.
 
     Yields:
-        Progress, and exactly one result for each request, in any order. Its picture is RGB and of the size that its
-        `executed` request says; its notices name each argument that was not honoured as given.
+        Progress, and exactly one result for each request, in any order. Its picture is RGB and has the size in its
+        `executed` request. Its notices name each argument that was changed or left out.
     """
     pictures = pictures or {}
     try:
         capabilities = generator.capabilities
-    except Exception as error:  # anybody's generator: whatever it raises belongs in the results
+    except Exception as error:  # a third-party generator may raise anything; the results report it
         failure = _as_ours(error, generator)
         for index, request in enumerate(requests):
             yield _failed(generator, _Job(index, request, request, ()), failure)
@@ -94,10 +93,10 @@ def draw(
     for start in range(0, len(jobs), size):
         batch = _Batch(generator, capabilities, jobs[start : start + size], strict=strict)
         if given_up is None and cancel is not None and cancel.is_set():
-            given_up = GenerationCancelledError("The drawing was cancelled before it began.")
+            given_up = GenerationCancelledError("The request was cancelled before drawing began.")
         if given_up is None:
             yield from batch.run(pictures, cancel)
-            # A generator that is not there at all will not be there for the next batch either.
+            # An unavailable generator will not be available for the next batch either.
             given_up = batch.failure if isinstance(batch.failure, GeneratorUnavailableError) else None
         yield from batch.missing(given_up)
 
@@ -114,16 +113,16 @@ def _fit(
     absent = [repr(picture) for picture in fitted.picture_ids if picture not in pictures]
     if absent:
         raise InputError(
-            f"The request names the picture(s) {', '.join(absent)}, which were not given. Give each in `pictures`."
+            f"The request names picture(s) {', '.join(absent)}, which are missing in `pictures`. Add each of them."
         )
     return _Job(index, request, fitted, notices)
 
 
 class _Batch:
-    """Requests that the generator gets at once, and what has become of them.
+    """Requests that the generator gets in one batch, and their results so far.
 
     Attributes:
-        failure: What the generator raised, or None.
+        failure: The error that the generator raised, or None.
     """
 
     def __init__(
@@ -140,11 +139,11 @@ class _Batch:
     def run(
         self, pictures: Mapping[str, Image.Image], cancel: threading.Event | None
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Let the generator draw, and pass on what keeps to the contract."""
+        """Let the generator draw, and yield its valid events."""
         needed = {name: pictures[name] for job in self._jobs for name in job.fitted.picture_ids}
         try:
             events = self._generator.generate([job.fitted for job in self._jobs], pictures=needed, cancel=cancel)
-        except Exception as error:  # anybody's generator: whatever it raises belongs in the results
+        except Exception as error:  # a third-party generator may raise anything; the results report it
             self.failure = _as_ours(error, self._generator)
             return
         try:
@@ -164,17 +163,17 @@ class _Batch:
                 close()
 
     def missing(self, failure: MgemError | None) -> Iterator[ImageResult]:
-        """Answer what the generator has not."""
+        """Yield an error for each request without a result."""
         error = self.failure or failure
         if error is None and self._cancelled:
-            error = GenerationCancelledError("The drawing was cancelled.")
+            error = GenerationCancelledError("The request was cancelled.")
         if error is None:
             error = GeneratorOutputError(f"Generator {self._generator.name!r} gave no result for this request.")
         for place in sorted(self._open):
             yield _failed(self._generator, self._jobs[place], error)
 
     def _checked(self, event: object) -> Iterable[GenerationProgress | ImageResult]:
-        """An event under its place among all requests; nothing if it is none or comes a second time."""
+        """Return an event with its index among all requests; nothing if it is invalid or a repeated result."""
         if not isinstance(event, (GenerationProgress, ImageResult)) or event.index not in self._open:
             return
         job = self._jobs[event.index]
@@ -183,7 +182,7 @@ class _Batch:
             return
         self._open.discard(event.index)
         try:
-            # Read again: a generator may learn from a server's answer that more can be asked for.
+            # Read again: a generator may have learned from a server's answer that more is supported.
             yield _held_to_the_contract(event, job, self._generator.capabilities, strict=self._strict)
         except MgemError as error:
             yield replace(
@@ -192,23 +191,25 @@ class _Batch:
 
 
 def _held_to_the_contract(result: ImageResult, job: _Job, capabilities: Capabilities, *, strict: bool) -> ImageResult:
-    """Make a picture RGB, check that it is what the result says, and that its record can be asked again."""
+    """Convert a picture to RGB, and check that it matches its record and that the record can be drawn again."""
     notices = job.notices + tuple(notice for notice in result.notices if notice not in job.notices)
     if result.image is None:
-        error = result.error or GeneratorOutputError(f"Generator {result.generator!r} gave neither picture nor error.")
+        error = result.error or GeneratorOutputError(
+            f"Generator {result.generator!r} returned neither a picture nor an error."
+        )
         return replace(result, index=job.index, request=job.asked, error=error, notices=notices)
     try:
         image = load_image(result.image)
     except ImageError as error:
-        raise GeneratorOutputError(f"Generator {result.generator!r} gave no usable picture: {error}") from error
+        raise GeneratorOutputError(f"Generator {result.generator!r} returned an invalid picture: {error}") from error
     for name, drawn in zip(("width", "height"), image.size, strict=True):
         claimed, fitted = getattr(result.executed, name), getattr(job.fitted, name)
         if claimed is not None and claimed != drawn:
             raise GeneratorOutputError(
-                f"Generator {result.generator!r} gave a picture with a {name} of {drawn} and says that it is {claimed}."
+                f"Generator {result.generator!r} returned a picture with a {name} of {drawn} but reports {claimed}."
             )
         if fitted is not None and fitted != drawn:
-            notice = Notice(argument=name, message=f"A {name} of {fitted} was asked for; the picture has {drawn}.")
+            notice = Notice(argument=name, message=f"A {name} of {fitted} was requested; the picture has {drawn}.")
             if strict:
                 raise GeneratorOutputError(f"Generator {result.generator!r}: {notice.message}")
             notices += () if any(known.argument == name for known in result.notices) else (notice,)
@@ -218,7 +219,7 @@ def _held_to_the_contract(result: ImageResult, job: _Job, capabilities: Capabili
         )
     except ValidationError as error:
         raise GeneratorOutputError(
-            f"Generator {result.generator!r} says that it did what cannot be: {error.errors()[0]['msg']}."
+            f"Generator {result.generator!r} reports an impossible request: {error.errors()[0]['msg']}."
         ) from error
     executed = recordable(executed, capabilities)
     return replace(
@@ -239,7 +240,7 @@ def _failed(generator: ImageGenerator, job: _Job, error: MgemError) -> ImageResu
 
 
 def _as_ours(error: Exception, generator: ImageGenerator) -> MgemError:
-    """An error of the tree; what is not of it becomes a failure of the tool, with its own words."""
+    """Return an error of `mgem_agent.errors`; any other exception is wrapped in a ToolError."""
     if isinstance(error, MgemError):
         return error
     wrapped = ToolError(f"Generator {generator.name!r} failed ({type(error).__name__}: {error}). Its log may say more.")

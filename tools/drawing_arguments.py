@@ -1,4 +1,4 @@
-"""What a model gives to have a picture drawn or changed, and the request that it becomes."""
+"""The arguments of a model's call that draws or edits a picture, and the request made from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CaptionArguments", "DrawArguments", "EditArguments", "read_draw_argu
 
 
 def _bounds(field: str) -> dict[str, Any]:
-    """The bounds that an image request has, to be shown; the request checks them."""
+    """Return the bounds of a request's field, for the schema; the request itself checks them."""
     schema = shared_schema(ImageRequest.model_json_schema())["properties"][field]
     return {name: schema[name] for name in ("minimum", "maximum")}
 
@@ -25,20 +25,23 @@ def _bounds(field: str) -> dict[str, Any]:
 NegativePrompt = Annotated[str | None, Field(description="What not to draw.")]
 Width = Annotated[
     int | None,
-    Field(description="In pixels; leave out for the generator's own.", json_schema_extra=_bounds("width")),
+    Field(description="In pixels; leave out for the generator's default.", json_schema_extra=_bounds("width")),
 ]
 Height = Annotated[
     int | None,
-    Field(description="In pixels; leave out for the generator's own.", json_schema_extra=_bounds("height")),
+    Field(description="In pixels; leave out for the generator's default.", json_schema_extra=_bounds("height")),
 ]
 Seed = Annotated[
     int | None,
-    Field(description="The same seed draws the same picture; leave out for any.", json_schema_extra=_bounds("seed")),
+    Field(
+        description="The same seed draws the same picture; leave out for a random seed.",
+        json_schema_extra=_bounds("seed"),
+    ),
 ]
 
 
 class CaptionArguments(ToolArguments):
-    """A picture drawn from words alone."""
+    """Arguments to draw a picture from a prompt."""
 
     prompt: Annotated[str, Field(description="A full caption: subject, setting, style.")]
     negative_prompt: NegativePrompt = None
@@ -47,13 +50,13 @@ class CaptionArguments(ToolArguments):
     seed: Seed = None
 
     def request(self, defaults: Mapping[str, Any]) -> tuple[ImageRequest, tuple[str, ...]]:
-        """Return what is asked of the generator, and what was left out, in sentences.
+        """Return the request for the generator, and sentences that name what was left out.
 
-        The task follows from the pictures where none is named: a mask means `inpaint`, a strength `image_to_image`,
-        a picture alone `edit`. A strength without a picture is left out.
+        If no task is given, it follows from the other arguments: a mask means `inpaint`, a strength `image_to_image`, a
+        picture alone `edit`. A strength without a picture is left out.
 
         Args:
-            defaults: Fields that hold where the call leaves them open.
+            defaults: Values for fields that the call does not set.
 
         Raises:
             InputError: If the arguments contradict each other or are out of range.
@@ -77,33 +80,29 @@ class CaptionArguments(ToolArguments):
 
 
 class DrawArguments(CaptionArguments):
-    """A picture drawn from words, or from other pictures."""
+    """Arguments to draw a picture from a prompt or from other pictures."""
 
     unshown: ClassVar[frozenset[str]] = frozenset({"num_inference_steps", "guidance_scale", "options"})
 
-    task: Annotated[ImageTask | None, Field(description="What is done; leave out to draw from the prompt alone.")] = (
-        None
-    )
+    task: Annotated[ImageTask | None, Field(description="The task; leave out to draw from the prompt alone.")] = None
     image: Annotated[str | None, Field(description="Id of the picture to start from.")] = None
-    mask: Annotated[str | None, Field(description="Id of a picture whose white parts are redrawn.")] = None
+    mask: Annotated[str | None, Field(description="Id of the mask; its white parts are redrawn.")] = None
     strength: Annotated[
         float | None,
         Field(description="How much of the start picture may change, up to 1.", json_schema_extra=_bounds("strength")),
     ] = None
-    references: Annotated[
-        list[str] | None, Field(description="Ids of pictures whose subject or style is to be kept.")
-    ] = None
+    references: Annotated[list[str] | None, Field(description="Ids of pictures whose subject or style to keep.")] = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     options: dict[str, JsonValue] | None = None
 
 
 class EditArguments(ToolArguments):
-    """A picture that is to be changed."""
+    """Arguments to edit a picture."""
 
     image: Annotated[NamedPicture, Field(description="The picture to change: its id (img-…) or a data URL.")]
     instruction: Annotated[str, Field(description="What to change; with a mask or strength, what to draw.")]
-    mask: Annotated[NamedPicture | None, Field(description="A picture whose white parts alone are redrawn.")] = None
+    mask: Annotated[NamedPicture | None, Field(description="The mask; only its white parts are redrawn.")] = None
     strength: Annotated[
         float | None,
         Field(
@@ -111,24 +110,24 @@ class EditArguments(ToolArguments):
             json_schema_extra=_bounds("strength"),
         ),
     ] = None
-    references: Annotated[
-        list[NamedPicture] | None, Field(description="Pictures whose subject or style is to be kept.")
-    ] = None
+    references: Annotated[list[NamedPicture] | None, Field(description="Pictures whose subject or style to keep.")] = (
+        None
+    )
     caption: Annotated[
         str | None,
-        Field(description="What the whole picture shows afterwards, for generators that obey no instruction."),
+        Field(description="Caption of the whole edited picture, for generators that cannot follow an instruction."),
     ] = None
     negative_prompt: NegativePrompt = None
     seed: Seed = None
 
     def request(self, stored: Callable[[Any], str], **known: Any) -> EditRequest:
-        """Return what is asked for.
+        """Return the edit request.
 
-        A strength of 1 without a mask would give up the whole picture, and counts as left out.
+        A strength of 1 without a mask would discard the whole picture, so it counts as left out.
 
         Args:
-            stored: Stores a picture that is named, and returns its id.
-            **known: Fields of the request that are not the model's.
+            stored: Stores a named picture and returns its id.
+            **known: Fields of the request that the caller sets, not the model.
 
         Raises:
             InputError: If the arguments contradict each other or are out of range, or a picture may not be read.
@@ -151,17 +150,17 @@ class EditArguments(ToolArguments):
 
 
 def read_draw_arguments(args: Any, defaults: Mapping[str, Any]) -> tuple[ImageRequest, tuple[str, ...]]:
-    """Read what a model gives to have a picture drawn.
+    """Read the arguments of a model's call to draw a picture.
 
     Args:
         args: The arguments of the call, or their JSON.
-        defaults: Fields that hold where the call leaves them open.
+        defaults: Values for fields that the call does not set.
 
     Returns:
-        The request, and what was left out, in sentences.
+        The request, and sentences that name what was left out.
 
     Raises:
-        InputError: If they make no request; the message is fit for the model.
+        InputError: If the arguments are not valid; the message is written for the model.
     """
     try:
         return DrawArguments.model_validate(args).request(defaults)

@@ -1,4 +1,4 @@
-"""Changing a picture with any generator, by the way that is meant or by one that the caller allows instead."""
+"""Edit a picture with any generator, by the requested way or by a fallback that the caller allows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["EditedImage", "edit_image"]
 
 @dataclass(frozen=True, slots=True)
 class EditedImage:
-    """A picture that was changed.
+    """An edited picture.
 
     Attributes:
-        way: The way that was taken.
-        is_fallback: Whether it is another than was meant; then the result's notices say what that cost.
+        way: The way that was used.
+        is_fallback: Whether it is a fallback; then the result's notices say what changed.
         result: The new picture, and how it was made.
     """
 
@@ -40,22 +40,22 @@ def edit_image(
     on_progress: Callable[[GenerationProgress], None] | None = None,
     strict: bool = False,
 ) -> EditedImage:
-    """Change a picture.
+    """Edit a picture.
 
-    Only what the generator says that it cannot do leads to another way; a drawing that fails is an error.
+    A fallback is used only if the generator does not support the requested way. A failed request is an error.
 
     Args:
-        generator: What draws.
-        edit: What is to be changed, and which ways are allowed.
-        pictures: The picture of each id that is named.
-        cancel: Set by another thread to stop.
-        on_progress: Takes each step.
-        strict: Whether an argument that the generator would leave out or adapt is refused instead.
+        generator: The generator that draws.
+        edit: What to change, and which fallbacks are allowed.
+        pictures: The pictures that the request names, by id.
+        cancel: Set this from another thread to stop.
+        on_progress: Called with each step.
+        strict: Raise an error instead of dropping or adapting an argument.
 
     Raises:
-        UnsupportedRequestError: If the generator can go none of the ways that are allowed; it says what it can do.
+        UnsupportedRequestError: If the generator supports none of the allowed ways.
         InputError: If a picture is missing.
-        ToolError: If the drawing fails or is cancelled.
+        ToolError: If drawing fails or is cancelled.
 
     Examples:
         >>> from mgem_agent.testing import FlatColourGenerator

@@ -1,14 +1,14 @@
-"""How a picture is changed: by which of four ways, given what is asked for and what the generator can do.
+"""Choose one of four ways to edit a picture, from the request and what the generator supports.
 
 ========================= =====================================================================================
-`edit`                    a model that obeys an instruction redraws the picture
-`inpaint`                 what the mask covers is redrawn; needs a mask
-`image_to_image`          the picture is noised, as much as `strength` says, and drawn anew
-`redraw`                  the request that made it is drawn again, same seed, with what is to change in its prompt
+`edit`                    a model that follows instructions redraws the picture
+`inpaint`                 the area under the mask is redrawn; needs a mask
+`image_to_image`          noise is added to the picture, as much as `strength` says, and removed again
+`redraw`                  the picture's own request runs again with the same seed and the change in its prompt
 ========================= =====================================================================================
 
-What is given says which way is meant: a mask `inpaint`, a strength `image_to_image`, an instruction alone `edit`.
-Another way gives another kind of picture, so it is taken only where the caller names it, and is reported.
+The arguments select the way: a mask `inpaint`, a strength `image_to_image`, an instruction alone `edit`. Another way
+gives another kind of picture, so it is used only if the caller lists it as a fallback, and a notice reports it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ EditWay = Literal["edit", "inpaint", "image_to_image", "redraw"]
 
 
 class EditRequest(BaseModel):
-    """A picture that is to be changed.
+    """A request to edit a picture.
 
     Attributes:
         instruction: What to change; with a mask or a strength, what to draw.
         image: Id of the picture.
         mask: Id of the picture whose white parts alone are redrawn.
         strength: How much of the picture may change, above 0 and up to 1; for `inpaint` and `image_to_image`.
-        references: Ids of pictures whose subject or style is to be kept.
-        caption: What the whole picture shows afterwards, for ways that draw from a caption and obey no instruction.
-            If not given, they are prompted by the caption of `original`, where that is known, and the instruction.
+        references: Ids of pictures whose subject or style to keep.
+        caption: Caption of the whole edited picture, for ways that cannot follow an instruction. By default, the prompt
+            is the caption of `original`, if it is known, followed by the instruction.
         original: The executed request that made the picture; needed by `redraw`.
         negative_prompt: What not to draw.
-        seed: Seed of the new picture; `redraw` keeps that of `original`.
-        fallbacks: Ways that may be taken where the generator cannot do what is meant, the preferred one first.
+        seed: Seed of the new picture; `redraw` keeps the seed of `original`.
+        fallbacks: Ways to use if the generator does not support the requested one, in order of preference.
 
     Examples:
         >>> EditRequest(instruction="make it night", image="img-1").way
@@ -72,31 +72,31 @@ class EditRequest(BaseModel):
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):
-            raise ValueError(f"fallbacks is {value!r}, one word. Give a list, such as ('inpaint', 'image_to_image').")
+            raise ValueError(f"fallbacks is {value!r}, a string. Give a list, such as ('inpaint', 'image_to_image').")
         return value
 
     @property
     def way(self) -> EditWay:
-        """The way that is meant."""
+        """The requested way."""
         if self.mask is not None:
             return "inpaint"
         return "edit" if self.strength is None else "image_to_image"
 
     @property
     def picture_ids(self) -> tuple[str, ...]:
-        """Ids of every picture that may be needed, without repetition."""
+        """Ids of all pictures that may be needed, without duplicates."""
         made_from = self.original.picture_ids if self.original is not None and "redraw" in self.fallbacks else ()
         named = (self.image, self.mask, *self.references, *made_from)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 class EditPlan(BaseModel):
-    """The way that is taken.
+    """The chosen way.
 
     Attributes:
-        way: Which it is.
-        request: What the generator is asked for.
-        notices: What is not as it was meant.
+        way: Name of the way.
+        request: The request for the generator.
+        notices: The differences from what was requested.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,16 +107,16 @@ class EditPlan(BaseModel):
 
 
 def plan_edit(edit: EditRequest, capabilities: Capabilities, *, generator: str, strict: bool = False) -> EditPlan:
-    """Choose the way: the one that is meant, else the first of the fallbacks that the generator can go.
+    """Choose the requested way, or else the first fallback that the generator supports.
 
     Args:
-        edit: What is to be changed.
-        capabilities: What the generator can do.
-        generator: Its name, for messages.
-        strict: Whether an argument that the generator would leave out or adapt rules a way out.
+        edit: What to change.
+        capabilities: What the generator supports.
+        generator: Name of the generator, for messages.
+        strict: Rule out a way for which an argument would be dropped or adapted.
 
     Raises:
-        UnsupportedRequestError: If none of the ways that are allowed can be gone.
+        UnsupportedRequestError: If the generator supports none of the allowed ways.
     """
     ruled_out: list[str] = []
     for way in dict.fromkeys((edit.way, *edit.fallbacks)):
@@ -167,7 +167,7 @@ _REQUESTS: dict[EditWay, Callable[[EditRequest], ImageRequest]] = {
 
 
 def _started(edit: EditRequest, **fields: Any) -> ImageRequest:
-    """A request that starts from the picture."""
+    """Return a request that starts from the picture."""
     return ImageRequest(
         image=edit.image,
         references=edit.references,
@@ -178,7 +178,7 @@ def _started(edit: EditRequest, **fields: Any) -> ImageRequest:
 
 
 def _prompt(edit: EditRequest, way: EditWay) -> str:
-    """What a way that obeys no instruction is prompted by."""
+    """Return the prompt for a way that cannot follow an instruction."""
     if way == edit.way:
         return edit.instruction
     if edit.caption is not None:
@@ -189,13 +189,13 @@ def _prompt(edit: EditRequest, way: EditWay) -> str:
 
 
 def _notices(edit: EditRequest, way: EditWay, request: ImageRequest, generator: str) -> list[Notice]:
-    said = f"{generator} cannot do this by {edit.way!r}; {way!r} was used"
-    said += "." if way == "edit" else f", prompted by {request.prompt[:200]!r}."
+    said = f"{generator} does not support {edit.way!r}; {way!r} was used"
+    said += "." if way == "edit" else f" with the prompt {request.prompt[:200]!r}."
     notices = [Notice(argument="task", message=said)]
     if edit.mask is not None and request.mask is None:
-        notices.append(Notice(argument="mask", message=f"{way!r} has no mask; the whole picture may have changed."))
+        notices.append(Notice(argument="mask", message=f"{way!r} uses no mask; the whole picture may have changed."))
     if edit.strength is not None and request.strength is None:
-        notices.append(Notice(argument="strength", message=f"{way!r} has no strength; it was left out."))
+        notices.append(Notice(argument="strength", message=f"{way!r} uses no strength; it was left out."))
     if edit.seed is not None and request.seed != edit.seed:
         notices.append(Notice(argument="seed", message=f"{way!r} keeps the picture's own seed, {request.seed}."))
     return notices
@@ -210,10 +210,10 @@ def _reason(error: InputError | ValidationError) -> str:
 def _refusal(edit: EditRequest, capabilities: Capabilities, generator: str, ruled_out: list[str]) -> str:
     able = ", ".join(sorted(capabilities.tasks))
     left = [way for way in get_args(EditWay) if way not in (edit.way, *edit.fallbacks) and _possible(way, capabilities)]
-    hint = f"Allow another way (fallbacks={tuple(left)!r}) or take another generator."
+    hint = f"Allow another way (fallbacks={tuple(left)!r}) or use another generator."
     return (
-        f"Generator {generator!r} cannot change this picture. {' '.join(ruled_out)} It can do {able}, and takes "
-        f"{capabilities.max_references} reference picture(s). {hint if left else 'Take another generator.'}"
+        f"Generator {generator!r} cannot edit this picture. {' '.join(ruled_out)} It supports {able}, and at most "
+        f"{capabilities.max_references} reference picture(s). {hint if left else 'Use another generator.'}"
     )
 
 

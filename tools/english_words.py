@@ -1,6 +1,6 @@
-"""English words that a caption may have besides the things and places in it.
+"""English words in captions that do not name a thing or a place.
 
-They tell a noun that a small model does not know, and whose absence is reported, from words that every caption has.
+They separate nouns that a small model does not know, which a notice reports, from words that any caption may have.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MANY = frozenset("several many some few lots herd flock group couple pair hundre
 """Words for more than one without a number."""
 
 NEGATIONS = frozenset({"no", "without", "not", "never"})
-"""What is named next after these is not to be drawn."""
+"""The thing named after one of these must not be drawn."""
 
 PLACE_WORDS = frozenset("in on at by with under over near behind before but".split())
-"""After these, something else is named."""
+"""After one of these, the caption names something else."""
 
 FUNCTION_WORDS = frozenset(
     """
@@ -55,7 +55,7 @@ PLAIN_WORDS = frozenset(
     eye eyes ear ears nose tail tails wing wings fur feathers paw paws hair
     """.split()
 )
-"""Words of style, size, mood, posture and body, whose absence from a picture is not worth a notice."""
+"""Words of style, size, mood, posture and body. No notice reports that a picture lacks them."""
 
 PLAIN_PHRASES = frozenset(
     tuple(phrase.split())
@@ -64,4 +64,4 @@ PLAIN_PHRASES = frozenset(
         "oil painting", "pencil drawing", "paper cut", "depth of field", "golden hour",
     )
 )  # fmt: skip
-"""Styles whose words would name things by themselves."""
+"""Styles whose single words would name things."""

@@ -1,4 +1,4 @@
-"""The contract of every image generator, whether it runs here or behind an address."""
+"""The interface of every image generator, local or on a server."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["ImageGenerator"]
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """Draws pictures, a batch at a time.
+    """Draws pictures in batches.
 
-    Making one costs nothing: weights load, and servers are asked, at first use. Calls may come from several threads.
+    Creating one is cheap: weights are loaded, and servers are contacted, at first use. It must be thread-safe.
     """
 
     @property
     def name(self) -> str:
-        """Name by which the registry makes it again, such as `diffusers:stabilityai/sdxl-turbo`."""
+        """Name with which the registry creates it, such as `diffusers:stabilityai/sdxl-turbo`."""
         ...
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours.
+        """The tasks and arguments that it supports.
 
         Raises:
-            ToolError: If it has to be loaded or asked to know, and that fails.
+            ToolError: If the model or server is needed to know this and is not available.
         """
         ...
 
@@ -43,22 +43,22 @@ class ImageGenerator(Protocol):
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw a batch, yielding what happens as it happens.
+        """Draw a batch, and yield progress and results as they come.
 
         Args:
-            requests: What to draw; already fitted by `negotiate`.
-            pictures: The picture of each id that a request names.
-            cancel: Set by another thread to stop; what is drawn by then is still yielded.
+            requests: The requests, already fitted by `negotiate`.
+            pictures: The pictures that the requests name, by id.
+            cancel: Set from another thread to stop. Pictures that are finished by then are still yielded.
 
         Yields:
-            Progress, and exactly one :class:`ImageResult` for each request, in any order. A request that fails has its
-            error in its result, and the others go on; a cancelled one has a `GenerationCancelledError`.
+            Progress, and exactly one :class:`ImageResult` for each request, in any order. If one fails, its result has
+            the error and the others continue; a cancelled one has a `GenerationCancelledError`.
 
         Raises:
-            ToolError: If none of the batch can be drawn, before anything is yielded.
+            ToolError: If nothing in the batch can be drawn. It is raised before anything is yielded.
         """
         ...
 
     def unload(self) -> None:
-        """Free memory; the next call loads again. Does nothing where there is nothing to free."""
+        """Free memory; the next call loads the model again. It does nothing if there is nothing to free."""
         ...

@@ -1,8 +1,7 @@
-"""What is asked of an image generator: one picture, as plain data.
+"""A request for one picture, as plain data.
 
-A request holds nothing but JSON: pictures are named by id, never held, so that a request can be stored beside the
-picture it made and made again. What is left at None is for the generator to choose; what was really used comes back in
-the result's `executed` request.
+A request is plain JSON. It names input pictures by id, so that it can be stored with the resulting picture and run
+again. The generator chooses the values that are None; the result's `executed` request has the values that were used.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from mgem_agent.tools.printable_text import printable_text
 __all__ = ["ImageRequest", "ImageTask"]
 
 ImageTask = Literal["text_to_image", "image_to_image", "inpaint", "edit"]
-"""`image_to_image` starts from a noised picture, `inpaint` redraws what a mask covers, `edit` obeys an instruction."""
+"""`image_to_image` starts from a noised picture, `inpaint` redraws the masked area, `edit` follows an instruction."""
 
 
 class ImageRequest(BaseModel):
-    """One picture to be drawn.
+    """A request for one picture.
 
     Attributes:
-        prompt: What to draw, or for `edit` what to change; at most 10,000 characters, never empty.
-        task: What kind of drawing it is.
+        prompt: What to draw, or for `edit` what to change; 1 to 10,000 characters.
+        task: The task.
         negative_prompt: What not to draw.
-        width: Pixels.
-        height: Pixels.
-        seed: Seed of this picture alone; the same picture comes out whatever else is in its batch.
+        width: Width in pixels.
+        height: Height in pixels.
+        seed: Seed of this picture. The other requests in its batch do not affect the picture.
         num_inference_steps: Denoising steps.
         guidance_scale: Weight of classifier-free guidance.
         image: Id of the picture to start from; needed by every task but `text_to_image`.
-        mask: Id of the picture whose white parts are redrawn; `inpaint` alone.
-        strength: How much of the start picture is given up, above 0 and up to 1; `image_to_image` and `inpaint`.
-        references: Ids of pictures whose subject or style is to be kept.
-        options: What one back end alone understands, by its own names.
+        mask: Id of the mask, whose white parts are redrawn; only for `inpaint`.
+        strength: How much of the start picture may change, above 0 and up to 1; for `image_to_image` and `inpaint`.
+        references: Ids of pictures whose subject or style to keep.
+        options: Options of one back end, by its own names.
 
     Examples:
         >>> ImageRequest(prompt=" a red fox ", seed=7).prompt
@@ -61,24 +60,24 @@ class ImageRequest(BaseModel):
     @field_validator("prompt", "negative_prompt", mode="before")
     @classmethod
     def _clean(cls, value: object) -> object:
-        """Strip, and put spaces for control characters, which no generator draws and every terminal obeys."""
+        """Strip the text, and replace control characters with spaces: a terminal would interpret them."""
         return printable_text(value, keep="\n").strip() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_pictures(self) -> Self:
         if self.task != "text_to_image" and self.image is None:
-            raise ValueError(f"task={self.task!r} needs image, the id of the picture to start from.")
+            raise ValueError(f"task={self.task!r} needs image, the id of the start picture.")
         if self.task == "text_to_image" and self.image is not None:
             others = ", ".join(repr(task) for task in get_args(ImageTask) if task != "text_to_image")
-            raise ValueError(f"image is given and task is 'text_to_image'. Set task to one of {others}.")
+            raise ValueError(f"task='text_to_image' takes no image. Set task to one of {others}.")
         if (self.task == "inpaint") != (self.mask is not None):
-            raise ValueError("task='inpaint' and mask go together: give both or neither.")
+            raise ValueError("task='inpaint' needs a mask, and only that task takes one: give both or neither.")
         if self.strength is not None and self.task not in ("image_to_image", "inpaint"):
-            raise ValueError("strength is for task='image_to_image' and task='inpaint' alone.")
+            raise ValueError("Only task='image_to_image' and task='inpaint' take a strength.")
         return self
 
     @property
     def picture_ids(self) -> tuple[str, ...]:
-        """Ids of every picture this request needs, without repetition."""
+        """Ids of all pictures that this request needs, without duplicates."""
         named = (self.image, self.mask, *self.references)
         return tuple(dict.fromkeys(name for name in named if name is not None))

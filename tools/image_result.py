@@ -1,4 +1,4 @@
-"""What an image generator gives back, as it comes: progress, and one result for each request."""
+"""The events of an image generator: progress, and one result for each request."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["GenerationProgress", "ImageResult"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationProgress:
-    """A step of a drawing.
+    """Progress of one request.
 
     Attributes:
-        index: Place of the request in the batch.
+        index: Index of the request in the batch.
         step: Steps done, from 1.
-        num_steps: Steps in all; 0 where the generator does not know.
+        num_steps: Number of steps; 0 if the generator does not know it.
     """
 
     index: int
@@ -30,21 +30,21 @@ class GenerationProgress:
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """What became of one request: a picture or an error, never both.
+    """The result of one request: a picture or an error, never both.
 
     Attributes:
-        index: Place of the request in the batch.
-        request: What was asked for.
-        executed: What was really done: every value filled in, so that the same picture can be made again.
-        generator: Name of the generator, as the registry knows it.
-        model: The model that drew.
+        index: Index of the request in the batch.
+        request: The original request.
+        executed: The request with the values that were used, so that the same picture can be drawn again.
+        generator: Name of the generator in the registry.
+        model: Name of the model.
         image: The picture (RGB), or None.
-        error: Why there is none, or None.
-        notices: Arguments that were not honoured as given.
-        seconds: Time it took; for a batch, its share.
-        versions: Versions of the packages or of the server that drew.
-        call: Key of the call that it was drawn for, set by the caller that wants to find the picture again; generators
-            leave it open.
+        error: The error, or None.
+        notices: Arguments that were changed or left out.
+        seconds: Time that it took; in a batch, its share.
+        versions: Versions of the packages or of the server.
+        call: Key of the tool call that the picture belongs to. The caller sets it to find the picture later;
+            generators leave it unset.
     """
 
     index: int

@@ -1,7 +1,7 @@
-"""Text without what nobody draws and every terminal obeys: prompts and captions, and what is shown on a terminal.
+"""Remove control characters from prompts, captions and terminal output.
 
-Joiners (U+200C and U+200D) are no blanks: they make one family of three people, and part the letters of Persian and
-Indic words. They stay where they stand between two letters or pictographs, and go elsewhere.
+Joiners (U+200C and U+200D) are not blanks: they join several people into one emoji of a family, and separate letters in
+Persian and Indic words. They are kept between two letters or pictographs and removed elsewhere.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # a colour, or a movement of the cursor
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # a title, a link, the clipboard
 )
-"""What terminals obey as a whole."""
+"""Escape sequences that a terminal interprets."""
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Single characters that a terminal obeys, those that turn the direction of writing among them."""
+"""Single characters that a terminal interprets, and those that change the direction of writing."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def terminal_text(text: str) -> str:
-    r"""Take out what a terminal would obey; line ends, tabs and every visible character stay, also joined emoji.
+    r"""Remove what a terminal would interpret; line ends, tabs and all visible characters are kept, also joined emoji.
 
     Examples:
         >>> terminal_text("\x1b]0;title\x07a \x1b[31mred\x1b[0m fox\n")
@@ -39,11 +39,11 @@ def terminal_text(text: str) -> str:
 
 
 def printable_text(text: str, *, keep: str = "") -> str:
-    r"""Put a blank for each control character, and take out joiners that join nothing.
+    r"""Replace each control character with a blank, and remove joiners that join nothing.
 
     Args:
         text: Any text.
-        keep: Control characters that stay, such as "\n".
+        keep: Control characters to keep, such as "\n".
 
     Examples:
         >>> printable_text("a red\x00fox")
@@ -57,7 +57,7 @@ def printable_text(text: str, *, keep: str = "") -> str:
 
 
 def _joins(text: str, place: int) -> bool:
-    """Whether what stands on both sides of a place can be joined."""
+    """Whether the characters on both sides of an index can be joined."""
     sides = text[place - 1 : place], text[place + 1 : place + 2]
     # No symbol of ASCII: `<` and `>` are those of tags.
     return all(side.isalpha() or (not side.isascii() and unicodedata.category(side)[0] in _JOINED) for side in sides)

@@ -1,11 +1,10 @@
 """Reading the text in a picture: optical character recognition by RapidOCR.
 
-Its models (PP-OCRv6, for Chinese and Latin script) come inside its wheel, so that reading works without a network. They
-are loaded at first use and shared by all threads, one picture at a time.
+Its models (PP-OCRv6, for Chinese and Latin script) are part of its wheel, so no network is needed. They are loaded at
+first use and shared by all threads, one picture at a time.
 
-RapidOCR scales a picture down to 2,000 pixels a side, to nothing where it is very long, and finds no text then, without
-an error. So a longer picture is read in tiles of that size. Neighbouring tiles overlap, and a line that both have is
-kept from the tile that has more of it.
+RapidOCR scales pictures down to 2,000 pixels a side. A very long one loses its text this way, without an error. So a
+larger picture is read in overlapping tiles of that size. If two tiles have the same line, the longer one is kept.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ class TextLine:
     """A line of text in a picture.
 
     Attributes:
-        text: What it says.
-        confidence: How sure the recognition is, from 0 to 1.
+        text: The recognised text.
+        confidence: Confidence of the recognition, from 0 to 1.
         box: The upright rectangle around it: left, top, right and bottom in pixels of the picture, from its upper left
             corner; right and bottom are the first pixels outside.
     """
@@ -63,13 +62,13 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class ReadText:
-    """What a picture says.
+    """The text in a picture.
 
     Attributes:
         lines: In reading order: rows from top to bottom, each from left to right. Columns are read across.
-        width: Pixels of the picture, as the boxes count them.
-        height: Pixels.
-        notices: What was not read, in sentences.
+        width: Width of the picture in pixels; the boxes refer to it.
+        height: Height of the picture in pixels.
+        notices: Sentences that name what was not read.
     """
 
     lines: tuple[TextLine, ...]
@@ -79,12 +78,12 @@ class ReadText:
 
     @property
     def text(self) -> str:
-        """The whole text: a line for each row, with a space between what stands side by side."""
+        """The whole text: one line for each row, its parts separated by spaces."""
         return "\n".join(" ".join(line.text for line in row) for row in _rows(self.lines))
 
 
 def can_read_text() -> bool:
-    """Whether the packages that `read_text` needs are installed; nothing is loaded."""
+    """Whether the packages that `read_text` needs are installed; nothing is imported."""
     return all(map(is_installed, PACKAGES))
 
 
@@ -92,19 +91,19 @@ def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
     """Read the text in a picture.
 
     A picture with a side above 2,000 pixels is read in overlapping tiles of that size, so that small letters stay
-    readable. Of letters taller than the overlap of 200 pixels some may be lost at the seams.
+    readable. Letters taller than the overlap of 200 pixels may be lost where tiles meet.
 
     Args:
-        image: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
-        min_confidence: Lines that are less sure than this are left out; from 0 to 1.
+        image: Anything that `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
+        min_confidence: Lines with a lower confidence are left out; from 0 to 1.
 
     Returns:
-        Its lines and the size that their boxes refer to; no lines where there is no text. Its notices say what was
-        not read.
+        The lines and the size that their boxes refer to; no lines if there is no text. Its notices name what was not
+        read.
 
     Raises:
         InputError: If `min_confidence` is out of its range.
-        ImageError: If it is no picture.
+        ImageError: If it is not a picture.
         MissingDependencyError: If the extra `ocr` is not installed.
         ToolError: If the recognition fails.
 

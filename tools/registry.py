@@ -1,14 +1,13 @@
-"""Image generators by name, ours and anybody's.
+"""The registry of image generators, by name.
 
-A name is a scheme, or a scheme and a rest that the scheme understands: `flat`, `openai:gpt-image-2`,
-`comfyui:http://127.0.0.1:8188`. A scheme's factory is found in the entry-point group `mgem_agent.tools` of any
-installed package, ours among them, or was registered by the running program. It is imported only when its scheme is
-asked for, so that a broken package harms nobody who does not use it.
+A name is a scheme, or a scheme and a rest that the scheme interprets: `flat`, `openai:gpt-image-2`,
+`comfyui:http://127.0.0.1:8188`. Installed packages, this one included, register factories in the entry-point group
+`mgem_agent.tools`; a program can also register one at run time. A factory is imported only when its scheme is used, so
+a broken package affects only its own generators.
 
-A factory is called with the rest of the name and the options as keywords. The first line of its docstring is what
-people read in a list. Where it is a class method, the class may state `CAPABILITIES`, which hold for whatever it makes
-and can be listed without making anything. It may state `REQUIRES`, the modules that drawing needs: the list says where
-one is missing.
+A factory is called with the rest of the name, and the options as keyword arguments. Lists show the first line of its
+docstring. If it is a class method, the class may have `CAPABILITIES`, which apply to all its generators and can be
+listed without creating one. It may also have `REQUIRES`, the modules that drawing needs: lists show which are missing.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ ENTRY_POINT_GROUP = "mgem_agent.tools"
 """Entry-point group in which a package names its factories, by scheme."""
 
 GeneratorFactory = Callable[..., ImageGenerator]
-"""Called as `factory(rest, **options)`; the rest is "" where the name is the scheme alone."""
+"""Called as `factory(rest, **options)`; the rest is "" if the name is only the scheme."""
 
 SCHEME = re.compile(r"[a-z][a-z0-9_-]*")
 METHODS = ("generate", "unload")
@@ -53,13 +52,13 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class GeneratorScheme:
-    """What is known of a scheme without making a generator.
+    """What is known about a scheme without creating a generator.
 
     Attributes:
-        scheme: First word of the names.
-        package: The package that it comes from, or "" if the running program registered it.
-        description: What it draws with, in a sentence.
-        capabilities: What all its generators honour, or None where that depends on the rest of the name.
+        scheme: The scheme.
+        package: The package that registers it, or "" if the running program did.
+        description: Description in one sentence.
+        capabilities: What all its generators support, or None if that depends on the rest of the name.
         problem: Why it cannot be used, or None.
     """
 
@@ -71,45 +70,45 @@ class GeneratorScheme:
 
 
 def register_generator(scheme: str, factory: GeneratorFactory) -> None:
-    """Add a scheme for as long as the program runs.
+    """Register a scheme for the running program.
 
     Args:
-        scheme: First word of the names: small letters, digits, `-` and `_`.
-        factory: Called with the rest of a name, and options as keywords.
+        scheme: The scheme: lower-case letters, digits, `-` and `_`.
+        factory: Called with the rest of a name, and options as keyword arguments.
 
     Raises:
-        InputError: If the scheme is no word or is taken.
+        InputError: If the scheme is not valid or is already registered.
     """
     if not SCHEME.fullmatch(scheme):
         raise InputError(
-            f"{scheme!r} cannot name a generator. Take small letters, digits, '-' and '_', a letter first."
+            f"{scheme!r} is not a valid scheme. Use lower-case letters, digits, '-' and '_', with a letter first."
         )
     with _lock:
         if scheme in _registered or scheme in _entry_points():
-            raise InputError(f"The generator {scheme!r} is registered already. Choose another name.")
+            raise InputError(f"The generator {scheme!r} is already registered. Choose another name.")
         _registered[scheme] = factory
 
 
 def generator_schemes() -> tuple[str, ...]:
-    """Names of all schemes, sorted; nothing is imported for it."""
+    """Return the names of all schemes, sorted. Nothing is imported."""
     return tuple(sorted({*_registered, *_entry_points()}))
 
 
 def describe_generators() -> tuple[GeneratorScheme, ...]:
-    """What there is, sorted by scheme; a package that is broken is among them, with its problem."""
+    """Return all schemes, sorted; those of a broken package are included, with the problem."""
     return tuple(map(_describe, generator_schemes()))
 
 
 def make_generator(name: str, **options: Any) -> ImageGenerator:
-    """Make a generator by its name; nothing is loaded or asked for yet.
+    """Create a generator by its name. No weights are loaded and no server is contacted yet.
 
     Args:
         name: A scheme, or `scheme:rest`.
-        options: What the scheme's factory takes.
+        options: Options of the scheme's factory.
 
     Raises:
         InputError: If the scheme or an option is unknown, or two packages claim the scheme.
-        GeneratorUnavailableError: If the package that has the scheme is broken.
+        GeneratorUnavailableError: If the package that registers the scheme is broken.
         MissingDependencyError: If importing it needs a package that is not installed.
     """
     remember_secrets({"name": name, **options})
@@ -119,7 +118,7 @@ def make_generator(name: str, **options: Any) -> ImageGenerator:
         inspect.signature(factory).bind(rest, **options)
     except TypeError as error:
         raise InputError(
-            f"Generator {scheme!r} cannot be made with the options {', '.join(map(repr, options)) or 'none'}: {error}. "
+            f"Generator {scheme!r} does not take the options {', '.join(map(repr, options)) or 'none'}: {error}. "
             f"It takes: {', '.join(_option_names(factory)) or 'none'}."
         ) from error
     generator = factory(rest, **options)
@@ -127,14 +126,14 @@ def make_generator(name: str, **options: Any) -> ImageGenerator:
     lacking = [method for method in METHODS if not callable(getattr(type(generator), method, None))]
     if lacking:
         raise GeneratorUnavailableError(
-            f"What {scheme!r} makes is no image generator: {type(generator).__name__!r} lacks {', '.join(lacking)}. "
-            f"Update the package that it comes from."
+            f"{scheme!r} does not create an image generator: {type(generator).__name__!r} lacks {', '.join(lacking)}. "
+            f"Update the package that registers it."
         )
     return generator
 
 
 def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
-    """Entry points by scheme; one that is found by two ways to the same package counts once."""
+    """Return entry points by scheme, without duplicates from one package that is found twice."""
     found: dict[str, dict[str, importlib.metadata.EntryPoint]] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         found.setdefault(point.name, {}).setdefault(point.value, point)
@@ -153,7 +152,7 @@ def _find(scheme: str) -> GeneratorFactory:
         raise _unknown(scheme)
     if len(points) > 1:
         packages = " and ".join(sorted(map(_package, points)))
-        raise InputError(f"The generator {scheme!r} is claimed by {packages}. Uninstall one of them.")
+        raise InputError(f"The generator {scheme!r} is registered by {packages}. Uninstall one of them.")
     [point] = points
     try:
         with explain_missing(f"The generator {scheme!r}"):
@@ -167,8 +166,8 @@ def _find(scheme: str) -> GeneratorFactory:
         ) from error
     if not callable(factory):
         raise GeneratorUnavailableError(
-            f"The generator {scheme!r} of the package {_package(point)!r} is a {type(factory).__name__!r}, and cannot "
-            f"be called. Update that package or uninstall it."
+            f"The generator {scheme!r} of the package {_package(point)!r} is a {type(factory).__name__!r} and not "
+            f"callable. Update that package or uninstall it."
         )
     return factory
 
@@ -177,8 +176,7 @@ def _unknown(scheme: str) -> InputError:
     known = generator_schemes()
     if not known:
         return InputError(
-            "No generator is known, not even our own: mgem-agent is not installed as a package. "
-            "Run: pip install -e . in its folder"
+            "No generator is registered: mgem-agent is not installed as a package. Run: pip install -e . in its folder"
         )
     close = difflib.get_close_matches(scheme, known, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""

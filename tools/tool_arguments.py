@@ -1,15 +1,15 @@
-"""How the arguments of a model's tool call are read: tolerant of how models write, strict about what is meant.
+"""Read the arguments of a model's tool call: tolerant of their form, strict about their meaning.
 
-Models fill every optional field, with `""`, `"null"`, 0 or -1; they use other libraries' names, and they write JSON
-inside JSON. So:
+Models fill optional fields with `""`, `"null"`, 0 or -1, use the names of other libraries, and write JSON inside JSON.
+So:
 
-- empty and neutral values count as absent;
-- common synonyms are read: `size` as width and height, `steps` as `num_inference_steps`, ...;
-- JSON text is decoded where an object or a list is wanted;
+- empty and neutral values count as missing;
+- common synonyms are accepted: `size` for width and height, `steps` for `num_inference_steps`, ...;
+- JSON text is decoded if a field needs an object or a list;
 - unknown arguments are left out, with a notice;
-- what contradicts itself, or is out of range, is refused.
+- values that contradict each other, or are out of range, are refused.
 
-What a person or a program gives is not read here: it is checked strictly.
+Arguments from a person or a program are not read here; they are validated strictly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mgem_agent.tools.tool_schema import shared_schema
 __all__ = ["NamedPicture", "ToolArguments", "decode_json", "explain_arguments", "wrong_fields"]
 
 NamedPicture = Annotated[str | dict[str, Any], WithJsonSchema({"type": "string"})]
-"""A picture as a model names it: an id, a data URL, or a path; some write an image block."""
+"""A picture named by a model: an id, a data URL, or a path; some models write an image block."""
 
 _ABSENT = frozenset({"", "-", "auto", "default", "n/a", "na", "nil", "none", "null", "undefined", "unset"})
 
@@ -59,7 +59,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "draw": ("drawmode",),
     "session": ("sessionid", "sessionname", "thread", "threadid"),
 }
-"""Other names of each field, in small letters without separators."""
+"""Synonyms of each field, in lower case without separators."""
 
 _VALUES = {
     "txt2img": "text_to_image",
@@ -70,21 +70,21 @@ _VALUES = {
     "inpainting": "inpaint",
     "editing": "edit",
 }
-"""Other words for the values of fixed sets."""
+"""Synonyms of values from fixed sets."""
 
 _SIZE_NAMES = frozenset({"size", "imagesize", "resolution", "dimensions"})
 _COUNT_NAMES = frozenset({"n", "num", "count", "numimages", "numberofimages", "numpictures", "batchsize"})
-_COUNT_REASON = "ask for each picture by itself"
+_COUNT_REASON = "request each picture in its own call"
 
 _SIZE = re.compile(r"\s*(\d+)\s*(?:px)?\s*(?:[x×*,]\s*(\d+)\s*(?:px)?)?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)\s*(?:px|pixels)?\s*", re.IGNORECASE)
 
 
 class ToolArguments(BaseModel):
-    """What a tool is called with; a subclass names the fields, and its JSON schema is one that every provider takes.
+    """Arguments of a tool; a subclass defines the fields, and every provider accepts its JSON schema.
 
     Attributes:
-        unshown: Fields that are read and that models are not told of.
+        unshown: Fields that are accepted but not part of the schema that models see.
 
     Examples:
         >>> class Card(ToolArguments):
@@ -103,12 +103,12 @@ class ToolArguments(BaseModel):
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What was left out, in sentences."""
+        """Sentences that name what was left out."""
         return tuple(_left_out(name) for name in self.model_extra or ())
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the schema that models are shown; arguments as pydantic's."""
+        """Return the schema that models see; the arguments are those of pydantic."""
         schema = shared_schema(super().model_json_schema(*args, **kwargs))
         shown = {name: field for name, field in schema["properties"].items() if name not in cls.unshown}
         return {"type": "object", "properties": shown, "required": schema.get("required", [])}
@@ -121,10 +121,10 @@ class ToolArguments(BaseModel):
 
 
 def explain_arguments(error: Any) -> str:
-    """Return what is wrong with the arguments of a call, for the model that made it.
+    """Return a message about wrong arguments, for the model that made the call.
 
     Args:
-        error: Pydantic's.
+        error: The error that pydantic raised.
     """
     return (
         f"The arguments of the call are wrong. {wrong_fields(error)}. Call again with arguments that fit the tool's "
@@ -133,10 +133,10 @@ def explain_arguments(error: Any) -> str:
 
 
 def wrong_fields(error: ValidationError) -> str:
-    """Return what pydantic found wrong, field by field, without its addresses and types.
+    """Return what pydantic found wrong, field by field, without URLs and error types.
 
     Args:
-        error: Pydantic's.
+        error: The error that pydantic raised.
     """
     told = [
         (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ").rstrip("."))
@@ -147,13 +147,13 @@ def wrong_fields(error: ValidationError) -> str:
 
 @functools.cache
 def _schemas(kind: type[ToolArguments]) -> dict[str, Any]:
-    """The schema of every field, unshown ones too."""
+    """Return the schema of every field, also of unshown ones."""
     return shared_schema(super(ToolArguments, kind).model_json_schema())["properties"]
 
 
 @functools.cache
 def _names(kind: type[ToolArguments]) -> dict[str, str]:
-    """The field that each name stands for; a field's own name goes before synonyms."""
+    """Return the field of each name; a field's own name takes precedence over synonyms."""
     names: dict[str, str] = {}
     for field in kind.model_fields:
         names |= {name: field for name in _SYNONYMS.get(field, ()) if name not in names}
@@ -170,7 +170,7 @@ def _plain(name: str) -> str:
 
 
 def decode_json(value: Any) -> Any:
-    """Decode JSON text, also JSON text in JSON text; anything else stays as it is.
+    """Decode JSON text, also nested JSON text; anything else is returned unchanged.
 
     Args:
         value: Anything.
@@ -186,7 +186,7 @@ def decode_json(value: Any) -> Any:
 
 
 def _unwrapped(given: Any, kind: type[ToolArguments]) -> Any:
-    """Return the arguments out of JSON text and out of a single outer key, such as `input` or `arguments`."""
+    """Unwrap arguments from JSON text and from a single outer key, such as `input` or `arguments`."""
     found = decode_json(given)
     if isinstance(found, Mapping) and len(found) == 1:
         inner = decode_json(next(iter(found.values())))
@@ -213,7 +213,7 @@ def _tidy(given: Mapping[str, Any], kind: type[ToolArguments]) -> dict[str, Any]
 
 
 def _read_all(found: Mapping[str, Any], kind: type[ToolArguments]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields that have a value, each brought to its type as far as that is sure."""
+    """Yield the fields that have a value, each converted to its type if the conversion is unambiguous."""
     for field, value in found.items():
         read = _as_type(value, _schemas(kind)[field], field)
         if kind.model_fields[field].is_required() or not _is_absent(read):
@@ -234,7 +234,7 @@ def _is_absent(value: Any) -> bool:
 
 
 def _as_type(value: Any, schema: Mapping[str, Any], field: str) -> Any:
-    """Bring a value to the type of its field; what is not surely meant so is left for pydantic to refuse."""
+    """Convert a value to the type of its field; an ambiguous value is left for pydantic to refuse."""
     kind = schema.get("type")
     if "enum" in schema:
         return _as_choice(value, schema["enum"])

@@ -1,7 +1,7 @@
-"""JSON Schema that every provider takes: the keywords that OpenAI, Gemini and Anthropic share.
+"""JSON Schema with the keywords that OpenAI, Gemini and Anthropic all accept.
 
-A provider refuses the whole request, not the one keyword, when it meets a schema that it does not know. What is left
-out here (lengths, formats, defaults, null) is checked when the arguments are read.
+A provider refuses a whole request because of one unknown keyword. What is left out here (lengths, formats, defaults,
+null) is checked when the arguments are read.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ __all__ = ["MAX_NUMBER", "SHARED_KEYWORDS", "shared_schema"]
 SHARED_KEYWORDS = frozenset(
     {"anyOf", "description", "enum", "items", "maximum", "minimum", "properties", "required", "type"}
 )
-"""Keywords that may stand in a tool's schema."""
+"""Keywords that a tool's schema may have."""
 
 MAX_NUMBER = 2**53 - 1
 """Largest bound: above it a JSON number is not exact in JavaScript and in most gateways."""
 
 
 def shared_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema in the shared keywords; fields that may be null become fields that may be left out.
+    """Return a schema in the shared keywords; nullable fields become optional fields.
 
     Args:
-        schema: As pydantic writes it.
+        schema: The schema from pydantic.
 
     Examples:
         >>> shared_schema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "null"}], "default": None})
@@ -55,7 +55,7 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict
 
 
 def _without_null(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the null among the variants; a single one that is left takes the node's place."""
+    """Remove null from the variants; if one variant is left, it replaces the node."""
     variants = [each for each in node.pop("anyOf", ()) if each.get("type") != "null"]
     if len(variants) == 1:
         return _resolved(variants[0], definitions) | node
@@ -63,7 +63,7 @@ def _without_null(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[
 
 
 def _bounds(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Inclusive bounds; for a number that is no integer the excluded bound itself is checked when it is read."""
+    """Make bounds inclusive; an exclusive bound of a non-integer is checked when the arguments are read."""
     step = 1 if node.get("type") == "integer" else 0
     low = node.get("minimum", node["exclusiveMinimum"] + step if "exclusiveMinimum" in node else None)
     high = node.get("maximum", node["exclusiveMaximum"] - step if "exclusiveMaximum" in node else None)

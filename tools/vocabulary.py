@@ -1,8 +1,8 @@
-"""What a generator with a small known vocabulary can draw, and how a caption is mapped onto it.
+"""The vocabulary of a small generator, and how a caption is mapped onto it.
 
-A model that was trained on some hundred words draws a blank or a blend for every other. One that states its vocabulary
-in its capabilities is asked only for what it knows, in the form that it was trained on, and what a caption has besides
-is named in a notice. Where nothing is left, the request is refused.
+A model that was trained on a few hundred words draws nothing useful for any other word. If a generator's capabilities
+have a vocabulary, it gets prompts of known words only, in the form that it was trained on, and a notice names the words
+of the caption that are not drawn. If no word is known, the request is refused.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mgem_agent.tools.caption_words import CaptionWord, name_looks, read_words
 __all__ = ["AdaptedCaption", "Vocabulary", "VocabularyWord"]
 
 _MAX_NAMED = 8
-"""Most words that a notice names."""
+"""Maximum number of words that a notice names."""
 
 
 class VocabularyWord(BaseModel):
     """A thing or a place that can be drawn.
 
     Attributes:
-        name: What it is called.
-        phrase: How a caption says it: "a red apple", "in the snow".
-        names: What else a caption may call it, in small letters.
-        plurals: Names of more than one of it.
-        colour: The colour that it is drawn in, where one word says it.
+        name: Its name.
+        phrase: Its form in a caption: "a red apple", "in the snow".
+        names: Its other names, in lower case.
+        plurals: Its plurals.
+        colour: The colour that it is drawn in, if one word names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,10 +43,10 @@ class AdaptedCaption(BaseModel):
     """A caption as a generator can draw it.
 
     Attributes:
-        prompt: What it is asked for; empty where it knows nothing of the caption.
+        prompt: The prompt in known words; empty if the caption has none.
         things: Names of the things in it.
-        place: Name of the place, where the caption has one.
-        replaced: What is drawn instead of words that it does not know.
+        place: Name of the place, if the caption has one.
+        replaced: Unknown words, each with the thing that is drawn instead.
         left_out: Words and counts that are not drawn.
     """
 
@@ -60,7 +60,7 @@ class AdaptedCaption(BaseModel):
 
     @property
     def message(self) -> str:
-        """What is not drawn as the caption has it, in a sentence; empty where everything is."""
+        """A sentence about the differences from the caption; empty if there are none."""
         parts = [f"{word!r} is drawn as {thing!r}" for word, thing in list(self.replaced.items())[:_MAX_NAMED]]
         if self.left_out:
             more = len(self.left_out) - _MAX_NAMED
@@ -70,14 +70,14 @@ class AdaptedCaption(BaseModel):
 
 
 class Vocabulary(BaseModel):
-    """All that a generator can draw.
+    """Everything that a generator can draw.
 
     Attributes:
         things: Things.
         places: Places and grounds.
-        near: Other words, each with the name of the thing or place that is drawn for it.
-        default_place: Name of the place where a caption has none.
-        max_things: Most things in one picture, each once.
+        near: Other words, each with the name of the thing or place that is drawn instead.
+        default_place: Name of the place if a caption names none.
+        max_things: Maximum number of different things in one picture.
 
     Examples:
         >>> cat = VocabularyWord(name="cat", phrase="a cat", plurals=("cats",))
@@ -107,7 +107,7 @@ class Vocabulary(BaseModel):
 
     @cached_property
     def _known(self) -> dict[tuple[str, ...], CaptionWord]:
-        """What is known, by the words that a caption says it with."""
+        """Known things and places, keyed by the words that name them in a caption."""
         known: dict[tuple[str, ...], CaptionWord] = {}
         for word in (*self.places, *self.things):
             for names, is_plural in (((word.name, *word.names), False), (word.plurals, True)):
@@ -122,9 +122,9 @@ class Vocabulary(BaseModel):
         return known
 
     def adapt(self, caption: str) -> AdaptedCaption:
-        """Map a caption onto what can be drawn; what comes out is mapped onto itself.
+        """Map a caption onto the vocabulary; the result maps onto itself.
 
-        Names whose looks the caption gives ("Ida sleeps. Ida: a brown hedgehog") are replaced by those looks first.
+        Names that the caption describes ("Ida sleeps. Ida: a brown hedgehog") are first replaced with the description.
         """
         words = read_words(name_looks(caption, self._known), self._known)
         things: list[str] = []

@@ -1,8 +1,8 @@
-"""Workflows over the agent: turns composed into what people ask for, each a row of the paper's Figures 6 and 10.
+"""Workflows of one or more agent turns, each a row of the paper's Figures 6 and 10.
 
 Five are modules with `run`, which returns turns, and `stream`, which yields the agent's events:
-`from mgem_agent.workflows import direct, in_context, multi_round, reasoning, recaption`. The sixth tells stories:
-`Storyteller`, `tell_story`. Nothing heavy is imported until a name is used.
+`from mgem_agent.workflows import direct, in_context, multi_round, reasoning, recaption`. The sixth writes stories:
+`Storyteller`, `tell_story`. Heavy packages are imported only when a name is used.
 """
 
 from typing import TYPE_CHECKING

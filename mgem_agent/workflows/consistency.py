@@ -1,4 +1,4 @@
-"""How the pictures of a story are kept alike, by what its generator can do."""
+"""How a story keeps its pictures consistent, depending on what the generator supports."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ NEEDS: dict[Consistency, str] = {
 
 
 def choose_consistency(recipe: StoryRecipe, capabilities: Capabilities, *, generator: str) -> Consistency:
-    """Choose how pictures are kept alike.
+    """Choose how pictures are kept consistent.
 
-    `auto` is the first that the generator can of `reference`, `ip_adapter` and `seed+card`; where it takes no seeds
-    either, the words of the looks alone are repeated, which `seed+card` then comes to.
+    `auto` selects the first of `reference`, `ip_adapter` and `seed+card` that the generator supports. Without seeds,
+    `seed+card` only repeats the looks in every caption.
 
     Args:
-        recipe: Of the story.
-        capabilities: Of the generator.
-        generator: Its name, for messages.
+        recipe: Recipe of the story.
+        capabilities: What the generator supports.
+        generator: Name of the generator, for messages.
 
     Raises:
-        UnsupportedRequestError: If the recipe asks for what the generator cannot do.
+        UnsupportedRequestError: If the generator does not support what the recipe asks for.
     """
     shows = capabilities.max_references > 0
     wears_adapter = "ip_adapter_scale" in capabilities.options
@@ -38,8 +38,8 @@ def choose_consistency(recipe: StoryRecipe, capabilities: Capabilities, *, gener
     }
     if len(recipe.references) > capabilities.max_references:
         raise UnsupportedRequestError(
-            f"The recipe has {len(recipe.references)} reference picture(s), and generator {generator!r} takes "
-            f"{capabilities.max_references}. Leave some out of `references`, or take another generator.",
+            f"The recipe has {len(recipe.references)} reference picture(s); generator {generator!r} takes at most "
+            f"{capabilities.max_references}. Remove some from `references`, or use another generator.",
             arguments=("references",),
         )
     asked = recipe.consistency
@@ -49,7 +49,7 @@ def choose_consistency(recipe: StoryRecipe, capabilities: Capabilities, *, gener
     if not able.get(asked, True):
         allowed = ", ".join(repr(way) for way in ("auto", *(way for way in able if able[way]), "none"))
         raise UnsupportedRequestError(
-            f"consistency={asked!r} needs {NEEDS[asked]}, and {generator!r} is none. With it take one of {allowed}.",
+            f"consistency={asked!r} needs {NEEDS[asked]}; {generator!r} is not one. Allowed with it: {allowed}.",
             arguments=("consistency",),
         )
     return asked

@@ -1,6 +1,6 @@
-"""Draw exactly what is said: the first row of Figure 10, direct text-to-image generation.
+"""Draw exactly the instruction: the first row of Figure 10, direct text-to-image generation.
 
-The reasoner is not asked, and knows of the picture in later turns.
+The reasoner is not called. It sees the picture in later turns.
 
 Example:
     >>> from mgem_agent.workflows import direct
@@ -23,24 +23,24 @@ __all__ = ["run", "stream"]
 def stream(
     agent: MgemAgent, instruction: str, *, session: str | None = None, **fields: Any
 ) -> Generator[AgentEvent, None, None]:
-    """Draw an instruction as it stands, yielding what happens as it happens.
+    """Draw an unchanged instruction, and yield events as they come.
 
     Args:
-        agent: What draws.
+        agent: The agent.
         instruction: What to draw.
-        session: The dialogue that this is a turn of.
+        session: The session that the turn belongs to.
         **fields: Other fields of the image request, such as `seed` or `width`.
 
     Yields:
         The agent's events.
 
     Raises:
-        InputError: If there is nothing to draw, or a field is unknown or out of its range.
+        InputError: If the instruction is empty, or a field is unknown or out of range.
     """
     request = read_request({"prompt": instruction, **fields}, {})
     yield from agent.stream_drawing([request], instruction, session=session)
 
 
 def run(agent: MgemAgent, instruction: str, *, session: str | None = None, **fields: Any) -> Turn:
-    """Draw an instruction as it stands; arguments and errors as for `stream`."""
+    """Draw an unchanged instruction; arguments and errors as for `stream`."""
     return last_turn(stream(agent, instruction, session=session, **fields))

@@ -1,7 +1,7 @@
 """Draw in the context of a conversation and its pictures: the in-context rows of Figures 6 and 10.
 
-The reasoner has the dialogue before it, and the latest pictures, given ones and drawn ones; "something cute and
-special" then means something made of the yarn that was shown two rounds before.
+The reasoner gets the dialogue and the latest pictures, both the user's and the drawn ones. "Something cute and special"
+can then mean something made of the yarn that was shown two rounds before.
 
 Example:
     >>> from mgem_agent.workflows import in_context
@@ -23,13 +23,13 @@ __all__ = ["run", "stream"]
 def stream(
     agent: MgemAgent, instruction: str, images: Iterable[Any] = (), *, session: str
 ) -> Generator[AgentEvent, None, None]:
-    """Draw what an instruction means in its conversation, yielding what happens as it happens.
+    """Draw what an instruction means in its conversation, and yield events as they come.
 
     Args:
-        agent: What reasons and draws.
-        instruction: What is said next.
-        images: Pictures that are shown with it, as for `MgemAgent.stream`.
-        session: The conversation.
+        agent: The agent.
+        instruction: The next message of the conversation.
+        images: Pictures attached to the message, as for `MgemAgent.stream`.
+        session: The session of the conversation.
 
     Yields:
         The agent's events.

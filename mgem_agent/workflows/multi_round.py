@@ -1,9 +1,8 @@
-"""Instructions over several rounds, each building on the last picture: the mouse of Figure 10, which gets richer.
+"""Instructions over several rounds, each building on the last picture, as with the mouse of Figure 10.
 
-In two ways. By `caption`, as in the paper: the reasoner knows the dialogue, sees the latest pictures, and writes a
-whole new caption that keeps what stays; an agent with a `seed` among its defaults keeps the composition as well. By
-`edit`: the last picture and the bare instruction go to a generator that edits, which keeps everything else better where
-there is such a generator.
+There are two ways. With `caption`, as in the paper, the reasoner sees the dialogue and the latest pictures and writes a
+new caption; a default `seed` of the agent also keeps the composition. With `edit`, a generator that can edit gets the
+last picture and only the instruction; this keeps the rest of the picture better.
 
 Example:
     >>> from mgem_agent.workflows import multi_round
@@ -34,25 +33,24 @@ def stream(
     building: Building = "caption",
     session: str | None = None,
 ) -> Generator[AgentEvent, None, None]:
-    """Draw round after round, yielding what happens as it happens.
+    """Draw round after round, and yield events as they come.
 
     Args:
-        agent: What reasons and draws.
-        instructions: What is said, one a round.
-        images: Pictures that are shown in the first round, as for `MgemAgent.stream`.
-        building: How a round builds on the last picture. Where a round by `edit` finds no picture before it, it goes
-            by `caption`.
-        session: The dialogue.
+        agent: The agent.
+        instructions: The instructions, one for each round.
+        images: Pictures attached to the first round, as for `MgemAgent.stream`.
+        building: How a round builds on the last picture. If there is none yet, a round with `edit` uses `caption`.
+        session: The session of the dialogue.
 
     Yields:
         The agent's events, with a `TurnFinished` at the end of each round. A round that waits for a person's decision,
-        or that somebody cancels, is the last.
+        or that is cancelled, is the last one.
 
     Raises:
         InputError: If there is no instruction, or as for `MgemAgent.stream`.
     """
     if not instructions:
-        raise InputError("There is no instruction. Give one for each round.")
+        raise InputError("instructions is empty. Give one instruction for each round.")
     last_picture: str | None = None
     for place, instruction in enumerate(instructions):
         if building == "edit" and last_picture is not None:
@@ -80,7 +78,7 @@ def run(
     """Draw round after round; arguments and errors as for `stream`.
 
     Returns:
-        The turns that are finished, one a round.
+        The finished turns, one for each round.
     """
     events = stream(agent, instructions, images, building=building, session=session)
     return [event.turn for event in events if isinstance(event, TurnFinished)]

@@ -1,4 +1,4 @@
-"""What a person decides on an outline before it is written out and drawn."""
+"""A person's decision about an outline, before the pages are written and drawn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["OutlineDecision", "apply_outline_decision", "read_outline_decision"]
 
 
 class OutlineDecision(BaseModel):
-    """A decision.
+    """A decision about an outline.
 
     Attributes:
-        verdict: Whether the story goes on.
-        title: Another title; None for that which there is.
-        outline: Other lines, one for each scene, each a sentence or a title, a colon and a sentence; None for those
-            which there are.
-        cast: Another cast; None for that which there is.
+        verdict: Whether the story continues.
+        title: New title; None to keep the current one.
+        outline: New lines, one for each scene: a sentence, or a title, a colon and a sentence. None to keep the
+            current ones.
+        cast: New cast; None to keep the current one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,22 +36,22 @@ def read_outline_decision(decision: OutlineDecision | str) -> OutlineDecision:
     """Read a decision from a word.
 
     Raises:
-        InputError: If it is none.
+        InputError: If it is not a decision.
     """
     if isinstance(decision, OutlineDecision):
         return decision
     if decision not in ("approve", "refuse"):
         raise InputError(
-            f"{decision!r} is no decision. Allowed: 'approve', 'refuse', or an OutlineDecision with edits."
+            f"{decision!r} is not a decision. Allowed: 'approve', 'refuse', or an OutlineDecision with edits."
         )
     return OutlineDecision(verdict="approve" if decision == "approve" else "refuse")
 
 
 def apply_outline_decision(story: Story, decision: OutlineDecision) -> dict[str, Any]:
-    """Say what of a story changes by a decision.
+    """Return the fields of a story that a decision changes.
 
     Raises:
-        InputError: If the edited outline has another number of scenes, or an empty one.
+        InputError: If the edited outline does not have one non-empty line for each scene.
     """
     if decision.verdict == "refuse":
         return {"state": "refused"}
@@ -64,8 +64,8 @@ def apply_outline_decision(story: Story, decision: OutlineDecision) -> dict[str,
         lines = [" ".join(line.split()) for line in decision.outline]
         if len(lines) != len(story.scenes) or not all(lines):
             raise InputError(
-                f"The edited outline has {sum(map(bool, lines))} lines with words, and the story {len(story.scenes)} "
-                f"scenes. Give one line for each."
+                f"The edited outline has {sum(map(bool, lines))} non-empty lines; the story has {len(story.scenes)} "
+                f"scenes. Give one line for each scene."
             )
         scenes = []
         for scene, line in zip(story.scenes, lines, strict=True):

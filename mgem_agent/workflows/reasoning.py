@@ -1,7 +1,7 @@
-"""Reason about words and pictures, and then draw: the reasoning rows of Figures 6 and 10.
+"""Reason about text and pictures, then draw: the reasoning rows of Figures 6 and 10.
 
-What is drawn is not what was said but what follows from it: a gift for somebody of whom a picture is shown, an example
-by which a child understands deep learning.
+The picture shows a conclusion rather than the message itself: a gift for the person in a picture, or an example that
+explains deep learning to a child.
 
 Example:
     >>> from mgem_agent.workflows import reasoning
@@ -24,13 +24,13 @@ __all__ = ["run", "stream"]
 def stream(
     agent: MgemAgent, question: str, images: Iterable[Any] = (), *, session: str | None = None
 ) -> Generator[AgentEvent, None, None]:
-    """Have a question answered in words and then drawn, yielding what happens as it happens.
+    """Answer a question in words, draw the answer, and yield events as they come.
 
     Args:
-        agent: What reasons and draws.
-        question: What is asked.
-        images: Pictures that it is about, as for `MgemAgent.stream`.
-        session: The dialogue that this is a turn of.
+        agent: The agent.
+        question: The question.
+        images: Pictures that the question is about, as for `MgemAgent.stream`.
+        session: The session that the turn belongs to.
 
     Yields:
         The agent's events.
@@ -42,5 +42,5 @@ def stream(
 
 
 def run(agent: MgemAgent, question: str, images: Iterable[Any] = (), *, session: str | None = None) -> Turn:
-    """Have a question answered in words and then drawn; arguments and errors as for `stream`."""
+    """Answer a question in words and draw the answer; arguments and errors as for `stream`."""
     return agent.invoke(render_prompt("reasoning", question=question), images, session=session, draw="always")

@@ -1,4 +1,4 @@
-"""Draw a short instruction from the rich caption that the reasoner makes of it: "Simple Instruction Re-caption".
+"""Expand a short instruction to a detailed caption and draw that: "Simple Instruction Re-caption".
 
 The second kind of the paper's generation data (appendix A), and the first two rows of Figure 6.
 
@@ -19,12 +19,12 @@ __all__ = ["run", "stream"]
 
 
 def stream(agent: MgemAgent, instruction: str, *, session: str | None = None) -> Generator[AgentEvent, None, None]:
-    """Have an instruction made richer and drawn, yielding what happens as it happens.
+    """Expand an instruction to a detailed caption, draw it, and yield events as they come.
 
     Args:
-        agent: What writes the caption and draws it.
+        agent: The agent.
         instruction: What to draw, in a few words.
-        session: The dialogue that this is a turn of.
+        session: The session that the turn belongs to.
 
     Yields:
         The agent's events.
@@ -36,5 +36,5 @@ def stream(agent: MgemAgent, instruction: str, *, session: str | None = None) ->
 
 
 def run(agent: MgemAgent, instruction: str, *, session: str | None = None) -> Turn:
-    """Have an instruction made richer and drawn; arguments and errors as for `stream`."""
+    """Expand an instruction to a detailed caption and draw it; arguments and errors as for `stream`."""
     return agent.invoke(render_prompt("recaption", instruction=instruction), session=session, draw="always")

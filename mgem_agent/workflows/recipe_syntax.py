@@ -1,7 +1,7 @@
 """The syntax of recipe files: JSON, or YAML stricter than its safe loader.
 
-A key that stands twice is an error and not the last one's victory, an alias is refused (a few of them make a page that
-fills the memory), and `no`, `on` and dates are the words that a person wrote.
+A duplicate key is an error. An alias is refused, because a few of them can expand to fill the memory. `no`, `on` and
+dates are read as text.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def parse_recipe(text: str, *, is_json: bool) -> Any:
     """Read the values of a recipe.
 
     Args:
-        text: The file.
-        is_json: Whether it is JSON, else YAML.
+        text: Content of the file.
+        is_json: Whether it is JSON; otherwise it is YAML.
 
     Raises:
-        ValueError: If it is neither; the message says where, on one line.
+        ValueError: If it is not valid; the message has one line and names the place.
     """
     try:
         if is_json:
@@ -41,11 +41,11 @@ def parse_recipe(text: str, *, is_json: bool) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand once each."""
+    """Return a JSON object, and refuse duplicate keys."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {key!r} stands twice")
+            raise ValueError(f"the key {key!r} is a duplicate")
         found[key] = value
     return found
 
@@ -56,10 +56,10 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """Refuse aliases, and what is nested too deeply."""
+        """Refuse aliases and values that are nested too deeply."""
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "a recipe has no aliases (*name); write it out", mark)
+            raise ComposerError(None, None, "aliases (*name) are not allowed in a recipe; write the value out", mark)
         if self.depth >= MAX_DEPTH:
             raise ComposerError(None, None, "it is nested too deeply", mark)
         self.depth += 1
@@ -69,17 +69,17 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse keys that stand twice."""
+        """Refuse duplicate keys."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
-                raise ConstructorError(None, None, f"the key {key!r} stands twice, or is no key", key_node.start_mark)
+                raise ConstructorError(None, None, f"the key {key!r} is a duplicate or not valid", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes `no` for false and `2026-11-22` for a date; in a recipe they are a language and a title.
+# YAML 1.1 reads `no` as false and `2026-11-22` as a date; in a recipe they are a language and a title.
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)

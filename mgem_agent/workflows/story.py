@@ -1,7 +1,7 @@
-"""A story as it stands, half told or whole: the record that lies in its folder as `story.json`.
+"""The record of a story, finished or not: `story.json` in its folder.
 
-It holds all that a later process needs: to go on where an earlier one stopped, to make a book, and to draw every
-picture again from the request that was really executed. Pictures are named by id; their pixels are in the store.
+It has everything that a later process needs to resume the story, to make a book, and to redraw every picture from the
+request that was executed. Pictures are named by id; the store has their pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STORY_FILE = "story.json"
 """Name of the record in the story's folder."""
 
 SceneStatus = Literal["planned", "written", "drawn", "failed"]
-"""`planned`: at most a summary; `written`: text and caption; `drawn`: with its picture; `failed`: without it."""
+"""`planned`: no more than a summary; `written`: text and caption; `drawn`: with its picture; `failed`: without one."""
 
 StoryState = Literal["outlining", "waiting", "refused", "telling", "finished"]
 """`outlining`: outline and cast are being written; `waiting`: a person has to approve them; `refused`: a person has
@@ -33,11 +33,11 @@ not; `telling`: scenes are being written or drawn; `finished`: every scene is dr
 
 
 class StoryCharacter(BaseModel):
-    """Somebody of the cast.
+    """A character of the cast.
 
     Attributes:
-        name: As the text has it.
-        looks: What is seen of it, the same words in every caption.
+        name: Name, as in the text.
+        looks: Its appearance, in the same words in every caption.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,24 +47,24 @@ class StoryCharacter(BaseModel):
 
 
 class StoryScene(BaseModel):
-    """A scene, as far as it is there.
+    """A scene, possibly unfinished.
 
     Attributes:
-        index: Its place, from 1.
-        title: Of its page; may be empty. Records of earlier versions call it `heading`.
+        index: Its number, from 1.
+        title: Title of its page; may be empty. Records of earlier versions call it `heading`.
         summary: What happens, in a sentence: its line of the outline.
-        text: Text of its page, in the story's language; empty lines part paragraphs.
+        text: Text of its page, in the story's language; empty lines separate paragraphs.
         caption: What its picture shows, without looks and style.
-        alt_text: The picture in words, for those who do not see it.
-        characters: Names of those of the cast who are in the picture.
-        status: How far it is.
-        artifact_id: Its picture in the store.
-        request: What was asked of the generator, with the whole caption.
-        executed: What was really done, every value filled in; the picture can be drawn again from it.
-        generator: Name of the generator that drew it, as the registry knows it.
-        model: The model that drew it.
-        notices: What was not honoured as asked, in sentences.
-        message: Why there is no picture, and what to do next; empty unless it has failed.
+        alt_text: Alternative text of the picture, for screen readers.
+        characters: Names of the characters in the picture.
+        status: Its status.
+        artifact_id: Id of its picture in the store.
+        request: The request to the generator, with the whole caption.
+        executed: The request with the values that were used; the picture can be drawn again from it.
+        generator: Name of the generator in the registry.
+        model: Name of the model.
+        notices: Sentences that name what was changed or left out.
+        message: Why there is no picture, and what to do next; empty unless it failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,29 +87,29 @@ class StoryScene(BaseModel):
 
 
 class Story(BaseModel):
-    """A story, as far as it is told.
+    """A story, possibly unfinished.
 
     Attributes:
         format: Version of this record.
-        version: Of the package that began it.
-        session: Its id; the reasoner's turns bear it.
-        created: When it was begun (UTC).
+        version: Version of the package that started it.
+        session: Id of the story; the reasoner's sessions start with it.
+        created: When it was started (UTC).
         updated: When it last changed (UTC).
-        state: How far it is.
-        needs_approval: Whether a person approves the outline before anything is drawn.
-        recipe: What it is to be.
-        title: Of the book.
-        language: Of the text, as a BCP 47 tag.
-        style: Of every picture.
-        consistency: How pictures are kept alike; never `auto`.
-        seed: Of the pictures; None where the generator takes none.
-        cast: Who comes back.
-        scenes: In order.
-        given_ids: Pictures of the recipe, in the store.
-        reference_ids: Pictures that the others are drawn to look like: those of the recipe, or the first drawn.
-        reasoner: Name of what wrote it.
-        generator: Name of what draws it, as the registry knows it.
-        notices: What had to be completed or left out, in sentences.
+        state: Its state.
+        needs_approval: Whether a person must approve the outline before anything is drawn.
+        recipe: Its recipe.
+        title: Title of the book.
+        language: Language of the text, as a BCP 47 tag.
+        style: Style of every picture.
+        consistency: How pictures are kept consistent; never `auto`.
+        seed: Seed of the pictures; None if the generator takes none.
+        cast: The recurring characters.
+        scenes: The scenes, in order.
+        given_ids: Ids of the recipe's pictures in the store.
+        reference_ids: Ids of the reference pictures for all others: those of the recipe, or the first drawn.
+        reasoner: Name of the reasoner.
+        generator: Name of the generator in the registry.
+        notices: Sentences that name what was completed or left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -142,14 +142,14 @@ class Story(BaseModel):
 
     @property
     def failed_scenes(self) -> tuple[StoryScene, ...]:
-        """Scenes whose picture failed; resuming the story draws them."""
+        """Scenes whose picture failed. Resuming the story draws them again."""
         return tuple(scene for scene in self.scenes if scene.status == "failed")
 
     def write(self, folder: Path) -> None:
-        """Put the record into the story's folder, whole or not at all.
+        """Write the record to the story's folder, atomically.
 
         Raises:
-            ToolError: If the disk is full or the folder may not be written; the earlier record stands.
+            ToolError: If the disk is full or the folder is not writable; the earlier record is kept.
         """
         write_atomically(folder / STORY_FILE, (without_secrets(self.model_dump_json(indent=2)) + "\n").encode())
 
@@ -161,17 +161,17 @@ def read_story(folder: Path) -> Story:
         folder: The story's folder, or the record itself.
 
     Raises:
-        InputError: If there is none, or it is damaged or of a later version.
+        InputError: If there is no record, or it is damaged or of a later version.
     """
     path = folder / STORY_FILE if folder.is_dir() or folder.suffix != ".json" else folder
     try:
         return Story.model_validate_json(read_user_file(path, "The story", max_bytes=MAX_FILE_BYTES))
     except FileNotFoundError as error:
-        raise InputError(f"There is no story in {str(folder)!r}. Tell one there, or give its folder.") from error
+        raise InputError(f"There is no story in {str(folder)!r}. Give the folder of a story.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "as a whole"
         raise InputError(
-            f"The story {str(path)!r} is not what this version writes ({where}: {first['msg']}). Update mgem-agent, or "
-            f"tell it anew in another folder."
+            f"This version cannot read the story {str(path)!r} ({where}: {first['msg']}). Update mgem-agent, or start "
+            f"the story again in another folder."
         ) from error

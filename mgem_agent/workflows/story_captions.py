@@ -1,12 +1,12 @@
-"""What the generator is told of a scene: what happens, then the looks of those in it, then the style.
+"""The prompt of a scene: what happens, then the looks of its characters, then the style.
 
 Decisions that matter:
 
-- **Looks are put in by us**, in the same words each time; no reasoner repeats a coat's colour eight times unchanged.
-- **There is a budget.** The CLIP encoders of Stable Diffusion read 77 tokens, of which 75 are words, and the last ones
-  count least where a prompt is longer. Looks and style are shortened once, by rules that do not depend on the scene, so
-  that they stay the same on every page; the scene gets what is left, and never less than `MIN_SCENE_TOKENS`.
-- **Tokens are estimated** from letters: nobody knows here which tokenizer the generator has.
+- **Code adds the looks**, in the same words each time: a reasoner would not repeat a coat's colour unchanged.
+- **There is a token budget.** The CLIP encoders of Stable Diffusion read 77 tokens, two of them special. Looks and
+  style are shortened by rules that do not depend on the scene, so that they are the same on every page. The scene gets
+  the rest, at least `MIN_SCENE_TOKENS`.
+- **Tokens are estimated** from letters, because the generator's tokenizer is not known here.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ DEFAULT_STYLES = {
     "how_to": "clean flat illustration, bold outlines, plain background",
     "explainer": "friendly flat illustration, clear shapes, light background",
 }
-"""Style of the pictures where a recipe names none, by the kind of story."""
+"""Default style of the pictures, by the kind of story."""
 
-# A letter of a script that only encoders of many languages know makes about a token of its own.
+# In scripts that only multilingual encoders know, each letter is about one token.
 DENSE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
 PIECE = regex.compile(rf"(?V1)(?={DENSE})\X|[\w--{DENSE}]+|[^\w\s]")
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens that an encoder makes of a text, about.
+    """Estimate the number of tokens of a text.
 
-    One for a sign, a short word or a letter of a script such as Chinese, more for a long word.
+    A sign, a short word or a letter of a script such as Chinese counts as one, a long word as more.
     """
     return sum(math.ceil(len(piece) / LETTERS_A_TOKEN) for piece in PIECE.findall(text))
 
 
 def _cut(text: str, max_tokens: int) -> str:
-    """Cut a text to a number of tokens: after a part of a sentence where one ends late enough, else after a word.
+    """Cut a text to a number of tokens: after a clause if one ends late enough, otherwise after a word.
 
-    Something is always left: at least one word, or the beginning of a word that is too long.
+    The result is never empty: it has at least one word, or the beginning of a word that is too long.
     """
     text = " ".join(text.split())
     if estimate_tokens(text) <= max_tokens:
@@ -73,15 +73,15 @@ def _cut(text: str, max_tokens: int) -> str:
 
 
 def compose_caption(caption: str, characters: Sequence[StoryCharacter], style: str) -> str:
-    """Put together what the generator is told.
+    """Compose the prompt of a scene.
 
     Args:
         caption: What the picture shows.
-        characters: Who is in it.
-        style: Of every picture.
+        characters: The characters in it.
+        style: Style of every picture.
 
     Returns:
-        A caption of about 75 tokens at most, unless many with long looks are in it: looks are never left out.
+        A prompt of at most about 75 tokens; longer if many characters have long looks, which are never left out.
     """
     looks = [f"{each.name}: {_cut(each.looks, MAX_LOOKS_TOKENS)}" for each in characters if each.looks]
     ending = [*looks, _cut(style, MAX_STYLE_TOKENS)]
@@ -91,12 +91,12 @@ def compose_caption(caption: str, characters: Sequence[StoryCharacter], style: s
 
 
 def find_characters(cast: Sequence[StoryCharacter], *texts: str, by_default: int = 0) -> tuple[str, ...]:
-    """Find who of the cast is named.
+    """Find the characters that are named.
 
     Args:
-        cast: Who may be.
-        *texts: Where to look, the best place first: the first that names anybody counts.
-        by_default: How many of the cast, from its first, are in where nobody is named.
+        cast: All characters.
+        *texts: Texts to search, the most reliable first; the first that names a character is used.
+        by_default: If no text names a character, the first this many of the cast are used.
     """
     for text in texts:
         named = tuple(each.name for each in cast if _is_called(each.name, text))
@@ -106,7 +106,7 @@ def find_characters(cast: Sequence[StoryCharacter], *texts: str, by_default: int
 
 
 def _is_called(name: str, text: str) -> bool:
-    """Whether a name is in a text, or the word of it by which one would be called."""
+    """Whether a text has a name, or the word of it that is used as a short form."""
     if is_named(name, text):
         return True
     parts = [part for part in NAME_BREAK.split(name.casefold()) if part not in NO_NAME_PARTS]
@@ -116,8 +116,8 @@ def _is_called(name: str, text: str) -> bool:
 def scene_request(story: Story, scene: StoryScene) -> ImageRequest:
     """Make the image request of a scene.
 
-    Seeds: every picture of a story has the story's seed, because what a diffusion model makes of the same noise is
-    alike in layout and colour; with `consistency="none"` each has its own, the story's and its place after it.
+    Every picture has the story's seed, because pictures from the same noise are similar in layout and colour. With
+    `consistency="none"` each scene has its own seed, which follows from the story's seed and the scene's number.
     """
     recipe = story.recipe
     members = [each for each in story.cast if each.name in scene.characters]

@@ -1,8 +1,8 @@
-"""What happens while a story is told, as it happens.
+"""The events of a story in progress.
 
-Events are plain frozen values, told apart by `kind`. Where an event of the agent says it, it is that one:
-`AgentNotice`, and for pictures `DrawingProgress`, `PictureDrawn` and `DrawingFailed`, whose `call_id` is `scene-` and
-the scene's place, from 1. A stream ends with `StoryFinished`, `ApprovalNeeded` or `StoryStopped`.
+Events are frozen values with a `kind`. The agent's own events are reused: `AgentNotice`, and for pictures
+`DrawingProgress`, `PictureDrawn` and `DrawingFailed`, whose `call_id` is `scene-` and the scene's number, from 1. A
+stream ends with `StoryFinished`, `ApprovalNeeded` or `StoryStopped`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = [
 ]
 
 StoryPart = Literal["title", "outline", "cast", "text", "caption"]
-"""What the reasoner is writing."""
+"""The part of the story that the reasoner is writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoryText:
-    """A piece of what the reasoner writes, as it comes; what is made of it comes in later events.
+    """A piece of streamed text from the reasoner; later events have the parsed result.
 
     Attributes:
         text: The piece.
-        part: What it is of; `text` is the page's.
-        index: The scene, from 1; 0 where it is of the whole story.
-        kind: What this event is.
+        part: The part of the story that is being written; `text` is the text of a page.
+        index: Number of the scene, from 1; 0 for the whole story.
+        kind: Kind of this event.
     """
 
     text: str
@@ -49,11 +49,11 @@ class StoryText:
 
 @dataclass(frozen=True, slots=True)
 class OutlineReady:
-    """Title, outline and cast are there.
+    """Title, outline and cast are written.
 
     Attributes:
-        story: As it stands.
-        kind: What this event is.
+        story: The story so far.
+        kind: Kind of this event.
     """
 
     story: Story
@@ -62,11 +62,11 @@ class OutlineReady:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalNeeded:
-    """A person has to approve the outline, edit it or refuse it; `Storyteller.resume` takes the decision.
+    """A person must approve, edit or refuse the outline; `Storyteller.resume` takes the decision.
 
     Attributes:
-        story: As it stands.
-        kind: What this event is.
+        story: The story so far.
+        kind: Kind of this event.
     """
 
     story: Story
@@ -75,11 +75,11 @@ class ApprovalNeeded:
 
 @dataclass(frozen=True, slots=True)
 class SceneWritten:
-    """The text and the caption of a scene are there.
+    """The text and the caption of a scene are written.
 
     Attributes:
         scene: The scene.
-        kind: What this event is.
+        kind: Kind of this event.
     """
 
     scene: StoryScene
@@ -88,11 +88,11 @@ class SceneWritten:
 
 @dataclass(frozen=True, slots=True)
 class StoryStopped:
-    """The story was cancelled; what is made is kept, and `Storyteller.resume` goes on.
+    """The story was cancelled. Finished parts are kept, and `Storyteller.resume` continues.
 
     Attributes:
-        story: As it stands.
-        kind: What this event is.
+        story: The story so far.
+        kind: Kind of this event.
     """
 
     story: Story
@@ -104,8 +104,8 @@ class StoryFinished:
     """Every scene is drawn or has failed, or the outline was refused.
 
     Attributes:
-        story: As it is.
-        kind: What this event is.
+        story: The story.
+        kind: Kind of this event.
     """
 
     story: Story
@@ -127,10 +127,10 @@ StoryEvent = (
 
 
 def scene_call_id(index: int) -> str:
-    """The `call_id` of a scene's picture."""
+    """Return the `call_id` of a scene's picture."""
     return f"scene-{index}"
 
 
 def scene_index(call_id: str) -> int:
-    """The scene, from 1, that a `call_id` is of."""
+    """Return the number of the scene, from 1, that a `call_id` belongs to."""
     return int(call_id.removeprefix("scene-"))

@@ -1,7 +1,7 @@
-"""The folder of a story: one process at a time in it, and its record written after every step.
+"""The folder of a story: used by one process at a time, and its record is written after every step.
 
-What is done is in the record before the next step begins. A picture is in the store before it is in the record; one
-that a kill caught in between is found again by the request that it was drawn for, and is not drawn twice.
+A step is in the record before the next one starts. A picture is in the store before it is in the record. If the process
+is killed in between, the picture is found again by its request and not drawn twice.
 """
 
 from __future__ import annotations
@@ -29,28 +29,27 @@ LOCK_FILE = ".story.lock"
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Keep every other process, and every other story of this one, off a folder.
+    """Lock a folder against other processes, and against other stories of this process.
 
-    The lock is the operating system's: it goes when its holder goes, however that dies.
+    The operating system releases the lock when its holder ends, also if it is killed.
 
     Raises:
-        InputError: If it is held.
-        ToolError: If the folder cannot be made.
+        InputError: If the folder is locked.
+        ToolError: If the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ToolError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror or error}. Give one that may be written."
+            f"The folder {str(folder)!r} cannot be created: {error.strerror or error}. Give a writable one."
         ) from error
-    # A generator may be closed by another thread than the one that began it.
+    # A generator may be closed by another thread than the one that started it.
     lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout as error:
         raise InputError(
-            f"The story in {str(folder)!r} is being told by another process. Wait until it is done, or take another "
-            f"folder."
+            f"Another process is working on the story in {str(folder)!r}. Wait until it is done, or use another folder."
         ) from error
     try:
         yield
@@ -59,11 +58,11 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 class StoryDraft:
-    """A story that changes, and whose record follows each change.
+    """A story in progress, whose record is written after each change.
 
     Args:
-        folder: Where its record lies.
-        story: As it stands.
+        folder: Folder of the record.
+        story: The story so far.
     """
 
     def __init__(self, folder: Path, story: Story) -> None:
@@ -74,7 +73,7 @@ class StoryDraft:
         """Set fields of the story, and write it.
 
         Raises:
-            ToolError: If it cannot be written; the earlier record stands.
+            ToolError: If it cannot be written; the earlier record is kept.
         """
         self.story = self.story.model_copy(update={**fields, "updated": datetime.now(UTC)})
         self.story.write(self.folder)
@@ -84,7 +83,7 @@ class StoryDraft:
         return self.change_scenes({index: fields})[0]
 
     def change_scenes(self, changes: dict[int, dict[str, Any]]) -> list[StoryScene]:
-        """Set fields of scenes by their places, write the story once, and return those scenes."""
+        """Set fields of scenes by their numbers, write the story once, and return those scenes."""
         scenes = tuple(
             scene.model_copy(update=changes[scene.index]) if scene.index in changes else scene
             for scene in self.story.scenes
@@ -93,22 +92,22 @@ class StoryDraft:
         return [scene for scene in scenes if scene.index in changes]
 
     def notice(self, message: str) -> AgentNotice:
-        """Note what had to be done otherwise than a person may expect, and return the event that says so."""
+        """Record a notice, and return its event."""
         if message not in self.story.notices:
             self.change(notices=(*self.story.notices, message))
         return AgentNotice(message)
 
 
 def find_drawn(store: ArtifactStore, story: Story, requests: Mapping[int, ImageRequest]) -> dict[int, Artifact]:
-    """Find pictures that were drawn for a story and are not in its record.
+    """Find pictures that were drawn for a story but are not in its record.
 
     Args:
-        store: Where pictures are kept.
+        store: The store of the pictures.
         story: The story.
-        requests: What would be drawn, by the scene's place.
+        requests: The requests, by number of the scene.
 
     Returns:
-        By the scene's place, the picture that the story's generator has drawn for that request.
+        The picture that the story's generator drew for each request, by number of the scene.
     """
     keys = {index: scene_key(story, index, request) for index, request in requests.items()}
     calls = {keys[index]: request for index, request in requests.items()}

@@ -1,6 +1,6 @@
-"""Planning a story: its title, its outline and its cast, each taken from the recipe, written, or completed.
+"""Plan a story: its title, outline and cast come from the recipe or the reasoner.
 
-What the reasoner does not give after some asking is completed from the recipe, and a notice says so.
+Parts that the reasoner fails to write after a few attempts are completed from the recipe, with a notice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_TITLE_CHARS = 80
 
 
 def plan_story(writer: StoryWriter) -> StorySteps[None]:
-    """Write what is missing of title, outline and cast."""
+    """Write the title, outline and cast if they are missing."""
     if not writer.draft.story.title:
         yield from _write_title(writer)
     if not writer.draft.story.scenes:
@@ -37,13 +37,13 @@ def plan_story(writer: StoryWriter) -> StorySteps[None]:
 
 
 def about(story: Story) -> str:
-    """What a story is about, in the recipe's words."""
+    """Return what a story is about, in the recipe's words."""
     recipe = story.recipe
     return recipe.premise or " ".join(_known_line(scene) for scene in recipe.scene_recipes)
 
 
 def outline_lines(story: Story) -> list[str]:
-    """The outline, a line a scene."""
+    """Return the outline, one line for each scene."""
     return [
         f"{scene.title}: {scene.summary}" if scene.title and scene.title != scene.summary else scene.summary
         for scene in story.scenes
@@ -51,12 +51,12 @@ def outline_lines(story: Story) -> list[str]:
 
 
 def cast_line(story: Story) -> str:
-    """The cast on one line."""
+    """Return the cast on one line."""
     return "; ".join(f"{each.name}, {each.looks}" if each.looks else each.name for each in story.cast)
 
 
 def find_members(story: Story, scene: StoryScene) -> tuple[str, ...]:
-    """Find who is in a scene: whom the recipe says, else whom the scene names, else in a story its hero."""
+    """Find the characters in a scene: those of the recipe, else those the scene names, else a story's hero."""
     given = story.recipe.scene_recipes[scene.index - 1].characters
     if given is not None:
         names = {name.casefold() for name in given}
@@ -83,12 +83,12 @@ def _write_title(writer: StoryWriter) -> StorySteps[None]:
         )
     if not title:
         title = first_sentence(about(story)).rstrip(".。")
-        yield writer.draft.notice("The reasoner gave no title; the premise stands for it.")
+        yield writer.draft.notice("The reasoner wrote no title; the premise was used.")
     writer.draft.change(title=shorten(title, MAX_TITLE_CHARS))
 
 
 def _known_line(scene: SceneRecipe) -> str:
-    """A scene of a recipe in a sentence; empty if nothing is known of it."""
+    """Return a scene of a recipe as a sentence; empty if the recipe says nothing about it."""
     return scene.title or first_sentence(scene.text or scene.caption or "")
 
 
@@ -154,7 +154,7 @@ def _write_cast(writer: StoryWriter) -> StorySteps[None]:
             max_characters=MAX_WRITTEN_CAST,
         )
         if not cast:
-            yield writer.draft.notice("The reasoner gave no cast; pictures are drawn from the scenes' captions alone.")
+            yield writer.draft.notice("The reasoner wrote no cast; only the scenes' captions are drawn.")
     for place, each in enumerate(cast):
         if each.looks:
             continue
@@ -162,7 +162,7 @@ def _write_cast(writer: StoryWriter) -> StorySteps[None]:
         if looks.casefold().startswith(f"{each.name.casefold()}:"):
             looks = looks.partition(":")[2].strip()
         if not looks:
-            yield writer.draft.notice(f"The reasoner gave no looks of {each.name!r}; captions name it alone.")
+            yield writer.draft.notice(f"The reasoner wrote no looks for {each.name!r}; captions have only the name.")
         cast[place] = each.model_copy(update={"looks": looks})
     if cast:
         writer.draft.change(cast=tuple(cast))

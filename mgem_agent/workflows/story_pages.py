@@ -1,4 +1,4 @@
-"""Writing the pages of a story: for each scene its text, then the caption of its picture."""
+"""Write the pages of a story: for each scene its text, then the caption of its picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BEFORE_CHARS = 300
 
 
 def write_pages(writer: StoryWriter) -> StorySteps[None]:
-    """Write what is missing of each scene's text and caption; each is in the record before the next is asked for."""
+    """Write missing texts and captions; each one is recorded before the next is requested."""
     for index in range(1, len(writer.draft.story.scenes) + 1):
         if writer.draft.story.scenes[index - 1].status != "planned":
             continue
@@ -44,7 +44,7 @@ def _write_text(writer: StoryWriter, index: int) -> StorySteps[None]:
     )
     if not text:
         text = scene.summary
-        yield writer.draft.notice(f"The reasoner wrote no text of scene {index}; its line of the outline stands there.")
+        yield writer.draft.notice(f"The reasoner wrote no text for scene {index}; its line of the outline was used.")
     writer.draft.change_scene(index, text=text)
 
 
@@ -55,7 +55,7 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
         caption = yield from writer.ask("caption", "caption", read_line, index=index, text=scene.text)
     if not caption:
         caption = scene.summary
-        yield writer.draft.notice(f"The reasoner wrote no caption of scene {index}; its line of the outline is drawn.")
+        yield writer.draft.notice(f"The reasoner wrote no caption for scene {index}; its line of the outline is drawn.")
     story = writer.draft.story
     whole = scene.model_copy(update={"caption": caption})
     return writer.draft.change_scene(
@@ -68,6 +68,6 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
 
 
 def _alt_text(story: Story, scene: StoryScene) -> str:
-    """The picture in words, in the language of the book; captions are in English, for the generator."""
+    """Return the alternative text of the picture, in the book's language; captions are in English."""
     is_english = story.language.lower().split("-")[0] == "en"
     return scene.caption if is_english else scene.summary or scene.title or first_sentence(scene.text)

@@ -1,7 +1,7 @@
-"""Drawing the pictures of a story: all that are missing as one batch, after the first if the others shall be like it.
+"""Draw the missing pictures of a story as one batch; a reference picture is drawn before it.
 
-Under `reference` and `ip_adapter` the first picture is drawn alone, unless the recipe gives one, and is shown to the
-generator with all the others. A picture that fails costs its own scene and no other.
+With `reference` and `ip_adapter`, the first picture is drawn alone, unless the recipe has one, and is the reference for
+all others. If a picture fails, only its own scene is affected.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["StoryPictures"]
 
 
 class StoryPictures:
-    """What draws a story.
+    """Draws the pictures of a story.
 
     Args:
         draft: The story.
-        generator: What draws.
-        store: Where pictures are kept.
-        cancel: Set to stop.
+        generator: The generator.
+        store: The store of the pictures.
+        cancel: Set this to stop.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class StoryPictures:
             Progress, pictures, failures and notices.
 
         Raises:
-            GenerationCancelledError: If it is cancelled; what is drawn by then is kept.
+            GenerationCancelledError: If it is cancelled; finished pictures are kept.
         """
         yield from self._forget_lost()
         self._mend_references()
@@ -74,7 +74,7 @@ class StoryPictures:
             yield from self._draw(waiting)
 
     def _forget_lost(self) -> Iterator[StoryEvent]:
-        """Have pictures drawn again that somebody has deleted from the store."""
+        """Mark pictures that are no longer in the store, so that they are drawn again."""
         lost = {
             scene.index: {"status": "written", "artifact_id": None}
             for scene in self._draft.story.scenes
@@ -86,7 +86,7 @@ class StoryPictures:
             yield AgentNotice(f"The picture(s) of scene(s) {places} are no longer in the store and are drawn again.")
 
     def _mend_references(self) -> None:
-        """Take the first picture that is there, where none is shown or those that were are no longer stored."""
+        """Use the first picture as reference if there is none, or if the store no longer has it."""
         story = self._draft.story
         if story.consistency not in ("reference", "ip_adapter"):
             return
@@ -106,7 +106,7 @@ class StoryPictures:
         """Draw scenes as one batch, and note each picture as it comes."""
         story = self._draft.story
         requests = {scene.index: scene_request(story, scene) for scene in scenes}
-        # What an earlier process asked for it may also have got, and not have come to note.
+        # An earlier process may have stored a picture without recording it.
         asked_before = {
             scene.index: requests[scene.index] for scene in scenes if scene.request == requests[scene.index]
         }
@@ -124,10 +124,10 @@ class StoryPictures:
             else:
                 yield from self._take(index, event)
         if self._cancel.is_set() and any(self._draft.story.scenes[index - 1].artifact_id is None for index in missing):
-            raise GenerationCancelledError("The story was stopped. Resume it to go on.")
+            raise GenerationCancelledError("The story was stopped. Resume it to continue.")
 
     def _take(self, index: int, result: ImageResult) -> Iterator[StoryEvent]:
-        """Keep a picture, or note why there is none."""
+        """Store a picture, or record why there is none."""
         error = result.error
         if result.image is not None:
             try:
@@ -158,13 +158,13 @@ class StoryPictures:
         return DrawingFailed(scene_call_id(index), str(error), type(error).__name__, retryable)
 
     def _give_up(self, scenes: Sequence[StoryScene], first: StoryScene) -> Iterator[StoryEvent]:
-        """Fail the scenes whose pictures were to be like one that there is not."""
+        """Mark scenes as failed whose reference picture is missing."""
         for scene in scenes:
             yield self._fail(
                 scene.index,
                 ToolError(
-                    f"Not drawn: it was to be like the picture of scene {first.index}, which failed. Resume the story "
-                    f"to try both again.",
+                    f"Not drawn: the picture of scene {first.index}, its reference, failed. Resume the story to try "
+                    f"both again.",
                     retryable=True,
                 ),
             )

@@ -1,7 +1,7 @@
-"""What a story is to be, before it is told: the recipe that `mgem story` takes.
+"""The recipe of a story, for `mgem story`.
 
-A premise is enough; whatever is given beyond it stands as it is given, and the reasoner writes the rest. Pictures are
-named by paths from the recipe's own folder and never leave it.
+A premise is enough. Other given fields are used unchanged, and the reasoner writes the rest. Paths of pictures are
+relative to the recipe's folder and cannot leave it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ MAX_FILE_BYTES = 1_000_000
 MAX_COMPLAINTS = 10
 
 StoryKind = Literal["story", "how_to", "explainer"]
-"""`story` has a cast and a plot, `how_to` steps that somebody follows, `explainer` parts of something explained."""
+"""`story` has a cast and a plot, `how_to` has steps to follow, `explainer` explains something part by part."""
 
 Consistency = Literal["auto", "seed+card", "ip_adapter", "reference", "none"]
-"""How pictures are kept alike. `seed+card`: the same seed, and the same words for each look; `ip_adapter` and
-`reference`: also the first picture, shown to the generator; `none`: the words alone; `auto`: the best that the
-generator can."""
+"""How pictures are kept consistent. `seed+card`: the same seed, and the same words for each character's looks;
+`ip_adapter` and `reference`: also the first picture as a reference; `none`: only the same words; `auto`: the best that
+the generator supports."""
 
 
 def _clean(value: object) -> object:
-    """Put spaces for control characters, which terminals obey; lines stay lines."""
+    """Replace control characters with spaces, because terminals interpret them; line ends are kept."""
     if not isinstance(value, str):
         return value
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value)
@@ -63,35 +63,35 @@ Paragraphs = Annotated[Text, StringConstraints(max_length=10_000)]
 
 
 class CharacterRecipe(BaseModel):
-    """Somebody, or something, that comes back from scene to scene."""
+    """A recurring character or thing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name = Field(description="Name, as the text has it.")
+    name: Name = Field(description="Name, as in the text.")
     looks: Looks = Field(
         default="",
-        description="What is seen of it, in the words that stand in every caption; empty to have them written.",
+        description="Appearance, in the words that every caption repeats. If empty, the reasoner writes it.",
     )
 
 
 class SceneRecipe(BaseModel):
-    """A scene, as far as it is given; the rest is written."""
+    """A scene; the reasoner writes the fields that are left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: Line | None = Field(
         default=None,
         validation_alias=AliasChoices("title", "heading"),
-        description="Title of the page, or what happens in a sentence. Recipes of earlier versions call it heading.",
+        description="Title of the page, or a sentence that says what happens. Earlier versions call it heading.",
     )
-    text: Paragraphs | None = Field(default=None, description="Text of the page; empty lines part its paragraphs.")
+    text: Paragraphs | None = Field(default=None, description="Text of the page; empty lines separate paragraphs.")
     caption: Caption | None = Field(
-        default=None, description="What the picture shows, without the looks of the cast and the style."
+        default=None, description="What the picture shows, without the looks of the cast and without the style."
     )
     characters: tuple[Name, ...] | None = Field(
         default=None,
         max_length=MAX_CAST,
-        description="Names of those of the cast who are in the picture; left out, those whom the scene names.",
+        description="Names of the characters in the picture. Default: those that the scene names.",
     )
 
 
@@ -107,9 +107,9 @@ Scenes = Annotated[
 
 
 class StoryRecipe(BaseModel):
-    """What a story is to be.
+    """The recipe of a story.
 
-    Its fields are described for the JSON Schema. `load_story_recipe` reads one from a file.
+    The JSON Schema describes each field. `load_story_recipe` reads a recipe from a file.
 
     Examples:
         >>> recipe = StoryRecipe.from_premise("A mouse opens a cheese shop.", scenes=4)
@@ -119,80 +119,85 @@ class StoryRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Story recipe")
 
-    version: Literal[1] = Field(default=1, description="Version of this form.")
-    title: Line | None = Field(default=None, description="Title of the book; left out, it is written.")
+    version: Literal[1] = Field(default=1, description="Version of the recipe format.")
+    title: Line | None = Field(default=None, description="Title of the book. Default: the reasoner writes it.")
     premise: Premise = Field(
-        default="", description="What it is about. Needed, unless every scene is given with a title, text or caption."
+        default="", description="What the story is about. Required unless every scene has a title, text or caption."
     )
     kind: StoryKind = Field(default="story", description="A story, a how-to in steps, or an explainer.")
-    audience: Line = Field(default="", description="Whom it is for, such as: children of six.")
+    audience: Line = Field(default="", description="The intended readers, such as: children of six.")
     language: str = Field(
         default="en",
         pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
         description="Language of the text, as a BCP 47 tag such as en, de or pt-BR. Captions are written in English.",
     )
     style: Line = Field(
-        default="", description="Style of every picture, such as: soft watercolour. Left out, one that fits the kind."
+        default="", description="Style of every picture, such as: soft watercolour. Default: one that fits the kind."
     )
-    scenes: Scenes = Field(default=6, description=f"How many scenes, 1 to {MAX_SCENES}, or the scenes themselves.")
+    scenes: Scenes = Field(default=6, description=f"The number of scenes, 1 to {MAX_SCENES}, or a list of scenes.")
     cast: tuple[CharacterRecipe, ...] = Field(
-        default=(), max_length=MAX_CAST, description="Who comes back; left out, a story's cast is written."
+        default=(),
+        max_length=MAX_CAST,
+        description="The recurring characters. Default: written, for a story.",
     )
     cover: int | None = Field(
         default=None,
         ge=1,
         le=MAX_SCENES,
-        description="Number of the scene whose picture is on the cover; left out, the first that shows the hero, which "
+        description="Number of the scene whose picture is on the cover. Default: the first scene with the hero, who "
         "is the first of the cast.",
     )
     consistency: Consistency = Field(
         default="auto",
-        description="How pictures are kept alike: the best that the generator can, or one way that it must be able to.",
+        description="How pictures are kept consistent: auto for the best way that the generator supports, or one way.",
     )
     seed: int | None = Field(
-        default=None, ge=0, lt=2**63, description="Seed of the pictures; left out, one that follows from the premise."
+        default=None, ge=0, lt=2**63, description="Seed of the pictures. Default: a seed derived from the premise."
     )
     width: int | None = Field(default=None, ge=16, le=8192, description="Width of each picture, in pixels.")
     height: int | None = Field(default=None, ge=16, le=8192, description="Height of each picture, in pixels.")
     steps: int | None = Field(default=None, ge=1, le=1000, description="Denoising steps of each picture.")
     guidance_scale: float | None = Field(
-        default=None, ge=0, le=100, description="Weight of the prompt in each picture."
+        default=None,
+        ge=0,
+        le=100,
+        description="Guidance scale: how closely each picture follows its prompt.",
     )
-    negative_prompt: Caption | None = Field(default=None, description="What no picture is to show.")
+    negative_prompt: Caption | None = Field(default=None, description="What no picture should show.")
     references: tuple[str, ...] = Field(
         default=(),
         max_length=MAX_REFERENCES,
-        description="Pictures that all others are to look like: paths from the recipe's folder, within it.",
+        description="Reference pictures for all others: paths relative to the recipe's folder, and within it.",
     )
 
     _folder: Path | None = PrivateAttr(default=None)
 
     @classmethod
     def from_premise(cls, premise: str, **fields: Any) -> Self:
-        """Make a recipe of a premise.
+        """Create a recipe from a premise.
 
         Args:
             premise: What the story is about.
             **fields: Any other field.
 
         Raises:
-            ValidationError: If a field is unknown or out of its range.
+            ValidationError: If a field is unknown or out of range.
         """
         return cls(premise=premise, **fields)
 
     @property
     def num_scenes(self) -> int:
-        """Scenes that the story has."""
+        """Number of scenes."""
         return self.scenes if isinstance(self.scenes, int) else len(self.scenes)
 
     @property
     def scene_recipes(self) -> tuple[SceneRecipe, ...]:
-        """One for each scene; empty ones where only a count is given."""
+        """One for each scene; empty ones if only a number is given."""
         return (SceneRecipe(),) * self.scenes if isinstance(self.scenes, int) else self.scenes
 
     @property
     def reference_paths(self) -> tuple[Path, ...]:
-        """The files of `references`: from the folder that `in_folder` has set, else from the current one."""
+        """The files of `references`, relative to the folder set by `in_folder`, else to the current one."""
         folder = self._folder if self._folder is not None else Path.cwd()
         return tuple(folder / name for name in self.references)
 
@@ -200,10 +205,10 @@ class StoryRecipe(BaseModel):
         """Return this recipe with its pictures looked up in a folder.
 
         Args:
-            folder: Where the recipe's file lies.
+            folder: Folder of the recipe's file.
 
         Raises:
-            InputError: If a picture is not there, or a link leads out of the folder.
+            InputError: If a picture is missing, or a link leads out of the folder.
         """
         home = folder.resolve()
         for name in self.references:
@@ -211,7 +216,7 @@ class StoryRecipe(BaseModel):
             if not place.is_relative_to(home):
                 raise InputError(
                     f"The picture {name!r} of the recipe leads out of its folder {str(home)!r}. Copy it into the "
-                    f"folder, and name that."
+                    f"folder, and use the path of the copy."
                 )
             if not place.is_file():
                 raise InputError(
@@ -219,7 +224,7 @@ class StoryRecipe(BaseModel):
                     f"`references`."
                 )
         found = self.model_copy()
-        found._folder = home if self.references else None  # recipes without pictures are equal wherever they lie
+        found._folder = home if self.references else None  # recipes without pictures are equal in any folder
         return found
 
     @model_validator(mode="after")
@@ -232,19 +237,19 @@ class StoryRecipe(BaseModel):
                 )
         if self.cover is not None and self.cover > self.num_scenes:
             raise ValueError(
-                f"cover is {self.cover}, and there are {self.num_scenes} scenes. Give 1 to {self.num_scenes}."
+                f"cover is {self.cover}; the story has {self.num_scenes} scenes. Give 1 to {self.num_scenes}."
             )
         for name in self.references:
             _check_reference(name)
         if self.references and self.consistency in ("seed+card", "none"):
             raise ValueError(
-                f"references are given and consistency is {self.consistency!r}, which shows the generator none. "
+                f"references are given, but consistency={self.consistency!r} does not use them. "
                 f"Allowed with them: 'auto', 'reference', 'ip_adapter'."
             )
         names = [character.name.casefold() for character in self.cast]
         twice = next((character.name for character in self.cast if names.count(character.name.casefold()) > 1), None)
         if twice is not None:
-            raise ValueError(f"{twice!r} is in the cast twice. Give each a name of its own.")
+            raise ValueError(f"{twice!r} is in the cast twice. Give each character a different name.")
         for place, scene in enumerate(self.scene_recipes, 1):
             strangers = [name for name in scene.characters or () if name.casefold() not in names]
             if strangers:
@@ -263,8 +268,8 @@ def load_story_recipe(path: str | Path) -> StoryRecipe:
         The recipe; its `reference_paths` are files within the folder of `path`.
 
     Raises:
-        InputError: If the file cannot be read, has keys that stand twice or that nobody knows, values out of their
-            range, or names pictures that are missing or out of its folder.
+        InputError: If the file cannot be read, has duplicate or unknown keys or values out of range, or names pictures
+            that are missing or outside its folder.
     """
     path = Path(path)
     try:
@@ -274,9 +279,9 @@ def load_story_recipe(path: str | Path) -> StoryRecipe:
     try:
         found = parse_recipe(text, is_json=path.suffix.lower() == ".json")
     except ValueError as error:
-        raise InputError(f"The recipe {str(path)!r} cannot be read: {error}. Mend it at that place.") from error
+        raise InputError(f"The recipe {str(path)!r} cannot be read: {error}. Correct it there.") from error
     if not isinstance(found, dict):
-        raise InputError(f"The recipe {str(path)!r} holds no keys with values. The shortest is one line: 'premise: …'.")
+        raise InputError(f"The recipe {str(path)!r} has no keys. The shortest recipe is one line: 'premise: …'.")
     try:
         recipe = StoryRecipe.model_validate(found)
     except ValidationError as error:
@@ -288,22 +293,22 @@ def load_story_recipe(path: str | Path) -> StoryRecipe:
             lines.append(f"  and {len(found_wrong) - len(lines):,} more places.")
         wrong = "\n".join(lines)
         raise InputError(
-            f"The recipe {str(path)!r} cannot be told:\n{wrong}\nAll keys: {', '.join(StoryRecipe.model_fields)}."
+            f"The recipe {str(path)!r} is not valid:\n{wrong}\nAll keys: {', '.join(StoryRecipe.model_fields)}."
         ) from error
     return recipe.in_folder(path.parent)
 
 
 def _sentence(error: Any) -> str:
-    """What is wrong with one place of a recipe."""
+    """Return a sentence about one error in a recipe."""
     steps: Sequence[Any] = [step for step in error["loc"] if step not in ("count", "list")]
     where = ""
-    for step in steps:  # places count from 1, as scenes do
+    for step in steps:  # count from 1, as scenes do
         where += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if where else str(step)
     if error["type"] == "extra_forbidden":
         known = _known_keys(steps)
         near = difflib.get_close_matches(str(steps[-1]), known, n=1, cutoff=0.5)
         advice = f"Did you mean {near[0]!r}?" if near else f"Allowed here: {', '.join(known)}."
-        return f"{where}: there is no such key. {advice}"
+        return f"{where}: unknown key. {advice}"
     message = str(error["msg"]).removeprefix("Value error, ")
     got = (
         "" if error["type"] == "value_error" or isinstance(error["input"], (dict, list)) else f" (got {_short(error)})"
@@ -327,9 +332,9 @@ def _says_something(scene: SceneRecipe) -> bool:
 
 
 def _check_reference(name: str) -> None:
-    """Refuse what is no path within the folder on any system."""
+    """Refuse a path that is not within the folder on every operating system."""
     parts = PureWindowsPath(name).parts  # reads both kinds of slash
     if not name.strip() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name or ":" in name:
         raise ValueError(
-            f"The reference {name!r} is no path within the recipe's folder. Give one such as 'pictures/hero.png'."
+            f"The reference {name!r} is not a path within the recipe's folder. Give one such as 'pictures/hero.png'."
         )

@@ -1,8 +1,8 @@
-"""Reading what a reasoner writes of a story, whatever it makes of the form that it was asked for.
+"""Read what a reasoner writes for a story, even if it does not follow the requested format.
 
-A model of a hundred million parameters numbers its lines or does not, repeats itself, puts stars around words and says
-"Here is your outline:" first. Nothing here fails: what cannot be used is left out, and who asked says so. Words are
-counted and cut in any script; see `mgem_agent.workflows.word_units`.
+A model with a hundred million parameters may or may not number its lines, repeats itself, puts stars around words and
+starts with "Here is your outline:". Nothing here raises an error: unusable text is left out, and the caller reports it.
+Words are counted and cut in any script; see `mgem_agent.workflows.word_units`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ QUOTES = "\"'“”‘’«»„「」『』《》〈〉"
 
 
 def _lines(said: str) -> Iterator[str]:
-    """Lines with something in them, without marks of Markdown and what a model thinks aloud."""
+    """Return the non-empty lines, without Markdown marks and without the model's thinking."""
     for line in THOUGHT.sub("", said).splitlines():
         bare = " ".join(MARKS.sub("", line.strip()).split())
         if re.search(r"\w", bare):
@@ -73,7 +73,7 @@ def _lines(said: str) -> Iterator[str]:
 
 
 def shorten(text: str, max_chars: int) -> str:
-    """Cut a text after a word, or after a letter where its script has no blanks, with a sign that it was."""
+    """Cut a text after a word, or after a letter if its script has no blanks, and mark the cut."""
     if len(text) <= max_chars:
         return text
     return cut_text(text, max_chars - 1).rstrip(" " + CLAUSE_MARKS) + "…"
@@ -87,7 +87,7 @@ def _unquoted(text: str) -> str:
 
 
 def _is_remark(line: str) -> bool:
-    """Whether a line speaks of what follows instead of being it: "Sure! Here is the plan:"."""
+    """Whether a line only announces what follows: "Sure! Here is the plan:"."""
     return bool(COLON.match(line[-1:])) or bool(
         re.match(r"(?:sure|certainly|of course|okay|here (?:is|are))\b", line, re.I)
     )
@@ -98,11 +98,11 @@ def read_outline(said: str, max_lines: int) -> list[str]:
 
     Args:
         said: What the reasoner wrote.
-        max_lines: Lines that are wanted; more are left out.
+        max_lines: Maximum number of lines; more are left out.
 
     Returns:
-        Numbered lines where there are any, else bulleted ones, else lines, or of a tale as many of its sentences; none
-        twice.
+        Numbered lines if there are any, else bulleted ones, else all lines; from running text, as many of its
+        sentences. Duplicates are removed.
     """
     lines = list(_lines(said))
     numbered = [match[1] for line in lines if (match := NUMBERED.match(line))]
@@ -113,11 +113,11 @@ def read_outline(said: str, max_lines: int) -> list[str]:
 
 
 def _spread(lines: Sequence[str], max_lines: int) -> list[str]:
-    """Lines as they are or, where they are the paragraphs of a tale, as many of its sentences, evenly apart."""
+    """Return the lines; if they are paragraphs of running text, as many of its sentences, evenly spaced."""
     parts = [line.split() if NO_STOPS.search(line) else split_sentences(line) for line in lines]
     if all(len(sentences) < 2 for sentences in parts) and len(lines) > 1:
         return list(lines)
-    # What does not end like a sentence is a title, or was cut off.
+    # A line that does not end like a sentence is a title or was cut off.
     sentences = [part for each in parts for part in each if _is_sentence(part)]
     if len(sentences) <= max_lines:
         return sentences
@@ -130,7 +130,7 @@ def _is_sentence(text: str) -> bool:
 
 
 def _once(lines: Iterable[str]) -> list[str]:
-    """Lines without repetition: small models go round in circles."""
+    """Return the lines without duplicates: small models repeat themselves."""
     seen: dict[str, str] = {}
     for line in lines:
         seen.setdefault(line.casefold().rstrip(".。"), line)
@@ -138,7 +138,7 @@ def _once(lines: Iterable[str]) -> list[str]:
 
 
 def split_title(line: str) -> tuple[str, str]:
-    """Part a line of an outline into its title, which may be empty, and what happens."""
+    """Split a line of an outline into its title, which may be empty, and what happens."""
     for mark in (": ", "：", " – ", " — ", "——", " - "):
         title, found, rest = line.partition(mark)
         if found and rest.strip() and estimate_words(title) <= MAX_TITLE_WORDS and not STOP.search(title):
@@ -151,7 +151,7 @@ def read_cast(said: str, max_characters: int) -> list[StoryCharacter]:
 
     Args:
         said: What the reasoner wrote.
-        max_characters: How many are wanted; more are left out.
+        max_characters: Maximum number of characters; more are left out.
     """
     found: dict[str, StoryCharacter] = {}
     for line in _lines(said):
@@ -166,12 +166,12 @@ def read_cast(said: str, max_characters: int) -> list[StoryCharacter]:
 
 
 def read_looks(said: str) -> str:
-    """Read how somebody looks, as one line that may stand in the middle of a caption."""
+    """Read the looks of a character as one line, for use within a caption."""
     return shorten(read_line(said).rstrip(" " + END_MARKS), MAX_LOOKS_CHARS)
 
 
 def read_line(said: str) -> str:
-    """Read one line, such as a title or a caption: the first that is no remark; empty if there is none."""
+    """Read one line, such as a title or a caption: the first that is not a remark; empty if there is none."""
     for line in _lines(said):
         bare = _unquoted(LEAD_LABEL.sub("", BULLET.sub("", line)))
         if bare and not _is_remark(line):
@@ -184,10 +184,10 @@ def read_text(said: str, title: str) -> str:
 
     Args:
         said: What the reasoner wrote.
-        title: Title of the page, which it may have written again.
+        title: Title of the page, which the reasoner may have repeated.
 
     Returns:
-        Its paragraphs, parted by empty lines; empty if there are not three words.
+        Its paragraphs, separated by empty lines; empty if there are fewer than three words.
     """
     paragraphs: list[str] = []
     for line in _lines(said):
@@ -202,12 +202,12 @@ def read_text(said: str, title: str) -> str:
 
 
 def _ends_open(text: str) -> bool:
-    """Whether a text ends with a letter, where its script would end a sentence with a mark."""
+    """Whether a text ends with a letter although its script ends sentences with a mark."""
     return text[-1].isalnum() and not NO_STOPS.search(text)
 
 
 def _whole_sentences(text: str) -> str:
-    """A text without the beginning of a sentence at its end, where a model was cut off; verses stay as they are."""
+    """Remove an incomplete sentence at the end, where the model was cut off; verses are not changed."""
     if not text or not (_ends_open(text) or text[-1] in CLAUSE_MARKS + "-–—"):
         return text
     ends = [match.end() for match in SENTENCE_ENDS.finditer(text) if match.end() < len(text)]
@@ -215,5 +215,5 @@ def _whole_sentences(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of a text, on one line."""
+    """Return the first sentence of a text, on one line."""
     return shorten(next(iter(split_sentences(" ".join(text.split()))), ""), MAX_LINE_CHARS)

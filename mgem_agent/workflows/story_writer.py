@@ -1,7 +1,7 @@
-"""Asking the reasoner for the words of a story: one plain question a step, asked again where the answer is no use.
+"""Ask the reasoner for the text of a story: one simple prompt for each step, repeated if the answer is not usable.
 
-Each step is a turn of the agent in a session of its own, so that a model with a short context is told just what the
-step needs. No step needs a form that only large models keep.
+Each step is a turn in its own session, so that a model with a short context gets only what the step needs. No step
+needs a format that only large models can follow.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["MAX_ASKS", "StorySteps", "StoryWriter"]
 
 Found = TypeVar("Found")
 StorySteps = Generator[StoryEvent, None, Found]
-"""Events of a step, and what it comes to."""
+"""Events of a step; the return value is its result."""
 
 MAX_ASKS = 3
-"""How often a reasoner is asked for an outline, of which small models write a part."""
+"""Maximum number of attempts for an outline, because small models write only a part of it."""
 
 
 class StoryWriter:
-    """Asks, reads the answer, and asks again.
+    """Asks the reasoner, reads the answer, and repeats if it is not usable.
 
     Args:
-        agent: Whose reasoner writes; None where there is none, and every answer is empty.
+        agent: The agent whose reasoner writes. Without one (None), every answer is empty.
         draft: The story.
-        cancel: Set to stop.
+        cancel: Set this to stop.
     """
 
     def __init__(self, agent: MgemAgent | None, draft: StoryDraft, cancel: threading.Event) -> None:
@@ -44,7 +44,7 @@ class StoryWriter:
 
     @property
     def session(self) -> str:
-        """The session of the step under way."""
+        """The session of the current step."""
         return f"story {self.draft.story.session}"
 
     def ask(
@@ -59,27 +59,27 @@ class StoryWriter:
         max_asks: int = 2,
         **variables: Any,
     ) -> StorySteps[Found]:
-        """Ask until what is read of an answer is enough.
+        """Ask until the answer is usable.
 
         Args:
-            part: What is asked for.
+            part: The part of the story.
             prompt: Name of the prompt's file.
-            read: Reads an answer.
-            index: The scene that it is for.
-            is_enough: Says whether what was read will do.
-            max_asks: How often to ask at most.
-            **variables: What the prompt asks for.
+            read: Parses an answer.
+            index: Number of the scene.
+            is_enough: Returns whether a parsed answer is usable.
+            max_asks: Maximum number of attempts.
+            **variables: Variables of the prompt.
 
         Returns:
-            What was read; of several, the longest.
+            The parsed answer; the longest of several.
 
         Raises:
-            GenerationCancelledError: If it is cancelled; nothing half-written is kept.
+            GenerationCancelledError: If it is cancelled; an unfinished answer is discarded.
         """
         question = render_prompt(prompt, **variables)
         best = read("")
         for attempt in range(max_asks if self._agent is not None else 0):
-            # A model that takes the likeliest word each time answers the same question the same way.
+            # With greedy decoding, the same prompt gives the same answer.
             asked = question if not attempt else render_prompt("again", question=question)
             found = read((yield from self._answer(asked, part, index)))
             best = max(best, found, key=_size)

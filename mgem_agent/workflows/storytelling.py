@@ -1,14 +1,14 @@
-"""An illustrated story, from a premise or a full recipe: the dragon's story of Figure 6, as a book.
+"""An illustrated story from a premise or a full recipe, such as the dragon's story of Figure 6.
 
-Title, outline, cast, pages and pictures, in this order. Decisions that matter:
+The steps are title, outline, cast, pages and pictures, in this order. Decisions that matter:
 
-- **Every step is in the story's folder before the next begins**, so that a process that is killed anywhere goes on from
-  there, and nothing is written or drawn twice. Two processes cannot tell one story.
-- **Any reasoner will do.** Steps ask for plain lines; what a small model does not give is completed from the recipe,
-  and a notice says so. Without a reasoner, a full recipe is drawn as it stands.
-- **Looks are written once** and put into every caption by us, in the same words.
-- **Pictures are drawn as one batch.** What the recipe asks for and the generator cannot do is refused before anything
-  is written.
+- **Every step is saved in the story's folder before the next one starts.** A killed story can be resumed at any point,
+  and nothing is written or drawn twice. Only one process at a time can work on a story.
+- **Any reasoner works.** Prompts ask for plain lines; missing parts are completed from the recipe, with a notice.
+  Without a reasoner, a full recipe is drawn unchanged.
+- **Looks are written once** and repeated in every caption, in the same words.
+- **Pictures are drawn as one batch.** If the generator does not support what the recipe asks for, an error is raised
+  before anything is written.
 - **One seed for all pictures**; see `scene_request`.
 """
 
@@ -51,14 +51,14 @@ Events = Generator[StoryEvent, None, None]
 
 
 class Storyteller:
-    """Tells one story, in one folder.
+    """Writes and draws one story, in one folder.
 
     Args:
-        reasoner: What writes: any LangChain chat model; None for a recipe that has everything.
-        generator: What draws.
-        store: Where pictures are kept; `ArtifactStore()` if not given.
-        folder: Where the story's record lies, `story.json`; made if it is not there.
-        approve_outline: Whether a person decides on outline and cast before anything is drawn; see `resume`.
+        reasoner: The chat model that writes, from any LangChain package; None for a complete recipe.
+        generator: The generator that draws.
+        store: The store of the pictures; `ArtifactStore()` by default.
+        folder: Folder of the story's record, `story.json`; created if missing.
+        approve_outline: Whether a person approves the outline and cast before anything is drawn; see `resume`.
 
     Examples:
         >>> import tempfile
@@ -93,91 +93,89 @@ class Storyteller:
         self._running: tuple[MgemAgent, str] | None = None
 
     def story(self) -> Story:
-        """Return the story as it stands in its folder.
+        """Return the story in the folder.
 
         Raises:
-            InputError: If there is none, or it cannot be read.
+            InputError: If there is no story, or it cannot be read.
         """
         return read_story(self.folder)
 
     def stream(self, recipe: StoryRecipe) -> Events:
-        """Tell a story, yielding what happens as it happens.
+        """Write and draw a story, and yield events as they come.
 
-        A stream that is closed before its end leaves the story to be resumed.
+        If the stream is closed early, the story can be resumed.
 
         Args:
-            recipe: What it is to be.
+            recipe: The recipe.
 
         Yields:
-            Events, the last a `StoryFinished`, `ApprovalNeeded` or `StoryStopped`.
+            Events; the last one is a `StoryFinished`, `ApprovalNeeded` or `StoryStopped`.
 
         Raises:
-            InputError: If the folder has a story already or is in use, a picture of the recipe cannot be read, or the
-                recipe asks for what the generator cannot do.
-            MgemError: Whatever the reasoner fails with; what is made by then is kept.
+            InputError: If the folder already has a story or is in use, or a picture of the recipe cannot be read.
+            UnsupportedRequestError: If the generator does not support what the recipe asks for.
+            MgemError: If the reasoner fails; finished parts are kept.
         """
         self._cancel.clear()
         with hold_folder(self.folder):
             if (self.folder / STORY_FILE).exists():
-                raise InputError(
-                    f"There is a story in {str(self.folder)!r} already. Resume it, or take another folder."
-                )
+                raise InputError(f"There is already a story in {str(self.folder)!r}. Resume it, or use another folder.")
             draft = StoryDraft(self.folder, self._begin(recipe))
             draft.change()
             yield from self._tell(draft)
 
     def stream_resume(self, decision: OutlineDecision | str | None = None) -> Events:
-        """Go on with the story of the folder, yielding what happens as it happens.
+        """Resume the story in the folder, and yield events as they come.
 
-        Pictures that failed are tried again, and what is stored is not drawn again.
+        Failed pictures are tried again; stored pictures are not drawn again.
 
         Args:
-            decision: Where an outline waits: `approve`, `refuse`, or an `OutlineDecision` that edits it. None for a
-                story that was cut off.
+            decision: If an outline waits for approval: `approve`, `refuse`, or an `OutlineDecision` with edits. None
+                for a story that was interrupted.
 
         Yields:
             As `stream`.
 
         Raises:
-            InputError: If there is no story, it is in use, or a decision is missing, not wanted or impossible.
+            InputError: If there is no story, it is in use, or the decision is missing, not expected or not valid.
         """
         self._cancel.clear()
-        read_story(self.folder)  # an error here should not leave a folder that was not there
+        read_story(self.folder)  # if this fails, no folder should have been created
         with hold_folder(self.folder):
             draft = StoryDraft(self.folder, read_story(self.folder))
             if draft.story.state == "waiting":
                 if decision is None:
                     raise InputError(
-                        f"The story in {str(self.folder)!r} waits for a decision on its outline. Resume with "
+                        f"The story in {str(self.folder)!r} waits for a decision about its outline. Resume it with "
                         f"'approve', 'refuse' or an OutlineDecision with edits."
                     )
                 draft.change(**apply_outline_decision(draft.story, read_outline_decision(decision)))
             elif decision is not None:
-                raise InputError(f"No outline in {str(self.folder)!r} waits for a decision. Resume it without one.")
+                raise InputError(f"No outline in {str(self.folder)!r} waits for a decision. Resume without one.")
             elif draft.story.state == "refused":
                 raise InputError(
-                    f"The outline in {str(self.folder)!r} was refused. Tell the story anew in another folder."
+                    f"The outline in {str(self.folder)!r} was refused. Start a new story in another folder."
                 )
             yield from self._go_on(draft)
 
     def run(self, recipe: StoryRecipe) -> Story:
-        """Tell a story; arguments and errors as for `stream`."""
+        """Write and draw a story; arguments and errors as for `stream`."""
         return self._last(self.stream(recipe))
 
     def resume(self, decision: OutlineDecision | str | None = None) -> Story:
-        """Go on with the story of the folder; arguments and errors as for `stream_resume`."""
+        """Resume the story in the folder; arguments and errors as for `stream_resume`."""
         return self._last(self.stream_resume(decision))
 
     def astream(self, recipe: StoryRecipe) -> AsyncIterator[StoryEvent]:
-        """Tell a story without blocking the event loop; otherwise as `stream`."""
+        """Write and draw a story without blocking the event loop; otherwise as `stream`."""
         return in_thread(lambda: self.stream(recipe), self.cancel)
 
     def astream_resume(self, decision: OutlineDecision | str | None = None) -> AsyncIterator[StoryEvent]:
-        """Go on without blocking the event loop; otherwise as `stream_resume`."""
+        """Resume without blocking the event loop; otherwise as `stream_resume`."""
         return in_thread(lambda: self.stream_resume(decision), self.cancel)
 
     def cancel(self) -> None:
-        """Stop, from another thread or a signal handler; what is made is kept, and `resume` goes on."""
+        """Stop, from another thread or a signal handler. Finished parts are kept, and `resume` continues."""
         self._cancel.set()
         if self._running is not None:
             agent, session = self._running
@@ -189,7 +187,7 @@ class Storyteller:
         return self.story()
 
     def _begin(self, recipe: StoryRecipe) -> Story:
-        """The story before its first step; what cannot be done is refused here."""
+        """Return the story before its first step, or raise an error if it is not possible."""
         capabilities = self._generator.capabilities
         consistency = choose_consistency(recipe, capabilities, generator=self._generator.name)
         now = datetime.now(UTC)
@@ -212,7 +210,7 @@ class Storyteller:
         )
 
     def _go_on(self, draft: StoryDraft) -> Events:
-        """Resume, with what the story has now been given."""
+        """Resume, with the current reasoner, generator and decision."""
         story = draft.story
         if self._generator.name != story.generator:
             capabilities = self._generator.capabilities
@@ -222,8 +220,8 @@ class Storyteller:
                 generator=self._generator.name,
             )
             yield draft.notice(
-                f"The story was begun with generator {story.generator!r} and goes on with {self._generator.name!r}: "
-                f"later pictures may look otherwise."
+                f"The story was started with generator {story.generator!r} and continues with "
+                f"{self._generator.name!r}: later pictures may look different."
             )
         yield from self._tell(draft)
 
@@ -242,7 +240,7 @@ class Storyteller:
         is_seed_wanted = story.recipe.seed is not None or story.recipe.consistency == "seed+card"
         if story.seed is None and is_seed_wanted and story.state == "outlining":
             yield draft.notice(
-                f"Generator {story.generator!r} takes no seeds; the words of the looks alone are repeated."
+                f"Generator {story.generator!r} takes no seeds; only the looks are repeated in every caption."
             )
         is_planned = any(scene.status == "planned" for scene in story.scenes)
         if story.state == "outlining" or (story.state == "telling" and is_planned):
@@ -256,7 +254,7 @@ class Storyteller:
         yield StoryFinished(draft.story)
 
     def _write(self, draft: StoryDraft) -> Events:
-        """Write what is missing, up to the approval or to the last caption."""
+        """Write the missing parts, up to the approval or to the last caption."""
         agent = None
         if self._reasoner is not None:
             agent = MgemAgent(
@@ -273,7 +271,7 @@ class Storyteller:
 
 
 def _seed(recipe: StoryRecipe) -> int:
-    """The seed of a recipe, or one that follows from what it is about: the same recipe gives the same pictures."""
+    """Return the recipe's seed, or one derived from its content, so that the same recipe gives the same pictures."""
     if recipe.seed is not None:
         return recipe.seed
     told = f"{recipe.title}\n{recipe.premise}"
@@ -281,7 +279,7 @@ def _seed(recipe: StoryRecipe) -> int:
 
 
 def _name(reasoner: BaseChatModel | None) -> str:
-    """Name of a reasoner, for the record."""
+    """Return the name of a reasoner, for the record."""
     if reasoner is None:
         return ""
     for field in ("model", "model_name"):
@@ -299,7 +297,7 @@ def tell_story(
     folder: str | os.PathLike[str],
     **options: Any,
 ) -> Story:
-    """Tell a story, or go on with the one that is in the folder already.
+    """Write and draw a story, or resume the one in the folder.
 
     Args:
         recipe: A recipe, or a premise.
@@ -309,10 +307,10 @@ def tell_story(
         **options: Other arguments of `Storyteller`.
 
     Returns:
-        The story, as far as it came.
+        The story, possibly unfinished.
 
     Raises:
-        InputError: As for `Storyteller.stream`; also if the story in the folder is of another recipe.
+        InputError: As for `Storyteller.stream`; also if the story in the folder has a different recipe.
     """
     if isinstance(recipe, str):
         recipe = StoryRecipe.from_premise(recipe)
@@ -320,5 +318,5 @@ def tell_story(
     if not (teller.folder / STORY_FILE).exists():
         return teller.run(recipe)
     if teller.story().recipe.model_dump() != recipe.model_dump():
-        raise InputError(f"The story in {str(teller.folder)!r} is of another recipe. Take another folder.")
+        raise InputError(f"The story in {str(teller.folder)!r} has a different recipe. Use another folder.")
     return teller.resume()

@@ -12,14 +12,14 @@ __all__ = ["last_turn"]
 
 
 def last_turn(events: Iterable[AgentEvent]) -> Turn:
-    """Run through events, and return the turn that the last one is of.
+    """Consume events, and return the turn of the last one.
 
     Raises:
-        InputError: If a person has to decide first.
+        InputError: If a person must decide first.
     """
     last = deque(events, maxlen=1).pop()
     if not isinstance(last, TurnFinished):
         raise InputError(
-            "The agent waits for a person's decision. Give it by agent.resume, or take an agent with confirm=False."
+            "The agent waits for a person's decision. Call agent.resume, or use an agent with confirm=False."
         )
     return last.turn

@@ -1,8 +1,8 @@
 """Words of a text in any script, for counting and cutting.
 
-Most scripts put blanks between words. Chinese, Japanese, Thai and others put none: there a letter with its marks (a
-grapheme) is the unit, which is close enough for limits and leaves every letter whole. Where words begin and end in such
-scripts only a dictionary knows, so a name is found there wherever its letters are.
+Most scripts put blanks between words. In Chinese, Japanese, Thai and others, which have none, a letter with its marks
+(a grapheme) is the unit: it is precise enough for limits and never splits a letter. Only a dictionary could find the
+words in such scripts, so a name matches anywhere in the text.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = [
 ]
 
 LETTERS_A_WORD = 3
-"""Letters that a word has where no blanks are written, about: two in Chinese, more in Japanese and Thai."""
+"""Approximate letters of a word in scripts without blanks: two in Chinese, more in Japanese and Thai."""
 CLAUSE_MARKS = ",;:，；：、､"
-"""Marks within a sentence, after which it may be cut well."""
+"""Marks within a sentence after which it can be cut."""
 END_MARKS = CLAUSE_MARKS + ".。｡"
-"""Marks that are left out at the end of a text that others follow."""
+"""Marks that are removed at the end of a text if more text follows."""
 
 UNSPACED_SCRIPTS = "Han Hiragana Katakana Bopomofo Yi Thai Lao Khmer Myanmar Tibetan Javanese Balinese".split()
 UNSPACED = "[[" + "".join(rf"\p{{{script}}}" for script in UNSPACED_SCRIPTS) + r"ー々]&&\p{L}]"
-# Korean parts words by blanks, but a particle follows a name without one.
+# Korean puts blanks between words, but a particle follows a name without one.
 UNBOUND = rf"[{UNSPACED}\p{{Hangul}}]"
 # Thai and Lao write some vowels before their letter. Signs that follow a letter stay with it.
 UNIT = regex.compile(rf"(?V1)[เ-ไເ-ໄ]?(?={UNSPACED})\X(?:(?!{UNSPACED})[^\s\w])*|(?:(?!{UNSPACED})\S)+")
@@ -40,7 +40,7 @@ GRAPHEME = regex.compile(r"\X")
 UNSPACED_LETTER = regex.compile(rf"(?V1)[เ-ไເ-ໄ]?{UNSPACED}")
 LETTER = regex.compile(r"\w")
 
-# What closes a quotation that ends with a sentence. Some languages close with a mark that others open with.
+# Marks that close a quotation at the end of a sentence. Some languages close with a mark that others open with.
 CLOSED = r"(?:[\p{Pe}\p{Pf}\"']|\p{Pi}(?=\s|$))"
 WIDE_STOP = "。！？｡"
 SENTENCE_END = regex.compile(
@@ -49,7 +49,7 @@ SENTENCE_END = regex.compile(
 
 
 def text_units(text: str) -> list[str]:
-    """Return the words of a text and, where its script has no blanks between words, its letters; with their signs.
+    """Return the words of a text, or its letters if its script has no blanks; with their punctuation.
 
     Examples:
         >>> text_units("Pip 走进森林。")
@@ -59,25 +59,25 @@ def text_units(text: str) -> list[str]:
 
 
 def unit_ends(text: str) -> list[int]:
-    """Return where the units of a text end, as places in it."""
+    """Return the index in a text at which each unit ends."""
     return [match.end() for match in UNIT.finditer(text)]
 
 
 def num_units(text: str) -> int:
-    """Return how many words a text has; where its script has no blanks, how many letters."""
+    """Count the words of a text, or its letters if its script has no blanks."""
     return sum(1 for unit in text_units(text) if LETTER.search(unit))
 
 
 def estimate_words(text: str) -> int:
-    """Return about how many words a text has, in any script."""
+    """Estimate the number of words of a text, in any script."""
     letters = sum(1 for unit in text_units(text) if UNSPACED_LETTER.match(unit))
     return num_units(text) - letters + math.ceil(letters / LETTERS_A_WORD)
 
 
 def cut_text(text: str, max_chars: int) -> str:
-    """Cut a text to a number of characters: after a word or, where its script has no blanks, after a letter.
+    """Cut a text to a number of characters: after a word, or after a letter if its script has no blanks.
 
-    A word that is longer than that is cut between letters; only a single letter that is longer is left whole.
+    A longer word is cut between letters; a single letter (grapheme) is never cut.
     """
     if len(text) <= max_chars:
         return text
@@ -87,12 +87,12 @@ def cut_text(text: str, max_chars: int) -> str:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Return the sentences of a text, each with the quotation marks that close it; blanks around them are left out."""
+    """Return the sentences of a text, with closing quotation marks and without surrounding blanks."""
     return [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
 
 
 def is_named(name: str, text: str) -> bool:
-    """Whether a name is in a text, as a whole word where its script parts words; the case of letters does not count.
+    """Whether a text has a name, ignoring case; as a whole word if the script has blanks between words.
 
     Examples:
         >>> is_named("Pip", "the pipe"), is_named("小红", "小红走进森林"), is_named("민수", "민수가 달린다")

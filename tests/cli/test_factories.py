@@ -67,7 +67,7 @@ def test_reasoners_and_generators_go_by_name() -> None:
     assert "temperature=0.5" in repr(reasoner.chat_model)
     with pytest.raises(InputError, match=r"^There is no reasoner 'no such thing'"):
         open_reasoner(load_settings(model="no such thing"))
-    with pytest.raises(InputError, match=r"^Generator 'flat' cannot be made with the options 'colour'"):
+    with pytest.raises(InputError, match=r"^Generator 'flat' does not take the options 'colour'"):
         open_generator(load_settings(generator="flat", generator_options={"colour": "red"}))
     assert open_generator(load_settings(generator="flat")).name == "flat"
 

@@ -62,5 +62,5 @@ def test_one_that_is_not_there() -> None:
 def test_the_settled_one_has_its_options() -> None:
     settled = {"MGEM_GENERATOR": "flat", "MGEM_GENERATOR_OPTIONS__COLOUR": "red"}
     result = CliRunner(env=settled).invoke(app, ["generators", "flat"])
-    assert "Generator 'flat' cannot be made with the options 'colour'" in result.stderr
+    assert "Generator 'flat' does not take the options 'colour'" in result.stderr
     assert CliRunner(env=settled).invoke(app, ["generators", "a1111"]).exit_code == 0

@@ -61,7 +61,7 @@ def test_another_way_of_editing_is_taken_only_where_the_developer_allows_it(stor
     fox = call(generator, store, "generate_image", prompt="a red fox", seed=7).artifact["images"][0]["id"]
     told = call(generator, store, "edit_image", image=fox, instruction="make it night")
     assert told.status == "error"
-    assert "Generator 'flat' cannot change this picture. edit: task='edit' is not among text_to_image." in told.content
+    assert "Generator 'flat' cannot edit this picture. edit: task='edit' is not supported; " in told.content
     told = call(generator, store, "edit_image", image=fox, instruction="make it night", fallbacks=["redraw"])
     [picture] = told.artifact["images"]
     assert (told.artifact["way"], told.artifact["is_fallback"]) == ("redraw", True)

@@ -18,11 +18,11 @@ def test_what_only_steers_is_left_out_with_a_notice() -> None:
     }  # fmt: skip
     assert (fitted.width, fitted.height) == (1024, 512)
     assert fitted.seed is fitted.negative_prompt is fitted.strength is None
-    assert "toy draws no width of 1000; 1024 was used." in [notice.message for notice in notices]
+    assert "toy does not support a width of 1000; 1024 was used." in [notice.message for notice in notices]
 
 
 def test_strict_refuses_instead() -> None:
-    with pytest.raises(UnsupportedRequestError, match="toy does not use seed") as caught:
+    with pytest.raises(UnsupportedRequestError, match="toy does not support seed") as caught:
         negotiate(ImageRequest(prompt="x", seed=1), Capabilities(), generator="toy", strict=True)
     assert caught.value.arguments == ("seed",)
 
@@ -54,8 +54,8 @@ def test_the_nearest_shape_of_a_fixed_list_is_drawn(asked: tuple[int, int | None
 @pytest.mark.parametrize(
     ("fields", "arguments", "message"),
     [
-        ({"task": "edit", "image": "img-1"}, ("task",), "task='edit' is not among text_to_image"),
-        ({"references": ("a", "b")}, ("references",), r"2 reference picture\(s\) given, 0 taken"),
+        ({"task": "edit", "image": "img-1"}, ("task",), "task='edit' is not supported; supported: text_to_image"),
+        ({"references": ("a", "b")}, ("references",), r"2 reference picture\(s\) given; maximum: 0"),
         ({"options": {"clip_skp": 1}}, ("options",), "options 'clip_skp' are unknown; known: clip_skip"),
     ],
 )

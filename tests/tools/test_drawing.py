@@ -101,7 +101,7 @@ def test_one_refused_request_leaves_the_others() -> None:
 def test_a_picture_that_was_not_given() -> None:
     [result] = run(FlatColourGenerator(), requests("a", task="edit", image="img-1"), pictures={})
     assert isinstance(result.error, InputError)
-    assert "names the picture(s) 'img-1', which were not given" in str(result.error)
+    assert "names picture(s) 'img-1', which are missing" in str(result.error)
 
 
 def test_raising_half_way_costs_the_rest_of_the_batch_only() -> None:
@@ -167,7 +167,7 @@ def test_neither_picture_nor_error() -> None:
 
     [result] = run(Wild(empty), requests("a"))
     assert isinstance(result.error, GeneratorOutputError)
-    assert "gave neither picture nor error" in str(result.error)
+    assert "returned no picture and no error" in str(result.error)
 
 
 def test_any_mode_becomes_rgb() -> None:
@@ -190,7 +190,7 @@ def test_what_is_no_usable_picture(image: Any) -> None:
 def test_a_size_that_is_not_the_one_claimed() -> None:
     found = run(FlatColourGenerator(size=(32, 32), wrong_size=True), requests("a", "b"))
     assert errors(found) == [GeneratorOutputError] * 2
-    assert "gave a picture with a width of 33 and says that it is 32" in str(found[0].error)
+    assert "returned a picture with a width of 33 but reports 32" in str(found[0].error)
 
 
 def test_a_size_that_is_not_the_one_asked_for_is_kept_and_reported() -> None:
@@ -199,7 +199,7 @@ def test_a_size_that_is_not_the_one_asked_for_is_kept_and_reported() -> None:
         yield ImageResult(0, asked[0], executed, "wild", "toy", image=Image.new("RGB", (32, 32)))
 
     [result] = run(Wild(other), requests("a", width=64))
-    assert [notice.message for notice in result.notices] == ["A width of 64 was asked for; the picture has 32."]
+    assert [notice.message for notice in result.notices] == ["A width of 64 was requested; the picture has 32."]
     assert (result.executed.width, result.executed.height) == (32, 32)
     assert errors(run(Wild(other), requests("a", width=64), strict=True)) == [GeneratorOutputError]
 
@@ -210,7 +210,7 @@ def test_an_executed_request_that_cannot_be() -> None:
         yield ImageResult(0, asked[0], executed, "wild", "toy", image=Image.new("RGB", (32, 32)))
 
     [result] = run(Wild(impossible), requests("a"))
-    assert "says that it did what cannot be: Input should be greater than or equal to 0" in str(result.error)
+    assert "reports an impossible request: Input should be greater than or equal to 0" in str(result.error)
 
 
 def test_cancel_keeps_what_is_drawn() -> None:

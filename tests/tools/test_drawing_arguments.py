@@ -45,8 +45,8 @@ def test_defaults_hold_where_the_call_leaves_a_field_open() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"image": "img-1", "task": "text_to_image"}, "image is given and task is 'text_to_image'. Set task to one of"),
-        ({"mask": "img-2"}, "task='inpaint' and mask go together"),
+        ({"image": "img-1", "task": "text_to_image"}, "task='text_to_image' takes no image. Set task to one of"),
+        ({"mask": "img-2"}, "task='inpaint' needs a mask"),
         ({"task": "edit"}, "task='edit' needs image"),
         ({"width": 3}, "width: Input should be greater than or equal to 16"),
         ({"seed": 2**64}, "seed: Input should be less than"),

@@ -47,7 +47,7 @@ def test_the_result_says_that_another_way_was_taken_and_what_else_was_changed() 
 
 def test_nothing_is_drawn_where_no_way_is_left() -> None:
     generator = FlatColourGenerator(capabilities=Capabilities())
-    with pytest.raises(UnsupportedRequestError, match=r"^Generator 'flat' cannot change .* It can do text_to_image"):
+    with pytest.raises(UnsupportedRequestError, match=r"^Generator 'flat' cannot edit .* It supports text_to_image"):
         edited(generator, fallbacks=("inpaint", "image_to_image"))
     assert generator.num_batches == 0
 
@@ -60,7 +60,7 @@ def test_a_drawing_that_fails_takes_no_other_way() -> None:
 
 
 def test_a_picture_that_is_not_given_is_named() -> None:
-    with pytest.raises(InputError, match=r"names the picture\(s\) 'none', which were not given"):
+    with pytest.raises(InputError, match=r"names picture\(s\) 'none', which are missing"):
         edited(FlatColourGenerator(), image="none")
 
 

@@ -38,9 +38,9 @@ def test_another_way_is_gone_only_where_it_is_named() -> None:
     with pytest.raises(UnsupportedRequestError) as refusal:
         plan("image_to_image", "text_to_image")
     assert str(refusal.value) == (
-        "Generator 'painter' cannot change this picture. edit: task='edit' is not among image_to_image, text_to_image. "
-        "It can do image_to_image, text_to_image, and takes 0 reference picture(s). Allow another way "
-        "(fallbacks=('image_to_image', 'redraw')) or take another generator."
+        "Generator 'painter' cannot edit this picture. edit: task='edit' is not supported; supported: image_to_image, "
+        "text_to_image. It supports image_to_image, text_to_image, and at most 0 reference picture(s). Allow another way "
+        "(fallbacks=('image_to_image', 'redraw')) or use another generator."
     )
     taken = plan("image_to_image", "text_to_image", fallbacks=["image_to_image"], seed=3)
     assert (taken.way, taken.request.task, taken.request.seed) == ("image_to_image", "image_to_image", 3)
@@ -66,11 +66,11 @@ def test_what_the_other_way_costs_is_said() -> None:
     taken = plan("image_to_image", mask="hole", fallbacks=["image_to_image"])
     assert taken.request.mask is None
     assert [notice.argument for notice in taken.notices] == ["task", "mask"]
-    assert taken.notices[1].message == "'image_to_image' has no mask; the whole picture may have changed."
+    assert taken.notices[1].message == "'image_to_image' uses no mask; the whole picture may have changed."
     taken = plan("edit", strength=0.4, fallbacks=["edit"])
     assert [notice.message for notice in taken.notices] == [
         "painter cannot do this by 'image_to_image'; 'edit' was used.",
-        "'edit' has no strength; it was left out.",
+        "'edit' uses no strength; it was left out.",
     ]
 
 
@@ -95,14 +95,18 @@ def test_redrawing_keeps_the_request_and_its_seed() -> None:
 
 
 def test_references_rule_a_way_out_where_they_are_not_taken() -> None:
-    with pytest.raises(UnsupportedRequestError, match=r"edit: 2 reference picture\(s\) given, 1 taken\. It can do"):
+    with pytest.raises(
+        UnsupportedRequestError, match=r"edit: 2 reference picture\(s\) given; maximum: 1\. It supports"
+    ):
         plan("edit", max_references=1, references=("a", "b"))
     taken = plan("image_to_image", max_references=2, references=("a", "b"), fallbacks=["image_to_image"])
     assert taken.request.references == ("a", "b")
 
 
 def test_strict_rules_out_what_would_be_left_out() -> None:
-    refused = r"inpaint: Generator 'painter' would not honour the request: painter does not use negative_prompt"
+    refused = (
+        r"inpaint: Generator 'painter' cannot follow the request exactly: painter does not support negative_prompt"
+    )
     assert plan("inpaint", mask="hole", negative_prompt="stars").way == "inpaint"
     with pytest.raises(UnsupportedRequestError, match=refused):
         plan("inpaint", mask="hole", negative_prompt="stars", strict=True)
@@ -119,7 +123,7 @@ def test_only_pictures_that_may_be_needed_are_named() -> None:
     ("wrong", "message"),
     [
         ({"instruction": " "}, "at least 1 character"),
-        ({"fallbacks": "inpaint"}, "fallbacks is 'inpaint', one word. Give a list"),
+        ({"fallbacks": "inpaint"}, "fallbacks is 'inpaint', a string. Give a list"),
         ({"fallbacks": ("magic",)}, "'edit', 'inpaint', 'image_to_image' or 'redraw'"),
         ({"strength": 0}, "greater than 0"),
     ],

@@ -29,9 +29,15 @@ def test_round_trips_as_json() -> None:
         ({"prompt": "x", "colour": "red"}, "Extra inputs are not permitted"),
         ({"prompt": "x", "task": "edit"}, "task='edit' needs image"),
         ({"prompt": "x", "image": "img-1"}, "Set task to one of 'image_to_image', 'inpaint', 'edit'"),
-        ({"prompt": "x", "task": "inpaint", "image": "img-1"}, "go together"),
-        ({"prompt": "x", "task": "edit", "image": "img-1", "mask": "img-2"}, "go together"),
-        ({"prompt": "x", "strength": 0.5}, "strength is for"),
+        (
+            {"prompt": "x", "task": "inpaint", "image": "img-1"},
+            "needs a mask, and only that task takes one",
+        ),
+        (
+            {"prompt": "x", "task": "edit", "image": "img-1", "mask": "img-2"},
+            "needs a mask, and only that task takes one",
+        ),
+        ({"prompt": "x", "strength": 0.5}, "Only task='image_to_image' and task='inpaint' take a strength"),
         ({"prompt": "x", "task": "image_to_image", "image": "img-1", "strength": 0}, "greater than 0"),
     ],
 )

@@ -96,7 +96,7 @@ def test_unknown_arguments_are_left_out_with_a_notice() -> None:
     assert (card.prompt, card.width) == ("a fox", None)
     assert card.notices == (
         "The argument 'quality' is unknown and was left out.",
-        "The argument 'n' was left out: ask for each picture by itself.",
+        "The argument 'n' was left out: request each picture in its own call.",
         "The argument 'text' is unknown and was left out.",
         "The argument 'size' is unknown and was left out.",
     )

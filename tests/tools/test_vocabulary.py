@@ -37,7 +37,8 @@ def test_a_caption_is_drawn_with_the_words_that_are_known() -> None:
     assert result.request.prompt == "Two kittens chase an eagle by a lake"
     assert result.executed.prompt == "a cat and an owl on the sea"
     assert [notice.message for notice in result.notices] == [
-        "flat knows few words; 'eagle' is drawn as 'owl'; 'lake' is drawn as 'sea'; not drawn: 'chase', 'two kittens'."
+        "flat has a small vocabulary; 'eagle' is drawn as 'owl'; 'lake' is drawn as 'sea'; "
+        "not drawn: 'chase', 'two kittens'."
     ]
     again = drawn(result.executed.prompt)
     assert (again.executed, again.notices) == (result.executed, ())
@@ -47,8 +48,9 @@ def test_a_caption_of_which_nothing_is_known_fails_with_its_words() -> None:
     result = drawn("a plate of spaghetti")
     assert result.image is None and isinstance(result.error, UnsupportedRequestError)
     assert str(result.error) == (
-        "Generator 'flat' cannot do this: It knows nothing that the caption names (not drawn: 'plate', 'spaghetti'). "
-        "Use words that it knows, listed by: mgem generators NAME --things; or take another generator."
+        "Generator 'flat' cannot do this: The caption names nothing that it can draw "
+        "(not drawn: 'plate', 'spaghetti'). "
+        "Use words from the list that `mgem generators NAME --things` prints, or use another generator."
     )
     assert "no thing and no place" in str(drawn("bright and warm").error)
 

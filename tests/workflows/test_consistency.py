@@ -31,7 +31,7 @@ def test_auto_takes_the_best(able: Capabilities, chosen: Consistency) -> None:
         (
             SEEDED,
             "reference",
-            "consistency='reference' needs a generator that takes reference pictures, and 'g' is none. With it take "
+            "consistency='reference' needs a generator that takes reference pictures; 'g' is not one. Allowed with it: "
             "one of 'auto', 'seed+card', 'none'.",
         ),
         (SHOWN, "ip_adapter", "consistency='ip_adapter' needs a generator with an IP-Adapter on (diffusers: options"),
@@ -46,7 +46,7 @@ def test_what_cannot_be_honoured_is_refused(able: Capabilities, asked: Consisten
 def test_pictures_that_the_generator_would_not_take() -> None:
     recipe = StoryRecipe(premise="x", references=("a.png", "b.png"))
     with pytest.raises(
-        UnsupportedRequestError, match=r"has 2 reference picture\(s\), and generator 'g' takes 1\. Leave"
+        UnsupportedRequestError, match=r"has 2 reference picture\(s\); generator 'g' takes at most 1\. Remove"
     ):
         choose_consistency(recipe, SHOWN, generator="g")
 

@@ -58,5 +58,5 @@ def test_a_round_that_was_cancelled_is_the_last(agent_of: Callable[..., MgemAgen
 
 
 def test_no_rounds(agent_of: Callable[..., MgemAgent]) -> None:
-    with pytest.raises(InputError, match=r"^There is no instruction\. Give one for each round\.$"):
+    with pytest.raises(InputError, match=r"^instructions is empty\. Give one instruction for each round\.$"):
         multi_round.run(agent_of(), [])

@@ -25,7 +25,7 @@ STORY = Story(
 def test_words_are_decisions() -> None:
     assert apply_outline_decision(STORY, read_outline_decision("approve")) == {"state": "telling"}
     assert apply_outline_decision(STORY, read_outline_decision("refuse")) == {"state": "refused"}
-    with pytest.raises(InputError, match=r"^'maybe' is no decision\. Allowed: 'approve', 'refuse', or an Outline"):
+    with pytest.raises(InputError, match=r"^'maybe' is not a decision\. Allowed: 'approve', 'refuse', or an Outline"):
         read_outline_decision("maybe")
 
 
@@ -40,5 +40,7 @@ def test_edits_change_what_they_name() -> None:
 
 @pytest.mark.parametrize("outline", [("One line.",), ("One.", " ")])
 def test_an_outline_of_another_length(outline: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match=r"has 1 lines with words, and the story 2 scenes\. Give one line for each"):
+    with pytest.raises(
+        InputError, match=r"has 1 non-empty lines; the story has 2 scenes\. Give one line for each scene"
+    ):
         apply_outline_decision(STORY, OutlineDecision(outline=outline))

@@ -15,13 +15,13 @@ def test_words_stay_words() -> None:
 @pytest.mark.parametrize(
     ("text", "is_json", "wrong"),
     [
-        ("a: 1\nb: 2\na: 3", False, "the key 'a' stands twice.*line 3, column 1"),
-        ("a: &x [1]\nb: *x", False, "a recipe has no aliases.*line 2, column 4"),
+        ("a: 1\nb: 2\na: 3", False, "the key 'a' is a duplicate.*line 3, column 1"),
+        ("a: &x [1]\nb: *x", False, "are not allowed in a recipe.*line 2, column 4"),
         ("a: [1", False, "line 1"),
         ("a: !!python/object:os.system x", False, "could not determine a constructor"),
         ("[" * 30 + "]" * 30, False, "nested too deeply.*column 21"),
         ("[" * 5_000, True, "nested too deeply"),
-        ('{"a": 1, "a": 2}', True, "the key 'a' stands twice"),
+        ('{"a": 1, "a": 2}', True, "the key 'a' is a duplicate"),
         ('{"a": ', True, "line 1 column"),
     ],
 )

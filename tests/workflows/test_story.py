@@ -35,10 +35,10 @@ def test_whole_is_finished_with_every_picture() -> None:
 
 
 def test_what_is_no_story(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^There is no story in .* Tell one there, or give its folder\.$"):
+    with pytest.raises(InputError, match=r"^There is no story in .* Give the folder of a story\.$"):
         read_story(tmp_path)
     (tmp_path / "story.json").write_text('{"format": 2}')
-    with pytest.raises(InputError, match=r"is not what this version writes \(format: .*Update mgem-agent"):
+    with pytest.raises(InputError, match=r"^This version cannot read the story .* \(format:  .*Update mgem-agent"):
         read_story(tmp_path)
     (tmp_path / "story.json").unlink()
     (tmp_path / "story.json").mkdir()

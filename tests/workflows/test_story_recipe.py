@@ -72,9 +72,9 @@ def test_its_schema_describes_every_field() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("premise: x\nlangauge: de", "langauge: there is no such key. Did you mean 'language'?"),
-        ("premise: x\nscenes: [{captoin: y}]", "scenes[1].captoin: there is no such key. Did you mean 'caption'?"),
-        ("premise: x\ncast: [{name: P, zzz: y}]", "cast[1].zzz: there is no such key. Allowed here: name, looks."),
+        ("premise: x\nlangauge: de", "langauge: unknown key. Did you mean 'language'?"),
+        ("premise: x\nscenes: [{captoin: y}]", "scenes[1].captoin: unknown key. Did you mean 'caption'?"),
+        ("premise: x\ncast: [{name: P, zzz: y}]", "cast[1].zzz: unknown key. Allowed here: name, looks."),
         ("premise: x\nscenes: 0", "scenes: Input should be greater than or equal to 1 (got 0)"),
         ("premise: x\nscenes: true", "scenes: Input should be a valid integer (got True)"),
         ("premise: x\nlanguage: deutsch please", "language: String should match pattern"),
@@ -85,10 +85,13 @@ def test_its_schema_describes_every_field() -> None:
             "premise: x\nscenes: [{characters: [Tom]}]\ncast: [{name: Pip}]",
             "Scene 1 has 'Tom', who is not in the cast. The cast: 'Pip'.",
         ),
-        ("premise: x\ncast: [{name: Pip}, {name: pip}]", "'Pip' is in the cast twice. Give each a name of its own."),
+        (
+            "premise: x\ncast: [{name: Pip}, {name: pip}]",
+            "'Pip' is in the cast twice. Give each character a different name.",
+        ),
         (
             "premise: x\nreferences: [a.png]\nconsistency: none",
-            "references are given and consistency is 'none', which shows the generator none.",
+            "references are given, but consistency='none' does not use them.",
         ),
     ],
 )
@@ -96,13 +99,13 @@ def test_what_is_wrong_with_a_recipe(tmp_path: Path, text: str, said: str) -> No
     path = write(tmp_path, text)
     with pytest.raises(InputError, match=re.escape(said)) as error:
         load_story_recipe(path)
-    assert str(error.value).startswith(f"The recipe {str(path)!r} cannot be told:\n  ")
+    assert str(error.value).startswith(f"The recipe {str(path)!r} is not valid:\n  ")
     assert "All keys: version, title, premise, kind" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "C:\\a.png", "x/../../a.png", "http://a/b.png", " ", "a\0"])
 def test_a_picture_out_of_the_folder_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="is no path within the recipe's folder"):
+    with pytest.raises(ValidationError, match="is not a path within the recipe's folder"):
         StoryRecipe(premise="x", references=(name,))
 
 
@@ -121,10 +124,10 @@ def test_a_picture_that_is_missing_or_behind_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"- a\n- b", "holds no keys with values. The shortest is one line"),
-        (b"", "holds no keys with values"),
+        (b"- a\n- b", "has no keys. The shortest recipe is one line"),
+        (b"", "has no keys"),
         (b"premise: " + b"x" * 1_000_001, "is larger than 1,000,000 bytes"),
-        (b"premise: [", "cannot be read: .* Mend it at that place"),
+        (b"premise: [", "cannot be read: .* Correct it there"),
     ],
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, data: bytes, said: str) -> None:

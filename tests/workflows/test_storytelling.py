@@ -71,7 +71,7 @@ def test_a_reasoner_that_gives_nothing_is_completed_aloud(teller: Teller, author
     assert [scene.text for scene in story.scenes] == ["A mouse opens a shop (1/2)", "A mouse opens a shop (2/2)"]
     assert notices(events) == list(story.notices)
     assert story.notices[:2] == (
-        "The reasoner gave no title; the premise stands for it.",
+        "The reasoner wrote no title; the premise was used.",
         "The reasoner planned 0 of 2 scenes; scene(s) 1, 2 are completed from the premise.",
     )
     assert len(story.notices) == 7  # no cast, and for each scene no text and no caption
@@ -131,7 +131,7 @@ def test_without_a_reasoner_a_full_recipe_is_drawn(tmp_path: Path) -> None:
     assert story.is_whole and story.notices == () and len(generator.drawn) == 1
     assert tell_story(recipe, None, generator, store=store, folder=tmp_path / "book").is_whole
     assert len(generator.drawn) == 1
-    with pytest.raises(InputError, match=r"^The story in .* is of another recipe\. Take another folder\.$"):
+    with pytest.raises(InputError, match=r"^The story in .* has a different recipe\. Use another folder\.$"):
         tell_story("A mouse.", None, generator, store=store, folder=tmp_path / "book")
 
 
@@ -214,7 +214,7 @@ def test_a_generator_without_seeds_is_told_none(teller: Teller) -> None:
 def test_a_seed_that_a_generator_does_not_take_is_reported(teller: Teller) -> None:
     generator = cards(capabilities=Capabilities())
     story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=2, seed=7))
-    assert story.notices[0] == "Generator 'flat' takes no seeds; the words of the looks alone are repeated."
+    assert story.notices[0] == "Generator 'flat' takes no seeds; only the looks are repeated in every caption."
 
 
 def test_a_picture_that_fails_costs_its_scene_alone(teller: Teller, author: Any) -> None:
@@ -237,7 +237,7 @@ def test_a_first_picture_that_fails_is_not_followed(teller: Teller) -> None:
     story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=3))
     assert [scene.status for scene in story.scenes] == ["failed"] * 3
     assert story.scenes[2].message == (
-        "Not drawn: it was to be like the picture of scene 1, which failed. Resume the story to try both again."
+        "Not drawn: the picture of scene 1, its reference, failed. Resume the story to try both again."
     )
     assert generator.num_batches == 1
 
@@ -249,7 +249,7 @@ def test_a_person_approves_edits_or_refuses_the_outline(teller: Teller, tmp_path
     events = list(teller(generator, approve_outline=True).stream(StoryRecipe.from_premise(DRAGON, scenes=3)))
     assert events[-1].kind == "approval" and isinstance(events[-2], OutlineReady)
     assert generator.drawn == []
-    with pytest.raises(InputError, match="waits for a decision on its outline. Resume with 'approve', 'refuse' or an"):
+    with pytest.raises(InputError, match="waits for a decision about its outline. Resume it with 'approve', 'refuse'"):
         teller(generator).resume()
     outline = ("The fire: Ember burns.", "Bors runs away.", "They meet.")
     story = teller(generator).resume(OutlineDecision(title="Ember", outline=outline))  # another storyteller's work
@@ -263,14 +263,14 @@ def test_a_refused_outline_ends_the_story(teller: Teller) -> None:
     generator = cards()
     assert teller(generator, approve_outline=True).run(StoryRecipe(premise=DRAGON, scenes=2)).state == "waiting"
     assert teller(generator).resume("refuse").state == "refused"
-    with pytest.raises(InputError, match=r"The outline in .* was refused\. Tell the story anew in another folder\."):
+    with pytest.raises(InputError, match=r"The outline in .* was refused\. Start a new story in another folder\."):
         teller(generator).resume()
     assert generator.drawn == []
 
 
 def test_a_folder_has_one_story(teller: Teller) -> None:
     teller().run(StoryRecipe.from_premise(DRAGON, scenes=1))
-    with pytest.raises(InputError, match=r"^There is a story in .* already\. Resume it, or take another folder\.$"):
+    with pytest.raises(InputError, match=r"^There is already a story in .*\. Resume it, or use another folder\.$"):
         teller().run(StoryRecipe.from_premise(DRAGON, scenes=1))
 
 

@@ -161,7 +161,7 @@ def test_a_reasoner_that_fails_costs_nothing_that_is_made(teller: Teller, author
 def test_two_processes_cannot_tell_one_story(teller: Teller, tmp_path: Path) -> None:
     with (
         hold_folder(tmp_path / "book"),
-        pytest.raises(InputError, match=r"^The story in .* is being told by another process\. Wait until it is done"),
+        pytest.raises(InputError, match=r"^Another process is working on the story in .*\. Wait until it is done"),
     ):
         teller().run(RECIPE)
 
@@ -189,7 +189,7 @@ def test_another_generator_goes_on_aloud(teller: Teller) -> None:
     story = teller(Other(size=(32, 32), capabilities=Capabilities(seed=True))).resume()
     assert story.is_whole and story.generator == "other" and story.consistency == "seed+card"
     assert story.notices[-1] == (
-        "The story was begun with generator 'flat' and goes on with 'other': later pictures may look otherwise."
+        "The story was started with generator 'flat' and continues with 'other': later pictures may look different."
     )
 
 

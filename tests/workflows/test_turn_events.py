@@ -17,5 +17,5 @@ def test_the_last_event_has_the_turn(agent_of: Callable[..., MgemAgent]) -> None
 
 def test_a_decision_is_not_made_for_a_person(agent_of: Callable[..., MgemAgent]) -> None:
     agent = agent_of("<h> a fox </h>", confirm=True)
-    with pytest.raises(InputError, match=r"^The agent waits for a person's decision\. Give it by agent\.resume"):
+    with pytest.raises(InputError, match=r"^The agent waits for a person's decision\. Call agent\.resume"):
         last_turn(agent.stream("A fox."))

@@ -187,7 +187,7 @@ def test_cancelled_while_another_draws_does_not_wait(make_generator: Any, ask: A
     cancel.set()
     (event,) = generator.generate([ask(seed=2)], cancel=cancel)
     assert isinstance(event, ImageResult)
-    assert str(event.error) == "The drawing was cancelled before it began."
+    assert str(event.error) == "The request was cancelled before drawing began."
     busy.close()
 
 
@@ -322,7 +322,7 @@ def test_what_cannot_be_honoured_is_refused_or_reported(make_generator: Any, dra
         ],
     )
     assert isinstance(edit.error, UnsupportedRequestError)
-    assert "task='edit' is not among image_to_image, inpaint, text_to_image." in str(edit.error)
+    assert "task='edit' is not supported; supported: image_to_image, inpaint, text_to_image." in str(edit.error)
     assert isinstance(unknown.error, UnsupportedRequestError)
     assert "options 'sampler' are unknown" in str(unknown.error)
     assert isinstance(missing.error, ImageError)
