@@ -195,7 +195,7 @@ def _held_to_the_contract(result: ImageResult, job: _Job, capabilities: Capabili
     notices = job.notices + tuple(notice for notice in result.notices if notice not in job.notices)
     if result.image is None:
         error = result.error or GeneratorOutputError(
-            f"Generator {result.generator!r} returned neither a picture nor an error."
+            f"Generator {result.generator!r} returned no picture and no error."
         )
         return replace(result, index=job.index, request=job.asked, error=error, notices=notices)
     try:

@@ -64,7 +64,7 @@ def edit_image(
         >>> edit = EditRequest(instruction="make it night", image="sea", fallbacks=("inpaint", "image_to_image"))
         >>> edited = edit_image(generator, edit, pictures={"sea": Image.new("RGB", (64, 64), "teal")})
         >>> edited.way, edited.result.notices[0].message
-        ('image_to_image', "flat cannot do this by 'edit'; 'image_to_image' was used, prompted by 'make it night'.")
+        ('image_to_image', "flat does not support 'edit'; 'image_to_image' was used with the prompt 'make it night'.")
     """
     plan = plan_edit(edit, generator.capabilities, generator=generator.name, strict=strict)
     results = []

@@ -42,7 +42,7 @@ def test_the_result_says_that_another_way_was_taken_and_what_else_was_changed() 
     outcome = edited(generator, fallbacks=("inpaint", "image_to_image"), seed=5)
     assert (outcome.way, outcome.is_fallback) == ("image_to_image", True)
     assert [notice.argument for notice in outcome.result.notices] == ["task", "seed"]
-    assert outcome.result.notices[1].message == "flat does not use seed; it was left out."
+    assert outcome.result.notices[1].message == "flat does not support seed; it was left out."
 
 
 def test_nothing_is_drawn_where_no_way_is_left() -> None:

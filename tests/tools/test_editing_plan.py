@@ -39,13 +39,13 @@ def test_another_way_is_gone_only_where_it_is_named() -> None:
         plan("image_to_image", "text_to_image")
     assert str(refusal.value) == (
         "Generator 'painter' cannot edit this picture. edit: task='edit' is not supported; supported: image_to_image, "
-        "text_to_image. It supports image_to_image, text_to_image, and at most 0 reference picture(s). Allow another way "
-        "(fallbacks=('image_to_image', 'redraw')) or use another generator."
+        "text_to_image. It supports image_to_image, text_to_image, and at most 0 reference picture(s). "
+        "Allow another way (fallbacks=('image_to_image', 'redraw')) or use another generator."
     )
     taken = plan("image_to_image", "text_to_image", fallbacks=["image_to_image"], seed=3)
     assert (taken.way, taken.request.task, taken.request.seed) == ("image_to_image", "image_to_image", 3)
     assert [(notice.argument, notice.message) for notice in taken.notices] == [
-        ("task", "painter cannot do this by 'edit'; 'image_to_image' was used, prompted by 'make it night'.")
+        ("task", "painter does not support 'edit'; 'image_to_image' was used with the prompt 'make it night'.")
     ]
 
 
@@ -69,7 +69,7 @@ def test_what_the_other_way_costs_is_said() -> None:
     assert taken.notices[1].message == "'image_to_image' uses no mask; the whole picture may have changed."
     taken = plan("edit", strength=0.4, fallbacks=["edit"])
     assert [notice.message for notice in taken.notices] == [
-        "painter cannot do this by 'image_to_image'; 'edit' was used.",
+        "painter does not support 'image_to_image'; 'edit' was used.",
         "'edit' uses no strength; it was left out.",
     ]
 

@@ -32,10 +32,10 @@ def test_auto_takes_the_best(able: Capabilities, chosen: Consistency) -> None:
             SEEDED,
             "reference",
             "consistency='reference' needs a generator that takes reference pictures; 'g' is not one. Allowed with it: "
-            "one of 'auto', 'seed+card', 'none'.",
+            "'auto', 'seed+card', 'none'.",
         ),
         (SHOWN, "ip_adapter", "consistency='ip_adapter' needs a generator with an IP-Adapter on (diffusers: options"),
-        (PLAIN, "seed+card", "consistency='seed+card' needs a generator that takes seeds, and 'g' is none."),
+        (PLAIN, "seed+card", "consistency='seed+card' needs a generator that takes seeds; 'g' is not one."),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(able: Capabilities, asked: Consistency, said: str) -> None:

@@ -38,7 +38,7 @@ def test_what_is_no_story(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^There is no story in .* Give the folder of a story\.$"):
         read_story(tmp_path)
     (tmp_path / "story.json").write_text('{"format": 2}')
-    with pytest.raises(InputError, match=r"^This version cannot read the story .* \(format:  .*Update mgem-agent"):
+    with pytest.raises(InputError, match=r"^This version cannot read the story .* \(format: .*Update mgem-agent"):
         read_story(tmp_path)
     (tmp_path / "story.json").unlink()
     (tmp_path / "story.json").mkdir()

@@ -43,7 +43,7 @@ def test_one_at_a_time_and_free_again_afterwards(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ToolError, match=r"The folder .* cannot be made: Not a directory\. Give one that may be"):
+    with pytest.raises(ToolError, match=r"The folder .* cannot be created: Not a directory\. Give a writable one"):
         hold_folder(tmp_path / "file" / "book").__enter__()
 
 

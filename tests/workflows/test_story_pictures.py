@@ -67,7 +67,7 @@ def test_what_is_not_honoured_stands_with_the_scene(teller: Teller) -> None:
     able = FlatColourGenerator.CAPABILITIES.model_copy(update={"negative_prompt": False})
     recipe = RECIPE.model_copy(update={"negative_prompt": "text"})
     story = teller(FlatColourGenerator(size=(16, 16), capabilities=able)).run(recipe)
-    assert story.scenes[0].notices == ("flat does not use negative_prompt; it was left out.",)
+    assert story.scenes[0].notices == ("flat does not support negative_prompt; it was left out.",)
 
 
 def test_a_picture_found_again_is_an_event_and_not_drawn(teller: Teller) -> None:

@@ -79,7 +79,7 @@ def test_its_schema_describes_every_field() -> None:
         ("premise: x\nscenes: true", "scenes: Input should be a valid integer (got True)"),
         ("premise: x\nlanguage: deutsch please", "language: String should match pattern"),
         ("premise: x\nconsistency: reference-ish", "consistency: Input should be 'auto', 'seed+card', 'ip_adapter'"),
-        ("premise: x\nscenes: 2\ncover: 3", "cover is 3, and there are 2 scenes. Give 1 to 2."),
+        ("premise: x\nscenes: 2\ncover: 3", "cover is 3; the story has 2 scenes. Give 1 to 2."),
         ("title: x", "There is no premise, and scene 1 has neither title, text nor caption. Give a premise."),
         (
             "premise: x\nscenes: [{characters: [Tom]}]\ncast: [{name: Pip}]",

@@ -255,7 +255,7 @@ def test_a_person_approves_edits_or_refuses_the_outline(teller: Teller, tmp_path
     story = teller(generator).resume(OutlineDecision(title="Ember", outline=outline))  # another storyteller's work
     assert story.title == "Ember" and story.is_whole
     assert [scene.summary for scene in story.scenes] == ["Ember burns.", "Bors runs away.", "They meet."]
-    with pytest.raises(InputError, match=r"No outline in .* waits for a decision\. Resume it without one\."):
+    with pytest.raises(InputError, match=r"No outline in .* waits for a decision\. Resume without one\."):
         teller(generator).resume("approve")
 
 

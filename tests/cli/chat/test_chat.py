@@ -154,7 +154,7 @@ def test_a_picture_is_changed_by_the_way_that_is_meant(talk: Any) -> None:
     _, err, status = talk("/gen a fox --seed 3", "/edit 1 at night", "/edit 1 at night --any-way", "/vary 1 -n 1")
     assert status == 1
     assert "In this dialogue: /edit 1 at night --any-way" in err
-    assert "'redraw' was used, prompted by 'a fox. at night'" in err
+    assert "'redraw' was used with the prompt 'a fox. at night'" in err
     assert "The generator starts from no picture" in err
     assert [(each.prompt, each.seed) for each in talk.generator.drawn[:2]] == [("a fox", 3), ("a fox. at night", 3)]
 
