@@ -485,7 +485,7 @@ def test_decisions_that_nobody_asked_for(make: Any) -> None:
     with pytest.raises(ReasonerUnavailableError):
         agent.invoke("Draw.")
     with pytest.raises(
-        InputError, match=r"^Nothing in session 'agent-[0-9a-f-]+' waits for a decision\. Resume without one"
+        InputError, match=r"^Nothing in session 'agent-[0-9a-f-]+' waits for a decision\. Resume it without one"
     ):
         agent.resume(decision="approve")
     agent.resume()

@@ -66,7 +66,7 @@ def test_another_way_of_editing_is_taken_only_where_the_developer_allows_it(stor
     [picture] = told.artifact["images"]
     assert (told.artifact["way"], told.artifact["is_fallback"]) == ("redraw", True)
     assert (picture["prompt"], picture["seed"]) == ("a red fox. make it night", 7)
-    said = "flat cannot do this by 'edit'; 'redraw' was used with the prompt 'a red fox. make it night'."
+    said = "flat does not support 'edit'; 'redraw' was used with the prompt 'a red fox. make it night'."
     assert told.content == [{"type": "text", "text": f"Drew {picture['id']}, 32x32 pixels. {said}"}]
 
 
