@@ -138,7 +138,7 @@ def test_tests_mirror_the_rooms(root: Path, sources: dict[str, Path]) -> None:
     strangers = []
     for path in sorted((root / "tests").glob("*/**/test_*.py")):
         room = "mgem_agent." + path.relative_to(root / "tests").parts[0]
-        nouns = [name.rpartition(".")[2].lstrip("_") for name in sources if is_within(name, room)]
+        nouns = [name.rpartition(".")[2].strip("_") for name in sources if is_within(name, room)]
         if not any(f"{path.stem}_".startswith(f"test_{noun}_") for noun in nouns):
             strangers.append(str(path.relative_to(root)))
     assert strangers == []

@@ -86,7 +86,7 @@ class Vocabulary(BaseModel):
         >>> known.adapt("two cats with a violin").prompt
         'a cat in the snow'
         >>> known.adapt("two cats with a violin").message
-        "not drawn: 'two cats', 'violin'"
+        "not drawn: 'violin', 'two cats'"
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

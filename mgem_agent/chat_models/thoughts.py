@@ -98,7 +98,7 @@ def text_without_thoughts(text: str) -> str:
     r"""Return a whole answer without its thinking.
 
     Examples:
-        >>> text_without_thoughts("Maybe the key.</think>\\nThe Lost Key")
+        >>> text_without_thoughts("Maybe the key.</think>\nThe Lost Key")
         'The Lost Key'
     """
     reader = ThoughtReader(holds=True)
