@@ -18,6 +18,7 @@ from mgem_agent.tools.diffusers.families import PipelineTraits
 from mgem_agent.tools.diffusers.loading import make_scheduler
 from mgem_agent.tools.diffusers.long_prompts import encode_in_chunks
 from mgem_agent.tools.diffusers.plan import DrawingPlan
+from mgem_agent.tools.diffusers.signature import PICTURE_FIELDS
 from mgem_agent.tools.image_request import ImageTask
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class DiffusersCall:
         self._offload = offload
         self._pipelines: dict[type[Any], Any] = {type(pipeline): pipeline}
         self._schedulers: dict[str, Any] = {}
-        if not traits.two_stages:
+        if traits.schedulers and not traits.two_stages:
             self._schedulers[type(pipeline.scheduler).__name__] = pipeline.scheduler
 
     def draw(self, plans: Sequence[DrawingPlan], on_step: OnStep) -> list[Image.Image | MgemError]:
@@ -63,7 +64,7 @@ class DiffusersCall:
         pipeline = self._pipeline_for(task)
         arguments = self._arguments(pipeline, plans)
         arguments.update(self._callbacks(task, plans[0], on_step))
-        own = None if self.traits.two_stages else pipeline.scheduler
+        own = pipeline.scheduler if "scheduler" in plans[0].request.options else None
         try:
             if own is not None:
                 pipeline.scheduler = self._scheduler_of(str(plans[0].request.options["scheduler"]))
@@ -74,7 +75,7 @@ class DiffusersCall:
             pipeline.maybe_free_model_hooks()
         import numpy as np
 
-        images = getattr(output, "images", None)
+        images = next((getattr(output, name) for name in PICTURE_FIELDS if hasattr(output, name)), None)
         if not isinstance(images, np.ndarray) or images.ndim != 4 or len(images) != len(plans):
             shape = getattr(images, "shape", type(images).__name__)
             raise GeneratorOutputError(
@@ -114,7 +115,8 @@ class DiffusersCall:
         arguments: dict[str, Any] = {
             name: value for name, value in first.options.items() if name in parameters and name != "scheduler"
         }
-        arguments[family.steps] = first.num_inference_steps
+        if family.steps in parameters:
+            arguments[family.steps] = first.num_inference_steps
         if self.traits.two_stages:
             arguments["num_inference_steps"] = first.options["decoder_num_inference_steps"]
         if family.guidance in parameters and first.guidance_scale is not None:
@@ -145,9 +147,9 @@ class DiffusersCall:
             parameters = self.traits.parameters[first.task]
             taken: dict[str, Any] = {name: value for name, value in encoded.items() if name in parameters}
             return taken | ({"clip_skip": None} if clip_skip is not None else {})
-        arguments: dict[str, Any] = {"prompt": prompts}
+        arguments: dict[str, Any] = {"prompt": prompts if self.traits.batches else prompts[0]}
         if negatives is not None:
-            arguments["negative_prompt"] = negatives
+            arguments["negative_prompt"] = negatives if self.traits.batches else negatives[0]
         elif family.blank_negative and (first.guidance_scale or 0.0) > family.guidance_floor:
             arguments["negative_prompt"] = [" "] * len(plans)
         return arguments

@@ -1,8 +1,8 @@
 """What each pipeline class of diffusers can do, and the short names of the usual models.
 
-Most of it is read from the signature of the class, so that a pipeline which this page does not name works as well. The
-table adds what no signature says: which argument guidance goes to, from where on a negative prompt is read, how many
-pictures an edit model takes, by how many pixels sizes go. Nothing here loads weights, and only :func:`describe_class`
+Tasks and parameters are read from the signature of the class, so any class that draws a picture from a prompt works.
+The table adds what no signature says: up to which guidance a negative prompt is not read, how many pictures an edit
+model takes, and which multiple of pixels sizes must be. Nothing here loads weights, and only :func:`describe_class`
 imports diffusers.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -19,6 +19,13 @@ from pydantic import JsonValue
 from mgem_agent.errors import GeneratorUnavailableError
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers.logging import quiet_diffusers
+from mgem_agent.tools.diffusers.signature import (
+    explain_refusal,
+    find_guidance,
+    read_parameters,
+    read_tasks,
+    takes_lists,
+)
 from mgem_agent.tools.image_request import ImageTask
 
 __all__ = ["COMBINED", "PRESETS", "Family", "PipelineTraits", "Preset", "describe_class"]
@@ -37,8 +44,7 @@ class Family:
         blank_negative: Whether guidance needs a negative prompt, if only a blank one.
         clip_only: Whether every text encoder is CLIP's, of 77 tokens, and prompts can be given as embeddings.
         chat_template: Whether the prompt is put into the tokenizer's chat template, which takes tokens too.
-        max_images: Pictures that an edit or reference model takes as `image`; 0 where it is none.
-        needs_image: Whether such a model draws nothing without one.
+        max_images: Pictures that a model takes as `image` if it edits.
         max_adapter_images: Pictures that an IP-Adapter on this pipeline takes; 0 where there are no such adapters.
     """
 
@@ -50,8 +56,7 @@ class Family:
     blank_negative: bool = False
     clip_only: bool = False
     chat_template: bool = False
-    max_images: int = 0
-    needs_image: bool = False
+    max_images: int = 1
     max_adapter_images: int = 0
 
 
@@ -59,38 +64,41 @@ _CLIP = Family(size_multiple=8, clip_only=True, max_adapter_images=4)
 _FLUX = Family(size_multiple=16, true_cfg=True, max_adapter_images=1)
 _FLUX2 = Family(size_multiple=16, chat_template=True, max_images=4)
 _QWEN = Family(size_multiple=16, guidance="true_cfg_scale", blank_negative=True)
-_QWEN_EDIT = Family(size_multiple=16, guidance="true_cfg_scale", blank_negative=True, max_images=1, needs_image=True)
 _Z_IMAGE = Family(size_multiple=16, guidance_floor=0.0, chat_template=True)
 _TWO_STAGES = Family(size_multiple=128, guidance="prior_guidance_scale", steps="prior_num_inference_steps")
 
 _FAMILIES: Mapping[str, Family] = {
     "AuraFlowPipeline": Family(size_multiple=16),
+    "BriaFibo2Pipeline": Family(size_multiple=32, max_images=4),
+    "BriaFiboEditPipeline": Family(size_multiple=32, max_images=4),
     "ChromaPipeline": Family(size_multiple=16),
     "CogView4Pipeline": Family(size_multiple=32),
+    "Flux2KleinKVPipeline": replace(_FLUX2, guidance=None),
     "Flux2KleinPipeline": _FLUX2,
     "Flux2Pipeline": _FLUX2,
-    "FluxKontextPipeline": Family(size_multiple=16, true_cfg=True, max_images=1),
+    "FluxKontextPipeline": Family(size_multiple=16, true_cfg=True),
     "FluxPipeline": _FLUX,
+    "GlmImagePipeline": Family(size_multiple=32, max_images=4),
     "HunyuanDiTPipeline": Family(size_multiple=16),
     "KolorsPipeline": Family(size_multiple=8, max_adapter_images=4),
     "LatentConsistencyModelPipeline": _CLIP,
     "Lumina2Pipeline": Family(size_multiple=16),
     "PixArtAlphaPipeline": Family(size_multiple=16),
     "PixArtSigmaPipeline": Family(size_multiple=16),
-    "QwenImageEditPipeline": _QWEN_EDIT,
-    "QwenImageEditPlusPipeline": Family(
-        size_multiple=16, guidance="true_cfg_scale", blank_negative=True, max_images=3, needs_image=True
-    ),
+    "QwenImage21Pipeline": replace(_QWEN, size_multiple=32, max_images=4),
+    "QwenImageEditPipeline": _QWEN,
+    "QwenImageEditPlusPipeline": Family(size_multiple=16, guidance="true_cfg_scale", blank_negative=True, max_images=3),
     "QwenImagePipeline": _QWEN,
     "SanaPipeline": Family(size_multiple=32),
     "SanaSprintPipeline": Family(size_multiple=32),
     "StableCascadeCombinedPipeline": _TWO_STAGES,
     "StableDiffusion3Pipeline": Family(size_multiple=16, max_adapter_images=1),
-    "StableDiffusionInstructPix2PixPipeline": Family(size_multiple=8, max_images=1, needs_image=True),
+    "StableDiffusionInstructPix2PixPipeline": Family(size_multiple=8),
     "StableDiffusionPipeline": _CLIP,
-    "StableDiffusionXLInstructPix2PixPipeline": Family(size_multiple=8, max_images=1, needs_image=True),
+    "StableDiffusionXLInstructPix2PixPipeline": Family(size_multiple=8),
     "StableDiffusionXLPipeline": _CLIP,
     "WuerstchenCombinedPipeline": _TWO_STAGES,
+    "ZImageOmniPipeline": replace(_Z_IMAGE, max_images=4),
     "ZImagePipeline": _Z_IMAGE,
 }
 
@@ -107,11 +115,14 @@ _OPTIONS = (
     "clip_skip",
     "complex_human_instruction",
     "decoder_guidance_scale",
+    "enable_prompt_rewrite",
     "eta",
     "guidance_rescale",
     "image_guidance_scale",
+    "img_guidance_scale",
     "max_sequence_length",
     "true_cfg_scale",
+    "use_pe",
     "use_resolution_binning",
 )
 
@@ -125,12 +136,16 @@ class PipelineTraits:
         family: What its signature does not say.
         classes: The pipeline class of each task that it can do, all sharing the same weights.
         parameters: What a call takes, by the task, each with its default.
+        schedulers: Whether it has a scheduler that a request can replace.
+        batches: Whether a call takes several prompts.
     """
 
     class_name: str
     family: Family
     classes: Mapping[ImageTask, type[Any]]
     parameters: Mapping[ImageTask, Mapping[str, Any]]
+    schedulers: bool = True
+    batches: bool = True
 
     @property
     def options(self) -> frozenset[str]:
@@ -139,7 +154,7 @@ class PipelineTraits:
         names = taken.intersection(_OPTIONS) - {self.family.guidance}
         if self.two_stages:
             names.add("decoder_num_inference_steps")
-        else:
+        elif self.schedulers:
             names.add("scheduler")
         return frozenset(names)
 
@@ -197,25 +212,16 @@ def describe_class(class_name: str) -> PipelineTraits:
         "inpaint": maps.AUTO_INPAINT_PIPELINES_MAPPING,
     }
     class_name = COMBINED.get(class_name, class_name)
-    names = {cls.__name__: key for table in (*others.values(), drawing) for key, cls in table.items()}
-    key = names.get(class_name, "")
-    family = _FAMILIES.get(class_name)
     cls: Any = getattr(diffusers, class_name, None)
-    if cls is None or not (key or family):
+    if reason := _explain_class(cls):
         raise GeneratorUnavailableError(
-            f"{class_name!r} is no pipeline of diffusers {diffusers.__version__} that draws a picture from a prompt. "
+            f"{class_name!r} of diffusers {diffusers.__version__} cannot draw a picture from a prompt: it {reason}. "
             + _CHOOSE_ANOTHER
         )
-    if family is None:
-        # What was saved as a pipeline of another task than drawing has the ways of its family all the same.
-        base = drawing.get(key)
-        family = _FAMILIES.get(base.__name__ if base else "", Family())
-    classes: dict[ImageTask, type[Any]] = {task: cls for task in _own_tasks(cls, family)}
-    if not classes:
-        raise GeneratorUnavailableError(
-            f"{class_name!r} draws only with pictures of a kind that no request has, such as the edges for a "
-            "ControlNet. " + _CHOOSE_ANOTHER
-        )
+    names = {each.__name__: key for table in (*others.values(), drawing) for key, each in table.items()}
+    key = names.get(class_name, "")
+    classes: dict[ImageTask, type[Any]] = {task: cls for task in read_tasks(cls)}
+    family = _find_family(cls, drawing.get(key), edits="edit" in classes)
     if "text_to_image" in classes or "edit" in classes:
         for task, table in others.items():
             other = table.get(key)
@@ -225,28 +231,40 @@ def describe_class(class_name: str) -> PipelineTraits:
         class_name=class_name,
         family=family,
         classes=classes,
-        parameters={task: _read_parameters(other) for task, other in classes.items()},
+        parameters={task: read_parameters(other) for task, other in classes.items()},
+        schedulers="scheduler" in inspect.signature(cls.__init__).parameters,
+        batches=takes_lists(cls),
     )
 
 
-def _read_parameters(cls: type[Any]) -> dict[str, Any]:
-    """Parameters of a pipeline's call, each with its default, or None where it has none."""
-    return {
-        name: None if parameter.default is inspect.Parameter.empty else parameter.default
-        for name, parameter in inspect.signature(cls.__call__).parameters.items()
-    }
+def _explain_class(cls: Any) -> str | None:
+    """Say why a class of diffusers cannot be used, as the end of a sentence; None if it can."""
+    from diffusers import DiffusionPipeline
+
+    if cls is None:
+        return "is not a class of this release"
+    if missing := getattr(cls, "_backends", None):
+        return f"needs packages that are not all installed: {', '.join(missing)}"
+    if not (isinstance(cls, type) and issubclass(cls, DiffusionPipeline)):
+        return "is no DiffusionPipeline"
+    return explain_refusal(cls)
 
 
-def _own_tasks(cls: type[Any], family: Family) -> tuple[ImageTask, ...]:
-    """Tasks that a pipeline class does itself."""
-    parameters = inspect.signature(cls.__call__).parameters
-    if family.max_images:
-        return ("edit",) if family.needs_image else ("text_to_image", "edit")
-    if "mask_image" in parameters:
-        return ("inpaint",)
-    if "image" in parameters:
-        return ("image_to_image",) if "strength" in parameters else ()
-    return ("text_to_image",) if "control_image" not in parameters else ()
+def _find_family(cls: type[Any], base: type[Any] | None, *, edits: bool) -> Family:
+    """What a signature does not say: from the line of the class in the table, or of the class with the same weights.
+
+    A class without a line gets what its signature suggests.
+    """
+    family = _FAMILIES.get(cls.__name__) or _FAMILIES.get(base.__name__ if base else "")
+    if family is None:
+        parameters = read_parameters(cls)
+        guidance = find_guidance(parameters)
+        family = Family(
+            guidance=guidance,
+            true_cfg="true_cfg_scale" in parameters and guidance == "guidance_scale",
+            blank_negative=guidance == "true_cfg_scale",
+        )
+    return family if edits else replace(family, max_images=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ def read_index(model: str, options: DiffusersOptions) -> dict[str, Any]:
         options: Revision, and whether downloading is allowed.
 
     Returns:
-        What `model_index.json` says, and under `guidance_embeds` whether a FLUX transformer reads guidance.
+        What `model_index.json` says, and under `guidance_embeds` whether the transformer of FLUX or HunyuanImage reads
+        guidance.
 
     Raises:
         GeneratorUnavailableError: If there is no such folder or id, or it holds no whole pipeline.
@@ -48,7 +49,8 @@ def read_index(model: str, options: DiffusersOptions) -> dict[str, Any]:
         raise GeneratorUnavailableError(
             f"The model_index.json of {model!r} names no pipeline class. {_fetch_again(model)}"
         )
-    if index["_class_name"].startswith("Flux") and not index["_class_name"].startswith("Flux2"):
+    name = index["_class_name"]
+    if name.startswith(("Flux", "HunyuanImage")) and not name.startswith("Flux2"):
         index["guidance_embeds"] = _read_json(model, "transformer/config.json", options).get("guidance_embeds", False)
     return index
 

@@ -147,7 +147,7 @@ def _fill_steering(
     if strength is None and "strength" in parameters and request.task in ("image_to_image", "inpaint"):
         strength = float(parameters["strength"])
     steps = request.num_inference_steps or options.num_inference_steps or defaults.num_inference_steps
-    steps = steps or int(parameters[family.steps] or 1)
+    steps = steps or int(parameters.get(family.steps) or 1)
     if strength is not None and steps * strength < 1:
         if strength * _MAX_STEPS < 1:
             message = f"{strength:g} changes nothing; the least, {1 / _MAX_STEPS:g}, was used."
@@ -194,7 +194,7 @@ def _fill_options(
     }
     if traits.two_stages:
         own["decoder_num_inference_steps"] = parameters["num_inference_steps"]
-    else:
+    elif traits.schedulers:
         own["scheduler"] = type(pipeline.scheduler).__name__
     if options.ip_adapter is not None and request.references:
         own["ip_adapter_scale"] = options.ip_adapter_scale
@@ -299,7 +299,7 @@ def _make_key(
     start: Image.Image | None,
     references: tuple[int, ...],
 ) -> tuple[Any, ...]:
-    alone: object = None
+    alone: object = None if traits.batches else object()
     if request.references and not traits.family.clip_only:
         alone = object()  # such pipelines take a list of pictures as all of them for one prompt
     elif request.task == "edit" and traits.class_name != "FluxKontextPipeline":

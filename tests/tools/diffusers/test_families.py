@@ -163,16 +163,3 @@ def test_the_tasks_of_a_class(class_name: str, tasks: set[str]) -> None:
         parameters = inspect.signature(cls.__call__).parameters
         assert ("mask_image" in parameters) == (task == "inpaint")
         assert task not in ("image_to_image", "inpaint") or "strength" in parameters
-
-
-@pytest.mark.parametrize(
-    ("class_name", "message"),
-    [
-        ("WanPipeline", "'WanPipeline' is no pipeline of diffusers 0.42"),
-        ("NoSuchPipeline", "'NoSuchPipeline' is no pipeline of diffusers 0.42"),
-        ("StableDiffusionControlNetPipeline", "draws only with pictures of a kind that no request has"),
-    ],
-)
-def test_what_draws_no_picture_from_a_prompt_is_refused(class_name: str, message: str) -> None:
-    with pytest.raises(GeneratorUnavailableError, match=message):
-        describe_class(class_name)
