@@ -29,6 +29,9 @@ _LARGE_PARTS = (
     "unet",
 )
 
+_BFLOAT16_ONLY = frozenset({"ZImageOmniPipeline"})
+"""Classes that turn pictures into bfloat16 themselves, so that other weights cannot read them."""
+
 
 def read_index(model: str, options: DiffusersOptions) -> dict[str, Any]:
     """Read the class and the settings of a pipeline, without its weights.
@@ -150,7 +153,7 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     # Second stages name their first stage, which only the auto class goes and gets.
     loader: Any = diffusers.AutoPipelineForText2Image if class_name in COMBINED else diffusers.DiffusionPipeline
     device = _choose_device(options)
-    dtype = _choose_dtype(options, device)
+    dtype = _choose_dtype(options, device, class_name)
     settings: dict[str, Any] = {
         "dtype": dtype,
         "variant": options.variant,
@@ -238,11 +241,13 @@ def _choose_device(options: DiffusersOptions) -> str:
     return "cpu" if accelerator is None else accelerator.type
 
 
-def _choose_dtype(options: DiffusersOptions, device: str) -> Any:
+def _choose_dtype(options: DiffusersOptions, device: str, class_name: str) -> Any:
     import torch
 
     if options.dtype != "auto":
         return getattr(torch, options.dtype)
+    if class_name in _BFLOAT16_ONLY:
+        return torch.bfloat16
     if device == "cpu":
         return torch.float32
     if device.startswith("cuda") and not torch.cuda.is_bf16_supported():

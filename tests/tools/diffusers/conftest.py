@@ -4,6 +4,7 @@ import string
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -316,6 +317,14 @@ def fill_zeros(part: torch.nn.Module) -> None:
             torch.nn.init.normal_(weights, std=0.3)
 
 
+def save_tiny(pipeline: Any, folder: Path) -> Path:
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            fill_zeros(part.eval())
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Save a tiny pipeline of a family, once for all tests, and give its folder."""
@@ -324,16 +333,18 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     def save(family: str) -> Path:
         if family not in folders:
             torch.manual_seed(0)
-            folder = tmp_path_factory.mktemp(family)
-            pipeline = MAKERS[family]()
-            for part in pipeline.components.values():
-                if isinstance(part, torch.nn.Module):
-                    fill_zeros(part.eval())
-            pipeline.save_pretrained(folder)
-            folders[family] = folder
+            folders[family] = save_tiny(MAKERS[family](), tmp_path_factory.mktemp(family))
         return folders[family]
 
     return save
+
+
+@pytest.fixture(scope="session")
+def parts() -> SimpleNamespace:
+    """Makers of tiny parts, for pipelines that one test alone needs."""
+    makers = (autoencoder, clip_encoder, clip_tokenizer, flux_parts, make_klein, qwen_tokenizer, save_tiny, t5_encoder,
+              t5_tokenizer)  # fmt: skip
+    return SimpleNamespace(**{maker.__name__: maker for maker in makers})
 
 
 @pytest.fixture(scope="session", autouse=True)
