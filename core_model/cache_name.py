@@ -15,12 +15,10 @@ __all__ = ["CACHE_NAME", "CACHE_NAMES", "with_cache_named"]
 CACHE_NAMES = ("cache", "past_key_values")
 """All names that transformers has for it, the newest first."""
 
-_LIBRARY: Any = GenerationMixin
-
 CACHE_NAME = next(
     name
     for name in CACHE_NAMES
-    if name in inspect.signature(inspect.unwrap(_LIBRARY.prepare_inputs_for_generation)).parameters
+    if name in inspect.signature(inspect.unwrap(vars(GenerationMixin)["prepare_inputs_for_generation"])).parameters
 )
 """The name that the installed release uses."""
 

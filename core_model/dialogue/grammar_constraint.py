@@ -104,5 +104,6 @@ class GrammarConstraint(LogitsProcessor):
         within = scores.masked_fill(~allowed, float("-inf"))
         if not within.isfinite().any():  # another processor rules out all that the grammar allows
             within = torch.zeros_like(scores).masked_fill(~allowed, float("-inf"))
-        fresh = self._repeats(input_ids[:, self._num_prompt :], within)
+        produced: Any = input_ids[:, self._num_prompt :]
+        fresh = self._repeats(produced, within)
         return fresh if bool(fresh.isfinite().any()) else within

@@ -22,7 +22,7 @@ class LatestStep(BaseCheckpointSaver[Any]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that a configuration names or, where it names none, the latest of its thread."""
-        if "checkpoint_id" in config["configurable"]:
+        if "checkpoint_id" in config.get("configurable", {}):
             return super().get_tuple(config)
         return max(self.list(config), key=_step, default=None)
 

@@ -104,7 +104,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         saver: Any = sessions.checkpointer
         for name in ("put", "put_writes", "delete_thread"):
             monkeypatch.setattr(saver, name, process.writing(getattr(saver, name)))
-        records: Any = sessions._records
+        records: Any = vars(sessions)["_records"]
         monkeypatch.setattr(records, "batch", process.writing(records.batch))
         monkeypatch.setattr(store_module, "write_atomically", process.writing(write_file))
         reasoner = ProtocolCaller() if way == "protocol" else Caller()

@@ -142,7 +142,7 @@ class TestReading:
             answer = model.bind_tools([ADD_TOOL, SUB_TOOL], tool_choice="any").invoke("Add.")
             assert [call["name"] for call in answer.tool_calls] in ([], ["add"])
             assert len(answer.tool_calls) + len(answer.invalid_tool_calls) == 1
-            assert all(call["args"].startswith("<tool_call>") for call in answer.invalid_tool_calls)
+            assert all(str(call["args"]).startswith("<tool_call>") for call in answer.invalid_tool_calls)
 
     def test_a_caption_where_a_call_was_begun_is_a_caption(self) -> None:
         answer = says("<tool_call>\n<h> a fox </h>").bind_tools([ADD_TOOL, DRAW_TOOL]).invoke("Draw.")

@@ -23,4 +23,4 @@ def test_the_latest_is_the_greatest_step() -> None:
     latest = saver.get_tuple(config)
     assert latest is not None and latest.checkpoint["id"] == early["id"]
     named = saver.get_tuple({"configurable": {**config["configurable"], "checkpoint_id": late["id"]}})
-    assert named is not None and named.metadata["step"] == 0
+    assert named is not None and named.metadata.get("step") == 0
