@@ -202,7 +202,8 @@ def _fill_options(
         own["clean_caption"] = False  # the pipeline's own is True where Beautiful Soup happens to be installed
     given = {name: value for name, value in defaults.options.items() if name in parameters}
     filled = own | given | request.options
-    if filled.get("clean_caption") and (missing := [package for package in ("bs4", "ftfy") if not find_spec(package)]):
+    missing = [package for package in ("bs4", "ftfy") if not find_spec(package)] if filled.get("clean_caption") else []
+    if missing:
         raise UnsupportedRequestError(
             f"The option clean_caption needs the package(s) {', '.join(missing)}. Install them, or leave it out.",
             arguments=("options",),
