@@ -1,4 +1,4 @@
-"""`accelerate launch -m mgem_agent.recipes.train CONFIG [key=value ...]`: what `mgem train` does, in many processes."""
+"""`accelerate launch -m mgem_agent.recipes.train CONFIG [key=value ...]`: `mgem train` in many processes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _SIGNAL_STATUS = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the words of a command line say.
+    """Run the command line.
 
     Args:
-        arguments: The words; those of the process if None.
+        arguments: The words of the command line; those of the process if None.
 
     Returns:
         The exit status: 0 when the run is finished, 1 after an error, 128 and the signal's number after a signal.
     """
     parser = argparse.ArgumentParser(prog="python -m mgem_agent.recipes.train", description="Train the core model.")
-    parser.add_argument("config", help="a YAML file, or the name of a configuration that ships, such as nano_align")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ from it")
+    parser.add_argument("config", help="a YAML file, or the name of a shipped configuration, such as nano_align")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override it")
     words = parser.parse_args(arguments)
     from mgem_agent.recipes.train.config_file import load_config
     from mgem_agent.recipes.train.program import train

@@ -1,11 +1,11 @@
-"""Which records make which step: a pure function of the seed and the epoch, so that any step can be gone back to.
+"""The records of each step: a pure function of the seed and the epoch, so that a run can resume at any step.
 
-All processes work out the same plan and take their own share of it. A step's records are alike in kind, with images or
-without, and in length, as in the authors' `group_by_modality_length`: within chunks of some steps' worth of shuffled
-records, the longest come together. Within a step they are sorted by length and dealt out so that all processes have
-micro-batches of like length at the same time. The order of the steps is shuffled again.
+All processes compute the same plan and take their own share. The records of a step are similar in kind (with or without
+images) and length, like the authors' `group_by_modality_length`: records are shuffled, and sorted by length within
+chunks of several steps. Within a step, records are sorted by length and distributed so that all processes have
+micro-batches of similar length at the same time. Then the steps are shuffled.
 
-The last step of an epoch is filled up with records from the epoch's beginning, so that every step weighs the same.
+The last step of an epoch is filled with records from the start of the epoch, so that every step has the same size.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 __all__ = ["BatchPlan"]
 
 _STEPS_PER_CHUNK = 50
-"""Steps' worth of records that are sorted together: more leave less padding, fewer leave more chance."""
+"""Steps in a chunk that is sorted by length: more means less padding, fewer means more randomness."""
 
 
 class BatchPlan:
     """The records of every step.
 
     Args:
-        lengths: Tokens of each record, about.
-        num_images: Pictures of each record.
-        files: Which file each record is of.
-        repeats: How often each file is gone through in an epoch.
+        lengths: Approximate number of tokens of each record.
+        num_images: Number of pictures of each record.
+        files: Index of the file of each record.
+        repeats: Passes over each file in an epoch.
         global_batch: Records of a step.
         seed: Seed of the order.
-        group_by_length: Whether like comes with like.
+        group_by_length: Whether to group records of similar kind and length.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every record has come as often as its file is repeated."""
+        """Number of steps of an epoch."""
         total = sum(self._share(file, repeat)[1] for file, repeat in enumerate(self._repeats))
         return max(1, -(-total // self._global_batch))
 
     def _share(self, file: int, repeat: float) -> tuple[int, int]:
-        """Whole repetitions of a file in an epoch, and its records in an epoch."""
+        """Return the number of full passes over a file in an epoch, and the number of its records in an epoch."""
         count = int((self._files == file).sum())
         return int(repeat), max(1, round(count * repeat))
 
@@ -81,7 +81,7 @@ class BatchPlan:
         Args:
             number: The step, counted from 0 over all epochs.
             process: Index of the process.
-            num_processes: Processes that train together.
+            num_processes: Number of processes.
             micro_batch: Records of a micro-batch.
         """
         records = self.step(number)
@@ -89,7 +89,7 @@ class BatchPlan:
         return slices[process::num_processes]
 
     def _plan(self, epoch: int) -> np.ndarray:
-        """The records of an epoch, one row a step."""
+        """Return the records of an epoch, one row a step."""
         random = np.random.default_rng([self._seed, epoch])
         chosen = []
         for file, repeat in enumerate(self._repeats):
@@ -99,7 +99,7 @@ class BatchPlan:
             chosen.append(np.concatenate([np.tile(own, whole), rest]))
         records = random.permutation(np.concatenate(chosen))
         size = self.steps_per_epoch * self._global_batch
-        records = np.resize(records, size)  # from the beginning again
+        records = np.resize(records, size)  # repeats from the start
         if not self._group_by_length:
             return self._sorted_rows(records.reshape(-1, self._global_batch))
         kinds = [records[self._has_images[records]], records[~self._has_images[records]]]
@@ -112,7 +112,7 @@ class BatchPlan:
         return self._sorted_rows(random.permutation(np.concatenate([*full, mixed])))
 
     def _grouped(self, records: np.ndarray) -> np.ndarray:
-        """Rows of like length."""
+        """Return rows of records of similar length."""
         chunk = self._global_batch * _STEPS_PER_CHUNK
         pieces = [records[start : start + chunk] for start in range(0, len(records), chunk)]
         rows = [piece[np.argsort(-self._lengths[piece], kind="stable")] for piece in pieces]

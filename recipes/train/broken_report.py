@@ -1,4 +1,4 @@
-"""What of the data was not used, and why: counted while training, and written down record by record."""
+"""The records that a training could not use, with reasons: counted, and listed in a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BrokenReport:
 
     Args:
         folder: The run's folder.
-        process: Index of the process, which writes a file of its own.
+        process: Index of the process; each writes its own file.
     """
 
     def __init__(self, folder: Path, process: int) -> None:
@@ -30,7 +30,7 @@ class BrokenReport:
                 self._seen[record["file"], record["position"]] = record["reason"]
 
     def add(self, records: Iterable[BrokenRecord]) -> None:
-        """Note records; one that was met before counts once.
+        """Add records; a repeated one counts once.
 
         Args:
             records: The records.
@@ -42,7 +42,7 @@ class BrokenReport:
                     file.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def summary(self) -> str:
-        """Return the counts by reason in words; empty if all is well."""
+        """Return the counts by reason as text; empty if every record was used."""
         counts = Counter(self._seen.values()).most_common()
         if not counts:
             return ""

@@ -1,8 +1,7 @@
-"""What a training run is: the model's parts, what of them is trained, the data, and how the optimizer goes.
+"""The configuration of a training run: model, trained parts, data, optimizer and run.
 
-A configuration is a frozen pydantic object, read from YAML by `config_file`. Derived values (the batch of one process,
-whether the language model is trained) are properties, so that overriding what they follow from moves them too. Modules
-never see this object whole: `program` hands each the values that it needs.
+A configuration is a frozen pydantic object that `config_file` reads from YAML. Derived values are properties, so they
+follow an override. Only `program` sees the whole object; it passes each module the values that it needs.
 """
 
 from __future__ import annotations
@@ -34,22 +33,22 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Where the model comes from: a whole checkpoint, or three parts to be put together.
+    """Source of the model: a whole checkpoint, or three parts to combine.
 
     Args:
-        checkpoint: Folder or hub id of a whole Mini-Gemini; then the three parts are not given. Or what `mgem train
-            export --small` made, or `nano`: then `text` is the language model that it lacks, nano's if it is not given,
-            and an adapter of the same rank goes on from that one's.
+        checkpoint: Folder or hub id of a whole Mini-Gemini, in place of the three parts. Or a folder from `mgem train
+            export --small`, or `nano`: these lack a language model, which `text` names (default: nano's). An adapter of
+            the same rank continues from theirs.
         vision: Folder or hub id of a CLIP vision model.
         high_res_vision: Folder or hub id of an open_clip model with a ConvNeXt.
-        text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for the one that nano has.
-        start_from: A finished run whose trained weights (mining, projector, adapter, ...) are put over the model's own;
-            or several, one over the other.
-        prompt_template: Dialogue format of the finished model; if not given, that of the checkpoint, or `vicuna_v1`.
+        text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for nano's.
+        start_from: A finished run whose trained weights (mining, projector, adapter, …) replace the model's own; or
+            several, applied in order.
+        prompt_template: Dialogue format of the finished model; default: the checkpoint's, or `vicuna_v1`.
         high_res_image_size: Side of the high-resolution image, in pixels.
         image_grid: Crops per side of the low-resolution image; 2 in the HD models.
-        image_global: Whether the whole picture is seen besides its crops.
-        attention: transformers' `attn_implementation` for the language model; its own choice if None.
+        image_global: Whether the whole picture is encoded in addition to its crops.
+        attention: transformers' `attn_implementation` for the language model; None lets transformers choose.
     """
 
     checkpoint: str | None = None
@@ -75,13 +74,13 @@ class ModelConfig(_Section):
 
 
 class LoraOptions(_Section):
-    """Low-rank adapters of the language model, by peft.
+    """Low-rank adapters of the language model (peft).
 
     Args:
         rank: Rank r of the adapters.
-        alpha: Their scale is alpha / r.
-        dropout: Dropout of their input.
-        targets: Names of the linear layers that get one.
+        alpha: Scale of the adapters, times r.
+        dropout: Dropout on their input.
+        targets: Names of the linear layers that get an adapter.
     """
 
     rank: Positive = 8
@@ -91,12 +90,12 @@ class LoraOptions(_Section):
 
 
 class TrainedParts(_Section):
-    """What is trained; everything else is kept as it is, and no gradient of it is computed.
+    """The trained parts; everything else is frozen and gets no gradient.
 
     Args:
         mining: Patch info mining.
         projector: The projector.
-        llm: The language model: `frozen`, `full`, or by low-rank adapters (`lora`).
+        llm: The language model: `frozen`, `full`, or with low-rank adapters (`lora`).
         vision_tower: The low-resolution encoder.
         high_res_vision_tower: The high-resolution encoder.
         lora: Options of the adapters.
@@ -115,8 +114,8 @@ class SourceConfig(_Section):
 
     Args:
         path: A `.json` list or `.jsonl` lines of records in LLaVA's format.
-        images: Folder that the records' pictures are relative to; that of the file if not given.
-        repeat: How often the file is gone through in an epoch; 0.5 takes another random half in each epoch.
+        images: Folder of the records' pictures; default: the folder of the file.
+        repeat: Passes over the file in an epoch; 0.5 takes a different random half in each epoch.
     """
 
     path: str
@@ -125,17 +124,17 @@ class SourceConfig(_Section):
 
 
 class DataConfig(_Section):
-    """The records and how they become batches.
+    """The records, and how they are batched.
 
     Args:
         sources: Files of records.
-        prompt_template: Dialogue format of this stage's data; `plain` keeps captions alone. That of the model if None.
-        image_aspect_ratio: `pad` puts pictures on a square; `square` crops them, as the authors' first stage does.
-        max_length: Most tokens of a record, visual ones included.
-        on_broken: Whether a record that cannot be used ends the run or is counted, noted and replaced by the next.
-        on_too_long: Whether a record of too many tokens is cut at its end, or counts as broken.
-        group_by_length: Whether batches are of records of like length and kind, with images or without.
-        num_workers: Processes that read records ahead; 0 reads in the training process.
+        prompt_template: Dialogue format of the data; `plain` is the bare caption. None: the model's.
+        image_aspect_ratio: `pad` pads pictures to a square; `square` crops them, like the authors' first stage.
+        max_length: Maximum tokens of a record, including visual tokens.
+        on_broken: `error` stops at a record that cannot be used; `skip` logs it and takes the next.
+        on_too_long: `cut` truncates a record of too many tokens; `broken` treats it as unusable.
+        group_by_length: Whether a batch has records of similar length, all with or all without images.
+        num_workers: Processes that load records; 0 loads in the training process.
     """
 
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
@@ -152,9 +151,9 @@ class EvaluationConfig(_Section):
     """The loss on held-out records.
 
     Args:
-        sources: Files of records that are not trained on.
-        every: Steps between two evaluations; one is made at the end, too.
-        max_records: Most records to look at, evenly spread over the files; all if None.
+        sources: Files of records that are not in the training data.
+        every: Steps between evaluations; there is one at the end, too.
+        max_records: Maximum number of records, evenly spread over the files; None for all.
     """
 
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
@@ -163,17 +162,17 @@ class EvaluationConfig(_Section):
 
 
 class OptimizerConfig(_Section):
-    """AdamW, warm-up and cosine.
+    """AdamW with linear warm-up and cosine decay.
 
     Args:
-        learning_rate: Its peak.
-        multipliers: Factors on the learning rate of the parameters whose name holds the key.
-        weight_decay: Decay of matrices; biases and norms are spared.
+        learning_rate: Peak learning rate.
+        multipliers: Factors on the learning rate of parameters whose name contains the key.
+        weight_decay: Weight decay of matrices; biases and norms have none.
         betas: AdamW's two decay rates.
         eps: AdamW's epsilon.
-        warmup_ratio: Part of the steps in which the learning rate rises.
-        final_ratio: What is left of the learning rate at the end.
-        max_grad_norm: Norm to which the gradient is clipped; not clipped if None.
+        warmup_ratio: Fraction of the steps used for warm-up.
+        final_ratio: Final learning rate, as a fraction of the peak.
+        max_grad_norm: Maximum norm of the gradient; None for no clipping.
     """
 
     learning_rate: Annotated[float, Field(gt=0)]
@@ -187,22 +186,22 @@ class OptimizerConfig(_Section):
 
 
 class RunConfig(_Section):
-    """How long, how big, where, and what is kept.
+    """Length, batch, precision and output of the run.
 
     Args:
         output: Folder of the run: log, checkpoints and result.
-        epochs: Times that the data are gone through.
-        max_steps: Ends the run after so many steps, and is what the cosine falls over.
+        epochs: Passes over the data.
+        max_steps: Number of steps, also of the cosine schedule; overrides `epochs`.
         global_batch: Records of one step, over all processes.
-        micro_batch: Records that one process takes at once; the rest of a step is accumulated.
-        precision: `bf16`, `fp32`, or what the machine is best at.
-        gradient_checkpointing: Whether activations of the language model are computed again rather than kept.
-        seed: Seed of the order of the data, of new weights and of dropout.
+        micro_batch: Records of one forward pass of one process; gradients are accumulated up to the global batch.
+        precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
+        gradient_checkpointing: Whether to recompute the language model's activations, to save memory.
+        seed: Seed of data order, new weights and dropout.
         log_every: Steps between two lines of the log.
-        checkpoint_every: Steps between two checkpoints; one is made at the end and on a signal, too.
-        keep_checkpoints: Newest checkpoints to keep.
-        save: At the end, `model` writes a folder for `from_pretrained`, `trained` only what was trained. A model with
-            adapters is always written in the second way; `mgem train export` merges it.
+        checkpoint_every: Steps between checkpoints; there is one at the end and on a signal, too.
+        keep_checkpoints: How many of the newest checkpoints to keep.
+        save: What to write at the end: `model`, a folder for `from_pretrained`, or `trained`, only the trained weights.
+            With adapters it is always the latter; `mgem train export` merges them.
     """
 
     output: str
@@ -232,12 +231,12 @@ class TrainConfig(_Section):
 
     Args:
         stage: `align` trains mining and projector; `instruct` the language model too.
-        model: Where the model comes from.
-        train: What of it is trained.
+        model: Source of the model.
+        train: The trained parts.
         data: The records.
         optimizer: AdamW and its learning rate.
-        run: Lengths, sizes and places.
-        evaluation: The loss on held-out records, if wanted.
+        run: Length, batch, precision and output.
+        evaluation: Held-out evaluation; None for none.
     """
 
     stage: Literal["align", "instruct"]
@@ -258,7 +257,7 @@ class TrainConfig(_Section):
 
     @property
     def trained_modules(self) -> tuple[str, ...]:
-        """Attributes of the model's trunk that are trained whole."""
+        """Fully trained attributes of the model's trunk."""
         wanted = {
             "mining": self.train.mining,
             "multi_modal_projector": self.train.projector,
@@ -269,13 +268,13 @@ class TrainConfig(_Section):
         return tuple(name for name, is_trained in wanted.items() if is_trained)
 
     def accumulation(self, num_processes: int) -> int:
-        """Return how many micro-batches of one process make a step.
+        """Return the number of micro-batches that one process accumulates in a step.
 
         Args:
-            num_processes: Processes that train together.
+            num_processes: Number of processes.
 
         Raises:
-            ValueError: If the global batch cannot be shared out evenly.
+            ValueError: If the global batch cannot be divided evenly.
         """
         share, rest = divmod(self.run.global_batch, self.run.micro_batch * num_processes)
         if rest:
@@ -286,7 +285,7 @@ class TrainConfig(_Section):
         return share
 
     def what_matters(self) -> dict[str, Any]:
-        """Return the settings on which the result depends, which a resumed run must not change."""
+        """Return the settings that change the result, which must stay the same when a run resumes."""
         settings = self.model_dump(mode="json", exclude={"evaluation": True})
         for name in ("output", "log_every", "checkpoint_every", "keep_checkpoints", "save", "micro_batch"):
             settings["run"].pop(name)

@@ -1,8 +1,8 @@
-"""Reading a configuration: YAML, then `key=value` words over it, then a check that names what is wrong.
+"""Loading a configuration: YAML, then `key=value` overrides, then validation with readable errors.
 
-Shipped configurations go by name, `nano_align` for `configs/nano_align.yaml`. A value in an override is YAML as well,
-so that `run.max_steps=100`, `train.mining=false` and `data.sources=[{path: a.jsonl}]` mean what they say; a number as a
-key goes into a list: `data.sources.0.repeat=2`.
+A shipped configuration is given by name: `nano_align` is `configs/nano_align.yaml`. The value of an override is YAML:
+`run.max_steps=100`, `train.mining=false`, `data.sources=[{path: a.jsonl}]`. A number in a key is an index into a list:
+`data.sources.0.repeat=2`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_CONFIG_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads `1e-3` as a number, as everyone means it."""
+    """YAML that reads `1e-3` as a number, not as a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -38,20 +38,20 @@ _Loader.add_implicit_resolver(
 
 
 def shipped_configs() -> tuple[str, ...]:
-    """Return the names of the configurations that come with the package, sorted."""
+    """Return the names of the shipped configurations, sorted."""
     folder = importlib.resources.files("mgem_agent.recipes.train") / "configs"
     return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration and check it.
+    """Read and validate a configuration.
 
     Args:
         source: A YAML file, or the name of a shipped configuration.
-        overrides: Words `key=value`, the key dotted.
+        overrides: `key=value` words with dotted keys.
 
     Raises:
-        InputError: If the file cannot be read, or a key or a value is not allowed, with the nearest key that is.
+        InputError: If the file cannot be read, or a key or value is not valid; the message names the nearest key.
     """
     settings = read_settings(source)
     for word in overrides:
@@ -65,19 +65,19 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfi
             detail
             for detail in details
             if not any(place != detail["loc"] and place[: len(detail["loc"])] == detail["loc"] for place in places)
-        ]  # a list with a wrong item is not wrong a second time
+        ]  # report the wrong item of a list, not the list again
         lines = "\n".join(f"  {_explain(detail)}" for detail in inner)
         raise InputError(f"The configuration {str(source)!r} is not valid:\n{lines}") from error
 
 
 def read_settings(source: str | Path) -> dict[str, Any]:
-    """Read a configuration as plain values, unchecked.
+    """Read a configuration as plain values, without validation.
 
     Args:
         source: A YAML file, or the name of a shipped configuration.
 
     Raises:
-        InputError: If there is none, or it is no mapping.
+        InputError: If the file cannot be read, or is not a mapping.
     """
     if str(source) in shipped_configs():
         text = (importlib.resources.files("mgem_agent.recipes.train") / "configs" / f"{source}.yaml").read_text("utf-8")
@@ -130,7 +130,7 @@ def _position(place: list[Any], name: str, key: str) -> int:
 
 
 def _explain(detail: Mapping[str, Any]) -> str:
-    """Say what is wrong with one key: its name, its value, and what it may be or which key was meant."""
+    """Describe one error: the key, its value, and what is allowed or which key was probably meant."""
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
         known = list(_keys(TrainConfig))
@@ -147,7 +147,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a configuration may have; positions in lists are left out."""
+    """Yield every dotted key of a configuration, without list indices."""
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}"
         for inner in _sections(field.annotation):

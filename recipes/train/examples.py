@@ -1,10 +1,10 @@
-"""From records to batches: tokens, targets and pixels, padded on the right; what is broken is counted, never hidden.
+"""Batches of records: tokens, targets and pixels, padded on the right.
 
-The targets are the spans that the assistant has to emit, as the processor marks them. A record that cannot be used is
-replaced by the next one that can, where the configuration allows it, so that a step is always whole and
-the same records always make the same step.
+The targets are the tokens that the assistant writes, as the processor marks them. If the configuration allows it, a
+record that cannot be used is counted and replaced by the next usable one. So every step is complete, and the same data
+always gives the same step.
 
-Shapes: b records, l tokens of the longest, i images of all records together.
+Shapes: b records, l tokens of the longest record, i images of all records.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class BrokenRecord:
 
     Args:
         file: Its file.
-        position: Its place in the file, from 0.
-        reason: A few words to count by.
+        position: Its index in the file, from 0.
+        reason: A short category, for counting.
         message: What is wrong.
     """
 
@@ -47,14 +47,14 @@ class BrokenRecord:
 
 @dataclass(frozen=True)
 class Batch:
-    """Records as the model takes them.
+    """Inputs of the model for some records.
 
     Args:
-        inputs: `input_ids`, `attention_mask` and `labels`, all (b, l), the latter -100 where nothing is learned; with
-            images also `pixel_values` (i, 3, s, s) and `high_res_pixel_values` (i, 3, S, S).
-        num_targets: Tokens that are learned.
-        num_tokens: Tokens without padding.
-        broken: Records that were met on the way and not used.
+        inputs: `input_ids`, `attention_mask` and `labels`, all (b, l), the latter -100 at
+            tokens without loss; with images also `pixel_values` (i, 3, s, s) and `high_res_pixel_values` (i, 3, S, S).
+        num_targets: Number of target tokens.
+        num_tokens: Number of tokens without padding.
+        broken: Records that were skipped.
     """
 
     inputs: dict[str, Tensor]
@@ -71,16 +71,16 @@ class _Example:
 
 
 class Examples:
-    """Records of several files as examples, by position over all files.
+    """Records of several files as examples, by index over all files.
 
     Args:
         files: The files.
-        processor: Renders, tokenises and reads pictures.
+        processor: Renders and tokenises dialogues, and reads pictures.
         prompt_template: Dialogue format.
         image_aspect_ratio: How pictures become square.
-        max_length: Most tokens of an example.
-        on_broken: Whether a record that cannot be used is an error or is skipped.
-        on_too_long: Whether an example that is too long is cut at its end or counts as broken.
+        max_length: Maximum tokens of an example.
+        on_broken: `error` or `skip` for a record that cannot be used.
+        on_too_long: `cut` truncates an example of too many tokens; `broken` treats it as unusable.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Examples:
         return sum(map(len, self.files))
 
     def sizes(self) -> tuple[list[int], list[int], list[int]]:
-        """Return tokens (about), pictures, and the number of the file, of every record."""
+        """Return the approximate number of tokens, the number of pictures and the file index of every record."""
         lengths, images, owners = [], [], []
         for owner, file in enumerate(self.files):
             for position in range(len(file)):
@@ -122,13 +122,13 @@ class Examples:
         return lengths, images, owners
 
     def batch(self, positions: Sequence[int]) -> Batch:
-        """Return the records at some positions as a batch.
+        """Return some records as a batch.
 
         Args:
-            positions: Positions over all files.
+            positions: Indices over all files.
 
         Raises:
-            InputError: If a record cannot be used and that is an error, or if none can.
+            InputError: If a record cannot be used and `on_broken` is `error`, or if no record can be used.
         """
         broken: list[BrokenRecord] = []
         examples = [self._example(position, broken) for position in positions]
@@ -160,10 +160,12 @@ class Examples:
                 if self._on_broken == "error":
                     raise InputError(
                         f"Record {place} of {str(file.path)!r} cannot be used ({reason}): {error}\n"
-                        f"Mend it, or leave such records out with data.on_broken=skip."
+                        f"Correct it, or skip such records with data.on_broken=skip."
                     ) from error
                 broken.append(BrokenRecord(str(file.path), place, reason, str(error)))
-        raise InputError(f"No usable record was found; the last one: {broken[-1].message}. Check the data's files.")
+        raise InputError(
+            f"No usable record was found; the last error: {broken[-1].message}. Check the files of data.sources."
+        )
 
     def _locate(self, position: int) -> tuple[RecordFile, int]:
         for file in self.files:
@@ -189,19 +191,19 @@ class Examples:
             ids, mask = ids[: self._max_length], mask[: self._max_length]
         labels = [token if is_target else NO_TARGET for token, is_target in zip(ids, mask, strict=True)]
         if all(label == NO_TARGET for label in labels[1:]):
-            raise BrokenRecordError("nothing to learn", "no token of it is an answer")
+            raise BrokenRecordError("nothing to learn", "no token of it belongs to an answer")
         pixels = {name: features[name] for name in ("pixel_values", "high_res_pixel_values") if name in features}
         return _Example(ids, labels, pixels)
 
 
 class StepBatches(Dataset[list[Batch]]):
-    """The micro-batches of each step for one process; what a data loader draws from.
+    """The micro-batches of each step for one process, as a data set for a data loader.
 
     Args:
         examples: The records.
-        plan: Which of them make which step.
+        plan: The records of each step.
         process: Index of the process.
-        num_processes: Processes that train together.
+        num_processes: Number of processes.
         micro_batch: Records of a micro-batch.
     """
 
@@ -220,15 +222,15 @@ class StepBatches(Dataset[list[Batch]]):
 
         Args:
             first: The first step.
-            last: The step before which to end.
-            num_workers: Processes that read ahead; 0 reads in this one.
+            last: The step to stop before.
+            num_workers: Processes that load ahead; 0 loads in this one.
         """
         loader = torch.utils.data.DataLoader(
             self,
             batch_size=None,
             sampler=range(first, last),
             num_workers=num_workers,
-            # Its own, so that beginning anew draws nothing from the random state that training goes on with.
+            # Its own generator, so that a new loader does not advance the random state of the training.
             generator=torch.Generator(),
             persistent_workers=False,
         )

@@ -1,4 +1,4 @@
-"""The loss on held-out records: per target token, as in training, with dropout off and no random number drawn."""
+"""The loss on held-out records: per target token, as in training, without dropout and random numbers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["HeldOut"]
 
 
 class HeldOut:
-    """Evaluates on records that are not trained on.
+    """Evaluates on records that are not in the training data.
 
     Args:
         examples: The records.
-        every: Steps between two evaluations.
-        max_records: Most records to look at, evenly spread; all if None.
-        micro_batch: Records at once.
+        every: Steps between evaluations.
+        max_records: Maximum number of records, evenly spread; None for all.
+        micro_batch: Records of a batch.
         process: Index of the process.
-        num_processes: Processes that evaluate together, each on its share.
+        num_processes: Number of processes, each of which evaluates its share.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class HeldOut:
         chosen.sort(key=lambda position: -lengths[position])
         rows = [chosen[start : start + micro_batch] for start in range(0, count, micro_batch)]
         own = [(row, True) for row in rows[process::num_processes]]
-        # Under ZeRO-3 all processes run the model together; the filling counts for nothing.
+        # Sharded weights need all processes to run the model equally often; padding batches are not counted.
         missing = -(-len(rows) // num_processes) - len(own)
         self._rows = own + [(rows[0], False)] * missing
 
     @property
     def num_batches(self) -> int:
-        """Batches of this process in an evaluation; the same for every process."""
+        """Number of batches of an evaluation, the same for every process."""
         return len(self._rows)
 
     def is_due(self, step: int, num_steps: int) -> bool:
         """Return whether to evaluate after a step.
 
         Args:
-            step: Steps that have been made.
+            step: Number of steps done.
             num_steps: Steps of the whole run.
         """
         return step % self._every == 0 or step == num_steps
@@ -63,8 +63,8 @@ class HeldOut:
         """Return the mean cross-entropy of a target token over all processes.
 
         Args:
-            accelerator: How processes work together.
-            module: A prepared `TargetLoss`; it is left in training mode.
+            accelerator: Coordinates the processes.
+            module: A prepared `TargetLoss`; it is in training mode afterwards.
         """
         model = accelerator.unwrap_model(module)
         model.eval()

@@ -1,7 +1,7 @@
-"""The model of a run: loaded or put together, frozen but for what is trained, with adapters where they are asked for.
+"""The model of a run: loaded or built from parts, frozen except for the trained parts, with adapters if asked for.
 
-Frozen weights are held in the precision of the run, trained ones in float32: an optimizer's small steps are lost in
-bfloat16. No gradient of a frozen weight is computed. The adapters are peft's own.
+Frozen weights have the precision of the run and get no gradient. Trained weights are float32, because bfloat16 would
+lose the optimizer's small steps. The adapters are peft's.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from mgem_agent.user_files import user_path
 __all__ = ["NANO", "TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
 
 TRAINED_FILE = "trained.safetensors"
-"""The weights that a run trained, adapters included, under the names that they have in the model."""
+"""The trained weights of a run, including adapters, by their names in the model."""
 
 _ADAPTER_FILE = "adapter_model.safetensors"
 _LORA = ".lora_"
 _PROMPT_TEMPLATE = "vicuna_v1"
 
 NANO = "nano"
-"""As `model.checkpoint`: nano. As `model.text`: its language model, which is fetched where it is not there yet."""
+"""As `model.checkpoint`: nano. As `model.text`: its language model, downloaded if missing."""
 
 
 @dataclass
@@ -49,9 +49,9 @@ class TrainedModel:
     """A model ready to be trained.
 
     Args:
-        model: The model; adapters are inside it.
+        model: The model, including adapters.
         processor: Its processor.
-        adapters: peft's view of the model, if it has adapters.
+        adapters: The model as peft wraps it, if it has adapters.
     """
 
     model: MiniGeminiForConditionalGeneration
@@ -60,20 +60,20 @@ class TrainedModel:
 
 
 def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
-    """Load or assemble the model of a run, and freeze what is not trained.
+    """Load or build the model of a run, and freeze the parts that are not trained.
 
     Args:
         config: The run.
         dtype: Data type of the frozen weights.
 
     Raises:
-        InputError: If the parts do not fit together, or the model has no layer that an adapter could go to.
+        InputError: If the parts do not fit together, or no layer of the model can have an adapter.
         CheckpointError: If weights cannot be read or do not fit.
     """
-    torch.manual_seed(config.run.seed)  # mining, projector and adapters start the same in every process
+    torch.manual_seed(config.run.seed)  # same initial weights in every process
     model, processor = load_model(config.model, dtype, merge=config.train.llm != "lora")
     begun = _begun(config)
-    for file, weights in begun.items():  # before there are adapters, which rename the layers that they go to
+    for file, weights in begun.items():  # before adapters rename the layers
         _put_over(model, {name: value for name, value in weights.items() if _LORA not in name}, file)
     model.model.config.freeze_vision_tower = not config.train.vision_tower
     model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
@@ -87,7 +87,7 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
         model.lm_head.requires_grad_(True)
     if config.train.vision_tower:
         is_high_res_trained = config.train.high_res_vision_tower
-        model.model.apply_freezing()  # leaves those of the encoder's layers alone that are not run
+        model.model.apply_freezing()  # keeps unused layers of the encoder frozen
         model.model.high_res_vision_tower.requires_grad_(is_high_res_trained)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -100,7 +100,7 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
 
 
 def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
-    """The weights that the run starts from, by the files that hold them."""
+    """Return the weights that the run starts from, by file."""
     runs = config.model.start_from or ()
     begun = dict(_trained_weights(Path(run)) for run in ((runs,) if isinstance(runs, str) else runs))
     for file, weights in begun.items():
@@ -115,12 +115,12 @@ def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
 def load_model(
     source: ModelConfig, dtype: torch.dtype, *, merge: bool = True
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
-    """Load a checkpoint or put a model together from its parts, and return it with its processor.
+    """Load a checkpoint, or build a model from its parts, and return it with its processor.
 
     Args:
-        source: Where the model comes from; `start_from` is not looked at.
+        source: Source of the model; `start_from` is ignored.
         dtype: Data type of the weights.
-        merge: Whether the adapter of a checkpoint without its language model is merged into that, or left out.
+        merge: Whether to merge the adapter of a checkpoint without language model into that; otherwise it is omitted.
 
     Raises:
         InputError: If the parts do not fit together.
@@ -135,8 +135,8 @@ def load_model(
     if source.checkpoint is not None:
         if source.text is not None:
             raise InputError(
-                f"model.checkpoint={source.checkpoint!r} has a language model of its own, and model.text is "
-                f"{source.text!r}. Leave one of them out."
+                f"model.checkpoint={source.checkpoint!r} has its own language model, but model.text is "
+                f"{source.text!r}. Omit one of them."
             )
         model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype)
         model.config.prompt_template = source.prompt_template or model.config.prompt_template
@@ -158,7 +158,7 @@ def load_model(
 
 
 def _small_folder(source: ModelConfig) -> Path | None:
-    """The folder of a checkpoint that lacks its language model, or None for all others."""
+    """Return the folder of a checkpoint without language model, or None for any other."""
     if source.checkpoint is None:
         return None
     folder = VLM_WEIGHTS if source.checkpoint == NANO else user_path(source.checkpoint)
@@ -180,7 +180,7 @@ def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype), AutoTokenizer.from_pretrained(source)
     folder, name = str(Path(source).parent), Path(source).name
     packed: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=dtype)
-    # transformers takes what came from such a file for a quantized model, which it would neither train nor save.
+    # transformers treats a model from such a file as quantized, and would neither train nor save it.
     settings = packed.config.to_dict()
     settings.pop("quantization_config", None)
     with torch.device("meta"):
@@ -194,7 +194,7 @@ def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -> PeftModel:
-    """Put adapters into the language model: new ones, or those of the checkpoint."""
+    """Add adapters to the language model: new ones, or those of the checkpoint."""
     options = config.train.lora
     names = "|".join(map(re.escape, options.targets))
     pattern = rf"model\.language_model\..*\.({names})"
@@ -202,12 +202,14 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfi
     if not any(re.fullmatch(pattern, name) for name in layers):
         known = sorted({name.rpartition(".")[2] for name in layers if name.startswith("model.language_model.")})
         raise InputError(
-            f"train.lora.targets={list(options.targets)} are no linear layers of the language model. "
+            f"train.lora.targets={list(options.targets)} are not linear layers of the language model. "
             f"It has: {', '.join(known)}."
         )
     lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+        )  # peft reads the property
         small = _small_folder(config.model)
         if small is not None and (small / ADAPTER_FOLDER).is_dir():
             return _adapters_of(model, small / ADAPTER_FOLDER, lora)
@@ -216,38 +218,38 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfi
 
 
 def _adapters_of(model: MiniGeminiForConditionalGeneration, folder: Path, wanted: LoraConfig) -> PeftModel:
-    """Put adapters that are there into the language model, to be trained on."""
-    if not (folder / _ADAPTER_FILE).is_file():  # peft would look for it on the hub
-        raise CheckpointError(f"{str(folder)!r} is no adapter: it has no {_ADAPTER_FILE}. Export the run again.")
+    """Add existing adapters to the language model, to train them further."""
+    if not (folder / _ADAPTER_FILE).is_file():  # otherwise peft would search the hub
+        raise CheckpointError(f"{str(folder)!r} is not an adapter: it has no {_ADAPTER_FILE}. Export the run again.")
     try:
         given: Any = LoraConfig.from_pretrained(str(folder))
         if (given.r, given.lora_alpha) != (wanted.r, wanted.lora_alpha):
             raise CheckpointError(
                 f"{str(folder)!r} does not fit the model: its rank is {given.r} and its alpha {given.lora_alpha:g}, "
-                f"train.lora has {wanted.r} and {wanted.lora_alpha:g}. Set these to those."
+                f"train.lora has {wanted.r} and {wanted.lora_alpha:g}. Set train.lora to the adapter's values."
             )
         adapters: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=wanted)
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{str(folder)!r} is no adapter: {error}. Export the run again.") from error
+        raise CheckpointError(f"{str(folder)!r} is not an adapter: {error}. Export the run again.") from error
     return adapters
 
 
 def load_trained(model: MiniGeminiForConditionalGeneration, run: Path) -> None:
-    """Put the weights that a run trained over a model's own.
+    """Load the trained weights of a run into a model.
 
     Args:
         model: The model.
-        run: Folder of the run or of a checkpoint, or the file itself.
+        run: Folder of the run or of a checkpoint, or the file.
 
     Raises:
-        CheckpointError: If there are none, or they do not fit.
+        CheckpointError: If there are no weights, or they do not fit.
     """
     file, weights = _trained_weights(run)
     _put_over(model, weights, file)
 
 
 def _trained_weights(run: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file of a run's weights, and these by name."""
+    """Return the file of a run's weights, and the weights by name."""
     file = next((place for place in (run, run / TRAINED_FILE) if place.is_file()), None)
     if file is None:
         raise CheckpointError(
@@ -277,16 +279,16 @@ def _put_over(model: MiniGeminiForConditionalGeneration, weights: dict[str, Tens
 def parameter_groups(
     model: nn.Module, *, learning_rate: float, weight_decay: float, multipliers: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """Return the trained parameters as an optimizer's groups, each with its `base_lr`.
+    """Return the trained parameters as optimizer groups, each with its `base_lr`.
 
     Args:
         model: The model.
         learning_rate: The peak learning rate.
-        weight_decay: Decay of matrices.
-        multipliers: Factors on the learning rate of those parameters whose name holds the key.
+        weight_decay: Weight decay of matrices.
+        multipliers: Factors on the learning rate of parameters whose name contains the key.
 
     Raises:
-        InputError: If a key is part of no trained parameter's name.
+        InputError: If no trained parameter's name contains a key.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
     unused = set(multipliers)
@@ -300,7 +302,7 @@ def parameter_groups(
         groups.setdefault((learning_rate * factor, decay), []).append(parameter)
     if unused:
         raise InputError(
-            f"optimizer.multipliers names {sorted(unused)[0]!r}, which is part of no trained parameter's name. "
+            f"optimizer.multipliers names {sorted(unused)[0]!r}, but no trained parameter's name contains it. "
             f"Use 'mining', 'multi_modal_projector' or 'language_model'."
         )
     return [

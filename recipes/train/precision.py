@@ -1,4 +1,4 @@
-"""In which number format a training computes."""
+"""The number format of a training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["training_dtype"]
 
 
 def training_dtype(precision: Precision) -> torch.dtype:
-    """Return bfloat16 or float32, which `auto` chooses by what the machine multiplies quickest.
+    """Return bfloat16 or float32; `auto` takes the one that the hardware multiplies fastest.
 
     Args:
-        precision: As a configuration has it.
+        precision: The setting of a configuration.
     """
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
     best = default_dtype("cuda" if torch.cuda.is_available() else "cpu")
-    return best if best == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
+    return best if best == torch.bfloat16 else torch.float32  # float16 would need loss scaling

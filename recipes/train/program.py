@@ -1,8 +1,7 @@
-"""The training program: from a configuration to a finished run, in one process or in many.
+"""The training program: from a configuration to a finished run, in one or many processes.
 
-It is the same for every model and every machine: accelerate says how many processes there are and how the model is
-shared among them (`accelerate launch`), the configuration says all the rest. A run whose folder has a checkpoint goes
-on from there, to the bit as if it had not been interrupted.
+`accelerate launch` sets the number of processes and how they share the model; the configuration sets everything else. A
+run whose folder has a checkpoint resumes from it, with bit-identical results.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ class Outcome:
     """How a run ended.
 
     Args:
-        step: Steps that have been made.
+        step: Number of steps done.
         num_steps: Steps of the whole run.
-        stopped_by: Number of the signal that ended it early, or None.
-        loss: Mean training loss of the last lines of the log; None if no step was made.
+        stopped_by: Number of the signal that stopped it early, or None.
+        loss: Mean training loss in the last line of the log; None before the first line.
     """
 
     step: int
@@ -58,17 +57,17 @@ class Outcome:
 
 
 def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outcome:
-    """Make a run, or go on with it.
+    """Start or resume a run.
 
     Args:
-        config: The run.
-        report: Takes what a person would like to read meanwhile; called in the main process alone.
+        config: The configuration.
+        report: Called with progress messages, in the main process only.
 
     Returns:
-        How it ended. SIGINT and SIGTERM end it after the step that is being made, with a checkpoint.
+        How it ended. SIGINT and SIGTERM stop it after the current step, with a checkpoint.
 
     Raises:
-        InputError: If the data or the configuration do not allow it, or the folder holds another run.
+        InputError: If the data or the configuration are not usable, or the folder holds another run.
         CheckpointError: If weights cannot be read or do not fit.
     """
     accelerator = _accelerator(config)
@@ -82,7 +81,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
         plan = _plan(examples, config)
         num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
         loop = _loop(config, accelerator, trained, folder, num_steps)
-        set_seed(config.run.seed)  # dropout does not depend on how the model was made
+        set_seed(config.run.seed)  # so that dropout does not depend on how the model was built
         loop.restore()
         say(_opening(config, accelerator, trained, examples, num_steps, loop.step))
         data = StepBatches(
@@ -104,7 +103,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
-    # Without this, processes on a machine with no GPU would each think that they are alone.
+    # Without this, on a machine without a GPU, each process would believe that it is the only one.
     on_cpu = not torch.accelerator.is_available() and "ACCELERATE_USE_DEEPSPEED" not in os.environ
     try:
         accumulation = config.accumulation(PartialState(cpu=on_cpu).num_processes)
@@ -118,13 +117,13 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
     plugin = accelerator.state.deepspeed_plugin
-    if plugin is not None:  # accelerate would take it from a data loader of its own
+    if plugin is not None:  # accelerate would read it from its own data loader
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.run.micro_batch
     return accelerator
 
 
 def _claim(folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
-    """Write the configuration into the run's folder, unless another run has it."""
+    """Write the configuration into the run's folder, unless the folder holds another run."""
     file = folder / CONFIG_FILE
     if file.is_file():
         before = TrainConfig.model_validate(read_settings(file)).what_matters()
@@ -133,7 +132,7 @@ def _claim(folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
             lines = "\n".join(f"  {key}: {old!r} before, {new!r} now" for key, old, new in differing)
             raise InputError(
                 f"The folder {str(folder)!r} holds another run, which these settings would change:\n{lines}\n"
-                f"Give another run.output, or the settings of before to go on with it."
+                f"Give another run.output, or the earlier settings to resume it."
             )
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +150,7 @@ def _differing(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any
 
 
 def training_examples(sources: tuple[SourceConfig, ...], config: TrainConfig, trained: TrainedModel) -> Examples:
-    """Return the records of files as examples, in the dialogue format of the data or else of the model."""
+    """Return the records of files as examples, in the dialogue format of the data or, without one, of the model."""
     data: DataConfig = config.data
     return Examples(
         [RecordFile(source.path, source.images) for source in sources],

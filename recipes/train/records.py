@@ -5,11 +5,11 @@ A file is a JSON list or JSON lines of::
     {"id": "7", "image": "a.png", "conversations": [{"from": "human", "value": "<image>\nWhat is it?", "draw": false},
                                                     {"from": "gpt", "value": "A cat."}]}
 
-`image` may be left out or be a list. As in the authors' training, a message's pictures come before its text wherever
-their marks stand. A human's text that ends with `<GEN>`, or `"draw": true` beside it, asks for a picture.
+`image` is optional and may be a list. As in the authors' training, a message's pictures come before its text, wherever
+their marks are. A human turn asks for a picture if its text ends with `<GEN>` or if it has `"draw": true`.
 
-JSON lines are read again from their place in the file when they are wanted, so that millions of them need no memory
-but their places; a JSON list is held whole.
+Only the offsets of JSON lines are kept in memory; a line is read from the file when it is needed. A JSON list is kept
+in memory whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BrokenRecordError(InputError):
     """A record that cannot be trained on.
 
     Args:
-        reason: A few words to count by.
+        reason: A short category, for counting.
         message: What is wrong.
     """
 
@@ -49,8 +49,8 @@ class RecordSummary:
     """What batching needs to know of a record.
 
     Args:
-        num_images: Pictures in it.
-        num_text_tokens: About how many tokens its text has.
+        num_images: Number of pictures.
+        num_text_tokens: Approximate number of text tokens.
     """
 
     num_images: int
@@ -58,14 +58,14 @@ class RecordSummary:
 
 
 class RecordFile:
-    """The records of one file, by position.
+    """The records of one file, by index.
 
     Args:
         path: A `.json` list or `.jsonl` lines.
-        images: Folder of the pictures; that of the file if None.
+        images: Folder of the pictures; None for the folder of the file.
 
     Raises:
-        InputError: If the file cannot be read or is no list of records.
+        InputError: If the file cannot be read or is not a list of records.
     """
 
     def __init__(self, path: str | Path, images: str | Path | None = None) -> None:
@@ -77,10 +77,10 @@ class RecordFile:
             self._read()
         except OSError as error:
             raise InputError(
-                f"The data {str(path)!r} cannot be read: {error.strerror}. Make it with: mgem data"
+                f"The data {str(path)!r} cannot be read: {error.strerror}. Create it with: mgem data"
             ) from error
         if not len(self):
-            raise InputError(f"The data {str(path)!r} hold no record. Make them anew with: mgem data")
+            raise InputError(f"The data {str(path)!r} hold no record. Create them with: mgem data")
 
     def _read(self) -> None:
         if self.path.suffix == ".jsonl":
@@ -105,7 +105,7 @@ class RecordFile:
         return len(self._places) if self._records is None else len(self._records)
 
     def __getitem__(self, position: int) -> Any:
-        """Return a record as it stands in the file.
+        """Return a record as the file has it.
 
         Raises:
             BrokenRecordError: If its line is not JSON.
@@ -129,7 +129,7 @@ def pictures_of(record: Any, images: Path) -> list[Path]:
         images: Folder that they are relative to.
 
     Raises:
-        BrokenRecordError: If what it names is no file within the folder's reach.
+        BrokenRecordError: If a picture is missing or outside the folder.
     """
     if not isinstance(record, Mapping):
         raise BrokenRecordError("malformed", f"a record is an object, got {record!r:.80}")
@@ -153,14 +153,14 @@ def dialogue_of(record: Any, images: Path) -> list[dict[str, Any]]:
         images: Folder that its pictures are relative to.
 
     Raises:
-        BrokenRecordError: If it is malformed, a picture is missing, or marks and pictures differ in number.
+        BrokenRecordError: If it is malformed, a picture is missing, or the numbers of marks and pictures differ.
     """
     pictures = pictures_of(record, images)
     turns = record.get("conversations")
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise BrokenRecordError("malformed", f"'conversations' must be a list of turns, got {turns!r:.80}")
     if turns and _ROLES.get(turns[0].get("from")) == "assistant":
-        turns = turns[1:]  # some of LLaVA's begin with the answer; the authors leave it out, too
+        turns = turns[1:]  # some of LLaVA's start with an answer, which the authors drop, too
     marks = sum(str(turn.get("value")).count(_MARK) for turn in turns)
     if marks != len(pictures):
         raise BrokenRecordError("malformed", f"it has {len(pictures)} picture(s) and {marks} mark(s) {_MARK!r}")
@@ -188,10 +188,10 @@ def _message(turn: Mapping[str, Any], pictures: Any) -> dict[str, Any]:
 
 
 def summarise(record: Any) -> RecordSummary:
-    """Return about how long a record is, without looking at its pictures or tokenising it.
+    """Return the approximate length of a record, without reading its pictures or tokenising it.
 
     Args:
-        record: The record; of a malformed one, nothing is known.
+        record: The record; a malformed one counts as empty.
     """
     turns = record.get("conversations") if isinstance(record, Mapping) else None
     turns = turns if isinstance(turns, list) else []

@@ -1,9 +1,8 @@
-"""What a finished run leaves, and what is made of it for use.
+"""The result of a run, and its export.
 
-In the run's folder: `trained.safetensors`, the weights that were trained; `adapter/`, the same of the language model in
-peft's format; `model/`, all of it for `from_pretrained`, where that is wanted. Exported: a whole model, adapters
-merged; or a small folder that holds everything but the language model's own weights, for
-`core_model.checkpoints.partial_checkpoint`.
+A finished run writes `trained.safetensors` (the trained weights), `adapter/` (the adapter in peft's format) and, if
+asked for, `model/` (the whole model for `from_pretrained`). An export is a whole model with merged adapters, or a small
+folder without the language model's own weights, for `core_model.checkpoints.partial_checkpoint`.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ MODEL_FOLDER = "model"
 def save_result(
     folder: Path, config: TrainConfig, accelerator: Accelerator, module: nn.Module, trained: TrainedModel
 ) -> None:
-    """Write what a finished run leaves; all processes call this together.
+    """Write the result of a finished run; every process has to call this.
 
     Args:
         folder: The run's folder.
         config: The run.
-        accelerator: How processes work together.
+        accelerator: Coordinates the processes.
         module: The prepared `TargetLoss`.
         trained: The model in it.
     """
@@ -67,19 +66,21 @@ def _save_adapter(trained: TrainedModel, place: Path) -> None:
     passing = place.with_name(place.name + ".part")
     shutil.rmtree(passing, ignore_errors=True)
     trained.adapters.save_pretrained(str(passing), save_embedding_layers=False)
-    (passing / "README.md").unlink(missing_ok=True)  # a form that no one has filled in
+    (passing / "README.md").unlink(missing_ok=True)  # peft's empty form
     put_in_place(passing, place)
 
 
 def _finished(run: Path) -> tuple[TrainConfig, TrainedModel]:
-    """The model of a run, with what was trained: its result, or its newest checkpoint."""
+    """Return the model of a run with its trained weights, from its result or its newest checkpoint."""
     if not (run / CONFIG_FILE).is_file():
-        raise InputError(f"{str(run)!r} is no folder of a run: it has no {CONFIG_FILE}. Give what run.output names.")
+        raise InputError(
+            f"{str(run)!r} is not the folder of a run: it has no {CONFIG_FILE}. Give the folder that run.output names."
+        )
     config = load_config(run / CONFIG_FILE)
     source = run if (run / TRAINED_FILE).is_file() else newest_checkpoint(run)
     if source is None:
         raise InputError(
-            f"The run {str(run)!r} has no result and no checkpoint yet. Go on with: mgem train {run / CONFIG_FILE}"
+            f"The run {str(run)!r} has no result and no checkpoint yet. Resume it: mgem train {run / CONFIG_FILE}"
         )
     trained = prepare_model(config, torch.float32)
     load_trained(trained.model, source)
@@ -88,7 +89,7 @@ def _finished(run: Path) -> tuple[TrainConfig, TrainedModel]:
 
 def _check_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{str(out)!r} is there already. Remove it, or name another folder.")
+        raise InputError(f"{str(out)!r} already exists. Delete it, or give another folder.")
 
 
 def export_model(run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -96,11 +97,11 @@ def export_model(run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> N
 
     Args:
         run: The run's folder.
-        out: The folder to make.
+        out: The folder to create.
         dtype: Data type of the weights.
 
     Raises:
-        InputError: If there is no such run, or `out` holds something.
+        InputError: If there is no such run, or `out` is not empty.
     """
     _check_free(out)
     _, trained = _finished(run)
@@ -115,21 +116,21 @@ def export_model(run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> N
 
 
 def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write everything but the language model's own weights: encoders, mining, projector, adapter.
+    """Write everything except the language model's own weights: encoders, mining, projector, adapter.
 
     Args:
         run: The run's folder.
-        out: The folder to make.
+        out: The folder to create.
         dtype: Data type of the weights.
 
     Raises:
-        InputError: If there is no such run, `out` holds something, or the language model itself was trained.
+        InputError: If there is no such run, `out` is not empty, or the language model itself was trained.
     """
     _check_free(out)
     config, trained = _finished(run)
     if config.train.llm == "full":
         raise InputError(
-            f"The run {str(run)!r} trained the language model itself, which cannot be left out. "
+            f"The run {str(run)!r} trained the language model itself, so its weights are needed. "
             f"Export the whole model: mgem train export {run} {out}"
         )
     passing = out.with_name(out.name + ".part")
@@ -139,7 +140,7 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
     own: Any = trained.model.config
     for part in (own, own.text_config, own.vision_config):
-        part.name_or_path = ""  # where its weights were on this machine is nobody's business
+        part.name_or_path = ""  # do not publish local paths
     own.save_pretrained(passing)
     if trained.adapters is not None:
         for name, parameter in trained.adapters.named_parameters():
@@ -147,7 +148,7 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
                 parameter.data = parameter.data.to(dtype)
         _save_adapter(trained, passing / ADAPTER_FOLDER)
     for file in passing.rglob("*.safetensors"):
-        file.chmod(passing.stat().st_mode & 0o666)  # safetensors writes for the owner alone
+        file.chmod(passing.stat().st_mode & 0o666)  # safetensors makes files readable by the owner only
     _replace_empty(passing, out)
 
 

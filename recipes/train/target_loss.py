@@ -1,11 +1,11 @@
-"""The loss of a micro-batch, computed at the targets alone.
+"""The loss of a micro-batch, computed only at the targets.
 
-The head scores only the places whose next token is learned: of a record with 64 visual tokens, a question and a short
-answer these are few, and each would cost a row of the whole vocabulary. Where there are very many, the scores are made
-some at a time and again in the backward pass, and never all held.
+The head computes logits only at positions whose next token is a target. A record with 64 visual tokens, a question and
+a short answer has few of them, and each row of logits has the size of the vocabulary. Many targets are processed in
+parts, whose logits are recomputed in the backward pass.
 
-The sum over the targets is divided by the number of targets in the whole step, over all micro-batches and processes, so
-that every target weighs the same however the step is cut up.
+The sum over the targets is divided by the number of targets in the whole step, over all micro-batches and processes. So
+every target has the same weight, however the step is divided.
 
 Shapes: b records, l tokens, t targets, d hidden size of the LLM.
 """
@@ -25,16 +25,16 @@ from mgem_agent.recipes.train.examples import NO_TARGET
 __all__ = ["TargetLoss"]
 
 _TARGETS_PER_PASS = 2048
-"""Targets that are scored at once: half a gigabyte of float32 scores with a vocabulary of 64k."""
+"""Targets of one part: half a gigabyte of float32 logits with a vocabulary of 64k."""
 
 
 class TargetLoss(nn.Module):
-    """A model and its loss as one module, which is what gets wrapped for distributed training.
+    """A model and its loss as one module, which distributed training wraps.
 
     Args:
-        model: The model; with adapters, the model that they were put into.
-        needs_images: Whether a batch without images shall run the vision part over a blank one. Processes that train
-            together wait for each other's gradients of it.
+        model: The model; adapters are inside it.
+        needs_images: Whether a batch without images encodes a blank one. Processes wait for each other's gradients of
+            the vision part.
     """
 
     def __init__(self, model: MiniGeminiForConditionalGeneration, *, needs_images: bool = False) -> None:
@@ -47,7 +47,7 @@ class TargetLoss(nn.Module):
 
         Args:
             inputs: `input_ids`, `attention_mask`, `labels` (b, l); and the pixels, if there are images.
-            num_targets: () targets of the whole step.
+            num_targets: () number of targets of the whole step.
         """
         trunk = self.model.model
         labels = inputs["labels"][:, 1:]
@@ -82,7 +82,7 @@ class TargetLoss(nn.Module):
         return F.cross_entropy(scores, targets, reduction="sum")
 
     def _blank_image(self, device: torch.device) -> Tensor:
-        """Nothing, on which the vision part's parameters depend."""
+        """Return zero with a gradient graph through the vision part."""
         config = self.model.config
         low = torch.zeros(1, 3, config.geometry.low_res_input_size, config.geometry.low_res_input_size, device=device)
         high = torch.zeros(1, 3, config.high_res_image_size, config.high_res_image_size, device=device)
@@ -91,7 +91,7 @@ class TargetLoss(nn.Module):
         return nothing
 
     def _balance(self, router_logits: Any, inputs: dict[str, Tensor]) -> Tensor:
-        """Load-balancing loss of a mixture of experts, where its configuration asks for it."""
+        """Return the load-balancing loss of a mixture of experts, if its configuration asks for it."""
         from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
         config: Any = self.model.config.text_config
@@ -104,7 +104,7 @@ class TargetLoss(nn.Module):
 
 
 def _without_idle_mask(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out a mask that hides nothing: attention is quicker without."""
+    """Omit an attention mask without zeros: attention is faster without one."""
     if bool(inputs["attention_mask"].all()):
         return {name: value for name, value in inputs.items() if name != "attention_mask"}
     return inputs

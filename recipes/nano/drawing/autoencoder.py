@@ -1,17 +1,16 @@
-"""Pre-training of the autoencoder in whose latents the small generator draws.
+"""Training of the autoencoder for nano's generator.
 
     python -m mgem_agent.recipes.nano autoencoder FOLDER [key=value …]
 
-diffusers' `AutoencoderTiny` learns to give back what it saw: absolute difference of the pixels and of their gradients,
-which keeps edges sharp. And it learns that latents add up: those of a background, and of things alone, each less those
-of a layer of nothing, together are the latents of the scene, where things stand before the background and throw
-shadows on it. So a generator that knows how each thing looks knows how every two of them look together, and all else is
-the decoder's work. Every fourth piece is of a whole scene, encoded as one layer, so that any picture can be.
+diffusers' `AutoencoderTiny` learns to reconstruct scenes. The loss is the absolute difference of pixels and of their
+gradients, which keeps edges sharp. It also learns additive latents: a background and things are encoded as separate
+layers, and the sum of their latents (each minus those of an empty layer) is decoded to the whole scene with overlaps
+and shadows. So a generator that knows each thing alone can draw any two together. Every fourth crop is of a whole scene
+encoded as one layer, so that the autoencoder can encode any picture.
 
-It sees square pieces of scenes, since a network without attention learns as much from a piece; one of each scene is the
-more detailed of two, since most of a scene is empty sky. Latents are noised while it learns, and a layer's come a
-little stronger or weaker, so that the decoder bears the errors of the generator; each channel is kept near one standard
-deviation, so that none drowns the others.
+It trains on square crops, because a network without attention learns as much from them. One crop of each scene is the
+more detailed of two, because most of a scene is plain. Noise on the latents, and a random strength of each layer, make
+the decoder robust to errors of the generator. A penalty keeps every channel near one standard deviation.
 """
 
 from __future__ import annotations
@@ -54,21 +53,22 @@ _WHOLE = 4
 
 
 class AutoencoderConfig(PretrainingConfig):
-    """How the autoencoder is trained.
+    """Settings of the recipe `autoencoder`.
 
     Attributes:
-        channels: Of every layer.
-        latent_channels: Of the latents; three or more.
-        encoder_blocks: Residual blocks at each resolution of the encoder, finest first. All but the first halve the
-            sides: three make latents four times smaller than pictures. Eight times smaller ones stay blurred for long.
-        decoder_blocks: Of the decoder, coarsest first.
-        piece_px: Side of the pieces that it sees; a multiple of 8.
-        scene_px: Side of the scenes that they are cut from.
+        channels: Channels of every layer.
+        latent_channels: Channels of the latents; three or more.
+        encoder_blocks: Residual blocks at each resolution of the encoder, finest first. Every entry after the first
+            halves the resolution: three give latents four times smaller than the picture. Eight times smaller ones stay
+            blurred for a long time.
+        decoder_blocks: Residual blocks at each resolution of the decoder, coarsest first.
+        piece_px: Side of the crops; a multiple of 8.
+        scene_px: Side of the scenes.
         latent_noise: Standard deviation of the noise on the latents.
-        strength_std: Standard deviation of how strong a layer is, beside one.
-        latent_std: Standard deviation that every channel of the latents is kept near.
-        latent_penalty: Weight of how far they are from it.
-        precision: `bf16`, `fp32`, or what the machine is best at.
+        strength_std: Standard deviation of the strength of a layer, whose mean is 1.
+        latent_std: Target standard deviation of every channel of the latents.
+        latent_penalty: Weight of the penalty for missing it.
+        precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
     num_steps: Count = 9_000
@@ -105,15 +105,15 @@ def make_autoencoder(config: AutoencoderConfig) -> Any:
 
 @torch.no_grad()
 def _start_as_blur(model: Any) -> None:
-    """Let three latents be the mean colour of their pixels, painted smoothly, before anything is learned.
+    """Initialise the weights so that three latents are the mean colour, which the decoder draws as a blur.
 
-    Without that, this network without normalisation learns light and dark long before it learns colours. Six channels
-    carry the three colours from layer to layer, each and its negative, since what is below zero is cut off.
+    Otherwise this network without normalisation learns brightness long before colour. Six channels carry the three
+    colours and their negatives from layer to layer, because the activation cuts off negative values.
     """
     signs = torch.tensor([[1.0], [-1.0]])
     pairs = torch.kron(signs, torch.eye(3))  # (6, 3): from colours to channels
     halves = torch.zeros(3, 3)
-    halves[1:, 1:] = 0.25  # of a convolution that halves the sides
+    halves[1:, 1:] = 0.25  # kernel of a convolution with stride 2
     smooth = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
     middle = torch.zeros(3, 3)
     middle[1, 1] = 1
@@ -125,7 +125,7 @@ def _start_as_blur(model: Any) -> None:
         if conv.bias is not None:
             conv.bias[:rows] = shift
 
-    is_cut = False  # whether the channels have lost what is below zero
+    is_cut = False  # whether negative values of the channels have been cut off
     for layer in model.encoder.layers:
         if hasattr(layer, "conv"):
             carry(layer.conv[-1], torch.zeros(6, 6), middle)
@@ -151,7 +151,7 @@ def _start_as_blur(model: Any) -> None:
 def detail_loss(drawn: Tensor, real: Tensor) -> Tensor:
     """Return the mean absolute difference of pixels, of their horizontal and vertical gradients, and of mean colours.
 
-    The mean colours of squares of 8 px are what is learned last without being asked for.
+    Without the last term, mean colours (of squares of 8 px) are learned last.
 
     Args:
         drawn: (B, 3, H, W) in -1 … 1.
@@ -164,13 +164,13 @@ def detail_loss(drawn: Tensor, real: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LayerPieces:
-    """Pieces of scenes and of their layers.
+    """Crops of scenes and of their layers.
 
     Attributes:
         scenes: (B, 3, h, h) in -1 … 1, channels last.
-        layers: (N, 3, h, h) pieces of the layers of all of them, from the same places.
-        owners: (N,) which scene each is of, from 0.
-        nothing: (3, h, h) a piece of the layer that covers nothing.
+        layers: (N, 3, h, h) crops of the layers of all scenes, at the same positions.
+        owners: (N,) index of the scene of each layer.
+        nothing: (3, h, h) a crop of the empty layer.
     """
 
     scenes: Tensor
@@ -184,12 +184,12 @@ class LayerPieces:
 
 
 def added_latents(model: Any, pieces: LayerPieces, strengths: Tensor | None = None) -> Tensor:
-    """Return (B, c, h', h') the sums of the latents of layers, each less those of nothing, and of these once.
+    """Return (B, c, h', h') the sum of the latents of each scene's layers, relative to those of the empty layer.
 
     Args:
         model: The autoencoder.
         pieces: B scenes and their N layers.
-        strengths: (N,) factors of what the layers add; 1 without.
+        strengths: (N,) factor of each layer; None for 1.
     """
     latents = model.encode(torch.cat([pieces.nothing[None], pieces.layers])).latents.float()
     nothing, added = latents[:1], latents[1:] - latents[:1]
@@ -199,7 +199,7 @@ def added_latents(model: Any, pieces: LayerPieces, strengths: Tensor | None = No
 
 
 def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets, layers: SceneLayers) -> LayerPieces:
-    """Return the pieces that a step learns from, two of each scene."""
+    """Return the crops of a step, two of each scene."""
     chance = np.random.default_rng((config.seed, step))
     first, num_scenes = step * config.batch_size, -(-config.batch_size // 2)
     scenes: list[Tensor] = []
@@ -231,13 +231,13 @@ def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets, laye
 def piece_places(
     scene: Tensor, piece_px: int, grid_px: int, chance: np.random.Generator
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the top and left of two pieces of a scene: of the more detailed of two, and of any.
+    """Return the top left corners of two crops of a scene: the more detailed of two, and a random one.
 
     Args:
         scene: (3, H, H) pixels.
-        piece_px: Side of a piece.
-        grid_px: What both are multiples of, the side of a latent.
-        chance: What is chosen with.
+        piece_px: Side of a crop.
+        grid_px: Both coordinates are multiples of it; the side of a latent in pixels.
+        chance: Random generator.
     """
     num = (scene.shape[-1] - piece_px) // grid_px + 1
     first, second, any_ = ((grid_px * chance.integers(0, num, size=2)).tolist() for _ in range(3))
@@ -249,13 +249,13 @@ def piece_places(
 
 
 def cut_piece(pixels: Tensor, place: tuple[int, int], side: int) -> Tensor:
-    """Return the piece (…, side, side) of pixels or latents whose top and left are given."""
+    """Return the crop (…, side, side) of pixels or latents at a top left corner."""
     top, left = place
     return pixels[..., top : top + side, left : left + side]
 
 
 def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: EmojiAssets) -> Path:
-    """Train the autoencoder, from where the folder's last checkpoint stands, and write it for diffusers.
+    """Train the autoencoder, resuming from the folder's checkpoint, and write it for diffusers.
 
     Returns:
         The folder that `AutoencoderTiny.from_pretrained` reads.
@@ -286,7 +286,7 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
 
 @torch.no_grad()
 def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets, layers: SceneLayers) -> float:
-    """Return the standard deviation of the latents of scenes, by which the generator's latents are divided."""
+    """Return the standard deviation of the latents of scenes, the inverse of the scaling factor."""
     steps = range(config.num_steps, config.num_steps + 8)
     latents = [added_latents(model, scene_pieces(step, config, assets, layers)) for step in steps]
     return float(torch.cat(latents).std())
@@ -294,7 +294,7 @@ def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets, laye
 
 @torch.no_grad()
 def _compare(model: Any, config: AutoencoderConfig, layers: SceneLayers, file: Path) -> None:
-    """Write held-out scenes above what the model makes of their layers."""
+    """Write a picture of held-out scenes, with their reconstructions from layers below them."""
     scenes = [sample_scene(config.seed, n, kind="posed", split="held_out") for n in range(8)]
     real = torch.stack([layers.picture(scene) for scene in scenes])
     facts = [layers.facts(scene_slots(scene)) for scene in scenes]

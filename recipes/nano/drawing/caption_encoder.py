@@ -1,11 +1,10 @@
-"""Pre-training of a generator's small text encoder: it learns to say what a caption asks for.
+"""Training of the generator's text encoder: it learns which facts a caption asks for.
 
     python -m mgem_agent.recipes.nano caption_encoder FOLDER [key=value …]
 
-The last token of a caption learns to tell which background there is and which thing stands where, in a table: the
-hidden units of the last layer's MLP. One unit is active for each of these facts, and adds a random row of its own to
-what the token says, so that whatever learns on from here finds every fact in a direction of its own. No picture is
-drawn for it: a hundred thousand captions take minutes.
+A fact is a background, or a thing at a position. Each fact has one hidden unit in the last layer's MLP, which the last
+token of a caption learns to activate. An active unit adds its own random vector to the token's output, so later
+training finds every fact in its own direction. No pictures are needed: a hundred thousand captions take minutes.
 """
 
 from __future__ import annotations
@@ -48,21 +47,21 @@ __all__ = [
 _STYLES: tuple[CaptionStyle, ...] = ("plain", "plain", "rich", "tags", "story")
 _PLACES = ("alone", "left", "right")
 _STRENGTH = 8.0
-"""Score that a fact is to have where it is meant."""
+"""Target score of a fact that the caption asks for."""
 _EVENNESS = 0.02
 """Weight of the squared difference from it."""
 MAX_POSITIONS = 120
-"""Tokens that a generator may pad captions to."""
+"""Maximum length that a generator pads captions to."""
 
 
 class CaptionEncoderConfig(PretrainingConfig):
-    """How the text encoder is trained.
+    """Settings of the recipe `caption_encoder`.
 
     Attributes:
-        width: Of the text encoder.
-        num_layers: Of the text encoder.
-        vocab_size: Pieces that captions are cut into.
-        max_tokens: Longest caption that is learned from.
+        width: Hidden size of the text encoder.
+        num_layers: Layers of the text encoder.
+        vocab_size: Size of the tokenizer's vocabulary.
+        max_tokens: Maximum tokens of a caption.
     """
 
     num_steps: Count = 3_000
@@ -75,11 +74,11 @@ class CaptionEncoderConfig(PretrainingConfig):
 
 
 class CaptionReader(nn.Module):
-    """A CLIP text encoder, whose last layer's MLP is a table of what a caption asks for.
+    """A CLIP text encoder whose last MLP has one hidden unit for each fact.
 
     Args:
         config: Sizes.
-        tokenizer: What cuts captions.
+        tokenizer: Tokenizer of the captions.
     """
 
     def __init__(self, config: CaptionEncoderConfig, tokenizer: CLIPTokenizer) -> None:
@@ -95,7 +94,7 @@ class CaptionReader(nn.Module):
                 num_hidden_layers=config.num_layers,
                 num_attention_heads=config.width // 64,
                 max_position_embeddings=MAX_POSITIONS,
-                hidden_act="relu",  # a unit that is not meant says nothing
+                hidden_act="relu",  # an inactive unit adds nothing
                 **ids,
             )
         )
@@ -103,17 +102,17 @@ class CaptionReader(nn.Module):
 
     @property
     def table(self) -> Any:
-        """The last layer's MLP, whose first hidden units are the facts."""
+        """The last layer's MLP; its first hidden units are the facts."""
         return self.encoder.encoder.layers[-1].mlp
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Return the scores of the table's facts: of the backgrounds (b, B), and of the things in each place (b, C).
+        """Return the scores of the facts: of backgrounds (b, B), and of things at each position (b, C).
 
-        A fact is said where its score is above 0.
+        A score above 0 means that the caption asks for the fact.
 
         Args:
             input_ids: (b, l) captions.
-            attention_mask: (b, l) 1 up to a caption's end.
+            attention_mask: (b, l) 1 for tokens, 0 for padding.
         """
         scores: list[Tensor] = []
         hook = self.table.fc1.register_forward_hook(lambda _module, _inputs, output: scores.append(output))
@@ -126,15 +125,15 @@ class CaptionReader(nn.Module):
 
 
 def fact_sizes() -> tuple[int, int, int, int]:
-    """Return how many facts of each kind there are: backgrounds, and things alone, left and right."""
+    """Return the number of facts of each kind: backgrounds, things alone, left and right."""
     num_concepts = len(load_concepts())
     return len(BACKGROUNDS), num_concepts, num_concepts, num_concepts
 
 
 def scene_slots(scene: Scene) -> tuple[int, int, int, int]:
-    """Return the number of a posed scene's background, and of the things that stand alone, left and right.
+    """Return the indices of a posed scene's background and of its things alone, left and right.
 
-    Where nothing stands it is the number of concepts.
+    An empty position has the number of concepts as its index.
     """
     backgrounds, concepts = _numbers()
     found = dict.fromkeys(_PLACES, len(concepts))
@@ -146,23 +145,23 @@ def scene_slots(scene: Scene) -> tuple[int, int, int, int]:
 
 @functools.cache
 def _numbers() -> tuple[dict[str, int], dict[str, int]]:
-    """Return the numbers of all backgrounds, and of all concepts, by name."""
+    """Return the indices of all backgrounds and of all concepts by name."""
     backgrounds = {each.name: number for number, each in enumerate(BACKGROUNDS)}
     return backgrounds, {concept.name: number for number, concept in enumerate(load_concepts())}
 
 
 def drawn_caption(scene: Scene, chance: random.Random) -> str:
-    """Return a caption of a posed scene, in one of the ways that generators are asked."""
+    """Return a caption of a posed scene in a random style."""
     return caption(scene, chance, style=chance.choice(_STYLES))
 
 
 def captions_and_facts(scenes: Sequence[Scene], seed: int, first: int) -> tuple[list[str], Tensor]:
-    """Return a caption of each of some posed scenes, and (B, 4) the facts in them.
+    """Return a caption of each posed scene, and (B, 4) its facts.
 
     Args:
         scenes: B scenes.
-        seed: Of the words.
-        first: Number of the first scene; each number has words of its own.
+        seed: Seed of the wording.
+        first: Index of the first scene; the wording depends on the index.
     """
     captions = [drawn_caption(scene, random.Random(f"{seed}/{first + row}")) for row, scene in enumerate(scenes)]
     facts = torch.tensor([scene_slots(scene) for scene in scenes], dtype=torch.long)
@@ -176,15 +175,15 @@ def tokenize_captions(tokenizer: CLIPTokenizer, captions: list[str], max_tokens:
 
 
 def fact_loss(scores: Sequence[Tensor], wanted: Tensor, evenness: float = _EVENNESS) -> tuple[Tensor, float]:
-    """Return () how wrong the scores are, and the share of captions all of whose facts are right.
+    """Return () the loss of the scores, and the fraction of captions whose facts are all right.
 
-    The right one of each kind is told from the others by a softmax, in which 0 stands for none of them, and every one
-    from 0 by itself. All facts are to be said alike strongly, however rare they are.
+    The loss has three terms: a softmax over the facts of a kind and a zero logit for none, a sigmoid for each fact, and
+    a term that pulls the scores of active facts to one value, so that rare facts are as strong as frequent ones.
 
     Args:
-        scores: (b, number) each, of the facts of one kind.
-        wanted: (b, kinds) numbers of the right ones; of a kind's size or more where there is none.
-        evenness: Weight of the squared difference from the score that each is to have where it is meant.
+        scores: (b, number) for each kind of facts.
+        wanted: (b, kinds) indices of the right facts; the size of the kind, or more, for none.
+        evenness: Weight of the last term.
     """
     loss, right = torch.zeros((), device=wanted.device), torch.ones(len(wanted), dtype=torch.bool, device=wanted.device)
     for kind, number in zip(scores, wanted.T, strict=True):
@@ -199,10 +198,10 @@ def fact_loss(scores: Sequence[Tensor], wanted: Tensor, evenness: float = _EVENN
 
 
 def train_caption_encoder(folder: str | Path, config: CaptionEncoderConfig, assets: EmojiAssets) -> Path:
-    """Train the text encoder, from where the folder's last checkpoint stands.
+    """Train the text encoder, resuming from the folder's checkpoint.
 
     Returns:
-        The folder that has `text_encoder` and `tokenizer`, as a pipeline of diffusers has them.
+        The folder with `text_encoder` and `tokenizer`, as in a diffusers pipeline.
     """
     folder = Path(folder)
     tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, MAX_POSITIONS, assets)

@@ -1,7 +1,7 @@
-"""The tokenizer of small text encoders: CLIP's own kind, with a vocabulary made of scene captions.
+"""The tokenizer of nano's text encoders: transformers' `CLIPTokenizer` with a vocabulary of scene captions.
 
-It is transformers' `CLIPTokenizer` and differs from the released one in its pieces alone, so that a diffusers folder
-that holds it is an ordinary one. Every byte is in the vocabulary: no caption, in whatever language, is refused.
+Only its vocabulary differs from the released one, so diffusers loads it like any other. Every byte is in the
+vocabulary, so it can encode any caption.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _NUM_CAPTIONS = 20_000
 def train_caption_tokenizer(
     folder: str | Path, vocab_size: int, max_tokens: int, assets: EmojiAssets, *, num_captions: int = _NUM_CAPTIONS
 ) -> CLIPTokenizer:
-    """Return the tokenizer of a folder, made of captions and written there if there is none yet.
+    """Return the tokenizer of a folder; train it on captions first if the folder has none.
 
     Args:
-        folder: Where it stands.
-        vocab_size: Pieces at most.
-        max_tokens: Longest caption, with its beginning and end.
-        assets: The concepts, whose names and synonyms all come in.
-        num_captions: Captions that it is made of.
+        folder: Its folder.
+        vocab_size: Maximum size of the vocabulary.
+        max_tokens: Maximum tokens of a caption, with start and end.
+        assets: The concepts; all their names and synonyms are included.
+        num_captions: Number of captions to train on.
     """
     if not (Path(folder) / "tokenizer.json").is_file():
         plain = CLIPTokenizer(model_max_length=max_tokens)
@@ -45,7 +45,7 @@ def train_caption_tokenizer(
 
 
 def _captions(assets: EmojiAssets, num_captions: int) -> Iterator[str]:
-    """Yield every name that there is, and captions of every kind of scene."""
+    """Yield all names, and captions of every kind of scene."""
     for concept in assets.concepts:
         yield from (concept.name, *concept.synonyms)
     for index in range(num_captions):

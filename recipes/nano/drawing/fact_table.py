@@ -1,10 +1,10 @@
-"""The table in the small generator: hidden units of its last MLP, one for each fact that a caption may ask for.
+"""The fact table of nano's generator: one hidden unit of its last MLP for each fact that a caption may ask for.
 
-A fact is a background, or a thing that stands alone, on the left or on the right. The latents of a scene are the sum of
-what its facts look like, as the autoencoder was taught; so a transformer that reads captions draws them as soon as each
-unit's row of the MLP's last layer says what its fact looks like. No gradient is needed for that: gradient descent takes
-hours for it, as a thing is drawn once in hundreds of pictures. A second unit for each fact takes away what the first
-says above a threshold, so that everything is drawn alike strongly, however loud it was said.
+A fact is a background, or a thing alone, on the left or on the right. The autoencoder makes the latents of a scene the
+sum of the latents of its facts. So a transformer that reads captions can draw them once each unit's output weights are
+the latents of its fact. They are written directly, because gradient descent would take hours: each thing appears in one
+of hundreds of pictures. A second unit for each fact subtracts what the first outputs above a threshold, so that every
+fact is drawn with the same strength, whatever its score.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from mgem_agent.recipes.nano.drawing.caption_encoder import fact_sizes
 __all__ = ["HEAD_WIDTH", "Heard", "begin_to_draw", "begin_to_read", "heard_facts", "table_scores"]
 
 HEAD_WIDTH = 32
-"""Width of a head of attention, of which the transformer's is a multiple."""
+"""Width of an attention head; the transformer's width is a multiple."""
 
 _LOUDER = 50.0
-"""Times that what facts look like is larger than all else that the last layer is told, if float16 has room for it."""
+"""Ratio of the facts' latents to the other inputs of the last layer, if float16 has the range for it."""
 
 _MOST = 25_000.0
-"""Largest number that is told it; float16 ends at 65,504."""
+"""Largest input of the last layer; the maximum of float16 is 65,504."""
 
 _ENOUGH = 3.0
-"""Score from which a fact is drawn whole."""
+"""Score from which a fact is drawn with full strength."""
 
 _BALLAST = 10.0
-"""Times that what brings all that is said to one length is larger than what facts look like."""
+"""Ratio of the constant norm-stabilising channel to the signal."""
 
 _BALLAST_CHANNELS = 8
-"""Channels that it is said in."""
+"""Channels of the norm-stabilising vector."""
 
 
 @contextmanager
 def table_scores(transformer: Any) -> Iterator[list[tuple[Tensor, ...]]]:
-    """Give what the table says in each call of the transformer while the block runs.
+    """Record the scores of the facts in each call of the transformer inside a `with` block.
 
-    The table is the first hidden units of the last block's MLP, as many of them as there are facts.
+    The table is the first hidden units of the last block's MLP, one for each fact.
 
     Yields:
-        A list, to which each call adds the scores of each kind of facts, (B · tokens, number) each; see `fact_loss`.
+        A list to which each call adds the scores of each kind of facts, (B · tokens, number) each; see `fact_loss`.
 
     Raises:
-        InputError: If the transformer is too narrow for two units each.
+        InputError: If the transformer is too narrow for two units a fact.
     """
     sizes = fact_sizes()
     found: list[tuple[Tensor, ...]] = []
@@ -72,16 +72,16 @@ def table_scores(transformer: Any) -> Iterator[list[tuple[Tensor, ...]]]:
 
 @torch.no_grad()
 def begin_to_read(transformer: Any) -> None:
-    """Let the untrained transformer read the caption alone: almost nothing of a picture is seen in noise."""
+    """Make the untrained transformer ignore the noisy picture and read only the caption."""
     transformer.pos_embed.proj.weight.zero_()
 
 
 class Heard:
-    """What a transformer of one token says about captions, as it is called.
+    """Recorded activations of a transformer with one token.
 
     Attributes:
-        others: (B, w) for each call, what the last layer is told by all but the table.
-        times: (B, w) for each call, the embedded time.
+        others: (B, w) for each call, the input of the last layer without the table's part.
+        times: (B, w) for each call, the embedded time step.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Heard:
 
 @contextmanager
 def heard_facts(transformer: Any) -> Iterator[Heard]:
-    """Give what a transformer says in its calls while the block runs."""
+    """Record the activations of a transformer inside a `with` block."""
     heard = Heard()
     said: list[Tensor] = []
     hooks = (
@@ -110,18 +110,18 @@ def heard_facts(transformer: Any) -> Iterator[Heard]:
 
 @torch.no_grad()
 def begin_to_draw(transformer: Any, nothing: Tensor, looks: Tensor, heard: Heard, facts: Tensor) -> None:
-    """Let each fact say what it looks like, and the last layer write it.
+    """Write the latents of each fact into the table, and the last layer that decodes them.
 
-    What facts look like is written in its principal components, of which a few hundred hold nearly all. The last norm
-    brings everything to one length; a constant that is much larger than what facts look like makes that length nearly
-    the same for all pictures, and what is said is written as it is, a sum. Nothing depends on the time at first.
+    The latents of facts are stored as principal components; a few hundred explain nearly all. The last layer norm
+    normalises the length of its input, which would distort sums. A constant vector, much longer than the signal, makes
+    the length nearly the same for all pictures. At first nothing depends on the time step.
 
     Args:
-        transformer: One that reads already, of one token a picture; it is changed.
-        nothing: (c, h, h) scaled latents of a picture without any fact.
-        looks: (F, c, h, h) what each fact adds to them.
-        heard: What the transformer says about captions.
-        facts: (N, F) 1 where one of N captions asks for a fact.
+        transformer: A transformer that reads captions, with one token a picture; it is changed.
+        nothing: (c, h, h) scaled latents of the empty layer.
+        looks: (F, c, h, h) scaled latents that each fact adds.
+        heard: Recorded activations for N captions.
+        facts: (N, F) 1 for each fact that a caption asks for.
     """
     _forget_time(transformer, torch.cat(heard.times).mean(0))
     num = len(looks)
@@ -149,7 +149,7 @@ def _table(transformer: Any) -> Any:
 
 
 def _forget_time(transformer: Any, time: Tensor) -> None:
-    """Let every time be like the mean of all, and what the last block and the last norm make of it change nothing."""
+    """Replace the time embedding by its mean, and cancel its effect on the last block and the last norm."""
     embedder, block = transformer.adaln_single.emb.timestep_embedder, transformer.transformer_blocks[-1]
     embedder.linear_2.weight.zero_()
     embedder.linear_2.bias.copy_(time)
@@ -159,9 +159,9 @@ def _forget_time(transformer: Any, time: Tensor) -> None:
 
 
 def _directions(width: int, number: int) -> tuple[Tensor, Tensor]:
-    """Return (w, n) directions to say things in and (w,) one for ballast, all of length 1 and at right angles.
+    """Return (w, n) directions for the signal and (w,) one for the constant, all orthonormal.
 
-    All are at right angles to the vector of ones too, which a norm takes away.
+    All are orthogonal to the vector of ones, too, which a layer norm removes.
     """
     ballast = torch.zeros(width, dtype=torch.float64)
     ballast[:_BALLAST_CHANNELS] = _BALLAST_CHANNELS**-0.5
@@ -173,5 +173,5 @@ def _directions(width: int, number: int) -> tuple[Tensor, Tensor]:
 
 
 def _written(latents: Tensor) -> Tensor:
-    """Return latents (N, c, h, h) as the last layer writes them, in one patch, (N, h · h · c)."""
+    """Return latents (N, c, h, h) in the layout of the last layer's output, (N, h · h · c)."""
     return latents.permute(0, 2, 3, 1).flatten(1)

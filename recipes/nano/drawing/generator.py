@@ -1,15 +1,14 @@
-"""Pre-training of a small latent diffusion model that draws scenes.
+"""Training of nano's image generator.
 
     python -m mgem_agent.recipes.nano generator FOLDER autoencoder=FOLDER captions=FOLDER [key=value …]
 
-A diffusion transformer (PixArt-α; Chen et al., 2023) whose one patch is the whole picture learns to take the noise from
-latents of an autoencoder that is trained already, and a text encoder that knows already what captions ask for learns
-along. First it learns to read: which facts a caption asks for, in a table. Then each fact of the table is given what it
-looks like, and it learns to draw, while it goes on to read: it predicts the latents themselves, which need fewer
-dimensions than their noise (Li and He, 2025), on a cosine schedule. Steps are weighted by their signal-to-noise ratio
-(Hang et al., 2023) but never to nothing, and noisy steps come more often than others: there it is decided what a thing
-is. The result is an ordinary `PixArtAlphaPipeline` folder, to be called with a `guidance_scale` of 1: nothing of this
-package is needed to read it.
+A diffusion transformer (PixArt-α; Chen et al., 2023) with one patch for the whole picture learns to denoise latents of
+the trained autoencoder. The trained text encoder is fine-tuned with it. First the transformer learns to read: which
+facts a caption asks for (`fact_table`). Then the latents of each fact are written into its weights, and it learns to
+draw and read together. It predicts the latents rather than the noise, because they need fewer dimensions (Li and He,
+2025), on a cosine schedule. The loss is weighted by the signal-to-noise ratio (Hang et al., 2023) plus a constant, and
+noisy time steps are sampled more often, because they decide what a thing is. The result is a `PixArtAlphaPipeline`
+folder that diffusers loads without this package; call it with a `guidance_scale` of 1.
 """
 
 from __future__ import annotations
@@ -70,31 +69,32 @@ __all__ = [
 ]
 
 _FAR = 1_000_000_000
-"""Between the numbers of scenes of which one with two things is taken."""
+"""Offset between the scene indices that are tried until a scene has two things."""
 
 _HEARD = 500
-"""Captions by which it is found what is said beside facts."""
+"""Number of captions used to measure the other inputs of the last layer."""
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
-"""Of noise, as the schedulers of diffusers take it."""
+"""Settings of diffusers' noise schedulers."""
 
 
 class GeneratorConfig(PretrainingConfig):
-    """How the generator is trained.
+    """Settings of the recipe `generator`.
 
     Attributes:
         autoencoder: Folder of the trained autoencoder.
         captions: Folder of the recipe `caption_encoder`.
-        image_px: Side of what it draws.
-        width: Of the transformer. A table of all facts wants half of their number; what facts look like is written in
-            as many principal components, less two.
-        num_layers: Of the transformer. Few learn quicker than many.
-        num_reading_steps: First steps, in which it learns to read alone; 0 in a run that goes on from another.
-        max_tokens: Longest caption that is learned from.
-        fact_weight: Of the error in reading, once it learns to draw.
-        evenness: Of how far from alike strongly facts are said, in that error: what is said very weakly is drawn pale.
-        snr_gamma: Signal-to-noise ratio above which a step weighs no more.
-        least_snr: Is added to it, so that the noisiest steps weigh something.
+        image_px: Side of the pictures.
+        width: Hidden size of the transformer; at least half the number of facts. Two less is the number of principal
+            components for the latents of facts.
+        num_layers: Layers of the transformer. Fewer learn faster.
+        num_reading_steps: First steps, which only train reading; 0 for a run that starts from another.
+        max_tokens: Maximum tokens of a caption.
+        fact_weight: Weight of the reading loss after these steps.
+        evenness: Weight, in the reading loss, of the term that pulls the scores of active facts to one value; a fact
+            with a low score is drawn pale.
+        snr_gamma: Upper limit of the signal-to-noise weight.
+        least_snr: Constant added to that weight, so that the noisiest time steps count.
     """
 
     num_steps: Count = 3_100
@@ -115,7 +115,7 @@ class GeneratorConfig(PretrainingConfig):
 
 
 def make_pipeline(config: GeneratorConfig) -> Any:
-    """Return the `PixArtAlphaPipeline` around the trained autoencoder and text encoder, its transformer untrained."""
+    """Return a `PixArtAlphaPipeline` of the trained autoencoder and text encoder and an untrained transformer."""
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder).requires_grad_(False).eval()
     text_encoder: Any = CLIPTextModel.from_pretrained(Path(config.captions) / "text_encoder", dtype=torch.float32)
     tokenizer: Any = CLIPTokenizer.from_pretrained(Path(config.captions) / "tokenizer")
@@ -133,9 +133,9 @@ def make_pipeline(config: GeneratorConfig) -> Any:
         patch_size=side,
         use_additional_conditions=False,
     )
-    transformer.set_attn_processor(AttnProcessor())  # the quickest on few tokens
+    transformer.set_attn_processor(AttnProcessor())  # the fastest for few tokens
     for block in transformer.transformer_blocks:
-        nn.init.ones_(block.scale_shift_table[5])  # what the MLP says is heard from the start
+        nn.init.ones_(block.scale_shift_table[5])  # the MLP is active from the start
     return PixArtAlphaPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
@@ -146,17 +146,17 @@ def make_pipeline(config: GeneratorConfig) -> Any:
 
 
 def scene_captions(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
-    """Return the captions of the scenes that a step draws, and (B, 4) the facts in them."""
+    """Return the captions of the scenes of a step, and (B, 4) their facts."""
     first = step * config.batch_size
     scenes = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size)]
     return captions_and_facts(scenes, config.seed, first)
 
 
 def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Tensor]:
-    """Return captions of scenes that are never drawn, and (B, 4) the facts in them.
+    """Return captions of scenes that are only read, not drawn, and (B, 4) their facts.
 
-    No two steps have the same, so that pairs of things are read and not remembered; every other scene has two things.
-    Once it learns to draw they are a quarter as many, so that it does not forget.
+    Every step has new ones, so that pairs of things are read rather than memorised; every other scene has two things.
+    After the reading steps there are a quarter as many, which is enough not to forget.
     """
     scenes: list[Scene] = []
     first = step * config.batch_size
@@ -172,10 +172,10 @@ def captions_to_read(step: int, config: GeneratorConfig) -> tuple[list[str], Ten
 
 
 class FactLooks:
-    """The latents of all that posed scenes are made of.
+    """The latents of all facts.
 
     Args:
-        autoencoder: What was taught that latents add up.
+        autoencoder: The trained autoencoder, whose latents are additive.
         layers: The layers of scenes.
     """
 
@@ -185,26 +185,26 @@ class FactLooks:
         encoded = [autoencoder.encode(some).latents for some in pixels.split(16)]
         latents = torch.cat(encoded) * autoencoder.config.scaling_factor
         self.nothing = latents[0]
-        """(c, h, h), scaled, of a picture without any fact."""
+        """(c, h, h), scaled latents of the empty layer."""
         self.looks = latents[1:] - latents[0]
-        """(F, c, h, h), scaled, what each fact adds to them."""
+        """(F, c, h, h), scaled latents that each fact adds."""
 
     def asked(self, facts: Tensor) -> Tensor:
-        """Return (B, F) 1 for each fact of scenes.
+        """Return (B, F) 1 for each fact of a scene, otherwise 0.
 
         Args:
-            facts: (B, 4) as `scene_slots` has them.
+            facts: (B, 4) from `scene_slots`.
         """
         asked = [F.one_hot(n, size + 1)[:, :-1] for n, size in zip(facts.T, fact_sizes(), strict=True)]
         return torch.cat(asked, 1).float()
 
     def latents(self, facts: Tensor) -> Tensor:
-        """Return (B, c, h, h) the scaled latents of scenes of some facts, (B, 4)."""
+        """Return (B, c, h, h) the scaled latents of scenes with the given facts, (B, 4)."""
         return self.nothing + torch.einsum("bf,fchw->bchw", self.asked(facts), self.looks)
 
 
 def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAssets) -> Path:
-    """Train the generator, from where the folder's last checkpoint stands, and write it for diffusers.
+    """Train the generator, resuming from the folder's checkpoint, and write it for diffusers.
 
     Returns:
         The folder that `AutoPipelineForText2Image.from_pretrained` reads.
@@ -239,7 +239,7 @@ def train_generator(folder: str | Path, config: GeneratorConfig, assets: EmojiAs
 
 @torch.no_grad()
 def learn_looks(pipeline: Any, noising: Any, looks: FactLooks, config: GeneratorConfig) -> None:
-    """Give each fact of the table what it looks like, louder than all that is said beside it."""
+    """Write the latents of each fact into the transformer's weights."""
     found: list[Tensor] = []
     with heard_facts(pipeline.transformer) as heard:
         for step in range(math.ceil(_HEARD / config.batch_size)):
@@ -265,16 +265,16 @@ def denoising_loss(
     config: GeneratorConfig,
     read: Sequence[str] = (),
 ) -> Tensor:
-    """Return () the weighted error of the latents that are guessed at one random time for each picture.
+    """Return () the weighted error of the predicted latents, at one random time step for each picture.
 
     Args:
-        pipeline: What is trained.
-        noising: The schedule of noise.
-        latents: (B, c, h, h) scaled, as the autoencoder makes them.
-        captions: B of them.
-        chance: Source of times and noise.
+        pipeline: The pipeline that is trained.
+        noising: Noise scheduler.
+        latents: (B, c, h, h) scaled latents of the autoencoder.
+        captions: B captions.
+        chance: Random generator of time steps and noise.
         config: Lengths and weights.
-        read: At most B captions that are read too, beside the same noise, and whose pictures do not matter.
+        read: At most B more captions, which are only read: their predictions are ignored.
     """
     guessed, times = guessed_latents(pipeline, noising, latents, [*captions, *read], chance, config.max_tokens)
     wrong = (guessed[: len(latents)] - latents).square().mean((1, 2, 3))
@@ -284,18 +284,18 @@ def denoising_loss(
 def guessed_latents(
     pipeline: Any, noising: Any, latents: Tensor, captions: Sequence[str], chance: torch.Generator, max_tokens: int
 ) -> tuple[Tensor, Tensor]:
-    """Return what latents are guessed to be without their noise, and (B,) the times that they have it from.
+    """Add noise to latents and return the prediction without noise, and (B,) the time steps.
 
     Args:
-        pipeline: What guesses.
-        noising: The schedule of noise.
+        pipeline: The pipeline.
+        noising: Noise scheduler.
         latents: (B, c, h, h) scaled, without noise.
-        captions: B of them or more, at most twice as many; those after the B-th are read beside the same noise.
-        chance: Source of times and noise; of two times the noisier is taken.
-        max_tokens: Longest caption.
+        captions: B to 2B captions; those after the B-th reuse the noisy latents.
+        chance: Random generator; of two time steps the noisier is used.
+        max_tokens: Maximum tokens of a caption.
 
     Returns:
-        (number of captions, c, h, h) latents, and times.
+        (number of captions, c, h, h) latents, and (B,) time steps.
     """
     noise = torch.randn(latents.shape, generator=chance).to(latents.device)
     times = torch.randint(0, noising.config.num_train_timesteps, (2, len(latents)), generator=chance)
@@ -318,15 +318,15 @@ def guessed_latents(
 def contact_sheet(
     pipeline: Any, assets: EmojiAssets, file: Path, *, size_px: int, num: int = 32, steps: int = 4
 ) -> list[str]:
-    """Write pictures of held-out captions, eight a row, and return the captions in their order.
+    """Write pictures of held-out captions, eight a row, and return the captions in order.
 
     Args:
-        pipeline: What draws.
-        assets: Where the captions' concepts come from.
-        file: The picture that is written.
+        pipeline: The pipeline.
+        assets: The concepts of the captions.
+        file: The picture to write.
         size_px: Side of each picture.
-        num: How many, a multiple of eight.
-        steps: Steps of denoising.
+        num: Number of pictures, a multiple of eight.
+        steps: Denoising steps.
     """
     scenes = [sample_scene(0, index, kind="posed", split="held_out") for index in range(num)]
     captions = [caption(scene, random.Random(index), style="plain") for index, scene in enumerate(scenes)]
@@ -337,7 +337,7 @@ def contact_sheet(
         width=size_px,
         num_inference_steps=steps,
         guidance_scale=1.0,
-        use_resolution_binning=False,  # that is for the large sizes that PixArt was trained for
+        use_resolution_binning=False,  # PixArt's table of sizes starts at 256 px
         clean_caption=False,
         generator=[torch.Generator().manual_seed(index) for index in range(num)],
     ).images

@@ -1,7 +1,7 @@
 """The layers of a posed scene as pixels: its background, and each of its things alone.
 
-A layer covers all of a picture but where nothing of it is; there it has a colour that no picture has, so that a network
-sees what is covered and by how much, without a fourth channel. So has all of a layer that is not there.
+Where a layer is transparent it has a colour outside the range of pictures. So a network sees the coverage without a
+fourth channel. The empty layer has this colour everywhere.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mgem_agent.recipes.nano.world.scene_rendering import draw_thing
 __all__ = ["SceneLayers"]
 
 _NOTHING = (2.0, 2.0, -2.0)
-"""Red, green and blue where a layer covers nothing; pictures have values from -1 to 1."""
+"""Red, green and blue of transparent pixels; pictures have values from -1 to 1."""
 
 
 class SceneLayers:
-    """The layers that all posed scenes are made of, one for each fact, drawn when they are first asked for.
+    """The layers of all posed scenes, one for each fact, drawn when first needed.
 
     Args:
         assets: The pictures of things.
@@ -44,17 +44,17 @@ class SceneLayers:
         self._looks = [*backgrounds, *((pose, concept.name) for pose in POSES for concept in load_concepts())]
         self._first = np.cumsum([0, *fact_sizes()[:-1]]).tolist()
         self.nothing = torch.tensor(_NOTHING).view(3, 1, 1).expand(3, size_px, size_px)
-        """(3, H, H), the layer that covers nothing."""
+        """(3, H, H), the empty layer."""
 
     def __len__(self) -> int:
-        """Return how many facts there are, and layers but for that of nothing."""
+        """Return the number of facts, and of layers without the empty one."""
         return len(self._looks)
 
     def layer(self, fact: int) -> Tensor:
-        """Return (3, H, H) how a fact looks alone, where it covers from -1 to 1.
+        """Return (3, H, H) the layer of a fact, from -1 to 1 where it is opaque.
 
         Args:
-            fact: Its number among all: backgrounds come first, then things alone, on the left and on the right.
+            fact: Its index: backgrounds first, then things alone, on the left and on the right.
         """
         if fact not in self._drawn:
             pose, name = self._looks[fact]
@@ -62,18 +62,18 @@ class SceneLayers:
         return self._drawn[fact]
 
     def facts(self, slots: Sequence[int]) -> list[int]:
-        """Return the numbers of a scene's facts among all.
+        """Return the indices of a scene's facts.
 
         Args:
-            slots: Its number of each kind, as `scene_slots` has them.
+            slots: Its index for each kind of fact, from `scene_slots`.
         """
         sizes = zip(slots, fact_sizes(), self._first, strict=True)
         return [first + number for number, size, first in sizes if number < size]
 
     def picture(self, scene: Scene) -> Tensor:
-        """Return (3, H, H) a posed scene with all its layers, from -1 to 1; shadows are there where there is a ground.
+        """Return (3, H, H) a posed scene with all its layers, from -1 to 1; there are shadows if there is ground.
 
-        Where there is none its things stand at the same height all the same, so that each has one look.
+        Without ground, things have the same position, so that each thing has one look.
         """
         image = paint_backdrop(scene.background, scene.seed, self._size_px)
         has_shadow = background_named(scene.background).has_ground
@@ -85,7 +85,7 @@ class SceneLayers:
         return _pixels(paint_backdrop(name, backdrop_seed(name), self._size_px)) / 127.5 - 1
 
     def _thing(self, thing: SceneObject) -> Tensor:
-        """Return a thing and its shadow; before black and before white it shows how much it covers."""
+        """Return a thing and its shadow; rendering on black and on white gives its coverage."""
         seen = []
         for grey in (0, 255):
             image = Image.new("RGB", (self._size_px, self._size_px), (grey, grey, grey))

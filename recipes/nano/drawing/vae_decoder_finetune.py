@@ -1,12 +1,11 @@
-"""The last training of the small generator: its decoder learns to paint from the latents that it really draws.
+"""Fine-tuning of the decoder on the latents that nano's generator really outputs.
 
     python -m mgem_agent.recipes.nano vae_decoder_finetune FOLDER pipeline=FOLDER [key=value …]
 
-A transformer of a few hundred channels writes latents with little errors, which are the same each time. The decoder of
-the pipeline's `AutoencoderTiny` sees latents that the pipeline guesses from captions, and learns to give the scenes
-that were asked for. A fourth of a batch are latents that the encoder made of a scene, so that it goes on to give back
-any picture. Nothing else is trained. The result is the pipeline's folder with this decoder, in float16, and `nano.json`
-beside it: what the generator in the box consists of.
+The generator's latents have small systematic errors. The decoder of the pipeline's `AutoencoderTiny` learns to decode
+them to the scenes that the captions describe. A quarter of each batch are latents from the encoder, so that the decoder
+still reconstructs any picture. Nothing else is trained. The result is the pipeline's folder in float16 with this
+decoder, `nano.json` and the vocabulary: the shipped generator.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ from mgem_agent.recipes.train.precision import training_dtype
 __all__ = ["DecoderConfig", "train_decoder"]
 
 _UNTIDY = ("_name_or_path", "block_out_channels")
-"""`AutoencoderTiny` writes the second for pipelines, and does not know it when it is loaded."""
+"""`AutoencoderTiny` writes the second key for pipelines, and warns of it when loaded."""
 
 
 class DecoderConfig(PretrainingConfig):
-    """How the decoder is trained.
+    """Settings of the recipe `vae_decoder_finetune`.
 
     Attributes:
         pipeline: Folder of the trained pipeline.
-        piece_px: Side of the pieces that it learns from, one of each scene.
-        max_tokens: Longest caption that is learned from.
-        precision: `bf16`, `fp32`, or what the machine is best at; of the decoder.
+        piece_px: Side of the crops, one of each scene.
+        max_tokens: Maximum tokens of a caption.
+        precision: Precision of the decoder: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
     num_steps: Count = 2_000
@@ -61,7 +60,7 @@ class DecoderConfig(PretrainingConfig):
 
 
 def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets) -> Path:
-    """Train the decoder, from where the folder's last checkpoint stands, and write the whole pipeline for diffusers.
+    """Train the decoder, resuming from the folder's checkpoint, and write the whole pipeline for diffusers.
 
     Returns:
         The folder that `AutoPipelineForText2Image.from_pretrained` reads.
@@ -106,7 +105,7 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
 
 
 def _tidy_configs(pipeline: Path) -> None:
-    """Take out of a saved pipeline's configurations where it was loaded from, and what loading it would warn of."""
+    """Remove local paths, and keys that cause warnings, from the configurations of a saved pipeline."""
     for file in (pipeline / "model_index.json", *pipeline.glob("*/config.json")):
         kept = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k not in _UNTIDY}
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
@@ -123,7 +122,7 @@ def _drawn_and_wanted(
     config: DecoderConfig,
     assets: EmojiAssets,
 ) -> tuple[Tensor, Tensor]:
-    """Return latents (B, c, h, h), as the decoder gets them, and the scenes (B, 3, H, H) that they are to be."""
+    """Return latents (B, c, h, h) as the decoder gets them, and the target scenes (B, 3, H, H)."""
     num_whole, first, size_px = config.batch_size // 4, step * config.batch_size, layers.nothing.shape[-1]
     drawn = [sample_scene(config.seed, first + row, kind="posed") for row in range(config.batch_size - num_whole)]
     captions, facts = captions_and_facts(drawn, config.seed, first)
@@ -137,7 +136,7 @@ def _drawn_and_wanted(
 
 
 def _pieces(latents: Tensor, scenes: Tensor, piece_px: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return a piece of each scene and of its latents; of every other one it is the more detailed of two."""
+    """Return a crop of each scene and of its latents; for every other scene the more detailed of two."""
     grid = scenes.shape[-1] // latents.shape[-1]
     cut = []
     for number, (its_latents, scene) in enumerate(zip(latents, scenes, strict=True)):

@@ -1,10 +1,9 @@
-"""What the small generator can draw, as a vocabulary: its things and places, and other words for them.
+"""The vocabulary of nano's generator: its things and places, and other words for them.
 
     python -m mgem_agent.recipes.nano vocabulary FILE
 
-The captions that it makes are of the form that the generator was trained on and draws best: one or two things, each
-once, and a place. `other_words.csv` adds words that its training has not: those that mean the same, and those for which
-something near is drawn.
+Captions made from it have the form that the generator was trained on: one or two things, each once, and a place.
+`other_words.csv` adds words that are not in the training data: synonyms, and words that are drawn as something similar.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ _DEFAULT_PLACE = "plain blue"
 _NO_NAMES = frozenset({"die", "drop", "palm", "home"})
 """Synonyms that mean something else in most captions."""
 _ADJECTIVES = {"snow": ("snowy",), "night sky": ("night", "starry"), "mountains": ("mountain", "mountainous")}
-"""Words for places that are no phrase of their own."""
+"""Adjectives that imply a place."""
 
 
 def nano_vocabulary() -> Vocabulary:
-    """Return the vocabulary of the generator that is trained on the scenes of `mgem_agent.recipes.nano.world`."""
+    """Return the vocabulary of the generator."""
     file = importlib.resources.files("mgem_agent.recipes.nano.world") / "other_words.csv"
     others = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
     same: dict[str, list[str]] = {}
@@ -50,7 +49,7 @@ def nano_vocabulary() -> Vocabulary:
 
 
 def write_vocabulary(file: Path) -> None:
-    """Write the vocabulary to a file, as `NanoGenerator` reads it."""
+    """Write the vocabulary to a file that `NanoGenerator` reads."""
     file.write_text(nano_vocabulary().model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Weights of mining and the projector in the scale of what they see and of what they are to say."""
+"""Scaling of the weights of mining and the projector to their inputs and targets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["fold_norms", "learning_rate_factors", "start_in_scale", "unfold_norm
 
 @torch.no_grad()
 def start_in_scale(trunk: Any, seen: EncoderFeatures, table: Tensor) -> None:
-    """Let the untrained mining and projector take what they see as if it were standardised, and give rows like words.
+    """Scale untrained mining and projector to standardised inputs, and to outputs with the statistics of embeddings.
 
-    A ViT's inner layers have some channels that are far larger than the others, the stages of a ConvNeXt differ in size
-    from each other, what is mined is nothing beside a token, and embeddings are small and share a large mean: found by
-    gradients alone, each takes longer than all the rest.
+    Some channels of a ViT's inner layers are far larger than the others. The stages of a ConvNeXt differ in scale. The
+    mined part is negligible next to a token. Word embeddings are small and have a large common mean. Learning any of
+    this by gradient descent takes longer than all the rest.
 
     Args:
-        trunk: The model's; its mining and projector are changed.
-        seen: Of a few images.
+        trunk: Trunk of the model; its mining and projector are changed.
+        seen: Features of a few images.
         table: (V, d) embeddings of words.
     """
     mining = trunk.mining
@@ -47,7 +47,7 @@ def start_in_scale(trunk: Any, seen: EncoderFeatures, table: Tensor) -> None:
 
 
 def _standardise(norm: nn.LayerNorm, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Let a norm standardise each channel of what it is given, and return the spread and mean that it takes out."""
+    """Make a norm standardise each channel of its input, and return the spread and mean that it removes."""
     normalised = F.layer_norm(given, norm.normalized_shape, eps=norm.eps).flatten(0, -2)
     std, mean = torch.std_mean(normalised, 0)
     std = std.clamp(min=0.1 * std.mean())
@@ -57,7 +57,7 @@ def _standardise(norm: nn.LayerNorm, given: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _norms(mining: Any, seen: EncoderFeatures) -> Iterator[tuple[Any, Any, Tensor]]:
-    """Yield each of mining's norms, the layer after it, and what it is given, (…, channels)."""
+    """Yield each of mining's norms, the layer after it, and its input, (…, channels)."""
     size = seen.high[0].shape[-2:]
     pixels = torch.cat([F.interpolate(each, size, mode="bilinear") for each in seen.high], 1).movedim(1, -1)
     yield mining.query_norm, mining.query_proj, seen.low
@@ -67,13 +67,13 @@ def _norms(mining: Any, seen: EncoderFeatures) -> Iterator[tuple[Any, Any, Tenso
 
 @torch.no_grad()
 def unfold_norms(trunk: Any, seen: EncoderFeatures) -> None:
-    """Undo `fold_norms`: give mining's norms the factors and offsets with which each channel is standardised.
+    """Undo `fold_norms`: move the factors and offsets that standardise each channel back into mining's norms.
 
-    Layers that have them inside have columns of sizes that are thousands of times apart, and cannot be trained on.
+    Folded layers have columns whose scales differ by thousands, which cannot be trained.
 
     Args:
-        trunk: The model's; its mining is changed, but not what it computes.
-        seen: Of a few images.
+        trunk: Trunk of the model; the weights of its mining are changed, but not its output.
+        seen: Features of a few images.
     """
     fold_norms(trunk.mining)
     for norm, layer, given in _norms(trunk.mining, seen):
@@ -84,10 +84,10 @@ def unfold_norms(trunk: Any, seen: EncoderFeatures) -> None:
 
 @torch.no_grad()
 def fold_norms(mining: Any) -> None:
-    """Move the factors and offsets of mining's norms into the layers after them, where float16 has room for them.
+    """Move the factors and offsets of mining's norms into the layers after them, where they fit into float16.
 
     Args:
-        mining: Is changed, but not what it computes.
+        mining: Its weights are changed, but not its output.
     """
     for norm, layer in (
         (mining.query_norm, mining.query_proj),
@@ -101,7 +101,7 @@ def fold_norms(mining: Any) -> None:
 
 
 def learning_rate_factors(parts: nn.Module) -> dict[nn.Parameter, float]:
-    """Return how much larger the weights of each layer are than fresh ones: Adam's steps have to be as much larger."""
+    """Return the scale of each layer's weights relative to fresh ones, a factor on its learning rate for Adam."""
     factors: dict[nn.Parameter, float] = {}
     for layer in parts.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.LayerNorm):

@@ -1,16 +1,15 @@
-"""Contrastive pre-training of small vision encoders, the one way CLIP's are made.
+"""Contrastive pre-training of nano's two vision encoders, as for CLIP.
 
     python -m mgem_agent.recipes.nano clip_pretrain FOLDER [key=value …]
 
-A CLIP ViT at low resolution and a ConvNeXt at high resolution learn to tell which of a batch's captions belongs to
-their picture, both against one text encoder, by open_clip's own loss. A batch is of one kind of scene, so that telling
-its pictures apart needs what is in them: where things stand, how many there are, what is printed. Beside it, the
-patches of each thing, shape and printed word are told apart by what they are called, words are spelled, and letters are
-named: patches are what a language model reads. The ConvNeXt learns from a window of the picture, which a network
-without attention does as well, and from what can be said of that window.
+A CLIP ViT at low resolution and a ConvNeXt at high resolution learn to match pictures and captions, with one text
+encoder and open_clip's loss. A batch has one kind of scene, so that matching needs the content: positions, counts,
+printed words. Additional losses train the patches, because patches are what the language model reads: regions of
+things, shapes and words are matched to their names, words are spelled, and letters are classified. The ConvNeXt trains
+on a window of the picture, with captions of that window; a network without attention learns as much from it.
 
-What comes out are the formats of the big ones: a folder of transformers' `CLIPModel` and one of open_clip, from which
-`MiniGeminiForConditionalGeneration.from_vision_text_pretrained` takes its towers.
+The results have the formats of the released encoders: a folder of transformers' `CLIPModel` and one of open_clip, which
+`MiniGeminiForConditionalGeneration.from_vision_text_pretrained` loads.
 """
 
 from __future__ import annotations
@@ -40,21 +39,21 @@ __all__ = ["ContrastiveModel", "EncodersConfig", "TowerEmbeds", "train_encoders"
 
 
 class EncodersConfig(PretrainingConfig):
-    """How the encoders are trained.
+    """Settings of the recipe `clip_pretrain`.
 
     Attributes:
         low_res_px: Side of the ViT's pictures.
-        high_res_px: Side of the ConvNeXt's.
-        window_px: Side of the window of them that it learns from.
+        high_res_px: Side of the high-resolution pictures.
+        window_px: Side of the window that the ConvNeXt trains on.
         patch_px: Side of the ViT's patches.
-        width: Of the ViT and of the text encoder.
-        num_layers: Of the ViT.
-        num_text_layers: Of the text encoder.
+        width: Hidden size of the ViT and of the text encoder.
+        num_layers: Layers of the ViT.
+        num_text_layers: Layers of the text encoder.
         convnext: timm's name of the ConvNeXt.
-        embed_dim: Width of the space in which pictures and captions meet.
-        vocab_size: Pieces that the captions are cut into.
-        max_tokens: Longest caption.
-        towers: Which encoders are trained. One process for each uses two cores better than one for both.
+        embed_dim: Dimension of the common embedding space.
+        vocab_size: Size of the tokenizer's vocabulary.
+        max_tokens: Maximum tokens of a caption.
+        towers: The encoders to train: `both`, `low` or `high`. One process for each uses two cores better.
     """
 
     num_steps: Count = 6_000
@@ -77,12 +76,12 @@ class EncodersConfig(PretrainingConfig):
 
 @dataclass(frozen=True, slots=True)
 class TowerEmbeds:
-    """What an encoder makes of pictures.
+    """Outputs of an encoder.
 
     Attributes:
-        pictures: (B, embed_dim) of length 1.
-        regions: (B, k, embed_dim) of parts of them, of length 1.
-        spelling: (B, k, SPELLED, letters) logits of the first letters of what is printed there.
+        pictures: (B, embed_dim) normalised embeddings.
+        regions: (B, k, embed_dim) normalised embeddings of regions.
+        spelling: (B, k, SPELLED, letters) logits of the first letters of the word in each region.
     """
 
     pictures: Tensor
@@ -91,11 +90,11 @@ class TowerEmbeds:
 
 
 class ContrastiveModel(nn.Module):
-    """A CLIP whose captions are matched by a ConvNeXt as well.
+    """A CLIP model with a ConvNeXt as a second image encoder.
 
     Args:
         config: Sizes.
-        tokenizer: Of the captions.
+        tokenizer: Tokenizer of the captions.
     """
 
     def __init__(self, config: EncodersConfig, tokenizer: CLIPTokenizer) -> None:
@@ -118,7 +117,7 @@ class ContrastiveModel(nn.Module):
         )
         high_res = high_res_config_from_open_clip({"vision_cfg": {"timm_model_name": config.convnext}})
         high_res.image_size = config.high_res_px
-        high_res.layer_scale_init_value = 0.5  # of a short training, like the weights' size; 1e-6 is for a long one
+        high_res.layer_scale_init_value = 0.5  # for short training; 1e-6 is for long training
         self.high_res = HighResEncoder(high_res)
         for layer in self.high_res.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -138,11 +137,11 @@ class ContrastiveModel(nn.Module):
         self.low_res_px = config.low_res_px
 
     def low_res_embeds(self, pixels: Tensor, boxes: Tensor) -> TowerEmbeds:
-        """Return what the ViT makes of pictures; regions are seen in the layer that becomes the visual tokens.
+        """Return the ViT's outputs; regions are pooled from the layer that gives the visual tokens.
 
         Args:
-            pixels: (B, 3, H, H) normalised, at high resolution; the low resolution is made of them.
-            boxes: (B, k, 4) of the regions, from 0 to 1.
+            pixels: (B, 3, H, H) normalised, at high resolution; they are scaled down.
+            boxes: (B, k, 4) boxes of the regions, from 0 to 1.
         """
         coarse = F.interpolate(pixels, size=(self.low_res_px,) * 2, mode="bilinear", align_corners=False)
         seen = self.clip.vision_model(pixel_values=coarse, output_hidden_states=True)
@@ -156,12 +155,12 @@ class ContrastiveModel(nn.Module):
         )
 
     def high_res_embeds(self, pixels: Tensor, boxes: Tensor, letter_boxes: Tensor) -> tuple[TowerEmbeds, Tensor]:
-        """Return what the ConvNeXt makes of pictures, by all of its stages, since mining looks into every one of them.
+        """Return the ConvNeXt's outputs, from all of its stages, because mining uses them all.
 
         Args:
             pixels: (B, 3, w, w) normalised, at high resolution.
-            boxes: (B, k, 4) of the regions, from 0 to 1.
-            letter_boxes: (B, m, 4) of single letters, from 0 to 1.
+            boxes: (B, k, 4) boxes of the regions, from 0 to 1.
+            letter_boxes: (B, m, 4) boxes of single letters, from 0 to 1.
 
         Returns:
             The embeddings; (B, m, letters) logits of single letters.
@@ -181,12 +180,12 @@ class ContrastiveModel(nn.Module):
         return seen, self.letters(letters)
 
     def text_embeds(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the embeddings of captions, (B, embed_dim) of length 1."""
+        """Return the normalised embeddings of captions, (B, embed_dim)."""
         features = self.clip.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return F.normalize(features, dim=-1)
 
     def save(self, folder: Path, tokenizer: CLIPTokenizer, config: EncodersConfig) -> None:
-        """Write `clip/` for transformers and `convnext/` for open_clip, or the one that was trained."""
+        """Write `clip/` for transformers and `convnext/` for open_clip, or only the one that was trained."""
         if config.towers != "high":
             self.clip.save_pretrained(folder / "clip")
             tokenizer.save_pretrained(folder / "clip")
@@ -202,7 +201,7 @@ class ContrastiveModel(nn.Module):
 
 
 def _embedded(model: ContrastiveModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Return the embeddings of texts of like length, (B, embed_dim)."""
+    """Return the embeddings of texts, (B, embed_dim)."""
     words = tokenizer(texts or [""], padding=True, truncation=True, return_tensors="pt").to(model.clip.device)
     return model.text_embeds(words["input_ids"], words["attention_mask"])
 
@@ -220,14 +219,14 @@ def _tower_loss(
     """Return the loss of one encoder: pictures against captions, regions against phrases, words against letters.
 
     Args:
-        model: Has the factors on the cosines.
-        seen: What the encoder made of B pictures.
-        text: (B, embed_dim) of their captions.
-        phrases: (P, embed_dim).
-        labels: (B, k) rows of `phrases`; -100 where there is no region that the encoder can see.
-        spelling: (B, k, SPELLED) letters of what is printed; -100 where nothing is.
-        figures: Shares of pictures, parts and letters that were right are added to it.
-        name: Of the encoder, in those and in the model.
+        model: Its logit scales are used.
+        seen: Outputs of the encoder for B pictures.
+        text: (B, embed_dim) embeddings of their captions.
+        phrases: (P, embed_dim) embeddings of phrases.
+        labels: (B, k) rows of `phrases`; -100 for no region that the encoder can see.
+        spelling: (B, k, SPELLED) letters of printed words; -100 for none.
+        figures: Receives the accuracies of pictures, parts and letters.
+        name: Name of the encoder in `figures`.
     """
     scale: Tensor = (model.clip.logit_scale if name == "low" else model.high_res_scale).clamp(max=4.6).exp()
     pictures = ClipLoss()(seen.pictures, text, scale)
@@ -239,13 +238,13 @@ def _tower_loss(
 
 
 def _named(regions: Tensor, phrases: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, float]:
-    """Return the loss of naming regions by one of the batch's phrases, and the share that was named right.
+    """Return the loss of classifying regions among the batch's phrases, and the accuracy.
 
     Args:
         regions: (B, k, embed_dim).
         phrases: (P, embed_dim).
-        labels: (B, k) rows of `phrases`; -100 where there is no region.
-        scale: () of the logits.
+        labels: (B, k) rows of `phrases`; -100 for no region.
+        scale: () logit scale.
     """
     wanted = labels.flatten()
     is_there = wanted >= 0
@@ -257,11 +256,11 @@ def _named(regions: Tensor, phrases: Tensor, labels: Tensor, scale: Tensor) -> t
 
 
 def _read(logits: Tensor, letters: Tensor) -> tuple[Tensor, float]:
-    """Return the loss of reading letters, and the share of them that were right.
+    """Return the loss of classifying letters, and the accuracy.
 
     Args:
         logits: (…, letters).
-        letters: (…) places in `ALPHABET`; -100 where there is nothing to read.
+        letters: (…) indices into `ALPHABET`; -100 for none.
     """
     is_there = letters >= 0
     if not is_there.any():
@@ -271,10 +270,10 @@ def _read(logits: Tensor, letters: Tensor) -> tuple[Tensor, float]:
 
 
 def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAssets) -> Path:
-    """Train the encoders, from where the folder's last checkpoint stands.
+    """Train the encoders, resuming from the folder's checkpoint.
 
     Returns:
-        The folder with `clip/` and `convnext/` in it.
+        The folder that has `clip/` and `convnext/`.
     """
     folder = Path(folder)
     tokenizer = train_caption_tokenizer(folder / "tokenizer", config.vocab_size, config.max_tokens, assets)
@@ -302,7 +301,7 @@ def train_encoders(folder: str | Path, config: EncodersConfig, assets: EmojiAsse
             losses.append(_tower_loss(model, seen, text, phrases, labels, regions.spelling, figures, "high"))
             loss, figures["letters"] = _read(letters, regions.letters.masked_fill(~is_seen, -100))
             losses.append(loss)
-        share = kinds.count(batch.kind) / len(kinds)  # they are logged as means over all steps
+        share = kinds.count(batch.kind) / len(kinds)  # the log averages over all steps
         shares = {f"{batch.kind}_{name}": value / share for name, value in figures.items()}
         run.update(torch.stack(losses).sum(), **shares)
     model.save(folder, tokenizer, config)

@@ -1,4 +1,4 @@
-"""What the two encoders see of pictures, before mining."""
+"""Features of the two encoders, before mining."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["EncoderFeatures", "see"]
 
 @dataclass(frozen=True, slots=True)
 class EncoderFeatures:
-    """What the two encoders see of some images: low is (B, n, c), high the stage maps (B, c_s, h_s, h_s)."""
+    """Features of some images: `low` is (B, n, c), `high` has the stage maps (B, c_s, h_s, h_s)."""
 
     low: Tensor
     high: Sequence[Tensor]
@@ -26,17 +26,17 @@ class EncoderFeatures:
         return EncoderFeatures(self.low.to(device), [each.to(device) for each in self.high])
 
     def mined(self, trunk: Any) -> Tensor:
-        """Return (B, n, c), tokens and what is mined for them."""
+        """Return (B, n, c) the tokens after mining."""
         tokens: Tensor = trunk.mining(self.low, self.high)
         return tokens
 
 
 def see(trunk: Any, pixels: Any) -> EncoderFeatures:
-    """Run the encoders alone.
+    """Run only the encoders.
 
     Args:
-        trunk: The model's.
-        pixels: Images, as the processor gives them.
+        trunk: Trunk of the model.
+        pixels: Images from the processor.
     """
     low = low_res_features(trunk.vision_tower, pixels["pixel_values"], trunk.config.vision_feature_layer)
     return EncoderFeatures(low, trunk.high_res_vision_tower(pixels["high_res_pixel_values"]))

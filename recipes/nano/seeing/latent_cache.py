@@ -1,8 +1,7 @@
-"""What frozen encoders make of scenes, computed when it is first asked for and kept in a file.
+"""Features of frozen encoders for scenes, computed when first needed and cached in a file.
 
-A generator's latents, or all that mining looks at. Drawing a scene and encoding it costs a fifth of a generator's step
-and most of one of `visual_words`, and both go through their scenes many times.
-A row that is not there yet, or was half written when the process died, holds a NaN somewhere, and is made again.
+Rendering and encoding a scene takes most of a step of `visual_words`, which uses each scene many times. A row that is
+missing, or was half written when the process died, contains a NaN and is computed again.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ __all__ = ["LatentCache"]
 
 
 class LatentCache:
-    """The latents of a series of scenes.
+    """The features of a series of scenes.
 
     Args:
-        file: Where they are kept; made if it is not there.
-        num: How many scenes there are.
-        shape: Of the latents of one.
-        encode: Makes latents (B, *shape) of the scenes of some indices.
+        file: The file; created if missing.
+        num: Number of scenes.
+        shape: Shape of the features of one scene.
+        encode: Computes features (B, *shape) of the scenes with the given indices.
 
     Raises:
-        CheckpointError: If the file holds another number of latents, or others in shape.
+        CheckpointError: If the file has another number or shape of features.
     """
 
     def __init__(self, file: Path, num: int, shape: tuple[int, ...], encode: Callable[[Sequence[int]], Tensor]) -> None:
@@ -43,12 +42,12 @@ class LatentCache:
         self._rows = np.lib.format.open_memmap(file, "r+")
         if self._rows.shape != (num, *shape):
             raise CheckpointError(
-                f"{str(file)!r} holds latents of shape {self._rows.shape}, and {(num, *shape)} were expected. Take "
-                "another folder, or delete that file: it is made again."
+                f"{str(file)!r} holds latents of shape {self._rows.shape}, but {(num, *shape)} is needed. Use "
+                "another folder, or delete the file to compute it again."
             )
 
     def latents(self, indices: Sequence[int]) -> Tensor:
-        """Return the latents of some scenes, (B, *shape) in float32."""
+        """Return the features of some scenes, (B, *shape) in float32."""
         rows = self._rows[list(indices)].astype(np.float32)
         missing = [place for place, row in enumerate(rows) if np.isnan(row).any()]
         if missing:

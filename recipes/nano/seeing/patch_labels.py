@@ -1,4 +1,4 @@
-"""What each patch of a scene is to say: the name of what it shows, as a language model's embedding of it."""
+"""Labels of a scene's patches: the name of what each shows, and its embedding in a language model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, SHAPES, Scene
 
 __all__ = ["patch_labels", "visual_vocabulary", "word_embeds", "word_loss"]
 
-_LEAST_OF_PATCH = 0.35  # that a thing covers, for the patch to be its
-_LEAST_OF_WORD = 0.25  # that a patch holds of a printed word, for the patch to say it
+_LEAST_OF_PATCH = 0.35  # minimum fraction of a patch that a thing covers, to label it
+_LEAST_OF_WORD = 0.25  # minimum fraction of a printed word in a patch, to label it
 
 
 def visual_vocabulary() -> tuple[str, ...]:
-    """Return what a patch can say: the names of things, coloured shapes, printed words in quotes, and places."""
+    """Return all labels: names of things, coloured shapes, printed words in quotes, and places."""
     shapes = (f"{colour} {shape}" for colour in INK_COLOURS for shape in SHAPES)
     names = (concept.name for concept in load_concepts())
     return tuple(dict.fromkeys((*names, *shapes, *map(_quoted, load_words()), *(place.name for place in BACKGROUNDS))))
@@ -34,25 +34,25 @@ def _quoted(word: str) -> str:
 
 
 def patch_labels(scene: Scene, grid: int, numbers: dict[str, int]) -> tuple[Tensor, Tensor]:
-    """Return what each patch of a scene shows.
+    """Return the label of each patch of a scene.
 
     Args:
         scene: The scene.
         grid: Patches a side.
-        numbers: Place of each word in the vocabulary.
+        numbers: Index of each word in the vocabulary.
 
     Returns:
-        (grid²,) places in the vocabulary, in raster order, -100 in a chart; (grid²,) whether it is the background.
+        (grid²,) indices into the vocabulary, in raster order, -100 in a chart; (grid²,) whether it is background.
     """
     words = torch.full((grid * grid,), -100 if scene.chart is not None else numbers[scene.background])
-    most = torch.zeros(grid * grid)  # that is covered by one thing, of those before
+    most = torch.zeros(grid * grid)  # largest coverage by one thing so far
     for region in scene_regions(scene, random.Random(0)):
         box = torch.tensor(region.box)
         covered = box_coverage(box, grid)
         least = _LEAST_OF_PATCH
-        if region.is_printed:  # a small word fills no patch
+        if region.is_printed:  # a small word does not fill a patch
             least = min(least, _LEAST_OF_WORD * covered.sum().item())
-        shown = covered + 1 if region.is_printed else covered  # it stands in front of things
+        shown = covered + 1 if region.is_printed else covered  # print is in front of things
         is_shown = (covered >= least) & (shown > most)
         words[is_shown] = numbers[_quoted(region.name) if region.is_printed else region.name]
         most = torch.where(is_shown, shown, most)
@@ -60,10 +60,10 @@ def patch_labels(scene: Scene, grid: int, numbers: dict[str, int]) -> tuple[Tens
 
 
 def word_embeds(model: Any, tokenizer: Any, vocabulary: Sequence[str]) -> Tensor:
-    """Return the embedding of each word's tokens, (V, d), where each token weighs half of the one before.
+    """Return the embedding of each word, (V, d): the mean of its tokens, each weighted half of the one before.
 
-    So the first stands out, from which a language model goes on by itself. A name is taken as it stands within a
-    sentence, a printed word as at its beginning, without its quotes: the same word as a thing is another.
+    The first token dominates, because a language model can complete the word from it. Names have a leading space, as
+    within a sentence; printed words have none and no quotes. So a printed word differs from the thing of that name.
     """
     table = model.get_input_embeddings().weight.detach().float()
     embeds = []
@@ -85,16 +85,16 @@ def word_loss(
     sharpness: float,
     distance_weight: float,
 ) -> tuple[Tensor, float]:
-    """Return the loss of visual tokens, and the share of those of no background that are nearest to their word.
+    """Return the loss of visual tokens, and the accuracy on patches that are not background.
 
     Args:
-        tokens: (B, n, d) projected.
+        tokens: (B, n, d) projected tokens.
         words: (B, n) rows of the table; -100 for none.
         is_background: (B, n).
         table: (V, d) embeddings of the words.
-        background_weight: Weight of patches that show the background alone, beside 1 for all others.
-        sharpness: Factor on the cosines between tokens and words.
-        distance_weight: Weight of the distance to the word's embedding, which teaches the right length.
+        background_weight: Weight of patches that show only background; 1 for all others.
+        sharpness: Factor on the cosine similarity of tokens and words.
+        distance_weight: Weight of the distance to the word's embedding, which trains the norm of tokens.
     """
     is_named = words >= 0
     seen, wanted = tokens[is_named].float(), words[is_named]

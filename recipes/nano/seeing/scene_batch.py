@@ -1,4 +1,4 @@
-"""What small encoders learn from: a batch of scenes of one kind, their captions, and what their parts show."""
+"""Training batches of the encoders: scenes of one kind, their captions and their regions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["SceneBatch", "batch_kinds", "cut_out", "scene_batch"]
 
 _KINDS: dict[str, tuple[SceneKind, ...]] = {
     "low": ("drawable", "any"),
-    "high": ("page", "any", "page", "page"),  # reading is what it is for, and takes longest
+    "high": ("page", "any", "page", "page"),  # its task is reading, which takes longest to learn
     "both": ("page", "drawable", "page", "any"),
 }
 
 
 def batch_kinds(config: EncodersConfig) -> tuple[SceneKind, ...]:
-    """Return the kinds of scenes, in whose order batches come."""
+    """Return the kinds of scenes in the order of the batches."""
     return _KINDS[config.towers]
 
 
@@ -39,12 +39,12 @@ class SceneBatch:
     """Pictures and their captions.
 
     Attributes:
-        kind: Of their scenes.
-        pixels: (B, 3, H, H) normalised as CLIP's, at high resolution.
-        captions: B of them.
-        regions: What parts of them show.
-        windows: (B, 4) left, top, right and bottom of what the ConvNeXt sees, from 0 to 1.
-        window_captions: B captions of that.
+        kind: Kind of the scenes.
+        pixels: (B, 3, H, H) normalised like CLIP's, at high resolution.
+        captions: B captions.
+        regions: Regions of the scenes.
+        windows: (B, 4) left, top, right and bottom of the ConvNeXt's window, from 0 to 1.
+        window_captions: B captions of the windows.
     """
 
     kind: SceneKind
@@ -65,9 +65,9 @@ class SceneBatch:
 
 
 def scene_batch(step: int, config: EncodersConfig, assets: EmojiAssets, *, split: Split = "train") -> SceneBatch:
-    """Return the pictures and captions of a step, all of one kind of scene.
+    """Return the batch of a step, with one kind of scene.
 
-    Pages of printed words, told apart by reading alone, are what the ConvNeXt sees most.
+    The ConvNeXt gets mostly pages of printed words, which can only be matched by reading.
     """
     kinds = batch_kinds(config)
     kind = kinds[step % len(kinds)]
@@ -97,7 +97,7 @@ def _window(boxes: Tensor, labels: Tensor, config: EncodersConfig, chance: rando
         boxes: (k, 4) of a picture's regions.
         labels: (k,) -100 where there is no region.
         config: Sizes.
-        chance: What is chosen with.
+        chance: Random generator.
     """
     side = config.window_px / config.high_res_px
     there = sorted(boxes[labels >= 0].tolist(), key=lambda box: box[3] - box[1])

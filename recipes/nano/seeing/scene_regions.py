@@ -1,7 +1,7 @@
-"""Where in a scene each thing, word and shape is, and what it is called: what single patches are to say.
+"""Regions of a scene: box and name of each thing, word and shape.
 
-A caption says what is in a picture and hardly where. Parts of pictures against phrases teach an encoder's patches what
-they show with far fewer pictures (RegionCLIP, Zhong et al., 2022); a composed scene knows its parts.
+A caption says what is in a picture but hardly where. Matching regions with phrases trains an encoder's patches with far
+fewer pictures (RegionCLIP, Zhong et al., 2022). The regions of a synthetic scene are known.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ __all__ = [
 ]
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789 "
-"""What words are printed with, and a blank for what comes after a word."""
+"""Characters of printed words, and a blank for positions after the end of a word."""
 
 SPELLED = 6
-"""Letters of a word that are asked for."""
+"""Number of letters of a word to spell."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class SceneRegion:
-    """A part of a scene.
+    """A region of a scene.
 
     Attributes:
-        name: What it shows, always in the same words.
-        phrase: What it may be called.
+        name: What it shows; always the same wording.
+        phrase: One possible wording.
         box: Left, top, right and bottom, from 0 to 1.
-        is_fine: Whether it can be seen at high resolution alone.
-        letters: Boxes of the letters if it is a printed word or number; its name is what it says.
+        is_fine: Whether it is visible only at high resolution.
+        letters: Boxes of the letters of a printed word or number, which is its name.
     """
 
     name: str
@@ -68,11 +68,11 @@ def scene_regions(scene: Scene, rng: random.Random) -> list[SceneRegion]:
 
     Args:
         scene: The scene.
-        rng: What the words are chosen with.
+        rng: Random generator of the wording.
     """
     regions = []
     for thing in scene.objects:
-        half = thing.size * 0.4  # a picture's corners are seldom filled
+        half = thing.size * 0.4  # corners of the picture of a thing are mostly empty
         phrase = with_article(name_of(thing.concept, rng))
         regions.append(SceneRegion(thing.concept, phrase, _box(thing.x, thing.y, half, half)))
     for shape in scene.shapes:
@@ -93,17 +93,17 @@ def _box(x: float, y: float, half_width: float, half_height: float) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class RegionBatch:
-    """The regions of a batch of scenes, k of each at most.
+    """The regions of a batch of scenes, at most k of each.
 
     Attributes:
-        phrases: P different ones; one for each name.
-        labels: (B, k) which phrase a region is called by; -100 where there is no region.
+        phrases: P phrases, one for each name.
+        labels: (B, k) index of the phrase of each region; -100 for no region.
         boxes: (B, k, 4) left, top, right and bottom, from 0 to 1.
-        is_fine: (B, k) whether it can be seen at high resolution alone.
-        spelling: (B, k, SPELLED) the first letters of a printed word, as places in `ALPHABET`, whose last one is for
-            what comes after the word; -100 where nothing is printed.
-        letters: (B, m) each letter of all words of a picture, m at most; -100 where there is none.
-        letter_boxes: (B, m, 4) where they are.
+        is_fine: (B, k) whether it is visible only at high resolution.
+        spelling: (B, k, SPELLED) first letters of a printed word, as indices into `ALPHABET`, padded with the blank;
+            -100 for no word.
+        letters: (B, m) all letters of a picture, at most m; -100 for none.
+        letter_boxes: (B, m, 4) boxes of the letters.
     """
 
     phrases: list[str]
@@ -121,11 +121,11 @@ class RegionBatch:
 
 
 def region_batch(scenes: Sequence[Scene], rng: random.Random) -> RegionBatch:
-    """Return the regions of scenes; there is always room for one.
+    """Return the regions of scenes; k and m are at least 1.
 
     Args:
         scenes: B scenes.
-        rng: What the words are chosen with.
+        rng: Random generator of the wording.
     """
     regions = [scene_regions(scene, rng) for scene in scenes]
     marks = [
@@ -163,7 +163,7 @@ def _places(letters: Iterable[str]) -> Tensor:
 
 
 def box_coverage(boxes: Tensor, grid: int) -> Tensor:
-    """Return how much of each cell of a grid a box covers.
+    """Return the fraction of each grid cell that a box covers.
 
     Args:
         boxes: (..., 4) left, top, right and bottom, from 0 to 1.
@@ -180,15 +180,15 @@ def box_coverage(boxes: Tensor, grid: int) -> Tensor:
 
 
 def cut_window(boxes: Tensor, window: Tensor, least: float = 0.6) -> tuple[Tensor, Tensor]:
-    """Return boxes in coordinates of a window of their picture, and which of them are in it.
+    """Return boxes in coordinates of a window of their picture, and which of them are inside.
 
     Args:
         boxes: (B, k, 4) left, top, right and bottom, from 0 to 1.
-        window: (B, 4) the same of the windows.
-        least: Share of a box that has to be inside.
+        window: (B, 4) the same for the windows.
+        least: Minimum fraction of a box that has to be inside.
 
     Returns:
-        (B, k, 4) boxes, from 0 to 1 where they are inside; (B, k) bool.
+        (B, k, 4) boxes, clipped to 0 … 1; (B, k) bool.
     """
     corner, size = window[:, None, :2], window[:, None, 2:] - window[:, None, :2]
     low, high = (boxes[..., :2] - corner) / size, (boxes[..., 2:] - corner) / size

@@ -1,17 +1,16 @@
-"""A quick first stage for small language models: visual tokens learn to stand beside words.
+"""A fast alternative to the stage *align*: visual tokens learn to match word embeddings.
 
     python -m mgem_agent.recipes.nano visual_words FOLDER vision=FOLDER high_res_vision=FOLDER [key=value …]
     python -m mgem_agent.recipes.nano visual_words FOLDER checkpoint=nano encoders=learn [key=value …]
 
-Mining and the projector learn that the token of a patch which shows a tiger comes close to the embedding of " tiger" in
-the language model, and away from those of all other things, words and places. The language model itself does not run,
-so that many times more pictures are seen in the same time than in the stage *align*, which then starts from here and
-has little left to do: `mgem train nano_align model.start_from=FOLDER`. It needs pictures whose parts are known, as
-composed scenes are; the released models do without.
+Mining and the projector learn to map a patch that shows a tiger close to the language model's embedding of " tiger", and
+away from those of other things, words and places. The language model itself does not run, so many more pictures fit
+into the same time than in the stage *align*, which can then start from here:
+`mgem train nano_align model.start_from=FOLDER`. The recipe needs pictures with known regions, such as synthetic scenes.
 
-Frozen encoders see each scene once: what they see is kept in a file (0.65 MB a scene for nano's), and each scene serves
-many times. With `encoders=learn` both encoders learn along, from new scenes in every step, which is several times
-slower and the only way to see what they do not: it comes second, from weights that have been through the first.
+With frozen encoders, their features are cached in a file (0.65 MB a scene for nano's) and each scene is used many times.
+With `encoders=learn` both encoders are trained too, on new scenes in every step. This is several times slower, but
+mining cannot recover what frozen encoders miss. Start it from weights of a run with frozen encoders.
 """
 
 from __future__ import annotations
@@ -58,22 +57,22 @@ _ENCODERS = ("vision_tower", "high_res_vision_tower")
 
 
 class VisualWordsConfig(PretrainingConfig):
-    """How mining and the projector are trained.
+    """Settings of the recipe `visual_words`.
 
     Attributes:
         vision: Folder of the CLIP vision model.
         high_res_vision: Folder of the open_clip model with a ConvNeXt.
-        checkpoint: Instead of the two: a model whose mining and projector have learnt already, as in `mgem train`.
+        checkpoint: In place of these two: a model whose mining and projector are trained, as in `mgem train`.
         text: The language model, as in `mgem train`.
-        encoders: Whether the two encoders are `frozen`, or `learn` along.
-        high_res_image_size: Side of the high-resolution image, in pixels; a checkpoint has its own.
-        num_scenes: Scenes that it learns from, each again and again; every second is a page of printed words. Of
-            encoders that learn, a million, of which few are met twice.
-        scene_px: Side of the scenes; half of the high resolution trains a model that never sees it.
-        background_weight: Weight of patches that show the background alone, beside 1 for all others.
-        sharpness: Factor on the cosines between tokens and words.
-        distance_weight: Weight of the distance to the word's embedding, which teaches the right length.
-        precision: Of encoders that learn; `bf16`, `fp32`, or what the machine is best at.
+        encoders: Whether the two encoders are `frozen` or `learn`.
+        high_res_image_size: Side of the high-resolution image, in pixels; ignored with a checkpoint.
+        num_scenes: Number of scenes, each used many times: 12,000 with frozen encoders, otherwise a million. Every
+            second one is a page of printed words.
+        scene_px: Side of the scenes; half the high resolution trains a baseline without high resolution.
+        background_weight: Weight of patches that show only background; 1 for all others.
+        sharpness: Factor on the cosine similarity of tokens and words.
+        distance_weight: Weight of the distance to the word's embedding, which trains the norm of tokens.
+        precision: Precision of trained encoders: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
     num_steps: Count = 12_000
@@ -95,7 +94,7 @@ class VisualWordsConfig(PretrainingConfig):
 
     @property
     def source(self) -> ModelConfig:
-        """Where the model comes from."""
+        """Source of the model."""
         return ModelConfig(
             checkpoint=self.checkpoint,
             vision=self.vision,
@@ -107,12 +106,12 @@ class VisualWordsConfig(PretrainingConfig):
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The parts of the model that learn."""
+        """The trained parts of the model."""
         return _MINING if self.encoders == "frozen" else (*_MINING, *_ENCODERS)
 
 
 class _Scenes:
-    """Scenes by number: their pixels, and what each patch shows."""
+    """Scenes by index: their pixels and patch labels."""
 
     def __init__(self, processor: Any, grid: int, config: VisualWordsConfig, assets: EmojiAssets) -> None:
         self._processor, self._config, self._assets = processor, config, assets
@@ -124,13 +123,13 @@ class _Scenes:
         return sample_scene(self._config.seed, index, kind=self._kinds[index % len(self._kinds)])
 
     def of_step(self, step: int) -> list[int]:
-        """Return the numbers of a step's scenes: all of them, in another order each time."""
+        """Return the indices of a step's scenes; every pass over all scenes has another order."""
         size, num = self._config.batch_size, self._config.num_scenes
         places = (divmod(number, num) for number in range(step * size, (step + 1) * size))
         return [_order(self._config.seed, epoch, num)[place] for epoch, place in places]
 
     def pixels(self, indices: Sequence[int]) -> Any:
-        """Return scenes as the model takes them."""
+        """Return scenes as inputs of the model."""
         drawn = (render_scene(self._scene(index), self._assets, size_px=self._config.scene_px) for index in indices)
         return self._processor.image_processor(list(drawn), return_tensors="pt")
 
@@ -146,12 +145,12 @@ def _order(seed: int, epoch: int, num: int) -> tuple[int, ...]:
 
 
 class _SeenOnce:
-    """What frozen encoders see of scenes, kept in a file.
+    """Features of frozen encoders, cached in a file.
 
     Args:
-        folder: Where the file is.
-        look: Runs the encoders on the scenes of some numbers.
-        num: How many scenes there are.
+        folder: Folder of the file.
+        look: Runs the encoders on some scenes.
+        num: Number of scenes.
     """
 
     def __init__(self, folder: Path, look: _Look, num: int) -> None:
@@ -166,14 +165,14 @@ class _SeenOnce:
         return torch.cat([each.flatten(1) for each in (seen.low, *seen.high)], 1)
 
     def __call__(self, indices: Sequence[int]) -> EncoderFeatures:
-        """Return what is seen of some scenes, on the processor."""
+        """Return the features of some scenes, on the CPU."""
         parts = self._cache.latents(indices).split([shape.numel() for shape in self._shapes], 1)
         low, *high = (part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True))
         return EncoderFeatures(low, high)
 
 
 def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: EmojiAssets) -> Path:
-    """Train mining and the projector, from where the folder's last checkpoint stands.
+    """Train mining and the projector, resuming from the folder's checkpoint.
 
     Returns:
         The file that `model.start_from` of a stage takes.
@@ -201,7 +200,7 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     else:
         unfold_norms(trunk, seen)
         for norm in (trunk.mining.query_norm, trunk.mining.key_norm, trunk.mining.value_norm):
-            norm.requires_grad_(False)  # their factors, a hundred times apart, only standardise
+            norm.requires_grad_(False)  # they only standardise, with factors of very different size
     run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
     trunk.to(run.device)
     table = table.to(run.device)

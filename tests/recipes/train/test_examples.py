@@ -105,5 +105,5 @@ def test_a_broken_record_is_replaced_by_the_next(processor: MiniGeminiProcessor,
     same = make_examples(processor, data_file).batch([9, 9])
     assert torch.equal(batch.inputs["input_ids"], same.inputs["input_ids"])
     file.write_text("".join(json.dumps(record) + "\n" for record in kept[:2]), encoding="utf-8")
-    with pytest.raises(InputError, match=r"^No usable record was found; the last one: it has no answer\."):
+    with pytest.raises(InputError, match=r"^No usable record was found; the last error: it has no answer\."):
         make_examples(processor, file, on_broken="skip").batch([0])

@@ -52,7 +52,7 @@ def test_trained_weights_are_float32_and_frozen_ones_as_asked(make_run: MakeRun)
 
 def test_adapters_that_have_nowhere_to_go_are_refused(make_run: MakeRun) -> None:
     expected = (
-        r"train.lora.targets=\['wq'\] are no linear layers of the language model. It has: down_proj, gate_proj, k_proj"
+        r"train.lora.targets=\['wq'\] are not linear layers of the language model. It has: down_proj, gate_proj, k_proj"
     )
     with pytest.raises(InputError, match=expected):
         prepare_model(make_run(train__lora={"targets": ["wq"]}), torch.float32)
@@ -64,7 +64,7 @@ def test_learning_rates_and_decay_go_by_name_and_shape(make_run: MakeRun) -> Non
     found = {(group["lr"], group["weight_decay"]): len(group["params"]) for group in groups}
     assert found == {(2.0, 0.1): 3, (2.0, 0.0): 9, (1.0, 0.1): 2, (1.0, 0.0): 2}
     assert all(group["base_lr"] == group["lr"] for group in groups)
-    with pytest.raises(InputError, match=r"multipliers names 'vlm_uni', which is part of no trained parameter's name"):
+    with pytest.raises(InputError, match=r"multipliers names 'vlm_uni', but no trained parameter's name contains it"):
         parameter_groups(model, learning_rate=1.0, weight_decay=0.0, multipliers={"vlm_uni": 2.0})
 
 

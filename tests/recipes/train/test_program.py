@@ -195,7 +195,7 @@ def test_another_run_in_the_folder_is_refused(make_run: MakeRun) -> None:
     expected = (
         rf"^The folder '{config.run.output}' holds another run, which these settings would change:\n"
         r"  optimizer.learning_rate: 0.01 before, 0.02 now\n"
-        r"  run.max_steps: 1 before, 2 now\nGive another run.output, or the settings of before to go on with it\.$"
+        r"  run.max_steps: 1 before, 2 now\nGive another run.output, or the earlier settings to resume it\.$"
     )
     with pytest.raises(InputError, match=expected):
         train(make_run(run__max_steps=2, optimizer__learning_rate=0.02))

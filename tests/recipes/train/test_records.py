@@ -87,10 +87,10 @@ def test_a_line_that_is_not_json_breaks_that_record_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("a.jsonl", "", r"hold no record\. Make them anew with: mgem data"),
+        ("a.jsonl", "", r"hold no record\. Create them with: mgem data"),
         ("a.json", "{}", r"must be a JSON list, got dict"),
         ("a.json", "{}\n{}", r"are not JSON: .*Name it \.jsonl"),
-        ("a.json", None, r"cannot be read: No such file or directory\. Make it with: mgem data"),
+        ("a.json", None, r"cannot be read: No such file or directory\. Create it with: mgem data"),
     ],
 )
 def test_a_file_that_is_no_list_of_records_is_named(tmp_path: Path, name: str, text: str | None, expected: str) -> None:

@@ -74,7 +74,7 @@ def test_the_small_folder_is_half_precision(make_run: MakeRun, tmp_path: Path) -
     export_without_llm(tmp_path / "run", tmp_path / "small")
     for file in ("model.safetensors", "adapter/adapter_model.safetensors"):
         assert {value.dtype for value in load_file(tmp_path / "small" / file).values()} == {torch.float16}
-    with pytest.raises(InputError, match=r"small' is there already\. Remove it, or name another folder\."):
+    with pytest.raises(InputError, match=r"small' already exists\. Delete it, or give another folder\."):
         export_without_llm(tmp_path / "run", tmp_path / "small")
 
 
@@ -85,7 +85,7 @@ def test_a_model_trained_whole_is_saved_whole(make_run: MakeRun, tmp_path: Path)
     export_model(tmp_path / "run", tmp_path / "whole", torch.float32)
     exported = MiniGeminiForConditionalGeneration.from_pretrained(tmp_path / "whole")
     assert torch.equal(scores(model), scores(exported))
-    with pytest.raises(InputError, match=r"trained the language model itself, which cannot be left out"):
+    with pytest.raises(InputError, match=r"trained the language model itself, so its weights are needed"):
         export_without_llm(tmp_path / "run", tmp_path / "small")
 
 
@@ -125,6 +125,6 @@ def test_a_run_goes_on_from_an_adapter_and_from_several_runs(make_run: MakeRun, 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"is no folder of a run: it has no config.yaml\. Give what run.output names\."
+        InputError, match=r"is not the folder of a run: it has no config.yaml\. Give the folder that run.output names\."
     ):
         export_model(tmp_path, tmp_path / "out")

@@ -150,14 +150,14 @@ def test_a_training_goes_on_from_what_was_exported(run: Path, tmp_path: Path, mo
     with pytest.raises(CheckpointError, match=r"its rank is 2 and its alpha 16, train.lora has 2 and 4\. Set"):
         begun(str(out), train={"llm": "lora", "lora": {"rank": 2, "alpha": 4}})
     (out / "adapter" / "adapter_model.safetensors").write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"is no adapter: .*Export the run again\."):
+    with pytest.raises(CheckpointError, match=r"is not an adapter: .*Export the run again\."):
         begun(str(out))
     (out / "adapter" / "adapter_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"is no adapter: it has no adapter_model.safetensors\. Export"):
+    with pytest.raises(CheckpointError, match=r"is not an adapter: it has no adapter_model.safetensors\. Export"):
         begun(str(out))
 
 
 def test_a_whole_checkpoint_has_a_language_model_of_its_own(settings: dict[str, Any]) -> None:
     settings["model"]["text"] = "nano"
-    with pytest.raises(InputError, match=r"has a language model of its own, and model.text is 'nano'. Leave one"):
+    with pytest.raises(InputError, match=r"has its own language model, but model.text is 'nano'. Omit one"):
         prepare_model(TrainConfig.model_validate(settings), torch.float32)
