@@ -1,7 +1,7 @@
-"""Answers on disk as they come, so that an interrupted evaluation goes on where it was.
+"""A log of answers, so that an interrupted evaluation can resume.
 
-One JSON object a line, each with the `id` of its question. What they are answers of stands beside them, as with records
-of data: another model, another seed or changed weights do not add to them.
+It has one JSON object a line, with the `id` of the question. A file next to it has the settings, as for training
+records: answers of another model, another seed or changed weights are refused.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class AnswerLog:
     """The answers so far. Use `AnswerLog.open`.
 
     Args:
-        writer: Adds to the file, whose last line is whole.
+        writer: Writer of the file.
 
     Attributes:
-        answers: Them, by id.
+        answers: The answers by id.
     """
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer = writer
-        with writer.path.open(encoding="utf-8") as lines:  # not splitlines: an answer may have separators of its own
+        with writer.path.open(encoding="utf-8") as lines:  # not splitlines: answers may contain line separators
             self.answers: dict[str, dict[str, Any]] = {found["id"]: found for found in map(json.loads, lines)}
 
     def add(self, answer: Mapping[str, Any]) -> None:
-        """Keep an answer.
+        """Store an answer.
 
         Args:
-            answer: Plain values, `id` among them.
+            answer: Plain values, including `id`.
         """
         self._writer.write(answer)
         self.answers[answer["id"]] = dict(answer)
@@ -47,11 +47,11 @@ class AnswerLog:
     @classmethod
     @contextmanager
     def open(cls, path: Path, settings: Mapping[str, Any]) -> Iterator[AnswerLog]:
-        """Yield the log of a file, which is made if there is none.
+        """Open the log of a file, which is created if missing.
 
         Args:
             path: The file.
-            settings: What answers depend on.
+            settings: What the answers depend on.
 
         Raises:
             InputError: If the file has answers of other settings, or cannot be written.
@@ -61,10 +61,10 @@ class AnswerLog:
 
 
 def state_of(name: str | os.PathLike[str]) -> str | None:
-    """Return what changes when the weights in a folder do; None of what is no folder.
+    """Return a hash of the sizes and times of a folder's files; None if it is not a folder.
 
     Args:
-        name: A folder, or a name of another kind.
+        name: A folder, or any other name.
     """
     folder = user_path(name)
     if not folder.is_dir():

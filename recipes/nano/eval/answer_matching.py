@@ -1,8 +1,7 @@
-"""Whether an answer is right: exact in what it names, tolerant in how it says it.
+"""Scoring of answers: exact about names, tolerant about wording.
 
-Case, punctuation and the words around do not matter; whole words do. Where things are named, the longest name counts:
-"a green apple" names a green apple and no apple of another kind. Yes and no must be the first word, and the other one
-must not follow.
+Case, punctuation and other words are ignored; only whole words match. The longest name counts: "a green apple" names a
+green apple, not an apple. Yes or no must be the first word, and its opposite must not follow.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ def is_right_answer(kind: str, answer: str, accepted: Iterable[str]) -> bool:
     """Return whether an answer is right.
 
     Args:
-        kind: Kind of the question, as `QUESTION_KINDS` has them.
-        answer: What was said.
-        accepted: What a right answer names: one of these.
+        kind: Kind of the question, one of `QUESTION_KINDS`.
+        answer: The answer.
+        accepted: A right answer names one of these.
     """
     words = _words(answer)
     wanted = {_words(name) for name in accepted}
@@ -38,7 +37,7 @@ def is_right_answer(kind: str, answer: str, accepted: Iterable[str]) -> bool:
 
 
 def keeps_things(captions: Sequence[str], wanted: Iterable[str]) -> bool:
-    """Return whether captions name every thing that was asked for, by whichever of its names.
+    """Return whether captions name every requested thing, by any of its names.
 
     Args:
         captions: Captions of one answer; each thing must be in one of them.
@@ -52,7 +51,7 @@ def keeps_things(captions: Sequence[str], wanted: Iterable[str]) -> bool:
 
 
 def _words(text: str) -> str:
-    """Return a text's words alone, in small letters."""
+    """Return the words of a text in lower case, without punctuation."""
     return " ".join(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower()))
 
 
@@ -69,5 +68,5 @@ def _any_name() -> re.Pattern[str]:
 
 
 def _named(words: str) -> set[str]:
-    """Return the names in a text, none that is but a part of a longer one."""
+    """Return the names in a text, without those that are part of a longer one."""
     return set(_any_name().findall(words))

@@ -1,7 +1,7 @@
-"""Naming what a picture shows, zero-shot, by the CLIP model that the encoders' recipe leaves in `clip/`.
+"""Zero-shot naming of pictures with the CLIP model that the recipe `clip_pretrain` writes to `clip/`.
 
-Each concept is the mean of what is written under pictures of it: its name alone, and in each kind of scenery (Radford
-et al., 2021, section 3.1.4). The names are ranked by how near they are to the picture.
+The embedding of a concept is the mean over several captions: its name alone and in each scenery (Radford et al., 2021,
+section 3.1.4). Names are ranked by their similarity to the picture.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ConceptNamer:
         """Load it from a folder of transformers' `CLIPModel`, with its tokenizer.
 
         Raises:
-            InputError: If it is no such folder.
+            InputError: If the folder has no CLIP model.
         """
         where = user_path(folder)
         try:
@@ -59,17 +59,17 @@ class ConceptNamer:
             return cls(model, CLIPTokenizer.from_pretrained(where))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"No CLIP model can be read from {str(where)!r}: {str(error).splitlines()[0]}. Name the folder clip/ "
-                "that python -m mgem_agent.recipes.nano.seeing.clip_pretrain has written."
+                f"No CLIP model can be read from {str(where)!r}: {str(error).splitlines()[0]}. Give the folder clip/ "
+                "of a run of: python -m mgem_agent.recipes.nano clip_pretrain"
             ) from error
 
     @torch.inference_mode()
     def name(self, pictures: Sequence[Image.Image], num: int = 5) -> list[list[str]]:
-        """Return the likeliest names for each picture, the likeliest first.
+        """Return the most likely names for each picture, in order.
 
         Args:
-            pictures: Of any size; each is made square.
-            num: How many names.
+            pictures: Pictures of any size, which are made square.
+            num: Number of names.
         """
         side = self._model.config.vision_config.image_size
         ranked: list[list[str]] = []
@@ -82,7 +82,7 @@ class ConceptNamer:
 
     @torch.inference_mode()
     def _embedded(self) -> Tensor:
-        """Return the concepts (n, d) of length 1."""
+        """Return the normalised embeddings of the concepts, (n, d)."""
         places = ["", *(f" {background.phrases[0]}" for background in SCENERY)]
         texts = [f"{with_article(name)}{place}" for name in self.names for place in places]
         rows = []
@@ -99,10 +99,10 @@ class ConceptNamer:
 
 
 def clip_pixels(picture: Image.Image, side: int) -> Tensor:
-    """Return a picture as the model takes it, (3, side, side) normalised; halving averages, as in its training.
+    """Return a picture as input of the model, (3, side, side) normalised; scaling down averages, as in its training.
 
     Args:
-        picture: Of any size; it is made square.
+        picture: A picture of any size, which is made square.
         side: Side of the model's pictures, in pixels.
     """
     is_smaller = min(picture.size) < side

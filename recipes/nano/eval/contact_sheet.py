@@ -1,4 +1,4 @@
-"""Pictures in rows, each with what it should show beneath, to be looked at by a person."""
+"""A contact sheet: pictures in rows, each with its caption below."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def contact_sheet(
     """Return the sheet.
 
     Args:
-        pictures: Of any size; small ones are enlarged.
-        captions: One a picture; what does not fit into four lines is left out.
+        pictures: Pictures of any size; small ones are enlarged.
+        captions: One for each picture, cut to four lines.
         columns: Pictures in a row.
         cell_px: Longest side of a picture on the sheet.
 
     Raises:
-        InputError: If there is no picture, or not a caption for each.
+        InputError: If there is no picture, or not one caption for each.
     """
     if not pictures or len(pictures) != len(captions):
         raise InputError(f"A contact sheet of {len(pictures)} pictures and {len(captions)} captions cannot be made.")

@@ -1,9 +1,8 @@
-"""When and what a reasoner draws: captions for what is to be drawn, none for what is to be told.
+"""Drawing by a reasoner: captions where a picture is asked for, none elsewhere.
 
-Turns of held-out dialogues are answered by the chat model that an agent would ask. What came before a turn is the
-dialogue as it was written, so that one wrong answer counts once. A turn that asks for a picture is answered twice: with
-the words alone, and with the sign to draw at their end. The model's own captions count: what `draw="always"` would get
-from it in a second pass, or make of the user's words, does not.
+The chat model of the agent answers turns of held-out dialogues. The context of a turn is the reference dialogue, so a
+wrong answer counts once. A request for a picture is asked twice: in plain words, and with `<GEN>`. Only captions that
+the model writes by itself count, not those that `draw="always"` would force.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ __all__ = [
 ]
 
 Sign = Literal["words", "sign"]
-"""How a picture is asked for: in words alone, or with the sign to draw as well."""
+"""How a picture is asked for: in plain words, or with `<GEN>`."""
 
 _MAX_TOKENS = 256
 _MAX_DIALOGUES = 200
-"""Dialogues that are looked through for each turn that is wanted."""
+"""Maximum dialogues searched for each turn."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class DrawingTurn:
     Args:
         id: Record and turn.
         kind: "recaption", "in_context", "story" or "text_only".
-        messages: The dialogue up to and with the user's turn, without the sign at its end.
-        wanted: What is to be drawn; nothing where the turn is to be answered in words.
+        messages: The dialogue up to the user's turn, without `<GEN>`.
+        wanted: Things to draw; empty for a turn that needs no picture.
     """
 
     id: str
@@ -61,11 +60,11 @@ class DrawingTurn:
 
 
 class AskedPictures(BaseModel):
-    """What became of turns that ask for a picture.
+    """Results of turns that ask for a picture.
 
     Attributes:
-        well_formed: Answers with a caption, or several, none of them broken.
-        kept: Those whose captions name everything that was asked for, too.
+        well_formed: Answers with captions, none of them malformed.
+        kept: Those whose captions also name every requested thing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,12 +74,12 @@ class AskedPictures(BaseModel):
 
 
 class DrawingProtocol(BaseModel):
-    """When and what a reasoner draws.
+    """Drawing by a reasoner.
 
     Attributes:
-        model: What was asked.
-        asked: By how the picture was asked for, and then by kind of dialogue, or "all".
-        told: Turns to be answered in words that were, without any caption.
+        model: Name of the reasoner.
+        asked: Results by form of the request, and by kind of dialogue or "all".
+        told: Turns without a request that were answered without a caption.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,11 +90,11 @@ class DrawingProtocol(BaseModel):
 
 
 def held_out_turns(num: int, seed: int = 0) -> list[DrawingTurn]:
-    """Return turns of held-out dialogues: as many that ask for a picture as do not, no dialogue twice.
+    """Return different turns of held-out dialogues, half of them with a request for a picture.
 
     Args:
-        num: How many of both.
-        seed: Seed of the series of dialogues.
+        num: Number of each half.
+        seed: Seed of the dialogues.
 
     Raises:
         InputError: If `num` is less than one.
@@ -139,18 +138,18 @@ def measure_drawing(
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[Sign, dict[str, AskedPictures]], Share]:
-    """Ask, and count what is drawn.
+    """Ask, and count well-formed captions.
 
     Args:
-        reasoner: What is asked.
-        file: Where answers are kept; those that are there are not asked for again.
+        reasoner: The reasoner.
+        file: Log of the answers; stored ones are reused.
         settings: What the answers depend on besides the seed.
-        num: Turns that ask for a picture, and as many that do not.
-        seed: Seed of the series of dialogues.
-        report: Called with how many answers are there, of how many.
+        num: Number of turns with a request for a picture, and of turns without.
+        seed: Seed of the dialogues.
+        report: Called with the number done and the total.
 
     Returns:
-        What became of the turns that ask for a picture, and how many of the others were answered in words.
+        Results of turns with a request, and the proportion of the others that were answered without a caption.
 
     Raises:
         InputError: If the file has answers of other settings.
@@ -186,7 +185,7 @@ def _asked(reasoner: GenProtocolModel, turn: DrawingTurn, sign: Sign) -> dict[st
 
 
 def _has_caption(answer: Mapping[str, Any]) -> bool:
-    """Return whether any caption was written, if only begun."""
+    """Return whether there is a caption, complete or not."""
     return bool(answer["captions"] or answer["broken"])
 
 

@@ -1,7 +1,7 @@
-"""The evaluation: its parts in turn, each of which keeps what it has, and one report of them all.
+"""The evaluation: its parts one after another, and one report of them all.
 
-A folder holds `report.json`, `contact_sheet.png`, `pictures/`, and the answers one by one. What is asked for once more
-is not computed again; what weights, names or seeds change is refused there rather than mixed.
+A folder has `report.json`, `contact_sheet.png`, `pictures/` and all answers. Stored answers are reused. Answers of
+other weights, names or seeds are refused rather than mixed.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ __all__ = ["EVAL_PARTS", "REPORT_FILE", "EvalPart", "EvalPlan", "Progress", "ans
 
 EvalPart = Literal["understanding", "drawing", "pictures"]
 EVAL_PARTS: tuple[EvalPart, ...] = ("understanding", "drawing", "pictures")
-"""Questions about pictures; when and what a reasoner draws; what a generator draws."""
+"""Questions about pictures; drawing by a reasoner; pictures of a generator."""
 
 REPORT_FILE = "report.json"
 
 Progress = Callable[[str, int, int], None]
-"""Is told what is being done, and how much of how much of it is done."""
+"""Called with the current part, the number done and the total."""
 
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """What is evaluated.
+    """Settings of an evaluation.
 
     Args:
         out: Folder of answers, pictures and the report.
-        parts: What is measured.
-        model: A Mini-Gemini model: `nano`, a folder or a hub id; for `drawing` alone any reasoner. It also says what
-            there is in generated pictures.
-        without_hr: The model that was trained alike on pictures of low resolution, to be shown such; or None.
-        generator: What draws, as `make_generator` takes it.
-        clip: Folder of the CLIP model that names things in pictures, too; None where none does.
-        num: Questions of each kind, turns that ask for a picture and turns that do not, and pictures.
-        seed: Seed of all series.
-        batch_size: Questions about pictures at once.
+        parts: Parts to measure.
+        model: A Mini-Gemini model: `nano`, a folder or a hub id; for `drawing` alone any reasoner. It also judges
+            generated pictures.
+        without_hr: A baseline trained on low-resolution pictures, which it is shown; or None.
+        generator: Name of the generator, for `make_generator`.
+        clip: Folder of a CLIP model that names things in pictures, too; or None.
+        num: Number of questions of each kind, of turns with and without a request to draw, and of pictures.
+        seed: Seed of scenes, dialogues and pictures.
+        batch_size: Batch size of questions about pictures.
     """
 
     out: Path
@@ -89,13 +89,13 @@ def evaluate(
     """Measure, write `report.json`, and return it.
 
     Args:
-        plan: What and how much.
-        open_assets: Gives the emoji set, where scenes are drawn.
-        report: Called as it goes on.
+        plan: The settings.
+        open_assets: Opens the emoji set when scenes are rendered.
+        report: Called with the progress.
 
     Raises:
-        InputError: If the plan names what there is not, or its folder has answers of another plan.
-        CheckpointError: If weights are not here, or do not fit.
+        InputError: If a name is unknown, or the folder has answers of other settings.
+        CheckpointError: If weights are missing, or do not fit.
         GeneratorUnavailableError: If the generator cannot draw.
     """
     file = user_path(plan.out) / REPORT_FILE
@@ -111,7 +111,7 @@ def evaluate(
     for part in EVAL_PARTS:
         if part in plan.parts:
             found[part] = makers[part]()
-            gc.collect()  # a model of one part does not stand in the way of the next
+            gc.collect()  # free the model of one part before the next
             made = EvalReport(seed=plan.seed, machine=machine, **found)
             made = made if earlier is None else made.with_parts_of(earlier)
             made.write(file)
@@ -161,7 +161,7 @@ def _reasoner(name: str) -> GenProtocolModel:
     else:
         reasoner = make_reasoner(name, tool_calling="prompt")
     if not isinstance(reasoner, GenProtocolModel):
-        raise InputError(f"{name!r} does not speak the <GEN> protocol. Name a Mini-Gemini model, or a server's model.")
+        raise InputError(f"{name!r} does not use the <GEN> protocol. Name a Mini-Gemini model, or a server's model.")
     return reasoner
 
 
@@ -208,10 +208,10 @@ def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> Generate
 
 
 def answer_settings(name: str) -> Mapping[str, Any]:
-    """Return what answers of a model or a generator depend on: its name, and the state of its weights if they are here.
+    """Return the name of a model or generator, and the state of its weights if they are local.
 
     Args:
-        name: Of either; that nano has two halves does no harm.
+        name: Name of a model or generator.
     """
     if name == "nano":
         return {"name": name, "weights": [state_of(VLM_WEIGHTS), state_of(DIFFUSION_WEIGHTS)]}

@@ -1,8 +1,7 @@
-"""What a generator draws for held-out captions, and whether the things in it can be told.
+"""Pictures of held-out captions by a generator, and whether the things in them are recognisable.
 
-A model that sees says what there is in generated pictures and in the scenes that the captions are of, and a small CLIP
-may rank names for both: what they get wrong in the latter is not the generator's fault. Pictures stand in a folder as
-they come, so that a run goes on.
+A vision-language model names things in the generated pictures and in the real scenes, and a small CLIP may rank names
+for both. Errors on the real scenes are errors of the judge. Pictures are stored as they come, so a run can resume.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _QUESTIONS = {"one thing": "What is in the picture?", "two things": "Which thing
 
 
 class AnswersAboutPictures(Protocol):
-    """What `SeeingModel` is, and a test's stand-in."""
+    """The interface of `SeeingModel`."""
 
     def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         """Return an answer to each question about its picture."""
@@ -59,10 +58,10 @@ class AnswersAboutPictures(Protocol):
 
 
 class NamesPictures(Protocol):
-    """What `ConceptNamer` is, and a test's stand-in."""
+    """The interface of `ConceptNamer`."""
 
     def name(self, pictures: Sequence[Image.Image], num: int = 5) -> list[list[str]]:
-        """Return the likeliest names for each picture, the likeliest first."""
+        """Return the most likely names for each picture, in order."""
         ...
 
 
@@ -73,8 +72,8 @@ class DrawnCaption:
     Args:
         scene: The scene.
         caption: Its caption.
-        file: Where its picture is.
-        seconds: What it took.
+        file: File of the picture.
+        seconds: Seconds it took.
     """
 
     scene: Scene
@@ -87,8 +86,8 @@ class Named(BaseModel):
     """How often things were named.
 
     Attributes:
-        first: Pictures for which the likeliest name is that of a thing in them.
-        among_five: Pictures for which every thing in them is among the five likeliest names.
+        first: Pictures whose most likely name is a thing in them.
+        among_five: Pictures whose things are all among the five most likely names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,20 +97,20 @@ class Named(BaseModel):
 
 
 class GeneratedPictures(BaseModel):
-    """What a generator draws.
+    """Results of a generator.
 
     Attributes:
-        generator: What drew.
-        seen_by: The model that was asked what there is; None where none was.
-        clip: What ranked the names of things; None where nothing did.
-        num_pictures: Pictures drawn.
-        num_failed: Captions that the generator gave no picture for; another run asks for them again.
+        generator: Name of the generator.
+        seen_by: The model that named things; or None.
+        clip: The CLIP model that ranked names; or None.
+        num_pictures: Number of pictures.
+        num_failed: Number of captions without a picture; another run tries them again.
         size_px: Width and height of the pictures.
-        seconds_per_picture: Median.
-        seen: Generated pictures of "one thing" and "two things" of which the model named every thing.
-        seen_real: The same of the scenes themselves.
-        generated: Things ranked by CLIP in generated pictures: "one thing", "two things".
-        real: The same in the scenes themselves.
+        seconds_per_picture: Median seconds.
+        seen: Generated pictures whose things the model named, for "one thing" and "two things".
+        seen_real: The same for the real scenes.
+        generated: Names ranked by CLIP for generated pictures, for "one thing" and "two things".
+        real: The same for the real scenes.
         contact_sheet: File of the contact sheet.
     """
 
@@ -140,18 +139,18 @@ def draw_captions(
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[DrawnCaption]:
-    """Draw captions of held-out scenes that the embedded generator's world has; what is drawn already is kept.
+    """Draw captions of held-out scenes from nano's world; existing pictures are kept.
 
     Args:
-        generator: What draws.
-        folder: Where pictures go, with `drawn.jsonl` that tells of them.
+        generator: The generator.
+        folder: Folder of the pictures and of `drawn.jsonl`, their log.
         settings: What the pictures depend on besides the seed.
-        num: How many captions.
-        seed: Seed of the series of scenes, and of the first picture.
-        report: Called with how many are drawn, of how many.
+        num: Number of captions.
+        seed: Seed of the scenes, and of the first picture.
+        report: Called with the number done and the total.
 
     Returns:
-        What was drawn, in the captions' order; a caption that the generator failed at is left out.
+        The pictures in the order of the captions, without failed ones.
 
     Raises:
         InputError: If `num` is less than one, or the folder has pictures of other settings.
@@ -199,12 +198,12 @@ def _keep(result: ImageResult, index: int, folder: Path, log: AnswerLog) -> None
 
 
 def name_pictures(namer: NamesPictures, pictures: Sequence[Image.Image], scenes: Sequence[Scene]) -> dict[str, Named]:
-    """Count how often the things in pictures are named, by how many there are.
+    """Count how often the things in pictures are named, by their number.
 
     Args:
-        namer: What names them.
+        namer: The namer.
         pictures: The pictures.
-        scenes: What each should show.
+        scenes: The scene of each picture.
     """
     ranked = namer.name(pictures, _LIKELY)
     rows: dict[str, list[tuple[bool, bool]]] = {}
@@ -224,13 +223,13 @@ def tell_pictures(
     scenes: Sequence[Scene],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Share]:
-    """Count how often a model that is asked what there is in a picture names every thing, by how many there are.
+    """Count how often a model names every thing in a picture, by their number.
 
     Args:
-        model: What is asked.
+        model: The model.
         pictures: The pictures.
-        scenes: What each should show.
-        report: Called with how many were asked about, of how many.
+        scenes: The scene of each picture.
+        report: Called with the number done and the total.
     """
     verdicts: dict[str, list[bool]] = {}
     for start in range(0, len(pictures), _AT_ONCE):
@@ -249,7 +248,7 @@ def _title(scene: Scene) -> str:
 
 
 def draw_real(drawn: Sequence[DrawnCaption], assets: EmojiAssets, size_px: int) -> list[Image.Image]:
-    """Return the scenes themselves, in the generator's size."""
+    """Return the real scenes at the size of the generator's pictures."""
     return [render_scene(each.scene, assets, size_px) for each in drawn]
 
 
@@ -257,8 +256,8 @@ def write_contact_sheet(drawn: Sequence[DrawnCaption], file: Path) -> Path:
     """Write the contact sheet of the first pictures, as PNG.
 
     Args:
-        drawn: At least one.
-        file: Its place.
+        drawn: At least one picture.
+        file: The file to write.
     """
     shown = drawn[:_ON_THE_SHEET]
     pictures = []

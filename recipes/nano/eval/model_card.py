@@ -1,6 +1,6 @@
-"""The cards of the two embedded models: what they are, and the measured figures of a report, in Markdown.
+"""The model cards of nano's two models, in Markdown, with the figures of a report.
 
-The words stand in `cards/`, the figures are put in here, so that a card cannot say what was not measured.
+The templates are in `cards/`. All figures come from a report, so a card only has measured ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mgem_agent.recipes.nano.eval.training_hours import TrainingRun
 __all__ = ["EmbeddedModel", "model_card"]
 
 EmbeddedModel = Literal["vlm", "diffusion"]
-"""What is in the box: the vision-language model and the image generator, as their folders are called."""
+"""The vision-language model and the image generator, by the names of their folders."""
 
 
 def model_card(
@@ -28,13 +28,13 @@ def model_card(
     """Return the card of an embedded model.
 
     Args:
-        report: What was measured.
-        model: Which of the two.
-        runs: The trainings that it comes from, in their order.
-        hardware: What it was trained on; by default what it was measured on.
+        report: The report.
+        model: Which of the two models.
+        runs: Its trainings, in order.
+        hardware: Hardware of the training; default: that of the report.
 
     Raises:
-        InputError: If there is no such model, or the report lacks what its card says.
+        InputError: If there is no such model, or the report lacks a part that the card needs.
     """
     if model not in get_args(EmbeddedModel):
         raise InputError(f"There is no card of {model!r}. Allowed: {', '.join(map(repr, get_args(EmbeddedModel)))}.")

@@ -1,4 +1,4 @@
-"""A share of right answers, with what chance may have added to it or taken away."""
+"""A proportion of right answers with its confidence interval."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _Z = NormalDist().inv_cdf(0.975)
 
 
 class Share(BaseModel):
-    """How many of how many.
+    """A proportion of right answers.
 
     Attributes:
-        num: How many there were.
-        num_right: How many of them were right.
+        num: Number of answers.
+        num_right: Number of right answers.
 
     Examples:
         >>> share = Share(num=20, num_right=18)
@@ -47,7 +47,7 @@ class Share(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def value(self) -> float | None:
-        """The share, from 0 to 1; None of nothing."""
+        """The proportion, from 0 to 1; None without answers."""
         return self.num_right / self.num if self.num else None
 
     @computed_field  # type: ignore[prop-decorator]
@@ -63,7 +63,7 @@ class Share(BaseModel):
         return None if (interval := self._interval()) is None else interval[1]
 
     def _interval(self) -> tuple[float, float] | None:
-        """Return Wilson's score interval (1927), which holds for few answers and near 0 and 1, too."""
+        """Return Wilson's score interval (1927), which is valid for few answers and near 0 and 1, too."""
         if not self.num:
             return None
         share, num = self.num_right / self.num, self.num

@@ -1,4 +1,4 @@
-"""What an evaluation found: a record that prints as tables and as JSON, and to which parts are added later."""
+"""The report of an evaluation, as tables and as JSON; parts can be added later."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from mgem_agent.recipes.nano.eval.understanding import Understanding
 
 __all__ = ["EvalReport"]
 
-_SIGNS = {"words": "in words", "sign": "with the sign"}
+_SIGNS = {"words": "in plain words", "sign": "with <GEN>"}
 
 
 class EvalReport(BaseModel):
-    """Figures on held-out scenes and dialogues.
+    """Results on held-out scenes and dialogues.
 
     Attributes:
-        seed: Seed of all series.
-        machine: What it was measured on.
-        understanding: Answers about pictures, the model itself first and then the one without high resolution.
-        drawing: When and what a reasoner draws.
-        pictures: What a generator draws.
+        seed: Seed of scenes, dialogues and pictures.
+        machine: The machine of the measurement.
+        understanding: Answers about pictures: the model, then the baseline without high resolution.
+        drawing: Drawing by a reasoner.
+        pictures: Pictures of a generator.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,35 +44,35 @@ class EvalReport(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read a report that was written.
+        """Read a report from a file.
 
         Raises:
-            InputError: If there is none, or it is another file.
+            InputError: If the file is missing, or is not a report.
         """
         try:
             return cls.model_validate_json(file.read_bytes())
         except OSError as error:
             raise InputError(
-                f"{str(file)!r} cannot be read: {error.strerror}. Make it with: mgem eval nano --out FOLDER"
+                f"{str(file)!r} cannot be read: {error.strerror}. Create it with: mgem eval nano --out FOLDER"
             ) from error
         except ValidationError as error:
-            raise InputError(f"{str(file)!r} is no report of mgem eval: {error.errors()[0]['msg']}.") from error
+            raise InputError(f"{str(file)!r} is not a report of mgem eval: {error.errors()[0]['msg']}.") from error
 
     def write(self, file: Path) -> None:
-        """Write the report as JSON, whole or not at all."""
+        """Write the report as JSON, atomically."""
         part = file.with_name(f"{file.name}.part")
         part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         os.replace(part, file)
 
     def with_parts_of(self, earlier: Self) -> Self:
-        """Return this report with the parts that it lacks and an earlier one of the same seed has."""
+        """Return this report with its missing parts taken from an earlier one of the same seed."""
         if earlier.seed != self.seed:
             return self
         missing = {name: getattr(earlier, name) for name in ("understanding", "drawing", "pictures")}
         return self.model_copy(update={name: value for name, value in missing.items() if not getattr(self, name)})
 
     def render(self) -> RenderableType:
-        """Return the report for a person to read."""
+        """Return the report as tables for the terminal."""
         parts: list[RenderableType] = []
         if self.understanding:
             parts.append(_understanding_table(self.understanding))
@@ -107,7 +107,7 @@ def _understanding_table(models: tuple[Understanding, ...]) -> Table:
 
 
 def _drawing_table(drawing: DrawingProtocol) -> Table:
-    table = _table(f"{drawing.model} asked to draw", "asked", "well-formed caption", "that keeps what was asked for")
+    table = _table(f"{drawing.model} asked to draw", "asked", "well-formed caption", "that keeps the request")
     for sign, kinds in drawing.asked.items():
         for kind, found in kinds.items():
             table.add_row(

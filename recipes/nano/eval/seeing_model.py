@@ -1,8 +1,7 @@
-"""A model that answers questions about pictures, many at once and greedily.
+"""A model that answers questions about pictures, in batches, with greedy decoding.
 
-The whole of it may be named, or a folder without the language model's own weights, which is put together with them as
-nano is. A model that was trained without high resolution is shown pictures of its low resolution alone: whatever reads
-the high-resolution input of such a model is given pixels that say no more.
+It is loaded from a whole model, or from a folder without the language model's weights, like nano's. A baseline without
+high resolution gets pictures scaled down to its low resolution, so its high-resolution input has no additional detail.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def find_weights(name: str) -> str:
             hub id.
 
     Raises:
-        CheckpointError: If nano's weights, or its language model, are not here, or a file of weights cannot be read.
+        CheckpointError: If nano's weights or its language model are missing, or weights cannot be read.
     """
     from mgem_agent.nano import find_nano
 
@@ -45,7 +44,7 @@ def find_weights(name: str) -> str:
 
 
 def loading_options() -> dict[str, Any]:
-    """Return how weights are loaded: in bfloat16 on the GPUs there are, else in float32."""
+    """Return options to load weights: bfloat16 on GPUs, otherwise float32."""
     if torch.cuda.is_available():
         return {"dtype": torch.bfloat16, "device_map": "auto"}
     return {"dtype": torch.float32}
@@ -57,7 +56,7 @@ class SeeingModel:
     Args:
         model: The model, in evaluation mode.
         processor: Its processor.
-        low_res_only: Whether it is shown its low resolution alone.
+        low_res_only: Whether to scale pictures down to its low resolution.
     """
 
     def __init__(
@@ -77,10 +76,10 @@ class SeeingModel:
 
         Args:
             name: As for :func:`find_weights`.
-            low_res_only: As of the class.
+            low_res_only: As for the class.
 
         Raises:
-            CheckpointError: If there is no such model, its weights are not here, or they do not fit.
+            CheckpointError: If there is no such model, or its weights are missing or do not fit.
         """
         weights = find_weights(name)
         model = MiniGeminiForConditionalGeneration.from_pretrained(weights, **loading_options()).eval()
@@ -92,7 +91,7 @@ class SeeingModel:
         """Return an answer to each question about its picture.
 
         Args:
-            pictures: One a question.
+            pictures: One for each question.
             questions: The questions.
         """
         dialogues = [

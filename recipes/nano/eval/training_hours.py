@@ -1,4 +1,4 @@
-"""How long a training took, by its own log: the time between its lines, breaks left out."""
+"""The duration of a training from its log: the time between lines, without breaks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mgem_agent.recipes.train.run_log import read_log
 __all__ = ["TrainingRun", "earlier_runs", "read_training_run"]
 
 _BREAK = 10
-"""So many times the usual time between two lines is a break, or an evaluation."""
+"""A gap of this many times the median is a break or an evaluation."""
 
 _ROW = re.compile(r"\| (?P<name>\S+) \| (?P<steps>[\d,]+) \| (?P<hours>\d+\.\d) \|")
 
@@ -25,8 +25,8 @@ class TrainingRun(BaseModel):
 
     Attributes:
         name: Name of its folder.
-        steps: Steps made.
-        hours: What they took.
+        steps: Number of steps.
+        hours: Hours they took.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,7 +40,7 @@ def read_training_run(folder: Path) -> TrainingRun:
     """Read the log of a run.
 
     Args:
-        folder: Of any recipe of this package.
+        folder: Folder of a run of any training.
 
     Raises:
         InputError: If it has no log, or one without times.
@@ -51,15 +51,15 @@ def read_training_run(folder: Path) -> TrainingRun:
     between = [max(0.0, after["time"] - before["time"]) for before, after in itertools.pairwise(lines)]
     usual = statistics.median(between)
     counted = [seconds for seconds in between if seconds <= _BREAK * max(usual, 1.0)]
-    seconds = sum(counted) + usual  # before the first line
+    seconds = sum(counted) + usual  # the time before the first line
     return TrainingRun(name=folder.name, steps=max(line["step"] for line in lines), hours=seconds / 3600)
 
 
 def earlier_runs(card: Path) -> list[TrainingRun]:
-    """Read the trainings of the model from which another went on.
+    """Read the trainings of an earlier model from its card.
 
     Args:
-        card: Its model card, as `model_card` writes it.
+        card: A card that `model_card` has written.
 
     Raises:
         InputError: If it cannot be read, or lists no trainings.

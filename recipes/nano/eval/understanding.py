@@ -1,7 +1,7 @@
-"""Questions about held-out scenes, by kind: what a model that sees gets right.
+"""Questions about held-out scenes, by kind.
 
-Every question is asked alone, about a picture that is drawn for it. The questions are those of the records that
-`mgem data scenes --split held_out` writes, in their order, so many of each kind.
+Every question is asked alone, about its own picture. The questions are those of the records that `mgem data scenes
+--split held_out` writes, in order, up to a number of each kind.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 __all__ = ["AnswersPictures", "SceneQuestion", "Understanding", "held_out_questions", "measure_understanding"]
 
 _MAX_SCENES = 200
-"""Scenes that are looked through for each question of a kind; the rarest kind is in one of twenty."""
+"""Maximum scenes searched for each question of a kind; the rarest kind is in one scene of twenty."""
 
 
 class AnswersPictures(Protocol):
-    """What `SeeingModel` is, and a test's stand-in."""
+    """The interface of `SeeingModel`."""
 
     def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         """Return an answer to each question about its picture."""
@@ -44,10 +44,10 @@ class SceneQuestion:
 
     Args:
         id: Record and turn.
-        index: Number of the scene in its series.
-        kind: Of `QUESTION_KINDS`.
+        index: Index of the scene.
+        kind: One of `QUESTION_KINDS`.
         text: The question.
-        accepted: What a right answer names: one of these.
+        accepted: A right answer names one of these.
     """
 
     id: str
@@ -58,12 +58,12 @@ class SceneQuestion:
 
 
 class Understanding(BaseModel):
-    """How many questions of each kind were answered right.
+    """Right answers by kind of question.
 
     Attributes:
-        model: What answered.
-        without_hr: Whether it was shown its low resolution alone.
-        kinds: By kind of question.
+        model: Name of the model.
+        without_hr: Whether it got low-resolution pictures only.
+        kinds: Proportion of right answers by kind of question.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,8 +77,8 @@ def held_out_questions(num: int, seed: int = 0) -> list[SceneQuestion]:
     """Return questions about held-out scenes, the first of each kind, then the second, and so on.
 
     Args:
-        num: How many of each kind.
-        seed: Seed of the series of scenes.
+        num: Number of each kind.
+        seed: Seed of the scenes.
 
     Raises:
         InputError: If `num` is less than one.
@@ -115,17 +115,17 @@ def measure_understanding(
     batch_size: int = 16,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Share]:
-    """Ask, and count right answers by kind.
+    """Ask the questions, and count right answers by kind.
 
     Args:
-        model: What answers.
-        assets: The emoji set that scenes are drawn with.
-        file: Where answers are kept; those that are there are not asked for again.
+        model: The model.
+        assets: The emoji set.
+        file: Log of the answers; stored ones are reused.
         settings: What the answers depend on besides the seed.
-        num: Questions of each kind.
-        seed: Seed of the series of scenes.
-        batch_size: Questions at once.
-        report: Called with how many are answered, of how many.
+        num: Number of questions of each kind.
+        seed: Seed of the scenes.
+        batch_size: Questions in a batch.
+        report: Called with the number done and the total.
 
     Raises:
         InputError: If the file has answers of other settings.

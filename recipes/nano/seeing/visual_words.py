@@ -3,14 +3,14 @@
     python -m mgem_agent.recipes.nano visual_words FOLDER vision=FOLDER high_res_vision=FOLDER [key=value …]
     python -m mgem_agent.recipes.nano visual_words FOLDER checkpoint=nano encoders=learn [key=value …]
 
-Mining and the projector learn to map a patch that shows a tiger close to the language model's embedding of " tiger", and
-away from those of other things, words and places. The language model itself does not run, so many more pictures fit
-into the same time than in the stage *align*, which can then start from here:
-`mgem train nano_align model.start_from=FOLDER`. The recipe needs pictures with known regions, such as synthetic scenes.
+Mining and the projector learn to map a patch that shows a tiger close to the language model's embedding of " tiger",
+and away from those of other things, words and places. The language model itself does not run, so many more pictures fit
+into the same time than in the stage *align*, which can then start from here: `mgem train nano_align
+model.start_from=FOLDER`. The recipe needs pictures with known regions, such as synthetic scenes.
 
-With frozen encoders, their features are cached in a file (0.65 MB a scene for nano's) and each scene is used many times.
-With `encoders=learn` both encoders are trained too, on new scenes in every step. This is several times slower, but
-mining cannot recover what frozen encoders miss. Start it from weights of a run with frozen encoders.
+With frozen encoders, their features are cached in a file (0.65 MB a scene for nano's), and each scene is used many
+times. With `encoders=learn` both encoders are trained too, on new scenes in every step. This is slower, but mining
+cannot recover what frozen encoders miss. Start it from weights of a run with frozen encoders.
 """
 
 from __future__ import annotations

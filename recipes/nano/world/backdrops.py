@@ -1,7 +1,7 @@
 """Painting the backgrounds of scenes: a gradient, a horizon and a few soft details, varied by a seed.
 
-All is drawn at twice the size and reduced, which smooths the edges. Every painter draws the same random numbers at any
-size, so a scene looks alike at 128 and at 256 px.
+Painting at twice the size and scaling down smooths the edges. A painter uses the same random numbers at every size, so
+a scene looks the same at 128 and at 256 px.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SCALE = 2
 
 
 class _Canvas:
-    """A picture to paint on, in coordinates from 0 to 1, with random numbers of its own.
+    """A picture to paint on, in coordinates from 0 to 1, with its own random numbers.
 
     Args:
         seed: Seed of the random numbers.
@@ -35,7 +35,7 @@ class _Canvas:
         self.draw = ImageDraw.Draw(self.image)
 
     def vary(self, colour: RGB, amount: int = 10) -> RGB:
-        """Return a colour that differs a little."""
+        """Return a slightly different colour."""
         shift = self.rng.randint(-amount, amount)
         red, green, blue = (max(0, min(255, part + shift + self.rng.randint(-4, 4))) for part in colour)
         return red, green, blue
@@ -75,7 +75,7 @@ class _Canvas:
             self.ellipse(x + offset * width, y - (size - 0.45) * width * 0.2, size * width, size * width * 0.62, colour)
 
     def finish(self) -> Image.Image:
-        """Return the picture at its own size."""
+        """Return the finished picture."""
         return self.image.reduce(_SCALE)
 
 
@@ -145,7 +145,7 @@ def _night_sky(canvas: _Canvas) -> None:
 
 
 def _mixed(tint: RGB, share: float) -> RGB:
-    """Return the colour of space with a share of another."""
+    """Return the colour of space mixed with another."""
     red, green, blue = (int(base + (goal - base) * share) for base, goal in zip((18, 10, 42), tint, strict=True))
     return red, green, blue
 
@@ -325,7 +325,7 @@ def paint_backdrop(name: str, seed: int, side_px: int) -> Image.Image:
 
     Args:
         name: Name of the background.
-        seed: What its details are drawn from.
+        seed: Seed of its details.
         side_px: Width and height.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Where a scene may take place: scenery and plain colours, and the words for them."""
+"""Backgrounds of scenes: sceneries and plain colours, and the words for them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Background:
 
     Args:
         name: Short noun, such as "beach", or "plain blue".
-        phrases: Places as they follow a noun: "on a beach".
-        has_ground: Whether things stand on a ground and throw a shadow.
-        colour: Its colour, if it is a plain one.
+        phrases: Phrases that follow a noun: "on a beach".
+        has_ground: Whether things stand on the ground and cast a shadow.
+        colour: Its colour, if it is plain.
     """
 
     name: str
@@ -49,7 +49,7 @@ SCENERY: tuple[Background, ...] = (
     Background("room", ("in a room", "inside a room", "indoors")),
     Background("sunset", ("at sunset", "in front of a sunset", "under an orange evening sky")),
 )
-"""Backgrounds that are no plain colour."""
+"""Backgrounds that are not plain."""
 
 _PLAIN = tuple(
     Background(
@@ -68,5 +68,5 @@ _BY_NAME = {background.name: background for background in BACKGROUNDS}
 
 
 def background_named(name: str) -> Background:
-    """Return a background by its name; a KeyError says that there is none."""
+    """Return a background by its name; raise a KeyError if there is none."""
     return _BY_NAME[name]

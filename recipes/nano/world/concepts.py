@@ -1,7 +1,7 @@
-"""What a scene may show: some 260 things, each with its names, its group and, where one word says it, its colour.
+"""The concepts of scenes: about 260 things, each with its names, its group and, if it has one, its colour.
 
-The list is our own, in `concepts.csv`: things that can be told from each other in a small picture. A name or a synonym
-belongs to one concept only, so that every question has one right answer.
+The list is `concepts.csv`: things that are distinguishable in a small picture. A name or synonym belongs to only one
+concept, so that every question has one right answer.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Concept:
         name: Short noun, such as "red apple".
         synonyms: Other names.
         group: "animals", "food", "vehicles", …
-        colour: Its colour in one word, or None where one word does not say it.
-        picture: Name of its picture in the emoji set, without the ending.
-        tags: Words that Unicode's annotations give it.
+        colour: Its colour in one word; None if it has no single colour.
+        picture: Name of its picture in the emoji set, without the suffix.
+        tags: Its tags in Unicode's annotations.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Concept:
 
     @property
     def coloured_name(self) -> str:
-        """The name after its colour, where that is known and not in the name already: "orange fox"."""
+        """The name with its colour, if known and not in the name: "orange fox"."""
         is_said = self.colour is None or self.colour in self.name.split()
         return self.name if is_said else f"{self.colour} {self.name}"
 

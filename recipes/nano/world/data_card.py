@@ -1,4 +1,4 @@
-"""The card of a data set: what is in its files, counted, in Markdown."""
+"""The card of a data set in Markdown: counts of its records and answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["data_card", "write_data_card"]
 
 _INTRODUCTION = """# Data card
 
-Records in the format of LLaVA's data, made by `mgem data`. Scenes are composed from emoji pictures, shapes, charts and
-printed words; every question about them has one right answer, since it is asked of the composition and not of the
-picture. Held-out scenes have a seed of their own and at least one pair (two things, a thing and its background, a word
-and its colours, a shape and its colour) that is in no training scene. English only; drawn pictures only, nothing of
-photographs can be learned from them. Answers of the kind `replay` are a language model's own, and may be wrong.
+Records in LLaVA's format, made by `mgem data`. Scenes are composed from emoji pictures, shapes, charts and printed
+words. Every question about them has one right answer, which comes from the composition rather than from the picture.
+Held-out scenes have their own seed and at least one pair (two things, a thing and its background, a word and its
+colours, a shape and its colour) that no training scene has. English only. Drawn pictures only: a model cannot learn
+photographs from them. Answers of the kind `replay` were written by a language model and may be wrong.
 """
 
 
@@ -74,7 +74,7 @@ def _section(file: Path) -> str:
                     words[turn["value"]] += 1
     lines = [f"## {file.name}", "", f"{num_records:,} records, {num_turns:,} answers.", ""]
     if num_drawing:
-        lines += [f"{num_drawing:,} answers draw.", ""]
+        lines += [f"{num_drawing:,} answers have a caption to draw.", ""]
     if words:
         lines += [f"Yes and no: {words['Yes.']:,} and {words['No.']:,}.", ""]
     lines += _table("records", kinds)

@@ -1,11 +1,11 @@
-r"""Scenes on disk: records in the format that LLaVA's data have, and their pictures beside them.
+r"""Scenes on disk: records in LLaVA's format, and their pictures.
 
     {"id": "train-0-7", "image": "train/00000/7.webp", "split": "train", "kind": "two_beside",
      "conversations": [{"from": "human", "value": "<image>\nWhat is …?"}, {"from": "gpt", "value": "A fox."}],
      "answer_kinds": ["what"], "accepted": [["fox", "red fox"]]}
 
-The record of an index is always the same. Processes draw the pictures; one writes the records, in order, each after its
-picture is in place, so that a run that was killed goes on after the last whole record.
+The record of an index is always the same. Several processes draw the pictures; one writes the records in order, each
+after its picture. So a killed run resumes after the last complete record.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ __all__ = ["SceneDataSettings", "scene_record", "write_scenes"]
 
 _FOLDER_OF = 1000  # pictures a folder
 _ENCODINGS: dict[str, dict[str, int]] = {"webp": {"quality": 92, "method": 0}, "png": {"compress_level": 1}}
-_VERSION = 3  # changes with what the same settings give
+_VERSION = 3  # increase it when the same settings give other records
 
 
 @dataclass(frozen=True)
 class SceneDataSettings:
-    """What scenes are written.
+    """Settings of a series of scenes.
 
     Args:
         split: "train" or "held_out".
-        kind: Of the scenes, of :data:`~mgem_agent.recipes.nano.world.scene.SceneKind`.
+        kind: Kind of the scenes, one of :data:`~mgem_agent.recipes.nano.world.scene.SceneKind`.
         seed: Seed of the series.
         size_px: Width and height of the pictures.
         picture_format: "webp" or, three times as large, "png".
@@ -57,8 +57,8 @@ def scene_record(index: int, settings: SceneDataSettings) -> dict[str, Any]:
     """Return the record of a scene.
 
     Args:
-        index: Number in the series, from 0.
-        settings: Which series.
+        index: Index in the series, from 0.
+        settings: Settings of the series.
     """
     scene = sample_scene(settings.seed, index, kind=settings.kind, split=settings.split)
     turns = dialogue_about(scene, random.Random(f"{settings.seed}/{settings.split}/{settings.kind}/{index}"))
@@ -87,15 +87,15 @@ def write_scenes(
     num_processes: int = 1,
     report: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Write scenes as records and pictures; what is there already is kept.
+    """Write scenes as records and pictures; existing ones are kept.
 
     Args:
-        folder: Where `SPLIT.jsonl` and the folder `SPLIT` of pictures shall be.
-        num_scenes: How many there shall be in all.
+        folder: Folder of `SPLIT.jsonl` and of the folder `SPLIT` of pictures.
+        num_scenes: Total number of scenes.
         assets: The emoji set.
-        settings: Which scenes.
-        num_processes: How many draw at once.
-        report: Called with the number of scenes that are done.
+        settings: Settings of the series.
+        num_processes: Number of processes that draw.
+        report: Called with the number of scenes done.
 
     Returns:
         The file of records.
@@ -123,7 +123,7 @@ def _in_order(
         _set_assets(assets)
         yield from map(make, indices)
         return
-    # Spawned: torch and its threads may be loaded here, and do not survive a fork.
+    # Spawn, because torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with context.Pool(num_processes, _set_assets, (assets,)) as pool:
         yield from pool.imap(make, indices, chunksize=16)
@@ -133,13 +133,13 @@ _assets: EmojiAssets | None = None
 
 
 def _set_assets(assets: EmojiAssets) -> None:
-    """Keep the emoji set in this process: it is sent once, not with each scene."""
+    """Store the emoji set in this process, so that it is sent only once."""
     global _assets
     _assets = assets
 
 
 def _make(index: int, *, folder: Path, settings: SceneDataSettings) -> dict[str, Any]:
-    """Draw a scene, put its picture in place, and return its record."""
+    """Draw a scene, write its picture, and return its record."""
     if _assets is None:
         raise RuntimeError("this process has no emoji set")
     record = scene_record(index, settings)

@@ -1,8 +1,8 @@
-"""The emoji pictures that scenes are composed from: fetched once, never part of this repository.
+"""The emoji pictures of scenes: downloaded once, not part of this repository.
 
 Two packages of the npm registry, both under the MIT licence: `@lobehub/fluent-emoji-3d` (Microsoft's Fluent pictures,
-256 px) and `emojibase-data` (Unicode's annotations). Both are pinned by version and checksum. The pictures are read
-straight from the archive: unpacking thousands of small files takes longer than reading the few hundred that are used.
+256 px) and `emojibase-data` (Unicode's annotations). Both are pinned by version and checksum. Pictures are read from
+the archive, because unpacking thousands of small files takes longer than reading the few hundred that are used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NpmPackage:
         version: Release.
         sha256: Checksum of the archive, in hexadecimal.
         num_bytes: Its size.
-        licence: What it may be used under.
+        licence: Its licence.
     """
 
     name: str
@@ -53,7 +53,7 @@ class NpmPackage:
 
     @property
     def url(self) -> str:
-        """Where the registry has it."""
+        """URL of the archive in the registry."""
         return f"https://registry.npmjs.org/{self.name}/-/{self.name.split('/')[-1]}-{self.version}.tgz"
 
 
@@ -69,18 +69,18 @@ EMOJI_PACKAGES = (
         "emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a", 6_711_091, "MIT"
     ),
 )
-"""The archives that are fetched: the pictures, and the annotations."""
+"""The archives of pictures and annotations."""
 
 
 def fetch_emoji(cache: str | Path | None = None, *, offline: bool = False) -> tuple[Path, ...]:
-    """Return the archives of the emoji set, fetching what the cache lacks.
+    """Return the archives of the emoji set; download those that the cache lacks.
 
     Args:
-        cache: Folder for them; by default `emoji` in the cache of this package (`MGEM_CACHE`).
-        offline: Whether nothing may be fetched; `MGEM_OFFLINE=1` says the same.
+        cache: Folder for them; default: `emoji` in the cache of this package (`MGEM_CACHE`).
+        offline: Whether downloads are forbidden, as with `MGEM_OFFLINE=1`.
 
     Raises:
-        InputError: If an archive is not there and cannot be had.
+        InputError: If an archive is missing and cannot be downloaded.
     """
     from mgem_agent.nano.download import fetch_file
     from mgem_agent.nano.language_model import is_offline, locked, nano_cache
@@ -105,16 +105,16 @@ def fetch_emoji(cache: str | Path | None = None, *, offline: bool = False) -> tu
 
 
 class EmojiAssets:
-    """The pictures of the concepts.
+    """The pictures of the concepts. Create it with `EmojiAssets.open`.
 
-    It can be sent to other processes. Use `EmojiAssets.open`.
+    It can be pickled for other processes.
 
     Args:
-        concepts: What there are pictures of.
-        pictures: The pictures as WebP or PNG, by the names of the concepts.
+        concepts: Concepts with pictures.
+        pictures: The pictures as WebP or PNG, by name of the concept.
 
     Attributes:
-        concepts: What there are pictures of, with Unicode's annotations as tags.
+        concepts: Concepts with pictures, with Unicode's annotations as tags.
     """
 
     def __init__(self, concepts: tuple[Concept, ...], pictures: Mapping[str, bytes]) -> None:
@@ -126,16 +126,16 @@ class EmojiAssets:
     def open(
         cls, cache: str | Path | None = None, offline: bool = False, source: str | Path | None = None
     ) -> EmojiAssets:
-        """Read the emoji set, fetching it first where need be.
+        """Read the emoji set, and download it first if necessary.
 
         Args:
-            cache: Folder for what is fetched; by default the cache of this package.
-            offline: Whether nothing may be fetched.
-            source: A folder of one's own that is read instead: with the two archives (`*.tgz`), or unpacked, with
+            cache: Folder for downloads; default: the cache of this package.
+            offline: Whether downloads are forbidden.
+            source: Another folder to read it from: with the two archives (`*.tgz`), or unpacked, with
                 `assets/*.webp` and `en/data.json`.
 
         Raises:
-            InputError: If it cannot be fetched, or what is there is not the emoji set.
+            InputError: If it cannot be downloaded, or the folder has no emoji set.
         """
         members = _members(fetch_emoji(cache, offline=offline)) if source is None else _own(user_path(source))
         wanted = {f"assets/{concept.picture}.webp": concept for concept in load_concepts()}
@@ -167,7 +167,7 @@ class EmojiAssets:
             concept: A concept or its name.
 
         Returns:
-            RGBA, 256 px wide and high; shared, not to be changed.
+            RGBA, 256 px wide and high; shared, so do not change it.
 
         Raises:
             InputError: If there is none, or it cannot be read.
@@ -203,7 +203,7 @@ def _own(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _members(archives: tuple[Path, ...]) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and content of each file that may matter; npm puts all in a folder `package`."""
+    """Yield the name and content of each relevant file; npm archives have a top folder `package`."""
     for archive in archives:
         try:
             with tarfile.open(archive, "r|gz") as tar:

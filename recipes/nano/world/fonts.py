@@ -1,4 +1,4 @@
-"""The font of printed words, chosen by the height of its capital letters: the one that Pillow ships."""
+"""The font of printed words, Pillow's default, by the height of its capital letters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROBE_SIZE = 200
 
 @functools.cache
 def _capital_share() -> float:
-    """Height of a capital letter, as a part of the font's size."""
+    """Height of a capital letter, as a fraction of the font's size."""
     left, top, right, bottom = ImageFont.load_default(_PROBE_SIZE).getbbox("H")
     return (bottom - top) / _PROBE_SIZE
 
@@ -24,5 +24,5 @@ def _font(tenths: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def font_for_capitals(height_px: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font whose capital letters are this high, in pixels."""
+    """Return the font with capital letters of a height in pixels."""
     return _font(max(10, round(10 * height_px / _capital_share())))

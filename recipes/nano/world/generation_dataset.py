@@ -1,12 +1,12 @@
-"""Generation data on disk: records without pictures, whose drawn turns carry `"draw": true`.
+"""Generation data on disk: text-only records whose requests to draw have `"draw": true`.
 
     {"id": "gen-train-0-3", "kind": "recaption", "split": "train",
      "conversations": [{"from": "human", "value": "Draw a fox.", "draw": true},
                        {"from": "gpt", "value": "<h> an orange fox in the snow, soft light </h>"}],
      "answer_kinds": ["draw"], "wanted": [["fox"]]}
 
-The prompt template puts `<GEN>` at the end of a turn with `draw`. A held-out dialogue has a pair of two things
-that no training dialogue has, or another seed where it has no two things.
+The prompt template adds `<GEN>` to a turn with `draw`. A held-out dialogue has a pair of two things that no training
+dialogue has, or another seed if it does not have two things.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class GenerationDataSettings:
-    """Which dialogues are written: the split, and the seed of the series."""
+    """Settings of a series of dialogues: the split and the seed."""
 
     split: Split = "train"
     seed: int = 0
@@ -45,8 +45,8 @@ def generation_record(index: int, settings: GenerationDataSettings) -> dict[str,
     """Return the record of a dialogue.
 
     Args:
-        index: Number in the series, from 0.
-        settings: Which series.
+        index: Index in the series, from 0.
+        settings: Settings of the series.
     """
     rng = random.Random(f"generation/{settings.seed}/{settings.split}/{index}")
     kind = choose_generation_kind(rng)
@@ -75,12 +75,12 @@ def _belongs(turns: tuple[GenerationTurn, ...], split: Split) -> bool:
 
 
 def write_generation(folder: str | Path, num_dialogues: int, settings: GenerationDataSettings | None = None) -> Path:
-    """Write dialogues as records; what is there already is kept.
+    """Write dialogues as records; existing ones are kept.
 
     Args:
-        folder: Where `generation_SPLIT.jsonl` shall be.
-        num_dialogues: How many there shall be in all.
-        settings: Which dialogues.
+        folder: Folder of `generation_SPLIT.jsonl`.
+        num_dialogues: Total number of dialogues.
+        settings: Settings of the series.
 
     Returns:
         The file of records.

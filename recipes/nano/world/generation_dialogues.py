@@ -1,11 +1,11 @@
-"""Dialogues that teach when and what to draw, as text alone, from templates and the generator's world.
+"""Text-only dialogues that teach when and what to draw, from templates and the generator's world.
 
-The paper's two kinds (Mini-Gemini, section 3.3 and Figure 7): a short instruction that becomes a full caption, and a
-conversation whose captions say what it has come to, with several in one answer for a story. And questions that are
-answered in words, so that a picture comes only when one is wanted.
+They have the paper's two kinds (Mini-Gemini, section 3.3 and Figure 7): a short instruction that becomes a full
+caption, and a conversation whose captions summarise it, with several captions in one answer for a story. Other
+questions are answered without a picture.
 
-Captions stand in `<h> … </h>`. What the user wants drawn has `draw`, the sign `<GEN>` at its end, most of the time; at
-other times not, so that the model also learns to see the wish in the words alone.
+Captions are in `<h> … </h>`. Most requests to draw have `draw`, which adds `<GEN>`; others omit it, so that the model
+also learns to recognise a request from the words.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class GenerationTurn:
     """A question and its answer.
 
     Args:
-        question: What the user says.
-        answer: What the assistant says, with captions between `<h>` and `</h>`.
-        draw: Whether the user's text carries the sign to draw.
-        wanted: Names that its captions must keep.
+        question: Text of the user.
+        answer: Text of the assistant, with captions between `<h>` and `</h>`.
+        draw: Whether the user's turn ends with `<GEN>`.
+        wanted: Names that the captions must contain.
     """
 
     question: str
@@ -57,7 +57,7 @@ class GenerationTurn:
 
 
 def choose_generation_kind(rng: random.Random) -> GenerationKind:
-    """Return a kind of dialogue, as often as it shall occur."""
+    """Return a random kind of dialogue, by frequency."""
     return rng.choices(GENERATION_KINDS, [_SHARES[kind] for kind in GENERATION_KINDS])[0]
 
 
@@ -65,8 +65,8 @@ def generation_dialogue(kind: GenerationKind, rng: random.Random) -> tuple[Gener
     """Return the turns of a dialogue.
 
     Args:
-        kind: What kind of dialogue.
-        rng: What everything is chosen with.
+        kind: Kind of the dialogue.
+        rng: Random generator.
     """
     return _MAKERS[kind](rng)
 
@@ -80,7 +80,7 @@ def _place(rng: random.Random, background: Background) -> str:
 
 
 def _caption(rng: random.Random, words: str, place: str) -> str:
-    """Return a full caption in tags; the things first, as generators heed the first words most."""
+    """Return a full caption in tags; the things come first, because generators weight the first words most."""
     return f"<h> {', '.join([f'{words} {place}'.strip(), *rng.sample(_ENDINGS, rng.randint(1, 3))])} </h>"
 
 
@@ -89,7 +89,7 @@ def _draws(rng: random.Random, question: str, answer: str, *wanted: str) -> Gene
 
 
 def _looks(concept: Concept) -> str:
-    """Return a thing with its colour where it is known: the least that a re-caption adds."""
+    """Return a thing with its colour, if known: the minimum that a re-caption adds."""
     return with_article(concept.coloured_name)
 
 
@@ -117,7 +117,7 @@ def _ask(rng: random.Random, what: str) -> str:
 
 
 def _lead(rng: random.Random, what: str) -> str:
-    """Return what is said before a caption; often nothing."""
+    """Return the text before a caption; often empty."""
     return rng.choice(("", "", "", f"Here is {what}. ", "Of course! ", "Here you are: ", "Gladly. "))
 
 

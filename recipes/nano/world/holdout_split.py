@@ -1,8 +1,8 @@
-"""The held-out split by composition: some pairs of things occur in held-out scenes only.
+"""The held-out split by composition: some pairs occur only in held-out scenes.
 
 A pair is a thing and its background, two things, a word and its colour, a shape and its colour, and so on. A stable
-hash sets one pair in twelve apart. A training scene has none of these, a held-out scene at least one, so that it shows
-what was never seen together, made of parts that were.
+hash reserves one pair in twelve. A training scene has none of them, a held-out scene at least one. So a held-out scene
+shows a new combination of known parts.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _ONE_IN = 12
 
 
 def is_held_out_pair(first: str, second: str) -> bool:
-    """Return whether two things may occur together in held-out scenes only; their order does not matter."""
+    """Return whether a pair is reserved for held-out scenes; the order does not matter."""
     text = "\n".join(sorted((first, second)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % _ONE_IN == 0
 
 
 def text_pair(text: SceneText) -> tuple[str, str]:
-    """Return the pair of a printed word: what it says, and its colours."""
+    """Return the pair of a printed word: its text and its colours."""
     return f'"{text.text}"', f"ink {text.colour} on {text.plate}"
 
 
 def composition_pairs(scene: Scene) -> set[tuple[str, str]]:
-    """Return the pairs that count in a scene, each sorted."""
+    """Return the pairs of a scene, each sorted."""
     pairs: set[tuple[str, str]] = set()
     concepts = sorted({thing.concept for thing in scene.objects})
     pairs.update(itertools.combinations(concepts, 2))
@@ -44,6 +44,6 @@ def composition_pairs(scene: Scene) -> set[tuple[str, str]]:
 
 
 def belongs_to_split(scene: Scene) -> bool:
-    """Return whether what is together in a scene may be so in its split."""
+    """Return whether the pairs of a scene fit its split."""
     has_held_out = any(is_held_out_pair(*pair) for pair in composition_pairs(scene))
     return has_held_out == (scene.split == "held_out")

@@ -10,13 +10,13 @@ _PLURALS = frozenset(
     "grapes cherries berries blueberries bananas pancakes fries chips jeans socks glasses spectacles sunglasses "
     "headphones scissors trousers pins lights".split()
 )
-"""Last words of names that stand in the plural already."""
+"""Last words of names that are already plural."""
 
 _WITHOUT_ARTICLE = frozenset(
     "popcorn sushi cheese corn maize bread coffee chocolate fire lightning bowling broccoli milk tea pasta "
     "blossom saturn earth wine".split()
 )
-"""Last words of names that are stuff or proper names."""
+"""Last words of names that are mass nouns or proper names."""
 
 _PROPER = frozenset({"santa claus", "father christmas", "saturn", "earth"})
 _IRREGULAR = {"mouse": "mice", "fish": "fish", "sheep": "sheep", "deer": "deer", "leaf": "leaves", "wolf": "wolves"}
@@ -34,12 +34,12 @@ def _is_stuff(noun: str) -> bool:
 
 
 def is_countable(noun: str) -> bool:
-    """Return whether there can be two of it: "fox", not "jeans" or "popcorn"."""
+    """Return whether a noun is countable: "fox", not "jeans" or "popcorn"."""
     return not _is_plural(noun) and not _is_stuff(noun)
 
 
 def with_article(noun: str) -> str:
-    """Return a noun with "a" or "an", or alone where it takes none.
+    """Return a noun with "a" or "an", or without an article if it takes none.
 
     >>> with_article("owl"), with_article("unicorn"), with_article("jeans")
     ('an owl', 'a unicorn', 'jeans')
@@ -51,7 +51,7 @@ def with_article(noun: str) -> str:
 
 
 def with_capital(words: str) -> str:
-    """Return words as they stand at the beginning of a sentence; an empty text stays empty.
+    """Return words with a capital first letter; an empty text stays empty.
 
     >>> with_capital("an owl in the USA")
     'An owl in the USA'
@@ -91,7 +91,7 @@ def number_word(number: int) -> str:
 
 
 def counted(noun: str, number: int) -> str:
-    """Return how many there are of something: "a fox", "three foxes"."""
+    """Return a number of things in words: "a fox", "three foxes"."""
     return with_article(noun) if number == 1 else f"{number_word(number)} {plural(noun)}"
 
 
@@ -101,7 +101,7 @@ def verb_for(noun: str, number: int = 1) -> str:
 
 
 def in_a_row(items: Sequence[str]) -> str:
-    """Return items as one list of words.
+    """Return items joined by commas and "and".
 
     >>> in_a_row(["a fox", "an owl", "a bee"])
     'a fox, an owl and a bee'

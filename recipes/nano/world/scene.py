@@ -1,8 +1,7 @@
-"""Sampling scenes: what is in a picture, before any of it is drawn.
+"""Sampling of scenes, before they are drawn.
 
-Scene `index` of a `seed` is always the same and depends on no other, so that any process can make any of them. What is
-composed is tried again until it belongs to the split; the way it is composed is chosen first, so that both splits have
-the same mixture.
+Scene `index` of a `seed` is always the same and independent of other scenes, so any process can make any scene. A
+layout is chosen first and then sampled until it fits the split, so both splits have the same mixture of layouts.
 """
 
 from __future__ import annotations
@@ -55,16 +54,15 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
 
     Args:
         seed: Seed of a series of scenes, from 0.
-        index: Number in the series, from 0.
-        kind: "drawable" is one or two large things on a background; "posed" the same, each in its one size and place
-            before a background of fixed details, which is the generator's world; "any" has all else too: several
-            things, counts, printed words, shapes and charts; "several" is a few different things; "page" is
-            many printed words alone.
-        split: "train" or "held_out". The same seed and index give different scenes in the two, and no held-out scene
-            is composed like any training scene.
+        index: Index in the series, from 0.
+        kind: "drawable": one or two large things on a background. "posed": the same at one size and position, on a
+            background with fixed details; this is the generator's world. "any": also several things, counts, printed
+            words, shapes and charts. "several": a few different things. "page": only printed words, many of them.
+        split: "train" or "held_out". The same seed and index give different scenes, and no held-out scene has the
+            composition of a training scene.
 
     Raises:
-        InputError: If an argument is none of these.
+        InputError: If an argument is not valid.
     """
     if seed < 0 or index < 0 or split not in _SPLIT_KEYS or kind not in _KIND_KEYS:
         raise InputError(

@@ -1,6 +1,6 @@
-"""Captions of scenes, in varied words: what a person might write under the picture.
+"""Captions of scenes in varied wording.
 
-Nothing is said that the picture does not show, but for the style of a story, and the main things are always named.
+They only describe what the picture shows, except the style of a story, and always name the main things.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def caption(scene: Scene, rng: random.Random, style: CaptionStyle = "plain") -> 
 
     Args:
         scene: The scene.
-        rng: What the words are chosen with.
-        style: "plain" is a short phrase; "rich" says more, with colours and style, as a caption for an image
-            generator does; "tags" is a list of words; "story" goes on, as the caption of a story's page does, with the
-            looks of who is in it and with a style, which the picture need not have.
+        rng: Random generator.
+        style: "plain": a short phrase. "rich": more detail, colours and style, like a prompt for an image generator.
+            "tags": a list of words. "story": followed by the looks of the characters and a style that the picture need
+            not have, like the caption of a story's page.
 
     Raises:
         InputError: If there is no such style.
@@ -62,23 +62,23 @@ def caption(scene: Scene, rng: random.Random, style: CaptionStyle = "plain") -> 
 
 
 def name_of(concept: str, rng: random.Random) -> str:
-    """Return the name of a concept, or at times a synonym."""
+    """Return the name of a concept, or sometimes a synonym."""
     synonyms = concept_named(concept).synonyms
     return rng.choice(synonyms) if synonyms and rng.random() < _SYNONYM_SHARE else concept
 
 
 def printed(text: str) -> str:
-    """Return what a printed word or number is called: the word "sale", the number 12."""
+    """Return a phrase for a printed word or number: the word "sale", the number 12."""
     return f"the number {text}" if text.isdigit() else f'the word "{text}"'
 
 
 def place_of(scene: Scene, rng: random.Random) -> str:
-    """Return where a scene takes place, such as "on a beach"."""
+    """Return a phrase for the background, such as "on a beach"."""
     return rng.choice(background_named(scene.background).phrases)
 
 
 def things_of(scene: Scene, rng: random.Random, *, with_colours: bool = False) -> str:
-    """Return what things there are, and where they are to each other if they are two."""
+    """Return a phrase for the things, with their relative position if there are two."""
     numbers = Counter(thing.concept for thing in scene.objects)
     words = {concept: name_of(concept, rng) for concept in numbers}
     if with_colours:
@@ -163,7 +163,7 @@ def _plain(scene: Scene, rng: random.Random) -> str:
     place = place_of(scene, rng)
     if rng.random() < 0.12:
         return f"{place}, {content}"
-    # Where the last words could be taken for the place of one thing only, a comma keeps them apart.
+    # A comma, where the place could be read as that of the last thing only.
     needs_comma = " of " in content or " and " in content or " with " in content
     return f"{content}{',' if needs_comma and rng.random() < 0.5 else ''} {place}"
 

@@ -1,7 +1,7 @@
 """Dialogues about one scene: a caption, a list of what it shows, one question, or several questions in turn.
 
-Who lists all things or reads all words learns more from a picture's tokens, which cost the most of a training step,
-than who answers one question. What a question names is not asked for after it.
+A list of all things or words trains more of a picture's tokens, which dominate the cost of a step, than one question
+does. A thing that a question has named is not asked for later.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class DialogueTurn:
 
     Args:
         kind: Kind of the question, or "caption" or "list".
-        question: What the user says.
-        answer: What the assistant says.
-        accepted: What a right answer names: one of these; empty for captions and lists.
+        question: Text of the user.
+        answer: Text of the assistant.
+        accepted: A right answer names one of these; empty for captions and lists.
     """
 
     kind: str
@@ -46,14 +46,14 @@ class DialogueTurn:
 
 
 def dialogue_about(scene: Scene, rng: random.Random) -> tuple[DialogueTurn, ...]:
-    """Return a dialogue of one to nine turns; no question comes twice.
+    """Return a dialogue of one to nine turns; no question is repeated.
 
     Args:
         scene: The scene.
-        rng: What is chosen with.
+        rng: Random generator.
     """
     questions = _unrepeated(questions_about(scene, rng))
-    # What few scenes can be asked goes first, more often than not, or it would be rare.
+    # Questions that few scenes allow usually come first; otherwise they would be rare.
     questions.sort(key=lambda question: rng.random() * (_RARE_WEIGHT if question.kind in _RARE else 1.0))
     chosen = questions[: rng.randint(1, _MAX_QUESTIONS)]
     turns = [_turn(question) for question in sorted(chosen, key=lambda question: question.kind != "what")]
@@ -66,7 +66,7 @@ def dialogue_about(scene: Scene, rng: random.Random) -> tuple[DialogueTurn, ...]
 
 
 def _list_turn(scene: Scene, rng: random.Random) -> DialogueTurn | None:
-    """Return what all words or things are, from top to bottom as they stand, or None where there are too few."""
+    """Return a list of all words or things from top to bottom, or None if there are too few."""
     if len(scene.texts) > MAX_SIGNS:
         words = ", ".join(text.text for text in sorted(scene.texts, key=lambda text: (_row(text.y), text.x)))
         return DialogueTurn("list", rng.choice(_ASK_READ), f"{with_capital(words)}.")

@@ -1,7 +1,7 @@
-"""The ways to compose a scene: one or two large things, a crowd, a count, printed words, shapes, a chart.
+"""The layouts of scenes: one or two large things, a crowd, a count, printed words, shapes, a chart.
 
-Each takes a generator of random numbers, its own name and the split, and returns a scene that need not belong to the
-split yet.
+Each layout is a function of a random generator, its own name and the split. It returns a scene that may not fit the
+split.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ __all__ = [
 ]
 
 MAX_COUNT = 6
-"""Most things of one kind in a scene."""
+"""Maximum number of things of one kind in a scene."""
 
 CHART_LABELS = (
     "cats", "dogs", "birds", "fish", "apples", "pears", "plums", "bread", "cars", "bikes", "trains", "ships",
     "books", "games", "music", "sport", "rain", "sun", "snow", "wind", "tea", "milk", "coffee", "water",
 )  # fmt: skip
-"""What bars and pieces of pie are called."""
+"""Labels of bars and pie pieces."""
 
 _CHART_COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "pink", "grey")
 _TEXT_HEIGHTS: dict[TextSize, tuple[float, float]] = {
@@ -68,12 +68,12 @@ _INKS = (
     ("white", "black"), ("white", "blue"), ("white", "red"), ("white", "green"), ("black", "yellow"),
     ("yellow", "black"), ("black", "orange"),
 )  # fmt: skip
-"""Colours of letters and plate that can be told apart."""
+"""Readable combinations of colours of letters and plate."""
 
 _PLAIN_NAMES = tuple(background.name for background in BACKGROUNDS if background.colour)
 _SCENERY_NAMES = tuple(background.name for background in SCENERY)
 _MAX_WORDS = 14  # of a page
-_GRID = 64  # sizes are multiples of a 64th, so that few sizes of each picture are ever made
+_GRID = 64  # sizes are multiples of 1/64, so that few scaled pictures are needed
 
 Pose = Literal["alone", "left", "right"]
 POSES: dict[Pose, tuple[float, float, float]] = {
@@ -81,7 +81,7 @@ POSES: dict[Pose, tuple[float, float, float]] = {
     "left": (0.26, 0.62, 28 / _GRID),
     "right": (0.74, 0.62, 28 / _GRID),
 }
-"""Where the middle of a thing is, and its size, where each thing has its one size and place."""
+"""Centre and size of things in posed scenes."""
 
 Item = TypeVar("Item")
 Layout = Callable[[np.random.Generator, str, Split], Scene]
@@ -89,7 +89,7 @@ Layout = Callable[[np.random.Generator, str, Split], Scene]
 
 @functools.cache
 def load_words() -> tuple[str, ...]:
-    """Return the words and numbers that are printed: some 220 short words, and 0 to 99."""
+    """Return all printed words and numbers: about 220 short words, and 0 to 99."""
     file = importlib.resources.files("mgem_agent.recipes.nano.world") / "words.txt"
     return (*file.read_text(encoding="utf-8").split(), *(str(number) for number in range(100)))
 
@@ -165,9 +165,9 @@ def _two(rng: np.random.Generator, layout: str, split: Split) -> Scene:
 
 
 def posed(scene: Scene) -> Scene:
-    """Return a scene with each of its things in its one size and place, before a background of fixed details.
+    """Return a scene whose things have fixed sizes and positions, on a background with fixed details.
 
-    What a generator has to know of such a scene is what its caption says.
+    The caption determines such a scene completely.
     """
     poses: dict[str, tuple[Pose, ...]] = {"one": ("alone",), "two_beside": ("left", "right")}
     things = zip(scene.objects, poses[scene.layout], strict=True)
@@ -176,12 +176,12 @@ def posed(scene: Scene) -> Scene:
 
 
 def backdrop_seed(background: str) -> int:
-    """Return the seed of a background's details where they are fixed."""
+    """Return the seed of a background's fixed details."""
     return zlib.crc32(background.encode())
 
 
 def _cells(rng: np.random.Generator, number: int, top: float, bottom: float) -> list[tuple[float, float, float]]:
-    """Return middles and largest sizes of places that do not overlap, in random order."""
+    """Return centres and maximum sizes of positions that do not overlap, in random order."""
     columns, rows = (2, 1) if number <= 2 else (2, 2) if number <= 4 else (3, 2) if number <= 6 else (3, 3)
     width, height = 1 / columns, (bottom - top) / rows
     room = min(width, height)
@@ -243,14 +243,14 @@ def _text_scene(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     else:
         place = _text_place(rng, size, 0.3, 0.7)
     texts = [_text(rng, size, *place)]
-    if not objects and rng.random() < 0.3:  # a second one, of another size, well away from the first
+    if not objects and rng.random() < 0.3:  # a second one of another size, far from the first
         other: TextSize = "small" if size != "small" else "large"
         texts.append(_text(rng, other, *_text_place(rng, other, 0.12, 0.16)))
     return _scene(rng, layout, split, background, objects=objects, texts=tuple(texts))
 
 
 def _page(rng: np.random.Generator, layout: str, split: Split) -> Scene:
-    """Return rows of printed words and nothing else; each with its colours could stand in a scene of the split."""
+    """Return rows of printed words; each word and its colours fit the split."""
     texts: list[SceneText] = []
     top = 0.04
     sizes: tuple[TextSize, ...] = ("small", "small", "small", "medium", "medium", "large")
@@ -261,7 +261,7 @@ def _page(rng: np.random.Generator, layout: str, split: Split) -> Scene:
             text = _text(rng, size, 0.0, 0.0)
             while is_held_out_pair(*text_pair(text)) != (split == "held_out"):
                 text = _text(rng, size, 0.0, 0.0)
-            width = text.height * (0.75 * len(text.text) + 1.2)  # the plate's, about
+            width = text.height * (0.75 * len(text.text) + 1.2)  # approximate width of the plate
             if left + width > 0.98 or top + 1.9 * text.height > 0.98:
                 break
             texts.append(replace(text, x=round(left + width / 2, 4), y=round(top + 0.95 * text.height, 4)))
@@ -298,7 +298,7 @@ def _shapes(rng: np.random.Generator, layout: str, split: Split) -> Scene:
 def _chart(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     number = int(rng.integers(2, 5))
     labels = _pick_several(rng, CHART_LABELS, number)
-    values = _pick_several(rng, range(1, 10), number)  # all different: there is one largest and one smallest
+    values = _pick_several(rng, range(1, 10), number)  # all different, so that the largest and the smallest are unique
     colours = _pick_several(rng, _CHART_COLOURS, number)
     parts = tuple(ChartPart(*part) for part in zip(labels, values, colours, strict=True))
     chart = Chart("bar" if layout == "chart_bar" else "pie", parts)
@@ -319,19 +319,19 @@ LAYOUTS: dict[str, Layout] = {
     "chart_bar": _chart,
     "chart_pie": _chart,
 }
-"""The ways to compose a scene, by name."""
+"""The layouts by name."""
 
 DRAWABLE_LAYOUTS = {"one": 0.6, "two_beside": 0.28, "two_above": 0.12}
-"""How often each is taken for one or two large things."""
+"""Frequencies of layouts with one or two large things."""
 
 POSED_LAYOUTS = {"one": 0.75, "two_beside": 0.25}
-"""The same where each thing has its one size and place."""
+"""Frequencies of posed layouts."""
 
 SEVERAL_LAYOUTS = {"crowd": 0.8, "two_beside": 0.15, "two_above": 0.05}
-"""What teaches to name: a few things, all different."""
+"""Layouts that teach naming: a few different things."""
 
 PAGE_LAYOUTS = {"page": 1.0}
-"""What teaches to read: many words at once."""
+"""Layouts that teach reading: many words at once."""
 
 ANY_LAYOUTS = {
     "one": 0.22,
@@ -346,4 +346,4 @@ ANY_LAYOUTS = {
     "chart_bar": 0.04,
     "chart_pie": 0.02,
 }
-"""How often each is taken where anything goes."""
+"""Frequencies of all layouts."""

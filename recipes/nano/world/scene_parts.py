@@ -1,6 +1,6 @@
-"""What a scene is made of: plain records without pictures, in coordinates from 0 to 1, so at any size.
+"""The parts of a scene: plain records in coordinates from 0 to 1, independent of the picture's size.
 
-`x` goes right and `y` down; both name the middle of a part. A size is a fraction of the picture's side.
+`x` goes right and `y` down; both are the centre of a part. A size is a fraction of the picture's side.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [
 
 Split = Literal["train", "held_out"]
 TextSize = Literal["large", "medium", "small"]
-"""How large a text is printed; `small` cannot be read from half the picture's pixels."""
+"""Sizes of printed text; `small` is illegible at half the resolution."""
 
 ShapeName = Literal["circle", "square", "triangle", "star", "heart", "cross"]
 SHAPES: tuple[ShapeName, ...] = ("circle", "square", "triangle", "star", "heart", "cross")
-"""Shapes that are drawn in one colour."""
+"""Shapes of one colour."""
 
 INK_COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 44, 48),
@@ -52,10 +52,10 @@ class SceneObject:
 
     Args:
         concept: Name of the concept.
-        x: Middle, from the left.
-        y: Middle, from the top.
+        x: Centre, from the left.
+        y: Centre, from the top.
         size: Its longer side.
-        is_mirrored: Whether left and right are exchanged.
+        is_mirrored: Whether left and right are swapped.
     """
 
     concept: str
@@ -70,11 +70,11 @@ class SceneText:
     """A printed word or number.
 
     Args:
-        text: What it says; printed in capitals.
-        x: Middle, from the left.
-        y: Middle, from the top.
+        text: Its text; printed in capitals.
+        x: Centre, from the left.
+        y: Centre, from the top.
         height: Height of a capital letter.
-        size: What that height counts as.
+        size: Class of that height.
         colour: Colour of the letters.
         plate: Colour of the plate behind them.
     """
@@ -121,14 +121,14 @@ class Scene:
     """A scene.
 
     Args:
-        seed: What the details of the background are drawn from.
+        seed: Seed of the background's details.
         background: Name of the background.
         objects: Things, the farthest first.
         texts: Printed words and numbers.
         shapes: Shapes in one colour.
-        chart: A chart, which then is all there is.
+        chart: A chart, which fills the scene.
         split: "train" or "held_out".
-        layout: How it was composed, such as "one", "two", "count" or "text".
+        layout: Name of its layout, such as "one", "two", "count" or "text".
     """
 
     seed: int

@@ -1,8 +1,7 @@
 """Questions about a scene that have one right answer, by kind.
 
-Answers are short sentences; beside each stands what an evaluation looks for in an answer. Printed words are answered in
-small letters, as they are in a sentence. Yes and no are equally likely, and what is asked for in vain is often of the
-same group as what is there.
+Answers are short sentences; each has the names that an evaluation accepts. Printed words are answered in lower case.
+Yes and no are equally likely. A thing that is asked for but not shown is often of the same group as one that is.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ QUESTION_KINDS: tuple[QuestionKind, ...] = (
     "yes_no",
     "chart",
 )
-"""Kinds of questions. `read_small` asks for a word that half the picture's pixels do not show."""
+"""Kinds of questions. `read_small` asks for a word that is illegible at half the resolution."""
 
 _READ: dict[TextSize, QuestionKind] = {"large": "read_large", "medium": "read_medium", "small": "read_small"}
 
 
 MAX_SIGNS = 2
-"""More printed words than these are a page, which is read as a whole."""
+"""A scene with more printed words is a page, which is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Question:
         kind: What it asks for.
         text: The question.
         answer: A right answer, as a sentence.
-        accepted: What a right answer names: one of these.
+        accepted: A right answer names one of these.
     """
 
     kind: QuestionKind
@@ -71,11 +70,11 @@ class Question:
 
 
 def questions_about(scene: Scene, rng: random.Random) -> list[Question]:
-    """Return the questions that a scene answers, at most one or two of each kind, in random order.
+    """Return questions about a scene, at most one or two of each kind, in random order.
 
     Args:
         scene: The scene.
-        rng: What the words are chosen with.
+        rng: Random generator.
     """
     questions = [*_about_objects(scene, rng), *_about_texts(scene, rng), *_about_shapes(scene, rng)]
     if scene.chart is None:
@@ -132,7 +131,7 @@ def _about_one(scene: Scene, concept: Concept, rng: random.Random) -> Iterator[Q
 
 def _colour(concept: Concept, rng: random.Random) -> Iterator[Question]:
     colour = concept.colour or ""
-    if colour not in concept.name.split():  # "What colour is the red apple?" is no question
+    if colour not in concept.name.split():  # "What colour is the red apple?" gives the answer away
         word = name_of(concept.name, rng)
         word = concept.name if colour in word.split() else word
         be = verb_for(word)
@@ -167,7 +166,7 @@ def _relation(layout: str, x: float, y: float, other_x: float, other_y: float) -
 
 def _counts(numbers: Counter[str], rng: random.Random) -> Iterator[Question]:
     if len(numbers) == sum(numbers.values()) and rng.random() < 0.75:
-        return  # one of each: rarely asked, or "one" would be the answer too often
+        return  # rarely asked with one of each, or "one" would be too frequent
     concept = max(numbers, key=lambda name: numbers[name])
     if not is_countable(concept):
         return
@@ -218,7 +217,7 @@ def _place(scene: Scene, rng: random.Random) -> Question:
 
 def _about_texts(scene: Scene, rng: random.Random) -> Iterator[Question]:
     if len(scene.texts) > MAX_SIGNS:
-        return  # "the small sign" would be any of several
+        return  # "the small sign" would be ambiguous
     for text in scene.texts:
         which = f"the {text.size} sign" if len(scene.texts) > 1 else "it"
         what = "number" if text.text.isdigit() else "word"

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_thing", "letter_boxes", "render_scene", "scene_pixels"]
 
 _MIN_PX = 16
-_SCALE = 4  # shapes are drawn larger and reduced, which smooths their edges
-_SHADOW = 0.34  # darkness of a shadow's middle
-_STANDS_FROM = 0.66  # what ends higher up hangs in the air and throws no shadow
+_SCALE = 4  # shapes are drawn larger and scaled down, which smooths their edges
+_SHADOW = 0.34  # darkness of the centre of a shadow
+_STANDS_FROM = 0.66  # things whose lower edge is above this float and cast no shadow
 
 
 def render_scene(scene: Scene, assets: EmojiAssets, size_px: int = 256) -> Image.Image:
@@ -82,19 +82,19 @@ def scene_pixels(scenes: Sequence[Scene], assets: EmojiAssets, size_px: int) -> 
 
 
 def draw_thing(image: Image.Image, thing: SceneObject, assets: EmojiAssets, *, stands: bool, has_shadow: bool) -> None:
-    """Draw one thing into a picture, over what is there.
+    """Draw one thing onto a picture.
 
     Args:
         image: The picture, RGB and square; it is changed.
         thing: The thing.
         assets: The pictures of things.
-        stands: Whether what is less high than wide is as low as what is not; otherwise it hangs in the middle.
-        has_shadow: Whether it throws a shadow on the ground.
+        stands: Whether a thing that is wider than high stands on the ground; otherwise it is centred vertically.
+        has_shadow: Whether it casts a shadow on the ground.
     """
     side = image.width
     sprite = Sprites.of(assets).scaled(thing.concept, max(2, round(thing.size * side)), thing.is_mirrored)
     left = round(thing.x * side - sprite.width / 2)
-    bottom = round((thing.y + thing.size / 2) * side)  # what is less high than wide stands on the same ground
+    bottom = round((thing.y + thing.size / 2) * side)  # wide things stand on the same ground
     if has_shadow:
         width, height = round(sprite.width * 0.95), max(2, round(thing.size * side * 0.16))
         shadow = _shadow().resize((max(2, width), height))
@@ -170,14 +170,14 @@ def _plate_margin(text: SceneText, side: int) -> float:
 
 
 def _middle_of(text: SceneText, side: int) -> float:
-    """Return where the middle of a word is, in px: moved so that its plate is whole."""
+    """Return the centre of a word in px, moved so that its plate is inside the picture."""
     left, _, right, _ = font_for_capitals(text.height * side).getbbox(text.text.upper())
     room = (right - left) / 2 + _plate_margin(text, side) + 1
     return min(max(text.x * side, room), side - room)
 
 
 def letter_boxes(text: SceneText, size_px: int = 256) -> list[tuple[float, float, float, float]]:
-    """Return where each letter of a word is printed: left, top, right and bottom, from 0 to 1.
+    """Return the box of each letter of a word: left, top, right and bottom, from 0 to 1.
 
     Args:
         text: The word.

@@ -1,4 +1,4 @@
-"""Pictures of things, cut to what is visible of them and scaled, kept for the next scene."""
+"""Pictures of things, cropped to their visible part and scaled, in a cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_BYTES = 96 * 2**20
 
 
 class Sprites:
-    """Scaled pictures of the things of one emoji set; the longest unused are dropped first.
+    """Scaled pictures of the things of one emoji set; the least recently used are dropped first.
 
     Args:
         assets: The emoji set.
@@ -31,21 +31,21 @@ class Sprites:
 
     @classmethod
     def of(cls, assets: EmojiAssets) -> Sprites:
-        """Return the scaled pictures of an emoji set, which are kept as long as it is."""
+        """Return the cache of an emoji set, which lives as long as the set."""
         if assets not in cls._known:
             cls._known[assets] = cls(assets)
         return cls._known[assets]
 
     def scaled(self, concept: str, side_px: int, is_mirrored: bool) -> Image.Image:
-        """Return a thing.
+        """Return the picture of a thing.
 
         Args:
             concept: Its name.
             side_px: Its longer side.
-            is_mirrored: Whether left and right are exchanged.
+            is_mirrored: Whether left and right are swapped.
 
         Returns:
-            RGBA; shared, not to be changed.
+            RGBA; shared, so do not change it.
         """
         key = (concept, side_px, is_mirrored)
         if key in self._scaled:

@@ -1,8 +1,8 @@
-"""Dialogues that teach a small language model to write stories step by step, as the storytelling workflow asks it to.
+"""Dialogues that teach a small language model the steps of the storytelling workflow.
 
-A model of a hundred million parameters writes a plan of one scene, or of the same scene six times. Here small stories
-are put together from parts; each question is a prompt of the workflow (`mgem_agent.workflows`), each answer what is to
-be read out of it: a title, the plan, the cast, the text of a page, what its picture shows.
+Untrained, a model of a hundred million parameters plans one scene, or the same scene six times. Here small stories are
+composed from parts. Each question is a prompt of the workflow (`mgem_agent.workflows`), each answer the expected
+output: a title, the plan, the cast, the text of a page, or the caption of its picture.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 STORY_TASKS = ("title", "outline", "cast", "looks", "scene_text", "caption")
-"""What is asked for: the names of the workflow's prompts."""
+"""Tasks: the names of the workflow's prompts."""
 
 RenderPrompt = Callable[..., str]
-"""Takes the name of a prompt and its variables."""
+"""Renders a prompt from its name and variables."""
 
 _VERSION = 1
 _WEIGHTS = (1, 3, 1, 1, 4, 3)
@@ -58,9 +58,9 @@ class StoryPage:
 
     Args:
         heading: Short heading.
-        line: What happens, in one sentence.
-        text: The page.
-        caption: What its picture shows.
+        line: Its plan in one sentence.
+        text: Its text.
+        caption: The caption of its picture.
     """
 
     heading: str
@@ -74,10 +74,10 @@ class SmallStory:
     """A story.
 
     Args:
-        premise: What it is about.
+        premise: Its premise.
         title: Its title.
-        audience: For whom it is, if that is said.
-        cast: Names and looks of who is in it.
+        audience: Its audience; may be empty.
+        cast: Names and looks of its characters.
         pages: Its pages.
     """
 
@@ -109,7 +109,7 @@ def small_story(rng: random.Random) -> SmallStory:
     """Return a story of three to eight pages.
 
     Args:
-        rng: What it is put together with.
+        rng: Random generator.
     """
     stock = _stock()
     hero, friend = rng.sample(_concepts(_HEROES), 2)
@@ -141,7 +141,7 @@ def _pages(rng: random.Random, words: dict[str, str]) -> tuple[StoryPage, ...]:
     optional = [name for name in _ORDER if name not in _LEAST]
     chosen = {*_LEAST, *rng.sample(optional, min(number - len(_LEAST), len(optional)))}
     order = [name for name in _ORDER if name in chosen]
-    if number > len(order):  # the way has two parts
+    if number > len(order):  # the journey has two parts
         order.insert(order.index("way"), "way")
     parts = _stock()["parts"]
     taken: list[dict[str, Any]] = []
@@ -157,7 +157,7 @@ def _page(rng: random.Random, part: dict[str, Any], words: dict[str, str]) -> St
 
 
 def _caption(text: str, words: dict[str, str]) -> str:
-    """Return what a page's picture shows: only what the page itself says."""
+    """Return the caption of a page's picture, with only what the page says."""
     who = []
     for name, bare in ((words["name"], words["bare"]), (words["friend"], words["friend_bare"])):
         if name in text:
@@ -173,8 +173,8 @@ def story_turn(rng: random.Random, render: RenderPrompt) -> tuple[str, str, str]
     """Return a task, the question that asks for it, and its answer.
 
     Args:
-        rng: What is chosen with.
-        render: Renders a prompt of the workflow by its name, with what it asks for.
+        rng: Random generator.
+        render: Renders a prompt of the workflow by its name and variables.
     """
     story = small_story(rng)
     task = rng.choices(STORY_TASKS, _WEIGHTS)[0]
@@ -209,8 +209,8 @@ def story_record(index: int, render: RenderPrompt, seed: int = 0) -> dict[str, A
     """Return the record of a question and its answer.
 
     Args:
-        index: Number in the series, from 0.
-        render: As of `story_turn`.
+        index: Index in the series, from 0.
+        render: As for `story_turn`.
         seed: Seed of the series.
     """
     task, question, answer = story_turn(random.Random(f"story/{seed}/{index}"), render)
@@ -219,12 +219,12 @@ def story_record(index: int, render: RenderPrompt, seed: int = 0) -> dict[str, A
 
 
 def write_stories(folder: str | Path, num_records: int, render: RenderPrompt, seed: int = 0) -> Path:
-    """Write records of story tasks; what is there already is kept.
+    """Write records of story tasks; existing ones are kept.
 
     Args:
-        folder: Where `stories_train.jsonl` shall be.
-        num_records: How many there shall be in all.
-        render: As of `story_turn`; `mgem_agent.prompts.render_prompt` is meant.
+        folder: Folder of `stories_train.jsonl`.
+        num_records: Total number of records.
+        render: As for `story_turn`; normally `mgem_agent.prompts.render_prompt`.
         seed: Seed of the series.
 
     Returns:

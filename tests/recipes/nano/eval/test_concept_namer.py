@@ -40,7 +40,7 @@ def test_halving_averages_as_in_the_training() -> None:
 
 
 def test_what_is_no_clip_model_is_said(tmp_path: Path) -> None:
-    message = r"No CLIP model can be read from .*Name the folder clip/ that python -m mgem_agent\.recipes"
+    message = r"No CLIP model can be read from .*Give the folder clip/ of a run of: python -m mgem_agent\.recipes"
     with pytest.raises(InputError, match=message):
         ConceptNamer.open(tmp_path / "none")
     with pytest.raises(InputError, match=message):

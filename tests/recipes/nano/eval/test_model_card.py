@@ -19,7 +19,7 @@ def test_the_card_of_the_model_that_sees(whole_report: EvalReport) -> None:
         "| right answers to | asked | with HR | LR only |",
         "| --- | ---: | ---: | ---: |",
         "| read_small | 20 | 100 % (84–100) | 50 % (30–70) |",
-        "| in words alone | 20 | 100 % (84–100) | 50 % (30–70) |",
+        "| in plain words | 20 | 100 % (84–100) | 50 % (30–70) |",
         "Of 20 turns that ask for no picture, 100 % (84–100) got none.",
         "## What it cannot do",
     ):

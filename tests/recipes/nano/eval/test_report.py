@@ -17,7 +17,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path, whole_report: EvalReport) 
     with pytest.raises(InputError, match="cannot be read: .*mgem eval nano --out FOLDER"):
         EvalReport.read(tmp_path / "none.json")
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(InputError, match="is no report of mgem eval: Field required"):
+    with pytest.raises(InputError, match="is not a report of mgem eval: Field required"):
         EvalReport.read(tmp_path / "other.json")
 
 
@@ -36,7 +36,7 @@ def test_a_person_gets_tables(whole_report: EvalReport) -> None:
         "low, LR only",
         "read_small",
         "50 % (30–70)",
-        "with the sign, all",
+        "with <GEN>, all",
         "one thing",
         "2.50 s each",
         "1 failed",

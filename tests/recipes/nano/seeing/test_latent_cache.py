@@ -39,5 +39,5 @@ def test_a_half_written_row_is_made_again(tmp_path):
 
 def test_a_file_of_other_latents_is_refused(tmp_path):
     LatentCache(tmp_path / "latents.npy", 5, (2, 3), Encoder())
-    with pytest.raises(CheckpointError, match=r"holds latents of shape \(5, 2, 3\), and \(6, 2, 3\) were expected"):
+    with pytest.raises(CheckpointError, match=r"holds latents of shape \(5, 2, 3\), but \(6, 2, 3\) is needed"):
         LatentCache(tmp_path / "latents.npy", 6, (2, 3), Encoder())

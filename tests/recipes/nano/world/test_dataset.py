@@ -71,7 +71,7 @@ def test_the_card_counts_what_is_there(tmp_path: Path, assets: EmojiAssets) -> N
     card = write_data_card(tmp_path).read_text()
     assert "## train.jsonl\n\n4 records," in card
     assert "## generation_train.jsonl\n\n30 records," in card
-    assert "answers draw." in card and "| recaption |" in card
+    assert "answers have a caption to draw." in card and "| recaption |" in card
     assert "`emojibase-data` 17.0.0, MIT" in card
     with pytest.raises(InputError, match="has no file of records .* mgem data scenes --help"):
         write_data_card(tmp_path / "train")
