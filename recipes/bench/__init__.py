@@ -1,6 +1,6 @@
-"""Benchmarks: each measures the core model against a named alternative, in one process and in one run.
+"""Benchmarks: each compares our code with a named alternative, in one process and one run.
 
-`mgem bench mining | vision | rounds`. The weights are random; they say the same of speed and memory as trained ones.
+Run them with `mgem bench`. Most use random weights, which have the same speed and memory as trained ones.
 """
 
 __all__: list[str] = []

@@ -1,13 +1,13 @@
-"""What the agent costs and saves: `mgem bench agent --json`.
+"""Costs and savings of the agent: `mgem bench agent --json`.
 
-Three figures, of one run, with a scripted reasoner and a generator of coloured cards, so that nothing but the agent is
-measured:
+A scripted reasoner and a generator of coloured cards are used, so that only the agent is measured. There are three
+figures:
 
 * a turn with one tool call, against the same turn of a bare `langchain.agents.create_agent`;
 * the eight scenes of a story, drawn as one batch, against one after another, with a generator whose batch of eight
   takes twice as long as a single picture;
-* a session of many turns with a picture each: how its database grows, and how soon it goes on, early and late. The
-  bare agent keeps its dialogue in one thread, whose every checkpoint holds all of it; its growth stands beside ours.
+* a session of many turns with a picture each: growth of its database, and time to resume, early and late. The bare
+  agent keeps its dialogue in one thread, and every checkpoint has all of it; its growth is shown for comparison.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class StoryComparison(BaseModel):
 class LongSession(BaseModel):
     """A session of many turns with a picture each; early is its first quarter, late its last.
 
-    The reasoner is told the latest 50 turns: up to there it takes a little longer to go on with each.
+    The reasoner gets the latest 50 turns, so up to then resuming becomes slightly slower with each turn.
 
     Attributes:
-        num_turns: Of the session.
+        num_turns: Number of turns.
         early_growth_bytes: Bytes that a turn adds to the database, early.
         late_growth_bytes: The same, late.
         alternative_early_growth_bytes: The same of the bare agent, early.
@@ -88,7 +88,7 @@ class LongSession(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def growth_ratio(self) -> float | None:
-        """How many times more a late turn adds than an early one; None if early ones filled no page of the database."""
+        """Ratio of late to early growth; None if early turns filled no page of the database."""
         return self.late_growth_bytes / self.early_growth_bytes if self.early_growth_bytes else None
 
     @computed_field  # type: ignore[prop-decorator]
@@ -101,12 +101,12 @@ class LongSession(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def resume_ratio(self) -> float:
-        """How many times longer going on takes late than early, by the medians."""
+        """Ratio of late to early resume times, by the medians."""
         return statistics.median(self.late_resume_s) / statistics.median(self.early_resume_s)
 
 
 class AgentComparison(Comparison):
-    """A turn with one tool call, and the two other figures.
+    """The three figures: a turn with one tool call, a story and a session.
 
     Attributes:
         story: Eight scenes at once and one after another.
@@ -119,7 +119,7 @@ class AgentComparison(Comparison):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def overhead(self) -> float:
-        """How many times longer a turn of ours takes than the bare agent's, by the medians."""
+        """Ratio of our time for a turn to the bare agent's, by the medians."""
         return self.ours / self.alternative
 
     def tables(self) -> list[Table]:
@@ -179,14 +179,14 @@ class _OneByOne:
                     yield GenerationProgress(index, event.step, event.num_steps)
 
     def unload(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing; it uses no memory."""
 
 
 def bench_agent(*, turns: int = 200, single_s: float = 0.5, repeats: int = 20) -> AgentComparison:
     """Measure the agent.
 
     Args:
-        turns: Turns of the long session, in four parts that are as long.
+        turns: Turns of the long session, in four equal parts.
         single_s: Seconds that the generator of the story takes for one picture.
         repeats: Timed turns of each agent; stories and resumes are a fifth as many.
 
@@ -215,7 +215,7 @@ def bench_agent(*, turns: int = 200, single_s: float = 0.5, repeats: int = 20) -
 
 
 def _time_turns(place: Path, repeats: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of turns, each the first of a session: a dialogue that grows would slow the bare agent."""
+    """Return seconds of turns, each the first of a session, because a growing dialogue would slow the bare agent."""
     generator = FlatColourGenerator(size=SIZE)
     with OurAgent(place / "turn", generator) as ours, BareAgent(place / "turn-bare", generator) as bare:
         numbers = iter(range(2 * (repeats + 1)))
@@ -248,7 +248,7 @@ def _time_story(place: Path, single_s: float, repeats: int) -> StoryComparison:
 
 
 def _grow(place: Path, turns: int, repeats: int) -> LongSession:
-    """Hold a session turn by turn, in both ways."""
+    """Run a session turn by turn, with both agents."""
     generator, quarter = FlatColourGenerator(size=SIZE), turns // 4
     folder, sizes, resumes = place / "long", [], []
     for part in range(4):
@@ -281,7 +281,7 @@ def _grow(place: Path, turns: int, repeats: int) -> LongSession:
 
 
 def _resume(folder: Path, generator: FlatColourGenerator) -> float:
-    """Seconds from opening a session to the first event of its next turn, which then goes on to its end."""
+    """Return the seconds from opening a session to the first event of its next turn, which is then completed."""
     start = time.perf_counter()
     with OurAgent(folder, generator) as ours:
         events = ours.begin_turn("long")

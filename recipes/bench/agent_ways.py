@@ -1,8 +1,8 @@
 """Two agents with the same scripted reasoner and the same generator: ours, and a bare one of LangChain's.
 
-The bare one is what `langchain.agents.create_agent` gives with a drawing tool of a few lines, its dialogue in one
-thread of a checkpointer. Both keep their checkpoints in SQLite with the same settings, make the same two calls of the
-model a turn, and draw and store the same picture in the same way, so that what differs is the agent.
+The bare one is `langchain.agents.create_agent` with a short drawing tool and its dialogue in one thread of a
+checkpointer. Both store checkpoints in SQLite with the same settings, call the model twice a turn, and draw and store
+the same picture in the same way. So only the agent differs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLOSING = "There it is, as you asked for it."
 
 
 def scripted_scenes(num_captions: int = 1) -> ScriptedReasoner:
-    """Return a reasoner that answers each turn twice: with captions, each unlike any other, and then in words.
+    """Return a reasoner that answers each turn twice: with unique captions, and then in words.
 
     Args:
         num_captions: Captions of the first answer.
@@ -45,11 +45,11 @@ def scripted_scenes(num_captions: int = 1) -> ScriptedReasoner:
 
 
 class OurAgent:
-    """Ours, in a folder.
+    """Our agent, in a folder.
 
     Args:
-        folder: Where pictures and sessions are kept; what is there is gone on with.
-        generator: What draws.
+        folder: Folder of pictures and sessions; existing ones are continued.
+        generator: The generator.
         num_captions: Pictures of a turn.
     """
 
@@ -72,11 +72,11 @@ class OurAgent:
         self._sessions.close()
 
     def turn(self, session: str) -> int:
-        """Hold a turn and return how many pictures it drew."""
+        """Run a turn and return the number of pictures."""
         return len(self._agent.invoke("Draw me a fox.", session=session).pictures)
 
     def begin_turn(self, session: str) -> Any:
-        """Begin a turn and return the rest of its events when the first one is there."""
+        """Start a turn, wait for its first event, and return the remaining events."""
         events = self._agent.stream("Draw me a fox.", session=session)
         next(events)
         return events
@@ -91,7 +91,7 @@ class BareAgent:
         self._closing = ExitStack()
         connection = sqlite3.connect(self.database, check_same_thread=False)
         self._closing.callback(connection.close)
-        connection.execute("PRAGMA synchronous=NORMAL")  # as our sessions have it
+        connection.execute("PRAGMA synchronous=NORMAL")  # like our sessions
         checkpointer = SqliteSaver(connection)
         checkpointer.setup()
         self._agent: Any = create_agent(
@@ -105,7 +105,7 @@ class BareAgent:
         self._closing.close()
 
     def turn(self, session: str) -> int:
-        """Hold a turn and return how many pictures it drew."""
+        """Run a turn and return the number of pictures."""
         said = self._agent.invoke(
             {"messages": [{"role": "user", "content": "Draw me a fox."}]}, {"configurable": {"thread_id": session}}
         )["messages"]
@@ -126,7 +126,7 @@ def _drawing_tool(generator: ImageGenerator, store: ArtifactStore) -> BaseTool:
 
 
 def used_bytes(database: Path) -> int:
-    """Return the bytes of a SQLite database that hold something; pages that wait to be used again do not count."""
+    """Return the used bytes of a SQLite database, without free pages."""
     connection = sqlite3.connect(database)
     try:
         pages, free, size = (

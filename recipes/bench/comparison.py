@@ -1,7 +1,7 @@
-"""What a benchmark says: ours against a named alternative, as a record that prints as a table and as JSON.
+"""The result of a benchmark: ours against a named alternative, as a table and as JSON.
 
-Every benchmark ends in one: `mgem bench mining --json`. Seconds are medians; the fastest and the slowest run stand
-beside them, because on a machine that does other work too the fastest says most about the code.
+Every benchmark returns one: `mgem bench mining --json`. Seconds are medians, with the fastest and the slowest run. On a
+machine that does other work too, the fastest is the most reliable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Comparison", "Machine", "Run", "format_seconds", "format_times"]
 
 
 class Machine(BaseModel):
-    """What the figures were made on."""
+    """The machine of a measurement."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,13 +32,13 @@ class Machine(BaseModel):
 
 
 class Run(BaseModel):
-    """One of the two ways, measured.
+    """Measurements of one of the two ways.
 
     Attributes:
-        label: What it is called.
+        label: Its name.
         seconds: Each timed run.
-        extra_memory_bytes: What it allocated at its peak on top of its inputs and weights.
-        flops: Operations of its matrix products, convolutions and attention.
+        extra_memory_bytes: Peak memory in addition to inputs and weights.
+        flops: Floating-point operations of matrix products, convolutions and attention.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,13 +54,13 @@ class Comparison(BaseModel):
 
     Attributes:
         name: The benchmark.
-        setting: What was computed, in words.
-        note: What must be known to read the figures.
-        ours_run: Ours, measured.
-        alternative_run: The named alternative, measured.
-        max_abs_difference: Largest absolute difference of each thing that both computed.
-        max_abs_value: Largest absolute value of each of them, as the alternative has it.
-        machine: What it was measured on.
+        setting: Description of the computation.
+        note: Note on how to read the figures.
+        ours_run: Measurements of ours.
+        alternative_run: Measurements of the alternative.
+        max_abs_difference: Largest absolute difference of each result.
+        max_abs_value: Largest absolute value of each result of the alternative.
+        machine: The machine of the measurement.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -112,7 +112,7 @@ class Comparison(BaseModel):
         return _divide(self.alternative_run.flops, self.ours_run.flops)
 
     def tables(self) -> list[Table]:
-        """Return what stands between the setting and the machine when the comparison is shown."""
+        """Return the tables between the setting and the machine."""
         ours, other = self.ours_run, self.alternative_run
         table = Table("", ours.label, other.label, "ratio")
         for column in table.columns[1:]:
@@ -133,7 +133,7 @@ class Comparison(BaseModel):
         return [table]
 
     def render(self) -> RenderableType:
-        """Return the comparison for a person to read."""
+        """Return the comparison as tables for the terminal."""
         machine = self.machine
         lines = [
             f"Largest difference of the {thing}: {difference:.1e} (values up to {self.max_abs_value[thing]:.1e})."
@@ -148,14 +148,14 @@ class Comparison(BaseModel):
 
 
 def format_seconds(seconds: float | None) -> str:
-    """Write seconds in the unit that suits their size; nothing is a dash."""
+    """Format seconds with a suitable unit; None is a dash."""
     if seconds is None:
         return "–"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 
 def format_times(ratio: float | None) -> str:
-    """Write a ratio; nothing is an empty cell."""
+    """Format a ratio; None is an empty cell."""
     return "" if ratio is None else f"{ratio:.1f}×"
 
 

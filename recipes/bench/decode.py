@@ -1,13 +1,12 @@
-"""Tokens as they stream, against plain transformers on the same weights: `mgem bench decode --json`.
+"""Streamed tokens, against plain transformers on the same weights: `mgem bench decode --json`.
 
-Ours is `stream_generate` on a model that `quicken` has been at. The alternative is `generate` of the language model
-alone, as `AutoModelForCausalLM` makes it, on the very same float32 weights, with the same prompt. Both take the
-likeliest token each time. What is timed is from the first token to the last, so that reading the prompt, which is the
-same for both, is left out.
+Ours is `stream_generate` on a model after `quicken`. The alternative is `generate` of the language model alone, as
+`AutoModelForCausalLM` loads it, with the same float32 weights and the same prompt. Both decode greedily. The time is
+measured from the first token to the last, without reading the prompt, which is the same for both.
 
-Quicker tokens that are others would be worth little: so it is counted how many are the same before the first that
-differs, and measured how far the two say other things of the same text (the Kullback-Leibler divergence of the next
-token, in nats, and how often the likeliest is the same).
+Faster tokens must also be the right ones. So the benchmark counts the tokens before the first difference, and measures
+the agreement on the same text: the Kullback-Leibler divergence of the next token in nats, and how often the most likely
+token is the same.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from mgem_agent.recipes.bench.sizes import bench_config, build_model
 __all__ = ["DecodeComparison", "DecodeModelName", "bench_decode"]
 
 DecodeModelName = Literal["nano", "random", "small"]
-"""nano's language model; random weights of its size, of which nothing is fetched; or of one narrow layer."""
+"""nano's language model; random weights of its size, without download; or one narrow layer."""
 
 _QUESTION = "Tell me about foxes, and where they live."
 
@@ -44,8 +43,8 @@ class DecodeComparison(Comparison):
 
     Attributes:
         num_tokens: Tokens of the answer.
-        same_tokens: How many are the same before the first that differs.
-        likeliest_agree: How often the likeliest next token is the same, from 0 to 1, after the alternative's words.
+        same_tokens: Number of tokens before the first difference.
+        likeliest_agree: Fraction of positions of the alternative's text where the most likely next token is the same.
         divergence: Mean Kullback-Leibler divergence of ours from the alternative's next token, in nats.
     """
 
@@ -57,17 +56,17 @@ class DecodeComparison(Comparison):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ours_tokens_per_s(self) -> float:
-        """Tokens a second of ours, by the median."""
+        """Our tokens per second, by the median."""
         return (self.num_tokens - 1) / self.ours
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def alternative_tokens_per_s(self) -> float:
-        """Tokens a second of the alternative, by the median."""
+        """The alternative's tokens per second, by the median."""
         return (self.num_tokens - 1) / self.alternative
 
     def tables(self) -> list[Table]:
-        """Return the comparison, and how far the two agree."""
+        """Return the comparison and the agreement."""
         table = Table("", self.ours_run.label, self.alternative_run.label)
         table.columns[1].justify = table.columns[2].justify = "right"
         table.add_row("tokens a second", f"{self.ours_tokens_per_s:.1f}", f"{self.alternative_tokens_per_s:.1f}")
@@ -80,17 +79,17 @@ class DecodeComparison(Comparison):
 def bench_decode(
     *, model: DecodeModelName = "nano", exact: bool = False, tokens: int = 48, repeats: int = 3
 ) -> DecodeComparison:
-    """Measure how quickly tokens stream.
+    """Measure the speed of streamed tokens.
 
     Args:
-        model: What writes; "nano" fetches its language model if this is the first time.
-        exact: Whether ours multiplies by the float32 weights too.
+        model: The language model; "nano" downloads its own at first use.
+        exact: Whether ours also computes with the float32 weights.
         tokens: Length of the answer.
-        repeats: Answers of each that are timed.
+        repeats: Timed answers of each.
 
     Raises:
-        InputError: If a number is too small, or the model is of a kind that is not made quicker.
-        CheckpointError: If nano is not here and cannot be had.
+        InputError: If a number is too small, or the model is not supported.
+        CheckpointError: If nano is missing and cannot be downloaded.
     """
     require_positive(repeats=repeats)
     if tokens < 2:
@@ -133,19 +132,19 @@ def _loaded(name: DecodeModelName) -> tuple[MiniGeminiForConditionalGeneration, 
 
 
 def _plain_model(model: MiniGeminiForConditionalGeneration) -> LlamaForCausalLM:
-    """Return the language model alone, with the same tensors, and nothing of ours in its way."""
+    """Return the language model alone, with the same tensors, without our code."""
     trunk: Any = model.model.language_model
     with torch.device("meta"):
         plain = LlamaForCausalLM(trunk.config)
     weights = {f"model.{name}": value for name, value in trunk.state_dict().items()}
     plain.load_state_dict({**weights, "lm_head.weight": model.lm_head.weight}, assign=True)
     plain.tie_weights()
-    plain.model.rotary_emb = trunk.rotary_emb  # its angles are no weights
+    plain.model.rotary_emb = trunk.rotary_emb  # its buffers are not weights
     return plain.eval()
 
 
 class _Clock(BaseStreamer):
-    """Takes note of when each token comes."""
+    """Records the time of each token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -158,7 +157,7 @@ class _Clock(BaseStreamer):
 
 
 class _BothWays:
-    """One answer, written in both ways."""
+    """One answer, generated in both ways."""
 
     def __init__(
         self,
@@ -208,7 +207,7 @@ class _BothWays:
 
     @torch.no_grad()
     def agreement(self) -> tuple[int, float, float]:
-        """Return the same tokens, how often the likeliest agree, and the divergence."""
+        """Return the number of same tokens, the agreement and the divergence."""
         ours: Any = self._ours.generate(**self._inputs, **self._options)
         wanted: Any = self._plain.generate(**self._inputs, **self._options)
         start = self._inputs["input_ids"].shape[1]

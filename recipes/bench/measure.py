@@ -65,17 +65,17 @@ def compare(
     """Measure ours and the alternative in turns.
 
     The first call of each, which also warms up, counts its arithmetic; the second gives the result that is compared;
-    the third is watched for its memory; the rest are timed.
+    the memory of the third is traced; the rest are timed.
 
     Args:
         ours: Our way.
-        alternative: The way it is held against; it must return the same names and shapes.
+        alternative: The alternative; it must return the same names and shapes.
         name: The benchmark.
-        setting: What is computed, in words.
-        labels: What ours and the alternative are called.
-        device: Where both compute.
+        setting: Description of the computation.
+        labels: Names of ours and of the alternative.
+        device: The device of both.
         repeats: Timed runs of each.
-        note: What must be known to read the figures.
+        note: Note on how to read the figures.
         with_gradients: Whether the calls need autograd; without it they run in inference mode.
 
     Raises:
@@ -131,18 +131,18 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     result = call()
     wait_for(device)
     seconds = time.perf_counter() - start
-    del result  # freeing it is not what was asked
+    del result  # freeing it is not timed
     return seconds
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given; the CPU is always done."""
+    """Wait until a GPU has finished its work; do nothing on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_extra_memory(call: Callable[[], object], device: torch.device) -> int:
-    """Return the bytes of tensors that a call holds at its peak, beyond those that were there before it."""
+    """Return the peak bytes of tensors that a call allocates."""
     if device.type == "cuda":
         wait_for(device)
         before = torch.cuda.memory_allocated(device)
@@ -199,7 +199,7 @@ def find_device(name: str) -> torch.device:
     """Return a device on which a benchmark can run.
 
     Raises:
-        InputError: If there is no such device here, or it is of a kind whose memory cannot be measured.
+        InputError: If the device is missing, or its memory cannot be measured.
     """
     try:
         device = torch.device(name)
@@ -214,7 +214,7 @@ def find_device(name: str) -> torch.device:
 
 
 def require_positive(**counts: int) -> None:
-    """Refuse a count, given by its name, that is less than one.
+    """Refuse counts, given by name, that are less than one.
 
     Raises:
         InputError: For the first such count.
@@ -226,7 +226,7 @@ def require_positive(**counts: int) -> None:
 
 @contextmanager
 def use_threads(num_threads: int | None) -> Iterator[None]:
-    """Let torch compute on this many threads of the CPU, and on as many as before afterwards; None changes nothing.
+    """Use a number of CPU threads in torch inside a `with` block; None changes nothing.
 
     Raises:
         InputError: If it is less than one.
@@ -242,7 +242,7 @@ def use_threads(num_threads: int | None) -> Iterator[None]:
 
 
 def describe_machine(device: torch.device) -> Machine:
-    """Say what the figures are made on."""
+    """Describe the machine of the measurement."""
     return Machine(
         processor=_processor(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),

@@ -36,15 +36,15 @@ def bench_mining(
 
     Args:
         hd: The HD models: 672/1536 px instead of 336/768 px.
-        small: Small sizes, which say little about speed.
-        batch: Images at once.
+        small: Small sizes, for a quick test; the speed means little.
+        batch: Images in a batch.
         dtype: Data type of weights, tokens and maps.
         device: `cpu`, `cuda` or `cuda:1`.
         backward: Compute the gradients of the parameters and the query tokens too.
         repeats: Timed runs of each.
 
     Raises:
-        InputError: If the device is not there, or a number is less than one.
+        InputError: If the device is missing, or a number is less than one.
     """
     require_positive(batch=batch, repeats=repeats)
     place, kind = find_device(device), getattr(torch, dtype)
@@ -93,7 +93,7 @@ def bench_mining(
 def _inputs(
     config: MiniGeminiConfig, batch: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Random tokens, of the crops and of the global image where there is one, and random stage maps."""
+    """Return random tokens, of the crops and of the global image if there is one, and random stage maps."""
     side, finest = config.geometry.tokens_per_side, config.high_res_image_size // 4
     counts = [(side * config.image_grid) ** 2] + [side**2] * config.image_global
     tokens = [

@@ -1,11 +1,11 @@
-"""A dialogue of many rounds, with its cache and run afresh: `mgem bench rounds --rounds 10 --json`.
+"""A dialogue of many rounds, with and without its cache: `mgem bench rounds --rounds 10 --json`.
 
 Ours is `Conversation`, which encodes and pre-fills only what a round adds. The alternative runs the whole dialogue, its
 images too, through `model.generate` in every round. Both are given the same messages and answer greedily, so their
 answers must be the same; the figure is the time from the question to the first piece of the answer.
 
-The weights are random, and so is what is said: the tokenizer, made on the spot, has one word for every id, so that
-equal answers are equal tokens.
+Weights and texts are random. The tokenizer is made for the benchmark and has one word for every id, so equal answers
+are equal tokens.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class RoundLatency(BaseModel):
         number: Counted from 1.
         prompt_tokens: Tokens of the dialogue up to the answer, those of the images included.
         ours_first_token: From the question to the first piece of the answer, with the cache.
-        alternative_first_token: The same, run afresh.
+        alternative_first_token: The same, without the cache.
         ours_answer: From the question to the end of the answer, with the cache.
-        alternative_answer: The same, run afresh.
+        alternative_answer: The same, without the cache.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,7 +62,7 @@ class RoundLatency(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ratio(self) -> float:
-        """How many times sooner the first token is there with the cache."""
+        """Speed-up of the first token by the cache."""
         return self.alternative_first_token / self.ours_first_token
 
 
@@ -86,7 +86,7 @@ class RoundsComparison(Comparison):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def alternative_growth(self) -> float | None:
-        """The same, run afresh."""
+        """The same, without the cache."""
         return self._growth("alternative_first_token")
 
     def _growth(self, field: str) -> float | None:
@@ -94,7 +94,7 @@ class RoundsComparison(Comparison):
         return seconds[-1] / seconds[1] if len(seconds) > 1 else None
 
     def tables(self) -> list[Table]:
-        """Return the rounds, and then the comparison of the last one."""
+        """Return the rounds, then the comparison of the last one."""
         table = Table("round", "prompt tokens", "first token: ours", "afresh", "ratio", "answer: ours", "afresh")
         for column in table.columns:
             column.justify = "right"
@@ -110,7 +110,7 @@ class RoundsComparison(Comparison):
 
 
 class _Dialogue:
-    """One dialogue held in both ways, timed round by round."""
+    """One dialogue in both ways, timed round by round."""
 
     def __init__(self, model: MiniGeminiForConditionalGeneration, processor: MiniGeminiProcessor, num_words: int):
         self._model = model
@@ -119,12 +119,12 @@ class _Dialogue:
             "do_sample": False,
             "max_new_tokens": num_words,
             "min_new_tokens": num_words,
-            "suppress_tokens": list(range(len(_SPECIAL_TOKENS))),  # an answer is words alone
+            "suppress_tokens": list(range(len(_SPECIAL_TOKENS))),  # answers have no special tokens
         }
         self._conversation = Conversation(model, processor, **self._options)
 
     def say(self, question: str, images: Sequence[Image.Image], *, ours_first: bool) -> tuple[_Said, _Said, int]:
-        """Hold one round in both ways: ours, the alternative, and the tokens of the prompt."""
+        """Run one round in both ways, and return ours, the alternative, and the tokens of the prompt."""
         content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": question}]
         messages = [*self._conversation.messages, {"role": "user", "content": content}]
         ways = {"ours": self._conversation.stream(question, list(images)), "alternative": self._afresh(messages)}
@@ -166,17 +166,17 @@ def bench_rounds(
 
     Args:
         rounds: Questions with their answers.
-        image_every: Show another image after that many rounds, again and again; 0 shows one in the first round alone.
+        image_every: Rounds between new images; 0 for one image in the first round only.
         answer_tokens: Length of each answer.
         hd: The HD models: 672/1536 px instead of 336/768 px.
-        small: Small encoders, which say little about speed.
+        small: Small encoders, for a quick test; the speed means little.
         dtype: Data type of the weights.
         device: `cpu`, `cuda` or `cuda:1`.
         llm: The language model; "none" is one narrow layer.
         repeats: Dialogues that are timed.
 
     Raises:
-        InputError: If the device is not there, or a number is less than one.
+        InputError: If the device is missing, or a number is less than one.
     """
     require_positive(rounds=rounds, answer_tokens=answer_tokens, repeats=repeats)
     place, kind = find_device(device), getattr(torch, dtype)
@@ -216,7 +216,7 @@ def _hold(
     *,
     ours_first: bool,
 ) -> list[tuple[_Said, _Said, int]]:
-    """Hold a dialogue; the two ways take turns in going first."""
+    """Run a dialogue; the two ways alternate in going first."""
     dialogue = _Dialogue(model, processor, answer_tokens)
     return [
         dialogue.say(question, images, ours_first=ours_first == (number % 2 == 0))
@@ -236,7 +236,7 @@ def _latency(number: int, of_round: Sequence[tuple[_Said, _Said, int]]) -> Round
 
 
 def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """Make a tokenizer with one word for each id: `word3`, `word4`, ...; what it does not know is `<unk>`."""
+    """Make a tokenizer with one word for each id: `word3`, `word4`, ...; unknown words are `<unk>`."""
     words = [*_SPECIAL_TOKENS, *(f"word{number}" for number in range(len(_SPECIAL_TOKENS), vocab_size))]
     tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()

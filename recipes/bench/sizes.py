@@ -1,7 +1,7 @@
-"""Sizes of the models that are measured: those that were released, and small ones to try the benchmarks out.
+"""Sizes of the measured models: the released ones, and small ones for a quick test.
 
-Chosen by `mgem bench vision --hd`, `--small` and `--llm`. Every released model sees through CLIP ViT-L/14 at 336 px and
-ConvNeXt-L; the HD ones look at four crops and the whole picture.
+Chosen by `mgem bench vision --hd`, `--small` and `--llm`. Every released model has CLIP ViT-L/14 at 336 px and
+ConvNeXt-L; the HD ones encode four crops and the whole picture.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def bench_config(*, hd: bool = False, small: bool = False, llm: LanguageModelNam
 
     Args:
         hd: 672/1536 px and 2880 visual tokens instead of 336/768 px and 576.
-        small: Narrow encoders and images of a sixth of the size, which say little about speed.
+        small: Narrow encoders and images of a sixth of the size, for a quick test.
         llm: Language model; "none" is one narrow layer.
     """
     sizes: dict[str, Any] = {"high_res_image_size": 768}
@@ -90,7 +90,7 @@ def build_model(
 
 
 def describe_sizes(config: MiniGeminiConfig) -> str:
-    """Say how wide the encoders are and how big the images."""
+    """Describe the sizes of encoders and images."""
     vision, high_res = config.vision_config, config.high_res_vision_config
     return (
         f"CLIP ViT {vision.hidden_size}×{vision.num_hidden_layers}, ConvNeXt {high_res.candidate_dim} channels, "

@@ -1,8 +1,8 @@
 """How long a command takes from its start to its result, compared with the import of torch: `mgem bench start --json`.
 
-Each command runs in a process of its own, nano's weights already in the cache. No command that computes with torch can
-be quicker than `python -c "import torch"` on the same machine, so that is the baseline. On a machine that does
-other work too, processor seconds say more than seconds of the clock.
+Each command runs in its own process, with nano's weights in the cache. No command that uses torch can be faster than
+`python -c "import torch"` on the same machine, so that is the baseline. On a machine that does other work too, CPU time
+is more reliable than wall-clock time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BASELINE = 'python -c "import torch"'
 
 
 class CommandTime(BaseModel):
-    """A command, measured.
+    """Measurements of a command.
 
     Attributes:
-        label: What it is called.
-        seconds: By the clock, of each run.
-        processor_seconds: Of the processor, user and system, of each run.
+        label: Its name.
+        seconds: Wall-clock seconds of each run.
+        processor_seconds: CPU seconds, user and system, of each run.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,7 +48,7 @@ class StartTimes(BaseModel):
     """Commands, compared with a baseline.
 
     Attributes:
-        baseline: What they are compared with.
+        baseline: The baseline.
         commands: The commands.
     """
 
@@ -65,7 +65,7 @@ class StartTimes(BaseModel):
         return {each.label: statistics.median(each.processor_seconds) / base for each in self.commands}
 
     def render(self) -> RenderableType:
-        """Return the times for a person to read."""
+        """Return the times as a table for the terminal."""
         table = Table("", "time, median", "fastest", "processor", "ratio")
         for column in table.columns[1:]:
             column.justify = "right"
@@ -81,7 +81,7 @@ def bench_start(*, repeats: int = 3) -> StartTimes:
     """Measure `mgem draw` and `mgem see` with nano.
 
     Args:
-        repeats: Runs of each that are timed; one before them fills the caches.
+        repeats: Timed runs of each, after one that fills the caches.
 
     Raises:
         MgemError: If a command fails.
@@ -104,8 +104,8 @@ def time_commands(
 
     Args:
         commands: Programs with their arguments, by their labels.
-        repeats: Runs of each that are timed; one before them is not.
-        environment: Variables that are added to this process's.
+        repeats: Timed runs of each, after one untimed run.
+        environment: Additional environment variables.
 
     Raises:
         MgemError: If a command fails.
@@ -126,7 +126,7 @@ def time_commands(
 
 
 def _run(label: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float]:
-    """Return the seconds of a command by the clock and of the processor."""
+    """Return the wall-clock and CPU seconds of a command."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""From pixels to visual tokens, against the authors' way: `mgem bench vision --hd --llm smollm2-135m --json`.
+"""From pixels to visual tokens, against the authors' code: `mgem bench vision --hd --llm smollm2-135m --json`.
 
 Both encode the same random images with the same weights. The authors' way runs every layer of CLIP, concatenates the
 stage maps at 1/4 scale and projects each of their pixels. A second table has the time of each part, in the columns of
@@ -32,7 +32,7 @@ _QUESTION_TOKENS = 32
 
 
 class Latency(BaseModel):
-    """Seconds of each part, for one batch of images: the fastest of the runs. What a method does not have is None.
+    """Seconds of each part, for one batch of images: the fastest of the runs. None for parts that a method lacks.
 
     Attributes:
         method: The method.
@@ -95,15 +95,15 @@ def bench_vision(
 
     Args:
         hd: The HD models: 672/1536 px instead of 336/768 px.
-        small: Small sizes, which say little about speed.
-        batch: Images at once.
+        small: Small sizes, for a quick test; the speed means little.
+        batch: Images in a batch.
         dtype: Data type of weights and pixels.
         device: `cpu`, `cuda` or `cuda:1`.
-        llm: The language model of the table of parts; "none" leaves it out.
+        llm: The language model of the table of parts; "none" omits it.
         repeats: Timed runs of each.
 
     Raises:
-        InputError: If the device is not there, or a number is less than one.
+        InputError: If the device is missing, or a number is less than one.
     """
     require_positive(batch=batch, repeats=repeats)
     place, kind = find_device(device), getattr(torch, dtype)

@@ -1,6 +1,6 @@
-"""Training data made here: scenes composed from a set of emoji pictures, and texts that teach when and what to draw.
+"""Training data for any model: records from a large chat model, and a language model's own answers.
 
-`mgem data scenes | generation | teach | card`.
+`mgem data teach | replay`. nano's synthetic data is in `mgem_agent.recipes.nano.world`.
 """
 
 __all__: list[str] = []

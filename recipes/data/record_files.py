@@ -1,7 +1,7 @@
-"""Writing records so that an interrupted run goes on: whole lines, in order, and a note of what they are made from.
+"""Files of records that an interrupted run can continue: complete lines, in order, and their settings.
 
-`FILE.jsonl.settings.json` beside the records names every choice that went into them; a run with other choices does not
-add to them. A line that was cut off in the middle is dropped, and made again.
+`FILE.jsonl.settings.json` next to the records has the settings that they depend on; a run with other settings is
+refused. An incomplete last line is removed and written again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class RecordWriter:
     """Adds records to a file, one JSON object a line.
 
     Args:
-        path: The file; it is made, with its folder.
-        settings: What the records are made from.
+        path: The file; it is created with its folder if missing.
+        settings: What the records depend on.
 
     Attributes:
-        num_records: How many there are.
+        num_records: Number of records.
 
     Raises:
-        InputError: If the file holds records that were made from other settings, or cannot be written.
+        InputError: If the file has records of other settings, or cannot be written.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -40,15 +40,15 @@ class RecordWriter:
             self.num_records = self._drop_cut_line()
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be written: {error.strerror}. Name another place.") from error
+            raise InputError(f"{str(path)!r} cannot be written: {error.strerror}. Give another path.") from error
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         note = self.path.with_name(f"{self.path.name}.settings.json")
         text = json.dumps(settings, sort_keys=True)
         if self.path.exists() and note.exists() and json.loads(note.read_text(encoding="utf-8")) != json.loads(text):
             raise InputError(
-                f"{str(self.path)!r} was made with other settings: {note.read_text(encoding='utf-8')}. Go on with "
-                "these, name another place, or delete it."
+                f"{str(self.path)!r} was made with other settings: {note.read_text(encoding='utf-8')}. Use "
+                "these, give another path, or delete the file."
             )
         part = note.with_name(f"{note.name}.part")
         part.write_text(text, encoding="utf-8")
@@ -76,7 +76,7 @@ class RecordWriter:
     @classmethod
     @contextmanager
     def open(cls, path: str | Path, settings: Mapping[str, Any]) -> Iterator[RecordWriter]:
-        """Yield a writer that is closed at the end; arguments as of the class."""
+        """Open a writer in a `with` block; arguments as for the class."""
         writer = cls(path, settings)
         try:
             yield writer
@@ -88,17 +88,17 @@ def read_records(path: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a file.
 
     Raises:
-        InputError: If the file cannot be read, or a line is no record.
+        InputError: If the file cannot be read, or a line is not a record.
     """
     try:
         with Path(path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 record = json.loads(line)
                 if not isinstance(record, dict) or "conversations" not in record:
-                    raise InputError(f"Line {number} of {str(path)!r} is no record with 'conversations'.")
+                    raise InputError(f"Line {number} of {str(path)!r} is not a record with 'conversations'.")
                 yield record
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}. Make it with: mgem data") from error
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}. Create it with: mgem data") from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise

@@ -1,8 +1,8 @@
-"""Answers in a language model's own words, which keep it what it is while it learns to see.
+"""The base model's own answers to questions without a picture (self-distillation).
 
-A model that is only taught to answer "A fox." soon has nothing more to say. Mixed into its training, its own answers to
-questions that have nothing to do with pictures hold it where it was, and cost nothing in likelihood (self-distillation;
-Yang et al., 2024, "Self-Distillation Bridges Distribution Gap in Language Model Fine-Tuning").
+A model that is trained only on answers like "A fox." forgets how to write longer ones. Its own earlier answers, mixed
+into the training data, prevent this (Yang et al., 2024, "Self-Distillation Bridges Distribution Gap in Language Model
+Fine-Tuning").
 
     {"id": "replay-0-7", "kind": "replay", "conversations": [{"from": "human", "value": "What is a fox?"},
                                                              {"from": "gpt", "value": "A fox is …"}]}
@@ -43,10 +43,10 @@ def _forms() -> tuple[str, ...]:
 
 
 def replay_question(index: int, seed: int = 0) -> str:
-    """Return a question; those of the same series differ from one another in most cases.
+    """Return a question; most questions of a series are different.
 
     Args:
-        index: Number in the series, from 0.
+        index: Index in the series, from 0.
         seed: Seed of the series.
     """
     forms = _forms()
@@ -76,18 +76,18 @@ def write_replay(
     max_tokens: int = 128,
     report: Callable[[int], None] | None = None,
 ) -> Path:
-    """Write a language model's answers as records; what is there already is kept.
+    """Write a language model's answers as records; existing ones are kept.
 
     Args:
-        folder: Where `replay_train.jsonl` shall be.
-        num_answers: How many there shall be in all.
+        folder: Folder of `replay_train.jsonl`.
+        num_answers: Total number of answers.
         model: A causal language model of transformers, before it is trained.
         tokenizer: Its tokenizer.
-        prompt_template: Dialogue format that it is asked in, which is that of the training.
+        prompt_template: Dialogue format; use that of the training.
         seed: Seed of the questions and of the answers.
-        batch_size: Answers that are written at once.
-        max_tokens: Longest answer; what is longer ends after a sentence.
-        report: Told how many there are, now and then.
+        batch_size: Answers in a batch.
+        max_tokens: Maximum tokens of an answer; a longer one is cut after a sentence.
+        report: Called with the number done.
 
     Returns:
         The file of records.
@@ -120,7 +120,7 @@ def write_replay(
 def _answers(
     questions: list[str], model: Any, tokenizer: Any, prompt_template: str, max_tokens: int, seed: int
 ) -> list[str]:
-    """Return an answer to each question, sampled."""
+    """Return a sampled answer to each question."""
     template = load_prompt_template(prompt_template)
     prompts = [
         render_dialogue([{"role": "user", "content": question}], template=template, add_generation_prompt=True).text
@@ -145,7 +145,7 @@ def _answers(
 
 
 def _whole(text: str) -> str:
-    """Return a text without a sentence that was cut off at its end."""
+    """Return a text without an incomplete last sentence."""
     text = text.strip()
     ends = list(_SENTENCE_END.finditer(text))
     return text[: ends[-1].end()] if ends else text

@@ -1,9 +1,8 @@
-"""Generation data from a large chat model: descriptions and conversations in, records with captions out.
+"""Generation data from a large chat model: descriptions or conversations in, records with captions out.
 
-The paper's recipe (Mini-Gemini, section 3.3), over any chat model of LangChain. Several questions are under way at
-once. What comes back is checked; what is not as it must be goes to `FILE.rejected.jsonl`, with the reason. Both files
-count as done, so that an interrupted run asks for nothing twice; a question that failed on its way is asked again by
-the next run.
+This is the paper's recipe (Mini-Gemini, section 3.3) with any chat model of LangChain. Several requests run at the same
+time. Answers are validated; invalid ones go to `FILE.rejected.jsonl` with the reason. A resumed run skips the sources
+in both files, and repeats requests that failed.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ from mgem_agent.user_files import user_path
 
 __all__ = ["TeacherReport", "read_sources", "teach"]
 
-_BATCH = 16  # questions for each that is under way: what an interruption may find unwritten
+_BATCH = 16  # requests in a batch, per concurrent request; an interruption loses at most one batch
 
 
 @dataclass
 class TeacherReport:
-    """What a run of the teacher gave.
+    """Results of a run of the teacher.
 
     Attributes:
-        num_kept: Records that were made.
-        num_done_before: Sources that an earlier run had done.
-        num_failed: Questions that got no answer; the next run asks them again.
-        rejected: Answers that were not taken, by reason.
-        num_input_tokens: Tokens that were read, as the model counts.
-        num_output_tokens: Tokens that were written.
-        last_failure: What the last failed question said.
+        num_kept: Number of records written.
+        num_done_before: Number of sources done by earlier runs.
+        num_failed: Number of failed requests; the next run repeats them.
+        rejected: Number of rejected answers by reason.
+        num_input_tokens: Input tokens, as the model counts them.
+        num_output_tokens: Output tokens.
+        last_failure: Message of the last failed request.
     """
 
     num_kept: int = 0
@@ -58,20 +57,20 @@ class TeacherReport:
     last_failure: str = ""
 
     def cost(self, *, input_price: float, output_price: float) -> float:
-        """Return what the tokens cost, for prices of a million tokens."""
+        """Return the cost of the tokens, from prices per million tokens."""
         return (self.num_input_tokens * input_price + self.num_output_tokens * output_price) / 1e6
 
 
 def read_sources(path: str | Path, kind: TeacherKind) -> list[TeacherSource]:
-    """Read what records are to be made of.
+    """Read the sources of records.
 
     Args:
         path: For `recaption`, a text file with one description a line; for `in_context`, JSON lines of records with
             conversations, as `mgem data` and LLaVA write them.
-        kind: What kind of record.
+        kind: Kind of the records.
 
     Raises:
-        InputError: If it cannot be read, or there is nothing in it.
+        InputError: If the file cannot be read, or is empty.
     """
     path = user_path(path)
     if kind == "recaption":
@@ -90,7 +89,7 @@ def read_sources(path: str | Path, kind: TeacherKind) -> list[TeacherSource]:
             for number, record in enumerate(read_records(path))
         ]
     if not sources:
-        raise InputError(f"{str(path)!r} has nothing in it to make records of.")
+        raise InputError(f"{str(path)!r} has no sources.")
     return sources
 
 
@@ -101,7 +100,7 @@ def _rounds(record: dict[str, Any], number: int) -> tuple[tuple[str, str], ...]:
             (question["value"], answer["value"]) for question, answer in zip(turns[::2], turns[1::2], strict=True)
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Record {number} is not questions and answers in turn.") from error
+        raise InputError(f"Record {number} does not alternate between questions and answers.") from error
 
 
 def teach(
@@ -114,19 +113,19 @@ def teach(
     max_concurrency: int = 4,
     report: Callable[[int], None] = lambda done: None,
 ) -> TeacherReport:
-    """Ask a teacher for records; what an earlier run has done is not asked again.
+    """Ask a teacher for records; sources done by an earlier run are skipped.
 
     Args:
-        model: The teacher. It must answer in plain text: with no tools and no drawing of its own.
-        sources: What records are to be made of.
+        model: The teacher. It must answer in plain text, without tools.
+        sources: The sources.
         path: The file of records.
-        kind: What kind of records.
-        seed: What the examples in the questions are chosen with.
-        max_concurrency: Most questions that are under way at once.
-        report: Called with the number of sources that are done.
+        kind: Kind of the records.
+        seed: Seed of the examples in the prompts.
+        max_concurrency: Maximum number of concurrent requests.
+        report: Called with the number of sources done.
 
     Returns:
-        What was kept and what not, and the tokens that this run took.
+        Counts of records, rejected answers and tokens.
 
     Raises:
         InputError: If a number is too small, or the file was made with other settings.
@@ -173,7 +172,7 @@ def _take(
     rejected: RecordWriter,
     result: TeacherReport,
 ) -> None:
-    """Write one answer to where it belongs."""
+    """Write one answer to the records or to the rejected answers."""
     if isinstance(answer, Exception):
         result.num_failed += 1
         result.last_failure = f"{type(answer).__name__}: {answer}"

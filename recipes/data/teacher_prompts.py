@@ -1,7 +1,7 @@
-"""What a teacher model is asked, and reading what it answers (Mini-Gemini, Figure 7, in our words).
+"""Prompts for the teacher model, and parsing of its answers (after Mini-Gemini, Figure 7).
 
-The prompts are data files; an undefined name in one is an error. Each shows a few example captions and queries, chosen
-anew for every question, so that the answers do not all sound the same.
+The prompts are data files; an undefined name in one is an error. Each prompt has other random example captions and
+queries, so that the answers vary.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ TeacherKind = Literal["recaption", "in_context"]
 
 _NUM_STYLES, _NUM_QUERIES = 5, 3  # as in the paper
 _ASKED_WORDS: dict[TeacherKind, int] = {"recaption": 30, "in_context": 40}
-_MOST_WORDS: dict[TeacherKind, int] = {"recaption": 45, "in_context": 80}  # what is still taken
+_MOST_WORDS: dict[TeacherKind, int] = {"recaption": 45, "in_context": 80}  # longer answers are rejected
 _MOST_QUERY_WORDS = 40
 _MARKUP = re.compile(r"</?h>|<GEN>|<image>", re.IGNORECASE)
 
 
 class RejectedAnswerError(ValueError):
-    """An answer that no record can be made of.
+    """An answer that cannot become a record.
 
     Args:
-        reason: A few words to count by.
+        reason: A short category, for counting.
     """
 
     def __init__(self, reason: str) -> None:
@@ -44,10 +44,10 @@ class RejectedAnswerError(ValueError):
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """What a record is to be made of.
+    """The source of a record.
 
     Args:
-        id: Unlike that of any other source.
+        id: Unique id.
         description: Description of a picture, for `recaption`.
         rounds: Questions and answers of a conversation, for `in_context`.
     """
@@ -69,12 +69,12 @@ def _template(kind: TeacherKind) -> jinja2.Template:
 
 
 def teacher_prompt(source: TeacherSource, kind: TeacherKind, seed: int = 0) -> str:
-    """Return what the teacher is asked.
+    """Return the prompt for the teacher.
 
     Args:
-        source: What a record is to be made of.
-        kind: What kind of record.
-        seed: What the examples are chosen with, together with the source's id.
+        source: The source.
+        kind: Kind of the record.
+        seed: Seed of the examples, together with the source's id.
     """
     rng = random.Random(f"{seed}/{kind}/{source.id}")
     return _template(kind).render(
@@ -90,12 +90,12 @@ def read_answer(text: str, source: TeacherSource, kind: TeacherKind) -> list[dic
     """Return the turns of a record.
 
     Args:
-        text: What the teacher answered.
-        source: What it was asked about.
-        kind: What kind of record.
+        text: The teacher's answer.
+        source: The source.
+        kind: Kind of the record.
 
     Raises:
-        RejectedAnswerError: If the answer is not as it must be.
+        RejectedAnswerError: If the answer is not valid.
     """
     answer = _read_object(text, "caption" if kind == "recaption" else "captions")
     if kind == "recaption":

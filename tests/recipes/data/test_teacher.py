@@ -104,7 +104,7 @@ def test_sources_are_read(tmp_path: Path) -> None:
     (tmp_path / "talk.jsonl").write_text(json.dumps(record))
     assert read_sources(tmp_path / "talk.jsonl", "in_context") == [TeacherSource("r", rounds=(("Hi", "Hello"),))]
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(InputError, match="has nothing in it to make records of"):
+    with pytest.raises(InputError, match="has no sources"):
         read_sources(tmp_path / "empty.txt", "recaption")
     with pytest.raises(InputError, match="cannot be read: .* Name a text file, one description a line"):
         read_sources(tmp_path / "none.txt", "recaption")

@@ -59,7 +59,7 @@ def test_processes_make_the_same_files_as_one(tmp_path: Path, assets: EmojiAsset
 
 def test_other_settings_do_not_go_into_the_same_file(tmp_path: Path, assets: EmojiAssets) -> None:
     write_scenes(tmp_path, 1, assets, SETTINGS)
-    with pytest.raises(InputError, match="was made with other settings: .*Go on with these, name another place"):
+    with pytest.raises(InputError, match="was made with other settings: .*Use these, give another path"):
         write_scenes(tmp_path, 2, assets, SceneDataSettings(size_px=48))
     with pytest.raises(InputError, match="0 scenes by 1 processes cannot be made. Give 1 or more"):
         write_scenes(tmp_path, 0, assets, SETTINGS)
