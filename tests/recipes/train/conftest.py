@@ -10,12 +10,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig, train_encoders
-from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import TrainConfig
 
 COLOURS = ("red", "green", "blue", "white")
@@ -28,19 +25,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a character: the printable ones of ASCII."""
-    symbols = ["<unk>", "<s>", "</s>", "<pad>", "\n", *map(chr, range(32, 127))]
-    tokenizer = Tokenizer(
-        models.BPE(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=[], unk_token="<unk>")
-    )
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
 
 
 @pytest.fixture(scope="session")
@@ -154,19 +138,3 @@ def make_run(settings: dict[str, Any]) -> Callable[..., TrainConfig]:
         return TrainConfig.model_validate(changed)
 
     return make
-
-
-@pytest.fixture
-def encoder_parts(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, drawn_assets: EmojiAssets) -> dict[str, str]:
-    """Folders of small encoders and of a small language model."""
-    encoders = EncodersConfig(
-        num_steps=1, batch_size=2, low_res_px=64, high_res_px=128, window_px=64, width=32, num_layers=2,
-        num_text_layers=1, embed_dim=16, vocab_size=400, convnext="test_convnext",
-    )  # fmt: skip
-    train_encoders(tmp_path / "encoders", encoders, drawn_assets)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=len(tokenizer)))
-    text.save_pretrained(tmp_path / "text")
-    tokenizer.save_pretrained(tmp_path / "text")
-    folders = {"vision": "encoders/clip", "high_res_vision": "encoders/convnext", "text": "text"}
-    return {name: str(tmp_path / folder) for name, folder in folders.items()}
