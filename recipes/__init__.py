@@ -1,3 +1,3 @@
-"""Short programs that train, evaluate and measure the core model."""
+"""Programs that train, evaluate and measure the core model."""
 
 __all__: list[str] = []

@@ -1,3 +1,3 @@
-"""How nano is made: its world of pictures, the training of what sees and what draws, and its evaluation."""
+"""How nano is made: its synthetic world, the training of its two models, and their evaluation (see README.md)."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Story recipes: each a YAML file that `mgem story` tells by its bare name."""
+"""Shipped story recipes: YAML files that `mgem story` takes by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["story_recipe_files"]
 
 
 def story_recipe_files() -> dict[str, Path]:
-    """Return the files of the recipes that are shipped, by name, sorted."""
+    """Return the files of the shipped recipes by name, sorted."""
     folder = Path(str(resources.files(__name__)))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

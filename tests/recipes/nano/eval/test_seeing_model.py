@@ -60,7 +60,7 @@ def test_names(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="There are no weights in"):
+    with pytest.raises(CheckpointError, match="There is no 'config.json' in"):
         SeeingModel.open(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(CheckpointError, match=r"cannot be read: .*Export the model again\."):
