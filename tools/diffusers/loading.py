@@ -171,6 +171,8 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
             pipeline.scheduler = make_scheduler(pipeline, options.scheduler, options.scheduler_options)
         _place(pipeline, options, device)
     except ImportError as error:
+        if error.name is None and options.quantization is None:
+            raise _unavailable(model, error) from error  # diffusers itself says which package the pipeline needs
         raise MissingDependencyError(f"Loading {model!r}", str(error.name or "accelerate"), "quantization") from error
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         raise _unavailable(model, error) from error

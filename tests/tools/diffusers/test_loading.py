@@ -128,6 +128,16 @@ def test_a_pipeline_that_draws_no_pictures(folder: Path) -> None:
     assert "cannot draw a picture from a prompt: it makes video instead of a picture." in reason(str(folder))
 
 
+def test_a_package_that_the_pipeline_needs_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import diffusers
+
+    def fail(*arguments: object, **settings: object) -> None:
+        raise ImportError("`cosmos_guardrail` is not installed.")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", fail)
+    assert "cannot be loaded: ImportError: `cosmos_guardrail` is not installed." in reason(str(folder))
+
+
 def test_weights_that_are_gone_after_unload(make_generator: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise PermissionError("no more")
