@@ -162,7 +162,7 @@ class FlatColourGenerator:
         if self._crash_on is not None and self._crash_on in request.prompt:
             raise RuntimeError("the card caught fire")
         if cancel.is_set():
-            error = GenerationCancelledError("The drawing was cancelled.")
+            error = GenerationCancelledError("The request was cancelled.")
         elif self._fail_on is not None and self._fail_on in request.prompt:
             error = GeneratorOutputError(f"The card {request.prompt!r} came out blank.", retryable=True)
         else:

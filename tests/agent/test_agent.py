@@ -315,7 +315,7 @@ def test_drawing_stops_at_the_time_limit_and_what_is_drawn_stays(make: Any) -> N
     agent, _ = make(asks("a red fox", "a hen"), generator=slow, timeout_s=0.3)
     turn = agent.invoke("Draw.")
     assert (turn.outcome, len(turn.failures)) == ("timeout", 2)
-    assert turn.failures[0].message == "The drawing was cancelled."
+    assert turn.failures[0].message == "The request was cancelled."
 
 
 def test_cancelling_ends_the_turn_and_the_session_goes_on(make: Any) -> None:

@@ -49,9 +49,9 @@ def test_a_stopped_drawing_is_a_failed_call_of_a_turn_that_goes_on(make: Any) ->
     assert was_drawing
     assert [event.error for event in events if event.kind == "failed"] == ["GenerationCancelledError"]
     assert (turn.outcome, turn.text, turn.pictures) == ("answered", "Here:\n\nI was stopped.", ())
-    assert turn.failures[0].message == "The drawing was cancelled."
+    assert turn.failures[0].message == "The request was cancelled."
     told = [message for message in agent.messages() if isinstance(message, ToolMessage)]
-    assert told[0].content == "Not drawn: The drawing was cancelled."
+    assert told[0].content == "Not drawn: The request was cancelled."
 
 
 def test_a_drawing_is_stopped_once(make: Any) -> None:

@@ -105,7 +105,7 @@ def test_ctrl_c_keeps_what_is_drawn(home: Path, capsys: Any) -> None:
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1
     assert "stopping; Ctrl-C again leaves at once" in err
-    assert "The drawing was cancelled." in err
+    assert "The request was cancelled." in err
 
 
 def test_a_mask_needs_a_picture(home: Path) -> None:

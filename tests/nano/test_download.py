@@ -167,7 +167,7 @@ def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeyp
     monkeypatch.setattr(download, "_TIMEOUT_S", 0.1)
     server.manner = "drips"
     began = time.monotonic()
-    with pytest.raises(CheckpointError, match=r"cannot be fetched: The time for the answer is over\."):
+    with pytest.raises(CheckpointError, match=r"cannot be fetched: The deadline for the answer has passed\."):
         fetch(server, tmp_path / "file.whl")
     assert time.monotonic() - began < 2
 

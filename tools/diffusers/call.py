@@ -1,4 +1,4 @@
-"""One call of a diffusers pipeline: a batch of plans in, a picture or an error for each out.
+"""One call of a diffusers pipeline: a batch of plans gives a picture or an error for each.
 
 Pipelines are called by keyword only, for some take a picture first and some a prompt. Each picture has a generator of
 random numbers of its own, on the CPU, so that it is the same alone or in a batch and on every device. A drawing is
@@ -51,7 +51,7 @@ class DiffusersCall:
             self._schedulers[type(pipeline.scheduler).__name__] = pipeline.scheduler
 
     def draw(self, plans: Sequence[DrawingPlan], on_step: OnStep) -> list[Image.Image | MgemError]:
-        """Draw plans of one key.
+        """Draw plans that have the same key.
 
         Returns:
             A picture (RGB) for each plan, or why there is none.
@@ -86,7 +86,7 @@ class DiffusersCall:
         return [_to_picture(pixels, flag) for pixels, flag in zip(images, flagged, strict=True)]
 
     def _pipeline_for(self, task: ImageTask) -> Any:
-        """The pipeline of a task, made of the parts of the first: no weight is held twice."""
+        """Return the pipeline of a task. It shares the components of the first, so no weight is in memory twice."""
         cls = self.traits.classes[task]
         if cls not in self._pipelines:
             import diffusers
@@ -107,7 +107,7 @@ class DiffusersCall:
         return self._schedulers[name]
 
     def _arguments(self, pipeline: Any, plans: Sequence[DrawingPlan]) -> dict[str, Any]:
-        """What the pipeline is called with, for all plans together."""
+        """Return the arguments of the pipeline's call for all plans."""
         import torch
 
         first, family = plans[0].request, self.traits.family
@@ -177,7 +177,7 @@ class DiffusersCall:
         return arguments
 
     def _adapted(self, pipeline: Any, plans: Sequence[DrawingPlan]) -> dict[str, Any]:
-        """References for an IP-Adapter; a U-Net that wears one demands some always, which then weigh nothing."""
+        """Return references for an IP-Adapter; its U-Net always needs some, so without any, a blank one of weight 0."""
         import torch
 
         unet = pipeline.components.get("unet")
@@ -197,7 +197,7 @@ class DiffusersCall:
         return {"ip_adapter_image_embeds": embeds}
 
     def _callbacks(self, task: ImageTask, plan: DrawingPlan, on_step: OnStep) -> dict[str, Any]:
-        """Arguments that report steps, in the way that the pipeline knows."""
+        """Return the arguments that report steps, in the form that the pipeline supports."""
         parameters = self.traits.parameters[task]
         steps = plan.request.num_inference_steps or 1
         if self.traits.two_stages:
@@ -228,16 +228,13 @@ class DiffusersCall:
 
 
 def _to_picture(pixels: np.ndarray[Any, Any], flagged: bool) -> Image.Image | MgemError:
-    """Make a picture of values from 0 to 1, (height, width, 3)."""
+    """Convert values from 0 to 1, (height, width, 3), to a picture."""
     if flagged:
-        return GeneratorRefusalError(
-            "The model's safety checker took the picture for one it must not show. Change the prompt or the seed."
-        )
+        return GeneratorRefusalError("The model's safety checker rejected the picture. Change the prompt or the seed.")
     import numpy as np
 
     if not np.isfinite(pixels).all():
         return GeneratorOutputError(
-            "The model computed no picture but NaN, which happens in float16. Set the option dtype to 'bfloat16' or "
-            "'float32'."
+            "The model's output is NaN, which can happen in float16. Set the option dtype to 'bfloat16' or 'float32'."
         )
     return Image.fromarray((pixels * 255).round().astype(np.uint8)).convert("RGB")

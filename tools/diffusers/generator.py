@@ -1,7 +1,7 @@
 """Pictures by any text-to-image pipeline of diffusers: Stable Diffusion, FLUX, Sana, PixArt, Stable Cascade and others.
 
-`diffusers:<folder, hub id or short name>`. Making one imports neither torch nor diffusers; weights load with the first
-picture. Requests of several threads are drawn in one batch, by one thread.
+`diffusers:<folder, hub id or short name>`. Creating one imports neither torch nor diffusers; weights are loaded with
+the first picture. One thread draws requests from several threads in one batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 __all__ = ["DiffusersGenerator"]
 
 _POLL_S = 0.1
-"""How soon a cancelled job that waits for its turn is given up, in seconds."""
+"""Seconds between checks whether a waiting job was cancelled."""
 
 
 class DiffusersGenerator:
@@ -38,7 +38,7 @@ class DiffusersGenerator:
 
     Args:
         model: Folder, hub id, or short name such as `sdxl-turbo`.
-        options: How it is loaded and run.
+        options: Options for loading and running it.
 
     Examples:
         >>> DiffusersGenerator("sdxl-turbo").name
@@ -79,7 +79,7 @@ class DiffusersGenerator:
             options: Those of :class:`DiffusersOptions`.
 
         Raises:
-            InputError: If there is no name, or an option is unknown or has no such value.
+            InputError: If the name is missing, or an option is unknown or has an invalid value.
         """
         if not rest.strip():
             raise InputError(
@@ -91,7 +91,7 @@ class DiffusersGenerator:
 
     @property
     def name(self) -> str:
-        """Name by which the registry makes it again."""
+        """Name in the registry."""
         return self._name
 
     @property
@@ -106,10 +106,10 @@ class DiffusersGenerator:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours; known without loading weights.
+        """The tasks and arguments that it supports; known without loading weights.
 
         Raises:
-            GeneratorUnavailableError: If there is no such model, or it draws no pictures.
+            GeneratorUnavailableError: If there is no such model, or it cannot draw pictures.
             MissingDependencyError: If the extra `local` is not installed.
         """
         with self._lock:
@@ -137,12 +137,12 @@ class DiffusersGenerator:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw a batch, yielding what happens as it happens.
+        """Draw a batch, and yield progress and results as they come.
 
         Args:
-            requests: What to draw.
-            pictures: The picture of each id that a request names.
-            cancel: Set by another thread to stop, within a step.
+            requests: The requests.
+            pictures: The pictures that the requests name, by id.
+            cancel: Set from another thread to stop at the end of the current step.
 
         Yields:
             Progress, and one result for each request.
@@ -185,7 +185,7 @@ class DiffusersGenerator:
             yield self._make_result(job.request, Outcome(job, refusal), ())
 
     def unload(self) -> None:
-        """Free the memory that the weights take, after the batch that is being drawn; the next call loads again."""
+        """Free the memory of the weights after the current batch; the next call loads them again."""
         self._worker.run(self._free)
 
     def _load(self) -> DiffusersCall:
@@ -222,14 +222,14 @@ class DiffusersGenerator:
     def _next_event(
         events: queue.SimpleQueue[GenerationProgress | Outcome | Unready], waiting: Mapping[int, Job]
     ) -> GenerationProgress | Outcome | Unready:
-        """Wait for the next event; a cancelled job whose turn has not come does not wait for it."""
+        """Wait for the next event; a job that is cancelled before its turn ends at once."""
         while True:
             try:
                 return events.get(timeout=_POLL_S)
             except queue.Empty:
                 given_up = next((job for job in waiting.values() if job.cancelled and job.take()), None)
                 if given_up is not None:
-                    error = GenerationCancelledError("The drawing was cancelled before it began.", retryable=True)
+                    error = GenerationCancelledError("The request was cancelled before drawing began.", retryable=True)
                     return Outcome(given_up, error)
 
     def _make_result(self, request: ImageRequest, outcome: Outcome, notices: tuple[Notice, ...]) -> ImageResult:
@@ -243,10 +243,10 @@ class DiffusersGenerator:
                 ("width", "height"), (executed.width, executed.height), picture.size, strict=True
             ):
                 if asked is not None and asked != got:
-                    found.append(Notice(argument=name, message=f"{asked} was asked for and {got} was drawn."))
+                    found.append(Notice(argument=name, message=f"{asked} was requested; {got} was drawn."))
             executed = executed.model_copy(update={"width": picture.width, "height": picture.height})
             if picture.getbbox() is None:
-                message = "the picture is all black, which some models draw in float16; set the option dtype."
+                message = "the picture is all black, which some models produce in float16; set the option dtype."
                 found.append(Notice(argument="prompt", message=message))
         return ImageResult(
             index=outcome.job.index,

@@ -1,7 +1,7 @@
 """Finding, reading and loading a diffusers pipeline, by folder or hub id, with errors that say what to run next.
 
-What class a model is stands in its `model_index.json`, a page of JSON that is read, or fetched, long before any
-weights. No code from a model's folder is ever run.
+The class of a model is in its `model_index.json`, a small file that is read or downloaded before any weights. Code in a
+model's folder is never run.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def read_index(model: str, options: DiffusersOptions) -> dict[str, Any]:
 
     Args:
         model: Folder or hub id.
-        options: Revision, and whether downloading is allowed.
+        options: Options with the revision, and whether downloading is allowed.
 
     Returns:
-        What `model_index.json` says, and under `guidance_embeds` whether the transformer of FLUX or HunyuanImage reads
-        guidance.
+        The content of `model_index.json`, and under `guidance_embeds` whether the transformer of FLUX or HunyuanImage
+        uses guidance.
 
     Raises:
-        GeneratorUnavailableError: If there is no such folder or id, or it holds no whole pipeline.
+        GeneratorUnavailableError: If there is no such folder or id, or it has no complete pipeline.
     """
     index = _read_json(model, "model_index.json", options)
     if not isinstance(index.get("_class_name"), str):
@@ -64,8 +64,7 @@ def _read_json(model: str, name: str, options: DiffusersOptions) -> dict[str, An
         path = folder / name
         if not path.is_file():
             raise GeneratorUnavailableError(
-                f"The folder {model!r} has no {name}: it is no diffusers pipeline, or not all of one. "
-                + _fetch_again(model)
+                f"The folder {model!r} has no {name}: it is not a complete diffusers pipeline. " + _fetch_again(model)
             )
     elif _looks_like_path(model):
         raise GeneratorUnavailableError(
@@ -81,7 +80,7 @@ def _read_json(model: str, name: str, options: DiffusersOptions) -> dict[str, An
             f"{name} of {model!r} cannot be read: {error}. {_fetch_again(model)}"
         ) from error
     if not isinstance(content, dict):
-        raise GeneratorUnavailableError(f"{name} of {model!r} is no JSON object. {_fetch_again(model)}")
+        raise GeneratorUnavailableError(f"{name} of {model!r} is not a JSON object. {_fetch_again(model)}")
     return content
 
 
@@ -90,14 +89,14 @@ def _looks_like_path(model: str) -> bool:
 
 
 def _fetch_again(model: str) -> str:
-    """The next command, for what is not all there."""
+    """Return the command to run for an incomplete model."""
     if user_path(model).is_dir() or _looks_like_path(model):
         return f"Run: hf download ID --local-dir {model}, with the model's hub ID"
     return f"Run: hf download {model}"
 
 
 def _fetch(model: str, name: str, options: DiffusersOptions) -> Path:
-    """Fetch a file of a hub repository, from the cache where it is there."""
+    """Download a file of a hub repository, or take it from the cache."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -107,19 +106,19 @@ def _fetch(model: str, name: str, options: DiffusersOptions) -> Path:
 
 
 def _unavailable(model: str, error: BaseException) -> GeneratorUnavailableError:
-    """Say why a model cannot be had, and what to do."""
+    """Return an error that says why a model is not available, and what to do."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
         page = f"https://huggingface.co/{model}"
-        reason = f"its authors ask you to accept a licence first: open {page}, then run: hf auth login"
+        reason = f"you must accept its licence first: open {page}, then run: hf auth login"
     elif isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        # Its class is a FileNotFoundError too, so it comes before what is missing from a folder.
-        reason = f"it is not on this machine and the hub was not reached. With a network, run: hf download {model}"
+        # It is also a FileNotFoundError, so it must be checked before files that are missing in a folder.
+        reason = f"it is not on this machine and the hub cannot be reached. With a network, run: hf download {model}"
     elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         reason = "the hub has no such model. Look for its id at https://huggingface.co/models?library=diffusers"
     elif isinstance(error, errors.RevisionNotFoundError):
-        reason = "the hub has the model, but not this revision. Leave the option revision out"
+        reason = "the hub has the model, but not this revision. Leave out the option revision"
     elif isinstance(error, errors.EntryNotFoundError):
         reason = "it is not in the format of diffusers: choose one that has a model_index.json"
     else:
@@ -135,16 +134,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any:
-    """Load a pipeline and put it where it runs.
+    """Load a pipeline and move it to its device.
 
     Args:
         model: Folder or hub id.
         class_name: Its class, from :func:`read_index`.
-        options: How.
+        options: How it is loaded.
 
     Raises:
-        GeneratorUnavailableError: If the weights are not all there, or do not fit this machine.
-        MissingDependencyError: If a package for what was asked is not installed.
+        GeneratorUnavailableError: If weights are missing, or do not fit this machine.
+        MissingDependencyError: If an option needs a package that is not installed.
     """
     import diffusers
 
@@ -185,7 +184,7 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
 
 
 def _check_tokenizers(pipeline: Any) -> None:
-    """Refuse a tokenizer whose files are missing: transformers makes an empty one, to which all prompts are alike."""
+    """Refuse a tokenizer whose files are missing: transformers makes an empty one that ignores the prompt."""
     for part, tokenizer in pipeline.components.items():
         if "tokenizer" not in part or tokenizer is None or not hasattr(tokenizer, "all_special_tokens"):
             continue
@@ -194,10 +193,10 @@ def _check_tokenizers(pipeline: Any) -> None:
 
 
 def _restore_wuerstchen() -> None:
-    """Put the parts of Würstchen, which Stable Cascade uses too, back where model folders say they are.
+    """Make the components of Würstchen, also used by Stable Cascade, importable under their old name.
 
-    diffusers 0.42 moved them and left no name behind, so that neither the folders on the hub nor those that it saves
-    itself could be loaded.
+    diffusers 0.42 moved them without an alias, so neither the folders on the hub nor those that it saves could be
+    loaded.
     """
     import diffusers
     from diffusers.pipelines.deprecated import wuerstchen
@@ -210,15 +209,15 @@ def _restore_wuerstchen() -> None:
 
 
 def make_scheduler(pipeline: Any, name: str | None, changes: dict[str, Any] | None = None) -> Any:
-    """Make a scheduler for a pipeline, from the settings of its own.
+    """Create a scheduler for a pipeline, from the settings of the current one.
 
     Args:
         pipeline: The pipeline.
-        name: Class name; None for the class that it has.
+        name: Class name; None for the current class.
         changes: Settings to change.
 
     Raises:
-        GeneratorUnavailableError: If there is no such class, or it does not go with the pipeline.
+        GeneratorUnavailableError: If there is no such class, or it is not compatible with the pipeline.
     """
     import diffusers
 
@@ -227,7 +226,7 @@ def make_scheduler(pipeline: Any, name: str | None, changes: dict[str, Any] | No
     fitting = {type(own), *own.compatibles}
     if cls is None or cls not in fitting:
         raise GeneratorUnavailableError(
-            f"Scheduler {name!r} does not go with this pipeline. Schedulers: "
+            f"Scheduler {name!r} is not compatible with this pipeline. Compatible schedulers: "
             + ", ".join(sorted(each.__name__ for each in fitting))
             + "."
         )
@@ -258,7 +257,7 @@ def _choose_dtype(options: DiffusersOptions, device: str, class_name: str) -> An
 
 
 def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> Any:
-    """Quantise the large parts as they are loaded."""
+    """Quantise the large components as they are loaded."""
     from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
     from diffusers.quantizers.quantization_config import TorchAoConfig
 
@@ -286,7 +285,7 @@ def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> An
 
 def _put_on_adapter(pipeline: Any, options: DiffusersOptions) -> None:
     if not hasattr(pipeline, "load_ip_adapter"):
-        raise ValueError(f"{type(pipeline).__name__} takes no IP-Adapter; leave the option ip_adapter out.")
+        raise ValueError(f"{type(pipeline).__name__} takes no IP-Adapter; leave out the option ip_adapter.")
     encoder: dict[str, Any] = {}
     if options.ip_adapter_image_encoder is not None:
         # FLUX has a name of its own for it.
@@ -303,11 +302,11 @@ def _put_on_adapter(pipeline: Any, options: DiffusersOptions) -> None:
 
 
 def _place(pipeline: Any, options: DiffusersOptions, device: str) -> None:
-    """Put the weights where they run, or let them come there when they are used."""
+    """Move the weights to the device, or set up offloading."""
     if options.offload == "none":
         pipeline.to(device)
     elif device == "cpu":
-        raise ValueError("offload moves weights off an accelerator, and there is none; leave the option out.")
+        raise ValueError("offload needs an accelerator, and this machine has none; leave out the option.")
     elif options.offload == "group":
         import torch
 
@@ -317,10 +316,10 @@ def _place(pipeline: Any, options: DiffusersOptions, device: str) -> None:
 
 
 def offload_parts(pipeline: Any, options: DiffusersOptions) -> None:
-    """Let the parts of a pipeline come to the accelerator when they are used.
+    """Set up offloading: components move to the accelerator when they are used.
 
-    The hooks belong to a pipeline, so one that is made of the parts of another needs them anew; those of group offload
-    belong to the parts.
+    The hooks belong to a pipeline, so a pipeline that shares components needs its own; hooks of group offload belong to
+    the components.
     """
     if options.offload == "model":
         pipeline.enable_model_cpu_offload(device=_choose_device(options))

@@ -1,4 +1,4 @@
-"""What diffusers writes to the terminal beside what we do."""
+"""Control what diffusers writes to the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["quiet_diffusers"]
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """Keep diffusers from drawing bars and from saying what no one who draws can mend, while the block runs."""
+    """Silence the progress bars of diffusers, and warnings that a user cannot act on, while the block runs."""
     from diffusers.utils import logging
 
     was_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

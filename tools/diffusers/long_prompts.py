@@ -1,9 +1,8 @@
-"""Prompts longer than a text encoder reads: counted always, and for CLIP encoded in pieces instead of cut.
+"""Prompts longer than a text encoder's limit: tokens are always counted, and CLIP encodes long prompts in pieces.
 
-CLIP reads 77 tokens, of which two are its marks of begin and end. What language models write is longer. For pipelines
-whose only text encoders are CLIP's, the prompt is encoded in pieces of 75 tokens and the pieces are put one after the
-other, which cross-attention takes at any length. Other pipelines (T5, Gemma, Qwen) cut at a length of their own; what
-they cut is counted and reported.
+CLIP reads 77 tokens, two of them special. Captions of language models are longer. For pipelines with only CLIP text
+encoders, the prompt is encoded in pieces of 75 tokens and the embeddings are concatenated; cross-attention takes any
+length. Other pipelines (T5, Gemma, Qwen) truncate at their own limit; a notice reports how many tokens were cut.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ __all__ = ["PromptLimit", "count_chunks", "encode_in_chunks", "find_limit"]
 
 @dataclass(frozen=True, slots=True)
 class PromptLimit:
-    """How much of a prompt a pipeline reads.
+    """The token limit of a pipeline.
 
     Attributes:
-        tokenizer: The tokenizer of the text encoder that reads farthest.
-        max_tokens: Tokens that it reads, with its own marks.
-        chat_template: Whether the prompt is put into the tokenizer's chat template, which counts.
+        tokenizer: The tokenizer of the text encoder with the highest limit.
+        max_tokens: Its limit, special tokens included.
+        chat_template: Whether the prompt is put into the tokenizer's chat template, whose tokens count too.
     """
 
     tokenizer: Any
@@ -33,7 +32,7 @@ class PromptLimit:
     chat_template: bool = False
 
     def count(self, prompt: str) -> int:
-        """Tokens of a prompt, with the tokenizer's own marks."""
+        """Count the tokens of a prompt, special tokens included."""
         if self.chat_template:
             message = [{"role": "user", "content": prompt}]
             prompt = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -41,21 +40,21 @@ class PromptLimit:
 
 
 def find_limit(pipeline: Any, max_sequence_length: int | None, *, chat_template: bool = False) -> PromptLimit | None:
-    """Find how much of a prompt a pipeline reads.
+    """Find the token limit of a pipeline.
 
     Args:
         pipeline: The loaded pipeline.
-        max_sequence_length: What it will be called with, for encoders that are not CLIP's.
+        max_sequence_length: The value of this argument in the call, for encoders other than CLIP.
         chat_template: Whether it puts prompts into the tokenizer's chat template.
 
     Returns:
-        The limit of the text encoder that reads farthest, or None where there is none.
+        The highest limit of its text encoders, or None if there is no limit.
     """
     limits = []
     for part, tokenizer in pipeline.components.items():
         if "tokenizer" not in part or not hasattr(tokenizer, "model_max_length"):
             continue
-        # An encoder may be left out of a folder to save memory; its tokenizer then reads for nobody.
+        # A folder may lack an encoder, to save memory; its tokenizer is then not used.
         encoder = pipeline.components.get(part.replace("tokenizer", "text_encoder"))
         if encoder is None:
             continue
@@ -68,7 +67,7 @@ def find_limit(pipeline: Any, max_sequence_length: int | None, *, chat_template:
 
 
 def count_chunks(pipeline: Any, prompts: Sequence[str]) -> int:
-    """Pieces that CLIP needs for the longest of some prompts; 1 where nothing is cut."""
+    """Return the number of pieces that CLIP needs for the longest prompt; 1 if none is too long."""
     return max(
         (
             len(_split(tokenizer, prompt))
@@ -87,7 +86,7 @@ def encode_in_chunks(
     num_chunks: int,
     clip_skip: int | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Encode prompts of any length for a pipeline whose text encoders are all CLIP's.
+    """Encode prompts of any length for a pipeline with only CLIP text encoders.
 
     Legend: b prompts, k pieces, n = 77 tokens a piece, d features of all encoders together.
 

@@ -1,4 +1,4 @@
-"""How a diffusers pipeline is loaded and run: the options of the generator `diffusers:...`."""
+"""Options of the generator `diffusers:...`: how a pipeline is loaded and run."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class DiffusersOptions(BaseModel):
     """How a pipeline is loaded, placed and run.
 
     Attributes:
-        dtype: Type of the weights; `auto` is bfloat16 or float16 on an accelerator and float32 on the CPU.
-        device: Where it runs, such as `cuda:1`; `auto` is the first accelerator, or the CPU.
-        offload: What is kept off the accelerator while it is not used: whole parts (`model`), single layers
-            (`sequential`, slowest, least memory) or leaves moved ahead of their use (`group`).
-        quantization: Bits of the weights of the large parts.
+        dtype: Data type of the weights; `auto` is bfloat16 or float16 on an accelerator and float32 on the CPU.
+        device: Device, such as `cuda:1`; `auto` is the first accelerator, or the CPU.
+        offload: Unused weights that are kept off the accelerator: whole components (`model`), single layers
+            (`sequential`, slowest, least memory) or leaf modules that are prefetched (`group`).
+        quantization: Bits of the weights of the large components.
         quantization_backend: `auto` is bitsandbytes on CUDA and torchao elsewhere.
         variant: Variant of the weight files, such as `fp16`.
         revision: Branch, tag or commit on the hub.
         local_files_only: Whether nothing is downloaded.
-        vae_tiling: Whether the autoencoder works tile by tile: less memory for large pictures.
-        vae_slicing: Whether the autoencoder works picture by picture: less memory for large batches.
+        vae_tiling: Whether the VAE works tile by tile: less memory for large pictures.
+        vae_slicing: Whether the VAE works picture by picture: less memory for large batches.
         scheduler: Class name of another scheduler, such as `LCMScheduler`.
-        scheduler_options: What its configuration changes, such as `{"timestep_spacing": "trailing"}`.
+        scheduler_options: Changes to its configuration, such as `{"timestep_spacing": "trailing"}`.
         ip_adapter: Folder or hub id of IP-Adapter weights, for pictures as references.
         ip_adapter_subfolder: Folder within it.
         ip_adapter_weight_name: File within that.
-        ip_adapter_image_encoder: Folder or hub id of its image encoder, where it is not in the folder `image_encoder`
-            beside the weights.
+        ip_adapter_image_encoder: Folder or hub id of its image encoder, if that is not in the folder `image_encoder`
+            next to the weights.
         ip_adapter_scale: Weight of the references, from 0.
-        num_inference_steps: Steps where a request names none.
-        guidance_scale: Guidance where a request names none.
-        max_batch_size: Pictures drawn at once, at most.
-        gather_s: How long a batch waits for calls of other threads to join it, in seconds.
+        num_inference_steps: Default number of steps.
+        guidance_scale: Default guidance scale.
+        max_batch_size: Maximum number of pictures in a batch.
+        gather_s: Seconds that a batch waits for requests from other threads.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,15 +67,17 @@ class DiffusersOptions(BaseModel):
     @model_validator(mode="after")
     def _check_adapter(self) -> Self:
         if (self.ip_adapter is None) != (self.ip_adapter_weight_name is None):
-            raise ValueError("ip_adapter and ip_adapter_weight_name, the folder and the file in it, go together.")
+            raise ValueError(
+                "ip_adapter and ip_adapter_weight_name (a folder and a file in it) must be given together."
+            )
         return self
 
     @classmethod
     def parse(cls, options: dict[str, object], *, generator: str) -> Self:
-        """Check what a caller gave, where text stands for numbers too.
+        """Validate the options of a caller; numbers may be given as text.
 
         Raises:
-            InputError: If an option is unknown or has no such value.
+            InputError: If an option is unknown or has an invalid value.
         """
         if isinstance(bits := options.get("quantization"), str) and bits.isdecimal():
             options = {**options, "quantization": int(bits)}
@@ -87,4 +89,4 @@ class DiffusersOptions(BaseModel):
                 for each in error.errors()
             )
             known = ", ".join(sorted(cls.model_fields))
-            raise InputError(f"Generator {generator!r} cannot be made: {wrong}. Options: {known}.") from None
+            raise InputError(f"Generator {generator!r} cannot be created: {wrong}. Options: {known}.") from None

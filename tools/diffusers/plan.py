@@ -1,7 +1,7 @@
-"""What one request becomes on one pipeline: every value filled in, what cannot be honoured said, and its batch known.
+"""Plan a request for a pipeline: fill in every value, report unsupported ones, and choose its batch.
 
-Requests whose plans have the same key may be drawn in one call of the pipeline. Everything that would change a picture
-by being in a batch is part of the key: its size, its steps, the number of pieces its prompt is encoded in.
+Requests whose plans have the same key can be drawn in one call of the pipeline. The key has everything that must be
+equal within a batch: the size, the steps, the number of pieces that the prompt is encoded in.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MAX_STEPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """Values for what a request leaves open, where they are not the pipeline's own.
+    """Default values for requests, instead of those of the pipeline.
 
     Attributes:
-        num_inference_steps: Steps.
-        guidance_scale: Guidance.
-        seed: Seed of every picture; None for a new one each time.
+        num_inference_steps: Number of steps.
+        guidance_scale: Guidance scale.
+        seed: Seed of every picture; None for a new random one each time.
         options: Options of the request.
     """
 
@@ -53,13 +53,13 @@ class DrawingPlan:
     """A request as it will be drawn.
 
     Attributes:
-        request: Every value filled in, but a size that the pipeline chooses.
-        key: Equal for requests that may be drawn together.
-        num_chunks: Pieces that the prompt is encoded in.
-        start: Picture to start from, in the size it is drawn in; as it is where it is edited.
+        request: The request with every value filled in, except a size that the pipeline chooses.
+        key: Equal for requests that can be drawn in one batch.
+        num_chunks: Number of pieces that the prompt is encoded in.
+        start: Start picture, in the size of the result; for `edit`, unchanged.
         mask: White where it is redrawn, in the same size.
-        references: Pictures whose subject or style is to be kept.
-        notices: What was not honoured as given.
+        references: Pictures whose subject or style to keep.
+        notices: Arguments that were changed or left out.
     """
 
     request: ImageRequest
@@ -80,13 +80,13 @@ def make_plan(
     options: DiffusersOptions,
     pictures: Mapping[str, Image.Image],
 ) -> DrawingPlan:
-    """Fill in what a request leaves open, and see what becomes of the rest.
+    """Fill in the missing values of a request, and check the others.
 
     Args:
-        request: What is asked for, fitted by `negotiate`.
+        request: The request, fitted by `negotiate`.
         pipeline: The loaded pipeline.
-        traits: What its class can do.
-        defaults: Values that come before the pipeline's own.
+        traits: What its class supports.
+        defaults: Values that override the pipeline's defaults.
         options: How it was loaded.
         pictures: The picture of each id.
 
@@ -96,7 +96,7 @@ def make_plan(
     """
     missing = [name for name in request.picture_ids if name not in pictures]
     if missing:
-        raise ImageError(f"Pictures {', '.join(map(repr, missing))} were not given. Pass them in `pictures`, by id.")
+        raise ImageError(f"Pictures {', '.join(map(repr, missing))} are missing. Pass them in `pictures`, by id.")
     filled = _fill_options(request, pipeline, traits, defaults, options)
     steered, notices = _fill_steering(request, traits, pipeline, filled, defaults, options)
     start, mask, references = _fit_pictures(request, pipeline, traits, pictures)
@@ -150,18 +150,18 @@ def _fill_steering(
     steps = steps or int(parameters.get(family.steps) or 1)
     if strength is not None and steps * strength < 1:
         if strength * _MAX_STEPS < 1:
-            message = f"{strength:g} changes nothing; the least, {1 / _MAX_STEPS:g}, was used."
+            message = f"{strength:g} has no effect; the minimum, {1 / _MAX_STEPS:g}, was used."
             notices.append(Notice(argument="strength", message=message))
             strength = 1 / _MAX_STEPS
         needed = math.ceil(1 / strength)
         needed += int(needed * strength) < 1  # 1 / strength may have been rounded down
         if request.num_inference_steps is not None:
-            message = f"{steps} step(s) at strength {strength:g} are none at all; {needed} were used."
+            message = f"{steps} step(s) at strength {strength:g} round to zero; {needed} were used."
             notices.append(Notice(argument="num_inference_steps", message=message))
         steps = needed
     elif steps == 1 and _needs_two_steps(pipeline, filled):
         if request.num_inference_steps is not None:
-            message = f"the scheduler {filled['scheduler']} draws nothing in 1 step on this pipeline; 2 were used."
+            message = f"the scheduler {filled['scheduler']} needs at least 2 steps on this pipeline; 2 were used."
             notices.append(Notice(argument="num_inference_steps", message=message))
         steps = 2
     negative = request.negative_prompt or None
@@ -186,7 +186,7 @@ def _fill_options(
     foreign = sorted(name for name in request.options if name not in parameters and name not in special)
     if foreign:
         raise UnsupportedRequestError(
-            f"options {', '.join(map(repr, foreign))} are not for task={request.task!r}. Leave them out.",
+            f"task={request.task!r} does not take the options {', '.join(map(repr, foreign))}. Leave them out.",
             arguments=("options",),
         )
     own: dict[str, JsonValue] = {
@@ -232,11 +232,11 @@ def _unread_negative(family: Any, guidance: float | None, filled: Mapping[str, J
         scale = filled.get("true_cfg_scale")
         if not isinstance(scale, int | float) or scale <= 1:
             return (
-                "this model reads a negative prompt only with options.true_cfg_scale above 1 (twice the time); "
+                "this model uses a negative prompt only with options.true_cfg_scale above 1 (twice the time); "
                 "it was left out."
             )
     elif guidance is not None and guidance <= family.guidance_floor:
-        return f"guidance_scale={guidance:g} guides nothing, so a negative prompt is not read; it was left out."
+        return f"a negative prompt has no effect with guidance_scale={guidance:g}; it was left out."
     return None
 
 
@@ -252,7 +252,7 @@ def _fit_pictures(
         most = traits.family.max_images
         if 1 + len(references) > most:
             raise UnsupportedRequestError(
-                f"task='edit' takes {most} picture(s) with the one to edit, and {1 + len(references)} were given. "
+                f"task='edit' takes {most} picture(s), the one to edit included; {1 + len(references)} were given. "
                 "Leave out references.",
                 arguments=("references",),
             )
@@ -286,9 +286,7 @@ def _measure_prompts(request: ImageRequest, pipeline: Any, traits: PipelineTrait
     for name, text in prompts.items():
         if limit is not None and text and (count := limit.count(text)) > limit.max_tokens:
             over = count - limit.max_tokens
-            message = (
-                f"{count} tokens are {over} more than the {limit.max_tokens} that the model reads; the last were cut."
-            )
+            message = f"the prompt has {count} tokens, the model reads {limit.max_tokens}; the last {over} were cut."
             cut.append(Notice(argument=name, message=message))
     return 1, cut
 

@@ -1,8 +1,8 @@
-"""One thread for one pipeline: it gathers what several threads ask for at once and draws it in batches.
+"""One thread for each pipeline: it collects requests from several threads and draws them in batches.
 
-A pipeline keeps the state of a drawing in itself, so two threads in it spoil both drawings. Here any thread may ask;
-jobs wait in a queue, those with equal keys are drawn together, and each caller gets its own pictures and progress. The
-thread starts with the first job and ends when there has been none for a while, so that nothing is left to close.
+A pipeline has internal state and is not thread-safe. Here any thread can add jobs to a queue. Jobs with equal keys are
+drawn together, and each caller gets its own pictures and progress. The thread starts with the first job and ends after
+a while without one, so nothing has to be closed.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from mgem_agent.tools.image_result import GenerationProgress
 __all__ = ["BatchWorker", "Job", "Outcome", "Unready"]
 
 _CLOSE_S = 30.0
-"""How long the end of the program waits for the step that is being computed, in seconds."""
+"""Seconds that the end of the program waits for the current step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: a picture or an error.
+    """The result of a job: a picture or an error.
 
     Attributes:
         job: The job.
-        picture: The picture, or why there is none.
-        seconds: Its share of the time that its batch took.
+        picture: The picture or an error.
+        seconds: Its share of the batch's time.
     """
 
     job: Job
@@ -46,11 +46,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Unready:
-    """Nothing can be drawn, because the pipeline cannot be loaded.
+    """The pipeline cannot be loaded.
 
     Attributes:
-        job: The job that waited for it.
-        error: Why.
+        job: The job that needed it.
+        error: The error.
     """
 
     job: Job
@@ -304,7 +304,7 @@ def _close(worker: weakref.ref[BatchWorker]) -> None:
 
 
 def _cancelled() -> GenerationCancelledError:
-    return GenerationCancelledError("The drawing was cancelled. Ask again to draw it from the start.", retryable=True)
+    return GenerationCancelledError("The request was cancelled. Repeat it to draw from the start.", retryable=True)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -333,7 +333,7 @@ def _explain(error: Exception, request: ImageRequest) -> MgemError:
     if _is_out_of_memory(error):
         size = f" of {request.width}x{request.height}" if request.width and request.height else ""
         return ToolError(
-            f"Memory does not hold the drawing of one picture{size}. Ask for a smaller one, or set the options "
+            f"There is not enough memory to draw one picture{size}. Request a smaller one, or set the options "
             "offload='model', quantization=8 or vae_tiling=True."
         )
     return ToolError(f"The pipeline failed: {_describe(error)}")

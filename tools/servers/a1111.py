@@ -1,16 +1,16 @@
-"""Pictures from AUTOMATIC1111's Stable Diffusion web UI, and from those that kept its API (Forge, SD.Next).
+"""Pictures from AUTOMATIC1111's Stable Diffusion web UI, and from servers with the same API (Forge, SD.Next).
 
 A name is `a1111:ADDRESS`. The server must run with `--api`. Decisions that matter:
 
 - **Pictures are drawn one by one**: the API takes one prompt at a time.
-- **The seed is ours**: one is chosen where none is asked for, so that it is known whatever the server says.
-- **What was really used is read back**, from the answer and from the picture's own file: seed, sampler, steps, guidance
-  and checkpoint go into the executed request, with a notice where they are not what was asked for. So the same picture
-  can be made again after the person has switched to another model.
-- **To cancel is to interrupt the server**, which stops whatever it is drawing; nobody waits for it to obey. Servers
-  without an interrupt draw to the end, for nobody.
-- **Inpainting starts from what is there and redraws the whole picture**, as the web page does by default; the API's own
-  default fills the masked part with one colour and crops to it. Options change that.
+- **The client chooses the seed** if the request has none, so that it is known whatever the server reports.
+- **The values that were used are read back** from the response and the image file: seed, sampler, steps, guidance and
+  checkpoint are in the executed request, with a notice if they differ from the request. The same picture can be drawn
+  again after the server's model was changed.
+- **Cancelling interrupts the server**, which stops whatever it is drawing. The client does not wait for it. Servers
+  without an interrupt finish the picture, which is discarded.
+- **Inpainting starts from the existing pixels and redraws the whole picture**, the default of the web page; the API's
+  default fills the masked part with one colour and crops to it. Options change this.
 """
 
 from __future__ import annotations
@@ -80,15 +80,15 @@ class A1111Generator:
     """The Stable Diffusion web UI of AUTOMATIC1111, Forge or SD.Next: a1111:ADDRESS.
 
     Args:
-        address: Address of the server; a name and password in it are used to log in.
+        address: Address of the server; a user name and password in it are used to log in.
         timeout_s: Seconds for one picture.
         connect_timeout_s: Seconds to reach the server.
-        max_retries: How often a call that met a busy server is repeated.
-        backoff_s: Wait before the first repetition, in seconds.
-        poll_s: Seconds between two looks at the progress.
+        max_retries: Maximum number of retries if the server is busy.
+        backoff_s: Seconds before the first retry.
+        poll_s: Seconds between two requests for the progress.
 
     Raises:
-        InputError: If the address is none.
+        InputError: If the address is not valid.
     """
 
     CAPABILITIES = Capabilities(
@@ -137,7 +137,7 @@ class A1111Generator:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the API honours; the server is not asked."""
+        """What the API supports; the server is not contacted."""
         return self.CAPABILITIES
 
     def generate(
@@ -147,7 +147,7 @@ class A1111Generator:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw one picture after the other; the contract is that of `ImageGenerator`."""
+        """Draw one picture after the other, as `ImageGenerator` defines it."""
         if self._unloaded:
             self._client.request("POST", "/sdapi/v1/reload-checkpoint", cancel=cancel, is_free=True)
             self._unloaded = False
@@ -155,7 +155,7 @@ class A1111Generator:
         yield from draw_one_by_one(requests, draw, generator=self.name, model="", cancel=cancel)
 
     def unload(self) -> None:
-        """Have the server free the memory of its model; a server that is not there has none to free."""
+        """Ask the server to unload its model; nothing happens if the server cannot be reached."""
         try:
             self._client.request("POST", "/sdapi/v1/unload-checkpoint", is_free=True)
         except GeneratorUnavailableError:
@@ -180,7 +180,7 @@ class A1111Generator:
         images = answer.get("images") if isinstance(answer, dict) else None
         if not isinstance(images, list) or not images:
             raise GeneratorOutputError(
-                f"{SERVER} answered without a picture: {redacted_start(answer, 200)!r}.", retryable=True
+                f"{SERVER} returned no picture: {redacted_start(answer, 200)!r}.", retryable=True
             )
         served = read_picture_text(images[0], source=SERVER)
         info = _info(answer)
@@ -199,10 +199,10 @@ class A1111Generator:
         )
 
     def _watch(self, index: int, drawing: Future[Any], cancel: threading.Event) -> Iterator[GenerationProgress]:
-        """Report steps until the drawing is done, which waits for no answer about them.
+        """Report steps until the picture is done; the picture does not wait for them.
 
         Raises:
-            GenerationCancelledError: If it is no longer wanted.
+            GenerationCancelledError: If it was cancelled.
         """
         step = 0
         look = time.monotonic() + self._poll_s
@@ -211,7 +211,7 @@ class A1111Generator:
         drawing.add_done_callback(lambda _: done.set())
         while not done.wait(min(self._poll_s, 0.05)):
             if cancel.is_set():
-                raise GenerationCancelledError("The drawing was cancelled.")
+                raise GenerationCancelledError("The request was cancelled.")
             if looking is None:
                 if time.monotonic() >= look:
                     looking = call_in_background(self._progress)
@@ -223,7 +223,7 @@ class A1111Generator:
                     yield GenerationProgress(index, step, progress[1])
 
     def _progress(self) -> tuple[int, int] | None:
-        """Steps done and in all, or None where the server does not say."""
+        """Return the steps done and the number of steps, or None if the server does not report them."""
         try:
             state = self._client.request_json(
                 "GET",
@@ -259,14 +259,14 @@ def _explain(status: int, data: Any) -> MgemError | None:
         return None
     said = data.get("detail") if isinstance(data, dict) else None
     if said and said != "Not Found":  # the API is there, and what the request names is not
-        return UnsupportedRequestError(f"{SERVER} does not find what the request names: {redacted_start(said, 300)}")
+        return UnsupportedRequestError(f"{SERVER} did not find something in the request: {redacted_start(said, 300)}")
     return GeneratorUnavailableError(
-        f"{SERVER} does not know this address (status 404). Start it with --api, and check the address."
+        f"{SERVER} has no API at this address (status 404). Start it with --api, and check the address."
     )
 
 
 def _body(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> dict[str, Any]:
-    """The request as the API has it."""
+    """Convert the request to the API's fields."""
     options = dict(request.options)
     settings = options.pop("override_settings", None)
     settings = dict(settings) if isinstance(settings, dict) else {}

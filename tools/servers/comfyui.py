@@ -1,14 +1,14 @@
-"""Pictures from ComfyUI, by any workflow that has named slots.
+"""Pictures from ComfyUI, with any workflow that has named slots.
 
 A name is `comfyui:ADDRESS`, or `comfyui:ADDRESS#WORKFLOW.json` with a workflow of your own (several: one `#` each, one
 for each task); see `comfyui_workflow` for how its slots get their names. Without one, workflows of the SDXL kind that
 come with the package are used. Decisions that matter:
 
-- **The server pushes, and is asked.** Steps come by websocket. Where that cannot be opened, breaks or falls silent, the
-  history is polled, so that a lost message loses no picture; a server that has been restarted is noticed by its queue.
+- **Progress comes by websocket.** If it cannot be opened, breaks or is silent, the history is polled, so that a lost
+  message loses no picture. A restarted server is recognised by its queue.
 - **A seed is always sent**, because ComfyUI answers an unchanged workflow from its cache.
-- **To cancel is to take the prompt from the queue**, or to interrupt it if it runs; prompts of other people go on.
-- **Pictures are uploaded under the hash of their bytes**, so that the same one is not kept twice.
+- **Cancelling removes the prompt from the queue**, or interrupts it if it runs. Other prompts are not affected.
+- **Pictures are uploaded under the hash of their bytes**, so that the server stores each only once.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class ComfyUIGenerator:
         address: Address of the server, and after each `#` the path of a workflow.
         workflow: Path of a workflow, or several, one for each task; besides those in the address.
         checkpoint: File name of the checkpoint, as ComfyUI lists it, for workflows with such a slot.
-        timeout_s: Seconds for one picture, those in ComfyUI's queue included.
+        timeout_s: Seconds for one picture, time in ComfyUI's queue included.
         connect_timeout_s: Seconds to reach the server.
-        max_retries: How often a call that met a busy server is repeated.
-        backoff_s: Wait before the first repetition, in seconds.
-        poll_s: Seconds of silence after which the history is asked.
+        max_retries: Maximum number of retries if the server is busy.
+        backoff_s: Seconds before the first retry.
+        poll_s: Seconds of silence after which the history is polled.
 
     Raises:
-        InputError: If the address is none, or a workflow cannot be used.
+        InputError: If the address is not valid, or a workflow cannot be used.
     """
 
     CAPABILITIES = Capabilities(
@@ -126,7 +126,7 @@ class ComfyUIGenerator:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the workflows have slots for; the server is not asked."""
+        """What the workflows have slots for; the server is not contacted."""
         flows = self._workflows.values()
 
         def every(slot: str) -> bool:
@@ -155,12 +155,12 @@ class ComfyUIGenerator:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw one picture after the other; the contract is that of `ImageGenerator`."""
+        """Draw one picture after the other, as `ImageGenerator` defines it."""
         draw = partial(self._draw, pictures=pictures or {}, cancel=cancel or threading.Event())
         yield from draw_one_by_one(requests, draw, generator=self.name, model="", cancel=cancel)
 
     def unload(self) -> None:
-        """Have the server free the memory of its models; a server that is not there has none to free."""
+        """Ask the server to unload its models; nothing happens if the server cannot be reached."""
         try:
             self._client.request("POST", "/free", json={"unload_models": True, "free_memory": True}, is_free=True)
         except GeneratorUnavailableError:
@@ -196,7 +196,9 @@ class ComfyUIGenerator:
         image = self._client.request_picture("/view", params=shown[0], cancel=cancel, end=end).image
         executed, notices = _executed(request, values, image, flow)
         if len(shown) > 1:
-            notices += (Notice(argument="options", message=f"The workflow gave {len(shown)} pictures; one is kept."),)
+            notices += (
+                Notice(argument="options", message=f"The workflow returned {len(shown)} pictures; one is kept."),
+            )
         yield ImageResult(
             index=index,
             request=request,
@@ -250,7 +252,9 @@ class ComfyUIGenerator:
             files={"image": (name, data, "image/png")},
         )
         if not isinstance(answer, dict) or not isinstance(answer.get("name"), str):
-            raise GeneratorOutputError(f"{SERVER} took a picture and did not name it: {redacted_start(answer, 200)!r}.")
+            raise GeneratorOutputError(
+                f"{SERVER} accepted a picture but returned no name for it: {redacted_start(answer, 200)!r}."
+            )
         return "/".join(filter(None, (answer.get("subfolder"), answer["name"])))
 
     def _server_versions(self) -> dict[str, str]:
@@ -274,7 +278,7 @@ def _by_task(flows: Sequence[ComfyUIWorkflow]) -> dict[ImageTask, ComfyUIWorkflo
     for flow in flows:
         if flow.task in found:
             raise InputError(
-                f"The workflows {found[flow.task].source!r} and {flow.source!r} both do {flow.task!r}. Give one for it."
+                f"The workflows {found[flow.task].source!r} and {flow.source!r} both do {flow.task!r}. Give only one."
             )
         found[flow.task] = flow
     return found
@@ -285,7 +289,7 @@ def _picture_slots(request: ImageRequest, flow: ComfyUIWorkflow) -> dict[str, st
     slots = {name: picture for name in ("image", "mask") if (picture := getattr(request, name)) is not None}
     if len(request.references) > len(flow.references) or (flow.references and not request.references):
         raise UnsupportedRequestError(
-            f"The workflow {flow.source!r} takes {len(flow.references)} reference picture(s), and "
+            f"The workflow {flow.source!r} takes {len(flow.references)} reference picture(s); "
             f"{len(request.references)} were given.",
             arguments=("references",),
         )
@@ -306,8 +310,8 @@ def _shown(outputs: Mapping[str, Any], flow: ComfyUIWorkflow) -> list[dict[str, 
     ]
     if not found:
         raise GeneratorOutputError(
-            f"{SERVER} ran the workflow {flow.source!r} and no picture came out. See that it ends in a SaveImage node, "
-            f"and that the slot 'output' names the right one."
+            f"{SERVER} ran the workflow {flow.source!r}, but it returned no picture. Check that it ends in a SaveImage "
+            f"node and that the slot 'output' names that node."
         )
     return sorted(found, key=lambda picture: picture["type"] != "output")
 
@@ -324,7 +328,7 @@ def _executed(
     used |= {"width": image.width, "height": image.height}
     options = {name: values[name] for name in flow.options if name in values}
     notices = tuple(
-        Notice(argument=name, message=f"{name}={asked} was asked for; the workflow gave {used[name]}.")
+        Notice(argument=name, message=f"{name}={asked} was requested; the workflow returned {used[name]}.")
         for name in ("width", "height")
         if (asked := getattr(request, name)) is not None and asked != used[name]
     )
@@ -332,7 +336,7 @@ def _executed(
         return ImageRequest.model_validate(request.model_dump() | used | {"options": options}), notices
     except ValidationError as error:
         raise GeneratorOutputError(
-            f"The workflow {flow.source!r} has a value in a slot that no request could have: {error.errors()[0]['msg']}"
+            f"The workflow {flow.source!r} has an invalid value in a slot: {error.errors()[0]['msg']}"
         ) from error
 
 
@@ -352,6 +356,6 @@ def _explain(status: int, data: Any) -> MgemError | None:
     ]
     text = redacted_start("; ".join(details), 1500)
     return UnsupportedRequestError(
-        f"{SERVER} does not accept the workflow: {message.rstrip('.')}. {text}\nGive what it lists, for instance the "
-        f"option checkpoint, or change the workflow."
+        f"{SERVER} does not accept the workflow: {message.rstrip('.')}. {text}\nGive one of the listed values, for "
+        f"instance as the option checkpoint, or change the workflow."
     )

@@ -1,4 +1,4 @@
-"""One prompt through ComfyUI's queue: put in, watched, and taken out again if it is no longer wanted."""
+"""One prompt in ComfyUI's queue: add it, follow it, and remove it if it is cancelled."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class ComfyUIQueue:
             if time.monotonic() > end:
                 raise GeneratorTimeoutError(
                     f"ComfyUI at {self._client.address} did not finish within {self._client.timeout_s:g} s. "
-                    f"See whether its queue is long, or allow more with the option timeout_s.",
+                    f"Check whether its queue is long, or raise the option timeout_s.",
                     retryable=True,
                 )
             kind = "silence"
@@ -159,7 +159,7 @@ class ComfyUIQueue:
                 if outputs is not None:
                     yield outputs
                     return
-        raise GenerationCancelledError("The drawing was cancelled.")
+        raise GenerationCancelledError("The request was cancelled.")
 
     def _outputs(self, prompt_id: str, ask: Ask, *, is_over: bool, ask_queue: bool) -> dict[str, Any] | None:
         """Outputs of a prompt that has ended, or None while it has not."""
@@ -172,7 +172,7 @@ class ComfyUIQueue:
             if entry is None:
                 raise GeneratorOutputError(
                     f"ComfyUI at {self._client.address} no longer knows the prompt. It may have been restarted, or "
-                    f"somebody cleared its queue; draw again.",
+                    f"its queue was cleared; draw again.",
                     retryable=True,
                 )
         if entry is None:
@@ -216,7 +216,9 @@ def _queued(ask: Ask, part: str = "") -> set[str]:
 def _name_of(answer: Any) -> str:
     prompt_id = answer.get("prompt_id") if isinstance(answer, dict) else None
     if not isinstance(prompt_id, str):
-        raise GeneratorOutputError(f"ComfyUI took a workflow and did not name it: {redacted_start(answer, 200)!r}.")
+        raise GeneratorOutputError(
+            f"ComfyUI accepted a workflow but returned no id for it: {redacted_start(answer, 200)!r}."
+        )
     return prompt_id
 
 
@@ -243,7 +245,7 @@ def _message(text: str | bytes, prompt_id: str) -> tuple[str, dict[str, Any]]:
 def _raise_failure(kind: object, data: Mapping[str, Any]) -> None:
     """Raise what a message of this kind means, if it means a failure."""
     if kind == "execution_interrupted":
-        raise GenerationCancelledError("The drawing was interrupted on the server.")
+        raise GenerationCancelledError("The request was interrupted on the server.")
     if kind == "execution_error":
         raise _failed(data)
 

@@ -4,15 +4,15 @@ A slot is an input of a node. It gets its name from the node's title, which a pe
 
     mgem: seed, num_inference_steps, guidance_scale=cfg
 
-or, where the workflow is somebody else's, from a file beside it: `portrait.slots.json` for `portrait.json`, with the
-inputs of each slot as `NODE.INPUT`::
+If you cannot change the workflow, put the names in a file next to it: `portrait.slots.json` for `portrait.json`, with
+the inputs of each slot as `NODE.INPUT`::
 
     {"prompt": "6.text", "seed": ["3.seed", "17.noise_seed"], "output": "9"}
 
-Slots that are named like fields of an `ImageRequest` are filled from it (`steps` and `guidance` are short for two);
-`reference_1`, `reference_2` … take its references; `output` is the node whose picture is wanted; any other name is an
-option. A workflow does one task, which its slots tell: with `mask` it is `inpaint`, with `image` and `strength`
-`image_to_image`, with `image` alone `edit`, without `text_to_image`.
+Slots with the name of a field of `ImageRequest` are filled from it (`steps` and `guidance` are short names);
+`reference_1`, `reference_2` … take its references; `output` is the node that returns the picture; any other name is an
+option. A workflow does one task, and its slots say which: with `mask` it is `inpaint`, with `image` and `strength`
+`image_to_image`, with only `image` `edit`, without any of them `text_to_image`.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _read(data: Any, beside: Any, source: str) -> ComfyUIWorkflow:
     if not isinstance(data, dict) or not data or not all(map(_is_node, data.values())):
         raise InputError(f"The workflow {source!r} is not in ComfyUI's API format. Export it by 'Export (API)'.")
     if not isinstance(beside, dict):
-        raise InputError(f'The slots of the workflow {source!r} are no table of names. Write {{"prompt": "6.text"}}.')
+        raise InputError(f'The slots of the workflow {source!r} are not a JSON object. Write {{"prompt": "6.text"}}.')
     slots: dict[str, list[tuple[str, str]]] = {}
     output: str | None = None
     for name, node, wanted in (*_titled(data), *_listed(beside)):
@@ -160,7 +160,7 @@ def _read(data: Any, beside: Any, source: str) -> ComfyUIWorkflow:
     if "prompt" not in slots:
         raise InputError(
             f"The workflow {source!r} has no slot for the prompt. Give its node the title 'mgem: prompt', "
-            f'or write {{"prompt": "NODE.text"}} into {Path(source).stem}.slots.json beside it.'
+            f'or write {{"prompt": "NODE.text"}} into {Path(source).stem}.slots.json next to it.'
         )
     return ComfyUIWorkflow(source, data, {name: tuple(inputs) for name, inputs in slots.items()}, output)
 

@@ -1,6 +1,6 @@
-"""What a server says it did, against what it was asked for.
+"""Compare what a server reports with what was requested.
 
-What the server did wins: it makes the same picture again. A notice names each value that is not the one asked for.
+The executed request has the server's values, so that it gives the same picture again. A notice names each difference.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def executed_request(
         used.pop("strength", None)
     used = {name: value for name, value in used.items() if _can_be(name, value)}
     notices = [
-        Notice(argument=name, message=f"{name}={asked} was asked for; the server used {value}.")
+        Notice(argument=name, message=f"{name}={asked} was requested; the server used {value}.")
         for name, value in used.items()
         if (asked := getattr(request, name)) is not None and asked != value
     ]
@@ -74,7 +74,7 @@ def executed_request(
         elif not _is_same(name, asked, done, facts):
             chosen[option] = done
             notices.append(
-                Notice(argument="options", message=f"{option}={asked!r} was asked for; the server used {done!r}.")
+                Notice(argument="options", message=f"{option}={asked!r} was requested; the server used {done!r}.")
             )
     return request.model_copy(update=used | {"options": chosen}), tuple(notices)
 

@@ -1,12 +1,12 @@
-"""One server that draws, over HTTP: time limits, repeated attempts, bounded answers, and errors in words.
+"""An HTTP client for one drawing server, with time limits, retries, size limits and readable errors.
 
 Decisions that matter:
 
-- **One deadline and one byte limit hold for a whole request**, repetitions and redirects included; see `http_exchange`.
-- **Attempts are repeated** where the server cannot be reached, is busy (429, 503) or has stumbled, with a wait that
-  doubles, or as long as its Retry-After asks. A time-out is not repeated: the drawing may be running still.
-- **What may have been carried out is not sent again**: a POST whose connection broke after it was sent may have drawn,
-  and cost, a picture. Calls that are free say so.
+- **A whole request has one deadline and one byte limit**, retries and redirects included; see `http_exchange`.
+- **Requests are retried** if the server cannot be reached, is busy (429, 503) or fails, with a delay that doubles, or
+  the delay of its Retry-After header. A time-out is not retried: the server may still be drawing.
+- **A request that may have been executed is not sent again**: a POST whose connection broke after it was sent may have
+  drawn a picture, and cost money. Calls that are free are marked.
 - **A name and password in the address** are used to log in and appear in no message and no name.
 - **This machine is reached without a proxy**, whatever the environment says.
 """
@@ -68,16 +68,16 @@ class ServerClient:
     """Talks to one server.
 
     Args:
-        address: Its address, such as `http://127.0.0.1:7860`; without a scheme, http is meant.
-        server: What it is, as the start of a sentence, such as "The OpenAI images server".
+        address: Its address, such as `http://127.0.0.1:7860`; the default scheme is http.
+        server: Its name, as the start of a sentence, such as "The OpenAI images server".
         timeout_s: Seconds for one answer.
         connect_timeout_s: Seconds to reach it.
-        max_retries: How often an attempt is repeated.
-        backoff_s: Wait before the first repetition; it doubles each time.
+        max_retries: Maximum number of retries.
+        backoff_s: Seconds before the first retry; the delay doubles each time.
         headers: Headers of every request.
-        access_hint: What to do when the server refuses access.
+        access_hint: Advice if the server refuses access.
         explain: Called with the status and the data of an answer of 400 or above; an error that it returns is raised
-            at once. What it returns None for is retried or reported in general words.
+            at once. If it returns None, the request is retried or a general error is raised.
         retried_statuses: Statuses that are worth another attempt.
 
     Attributes:
@@ -87,7 +87,7 @@ class ServerClient:
         authorization: The header that logs in, or None.
 
     Raises:
-        InputError: If the address is none.
+        InputError: If the address is not valid.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class ServerClient:
         except (ValueError, RecursionError) as error:
             raise GeneratorOutputError(
                 f"{self.server} at {self.address} answered {method} {path} with {described(answer.body)}, not JSON. "
-                f"Check that the address is right and that nothing stands in between.",
+                f"Check the address, and that no proxy changes the answer.",
                 retryable=True,
             ) from error
 
@@ -167,7 +167,7 @@ class ServerClient:
         try:
             target = httpx.URL(self.address + "/").join(url)
         except (httpx.InvalidURL, TypeError) as error:
-            raise GeneratorOutputError(f"{self.server} gave {url!r} as the address of a picture.") from error
+            raise GeneratorOutputError(f"{self.server} returned {url!r} as the address of a picture.") from error
         if target.scheme not in ("http", "https") or not target.host:
             raise GeneratorOutputError(
                 f"{self.server} gave {redacted_start(url, 80)!r} as the address of a picture; http and https alone are "
@@ -265,7 +265,7 @@ class ServerClient:
         try:
             exchange.pause(seconds)
         except ExchangeCancelledError as error:
-            raise GenerationCancelledError("The drawing was cancelled.") from error
+            raise GenerationCancelledError("The request was cancelled.") from error
 
     def _send(
         self, method: str, path: str, exchange: Exchange, *, follow_redirects: bool = False, **body: Any
@@ -295,20 +295,20 @@ class ServerClient:
         """Say in words why there is no answer."""
         where = f"{self.server} at {self.address}"
         if isinstance(error, ExchangeCancelledError):
-            return GenerationCancelledError("The drawing was cancelled.")
+            return GenerationCancelledError("The request was cancelled.")
         if isinstance(error, AnswerTooLongError):
             return GeneratorOutputError(
-                f"{where} answered with more than {exchange.max_bytes:,} bytes, and was cut off."
+                f"{where} answered with more than {exchange.max_bytes:,} bytes; the answer was discarded."
             )
         if isinstance(error, ForbiddenAddressError):
             return GeneratorOutputError(
-                f"{where} may not be followed: {error}. Addresses that a server gives are followed to the open "
-                f"internet and to the server itself alone. Have the server send its pictures in base64."
+                f"{where} is blocked: {error}. Addresses that a server returns may only lead to the public internet or "
+                f"to the server itself. Configure the server to send its pictures in base64."
             )
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
             return GeneratorTimeoutError(
                 f"{where} did not answer within {limit_s:g} s. "
-                f"See whether it is busy, or allow more with the option timeout_s.",
+                f"Check whether it is busy, or raise the option timeout_s.",
                 retryable=True,
             )
         reason = str(error) or type(error).__name__
@@ -318,9 +318,9 @@ class ServerClient:
             )
         if isinstance(error, httpx.TransportError):
             return GeneratorUnavailableError(
-                f"{where} broke off its answer ({reason}). See whether it still runs.", retryable=True
+                f"{where} did not complete its answer ({reason}). Check whether it still runs.", retryable=True
             )
-        return GeneratorOutputError(f"{where} cannot be understood: {reason}")  # too many redirects, another coding
+        return GeneratorOutputError(f"{where} sent an invalid answer: {reason}")  # too many redirects, another coding
 
     def _refused(self, method: str, path: str, answer: ServerAnswer, explain: Explain | None) -> MgemError:
         """Say in words why an answer is none."""
@@ -330,7 +330,7 @@ class ServerClient:
         where = f"{self.server} at {self.address}"
         if status < 400:
             target = answer.headers.get("location", "elsewhere")
-            return GeneratorUnavailableError(f"{where} sends {method} {path} on to {target}. Give the final address.")
+            return GeneratorUnavailableError(f"{where} redirects {method} {path} to {target}. Give the final address.")
         if status in (401, 403):
             return GeneratorUnavailableError(f"{where} refused access (status {status}). {self._access_hint}")
         if status in (404, 405):
@@ -340,7 +340,7 @@ class ServerClient:
             )
         if status in BUSY_STATUSES:
             pause = answer.headers.get("retry-after")
-            when = f"after {pause!r}, as it asks" if pause else "later"
+            when = f"after {pause!r}, as it requests" if pause else "later"
             return GeneratorUnavailableError(
                 f"{where} is too busy (status {status}): {message_of(data)}. Try again {when}.", retryable=True
             )
@@ -349,7 +349,7 @@ class ServerClient:
                 f"{where} failed (status {status}): {message_of(data)}. Its log says more.", retryable=True
             )
         return UnsupportedRequestError(
-            f"{where} does not accept the request (status {status}): {message_of(data)}. Change what it names."
+            f"{where} does not accept the request (status {status}): {message_of(data)}. Change the request."
         )
 
 
@@ -358,7 +358,7 @@ def _basic(name: str, password: str) -> str:
 
 
 def _parse(address: str) -> httpx.URL:
-    refusal = f"{address!r} is no web address. Give one such as 'http://127.0.0.1:8188'."
+    refusal = f"{address!r} is not a web address. Give one such as 'http://127.0.0.1:8188'."
     try:
         url = httpx.URL(address if "://" in address else f"http://{address}")
     except httpx.InvalidURL as error:

@@ -1,7 +1,7 @@
-"""Answers that are compressed although that was not asked for.
+"""Responses that are compressed although the client did not accept it.
 
-One layer of gzip or deflate is unpacked, piece by piece and within a byte limit; anything else is refused by name. A
-few kilobytes that are packed twice, or by a newer method, unpack to gigabytes.
+One layer of gzip or deflate is decompressed, piece by piece and within a byte limit. Anything else is refused: a few
+kilobytes that are compressed twice, or by a newer method, can expand to gigabytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def is_packed(headers: httpx.Headers) -> bool:
     if not codings:
         return False
     if codings not in (["gzip"], ["x-gzip"], ["deflate"]):
-        raise httpx.DecodingError(f"the answer is compressed ({', '.join(codings)[:60]}), which was not asked for")
+        raise httpx.DecodingError(
+            f"the answer is compressed ({', '.join(codings)[:60]}), which the client did not accept"
+        )
     del headers["content-encoding"]
     headers.pop("content-length", None)
     return True
@@ -64,7 +66,7 @@ def unpacked(pieces: Iterable[bytes], check: Callable[[], object], *, max_bytes:
                 raise httpx.DecodingError(f"the compressed answer is damaged: {error}") from error
             size += len(piece)
             if size > max_bytes:
-                raise AnswerTooLongError(f"The answer has more than {max_bytes:,} bytes, unpacked.")
+                raise AnswerTooLongError(f"The answer has more than {max_bytes:,} bytes when decompressed.")
             if piece:
                 yield piece
             left = unpacker.unconsumed_tail

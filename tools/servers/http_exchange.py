@@ -1,14 +1,14 @@
-"""One HTTP exchange with one deadline and one byte limit, from the look-up of the name to the last byte.
+"""One HTTP exchange with one deadline and one byte limit, from the DNS lookup to the last byte.
 
-httpx limits each read on its own: a server that sends a byte of a header now and then, floods `102 Processing`, or
-packs an answer that unpacks to nothing, is never too slow for it. Decisions that matter:
+httpx limits each read separately. So it never times out on a server that sends a byte of a header now and then, floods
+`102 Processing`, or sends compressed data that expands to nothing. Decisions that matter:
 
-- **The limits are below HTTP**, in the stream of the connection, so that they hold whatever is sent there: TLS, the
-  proxy's answer, headers, chunk sizes, the body. Every byte counts once, whatever it is a part of.
-- **Every wait is cut into short ones**, so that a cancelled exchange ends at once, in whatever state it is.
-- **Nothing is compressed**: `Accept-Encoding: identity` is sent. Servers that compress all the same are read where it
-  is gzip once, within the byte limit; anything else is refused.
-- **Every exchange has a connection of its own**: a kept one that has died meanwhile would fail the next exchange.
+- **The limits apply below HTTP**, to the stream of the connection, and so to everything: TLS, the proxy's answer,
+  headers, chunk sizes, the body. Every byte counts once.
+- **Every wait is split into short ones**, so that a cancelled exchange ends at once, in any state.
+- **Compression is not requested**: `Accept-Encoding: identity` is sent. An answer that is compressed anyway is read if
+  it is gzip or deflate once, within the byte limit; anything else is refused.
+- **Every exchange has its own connection**: a kept connection may have died and would fail the next exchange.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _cancel: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar
 
 
 class ExchangeCancelledError(httpx.TransportError):
-    """An exchange that is no longer wanted."""
+    """The exchange was cancelled."""
 
 
 def end_exchanges_with(cancel: threading.Event) -> None:
@@ -115,7 +115,7 @@ class Exchange:
             raise ExchangeCancelledError("The exchange was cancelled.")
         left = self.end - time.monotonic()
         if left <= 0:
-            raise httpx.ReadTimeout("The time for the answer is over.")
+            raise httpx.ReadTimeout("The deadline for the answer has passed.")
         return left
 
     def pause(self, seconds: float) -> None:

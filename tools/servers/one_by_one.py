@@ -1,4 +1,4 @@
-"""Drawing a batch one picture after the other, for servers that draw one at a time."""
+"""Draw a batch one picture after the other, for servers that draw one at a time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def draw_one_by_one(
     model: str,
     cancel: threading.Event | None,
 ) -> Iterator[GenerationProgress | ImageResult]:
-    """Draw each request, whatever becomes of the others.
+    """Draw each request, also if others fail.
 
-    A server that cannot be reached fails what is left of the batch at once: asking again for each picture would only
-    take as many times as long.
+    If the server cannot be reached, the rest of the batch fails at once: trying again for each picture would only take
+    longer.
 
     Args:
         requests: What to draw.
@@ -35,7 +35,7 @@ def draw_one_by_one(
     given_up: MgemError | None = None
     for index, request in enumerate(requests):
         if cancel is not None and cancel.is_set():
-            given_up = GenerationCancelledError("The drawing was cancelled before it began.")
+            given_up = GenerationCancelledError("The request was cancelled before drawing began.")
         error = given_up
         if error is None:
             try:

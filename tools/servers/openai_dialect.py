@@ -1,8 +1,8 @@
-"""How one model on one server wants to be asked, as far as is known: by its name at first, then by what it answered.
+"""The request fields that a model on a server accepts, as known from its name and its answers.
 
-Servers that speak OpenAI's images API differ in what they take, and hide it behind names that say nothing: a deployment
-may be any model. A field that is refused as unknown costs nothing; it is left out from then on. What is learned is kept
-for as long as the program runs.
+Servers with OpenAI's images API accept different fields, and a deployment's name does not say which model it is. If a
+server refuses a field as unknown, which is free, the field is left out from then on. What was learned is kept until the
+program ends.
 """
 
 from __future__ import annotations

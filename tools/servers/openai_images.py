@@ -1,17 +1,17 @@
-"""Pictures from the OpenAI images API, and from every server that speaks it.
+"""Pictures from the OpenAI images API, and from every server with this API.
 
 A name is `openai:MODEL`, or `openai:MODEL@ADDRESS` for a server other than the one in `OPENAI_BASE_URL` (OpenAI's own,
 where that is not set). Decisions that matter:
 
-- **The wire is spoken directly**: two end points are used, and the vendor's package would be a heavy dependency for
-  them. It would also hide what other servers do differently: answers by address instead of base64, odd sizes, no JSON.
-- **No seed is promised**, because OpenAI has none. Where a server takes one, or a negative prompt, steps or guidance,
-  say so with `honours`, by the names of its own fields; a seed is then chosen here where none is asked for. What the
-  picture's file says of its making wins; stable-diffusion.cpp is known by it, and asked in its own way from then on.
-- **A name is a guess**: a field that the server does not know is left out, with a notice where it meant something, and
-  remembered for that model. What was drawn is kept, also where its size is another.
-- **Each request is a call of its own**, a few at a time. What is cancelled is no longer waited for; the server may go
-  on, and charge for it.
+- **The HTTP API is called directly**: only two endpoints are used, and the vendor's package would be a heavy
+  dependency. It would also hide the differences of other servers: picture URLs instead of base64, odd sizes, no JSON.
+- **Seeds are not supported by default**, because OpenAI has none. If a server takes a seed, a negative prompt, steps or
+  guidance, list them in `honours` with the names of its fields; if a request has no seed, the client chooses one. The
+  metadata in the image file takes precedence, and identifies stable-diffusion.cpp, which then gets its own fields.
+- **The model's name is only a hint**: a field that the server does not know is left out, with a notice if it matters,
+  and this is remembered for the model. Pictures are kept even if their size differs.
+- **Each request is its own call**, a few in parallel. A cancelled call is no longer waited for; the server may finish
+  it and charge for it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ OPTIONS = frozenset(
 
 
 class OpenAIImagesGenerator:
-    """OpenAI's images API, or a server that speaks it: openai:MODEL or openai:MODEL@ADDRESS.
+    """OpenAI's images API, or a server with this API: openai:MODEL or openai:MODEL@ADDRESS.
 
     Args:
         model: Name of the model, as the server knows it; after an `@`, the address of the server.
@@ -81,19 +81,19 @@ class OpenAIImagesGenerator:
             `OPENAI_BASE_URL`, or OpenAI's own, if not given here or with the model.
         api_key: Key; if not given, that in `OPENAI_API_KEY`, which is sent to no other server than the one in
             `OPENAI_BASE_URL` (OpenAI's own, where that is not set). Other servers may need none.
-        honours: What this server honours beyond OpenAI's fields: names of an `ImageRequest`'s fields, each with the
-            field of the server that takes it, such as `{"seed": "seed", "num_inference_steps": "step"}`; or "sd.cpp"
+        honours: What this server supports beyond OpenAI's fields: names of `ImageRequest` fields, each with the name
+            of the server's field, such as `{"seed": "seed", "num_inference_steps": "step"}`; or "sd.cpp"
             for the server of stable-diffusion.cpp.
         omit: Fields that are never sent, such as `("response_format",)`. A field that the server refuses as unknown
             is left out by itself.
-        max_parallel: Calls at a time.
+        max_parallel: Maximum number of parallel calls.
         timeout_s: Seconds for one picture.
         connect_timeout_s: Seconds to reach the server.
-        max_retries: How often a call that met a busy server is repeated.
-        backoff_s: Wait before the first repetition, in seconds.
+        max_retries: Maximum number of retries if the server is busy.
+        backoff_s: Seconds before the first retry.
 
     Raises:
-        InputError: If the address is none, or `honours` names what cannot be.
+        InputError: If the address is not valid, or `honours` has an unknown name.
     """
 
     CAPABILITIES = Capabilities(
@@ -125,9 +125,9 @@ class OpenAIImagesGenerator:
         self._omit = frozenset(omit)
         strange = sorted(self._honours.keys() - set(HONOURABLE))
         if strange:
-            raise InputError(f"A server cannot be said to honour {strange}. Allowed: {', '.join(HONOURABLE)}.")
+            raise InputError(f"honours has the unknown name(s) {strange}. Allowed: {', '.join(HONOURABLE)}.")
         if max_parallel < 1:
-            raise InputError(f"max_parallel={max_parallel} calls at a time draw nothing. Give 1 or more.")
+            raise InputError(f"max_parallel={max_parallel} is too low. Give 1 or more.")
         self._max_parallel = max_parallel
         usual_address = os.environ.get("OPENAI_BASE_URL") or DEFAULT_ADDRESS
         target = address or base_url or usual_address
@@ -159,7 +159,7 @@ class OpenAIImagesGenerator:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the model honours; the server is not asked."""
+        """What the model supports; the server is not contacted."""
         honoured: dict[str, Any] = {name: True for name in self._all_honours}
         if GPT_IMAGE_OF_THREE_SIZES.match(self._dialect.bare_model):
             honoured["sizes"] = ((1024, 1024), (1536, 1024), (1024, 1536))
@@ -174,7 +174,7 @@ class OpenAIImagesGenerator:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw each request by a call of its own; the contract is that of `ImageGenerator`."""
+        """Draw each request in its own call, as `ImageGenerator` defines it."""
         if not self._key and self._client.address == DEFAULT_ADDRESS:
             raise GeneratorUnavailableError(
                 f"{SERVER} at {self._client.address} needs a key. Set OPENAI_API_KEY, or OPENAI_BASE_URL for another "
@@ -194,11 +194,11 @@ class OpenAIImagesGenerator:
                 yield replace(future.result(), index=index)
                 continue
             if not isinstance(error, MgemError):  # the other pictures, which may cost money, go on
-                error = ToolError(f"{SERVER} was not understood ({type(error).__name__}: {error}).")
+                error = ToolError(f"{SERVER} sent an unexpected answer ({type(error).__name__}: {error}).")
             yield self._result(requests[index], index=index, error=error)
         for index in sorted(left):
             yield self._result(
-                requests[index], index=index, error=GenerationCancelledError("The drawing was cancelled.")
+                requests[index], index=index, error=GenerationCancelledError("The request was cancelled.")
             )
 
     def unload(self) -> None:
@@ -224,17 +224,17 @@ class OpenAIImagesGenerator:
         notices += differing
         if served.is_transparent or request.options.get("background") == "transparent":
             told = (
-                "The picture is transparent in part"
+                "The picture is partly transparent"
                 if served.is_transparent
-                else "A transparent background was asked for"
+                else "A transparent background was requested"
             )
-            notices += (Notice(argument="options", message=f"{told}; it is kept on white."),)
+            notices += (Notice(argument="options", message=f"{told}; it is stored on white."),)
         revised = item.get("revised_prompt")
         if isinstance(revised, str) and revised.strip() and revised.strip() != request.prompt:
             notices += (
                 Notice(
                     argument="prompt",
-                    message=f"The server drew this: {redacted_start(revised, MAX_REVISED_PROMPT_CHARS)}",
+                    message=f"The server drew this prompt: {redacted_start(revised, MAX_REVISED_PROMPT_CHARS)}",
                 ),
             )
         return self._result(
@@ -295,9 +295,7 @@ class OpenAIImagesGenerator:
         if address:
             end = max(end, time.monotonic() + FETCH_S)  # it is drawn: a moment is left to fetch it
             return self._client.download_picture(address, cancel=cancel, end=end)
-        raise GeneratorOutputError(
-            f"{SERVER} answered without a picture: {redacted_start(answer, 200)!r}.", retryable=True
-        )
+        raise GeneratorOutputError(f"{SERVER} returned no picture: {redacted_start(answer, 200)!r}.", retryable=True)
 
     def _fields(self, request: ImageRequest, honours: Mapping[str, str]) -> dict[str, Any]:
         fields: dict[str, Any] = {"model": self._model, "prompt": request.prompt, "n": 1, **request.options}
@@ -321,7 +319,7 @@ class OpenAIImagesGenerator:
         text = " ".join(str(error.get(name) or "") for name in ("code", "type", "message"))
         message = redacted_start(error.get("message") or "no reason given", 300)
         if any(code in text for code in REFUSAL_CODES):
-            return GeneratorRefusalError(f"{SERVER} declined to draw this: {message} Word the prompt differently.")
+            return GeneratorRefusalError(f"{SERVER} declined to draw this: {message} Change the prompt.")
         if "insufficient_quota" in text or "billing_hard_limit" in text:
             return GeneratorUnavailableError(f"{SERVER} has no credit left for this key: {message}")
         if self._model in RETIRED_MODELS and status in (400, 404):
@@ -399,7 +397,5 @@ def _with_holes(image: Image.Image, mask: Image.Image) -> Image.Image:
 def _first_item(answer: Any) -> dict[str, Any]:
     items = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(items, list) or not items or not isinstance(items[0], dict):
-        raise GeneratorOutputError(
-            f"{SERVER} answered without a picture: {redacted_start(answer, 200)!r}.", retryable=True
-        )
+        raise GeneratorOutputError(f"{SERVER} returned no picture: {redacted_start(answer, 200)!r}.", retryable=True)
     return items[0]

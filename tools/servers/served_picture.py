@@ -1,7 +1,7 @@
-"""A picture as a server sent it: its pixels, and what the file itself says of how it was drawn.
+"""A picture from a server: its pixels, and the metadata about how it was drawn.
 
 The web UI of AUTOMATIC1111, its descendants and stable-diffusion.cpp write a chunk `parameters` into a PNG: the prompt,
-the negative prompt, and a line of settings. What is written there is what was done, whatever had been asked for.
+the negative prompt, and a line of settings. They are the values that were used, also if others were requested.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_picture(data: bytes, *, source: str) -> ServedPicture:
         source: Who sent it, as the start of a sentence.
 
     Raises:
-        GeneratorOutputError: If it is no picture, half of one, or too large.
+        GeneratorOutputError: If it is not a picture, incomplete, or too large.
     """
     image = decode_picture(data, source=source)
     try:
@@ -68,14 +68,14 @@ def read_picture_text(text: Any, *, source: str) -> ServedPicture:
     """Read a picture that a server sent as base64, bare or as a data URL; otherwise as `read_picture`."""
     if not isinstance(text, str):
         raise GeneratorOutputError(
-            f"{source} sent a {type(text).__name__!r} where a picture in base64 was due.", retryable=True
+            f"{source} sent a {type(text).__name__!r} instead of a picture in base64.", retryable=True
         )
     payload = text.partition(",")[2] if text[:5].lower() == "data:" else text
     try:
         data = base64.b64decode("".join(payload.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise GeneratorOutputError(
-            f"{source} sent {redacted_start(text, SHOWN_CHARS)!r} where a picture in base64 was due.", retryable=True
+            f"{source} sent {redacted_start(text, SHOWN_CHARS)!r} instead of a picture in base64.", retryable=True
         ) from error
     return read_picture(data, source=source)
 

@@ -1,7 +1,7 @@
-"""Where a web address leads: to this machine, to a private network, through a proxy, or to the open internet.
+"""Where a web address leads: to this machine, to a private network, through a proxy, or to the public internet.
 
-An address that a server gives is followed to the open internet alone. A name is looked up once and the connection goes
-to what was checked, so that a name which changes its mind between the check and the connection gains nothing.
+An address that a server returns is followed only to the public internet. Its name is looked up once and the connection
+uses the checked IP address, so a DNS name that changes after the check has no effect (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForbiddenAddressError(httpx.TransportError):
-    """An address that may not be followed."""
+    """The address must not be connected to."""
 
 
 def is_this_machine(host: str) -> bool:

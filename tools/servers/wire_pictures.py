@@ -1,6 +1,6 @@
-"""Pictures as they travel: PNG bytes and base64 to a server, and whatever bytes come back to a picture.
+"""Encode pictures as PNG and base64 for a server, and decode the pictures that it sends.
 
-What a server sends is decoded by the same careful reader as a person's file: bounded in size, no bombs, RGB.
+A server's picture is decoded like a user's file: limited in size, safe from decompression bombs, as RGB.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def decode_picture(data: bytes, *, source: str) -> Image.Image:
         The picture, RGB.
 
     Raises:
-        GeneratorOutputError: If it is no picture, half of one, or too large.
+        GeneratorOutputError: If it is not a picture, incomplete, or too large.
     """
     try:
         return load_image(data)
     except ImageError as error:
-        raise GeneratorOutputError(f"{source} sent what is no picture: {error}", retryable=True) from error
+        raise GeneratorOutputError(f"{source} sent an invalid picture: {error}", retryable=True) from error

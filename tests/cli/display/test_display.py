@@ -48,7 +48,7 @@ def events(picture: Path) -> list[AgentEvent]:
         PictureDrawn("call_0", "img-1234", str(picture), "a red fox", ("The seed was left out.",)),
         LookedAt("call_0", "img-1234", False, 0.3, "no snow"),
         DrawingFailed("call_1", "The card came out blank.", "GeneratorOutputError"),
-        DrawingFailed("call_2", "The drawing was cancelled.", "GenerationCancelledError"),
+        DrawingFailed("call_2", "The request was cancelled.", "GenerationCancelledError"),
         TextPiece("Done"),
         ConfirmationNeeded("default", (caption,)),
         TurnFinished(Turn("default", "t1", "Here", outcome="max_rounds")),
@@ -78,7 +78,7 @@ def test_plain_text_is_the_answer_and_the_paths(events: list[AgentEvent], pictur
         "The seed was left out.",
         "img-1234 does not follow its caption: no snow",
         "Error: The card came out blank.",
-        "Error: The drawing was cancelled.",
+        "Error: The request was cancelled.",
         "The turn ended early: max rounds.",
         "By the way.",
         "Error: It broke.",
@@ -123,12 +123,12 @@ def test_a_terminal_shows_markdown_and_all_that_happens(
         f"[1]  {picture}",
         "img-1234 does not follow its caption: no snow (30%)",
         "Not drawn: The card came out blank.",
-        "The drawing was cancelled.",
+        "The request was cancelled.",
         "The turn ended at its limit of answers.",
         "Error: It broke.",
     ):
         assert line in text, line
-    assert "Not drawn: The drawing was cancelled." not in text, "that was the person's own wish"
+    assert "Not drawn: The request was cancelled." not in text, "that was the person's own wish"
     assert text.index("a fox") < text.index("✎") < text.index(str(picture))
     assert err == ""
     assert out.count("\x1b[?25l") == out.count("\x1b[?25h"), "the cursor is given back"

@@ -91,7 +91,7 @@ def test_a_strength_that_leaves_no_step_gets_one_and_says_so(make_generator: Any
     request = ask(task="image_to_image", image="sunset", strength=0.25, num_inference_steps=1)
     (result,) = draw(make_generator("sdxl"), [request], PICTURES)
     assert result.executed.num_inference_steps == 4
-    assert [notice.message for notice in result.notices] == ["1 step(s) at strength 0.25 are none at all; 4 were used."]
+    assert [notice.message for notice in result.notices] == ["1 step(s) at strength 0.25 round to zero; 4 were used."]
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_kontext_draws_with_a_reference_and_takes_no_second(make_generator: Any,
     assert like.error is None
     assert like.image.tobytes() != plain.image.tobytes()
     assert isinstance(many.error, UnsupportedRequestError)
-    assert "task='edit' takes 1 picture(s) with the one to edit, and 2 were given." in str(many.error)
+    assert "task='edit' takes 1 picture(s), the one to edit included; 2 were given." in str(many.error)
 
 
 def test_flux2_edits_and_takes_several_references(make_generator: Any, draw: Any, ask: Any) -> None:

@@ -173,4 +173,4 @@ def test_every_strength_is_drawn_in_at_least_one_step(make_generator: Any, ask: 
     assert steps is not None and strength is not None
     assert steps <= 1000 and int(steps * strength) >= 1
     told = [notice.message for notice in result.notices if notice.argument == "strength"]
-    assert told == ([f"{asked:g} changes nothing; the least, 0.001, was used."] if asked < 0.001 else [])
+    assert told == ([f"{asked:g} has no effect; the minimum, 0.001, was used."] if asked < 0.001 else [])

@@ -93,7 +93,7 @@ def test_flux_reads_a_negative_prompt_with_true_cfg_alone(make_generator: Any, d
     )
     assert unread.executed.negative_prompt is None
     assert [notice.message for notice in unread.notices] == [
-        "this model reads a negative prompt only with options.true_cfg_scale above 1 (twice the time); it was left out."
+        "this model uses a negative prompt only with options.true_cfg_scale above 1 (twice the time); it was left out."
     ]
     assert read.executed.negative_prompt == "boats"
     assert read.notices == ()
@@ -115,7 +115,9 @@ def test_another_scheduler_may_be_asked_for(make_generator: Any, draw: Any, ask:
     assert other.executed.options["scheduler"] == "DPMSolverMultistepScheduler"
     assert other.image.tobytes() != own.image.tobytes()
     assert isinstance(wrong.error, GeneratorUnavailableError)
-    assert "Scheduler 'FastScheduler' does not go with this pipeline. Schedulers: " in str(wrong.error)
+    assert "Scheduler 'FastScheduler' is not compatible with this pipeline. Compatible schedulers:  " in str(
+        wrong.error
+    )
     (again,) = draw(generator, [ask()])
     assert again.image.tobytes() == own.image.tobytes()
 

@@ -239,7 +239,7 @@ def test_one_picture_that_does_not_fit_says_what_helps(
     monkeypatch.setattr(DiffusersCall, "draw", fail)
     (result,) = draw(make_generator("sdxl"), [ask()])
     assert str(result.error) == (
-        "Memory does not hold the drawing of one picture of 32x32. Ask for a smaller one, or set the options "
+        "There is not enough memory to draw one picture of 32x32. Request a smaller one, or set the options "
         "offload='model', quantization=8 or vae_tiling=True."
     )
 
@@ -264,7 +264,7 @@ def test_one_that_fails_does_not_take_the_others_with_it(
 @pytest.mark.parametrize(
     ("pixels", "flags", "error", "message"),
     [
-        (np.full((1, 32, 32, 3), np.nan), None, GeneratorOutputError, "no picture but NaN"),
+        (np.full((1, 32, 32, 3), np.nan), None, GeneratorOutputError, "model's output is NaN"),
         (np.full((1, 32, 32, 3), 0.5), [True], GeneratorRefusalError, "safety checker"),
         (np.full((2, 32, 32, 3), 0.5), None, GeneratorOutputError, r"asked for 1 picture\(s\) and returned \(2, 32"),
         (None, None, GeneratorOutputError, "returned NoneType"),
@@ -303,8 +303,8 @@ def test_a_black_picture_or_another_size_is_reported(
     monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "__call__", lambda self, **arguments: output)
     (result,) = draw(make_generator("sdxl"), [ask()])
     assert [(notice.argument, notice.message) for notice in result.notices] == [
-        ("height", "32 was asked for and 24 was drawn."),
-        ("prompt", "the picture is all black, which some models draw in float16; set the option dtype."),
+        ("height", "32 was requested; 24 was drawn."),
+        ("prompt", "the picture is all black, which some models produce in float16; set the option dtype."),
     ]
     assert (result.executed.width, result.executed.height) == (32, 24)
 
@@ -326,17 +326,19 @@ def test_what_cannot_be_honoured_is_refused_or_reported(make_generator: Any, dra
     assert isinstance(unknown.error, UnsupportedRequestError)
     assert "options 'sampler' are unknown" in str(unknown.error)
     assert isinstance(missing.error, ImageError)
-    assert str(missing.error) == "Pictures 'img-1' were not given. Pass them in `pictures`, by id."
+    assert str(missing.error) == "Pictures 'img-1' are missing. Pass them in `pictures`, by id."
     assert [notice.argument for notice in size.notices] == ["width"]
     assert size.image.size == (40, 32)
     assert unread.executed.negative_prompt is None
     assert [notice.message for notice in unread.notices] == [
-        "guidance_scale=1 guides nothing, so a negative prompt is not read; it was left out."
+        "a negative prompt has no effect with guidance_scale=1; it was left out."
     ]
 
 
 def test_options_that_are_wrong_are_named() -> None:
-    with pytest.raises(InputError, match=r"'diffusers:sdxl' cannot be made: offlaod: Extra inputs .* Options: device"):
+    with pytest.raises(
+        InputError, match=r"'diffusers:sdxl' cannot be created: offlaod: Extra inputs .* Options: device"
+    ):
         DiffusersGenerator.from_name("sdxl", offlaod="model")
     with pytest.raises(InputError, match="quantization: Input should be 4 or 8"):
         DiffusersGenerator.from_name("sdxl", quantization="3")

@@ -30,7 +30,7 @@ def test_a_folder_that_is_not_there(name: str) -> None:
 
 def test_an_id_that_is_not_on_this_machine() -> None:
     assert reason("nobody/nothing", local_files_only=True) == (
-        "The model 'nobody/nothing' cannot be loaded: it is not on this machine and the hub was not reached. "
+        "The model 'nobody/nothing' cannot be loaded: it is not on this machine and the hub cannot be reached. "
         "With a network, run: hf download nobody/nothing."
     )
 
@@ -51,7 +51,7 @@ def test_an_id_that_is_none() -> None:
     [
         ("GatedRepoError", "open https://huggingface.co/some/model, then run: hf auth login"),
         ("RepositoryNotFoundError", "the hub has no such model."),
-        ("RevisionNotFoundError", "not this revision. Leave the option revision out"),
+        ("RevisionNotFoundError", "not this revision. Leave out the option revision"),
         ("RemoteEntryNotFoundError", "choose one that has a model_index.json"),
         ("HfHubHTTPError", "HfHubHTTPError: 503 of the hub. Run: hf download some/model"),
     ],
@@ -79,7 +79,7 @@ def folder(tiny_pipeline: Any, tmp_path: Path) -> Path:
 def test_a_folder_without_an_index(folder: Path) -> None:
     (folder / "model_index.json").unlink()
     assert reason(str(folder)) == (
-        f"The folder {str(folder)!r} has no model_index.json: it is no diffusers pipeline, or not all of one. "
+        f"The folder {str(folder)!r} has no model_index.json: it is not a complete diffusers pipeline. "
         f"Run: hf download ID --local-dir {folder}, with the model's hub ID"
     )
 
@@ -166,8 +166,8 @@ def test_a_scheduler_with_settings_is_put_in_its_place(make_generator: Any, draw
 
 def test_options_that_do_not_fit_say_so(tiny_pipeline: Any) -> None:
     folder = str(tiny_pipeline("sdxl"))
-    assert "Scheduler 'Best' does not go with this pipeline." in reason(folder, scheduler="Best")
-    assert "there is none; leave the option out" in reason(folder, offload="model", device="cpu")
+    assert "Scheduler 'Best' is not compatible with this pipeline." in reason(folder, scheduler="Best")
+    assert "this machine has none; leave out the option" in reason(folder, offload="model", device="cpu")
     assert "SanaPipeline takes no IP-Adapter" in reason(
         str(tiny_pipeline("sana")), ip_adapter="x/y", ip_adapter_weight_name="z.bin"
     )

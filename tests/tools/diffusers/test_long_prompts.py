@@ -128,7 +128,7 @@ def test_what_other_encoders_cut_is_counted_and_reported(
     count = int(notice.message.split()[0])
     assert 600 <= count <= 640
     assert notice.message == (
-        f"{count} tokens are {count - limit} more than the {limit} that the model reads; the last were cut."
+        f"the prompt has {count} tokens, the model reads {limit}; the last {count - limit} were cut."
     )
 
 

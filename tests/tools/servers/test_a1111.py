@@ -73,9 +73,9 @@ def test_what_is_sent_and_what_comes_back(server: Any, png: Any) -> None:
     assert result.model == "sd_xl_base_1.0 [31e35c80fc]"
     assert result.versions == {"stable-diffusion-webui": "v1.10.1"}
     assert [notice.message for notice in result.notices] == [
-        "guidance_scale=6.5 was asked for; the server used 7.0.",
-        "sampler_name='Euler' was asked for; the server used 'Euler a'.",
-        "sd_model_checkpoint='other' was asked for; the server used 'sd_xl_base_1.0'.",
+        "guidance_scale=6.5 was requested; the server used 7.0.",
+        "sampler_name='Euler' was requested; the server used 'Euler a'.",
+        "sd_model_checkpoint='other' was requested; the server used 'sd_xl_base_1.0'.",
     ]
     assert result.executed.options == {"sampler_name": "Euler a", "sd_model_checkpoint": "sd_xl_base_1.0"}
 
@@ -173,10 +173,10 @@ def test_leaving_early_interrupts_the_server(server: Any, png: Any) -> None:
     ("body", "message"),
     [
         (b"<html>", "with an HTML page, not JSON"),
-        (b'{"images": []}', "answered without a picture"),
+        (b'{"images": []}', "returned no picture"),
         (b'{"images": ["aGVsbG8="]}', "is not a picture of a known format"),
-        (b'{"images": "iVBO"}', "answered without a picture"),
-        (b"[]", "answered without a picture"),
+        (b'{"images": "iVBO"}', "returned no picture"),
+        (b"[]", "returned no picture"),
     ],
 )
 def test_what_is_no_picture(server: Any, body: bytes, message: str) -> None:
@@ -250,14 +250,14 @@ def test_a_server_that_hangs(server: Any, reply: Any) -> None:
 def test_without_its_api(server: Any) -> None:
     _, [result] = run(make(server), ImageRequest(prompt="x"))
     assert isinstance(result.error, GeneratorUnavailableError)
-    assert "does not know this address (status 404). Start it with --api" in str(result.error)
+    assert "has no API at this address (status 404). Start it with --api" in str(result.error)
 
 
 def test_a_checkpoint_that_is_not_there(server: Any, reply: Any) -> None:
     server.answer = lambda call: reply(404, b'{"detail": "Model not found"}') if call.method == "POST" else {}
     _, [result] = run(make(server), ImageRequest(prompt="x", options={"sd_model_checkpoint": "no"}))
     assert isinstance(result.error, UnsupportedRequestError)
-    assert "does not find what the request names: Model not found" in str(result.error)
+    assert "did not find something in the request: Model not found" in str(result.error)
 
 
 def test_unload_and_load_again(server: Any, png: Any) -> None:
@@ -337,8 +337,8 @@ def test_what_the_picture_says_wins(server: Any) -> None:
         "sampler_name": "DPM++ 2M", "scheduler": "Karras", "sd_model_checkpoint": "a/toy.gguf [1f]",
     }  # fmt: skip
     assert [notice.message for notice in result.notices] == [
-        "seed=5 was asked for; the server used 9.",
-        "sampler_name='nope' was asked for; the server used 'DPM++ 2M'.",
+        "seed=5 was requested; the server used 9.",
+        "sampler_name='nope' was requested; the server used 'DPM++ 2M'.",
     ]
 
 

@@ -292,11 +292,11 @@ def test_a_server_that_dies_in_a_batch(comfy: Comfy, reply: Any) -> None:
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ({}, "no picture came out. See that it ends in a SaveImage node"),
-        ({"output": {"images": []}}, "no picture came out"),
-        ({"output": {"text": ["x"]}}, "no picture came out"),
-        ({"output": {"images": ["x", {}]}}, "no picture came out"),
-        (None, "no picture came out"),
+        ({}, "but it returned no picture. Check that it ends in a SaveImage node"),
+        ({"output": {"images": []}}, "but it returned no picture"),
+        ({"output": {"text": ["x"]}}, "but it returned no picture"),
+        ({"output": {"images": ["x", {}]}}, "but it returned no picture"),
+        (None, "but it returned no picture"),
     ],
 )
 def test_a_workflow_without_a_picture(comfy: Comfy, outputs: Any, message: str) -> None:
@@ -335,7 +335,7 @@ def test_what_is_no_answer(comfy: Comfy, body: bytes) -> None:
 def test_previews_count_where_nothing_was_kept(comfy: Comfy) -> None:
     comfy.outputs = {"p": {"images": [SHOWN | {"type": "temp"}, SHOWN]}, "output": {"images": [SHOWN, SHOWN]}}
     _, [result] = run(make(comfy), FOX)
-    assert [notice.message for notice in result.notices] == ["The workflow gave 2 pictures; one is kept."]
+    assert [notice.message for notice in result.notices] == ["The workflow returned 2 pictures; one is kept."]
 
 
 def test_a_workflow_of_ones_own(comfy: Comfy, tmp_path: Path, png: Any) -> None:
@@ -361,9 +361,9 @@ def test_a_workflow_of_ones_own(comfy: Comfy, tmp_path: Path, png: Any) -> None:
     assert comfy.nodes["3"]["inputs"] == {"noise_seed": 5, "lora": "b.safetensors", "model": ["1", 0]}
     assert comfy.nodes["7"]["inputs"] == comfy.nodes["8"]["inputs"]
     assert (result.executed.width, result.executed.height, result.model) == (80, 40, "flow")
-    assert [notice.message for notice in result.notices] == ["width=64 was asked for; the workflow gave 80."]
+    assert [notice.message for notice in result.notices] == ["width=64 was requested; the workflow returned 80."]
     _, [bare] = run(generator, ImageRequest(prompt="x"))
-    assert "takes 2 reference picture(s), and 0 were given" in str(bare.error)
+    assert "takes 2 reference picture(s); 0 were given" in str(bare.error)
 
 
 def test_two_workflows_for_one_task(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_two_workflows_for_one_task(tmp_path: Path) -> None:
         (tmp_path / name).write_text(
             '{"6": {"class_type": "T", "inputs": {"text": ""}, "_meta": {"title": "mgem:prompt"}}}'
         )
-    with pytest.raises(InputError, match=r"a.json' and '.*b.json' both do 'text_to_image'. Give one for it"):
+    with pytest.raises(InputError, match=r"a.json' and '.*b.json' both do 'text_to_image'. Give only one"):
         ComfyUIGenerator(workflow=[tmp_path / "a.json", tmp_path / "b.json"])
 
 

@@ -41,7 +41,7 @@ def test_a_date_is_a_pause_too(server: Any, reply: Any) -> None:
 
 def test_a_long_pause_is_not_sat_out(server: Any, reply: Any) -> None:
     server.answer = lambda call: reply(429, b"slow down", headers={"Retry-After": "3600"})
-    with pytest.raises(GeneratorUnavailableError, match="too busy .*slow down. Try again after '3600', as it asks"):
+    with pytest.raises(GeneratorUnavailableError, match="too busy .*slow down. Try again after '3600', as it requests"):
         client(server.url).request_json("GET", "/x")
     assert len(server.calls) == 1
 
@@ -147,7 +147,7 @@ def test_a_picture_that_is_too_large_is_cut_off(server: Any, png: Any, monkeypat
 
 def test_half_a_picture_is_no_picture(server: Any, png: Any) -> None:
     server.answer = lambda call: png()[:-40]
-    with pytest.raises(GeneratorOutputError, match="sent what is no picture: .*cut off or damaged"):
+    with pytest.raises(GeneratorOutputError, match="sent an invalid picture:  .*cut off or damaged"):
         client(server.url).request_picture("/a.png")
 
 
@@ -162,7 +162,7 @@ def test_a_password_logs_in_and_is_not_shown(server: Any, reply: Any) -> None:
 
 @pytest.mark.parametrize("address", ["", "ftp://host", "http://", "http://h:99999999"])
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(InputError, match="is no web address. Give one such as"):
+    with pytest.raises(InputError, match="is not a web address. Give one such as"):
         client(address)
 
 

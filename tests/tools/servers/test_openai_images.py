@@ -70,7 +70,7 @@ def test_what_is_sent_and_what_comes_back(server: Any, png: Any) -> None:
     assert result.error is None  # what was drawn, and paid for, is kept
     assert (result.executed.width, result.executed.height) == (1024, 1024)
     assert [notice.argument for notice in result.notices] == ["seed", "width", "height", "width", "height"]
-    assert result.notices[-1].message == "height=1008 was asked for; the server used 1024."
+    assert result.notices[-1].message == "height=1008 was requested; the server used 1024."
 
 
 def test_a_picture_and_what_made_it(server: Any, png: Any) -> None:
@@ -82,7 +82,7 @@ def test_a_picture_and_what_made_it(server: Any, png: Any) -> None:
     assert result.image.getpixel((0, 0)) == (255, 0, 0)
     assert (result.executed.width, result.executed.height) == (64, 48)
     assert (result.model, result.generator) == ("gpt-image-2", f"openai:gpt-image-2@{server.url}/v1")
-    assert [notice.message for notice in result.notices] == ["The server drew this: a fox, red, in snow"]
+    assert [notice.message for notice in result.notices] == ["The server drew this prompt: a fox, red, in snow"]
     assert result.seconds > 0
 
 
@@ -139,10 +139,10 @@ def test_a_mask_becomes_holes(server: Any, png: Any) -> None:
             "refused access .*the option api_key",
         ),
         (400, {"error": {"message": "bad size"}}, UnsupportedRequestError, "does not accept .*bad size"),
-        (200, {"data": []}, GeneratorOutputError, "answered without a picture"),
-        (200, {"data": [{}]}, GeneratorOutputError, "answered without a picture"),
-        (200, ["?"], GeneratorOutputError, "answered without a picture"),
-        (200, {"data": [{"b64_json": "§"}]}, GeneratorOutputError, "where a picture in base64 was due"),
+        (200, {"data": []}, GeneratorOutputError, "returned no picture"),
+        (200, {"data": [{}]}, GeneratorOutputError, "returned no picture"),
+        (200, ["?"], GeneratorOutputError, "returned no picture"),
+        (200, {"data": [{"b64_json": "§"}]}, GeneratorOutputError, "instead of a picture in base64"),
         (200, {"data": [{"b64_json": "aGVsbG8="}]}, GeneratorOutputError, "is not a picture of a known format"),
         (200, {"data": [{"url": "file:///etc/passwd"}]}, GeneratorOutputError, "http and https alone"),
     ],
@@ -260,9 +260,11 @@ def test_models_of_three_sizes() -> None:
 
 
 def test_options_that_make_no_sense() -> None:
-    with pytest.raises(InputError, match=r"cannot be said to honour \['mask'\]. Allowed: negative_prompt, seed"):
+    with pytest.raises(
+        InputError, match=r"honours has the unknown name\(s\) \['mask'\]. Allowed: negative_prompt, seed"
+    ):
         OpenAIImagesGenerator(honours={"mask": "m"})
-    with pytest.raises(InputError, match="max_parallel=0 calls at a time draw nothing"):
+    with pytest.raises(InputError, match="max_parallel=0 is too low"):
         OpenAIImagesGenerator(max_parallel=0)
 
 
@@ -352,7 +354,9 @@ def test_transparency_that_is_not_kept_is_said(server: Any) -> None:
     Image.new("RGBA", (64, 48), (255, 0, 0, 0)).save(buffer, "PNG")
     server.answer = lambda call: b64(buffer.getvalue())
     [result] = results(make(server), ImageRequest(prompt="x", options={"background": "transparent"}))
-    assert [notice.message for notice in result.notices] == ["The picture is transparent in part; it is kept on white."]
+    assert [notice.message for notice in result.notices] == [
+        "The picture is partly transparent; it is stored on white."
+    ]
 
 
 def test_a_seed_is_chosen_where_the_server_takes_one(server: Any, png: Any) -> None:
@@ -380,4 +384,4 @@ def test_stable_diffusion_cpp_can_be_named(server: Any) -> None:
     server.answer = lambda call: drawn_by_sd_cpp(seed=3)
     [result] = results(make(server, honours="sd.cpp"), ImageRequest(prompt="x", seed=5))
     assert result.executed.seed == 3
-    assert [notice.message for notice in result.notices] == ["seed=5 was asked for; the server used 3."]
+    assert [notice.message for notice in result.notices] == ["seed=5 was requested; the server used 3."]

@@ -27,8 +27,8 @@ def test_there_and_back() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "sent a 'NoneType' where a picture in base64 was due"),
-        ("<html>", "sent '<html>' where a picture in base64 was due"),
+        (None, "sent a 'NoneType' instead of a picture in base64"),
+        ("<html>", "sent '<html>' instead of a picture in base64"),
         (base64.b64encode(b"hello").decode(), "not a picture of a known format"),
     ],
 )
