@@ -1,6 +1,6 @@
-"""Pictures that are kept: each stored once under the hash of its bytes, with how it was made.
+"""The store of pictures: each is stored once under the hash of its bytes, with the record of how it was made.
 
-Nothing heavy is imported until a name is used.
+Heavy packages are imported only when a name is used.
 """
 
 from typing import TYPE_CHECKING

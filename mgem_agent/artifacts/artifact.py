@@ -1,7 +1,7 @@
-"""What is known of a stored picture, as plain data.
+"""The record of a stored picture, as plain data.
 
-The recipe is what decides the pixels: it travels inside the PNG and so into the picture's id. What merely happened,
-such as when and how long, stands in the sidecar alone, so that the same picture drawn twice is one picture.
+The recipe determines the pixels. It is stored in the PNG and so affects the picture's id. Times and durations are only
+in the sidecar file, so that the same picture drawn twice has one id.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Line = Annotated[str, BeforeValidator(_on_one_line)]
 
 
 class PictureRecipe(BaseModel):
-    """How a picture was drawn, and how it is drawn again.
+    """How a picture was drawn, and how to draw it again.
 
     Attributes:
         format: Version of this record.
-        request: What was really done, every value filled in.
-        generator: Name of the generator, as the registry knows it.
-        model: The model that drew.
+        request: The request with the values that were used.
+        generator: Name of the generator in the registry.
+        model: Name of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class PictureRecipe(BaseModel):
 
     @classmethod
     def of(cls, result: ImageResult) -> PictureRecipe:
-        """The recipe of a result."""
+        """Return the recipe of a result."""
         return cls(request=result.executed, generator=result.generator, model=result.model)
 
 
@@ -60,16 +60,16 @@ class Artifact(BaseModel):
         format: Version of this record.
         id: `img-` and the first hexadecimal digits of `sha256`.
         sha256: Hash of the PNG file.
-        width: Pixels.
-        height: Pixels.
-        origin: Where it comes from: "generated", or for a picture that was given what the giver says.
-        recipe: How it was drawn; None for a picture that was given.
-        asked: What was asked for, where that is known.
+        width: Width in pixels.
+        height: Height in pixels.
+        origin: Where it comes from: "generated", or for an imported picture what the caller says.
+        recipe: How it was drawn; None for an imported picture.
+        asked: The original request, if it is known.
         call: Key of the latest call that it was drawn for (see `mgem_agent.artifacts.drawn_call`).
-        notices: What was not honoured as asked.
+        notices: Arguments that were changed or left out.
         parents: Ids of the pictures that it was made from.
-        versions: Versions of what drew it.
-        seconds: Time that drawing took.
+        versions: Versions of the packages or of the server.
+        seconds: Seconds that drawing took.
         created: When it was stored (UTC).
     """
 
@@ -92,16 +92,16 @@ class Artifact(BaseModel):
 
     @property
     def seed(self) -> int | None:
-        """Seed that it was drawn with, if it was."""
+        """Seed of the picture; None for an imported one."""
         return self.recipe.request.seed if self.recipe else None
 
     @property
     def title(self) -> str:
-        """A line to know it by: its prompt, or where it comes from."""
+        """A title: its prompt, or where it comes from."""
         text = self.recipe.request.prompt if self.recipe else self.origin
         return " ".join(text.split())
 
     @property
     def local_time(self) -> datetime:
-        """When it was stored, on this machine's clock."""
+        """When it was stored, in the local time zone."""
         return self.created.astimezone()

@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all, whatever kills the program."""
+"""Write a file atomically: it is complete or missing, even if the program is killed."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _lock = threading.Lock()
 
 
 def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
-    """Write a file under a passing name beside its place, and put it there when it is safe on the disk.
+    """Write a file under a temporary name next to its place, and rename it when it is on the disk.
 
     Args:
-        path: Where it shall be; its folder is made.
-        data: All of it.
+        path: Path of the file; its folder is created.
+        data: The content.
         is_last: False where another file of the same folder is written next: that one makes both names last.
 
     Raises:
-        ToolError: If it cannot be written: a full disk, no permission. The place is as it was before.
+        ToolError: If it cannot be written: a full disk, no permission. An existing file is not changed.
     """
     passing = path.with_name(f".{path.name}.{_writer()}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
@@ -54,17 +54,17 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
             _sync_folder(path.parent)
     except OSError as error:
         raise ToolError(
-            f"{str(path)!r} cannot be written: {error.strerror or error}. Free some space or mend the permissions of "
-            f"the folder; nothing that was stored before is lost.",
+            f"{str(path)!r} cannot be written: {error.strerror or error}. Free some space or fix the permissions of "
+            f"the folder; everything that was stored before is still there.",
             retryable=True,
         ) from error
 
 
 def sweep_left_over(folder: Path) -> None:
-    """Remove what programs that were killed while writing have left in a folder.
+    """Remove temporary files of killed programs from a folder.
 
     Args:
-        folder: Those within it are not looked at.
+        folder: The folder; its subfolders are not searched.
     """
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         try:

@@ -1,4 +1,4 @@
-"""How a picture that was drawn again stands to the one that was drawn before."""
+"""Compare a redrawn picture with the earlier one."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mgem_agent.core_model.image_loading import load_image
 __all__ = ["SAME_PICTURE", "compare_picture"]
 
 SAME_PICTURE = "the same picture, byte for byte"
-"""What is said of a picture whose file is the same."""
+"""The verdict if the files are equal."""
 
 
 def compare_picture(data: bytes, path: Path) -> str:
-    """Say how the new bytes of a picture stand to its old file.
+    """Return a verdict that compares the new bytes of a picture with its old file.
 
     Args:
         data: The new file.
         path: The old one.
 
     Raises:
-        ImageError: If one of them is no picture.
+        ImageError: If one of them is not a picture.
     """
     if data == path.read_bytes():
         return SAME_PICTURE

@@ -1,7 +1,7 @@
-"""Which call a stored picture was drawn for, so that a process that was killed before it noted the picture finds it.
+"""The call that a stored picture was drawn for, so that a resumed process finds a picture that it had not recorded.
 
-A call is known by its key, a hash of who asked, at which place and for what. No clock decides: times in records are for
-people, and a clock can be set back.
+A call is identified by its key, a hash of its owner, its place and its request. Times are not used, because a clock can
+be set back.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def call_key(owner: str, place: str, request: ImageRequest) -> str:
     """Return the key of a call.
 
     Args:
-        owner: Id of the turn or the story that asks.
+        owner: Id of the turn or the story.
         place: Place of the picture in it.
-        request: What is asked for.
+        request: The request.
 
     Examples:
         >>> fox = ImageRequest(prompt="a fox")
@@ -37,8 +37,8 @@ def call_key(owner: str, place: str, request: ImageRequest) -> str:
 def is_drawn_for(artifact: Artifact, key: str, request: ImageRequest, *, generator: str) -> bool:
     """Whether a stored picture answers a call.
 
-    It does if it was drawn for this very call. It also does if the same generator drew it for an equal request with the
-    seed that was asked for, because drawing again would give the same picture.
+    It does if it was drawn for this call. It also does if the same generator drew it for an equal request with an
+    explicit seed, because drawing again would give the same picture.
 
     Args:
         artifact: The picture.

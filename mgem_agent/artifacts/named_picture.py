@@ -1,13 +1,12 @@
-"""How a picture that somebody names becomes bytes, a stored picture's id, or a refusal.
+"""Resolve a named picture to bytes or to the id of a stored picture, or refuse it.
 
 A name is a string or an image block, and may come from anyone: a person, an outer model, a chat server. One function
 reads it, once. It returns what the name came to, and nothing later looks at the name again.
 
-- **Every form that is not known is refused**: a block with two addresses, an address that is itself a block, an
-  address that is no string.
-- **Who may name what is the caller's to say**: ids by `allow_ids`, files by `read_file`. Data is always taken, and
-  nothing is ever fetched.
-- **A refusal never looks at the disk.** So its words are the same whether a file exists or not.
+- **Every unknown form is refused**: a block with two addresses, an address that is itself a block or not a string.
+- **The caller decides what may be named**: ids with `allow_ids`, files with `read_file`. Data is always accepted, and
+  nothing is downloaded.
+- **A refusal does not access the disk**, so its message does not reveal whether a file exists.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ReadFile = Callable[[str], bytes]
 ADDRESS_KEYS = ("base64", "data", "file_id", "image_url", "source", "url")
 """Keys of an image block under which some format has a picture, or where it is."""
 
-EMPTY = "An image block holds nothing. Give 'base64', a data 'url', or the 'file_id' of a stored picture."
+EMPTY = "An image block is empty. Give 'base64', a data 'url', or the 'file_id' of a stored picture."
 ORIGIN_OF_DATA = "a picture given as data"
 
 
@@ -86,7 +85,7 @@ def resolve_picture(
         if key == "base64":
             return NamedPicture(None, base64_bytes(address, "base64 of an image block"), ORIGIN_OF_DATA)
         if key == "file_id" and not is_picture_id(address):
-            raise InputError(f"The file_id {address[:80]!r} is no id of a picture: 'img-' and hexadecimal digits.")
+            raise InputError(f"The file_id {address[:80]!r} is not a picture id: 'img-' and hexadecimal digits.")
         named = address
     if not isinstance(named, str):
         raise InputError(f"A picture is named by a string or an image block, not by a {type(named).__name__!r}.")
@@ -103,7 +102,7 @@ def _address(block: dict[Any, Any]) -> tuple[str, str]:
     """The one address of a block, and the key that says what it is: base64, file_id or url."""
     kind = block.get("type")
     if kind not in ("image", "image_url"):
-        raise InputError(f"A block of type {str(kind)[:80]!r} is no picture. Give a block of type 'image'.")
+        raise InputError(f"A block of type {str(kind)[:80]!r} is not a picture. Give a block of type 'image'.")
     given = {key: block[key] for key in ADDRESS_KEYS if block.get(key) not in (None, "")}
     if not given:
         raise InputError(EMPTY)
@@ -119,7 +118,7 @@ def _address(block: dict[Any, Any]) -> tuple[str, str]:
         key = "base64"
     elif kind == "image_url" or key not in ("base64", "file_id", "url"):
         raise InputError(
-            f"An image block of type {kind!r} has its picture under {key!r}, which is not read here. {EMPTY}"
+            f"An image block of type {kind!r} has its picture under {key!r}, which is not supported. {EMPTY}"
         )
     if not isinstance(address, str):
         raise InputError(

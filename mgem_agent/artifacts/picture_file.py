@@ -120,8 +120,8 @@ def read_recipe(path: str | Path) -> PictureRecipe | None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "as a whole"
         raise ImageError(
-            f"The file {str(path)!r} says of its making what this version cannot read ({where}: {first['msg']}). "
-            f"Update mgem-agent, or draw it anew."
+            f"This version cannot read the recipe in the file {str(path)!r} ({where}: {first['msg']}). "
+            f"Update mgem-agent, or draw the picture again."
         ) from error
 
 

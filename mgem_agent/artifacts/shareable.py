@@ -1,4 +1,4 @@
-"""What a picture may say of its making to whoever it is given to: no server's address, and no path of this machine.
+"""Recipes that are safe to share: without server addresses and without paths of this machine.
 
 A generator's name has both: `openai:m@http://10.0.0.7/v1`, `comfyui:http://box:8188#/home/ann/flow.json`. The record in
 the store keeps them; the file itself does not.

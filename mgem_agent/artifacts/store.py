@@ -1,15 +1,15 @@
-"""The folder of pictures: each stored once under the hash of its bytes, beside a JSON file that says how it was made.
+"""The folder of pictures: each is stored once under the hash of its bytes, with a JSON sidecar on how it was made.
 
 Decisions that matter:
 
-- **An id is content**: `img-` and twelve or more digits of the SHA-256 of the PNG file. A picture that is drawn again
-  is found, not stored again; two pictures whose ids would be the same get longer ones.
-- **The picture is the proof**: its sidecar is written first, then the PNG, each at once. A picture that can be seen is
-  whole and so is its record, whatever was killed. A sidecar that somebody deleted is made again from the PNG itself.
-- **One bad file costs itself alone**: what cannot be read is skipped, and `damaged` names it.
-- **Any number of processes may store and read at once**; nothing is locked, because nothing is changed
-  but a sidecar's `call`, and files are replaced at once.
-- **An id is never a path**: what is not `img-` and hexadecimal digits is refused before a file is touched.
+- **An id is a content hash**: `img-` and twelve or more digits of the SHA-256 of the PNG file. A picture that is drawn
+  again is not stored again; if two ids would be equal, they get more digits.
+- **The sidecar is written before the PNG**, each atomically. So a visible picture and its record are complete, even if
+  the program was killed. A deleted sidecar is restored from the PNG.
+- **A damaged file affects only itself**: it is skipped, and `damaged` names it.
+- **Any number of processes may store and read at once** without locks, because only a sidecar's `call` ever changes,
+  and files are replaced atomically.
+- **An id is never a path**: anything but `img-` and hexadecimal digits is refused before a file is opened.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ from mgem_agent.user_files import user_path
 __all__ = ["ArtifactStore", "default_artifact_root"]
 
 NUM_ID_DIGITS = 12
-ON_BLACK = "The picture is white on a transparent ground. It is shown on black, since it could not be seen on white."
+ON_BLACK = (
+    "The picture is white on a transparent background. It is shown on black, because it would be invisible on white."
+)
 LEFT_OVER_S = 3600.0
 
 
@@ -58,8 +60,8 @@ class ArtifactStore:
     """Pictures in a folder.
 
     Args:
-        root: The folder; `default_artifact_root()` if not given. It is made when the first picture is stored.
-        num_id_digits: Digits of an id that nothing collides with.
+        root: The folder; `default_artifact_root()` by default. It is created when the first picture is stored.
+        num_id_digits: Digits of an id, unless two ids would be equal.
 
     Examples:
         >>> import tempfile
@@ -77,20 +79,20 @@ class ArtifactStore:
         self._is_swept = False
 
     def put(self, result: ImageResult) -> Artifact:
-        """Store what a generator drew.
+        """Store the picture of a result.
 
         Args:
             result: A result with a picture.
 
         Returns:
-            Its record; that of the first time, if the same picture is stored already.
+            Its record; the first record, if the same picture is already stored.
 
         Raises:
             InputError: If the result has no picture.
-            ToolError: If the disk is full or the folder may not be written.
+            ToolError: If the disk is full or the folder is not writable.
         """
         if result.image is None:
-            raise InputError(f"There is no picture to store, but an error: {result.error}")
+            raise InputError(f"The result has no picture to store, but an error: {result.error}")
         recipe = PictureRecipe.of(result)
         data = encode_picture(result.image, recipe)
         return self._store(
@@ -106,19 +108,19 @@ class ArtifactStore:
         )
 
     def put_picture(self, picture: Any, *, origin: str, name: str | None = None) -> Artifact:
-        """Store a picture that a person gave.
+        """Store a picture from a user.
 
         Args:
-            picture: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
+            picture: Anything that `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
             origin: Where it comes from, in a few words, such as the name of its file.
-            name: What the picture is called in a message, for encoded bytes alone; their number if not given.
+            name: Name of the picture in messages, only for encoded bytes; by default their number.
 
         Returns:
-            Its record. Bytes or the path of a file that came out of this store give the record that they had.
+            Its record. Bytes or files from this store give the existing record.
 
         Raises:
-            ImageError: If it is no picture.
-            ToolError: If the disk is full or the folder may not be written.
+            ImageError: If it is not a picture.
+            ToolError: If the disk is full or the folder is not writable.
         """
         digest = _given_hash(picture)
         if digest is not None:
@@ -133,10 +135,10 @@ class ArtifactStore:
         """Return the record of a picture.
 
         Args:
-            artifact_id: Its id, or the beginning of it (four digits or more) if that of no other begins so.
+            artifact_id: Its id, or a unique beginning of it (four digits or more).
 
         Raises:
-            InputError: If it is no id, or no picture or more than one has it.
+            InputError: If it is not an id, or does not match exactly one picture.
         """
         return self._record(self.path(artifact_id))
 
@@ -149,7 +151,7 @@ class ArtifactStore:
         digits = picture_id_digits(artifact_id.strip())
         if digits is None:
             raise InputError(
-                f"{artifact_id[:80]!r} is no id of a picture. An id is 'img-' and hexadecimal digits, at least 4. "
+                f"{artifact_id[:80]!r} is not a picture id. An id is 'img-' and hexadecimal digits, at least 4. "
                 f"Run: mgem images list"
             )
         exact = self._place(digits)
@@ -169,8 +171,8 @@ class ArtifactStore:
         """Return the records of all pictures, newest first. A picture that cannot be read is skipped.
 
         Args:
-            limit: How many at most.
-            on_skip: Told of each file that is skipped, and why.
+            limit: Maximum number.
+            on_skip: Called with each skipped file and the reason.
         """
         # Sidecars are written once, so the time of the file is that of the picture; no more are read than shown.
         artifacts: list[Artifact] = []
@@ -185,7 +187,7 @@ class ArtifactStore:
         return sorted(artifacts, key=lambda artifact: artifact.created, reverse=True)
 
     def damaged(self) -> dict[Path, str]:
-        """Return the files among the pictures that cannot be read, each with what is wrong with it.
+        """Return the files that cannot be read, each with the reason.
 
         Records are read, and of each picture its end; pixels are decoded only where there is no record.
         """
@@ -222,16 +224,16 @@ class ArtifactStore:
         return found
 
     def find_drawn(self, calls: Mapping[str, ImageRequest], *, generator: str) -> dict[str, Artifact]:
-        """Find pictures that were drawn for calls, by what was asked; for a process that goes on after another's end.
+        """Find pictures that were drawn for calls, so that a resumed process does not draw them again.
 
-        Every record of the store is looked at.
+        Every record of the store is read.
 
         Args:
-            calls: What each call asks for, by its key (see `call_key`).
+            calls: The request of each call, by its key (see `call_key`).
             generator: Name of the generator that would draw them.
 
         Returns:
-            By the call's key, its picture; none for a call whose picture is not stored.
+            The picture of each call, by its key; calls without a stored picture are left out.
         """
         signs = [key.encode() for key in calls]
         signs += [str(request.seed).encode() for request in calls.values() if request.seed is not None]

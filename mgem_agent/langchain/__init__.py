@@ -1,6 +1,6 @@
-"""For agents of your own, in LangChain or LangGraph: the whole agent as one tool, and its tools one by one.
+"""Tools for your own LangChain or LangGraph agent: the whole agent as one tool, or its single tools.
 
-Nothing heavy is imported until a name is used.
+Heavy packages are imported only when a name is used.
 """
 
 from typing import TYPE_CHECKING

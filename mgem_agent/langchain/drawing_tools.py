@@ -26,7 +26,7 @@ __all__ = ["draw_tool", "edit_tool"]
 
 
 def draw_tool(generator: ImageGenerator, store: ArtifactStore, *, picture_blocks: PictureBlocks = "none") -> BaseTool:
-    """Make the tool `generate_image`; arguments as for `image_tools`."""
+    """Create the tool `generate_image`; arguments as for `image_tools`."""
 
     def run(arguments: CaptionArguments) -> ToolOutput:
         with told_to_the_caller():
@@ -47,7 +47,7 @@ def edit_tool(
     access: PictureAccess,
     picture_blocks: PictureBlocks = "none",
 ) -> BaseTool:
-    """Make the tool `edit_image`; arguments as for `image_tools`.
+    """Create the tool `edit_image`; arguments as for `image_tools`.
 
     Raises:
         InputError: If a fallback is unknown.
@@ -65,7 +65,7 @@ def edit_tool(
             )
             return _edited(generator, edit, store, picture_blocks, arguments.notices)
 
-    description = "Change a picture: by an instruction, or by redrawing some of it."
+    description = "Edit a picture: by an instruction, or by redrawing a part of it."
     return make_tool("edit_image", description, EditArguments, run)
 
 

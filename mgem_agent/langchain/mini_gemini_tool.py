@@ -23,7 +23,7 @@ __all__ = ["MiniGeminiInput", "MiniGeminiTool"]
 
 
 class MiniGeminiInput(ToolArguments):
-    """What the calling model decides."""
+    """Arguments that the calling model sets."""
 
     request: str = Field(description="What to look at, think about or draw, in plain words, as one would ask a person.")
     images: list[NamedPicture] = Field(
@@ -31,25 +31,25 @@ class MiniGeminiInput(ToolArguments):
         description="Pictures to look at: ids of earlier pictures (img-…), data URLs, blocks, or files if allowed.",
     )
     draw: DrawMode = Field(
-        default="auto", description="'always' to get a picture, 'never' for words alone, 'auto' to leave it open."
+        default="auto", description="'always' to get a picture, 'never' for text only, 'auto' to let the agent decide."
     )
     session: str | None = Field(
-        default=None, description="Name of an earlier dialogue with this tool to go on with; leave out for a new one."
+        default=None, description="Name of an earlier session with this tool to continue; leave out for a new one."
     )
 
 
 class MiniGeminiTool(BaseTool):
-    """The agent as one tool that an outer model calls with a request and, if it likes, pictures.
+    """The agent as one tool that an outer model calls with a request and optional pictures.
 
-    It returns words that name every picture by id, and an artifact for the program around it:
-    `{"images": [{"id", "path", "prompt", "seed", …}], "failures": […], "session", "outcome"}`. What goes wrong is told
-    to the outer model and ends nothing.
+    It returns text that names every picture by id, and an artifact for the program:
+    `{"images": [{"id", "path", "prompt", "seed", …}], "failures": […], "session", "outcome"}`. Errors are
+    returned to the outer model and do not end its run.
 
     Attributes:
-        agent: What does the work.
-        picture_blocks: How pictures stand in the content besides their ids in words.
-        allow_paths: Which local files the outer model may name: none, those in a folder or several, or with True any
-            that this process can read. Ids, data URLs and image blocks are always taken, and nothing is fetched.
+        agent: The agent.
+        picture_blocks: How pictures appear in the content, in addition to their ids in the text.
+        allow_paths: Which local files the outer model may name: none, those in one or more folders, or with True any
+            that this process can read. Ids, data URLs and image blocks are always accepted; nothing is downloaded.
 
     Examples:
         >>> from langchain.agents import create_agent
@@ -62,8 +62,8 @@ class MiniGeminiTool(BaseTool):
     name: str = "mini_gemini"
     description: str = (
         "Sees pictures, reasons about them and draws new ones. Use it to describe, compare or read pictures, to draw "
-        "one or several from a description, or to change a picture that was drawn before. Returns an answer in words "
-        "and the ids of the pictures drawn."
+        "one or several from a description, or to change a picture that was drawn before. Returns an answer as text "
+        "and the ids of the drawn pictures."
     )
     args_schema: Any = MiniGeminiInput
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"

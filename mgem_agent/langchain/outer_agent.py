@@ -1,4 +1,4 @@
-"""An example: an outer agent of any provider's that sees and draws through `MiniGeminiTool`.
+"""An example: an outer agent with any provider's model that sees and draws through `MiniGeminiTool`.
 
     python -m mgem_agent.langchain.outer_agent openai:gpt-5 "Draw me a fox, and say what you would add." \
         --reasoner YanweiLi/MGM-7B --generator diffusers:stabilityai/sdxl-turbo
@@ -32,11 +32,11 @@ SYSTEM_PROMPT = "You help people with pictures. To see or draw, call mini_gemini
 
 
 def outer_agent(outer: BaseChatModel, inner: MgemAgent, *, allow_paths: AllowPaths = False) -> Any:
-    """Return an agent of LangChain's that has the whole of this package as its one tool.
+    """Return a LangChain agent whose only tool is the whole agent of this package.
 
     Args:
-        outer: The model that talks; any that calls tools.
-        inner: What sees and draws.
+        outer: The model that talks; any model with tool calling.
+        inner: The agent that sees and draws.
         allow_paths: Which local files the outer model may name; see `MiniGeminiTool`.
     """
     return create_agent(outer, [MiniGeminiTool(agent=inner, allow_paths=allow_paths)], system_prompt=SYSTEM_PROMPT)
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Ask an outer agent once, and print its answer and the files of the pictures.
 
     Args:
-        arguments: Of the command line; those of this process if not given.
+        arguments: Arguments of the command line; by default those of this process.
 
     Returns:
-        The exit status: 1 for an error, which is a line on stderr.
+        The exit status: 1 for an error, which is written to stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m mgem_agent.langchain.outer_agent")
     parser.add_argument("outer", help="the model that talks, such as openai:gpt-5 or ollama:qwen3")

@@ -1,9 +1,8 @@
-"""Which pictures an outer model may name: what a tool of ours opens for it, and what it refuses.
+"""Which pictures an outer model may name in the tools of this package.
 
-An outer model writes what users and web pages tell it to. It may always name stored pictures by id and give pixels as
-data URLs or image blocks. It may name files of this machine only in folders that the developer opens; links are
-followed before that is checked. A file that may not be read is refused by the same words whether it exists or not.
-Nothing is ever fetched.
+Users and web pages can control what an outer model writes (prompt injection). It may always name stored pictures by id
+and give pixels as data URLs or image blocks. It may name local files only in folders that the developer allows; links
+are resolved before the check. The message for a refused file does not reveal whether it exists. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class PictureAccess:
             allow_paths: Which local files may be named.
 
         Raises:
-            InputError: If it names what is no folder.
+            InputError: If it names something that is not a folder.
         """
         if isinstance(allow_paths, bool):
             return cls(None if allow_paths else ())
@@ -53,7 +52,7 @@ class PictureAccess:
         for folder in folders:
             if not folder.is_dir():
                 raise InputError(
-                    f"allow_paths names {str(folder)!r}, which is no folder. Give a folder, several, True for any file "
+                    f"allow_paths names {str(folder)!r}, which is not a folder. Give one or more, True for any file "
                     "or False for none."
                 )
         return cls(tuple(folder.resolve() for folder in folders))
@@ -66,8 +65,8 @@ class PictureAccess:
             store: Where pictures are kept.
 
         Raises:
-            InputError: If it may not be read, an id is unknown, or a block holds no picture.
-            ImageError: If it is no picture.
+            InputError: If it may not be read, an id is unknown, or a block has no picture.
+            ImageError: If it is not a picture.
         """
         return resolve_picture(image, allow_ids=True, read_file=self._read).keep(store)
 
@@ -79,7 +78,7 @@ class PictureAccess:
             folders = f", and files in {', '.join(repr(str(each)) for each in self.folders)}" if self.folders else ""
             raise InputError(
                 f"The file {name[:200]!r} may not be read here. Allowed: ids of stored pictures (img-…), data URLs and "
-                f"image blocks{folders}. Files are opened by the developer's switch allow_paths."
+                f"image blocks{folders}. The developer's option allow_paths allows files."
             )
         return read_file(next((path for path in found if os.path.isfile(path)), found[0]))
 

@@ -22,7 +22,7 @@ __all__ = ["look_tool", "read_tool"]
 
 
 class LookArguments(ToolArguments):
-    """A picture to be judged."""
+    """Arguments to judge a picture."""
 
     image: Annotated[NamedPicture, Field(description="The picture to judge: its id (img-…) or a data URL.")]
     caption: Annotated[
@@ -31,21 +31,21 @@ class LookArguments(ToolArguments):
 
 
 class ReadArguments(ToolArguments):
-    """A picture whose text is wanted."""
+    """Arguments to read the text in a picture."""
 
     image: Annotated[NamedPicture, Field(description="The picture to read: its id (img-…) or a data URL.")]
 
 
 def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
-    """Make the tool `look_at_image`, whose artifact has the `verdict`.
+    """Create the tool `look_at_image`, whose artifact has the `verdict`.
 
     Args:
-        reasoner: What judges.
-        store: Where pictures are kept.
+        reasoner: The chat model that judges.
+        store: The store of the pictures.
         access: Which pictures may be named.
 
     Raises:
-        InputError: If the reasoner says that it sees no pictures.
+        InputError: If the reasoner's profile says that it takes no pictures.
     """
     check_sees(reasoner)
 
@@ -61,10 +61,10 @@ def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureA
 
 
 def read_tool(store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
-    """Make the tool `read_text`, whose artifact has the `text` and its `lines`.
+    """Create the tool `read_text`, whose artifact has the `text` and its `lines`.
 
     Args:
-        store: Where pictures are kept.
+        store: The store of the pictures.
         access: Which pictures may be named.
     """
 
@@ -96,5 +96,5 @@ def _in_words(artifact_id: str, verdict: Verdict) -> str:
     if verdict.problem:
         words += f" What is wrong: {verdict.problem}"
     if verdict.caption:
-        words += f" A caption that would mend it: {verdict.caption}"
+        words += f" A better caption: {verdict.caption}"
     return words

@@ -1,4 +1,4 @@
-"""What goes wrong in a tool, told to the model that called it: nothing that it can mend ends its run."""
+"""Return a tool's errors to the model that called it, so that it can correct its call."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["told_to_the_caller"]
 
 @contextmanager
 def told_to_the_caller() -> Iterator[None]:
-    """Make the errors of this package those that LangChain hands to the model as the tool's message.
+    """Convert errors of this package to the exception that LangChain returns to the model as a tool message.
 
     Raises:
-        ToolException: In the place of any `MgemError`.
+        ToolException: Instead of any `MgemError`.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""What a tool gives back: words for the model that called it, and a manifest for the program around it.
+"""The output of a tool: text for the model that called it, and a manifest for the program.
 
-Pictures are named in the words by id. Whether they are also blocks is for the caller to say: a provider's API knows
-nothing of our ids, and pixels cost its tokens.
+The text names pictures by id. The caller decides whether they are also image blocks: a provider's API does not know our
+ids, and pixels cost tokens.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ToolOutput = tuple[list[dict[str, Any]], dict[str, Any]]
 """Content blocks and artifact, as LangChain's `content_and_artifact` has them."""
 
 PictureBlocks = Literal["none", "file_id", "base64"]
-"""How pictures stand in a tool's content besides their ids in words: not at all; as image blocks that hold the id, for
-models of this package; or as image blocks that hold the pixels, for models that look at them."""
+"""How pictures appear in a tool's content, in addition to their ids in the text: not at all; as image blocks with the
+id, for models of this package; or as image blocks with the pixels, for models that look at them."""
 
 
 def tool_output(
@@ -31,11 +31,11 @@ def tool_output(
     """Return content and artifact.
 
     Args:
-        text: For the model.
-        artifact_ids: Pictures, all stored.
-        store: Where they are.
-        blocks: How they stand in the content.
-        manifest: What else the artifact says, as JSON.
+        text: Text for the model.
+        artifact_ids: Ids of the pictures, all stored.
+        store: The store of the pictures.
+        blocks: How they appear in the content.
+        manifest: Further JSON data of the artifact.
     """
     content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     images = []
@@ -62,7 +62,7 @@ def tool_output(
 
 
 class PictureTool(StructuredTool):
-    """A tool of this package: models are shown the schema of its arguments as it is."""
+    """A tool of this package. Models see the unchanged schema of its arguments."""
 
     @property
     def tool_call_schema(self) -> ArgsSchema:
@@ -73,12 +73,12 @@ class PictureTool(StructuredTool):
 def make_tool(
     name: str, description: str, arguments: type[ToolArguments], run: Callable[..., ToolOutput]
 ) -> StructuredTool:
-    """Make a tool whose errors are told to the model that calls.
+    """Create a tool whose errors are returned to the calling model.
 
     Args:
-        name: What models call it.
-        description: What models are told of it.
-        arguments: What it takes.
+        name: Name for the model.
+        description: Description for the model.
+        arguments: Class of the arguments.
         run: Takes the arguments, unknown ones too, and returns content and artifact.
     """
     return PictureTool(
@@ -93,10 +93,10 @@ def make_tool(
 
 
 def with_notices(text: str, notices: Iterable[str]) -> str:
-    """Return a tool's words with what was not done as asked.
+    """Return a tool's text with its notices.
 
     Args:
-        text: The words.
-        notices: In sentences.
+        text: The text.
+        notices: The notices, in sentences.
     """
     return " ".join([text, *notices])

@@ -1,4 +1,4 @@
-"""The tools of this package one by one, for agents that reason by themselves."""
+"""The single tools of this package, for agents with their own reasoning."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ def image_tools(
     allow_paths: AllowPaths = False,
     picture_blocks: PictureBlocks = "none",
 ) -> list[BaseTool]:
-    """Make the tools `generate_image` and `edit_image`, and where they can be, `look_at_image` and `read_text`.
+    """Create the tools `generate_image` and `edit_image`, and if possible `look_at_image` and `read_text`.
 
-    They return words that name the picture by id, and an artifact with its path and how it was made. What goes wrong is
-    told to the model that called, and raises nothing.
+    They return text that names the picture by id, and an artifact with its path and how it was made. Errors are
+    returned to the calling model and not raised.
 
     Args:
-        generator: What draws.
-        store: Where pictures are kept; `ArtifactStore()` if not given.
-        reasoner: A chat model that sees, for `look_at_image`; without one there is no such tool.
-        fallbacks: Ways that `edit_image` may take where the generator cannot do what is meant, the preferred one first:
-            `edit`, `inpaint`, `image_to_image`, `redraw`. The answer says which way was taken.
-        read_text: Whether there is `read_text`; if not given, where the extra `ocr` is installed.
-        allow_paths: Which local files the calling model may name: none, those in a folder or several, or with True
-            any that this process can read. Ids, data URLs and image blocks are always taken, and nothing is fetched.
-        picture_blocks: How drawn pictures stand in the content besides their ids in words.
+        generator: The generator that draws.
+        store: The store of the pictures; `ArtifactStore()` by default.
+        reasoner: A chat model that sees pictures, required for `look_at_image`.
+        fallbacks: Ways that `edit_image` may use if the generator does not support the requested one, in order of
+            preference: `edit`, `inpaint`, `image_to_image`, `redraw`. The answer names the way that was used.
+        read_text: Whether to create `read_text`; by default, if the extra `ocr` is installed.
+        allow_paths: Which local files the calling model may name: none, those in one or more folders, or with True
+            any that this process can read. Ids, data URLs and image blocks are always accepted; nothing is downloaded.
+        picture_blocks: How drawn pictures appear in the content, in addition to their ids in the text.
 
     Raises:
-        InputError: If a fallback is unknown, `allow_paths` names no folder, or the reasoner says that it does not see.
-        MissingDependencyError: If `read_text` is asked for and the extra `ocr` is not installed.
+        InputError: If a fallback is unknown, `allow_paths` names something that is not a folder, or the reasoner takes
+            no pictures.
+        MissingDependencyError: If `read_text` is requested and the extra `ocr` is not installed.
 
     Examples:
         >>> from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner

@@ -1,4 +1,4 @@
-"""For tests, ours and yours: a reasoner and a generator that need nothing, and the authors' computation in full."""
+"""Test your own agent: a reasoner and a generator without weights or network, and reference implementations."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""A generator for tests: coloured cards with the prompt on them, at once, without weights or network.
+"""A generator for tests: coloured cards with the prompt on them, without weights or network.
 
-The colour comes from the prompt and the seed, so that two pictures can be told apart and one can be known again; the
-same request gives the same bytes, alone or in a batch. Options make it slow, or make it fail as real ones do.
+The colour depends on the prompt and the seed, so that different requests give different pictures. The same request
+gives the same bytes, alone or in a batch. Options make it slow, or make it fail like real generators.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ THUMBNAIL_PX = 32
 
 
 class FlatColourGenerator:
-    """Draws coloured cards, and keeps a list of what it drew.
+    """Draws coloured cards, and records the requests.
 
     Args:
-        size: Width and height of a picture whose request leaves them open, in pixels.
-        capabilities: What it honours; everything, if not given.
-        num_steps: Steps that it reports for a picture whose request leaves them open.
+        size: Default width and height of a picture, in pixels.
+        capabilities: What it supports; everything by default.
+        num_steps: Default number of steps that it reports.
         delay_s: Seconds for a batch of one.
         extra_delay_s: Seconds for each further picture of a batch.
-        fail_on: Pictures with this in their prompt fail; the others do not.
-        crash_on: A picture with this in its prompt breaks off the batch with a `RuntimeError`.
-        wrong_size: Whether pictures come out a pixel wider than they are said to be.
+        fail_on: Pictures with this text in their prompt fail; the others do not.
+        crash_on: A picture with this text in its prompt ends the batch with a `RuntimeError`.
+        wrong_size: Whether pictures are one pixel wider than reported.
 
     Attributes:
         drawn: Every request drawn so far, in order.
@@ -100,17 +100,17 @@ class FlatColourGenerator:
         """Coloured cards with the prompt on them, for tests; needs nothing.
 
         Args:
-            rest: Nothing: the name is `flat`.
-            size: Width and height where a request leaves them open, in pixels.
+            rest: Must be empty: the name is `flat`.
+            size: Default width and height, in pixels.
             delay_s: Seconds for a batch of one.
             extra_delay_s: Seconds for each further picture of a batch.
-            fail_on: Pictures with this in their prompt fail.
+            fail_on: Pictures with this text in their prompt fail.
 
         Raises:
             InputError: If anything follows the scheme.
         """
         if rest:
-            raise InputError(f"The generator 'flat' takes nothing after its name, and got {rest!r}. Use 'flat'.")
+            raise InputError(f"The generator 'flat' takes nothing after its name; got {rest!r}. Use 'flat'.")
         return cls(size=size, delay_s=delay_s, extra_delay_s=extra_delay_s, fail_on=fail_on)
 
     @property
@@ -120,7 +120,7 @@ class FlatColourGenerator:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours."""
+        """The tasks and arguments that it supports."""
         return self._capabilities
 
     def generate(
@@ -130,7 +130,7 @@ class FlatColourGenerator:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw a card for each request; the contract is that of `ImageGenerator`."""
+        """Draw a card for each request, as `ImageGenerator` defines it."""
         with self._lock:
             self.num_batches += 1
         cancel = cancel or threading.Event()

@@ -1,7 +1,7 @@
 """Fixtures for pytest: agents, reasoners and generators that need no weights and no network.
 
-Named in a `conftest.py`, never found by itself, so that it costs those nothing who do not ask for it. In the file
-at the root of the tests stands::
+It is not loaded automatically, so it costs nothing if it is not used. Name it in the `conftest.py` at the root of your
+tests::
 
     pytest_plugins = ["mgem_agent.testing.pytest_plugin"]
 """
@@ -26,9 +26,9 @@ __all__ = ["artifact_store", "flat_colour_generator", "make_mgem_agent", "script
 
 @pytest.fixture
 def scripted_reasoner() -> Callable[..., ScriptedReasoner]:
-    """Make a reasoner that says the lines it is called with: `scripted_reasoner("Here: <h> a red fox </h>")`.
+    """Create a reasoner that answers with the given lines: `scripted_reasoner("Here: <h> a red fox </h>")`.
 
-    Keywords are fields of `ScriptedReasoner`.
+    Keyword arguments are fields of `ScriptedReasoner`.
     """
     from mgem_agent.testing.scripted_reasoner import ScriptedReasoner
 
@@ -40,7 +40,7 @@ def scripted_reasoner() -> Callable[..., ScriptedReasoner]:
 
 @pytest.fixture
 def flat_colour_generator() -> FlatColourGenerator:
-    """Draw coloured cards of 64 × 64 pixels, and keep a list of what was drawn in `drawn`."""
+    """Draw coloured cards of 64 × 64 pixels, and record the requests in `drawn`."""
     from mgem_agent.testing.flat_colour_generator import FlatColourGenerator
 
     return FlatColourGenerator(size=(64, 64))
@@ -48,7 +48,7 @@ def flat_colour_generator() -> FlatColourGenerator:
 
 @pytest.fixture
 def artifact_store(tmp_path: Path) -> ArtifactStore:
-    """Keep pictures in a folder of this test alone."""
+    """Store pictures in a temporary folder of this test."""
     from mgem_agent.artifacts import ArtifactStore
 
     return ArtifactStore(tmp_path / "images")
@@ -60,9 +60,10 @@ def make_mgem_agent(
     flat_colour_generator: FlatColourGenerator,
     artifact_store: ArtifactStore,
 ) -> Iterator[Callable[..., MgemAgent]]:
-    """Make an agent that says the lines it is called with, draws cards, and forgets its sessions in the end.
+    """Create an agent that answers with the given lines, draws cards, and discards its sessions after the test.
 
-    Keywords are arguments of `MgemAgent`, and go before these: `make_mgem_agent("<h> a fox </h>", confirm=True)`.
+    Keyword arguments are those of `MgemAgent` and override the defaults:
+    `make_mgem_agent("<h> a fox </h>", confirm=True)`.
     """
     from mgem_agent.agent.agent import MgemAgent
     from mgem_agent.sessions.sessions import Sessions

@@ -1,8 +1,7 @@
-"""A reasoner that says what a script tells it: no weights, no network, the same every time.
+"""A reasoner that follows a script: no weights, no network, always the same answers.
 
-A line of the script is what a model would write, tags included; it goes through the same reading as the core model's
-text, so that a caption becomes a tool call and no tag is shown. So a script is also the shortest way to see what an
-agent makes of an answer.
+A line of the script is the raw text of a model, tags included. It is parsed like the core model's text: a caption
+becomes a tool call and tags are not shown. So a script is also the shortest way to try how an agent handles an answer.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ asked that returns what is written."""
 class ScriptedReasoner(GenProtocolModel):
     """A chat model that follows a script.
 
-    Each pass of the model takes one line: one for an answer, and another where `draw="always"` meets an answer without
-    a caption, which then is the rest of a caption that has been opened. Tokens are counted as words.
+    Each call of the model takes one line. If `draw="always"` and the answer has no caption, one more line is taken: the
+    rest of a caption that was opened. Tokens are counted as words.
 
     Attributes:
-        script: What is said, in order.
-        is_endless: Whether the script begins again when it is over; else that is an error.
-        piece_length: Characters of each piece of a streamed answer.
+        script: The answers, in order.
+        is_endless: Whether the script starts again at its end; otherwise its end is an error.
+        piece_length: Number of characters in each piece of a streamed answer.
 
     Examples:
         >>> reasoner = ScriptedReasoner(script=["Here: <h> a red fox </h>"])
@@ -55,7 +54,7 @@ class ScriptedReasoner(GenProtocolModel):
 
     @property
     def requests(self) -> tuple[TextRequest, ...]:
-        """What was asked so far, one for each line that was said."""
+        """The prompts so far, one for each line that was used."""
         return tuple(self._requests)
 
     @property
@@ -79,7 +78,7 @@ class ScriptedReasoner(GenProtocolModel):
             index = len(self._requests)
             if index >= len(self.script) and not (self.is_endless and self.script):
                 raise MgemError(
-                    f"The script has {len(self.script)} line(s), and one more was asked for. Add a line, or set "
+                    f"The script has only {len(self.script)} line(s), but one more was requested. Add a line, or set "
                     "is_endless=True."
                 )
             self._requests.append(request)

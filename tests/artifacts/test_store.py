@@ -118,7 +118,7 @@ def test_ids_may_be_shortened(store: ArtifactStore) -> None:
     ["", "img-", "img-ab", "../../etc/passwd", "img-../../x", "img-ABCDEF", "img-abcd*", "img-" + "a" * 65, "/etc"],
 )
 def test_an_id_is_never_a_path(store: ArtifactStore, wrong: str) -> None:
-    with pytest.raises(InputError, match="is no id of a picture. An id is 'img-' and hexadecimal digits, at least 4"):
+    with pytest.raises(InputError, match="is not a picture id. An id is 'img-' and hexadecimal digits, at least 4"):
         store.path(wrong)
 
 
@@ -323,4 +323,4 @@ def test_a_picture_that_is_shown_on_black_says_so(store: ArtifactStore) -> None:
     picture = Image.new("RGBA", (40, 20), (255, 255, 255, 0))
     picture.paste((255, 255, 255, 255), (10, 5, 20, 15))
     [notice] = store.put_picture(picture, origin="a logo").notices
-    assert notice.message.startswith("The picture is white on a transparent ground.")
+    assert notice.message.startswith("The picture is white on a transparent background.")

@@ -161,7 +161,7 @@ def test_another_story_in_the_folder_is_not_touched() -> None:
     Path("other").mkdir()
     Path("other/book.md").write_text("mine")
     result = run("key.json", "--out", "other", "--formats", "md")
-    assert result.exit_code == 1 and "is not of this book" in result.stderr
+    assert result.exit_code == 1 and "is not from this book" in result.stderr
     assert [path.name for path in Path("other").iterdir()] == ["book.md"]
 
 

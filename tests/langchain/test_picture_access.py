@@ -16,7 +16,7 @@ from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess, has_o
 
 CLOSED = (
     r"^The file {name!r} may not be read here\. Allowed: ids of stored pictures \(img-…\), data URLs and image blocks"
-    r"{folders}\. Files are opened by the developer's switch allow_paths\.$"
+    r"{folders}\. The developer's option allow_paths allows files\.$"
 )
 
 
@@ -93,7 +93,7 @@ def test_a_folder_opens_what_is_in_it(store: ArtifactStore, album: Path) -> None
     ],
 )  # fmt: skip
 def test_nothing_outside_of_it_is_opened(store: ArtifactStore, album: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"may not be read here\. .* and files in '.*album'\. Files are opened"):
+    with pytest.raises(InputError, match=r"may not be read here\. .* and files in '.*album'\. The developer's option"):
         PictureAccess.of(album).store(name, store)
     assert store.list() == []
 
@@ -120,7 +120,7 @@ def test_nothing_is_fetched(store: ArtifactStore, allow_paths: AllowPaths, addre
 
 
 def test_a_folder_must_be_one(album: Path) -> None:
-    wanted = r"^allow_paths names '.*cat\.png', which is no folder\. Give a folder, several, True for any file or False"
+    wanted = r"^allow_paths names '.*cat\.png', which is not a folder\. Give one or more, True for any file or False"
     with pytest.raises(InputError, match=wanted):
         PictureAccess.of([album, album / "cat.png"])
 

@@ -53,7 +53,7 @@ def test_a_picture_is_judged_by_the_caption_it_was_drawn_from(store: ArtifactSto
         {
             "type": "text",
             "text": f"{drawn} does not follow the caption. Score: 0.3 of 1. What is wrong: There is no hat. "
-            "A caption that would mend it: a fox in a tall hat",
+            "A better caption: a fox in a tall hat",
         }
     ]
     assert told.artifact["images"][0]["id"] == drawn

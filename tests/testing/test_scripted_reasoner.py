@@ -15,7 +15,9 @@ def test_lines_are_said_in_order_and_then_there_are_none() -> None:
     with pytest.raises(ValueError, match="^two$"):
         model.invoke("x")
     assert model.invoke("x").text == "begun: ''"
-    with pytest.raises(MgemError, match=r"^The script has 3 line\(s\), and one more was asked for\. Add a line, or"):
+    with pytest.raises(
+        MgemError, match=r"^The script has only 3 line\(s\), but one more was requested\. Add a line, or"
+    ):
         model.invoke("x")
     assert len(model.requests) == 3
 

@@ -135,7 +135,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 def test_an_unknown_option_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="options 'colour': .*It takes: size, delay_s, extra_delay_s, fail_on"):
         make_generator("flat", colour="red")
-    with pytest.raises(InputError, match="'flat' takes nothing after its name, and got 'red'"):
+    with pytest.raises(InputError, match="'flat' takes nothing after its name; got 'red'"):
         make_generator("flat:red")
 
 

@@ -1,6 +1,6 @@
-"""A story as a book: one HTML page, Markdown with its pictures beside it, PDF; and its pictures drawn again.
+"""A story as a book: an HTML page, Markdown with a folder of pictures, or PDF; and how to redraw its pictures.
 
-Nothing heavy is imported until a name is used.
+Heavy packages are imported only when a name is used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""A story set up as a book: title, pages, pictures and a last page that says how it was made.
+"""A story laid out as a book: title, pages, pictures and a last page that says how it was made.
 
-All three forms are rendered from this record, so that they say the same. A story that is half told makes a book too:
-what is missing is said in its place.
+All three formats are rendered from this record, so they have the same content. An unfinished story makes a book too; a
+note marks each missing part.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class BookPicture:
     """A picture of the book.
 
     Attributes:
-        id: In the store.
+        id: Its id in the store.
         path: Its PNG file.
-        width: Pixels.
-        height: Pixels.
-        alt: The picture in words.
+        width: Width in pixels.
+        height: Height in pixels.
+        alt: Its alternative text.
     """
 
     id: str
@@ -48,12 +48,12 @@ class BookPage:
     """A page: a scene of the story.
 
     Attributes:
-        number: From 1.
-        title: May be empty.
-        paragraphs: Text of the page, plain; empty where it is not written yet.
+        number: Page number, from 1.
+        title: Title; may be empty.
+        paragraphs: Plain text of the page; empty if it is not written yet.
         picture: Its picture, or None.
         caption: What the picture shows or would show.
-        problem: Why there is no picture, if one failed.
+        problem: Why the picture failed, if it did.
     """
 
     number: int
@@ -69,19 +69,19 @@ class Book:
     """A book, ready to be rendered.
 
     Attributes:
-        title: Never empty.
-        language: Of the text, as a BCP 47 tag.
-        direction: That the text is written in.
-        kind: Of story: a how-to shows its numbers large.
-        cover: Picture of the title page, or None while there is none: that of the page that the recipe names, else the
-            first that shows the hero, else the first.
-        pages: In order.
-        is_whole: Whether the story has come to its end.
-        words: What the book says of itself.
+        title: Title; never empty.
+        language: Language of the text, as a BCP 47 tag.
+        direction: Writing direction of the text.
+        kind: Kind of story: a how-to shows its numbers large.
+        cover: Picture of the title page, or None: that of the page that the recipe names, else the first with the hero,
+            else the first.
+        pages: The pages, in order.
+        is_whole: Whether the story is finished.
+        words: The book's own labels, in its language.
         facts: Lines of the last page.
-        details: Lines of it that few readers need, such as the ids of the pictures; folded away where that can be.
-        command: That draws every picture again.
-        year: That it was begun in.
+        details: Further lines, such as the ids of the pictures; collapsed if the format allows it.
+        command: The command that redraws every picture.
+        year: Year in which the story was started.
     """
 
     title: str
@@ -99,11 +99,11 @@ class Book:
 
 
 def make_book(story: Story, store: ArtifactStore) -> Book:
-    """Set up a story as a book.
+    """Lay out a story as a book.
 
     Args:
-        story: As far as it is told.
-        store: Where its pictures are kept; one that is no longer there is said to be missing.
+        story: The story, possibly unfinished.
+        store: The store of its pictures; a picture that is no longer there is marked as missing.
 
     Raises:
         ImageError: If the file of a picture is damaged.

@@ -1,7 +1,7 @@
-"""The folder of a book: `book.html`, `book.md`, `book.pdf`, and `pictures/` beside the story's own record.
+"""The folder of a book: `book.html`, `book.md`, `book.pdf`, `pictures/` and the story's record.
 
-A file that is not ours, or that somebody has edited since, is never overwritten. What is ours is known by the hashes
-of what we wrote, which stand in a small file of the folder before the file itself does.
+A file from another program, or one that was edited since, is never overwritten. A small file in the folder has the
+hashes of the files that this program wrote; it is written before the files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mgem_agent.workflows.story import Story
 __all__ = ["BookFolder", "BookFormat", "WrittenBook"]
 
 BookFormat = Literal["html", "md", "pdf"]
-"""Forms of a book."""
+"""Formats of a book."""
 
 STEM = "book"
 LEDGER = ".book-files.json"
@@ -33,11 +33,11 @@ LEDGER = ".book-files.json"
 
 @dataclass(frozen=True, slots=True)
 class WrittenBook:
-    """What was written.
+    """The files of a book.
 
     Attributes:
-        files: The book in each of its forms.
-        notices: What could not be set as it should be, in sentences.
+        files: The book in each format.
+        notices: Sentences about what could not be typeset properly.
     """
 
     files: tuple[Path, ...]
@@ -45,11 +45,11 @@ class WrittenBook:
 
 
 class BookFolder:
-    """Where a book is written.
+    """The folder of a book.
 
     Args:
-        folder: The folder; made if it is not there.
-        store: Where the pictures are kept.
+        folder: The folder; created if missing.
+        store: The store of the pictures.
 
     Examples:
         >>> BookFolder("book", ArtifactStore("store")).path("html").name
@@ -61,30 +61,30 @@ class BookFolder:
         self._store = store
 
     def path(self, form: BookFormat) -> Path:
-        """The file of a form."""
+        """Return the file of a format."""
         return self.folder / f"{STEM}.{form}"
 
     def check(self, forms: Iterable[BookFormat]) -> None:
-        """Refuse a folder in which a file that is not ours is in the way, before a story is told into it.
+        """Refuse a folder in which another file would be overwritten, before a story is started in it.
 
         Raises:
-            InputError: If there is one; nothing is changed.
+            InputError: If there is such a file; nothing is changed.
         """
         ours = self._read_ledger()
         for form in forms:
             _refuse_foreign(self.path(form), ours.get(self.path(form).name, []))
 
     def write(self, story: Story, forms: Iterable[BookFormat] = get_args(BookFormat)) -> WrittenBook:
-        """Write a story, as far as it is told.
+        """Write a story as a book; the story may be unfinished.
 
         Args:
             story: The story.
-            forms: Which to write; forms that were written before and are not among them stay.
+            forms: The formats to write; files of other formats are kept.
 
         Raises:
-            InputError: If a file that is not ours is in the way; nothing is changed.
+            InputError: If another file would be overwritten; nothing is changed.
             ImageError: If the file of a picture is damaged.
-            ToolError: If the disk is full or the folder may not be written; each file is the old or the new one.
+            ToolError: If the disk is full or the folder is not writable; each file is then the old or the new one.
         """
         forms = tuple(dict.fromkeys(forms))
         self.check(forms)
@@ -147,13 +147,13 @@ def _hash(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}. Take another folder.") from error
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}. Use another folder.") from error
 
 
 def _refuse_foreign(path: Path, ours: list[str]) -> None:
     found = _hash(path)
     if found is not None and found not in ours:
         raise InputError(
-            f"There is a file {str(path)!r} that is not of this book or was changed since it was written. Move it "
-            f"away, or write the book to another folder."
+            f"The file {str(path)!r} is not from this book, or it was changed since. Move it away, or write the book "
+            f"to another folder."
         )

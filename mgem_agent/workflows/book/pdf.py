@@ -2,11 +2,11 @@
 
 Decisions that matter:
 
-- The story goes to the typesetter as data and never as source, so that no text of it can be a command.
-- The fonts are those that Typst brings (Latin, Greek, Cyrillic, Hebrew), then those of the system. Letters that no font
-  has are named in a notice, and the book is set all the same.
-- The same story gives the same file: the date in it is the story's.
-- Small pictures are enlarged smoothly here, or each viewer would show their pixels in its own way.
+- Typst gets the story as data and never as source, so that none of its text can be a command.
+- The fonts are those of Typst (Latin, Greek, Cyrillic, Hebrew), then those of the system. If no font has a letter, a
+  notice names it, and the book is typeset anyway.
+- The same story gives the same file: its date is the story's date.
+- Small pictures are enlarged smoothly here, because viewers scale them differently.
 - Seeds and ids of pictures are keywords of the file, which a reader does not see.
 """
 
@@ -80,12 +80,12 @@ def _compile(book: Book, folder: Path) -> tuple[bytes, tuple[str, ...]]:
     try:
         data = compiled([])
     except typst.TypstError as error:
-        raise ToolError(f"The PDF cannot be set: {error.message}. Write the book as html or md instead.") from error
+        raise ToolError(f"The PDF cannot be typeset: {error.message}. Write the book as html or md instead.") from error
     if not missing:
-        return data, (f"The PDF is not of the kind that can be read aloud: {reason}.",)
+        return data, (f"The PDF is not accessible to screen readers: {reason}.",)
     named = " ".join(missing[:MAX_NAMED]) + (" …" if len(missing) > MAX_NAMED else "")
     return data, (
-        f"No font has {len(missing)} of the PDF's letters, which are left empty: {named}. Install a font that has "
+        f"No font has {len(missing)} of the PDF's letters; they are missing: {named}. Install a font that has "
         "them, such as Noto for this script, or print the HTML book from a browser.",
     )
 

@@ -1,7 +1,7 @@
-"""Drawing the pictures of a story again, from its record alone, and saying of each whether it is the same.
+"""Redraw the pictures of a story from its record, and compare each with the old one.
 
-What was really executed is in the record, and the id of a picture is the hash of its file, so that a record from
-another machine can be held against what is drawn here, with or without the old pictures.
+The record has the executed requests, and the id of a picture is the hash of its file. So new pictures can be compared
+with a record from another machine, with or without the old pictures.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["ReplayedPicture", "recorded_generators", "replay_story"]
 
 @dataclass(frozen=True, slots=True)
 class ReplayedPicture:
-    """What became of a picture that was drawn again.
+    """A redrawn picture.
 
     Attributes:
-        index: The scene, from 1.
+        index: Number of the scene, from 1.
         before: Id of the old picture.
         after: Id of the new one; None if it could not be drawn.
         is_same: Whether the files are the same, byte for byte.
-        verdict: How the new one stands to the old one, or why there is none.
+        verdict: How the new one compares with the old one, or why there is none.
     """
 
     index: int
@@ -48,10 +48,10 @@ class ReplayedPicture:
 
 
 def recorded_generators(story: Story) -> tuple[str, ...]:
-    """Names of the generators that `replay_story` makes, in the order of the scenes.
+    """Return the names of the generators that `replay_story` creates, in the order of the scenes.
 
     Args:
-        story: The story, which may come from somebody else.
+        story: The story; it may come from someone else.
     """
     drawn = (scene for scene in story.scenes if scene.artifact_id is not None and scene.executed is not None)
     return tuple(dict.fromkeys(scene.generator for scene in drawn))
@@ -66,22 +66,22 @@ def replay_story(
     pages: Collection[int] = (),
     cancel: threading.Event | None = None,
 ) -> Iterator[DrawingProgress | ReplayedPicture]:
-    """Draw every picture of a story again as it was drawn; new ones are stored, and the story is not changed.
+    """Redraw every picture of a story. New pictures are stored, and the story is not changed.
 
     Args:
         story: The story.
-        store: Where pictures are kept.
-        make: Makes a generator of the name in the record, such as `mgem_agent.tools.make_generator`.
-        folder: The story's folder, in whose `pictures/` what the store has not is looked for.
-        pages: Numbers of the scenes to draw, from 1; all, if empty.
-        cancel: Set by another thread to stop.
+        store: The store of the pictures.
+        make: Creates a generator by the name in the record, such as `mgem_agent.tools.make_generator`.
+        folder: The story's folder; its `pictures/` is searched for pictures that the store does not have.
+        pages: Numbers of the scenes to draw, from 1; all if empty.
+        cancel: Set this from another thread to stop.
 
     Yields:
         Progress, and one `ReplayedPicture` for each scene that has a picture.
 
     Raises:
-        InputError: If a page has no picture to draw again.
-        MgemError: If a generator of the record cannot be made.
+        InputError: If a page has no picture to redraw.
+        MgemError: If a generator of the record cannot be created.
     """
     replay = _Replay(store, folder, cancel or threading.Event())
     waiting = [scene for scene in story.scenes if scene.artifact_id is not None and scene.executed is not None]
@@ -98,7 +98,7 @@ def replay_story(
         ready = [scene for scene in waiting if replay.has_all(_needs(scene))]
         if not ready:
             for scene in waiting:
-                yield _not_drawn(scene, "a picture that it was made from is neither in the store nor in the folder")
+                yield _not_drawn(scene, "its source picture is neither in the store nor in the folder")
             return
         name = ready[0].generator
         batch = [scene for scene in ready if scene.generator == name]
@@ -147,7 +147,7 @@ class _Replay:
                 verdict = compare_picture(self._store.path(after.id).read_bytes(), old)
             else:
                 is_same = after.sha256.startswith(before.removeprefix("img-"))
-                verdict = SAME_PICTURE if is_same else "another picture; the old one is not here to be compared"
+                verdict = SAME_PICTURE if is_same else "another picture; the old one is not available for comparison"
         except MgemError as error:
             return _not_drawn(scene, str(error))
         return ReplayedPicture(scene.index, before, after.id, verdict == SAME_PICTURE, verdict)

@@ -1,4 +1,4 @@
-"""What a book says of itself, in the language of its story where we have it, else in English."""
+"""The labels of a book, in the language of its story if it is available, otherwise in English."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ RIGHT_TO_LEFT_SCRIPTS = frozenset({"adlm", "arab", "hebr", "nkoo", "syrc", "thaa
 
 @dataclass(frozen=True, slots=True)
 class BookWords:
-    """The book's own words; what stands in braces is filled in.
+    """The labels of a book; {} is filled in.
 
     Attributes:
-        language: Of these words, as a BCP 47 tag.
+        language: Language of the labels, as a BCP 47 tag.
         about: Heading of the last page.
-        written_by: Name of the reasoner: {}.
-        drawn_by: Name of the generator: {}.
-        style: Of the pictures: {}.
-        details: Heading of what is folded away.
-        seed: Of the pictures: {}.
-        pictures: Ids of the pictures: {}.
-        replay: How the pictures are drawn again; the command follows.
-        missing: Where a picture should be.
-        untold: Where a text should be.
-        unfinished: That the story is not at its end.
-        untitled: Title of a story that has none yet.
+        written_by: Label of the reasoner's name, {}.
+        drawn_by: Label of the generator's name, {}.
+        style: Label of the pictures' style, {}.
+        details: Heading of the collapsed details.
+        seed: Label of the pictures' seed, {}.
+        pictures: Label of the pictures' ids, {}.
+        replay: Label of the command that redraws the pictures.
+        missing: Note in place of a missing picture.
+        untold: Note in place of a missing text.
+        unfinished: Note that the story is not finished.
+        untitled: Title of a story without one.
     """
 
     language: str
@@ -155,7 +155,7 @@ WORDS = (
 
 
 def words_for(language: str) -> BookWords:
-    """Return the book's own words for a language.
+    """Return the labels for a language.
 
     Args:
         language: A BCP 47 tag; its first part counts.
@@ -169,10 +169,10 @@ def words_for(language: str) -> BookWords:
 
 
 def direction_of(language: str) -> str:
-    """Return `rtl` or `ltr`, the direction that a language is written in.
+    """Return `rtl` or `ltr`, the writing direction of a language.
 
     Args:
-        language: A BCP 47 tag; a script in it goes before the language.
+        language: A BCP 47 tag; its script takes precedence over its language.
 
     Examples:
         >>> direction_of("he-IL"), direction_of("az-Arab"), direction_of("ar-Latn"), direction_of("de")

@@ -115,9 +115,7 @@ def test_another_scheduler_may_be_asked_for(make_generator: Any, draw: Any, ask:
     assert other.executed.options["scheduler"] == "DPMSolverMultistepScheduler"
     assert other.image.tobytes() != own.image.tobytes()
     assert isinstance(wrong.error, GeneratorUnavailableError)
-    assert "Scheduler 'FastScheduler' is not compatible with this pipeline. Compatible schedulers:  " in str(
-        wrong.error
-    )
+    assert "Scheduler 'FastScheduler' is not compatible with this pipeline. Compatible schedulers: " in str(wrong.error)
     (again,) = draw(generator, [ask()])
     assert again.image.tobytes() == own.image.tobytes()
 

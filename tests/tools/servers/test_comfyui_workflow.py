@@ -83,7 +83,7 @@ def test_a_slot_that_another_node_fills_has_no_value(tmp_path: Path) -> None:
         ({"1": node("mgem: prompt", words="")}, None, "has no input 'text' for the slot 'prompt'. It has: words"),
         ({"1": node("mgem: seed", text="")}, None, "has no input 'seed or noise_seed' for the slot 'seed'"),
         ({"1": node("mgem: prompt", text="")}, {"seed": "9.seed"}, "has no node '9', which the slot 'seed' names"),
-        ({"1": node("mgem: prompt", text="")}, ["seed"], "are no table of names"),
+        ({"1": node("mgem: prompt", text="")}, ["seed"], "are not a JSON object"),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, nodes: Any, slots: Any, message: str) -> None:

@@ -54,7 +54,7 @@ def test_a_long_pause_is_not_sat_out(server: Any, reply: Any) -> None:
         (400, b'{"error":{"message":"size?"}}', UnsupportedRequestError, "does not accept the request .*: size?", 1),
         (500, b'{"errors":"CUDA out of memory"}', GeneratorOutputError, "failed .*CUDA out of memory. Its log", 1),
         (503, b"<html><body>x", GeneratorUnavailableError, "too busy .*: an HTML page", 3),
-        (302, b"", GeneratorUnavailableError, "sends GET /x on to https://elsewhere/. Give the final address", 1),
+        (302, b"", GeneratorUnavailableError, "redirects GET /x to https://elsewhere/. Give the final address", 1),
     ],
 )
 def test_a_status_is_an_error_in_words(
@@ -97,7 +97,7 @@ def test_a_broken_answer_is_asked_for_again(server: Any, reply: Any) -> None:
 
 def test_half_an_answer_each_time(server: Any, reply: Any) -> None:
     server.answer = lambda call: reply(body=b'{"a": 1}', cut=3)
-    with pytest.raises(GeneratorUnavailableError, match="broke off its answer"):
+    with pytest.raises(GeneratorUnavailableError, match="did not complete its answer"):
         client(server.url).request_json("GET", "/x")
     assert len(server.calls) == 3
 
@@ -147,7 +147,7 @@ def test_a_picture_that_is_too_large_is_cut_off(server: Any, png: Any, monkeypat
 
 def test_half_a_picture_is_no_picture(server: Any, png: Any) -> None:
     server.answer = lambda call: png()[:-40]
-    with pytest.raises(GeneratorOutputError, match="sent an invalid picture:  .*cut off or damaged"):
+    with pytest.raises(GeneratorOutputError, match="sent an invalid picture: .*cut off or damaged"):
         client(server.url).request_picture("/a.png")
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_address(address: str) -> None:
 
 
 def test_a_password_is_not_shown_even_so() -> None:
-    with pytest.raises(InputError, match=r"^'http://ann:\(hidden\)@h:99999' is no web address"):
+    with pytest.raises(InputError, match=r"^'http://ann:\(hidden\)@h:99999' is not a web address"):
         client("http://ann:s3cret@h:99999")
 
 

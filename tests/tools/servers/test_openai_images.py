@@ -129,7 +129,7 @@ def test_a_mask_becomes_holes(server: Any, png: Any) -> None:
             400,
             {"error": {"code": "moderation_blocked", "message": "no."}},
             GeneratorRefusalError,
-            "declined .*no. Word",
+            "declined .*no. Change",
         ),
         (429, {"error": {"code": "insufficient_quota", "message": "pay"}}, GeneratorUnavailableError, "no credit left"),
         (

@@ -21,6 +21,6 @@ def test_a_bomb_is_not_decoded() -> None:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    with pytest.raises(GeneratorOutputError, match="The server sent an invalid picture:  .*was not decoded") as caught:
+    with pytest.raises(GeneratorOutputError, match="The server sent an invalid picture: .*was not decoded") as caught:
         decode_picture(bomb, source="The server")
     assert caught.value.retryable

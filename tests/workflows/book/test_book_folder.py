@@ -33,7 +33,7 @@ def test_a_book_is_written_again(make_story: Any, store: ArtifactStore, tmp_path
 
 def test_a_file_of_somebody_elses_is_not_touched(make_story: Any, store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "book.md").write_text("my diary")
-    with pytest.raises(InputError, match=r"book\.md' that is not of this book or was changed since it was written"):
+    with pytest.raises(InputError, match=r"book\.md' is not from this book, or it was changed since"):
         BookFolder(tmp_path, store).write(make_story())
     assert files_of(tmp_path) - {name for name in files_of(tmp_path) if name.startswith("store")} == {"book.md"}
     assert (tmp_path / "book.md").read_text() == "my diary"
@@ -53,7 +53,7 @@ def test_a_picture_of_somebody_elses_is_not_touched(make_story: Any, store: Arti
     place = tmp_path / "pictures" / f"{story.scenes[0].artifact_id}.png"
     place.parent.mkdir()
     place.write_bytes(b"mine")
-    with pytest.raises(InputError, match="is not of this book"):
+    with pytest.raises(InputError, match="is not from this book"):
         BookFolder(tmp_path, store).write(story, ["md"])
     assert place.read_bytes() == b"mine"
 

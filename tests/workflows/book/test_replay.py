@@ -46,7 +46,9 @@ def test_a_picture_that_comes_out_otherwise(make_story: Any, store: ArtifactStor
     verdicts = [each.verdict for each in replayed(changed, store, make_generator)]
     assert verdicts[0].startswith("another picture: pixels differ by up to ") and verdicts[1:] == [SAME] * 2
     elsewhere = ArtifactStore(tmp_path / "elsewhere")
-    assert replayed(changed, elsewhere, make_generator)[0].verdict.endswith("the old one is not here to be compared")
+    assert replayed(changed, elsewhere, make_generator)[0].verdict.endswith(
+        "the old one is not available for comparison"
+    )
 
 
 def test_a_picture_that_fails_costs_no_other(make_story: Any, store: ArtifactStore) -> None:
