@@ -35,5 +35,5 @@ def test_what_is_no_string_is_no_id(thing: object) -> None:
 
 @pytest.mark.parametrize("text", ["img-0123/../private.png", "../../etc/passwd", "img-*"])
 def test_the_store_opens_nothing_else(tmp_path: Path, text: str) -> None:
-    with pytest.raises(InputError, match="is no id of a picture"):
+    with pytest.raises(InputError, match="is not a picture id"):
         ArtifactStore(tmp_path).path(text)

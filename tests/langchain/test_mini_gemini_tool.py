@@ -126,7 +126,7 @@ def test_files_are_closed_unless_the_developer_opens_them(agent: MgemAgent, tmp_
     tool = MiniGeminiTool(agent=agent)
     later = asyncio.run(tool.ainvoke({"name": tool.name, "args": args, "id": "outer_1", "type": "tool_call"}))
     assert later.content == told.content
-    with pytest.raises(ValueError, match=r"allow_paths names 'nowhere', which is no folder"):
+    with pytest.raises(ValueError, match=r"allow_paths names 'nowhere', which is not a folder"):
         MiniGeminiTool(agent=agent, allow_paths="nowhere")
 
 

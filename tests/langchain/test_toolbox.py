@@ -35,7 +35,7 @@ def test_text_is_read_where_the_library_is_installed(
 
 def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
     assert "look_at_image" in names(tmp_path, reasoner=ScriptedReasoner(script=[]))
-    with pytest.raises(InputError, match=r"needs a reasoner that sees, and 'ScriptedReasoner' says"):
+    with pytest.raises(InputError, match=r"needs a reasoner that sees, and 'ScriptedReasoner' takes no pictures"):
         names(tmp_path, reasoner=ScriptedReasoner(script=[], profile={"image_inputs": False}))
 
 
@@ -47,7 +47,7 @@ def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
             r"fallbacks is \['magic'\]\. Allowed: a list of 'edit', 'inpaint', 'image_to_image', 'redraw'\.",
         ),
         ({"fallbacks": "inpaint"}, r"fallbacks is 'inpaint'\. Allowed: a list of"),
-        ({"allow_paths": "nowhere"}, r"allow_paths names 'nowhere', which is no folder"),
+        ({"allow_paths": "nowhere"}, r"allow_paths names 'nowhere', which is not a folder"),
     ],
 )
 def test_wrong_options_are_the_developers_errors(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -30,7 +30,7 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_example_of_the_page_passes(root: Path, tmp_path: Path) -> None:
-    conftest, example = re.findall(r"^```py\n(.*?)^```$", (root / "docs" / "testing.md").read_text(), re.M | re.S)
+    conftest, example = re.findall(r"^```py\n(.*?)^```$", (root / "docs" / "guides" / "testing.md").read_text(), re.M | re.S)
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_it.py").write_text(example + EXTRA)
     finished = run_pytest(tmp_path)
@@ -48,4 +48,4 @@ def test_whoever_has_not_named_it_has_not_imported_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["scripted_reasoner", "flat_colour_generator", "artifact_store", "make_mgem_agent"])
 def test_the_page_names_every_fixture(root: Path, name: str) -> None:
-    assert f"\n| `{name}` | " in (root / "docs" / "testing.md").read_text()
+    assert f"\n| `{name}` | " in (root / "docs" / "guides" / "testing.md").read_text()
