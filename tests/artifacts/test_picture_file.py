@@ -136,8 +136,14 @@ def test_files_of_others_have_no_recipe(tmp_path: Path) -> None:
     ("chunk", "message"),
     [
         ("{", "cannot read the recipe in the file .*as a whole: Invalid JSON"),
-        ('{"format": 9, "request": {"prompt": "x"}, "generator": "g", "model": "m"}', r"cannot read the recipe in the file .*format: .*Update"),
-        ('{"request": {"prompt": ""}, "generator": "g", "model": "m"}', "cannot read the recipe in the file .*request.prompt: "),
+        (
+            '{"format": 9, "request": {"prompt": "x"}, "generator": "g", "model": "m"}',
+            r"cannot read the recipe in the file .*format: .*Update",
+        ),
+        (
+            '{"request": {"prompt": ""}, "generator": "g", "model": "m"}',
+            "cannot read the recipe in the file .*request.prompt: ",
+        ),
     ],
 )
 def test_a_chunk_that_is_damaged_or_newer(tmp_path: Path, chunk: str, message: str) -> None:

@@ -30,7 +30,9 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_example_of_the_page_passes(root: Path, tmp_path: Path) -> None:
-    conftest, example = re.findall(r"^```py\n(.*?)^```$", (root / "docs" / "guides" / "testing.md").read_text(), re.M | re.S)
+    conftest, example = re.findall(
+        r"^```py\n(.*?)^```$", (root / "docs" / "guides" / "testing.md").read_text(), re.M | re.S
+    )
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_it.py").write_text(example + EXTRA)
     finished = run_pytest(tmp_path)
