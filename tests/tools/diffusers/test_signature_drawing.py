@@ -51,14 +51,6 @@ def qwen_vl(hidden: int = 16) -> Any:
     return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
-def wan_autoencoder() -> Any:
-    from diffusers import AutoencoderKLWan
-
-    return AutoencoderKLWan(
-        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
-    ).eval()
-
-
 def make_bria(parts: Any) -> Any:
     from diffusers import BriaPipeline, BriaTransformer2DModel
 
@@ -235,6 +227,52 @@ def make_omni(parts: Any) -> Any:
     )  # fmt: skip
 
 
+def qwen3_vl(parts: Any) -> tuple[Any, Any]:
+    """A vision-language model, and its processor."""
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    tokenizer = parts.qwen_tokenizer()
+    marks = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    image, video, start, end = tokenizer.convert_tokens_to_ids(marks)
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 128, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+            "deepstack_visual_indexes": [0], "num_position_embeddings": 16, "patch_size": 16,
+        },
+        image_token_id=image, video_token_id=video, vision_start_token_id=start, vision_end_token_id=end,
+    )  # fmt: skip
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 1024, "longest_edge": 1 << 24}),
+        tokenizer=tokenizer, video_processor=Qwen3VLVideoProcessor(), chat_template=tokenizer.chat_template,
+    )  # fmt: skip
+    return Qwen3VLForConditionalGeneration(config).eval(), processor
+
+
+def make_qwen(parts: Any) -> Any:
+    from diffusers import AutoencoderKLQwenImage21, QwenImage21Pipeline, QwenImage21Transformer2DModel
+
+    text_encoder, processor = qwen3_vl(parts)
+    return QwenImage21Pipeline(
+        transformer=QwenImage21Transformer2DModel(
+            num_layers=1, attention_head_dim=16, num_attention_heads=2, context_in_dim=16, axes_dims_rope=(4, 6, 6)
+        ),
+        vae=AutoencoderKLQwenImage21(base_dim=4, decoder_base_dim=4, num_res_blocks=1).eval(),
+        text_encoder=text_encoder, processor=processor, scheduler=flow(),
+    )  # fmt: skip
+
+
 SHORT: dict[str, Any] = {"max_sequence_length": 64}
 # maker, and options that keep it short
 CASES: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
@@ -248,6 +286,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
     "Kandinsky5T2IPipeline": (make_kandinsky, SHORT),
     "LongCatImagePipeline": (make_longcat, {"enable_prompt_rewrite": False}),
     "OmniGenPipeline": (make_omnigen, {}),
+    "QwenImage21Pipeline": (make_qwen, {}),
     "ZImageOmniPipeline": (make_omni, SHORT),
 }
 
