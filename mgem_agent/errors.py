@@ -1,6 +1,6 @@
-"""Every error that mgem-agent raises on purpose.
+"""All errors that mgem-agent raises on purpose.
 
-A message says what was got, what is allowed and what to do next. The tree::
+A message says what was received, what is allowed and what to do next. The hierarchy::
 
     MgemError
     ├── InputError (also a ValueError): the caller's mistake; the same call fails again
@@ -12,14 +12,14 @@ A message says what was got, what is allowed and what to do next. The tree::
     │   ├── UnsupportedRequestError: an image request that the generator cannot honour
     │   └── MissingDependencyError (also an ImportError): an optional package is not installed
     ├── ReasonerError: the reasoner's server failed
-    │   ├── ReasonerUnavailableError: it cannot be reached, is overloaded or failed inside
-    │   ├── ReasonerRequestError: it refused the request
-    │   │   └── ReasonerPicturesError: the model behind it takes fewer pictures, or none
-    │   └── ReasonerOutputError: what it sent is no answer, or not all of one
+    │   ├── ReasonerUnavailableError: it cannot be reached, is overloaded or had an internal error
+    │   ├── ReasonerRequestError: it rejected the request
+    │   │   └── ReasonerPicturesError: the model takes fewer pictures, or none
+    │   └── ReasonerOutputError: its response is not a complete answer
     └── ToolError: a tool failed
         ├── GeneratorUnavailableError: the image generator cannot be reached or loaded
         ├── GeneratorTimeoutError: the image generator did not answer in time
-        ├── GeneratorOutputError: what the image generator returned is no picture, or not the one asked for
+        ├── GeneratorOutputError: the image generator did not return the requested picture
         ├── GeneratorRefusalError: the image generator declined to draw this prompt
         └── GenerationCancelledError: the drawing was cancelled
 """
@@ -56,9 +56,9 @@ __all__ = [
 
 
 class MgemError(Exception):
-    """Base of every error raised on purpose by this package.
+    """Base class of all errors that this package raises on purpose.
 
-    A message is shown, logged and stored, so it holds no secret from the beginning.
+    Messages are shown, logged and stored, so secrets are removed when the error is created.
 
     Args:
         *parts: The message.
@@ -69,7 +69,7 @@ class MgemError(Exception):
 
 
 class InputError(MgemError, ValueError):
-    """The caller asked for something impossible; the same call would fail again."""
+    """The caller's request is not valid; repeating the call fails again."""
 
 
 class GeometryError(InputError):
@@ -77,7 +77,7 @@ class GeometryError(InputError):
 
 
 class ImageError(InputError):
-    """A picture that cannot be read, or is not a picture."""
+    """A picture that cannot be read, or a file that is not a picture."""
 
 
 class PromptError(InputError):
@@ -88,12 +88,12 @@ class ContextOverflowError(InputError):
     """More tokens than the language model's context holds.
 
     Args:
-        num_text_tokens: Prompt tokens that are text.
-        num_image_tokens: Prompt tokens that stand for images.
-        num_images: Images in the prompt.
-        max_new_tokens: Tokens asked for on top of the prompt.
-        max_context: Tokens the language model can hold; None where it is not known.
-        message: What to say instead of these numbers, which a server need not give.
+        num_text_tokens: Number of text tokens in the prompt.
+        num_image_tokens: Number of image tokens in the prompt.
+        num_images: Number of images in the prompt.
+        max_new_tokens: Number of new tokens requested.
+        max_context: Size of the language model's context in tokens; None if unknown.
+        message: Message to use instead, if a server did not report the numbers.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class ContextOverflowError(InputError):
         total = num_text_tokens + num_image_tokens + max_new_tokens
         super().__init__(
             message
-            or f"The prompt does not fit: {num_images} image(s) take {num_image_tokens} tokens, the text "
-            f"{num_text_tokens}, and {max_new_tokens} new tokens were asked for, {total} in all; the context holds "
-            f"{max_context}. Ask for fewer new tokens, send fewer images, or drop early rounds of the dialogue."
+            or f"The prompt does not fit into the context: {num_images} image(s) take {num_image_tokens} tokens, the "
+            f"text {num_text_tokens}, and {max_new_tokens} new tokens were requested, {total} in total; the context "
+            f"holds {max_context}. Request fewer new tokens, send fewer images, or drop early rounds of the dialogue."
         )
 
 
@@ -124,10 +124,10 @@ class CheckpointError(InputError):
     """Weights or a configuration that do not fit the model.
 
     Args:
-        message: What was read and what is wrong with it.
-        missing: Keys that the model needs and the checkpoint lacks.
-        unexpected: Keys of the checkpoint that the model has no place for.
-        mismatched: Keys whose shape differs, each with both shapes, as text.
+        message: What was read, and what is wrong with it.
+        missing: Keys that the checkpoint lacks.
+        unexpected: Keys that the model does not have.
+        mismatched: Keys with a wrong shape, each with both shapes, as text.
     """
 
     def __init__(
@@ -141,19 +141,19 @@ class CheckpointError(InputError):
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         self.mismatched = tuple(mismatched)
-        for title, keys in (("missing", missing), ("left over", unexpected), ("of another shape", mismatched)):
+        for title, keys in (("missing", missing), ("unexpected", unexpected), ("with a wrong shape", mismatched)):
             if keys:
                 message += f"\n{len(keys)} {title}:\n" + "\n".join(f"  {key}" for key in keys)
         super().__init__(message)
 
 
 class MissingDependencyError(InputError, ImportError):
-    """An optional package is needed for what was asked, and is not installed.
+    """An optional package is required but not installed.
 
     Args:
         feature: What needs the package, as the start of a sentence.
         package: The package's name on the package index.
-        extra: The extra of ``mgem-agent`` that brings it; None if the package is to be installed by its own name.
+        extra: The extra of `mgem-agent` that contains it; None to install the package by its own name.
     """
 
     def __init__(self, feature: str, package: str, extra: str | None = None) -> None:
@@ -168,11 +168,11 @@ class MissingKeyError(InputError):
 
 
 class UnsupportedRequestError(InputError):
-    """An image request asks for what the chosen generator cannot do.
+    """An image request that the chosen generator cannot fulfil.
 
     Args:
-        message: What was asked for, what the generator can do, and what to do next.
-        arguments: Names of the request's fields that cannot be honoured.
+        message: What was requested, what the generator supports, and what to do next.
+        arguments: Names of the request's fields that are not supported.
     """
 
     def __init__(self, message: str, *, arguments: Sequence[str] = ()) -> None:
@@ -181,7 +181,7 @@ class UnsupportedRequestError(InputError):
 
 
 class ReasonerError(MgemError):
-    """The server of a reasoner failed; nothing that was made before is lost.
+    """The reasoner's server failed; finished work is not lost.
 
     Args:
         message: What failed, at which address, and what to do next.
@@ -194,19 +194,19 @@ class ReasonerError(MgemError):
 
 
 class ReasonerUnavailableError(ReasonerError):
-    """The reasoner's server cannot be reached, is overloaded, or failed inside."""
+    """The reasoner's server cannot be reached, is overloaded, or had an internal error."""
 
 
 class ReasonerRequestError(ReasonerError):
-    """The reasoner's server refused the request."""
+    """The reasoner's server rejected the request."""
 
 
 class ReasonerPicturesError(ReasonerRequestError):
-    """The request shows more pictures than the model takes.
+    """The request contains more pictures than the model takes.
 
     Args:
         message: What failed, at which address, and what to do next.
-        max_pictures: How many pictures it takes; 0 for a model that takes none.
+        max_pictures: Maximum number of pictures; 0 for a model that takes none.
     """
 
     def __init__(self, message: str, *, max_pictures: int = 0) -> None:
@@ -215,11 +215,11 @@ class ReasonerPicturesError(ReasonerRequestError):
 
 
 class ReasonerOutputError(ReasonerError):
-    """What the reasoner's server sent is no answer, or not all of one."""
+    """The response of the reasoner's server is not a complete answer."""
 
 
 class ToolError(MgemError):
-    """A tool failed; nothing that was made before is lost.
+    """A tool failed; finished work is not lost.
 
     Args:
         message: What failed, and what to do next.
@@ -240,7 +240,7 @@ class GeneratorTimeoutError(ToolError):
 
 
 class GeneratorOutputError(ToolError):
-    """What the image generator returned is no picture, or not the one that was asked for."""
+    """The image generator did not return the requested picture."""
 
 
 class GeneratorRefusalError(ToolError):
@@ -248,4 +248,4 @@ class GeneratorRefusalError(ToolError):
 
 
 class GenerationCancelledError(ToolError):
-    """The drawing was cancelled before it was done."""
+    """The drawing was cancelled before it was finished."""

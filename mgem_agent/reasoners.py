@@ -1,15 +1,15 @@
-"""A reasoner by its name: a model of LangChain's providers, one behind an address, or the core model.
+"""Create a reasoner by its name: a model of a LangChain provider, a model on a server, or the core model.
 
 ======================================== ===========================================================================
-`openai:gpt-5`, `ollama:llama3`, …       any provider that `langchain.chat_models.init_chat_model` knows
-`http://host:8000/v1#model`              a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, …
+`openai:gpt-5`, `ollama:llama3`, …       any provider that `langchain.chat_models.init_chat_model` supports
+`http://host:8000/v1#model`              a server with an OpenAI-compatible API: vLLM, SGLang, llama.cpp, …
 `YanweiLi/MGM-7B`, `./weights`           the core model, by hub id or folder
-`nano`                                   the small model in the box
+`nano`                                   the small built-in model
 ======================================== ===========================================================================
 
-Models call tools natively, or draw by the `<GEN>` protocol where they cannot. A server behind an address is told the
-protocol unless native calling is asked for: such servers have it only if they were started with it, and nothing but a
-refusal says that they were not.
+Models that support tool calling use it; others draw by the `<GEN>` protocol. A server with an address gets the protocol
+in its prompt unless native tool calling is requested: such a server supports tool calling only if it was started with
+it, and this cannot be detected before a request fails.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = ["ToolCalling", "make_reasoner"]
 ToolCalling = Literal["auto", "native", "prompt"]
 
 _FORMS = (
-    "'openai:gpt-5', 'ollama:llama3' (a provider and its model), 'http://127.0.0.1:8000/v1#model' (a server that "
-    "speaks OpenAI's protocol), 'YanweiLi/MGM-7B' or a folder (the core model), 'nano' (the small one in the box)"
+    "'openai:gpt-5', 'ollama:llama3' (a provider and its model), 'http://127.0.0.1:8000/v1#model' (a server with an "
+    "OpenAI-compatible API), 'YanweiLi/MGM-7B' or a folder (the core model), 'nano' (the small built-in model)"
 )
 _PROVIDER = re.compile(r"(?P<provider>[a-z][a-z0-9_-]+):(?P<model>.+)", re.DOTALL)
 _ADDRESS = re.compile(r"https?://[^#\s]+", re.IGNORECASE)
@@ -40,19 +40,19 @@ _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "auto", **options: Any) -> BaseChatModel:
-    """Return a chat model by its name; no weights are loaded and no server is asked yet.
+    """Return a chat model by its name. No weights are loaded and no server is contacted yet.
 
     Args:
-        name: As in the table above.
-        tool_calling: `native` uses the model's own; `prompt` tells it the `<GEN>` protocol; `auto` is `prompt` for
-            servers behind an address and for models without tool calling of their own, and `native` for others. The
-            core model has the protocol in its weights.
+        name: A name from the table above.
+        tool_calling: `native` uses the model's tool calling; `prompt` explains the `<GEN>` protocol in the prompt;
+            `auto` is `prompt` for servers with an address and for models without tool calling, and `native` for
+            others. The core model is trained on the protocol and ignores this.
         **options: Fields of the chat model: `temperature`, `max_tokens`, `api_key`, ...
 
     Raises:
-        InputError: If the name is of none of these forms, or the provider's key is not in the environment.
-        MissingDependencyError: If the provider's package is not installed, or the extra `local` for a model that
-            runs here.
+        InputError: If the name has none of these forms, or the provider's key is not in the environment.
+        MissingDependencyError: If the provider's package is not installed, or the extra `local` for a model that runs
+            on this machine.
     """
     if tool_calling not in get_args(ToolCalling):
         raise InputError(f"tool_calling is {tool_calling!r}. Allowed: {', '.join(map(repr, get_args(ToolCalling)))}.")
@@ -81,10 +81,10 @@ def _at_address(text: str, tool_calling: ToolCalling, options: dict[str, Any]) -
     address, _, model_name = text.partition("#")
     if not _ADDRESS.fullmatch(address) or not model_name:
         raise InputError(
-            f"The reasoner {text!r} is no address with a model. Its form is 'http://127.0.0.1:8000/v1#model', with the "
-            "name that the server gives the model after the '#'."
+            f"The reasoner {text!r} is not an address with a model. Write it as 'http://127.0.0.1:8000/v1#model', with "
+            "the server's name for the model after the '#'."
         )
-    key = options.pop("api_key", None) or os.environ.get("OPENAI_API_KEY") or "none"  # most such servers want none
+    key = options.pop("api_key", None) or os.environ.get("OPENAI_API_KEY") or "none"  # most such servers need no key
     model = _of_provider("openai", model_name, text, {"base_url": address, "api_key": key, **options})
     return model if tool_calling == "native" else _with_protocol(model)
 
@@ -107,37 +107,36 @@ def _of_provider(provider: str, model_name: str, text: str, options: dict[str, A
     except ImportError as error:
         package = _package_of(error, provider)
         raise MissingDependencyError(f"The reasoner {text!r}", package) from error
-    except Exception as error:  # each provider has an error of its own for a key that is missing
+    except Exception as error:  # each provider has its own error for a missing key
         told = _told_better(error, provider, text)
         if told is None:
             raise
         raise told from error
     if not isinstance(model, BaseChatModel):
-        raise InputError(f"The reasoner {text!r} is no single model. Name one. Allowed: {_FORMS}.")
+        raise InputError(f"The reasoner {text!r} does not name one model. Allowed: {_FORMS}.")
     return model
 
 
 def _brings_a_client(options: dict[str, Any]) -> bool:
-    """Whether the caller has chosen how requests travel."""
+    """Whether the caller has passed an HTTP client or a proxy."""
     names = ("http_client", "http_async_client", "openai_proxy")
     return any(options.get(name) is not None for name in names) or bool(os.environ.get("OPENAI_PROXY"))
 
 
 def _told_better(error: Exception, provider: str, text: str) -> InputError | None:
-    """Say that there is no such provider, or that it wants a key, if its own words name the variable of one."""
+    """Return a clearer error for an unknown provider, or for a missing key if the message names its variable."""
     if isinstance(error, ValueError) and "Unsupported provider" in str(error):
         return InputError(f"There is no provider {provider!r}, in the reasoner {text!r}. Allowed: {_FORMS}.")
     found = _KEY.search(str(error))
     if found is None:
         return None
     return MissingKeyError(
-        f"The reasoner {text!r} needs a key of its provider, and there is none. Set {found[0]} in the environment, or "
-        f"name another model."
+        f"The reasoner {text!r} needs an API key. Set {found[0]} in the environment, or choose another model."
     )
 
 
 def _package_of(error: ImportError, provider: str) -> str:
-    """Return the package that LangChain's message tells to install."""
+    """Return the package that LangChain's message says to install."""
     found = re.search(r"pip install (?:-U )?([\w.\[\]-]+)", str(error))
     return found[1].rstrip(".") if found else f"langchain-{provider.replace('_', '-')}"
 

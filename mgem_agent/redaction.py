@@ -1,11 +1,11 @@
-"""Text without passwords and keys: what every error, log line, record and picture passes through.
+"""Remove passwords and keys from text. Every error, log line, record and picture passes through this module.
 
-Two kinds of secret are hidden:
+Two kinds of secrets are hidden:
 
-- **known ones**: what was given as a key (an option such as `api_key`, a password in an address) and the values of
-  the environment's `*_API_KEY` variables. Their exact values are hidden wherever they appear.
-- **recognizable ones**: a password in an address, the value of a query parameter such as `?api_key=`, and the header
-  that logs in. They are hidden in errors and in addresses, never in what a model or a person says.
+- **Known secrets**: values given as a key (an option such as `api_key`, a password in an address), and the values of
+  environment variables such as `*_API_KEY`. These values are hidden everywhere.
+- **Recognizable secrets**: a password in an address, a query parameter such as `?api_key=`, and an authorization
+  header. They are hidden in errors and addresses, but never in the text of a model or a user.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = [
 
 HIDDEN = "(hidden)"
 MIN_SECRET_CHARS = 8
-"""A shorter value is no secret: servers that need no key are given "none" or "EMPTY", and those are also words."""
+"""Shorter values are not secrets: servers that need no key are given "none" or "EMPTY", which are common words."""
 
 MAX_SECRET_CHARS = 4096
-"""Longest secret that is looked for where a long text is cut."""
+"""Maximum length of a secret that is searched for before a long text is cut."""
 
 SECRET_NAME = re.compile(
     r"(?:^|[^a-z0-9])(?:api|access|secret|private|subscription|account)?[-_]?"
@@ -55,7 +55,7 @@ _lock = threading.Lock()
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an option, a setting or a query parameter of this name holds a secret.
+    """Whether an option, setting or query parameter of this name contains a secret.
 
     Examples:
         >>> [is_secret_name(name) for name in ("api_key", "X-Amz-Signature", "max_tokens", "monkey")]
@@ -65,7 +65,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def remember_secret(value: object) -> None:
-    """Hide a value from now on, wherever it appears.
+    """Register a value as a secret, so that it is hidden everywhere from now on.
 
     Args:
         value: A key or a password; None and short words are ignored.
@@ -77,10 +77,10 @@ def remember_secret(value: object) -> None:
 
 
 def remember_secrets(options: Mapping[str, Any]) -> None:
-    """Remember the secrets among options, by their names, and the passwords in their addresses.
+    """Register the secrets among options: values with secret names, and passwords in addresses.
 
     Args:
-        options: Values by name; tables within them are searched too.
+        options: Values by name; nested tables are searched too.
     """
     for name, value in options.items():
         if isinstance(value, Mapping):
@@ -93,10 +93,10 @@ def remember_secrets(options: Mapping[str, Any]) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """Return text without the known secrets.
+    """Return text without known secrets.
 
     Args:
-        text: Anything, also what a model says.
+        text: Any text, also a model's answer.
     """
     if len(text) < MIN_SECRET_CHARS:
         return text
@@ -110,7 +110,7 @@ def redact(text: str) -> str:
     """Return an error, a log line or an address without known and recognizable secrets.
 
     Args:
-        text: Any text but what a model or a person says.
+        text: Any text except that of a model or a user.
 
     Examples:
         >>> redact("http://me:secret@host/v1?api_key=abc&size=2 sent Authorization: Bearer abc")
@@ -123,17 +123,17 @@ def redact(text: str) -> str:
 
 
 def redacted_start(text: object, max_chars: int) -> str:
-    """Return the beginning of foreign text, redacted before it is cut: the first half of a key tells too much.
+    """Return the beginning of untrusted text. It is redacted before it is cut, because half a key is also secret.
 
     Args:
-        text: What a server said.
-        max_chars: Most characters that are kept.
+        text: Text from a server.
+        max_chars: Maximum number of characters to keep.
     """
     return redact(str(text)[: max_chars + MAX_SECRET_CHARS])[:max_chars]
 
 
 def _secrets() -> list[str]:
-    """The known secrets, the longest first: one may contain another."""
+    """Return the known secrets, longest first, because one may contain another."""
     named = {
         value.strip()
         for name, value in os.environ.items()
@@ -145,11 +145,11 @@ def _secrets() -> list[str]:
 
 
 def _plain_address(address: str) -> str:
-    """An address without its password and its keys."""
+    """Return an address without passwords and keys."""
     user_info = _user_info(address)
     if user_info is not None:
         user, password = user_info["user"], user_info["password"]
-        # On the web a name without a password is a token; in the address of a database it is a name.
+        # In an HTTP address, a user name without a password is a token; in a database address it is a name.
         is_token = password is None and address.lower().startswith("http")
         shown = HIDDEN if is_token else user if password is None else f"{user}:{HIDDEN}"
         address = f"{address[: user_info.start()]}//{shown}@{address[user_info.end() :]}"
@@ -161,7 +161,7 @@ def _plain_address(address: str) -> str:
 
 
 def _user_info(address: str) -> re.Match[str] | None:
-    """The name and password of an address; an `@` in its path is none of it."""
+    """Match the user name and password of an address; an `@` in the path does not count."""
     found = USER_INFO.search(address)
     if found is None or (found["password"] and PORT.match(found["password"])):
         return None

@@ -1,14 +1,14 @@
-"""What a person has settled once: which reasoner and generator, where pictures and sessions lie, how it is drawn.
+"""The configuration: reasoner, generator, folders for pictures and sessions, and drawing defaults.
 
-A value is taken from the first of these places that has it:
+Each value comes from the first of these sources that sets it:
 
-1. what was given on the command line, or to `load_settings`;
-2. the environment: `MGEM_` and the name in capitals, `__` between the parts: `MGEM_MODEL`, `MGEM_PICTURE__WIDTH`;
-3. the user's file: `config.toml` in the folder for configuration of this system, or the file that `MGEM_CONFIG` names;
+1. command-line options, or the arguments of `load_settings`;
+2. environment variables: `MGEM_` and the upper-case name, with `__` between parts: `MGEM_MODEL`, `MGEM_PICTURE__WIDTH`;
+3. the user's config file: `config.toml` in the system's configuration folder, or the file that `MGEM_CONFIG` names;
 4. the default.
 
-No file is read because it lies in the current folder: whoever wrote that folder could send the user's pictures and
-questions to a server of theirs. Keys of services are not settings; their packages read them from the environment.
+No configuration is read from the current folder: its author could redirect the user's pictures and questions to another
+server. API keys are not settings; the providers' packages read them from the environment.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
 ENVIRONMENT_PREFIX = "MGEM_"
 
 PictureDisplay = Literal["auto", "sixel", "kitty", "blocks", "path", "none"]
-"""How a terminal shows a picture; `auto` asks the terminal, `path` names the file, `none` says nothing of it."""
+"""How a terminal shows a picture: `auto` asks the terminal, `path` prints the file name, `none` prints nothing."""
 
 REQUEST_NAMES = {"steps": "num_inference_steps"}
 MAX_CONFIG_BYTES = 1_000_000
@@ -69,14 +69,14 @@ PLACES = ("store", "sessions")
 
 
 class PictureDefaults(BaseModel):
-    """What every picture is drawn with where nothing else is asked for; None leaves it to the generator.
+    """Default values for image requests. None leaves the choice to the generator.
 
     Attributes:
-        width: Pixels.
-        height: Pixels.
-        steps: Denoising steps.
-        seed: Seed.
-        guidance_scale: Weight of classifier-free guidance.
+        width: Width in pixels.
+        height: Height in pixels.
+        steps: Number of denoising steps.
+        seed: Random seed.
+        guidance_scale: Scale of classifier-free guidance.
         negative_prompt: What not to draw.
     """
 
@@ -92,7 +92,7 @@ class PictureDefaults(BaseModel):
     @field_validator("*")
     @classmethod
     def _as_requests_have_it(cls, value: Any, info: ValidationInfo) -> Any:
-        """Hold the ranges of an image request."""
+        """Check the value with the rules of an image request."""
         name = REQUEST_NAMES.get(str(info.field_name), str(info.field_name))
         try:
             ImageRequest.model_validate({"prompt": "-", name: value})
@@ -102,28 +102,28 @@ class PictureDefaults(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything that can be settled; `Settings()` reads the environment and the user's file.
+    """All settings. `Settings()` reads the environment and the user's config file.
 
     Attributes:
         model: The reasoner, by its name for `mgem_agent.reasoners.make_reasoner`.
-        generator: What draws, by its name for `mgem_agent.tools.make_generator`.
+        generator: The image generator, by its name for `mgem_agent.tools.make_generator`.
         model_options: Options for the reasoner, such as `temperature`.
         generator_options: Options for the generator, such as `dtype`.
-        store: Folder of pictures; the usual one if None.
-        sessions: Folder of sessions, or the `postgresql://` address of their database; the usual folder if None.
+        store: Folder for pictures; None for the default folder.
+        sessions: Folder for sessions, or a `postgresql://` address; None for the default folder.
         draw: When to draw: `auto`, `always` or `never`.
-        look: How often at most a picture that does not follow its caption is drawn again.
-        confirm: Whether to ask before anything is drawn.
-        max_pictures: Pictures that a turn draws at most.
-        timeout_s: Seconds that a turn takes at most; None for no limit.
+        look: Maximum redraws for a picture that does not match its caption.
+        confirm: Whether to ask before drawing.
+        max_pictures: Maximum number of pictures in a turn.
+        timeout_s: Time limit of a turn in seconds; None for no limit.
         images: How the terminal shows pictures.
-        offline: Whether nothing may be fetched from a hub.
-        system_prompt: What the reasoner is told at first.
-        sees: Whether the reasoner takes pictures; None where it is to be found out.
-        max_context_tokens: Tokens that a request to the reasoner may take at most; None for what its context holds.
-        max_context_pictures: Latest pictures of a dialogue that the reasoner is shown at most.
-        max_history_turns: Latest turns of a dialogue that the reasoner is told at most.
-        picture: What pictures are drawn with.
+        offline: Whether downloads are forbidden.
+        system_prompt: System prompt for the reasoner.
+        sees: Whether the reasoner accepts pictures; None to detect it.
+        max_context_tokens: Maximum tokens in a request to the reasoner; None for the size of its context.
+        max_context_pictures: Maximum number of pictures sent to the reasoner; the latest are sent.
+        max_history_turns: Maximum number of turns sent to the reasoner; the latest are sent.
+        picture: Default values for image requests.
 
     Examples:
         >>> settings = load_settings(model="openai:gpt-5", picture={"width": 512, "seed": None}, look=None)
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
 
     @property
     def draw_defaults(self) -> dict[str, Any]:
-        """Fields of every image request, by their names there."""
+        """Default values by the field names of an image request."""
         given = self.picture.model_dump(exclude_none=True)
         return {REQUEST_NAMES.get(name, name): value for name, value in given.items()}
 
@@ -175,12 +175,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Say where values come from, the first place first."""
+        """Return the sources of values in order of priority."""
         return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, read_config())
 
 
 class _Environment(EnvSettingsSource):
-    """The environment, where options of models and generators are read as JSON if they are: numbers, true, null."""
+    """The environment. Values in `model_options` and `generator_options` that are valid JSON are parsed."""
 
     def __call__(self) -> dict[str, Any]:
         data = super().__call__()
@@ -192,12 +192,12 @@ class _Environment(EnvSettingsSource):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting and where its value comes from.
+    """A setting with the source of its value.
 
     Attributes:
-        name: Parts joined by dots, such as `picture.width`.
-        value: As it is in force, a secret hidden.
-        source: `default`, the name of an environment variable, or the path of the file.
+        name: Dotted name, such as `picture.width`.
+        value: The value in effect, with secrets hidden.
+        source: `default`, the name of an environment variable, or the path of the config file.
     """
 
     name: str
@@ -206,14 +206,14 @@ class Setting:
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Return the settings in force.
+    """Return the settings in effect.
 
     Args:
-        **flags: What the command line gave, by the names of the fields; None means that it was not given, also within
+        **flags: Values that override all other sources, by field name. None means "not given", also within
             `picture={"width": …}`.
 
     Raises:
-        InputError: If a value cannot be, or a name is none, with the place that it comes from.
+        InputError: If a value or a name is not valid; the message names the source.
     """
     given = _without_none(flags)
     try:
@@ -224,16 +224,16 @@ def load_settings(**flags: Any) -> Settings:
         wrong = error.errors()
         lines = [_complaint(each, given) for each in wrong[:MAX_COMPLAINTS]]
         more = len(wrong) - len(lines)
-        raise InputError("\n".join([*lines, *([f"{more:,} more settings are wrong."] if more else [])])) from error
+        raise InputError("\n".join([*lines, *([f"{more:,} more settings are not valid."] if more else [])])) from error
     except SettingsError as error:
-        raise InputError(f"A setting in the environment cannot be read: {error}. Write it as JSON.") from error
+        raise InputError(f"An environment variable cannot be read: {error}. Write its value as JSON.") from error
 
 
 def explain_settings() -> list[Setting]:
     """Return every setting with its source, in the order of the fields.
 
     Raises:
-        InputError: As `load_settings`.
+        InputError: As for `load_settings`.
     """
     settings = load_settings()
     values = dict(_flat(settings.model_dump(mode="json")))
@@ -241,15 +241,15 @@ def explain_settings() -> list[Setting]:
 
 
 def setting_names() -> tuple[str, ...]:
-    """Names of all settings; those of the free tables `model_options` and `generator_options` are the tables'."""
+    """Return the names of all settings; `model_options` and `generator_options` count as one setting each."""
     return tuple(name for name, _ in _flat(Settings.model_construct().model_dump()))
 
 
 def known_setting(name: str) -> str:
-    """Return the name of a setting, or of anything in the free tables `model_options` and `generator_options`.
+    """Return the name if it is a setting, or any name within `model_options` or `generator_options`.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is no setting of that name.
     """
     first, dot, rest = name.partition(".")
     if name in setting_names() or name in Settings.model_fields or (first in FREE_TABLES and dot and rest):
@@ -258,7 +258,7 @@ def known_setting(name: str) -> str:
 
 
 def config_path() -> Path:
-    """The user's file: the one that `MGEM_CONFIG` names, or `config.toml` in this system's place for configuration."""
+    """Return the path of the config file: `MGEM_CONFIG`, or `config.toml` in the system's configuration folder."""
     named = os.environ.get("MGEM_CONFIG")
     if named:
         return user_path(named).absolute()
@@ -266,38 +266,38 @@ def config_path() -> Path:
 
 
 def read_config() -> dict[str, Any]:
-    """Return what stands in the user's file; nothing if there is none, or none yet.
+    """Return the content of the user's config file; empty if there is no file.
 
     Raises:
-        InputError: If it cannot be read or is no TOML, or a place in it depends on the current folder.
+        InputError: If the file cannot be read, is not valid TOML, or contains a relative path.
     """
     path = config_path()
     try:
-        data = tomllib.loads(read_user_file(path, "The settings in", max_bytes=MAX_CONFIG_BYTES))
+        data = tomllib.loads(read_user_file(path, "The config file", max_bytes=MAX_CONFIG_BYTES))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"The settings in {str(path)!r} cannot be read: {error}. Mend the file or remove it."
+            f"The config file {str(path)!r} cannot be read: {error}. Fix the file or remove it."
         ) from error
     for name in PLACES:
         place = data.get(name)
         if isinstance(place, str) and "://" not in place and not user_path(place).is_absolute():
             raise InputError(
-                f"{name} = {place!r} in {str(path)!r} depends on the current folder. Write the whole path, or one that "
+                f"{name} = {place!r} in {str(path)!r} is a relative path. Write an absolute path, or one that "
                 f"begins with ~."
             )
     return data
 
 
 def hidden(name: str, value: Any) -> Any:
-    """Return a value as it may be shown: without keys and passwords.
+    """Return a value for display, with keys and passwords hidden.
 
     Args:
-        name: Of the setting.
-        value: What it is set to.
+        name: Name of the setting.
+        value: Its value.
     """
     if isinstance(value, Mapping):
         return {key: hidden(str(key), each) for key, each in value.items()}
@@ -313,7 +313,7 @@ def _from_json(value: Any) -> Any:
 
 
 def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, without what was not; an empty table was not either."""
+    """Drop values that are None and tables that are empty."""
     kept = {
         name: _without_none(value) if isinstance(value, Mapping) else value
         for name, value in given.items()
@@ -323,7 +323,7 @@ def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings by dotted names."""
+    """Yield settings by dotted names."""
     for name, value in data.items():
         if isinstance(value, Mapping) and value:
             yield from ((f"{name}.{inner}", each) for inner, each in value.items())
@@ -332,7 +332,7 @@ def _flat(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _source(name: str, flags: Mapping[str, Any]) -> str:
-    """The place that a setting comes from; empty for the default."""
+    """Return the source of a setting; empty for the default."""
     if _has(flags, name):
         return "the command line"
     if _has(_Environment(Settings)(), name):
@@ -348,18 +348,18 @@ def _has(data: Mapping[str, Any], name: str) -> bool:
 
 
 def _complaint(error: Any, flags: Mapping[str, Any]) -> str:
-    """One thing that is wrong with the settings, where it stands, and what to do."""
+    """Describe one invalid setting: its value, its source and what to do."""
     name = ".".join(map(str, error["loc"][:2]))
     source = _source(name, flags) or "the settings"
     if error["type"] == "extra_forbidden":
         return _unknown(name, source)
     reason = error["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{name} = {hidden(name, error['input'])!r}, from {source}, cannot be: {reason}. Run: mgem config show"
+    return f"{name} = {hidden(name, error['input'])!r}, from {source}, is not valid: {reason}. Run: mgem config show"
 
 
 def _unknown(name: str, source: str = "") -> str:
     known = setting_names()
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    where = f", which stands in {source}" if source else ""
+    where = f", found in {source}" if source else ""
     return f"There is no setting {name!r}{where}.{hint} Known: {', '.join(known)}."

@@ -1,7 +1,7 @@
-"""Text from outside, decoded once where it comes in: standard input, arguments, files, answers.
+"""Decode text from outside once, where it enters: standard input, arguments, files, answers.
 
-A byte-order mark says the encoding; without one it is UTF-8. What is neither is replaced by U+FFFD, with a notice.
-Half characters (lone surrogates), which no encoder takes, are replaced too, and two halves are joined.
+A byte-order mark sets the encoding; without one it is UTF-8. Invalid bytes are replaced by U+FFFD, with a notice.
+Lone surrogates, which cannot be encoded, are replaced too, and surrogate pairs are joined.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ __all__ = ["SURROGATE", "DecodedText", "SurrogateJoiner", "clean_text", "decode_
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins as that one does
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character."""
+"""A surrogate code point: half of a UTF-16 pair."""
 
 
 class DecodedText(NamedTuple):
-    """Text, and what a person should know of it.
+    """Decoded text with an optional notice.
 
     Attributes:
-        text: Text that every encoder takes.
-        notice: A sentence, or None if every byte was read.
+        text: Text without surrogates.
+        notice: Notice for the user; None if all bytes were valid.
     """
 
     text: str
@@ -36,11 +36,11 @@ class DecodedText(NamedTuple):
 
 
 def decode_text(data: bytes, source: str) -> DecodedText:
-    r"""Decode bytes that came from outside.
+    r"""Decode bytes from outside.
 
     Args:
-        data: All of them.
-        source: What they are, as the start of a sentence, such as "Standard input".
+        data: The complete data.
+        source: What the bytes are, as the start of a sentence, such as "Standard input".
 
     Examples:
         >>> decode_text(b"\xef\xbb\xbfhello", "Standard input").text
@@ -53,13 +53,13 @@ def decode_text(data: bytes, source: str) -> DecodedText:
     except UnicodeDecodeError as error:
         text = data.decode(encoding, errors="replace")
         notice = (
-            f"{source} is not {encoding.upper()} at byte {error.start}. What cannot be read was replaced by '\ufffd'."
+            f"{source} is not valid {encoding.upper()} at byte {error.start}. Invalid bytes were replaced by '\ufffd'."
         )
         return DecodedText(text, notice)
 
 
 def clean_text(text: str) -> str:
-    r"""Return text without half characters: two halves become one character, a lone one U+FFFD.
+    r"""Return text without surrogates: pairs are joined, and lone ones become U+FFFD.
 
     Examples:
         >>> clean_text("\ud83e\udd8a and \ud83e")
@@ -71,7 +71,7 @@ def clean_text(text: str) -> str:
 
 
 class SurrogateJoiner:
-    r"""`clean_text` for text that comes in pieces, which may cut a character in two.
+    r"""Apply `clean_text` to text that arrives in pieces, which may split a surrogate pair.
 
     Examples:
         >>> joiner = SurrogateJoiner()
@@ -83,12 +83,12 @@ class SurrogateJoiner:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """Add a piece, and return what is complete."""
+        """Add a piece, and return the text that is complete."""
         text = self._held + piece
         self._held = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
         return clean_text(text.removesuffix(self._held) if self._held else text)
 
     def finish(self) -> str:
-        """Return what is left."""
+        """Return the rest."""
         held, self._held = self._held, ""
         return clean_text(held)

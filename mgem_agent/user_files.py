@@ -1,4 +1,4 @@
-"""Paths as people write them, and text files that they name: a home with `~`, an encoding, a limit, and no pipe."""
+"""Read paths and text files that the user names: expand `~`, detect the encoding, limit the size, refuse pipes."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ __all__ = ["read_user_file", "user_path"]
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:
-    """Return a path with `~` and `~name` put as the home that is meant.
+    """Return a path with `~` and `~name` expanded to a home folder.
 
     Args:
-        name: As a person wrote it.
+        name: The path as the user wrote it.
 
     Raises:
-        InputError: If there is no such home.
+        InputError: If there is no such home folder.
     """
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise InputError(
-            f"{os.fspath(name)!r} begins with a home that is not known here. Write the whole path, or './' before the "
-            f"'~' of a file's name."
+            f"{os.fspath(name)!r} begins with an unknown home folder. Write the full path, or './' before a file name "
+            f"that begins with '~'."
         ) from error
 
 
 def read_user_file(path: Path, what: str, *, max_bytes: int) -> str:
-    """Read a text file that a person names; bytes in no known encoding are replaced, which is logged as a warning.
+    """Read a text file that the user names. Invalid bytes are replaced, with a logged warning.
 
     Args:
         path: The file.
-        what: What it is, as the start of a sentence, such as "The recipe".
-        max_bytes: Most bytes of such a file.
+        what: What the file is, as the start of a sentence, such as "The recipe".
+        max_bytes: Maximum size of the file in bytes.
 
     Raises:
-        FileNotFoundError: If there is none; the caller knows what that means.
-        InputError: If it is a pipe, a socket or a folder, too large, or not to be read.
+        FileNotFoundError: If there is no such file; the caller handles this.
+        InputError: If it is a pipe, a socket, a device or a folder, is too large, or cannot be read.
     """
     shown = f"{what} {str(path)!r}"
     try:
         mode = path.stat().st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISBLK(mode):
-            raise InputError(f"{shown} is a pipe or a device, and no file. Write it to a file, and name that.")
+            raise InputError(
+                f"{shown} is a pipe or a device, not a file. Save the content to a file and give its path."
+            )
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except FileNotFoundError:
@@ -56,7 +58,7 @@ def read_user_file(path: Path, what: str, *, max_bytes: int) -> str:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{shown} cannot be read: {reason}. Check the path.") from error
     if len(data) > max_bytes:
-        raise InputError(f"{shown} is larger than {max_bytes:,} bytes. Give the file that is meant.")
+        raise InputError(f"{shown} is larger than {max_bytes:,} bytes. Check the path.")
     text, notice = decode_text(data, shown)
     if notice is not None:
         logging.getLogger(__name__).warning(notice)

@@ -121,7 +121,7 @@ def test_a_provider_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_provider_whose_key_is_missing() -> None:
-    message = r"^The reasoner 'openai:gpt-5' needs a key of its provider, and there is none\. Set OPENAI_API_KEY in "
+    message = r"^The reasoner 'openai:gpt-5' needs an API key\. Set OPENAI_API_KEY in "
     with pytest.raises(InputError, match=message):
         make_reasoner("openai:gpt-5")
 
@@ -142,8 +142,11 @@ def test_another_error_of_a_provider_is_its_own(monkeypatch: pytest.MonkeyPatch)
         ("./nowhere", r"^There is no reasoner './nowhere', and no such folder\. Allowed: "),
         ("", r"^There is no reasoner '', and no such folder\."),
         ("opnai:gpt-5", r"^There is no provider 'opnai', in the reasoner 'opnai:gpt-5'\. Allowed: "),
-        ("http://127.0.0.1:1/v1", r"^The reasoner 'http://127\.0\.0\.1:1/v1' is no address with a model\. Its form is"),
-        ("ftp://host/v1#m", r"^The reasoner 'ftp://host/v1#m' is no address with a model\."),
+        (
+            "http://127.0.0.1:1/v1",
+            r"^The reasoner 'http://127\.0\.0\.1:1/v1' is not an address with a model\. Write it as",
+        ),
+        ("ftp://host/v1#m", r"^The reasoner 'ftp://host/v1#m' is not an address with a model\."),
     ],
 )
 def test_a_name_of_no_known_form_is_answered_with_the_forms(name: str, message: str) -> None:

@@ -85,20 +85,20 @@ def test_each_value_has_its_source(write: Write, monkeypatch: pytest.MonkeyPatch
     [
         (
             "loook = 1",
-            r"^There is no setting 'loook', which stands in .*config\.toml\. Did you mean 'look'\? Known: model",
+            r"^There is no setting 'loook', found in .*config\.toml\. Did you mean 'look'\? Known: model",
         ),
         (
             "[picture]\nhight = 1",
-            r"^There is no setting 'picture\.hight', which stands in .*Did you mean 'picture\.hei",
+            r"^There is no setting 'picture\.hight', found in .*Did you mean 'picture\.hei",
         ),
-        ('draw = "sometimes"', r"^draw = 'sometimes', from .*config\.toml, cannot be: Input should be 'auto', 'alw"),
+        ('draw = "sometimes"', r"^draw = 'sometimes', from .*config\.toml, is not valid: Input should be 'auto', 'alw"),
         (
             "[picture]\nwidth = 7",
-            r"^picture\.width = 7, from .*cannot be: Input should be greater than or equal to 16\.",
+            r"^picture\.width = 7, from .*is not valid: Input should be greater than or equal to 16\.",
         ),
         ("look = -1\nconfirm = 3", r"(?s)^look = -1, from .*\nconfirm = 3, from .* Run: mgem config show$"),
-        ("look = ", r"^The settings in '.*config\.toml' cannot be read: .*Mend the file or remove it\.$"),
-        ('store = "pictures"', r"^store = 'pictures' in .* depends on the current folder\. Write the whole path"),
+        ("look = ", r"^The config file '.*config\.toml' cannot be read: .*Fix the file or remove it\.$"),
+        ('store = "pictures"', r"^store = 'pictures' in .* is a relative path\. Write an absolute path"),
     ],
 )
 def test_a_mistake_in_the_file(write: Write, text: str, message: str) -> None:
@@ -108,16 +108,20 @@ def test_a_mistake_in_the_file(write: Write, text: str, message: str) -> None:
 
 
 def test_a_mistake_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"^look = 'many', from the command line, cannot be: Input should be a valid"):
+    with pytest.raises(
+        InputError, match=r"^look = 'many', from the command line, is not valid: Input should be a valid"
+    ):
         load_settings(look="many")
-    with pytest.raises(InputError, match=r"^There is no setting 'colour', which stands in the command line\."):
+    with pytest.raises(InputError, match=r"^There is no setting 'colour', found in the command line\."):
         load_settings(colour="red")
     monkeypatch.setenv("MGEM_TIMEOUT_S", "0")
-    with pytest.raises(InputError, match=r"^timeout_s = '0', from MGEM_TIMEOUT_S, cannot be: Input should be greater"):
+    with pytest.raises(
+        InputError, match=r"^timeout_s = '0', from MGEM_TIMEOUT_S, is not valid: Input should be greater"
+    ):
         load_settings()
     monkeypatch.delenv("MGEM_TIMEOUT_S")
     monkeypatch.setenv("MGEM_PICTURE", "{wide}")
-    with pytest.raises(InputError, match=r"^A setting in the environment cannot be read: .*Write it as JSON\.$"):
+    with pytest.raises(InputError, match=r"^An environment variable cannot be read: .*Write its value as JSON\.$"):
         load_settings()
 
 

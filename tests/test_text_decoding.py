@@ -24,7 +24,7 @@ def test_both_orders_of_bytes() -> None:
 def test_what_cannot_be_read_is_replaced_with_a_notice() -> None:
     text, notice = decode_text(b"caf\xe9", "Standard input")
     assert text == "caf\ufffd"
-    assert notice == "Standard input is not UTF-8 at byte 3. What cannot be read was replaced by '\ufffd'."
+    assert notice == "Standard input is not valid UTF-8 at byte 3. Invalid bytes were replaced by '\ufffd'."
 
 
 @given(st.text(st.characters(categories=None) | st.characters(categories=["Cs"])))

@@ -16,7 +16,7 @@ def test_homes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert user_path("~/a.png") == Path("/home/me/a.png")
     assert user_path("a ~b") == Path("a ~b")
-    with pytest.raises(InputError, match="^'~nobody-here/a.png' begins with a home that is not known here"):
+    with pytest.raises(InputError, match="^'~nobody-here/a.png' begins with an unknown home folder"):
         user_path("~nobody-here/a.png")
 
 
@@ -24,7 +24,7 @@ def test_homes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_setting_with_an_unknown_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "config.toml"))
     (tmp_path / "config.toml").write_text(f"{name} = '~nobody-here/x'")
-    with pytest.raises(InputError, match="begins with a home that is not known here"):
+    with pytest.raises(InputError, match="begins with an unknown home folder"):
         load_settings()
 
 
@@ -35,7 +35,7 @@ def test_a_text_file_is_decoded(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert caplog.text == ""
     path.write_bytes(b"caf\xe9")
     assert read_user_file(path, "The text", max_bytes=10) == "caf\ufffd"
-    assert f"The text '{path}' is not UTF-8 at byte 3" in caplog.text
+    assert f"The text '{path}' is not valid UTF-8 at byte 3" in caplog.text
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_settings_in_a_pipe_or_with_a_mark(monkeypatch: pytest.MonkeyPatch, tmp_
     path.write_bytes(b"\xef\xbb\xbflook = 2")
     assert load_settings().look == 2
     path.write_text("\n".join(f"k{n} = 1" for n in range(2_000)))
-    with pytest.raises(InputError, match="1,990 more settings are wrong") as caught:
+    with pytest.raises(InputError, match="1,990 more settings are not valid") as caught:
         load_settings()
     assert len(str(caught.value).splitlines()) == 11
     path.unlink()

@@ -1,4 +1,4 @@
-"""The agent: a reasoner that draws, as a LangGraph graph, with its turns, events and decisions."""
+"""The agent: a reasoner that can draw, as a LangGraph graph, with its turns, events and decisions."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""The agent: any reasoner and any image generator, as one thing that sees, reasons and draws over many turns.
+"""The agent: combines any reasoner with any image generator to see, reason and draw over many turns.
 
-Every way of running a turn is one generator of events; `invoke` is its last event, and the async twins run it in a
-thread. A turn that is cut off, by a kill as by an error, is resumed or undone, and nothing that is stored is drawn
-twice.
+A turn is a generator of events. `invoke` returns the result in the last event, and the async methods run the generator
+in a thread. A turn that was interrupted, by an error or a kill, can be resumed or undone, and stored pictures are not
+drawn again.
 """
 
 from __future__ import annotations
@@ -43,38 +43,37 @@ Events = Generator[AgentEvent, None, None]
 
 
 class MgemAgent:
-    """Sees, reasons and draws.
+    """An agent that sees, reasons and draws.
 
-    One agent may run turns of several sessions at once, from several threads; of one session, one turn at a time.
+    One agent may run turns of several sessions at once, from several threads. In one session, one turn runs at a time.
 
     Args:
-        reasoner: Any LangChain chat model, or its name for `make_reasoner`, such as `nano`. One that speaks the `<GEN>`
-            protocol makes calls of its captions; any other is given the tool `generate_image`.
-        generator: What draws, or its name for `make_generator`, such as `nano`.
-        store: Where pictures are kept; `ArtifactStore()` if not given.
-        sessions: Where dialogues are kept; `Sessions.at()`, SQLite in the user's folder, if not given.
-        session: The session of calls that name none; a new one for each agent if not given. It is the attribute
-            `session`, too.
-        draw: When to draw: `auto`, when the reasoner asks for it; `always`, in every turn; `never`.
-        confirm: Whether a person decides before anything is drawn; see `resume`.
-        look: How often at most a picture that does not follow its caption is drawn again; 0 for no look at it.
-        max_pictures: Pictures that a turn draws at most, second attempts included.
-        max_rounds: Answers of the reasoner that a turn has at most.
-        timeout_s: Seconds that a turn takes at most, without the time that it waits for a person; None for no limit.
-            Drawing is stopped at the limit; an answer at its next piece of text.
-        defaults: Fields of every image request where the reasoner leaves them open, such as `width` or `seed`.
-        system_prompt: What the reasoner is told at first.
-        max_context_pictures: Latest pictures of the dialogue that the reasoner is shown at most; older ones are named
-            by id.
-        max_history_turns: Latest turns that the reasoner is told at most; all are kept.
-        max_context_tokens: Tokens that a request to the reasoner may take at most, with the answer; None for what its
-            context holds.
-        sees: Whether the reasoner takes pictures; None where its profile or its first refusal is to say so.
-        answer_tools: Whether the reasoner goes on when it has been told what became of its calls; if not given, only
-            one that does not speak the protocol does.
+        reasoner: Any LangChain chat model, or a name for `make_reasoner`, such as `nano`. A model that uses the `<GEN>`
+            protocol makes calls from its captions; any other model gets the tool `generate_image`.
+        generator: The image generator, or a name for `make_generator`, such as `nano`.
+        store: The picture store; `ArtifactStore()` if not given.
+        sessions: The session storage; `Sessions.at()`, SQLite in the user's folder, if not given.
+        session: Session of calls that name none, also available as the attribute `session`; a new one for each agent if
+            not given.
+        draw: When to draw: `auto`, when the reasoner decides to; `always`, in every turn; `never`.
+        confirm: Whether the user decides before anything is drawn; see `resume`.
+        look: Maximum redraws for a picture that does not match its caption; 0 to not judge pictures.
+        max_pictures: Maximum number of pictures in a turn, including redraws.
+        max_rounds: Maximum number of the reasoner's answers in a turn.
+        timeout_s: Time limit of a turn in seconds, without the time spent waiting for the user; None for no limit.
+            At the limit, drawing stops, and an answer stops at its next piece of text.
+        defaults: Default values of image requests, such as `width` or `seed`.
+        system_prompt: System prompt for the reasoner.
+        max_context_pictures: Maximum number of pictures sent to the reasoner; older pictures are named by id.
+        max_history_turns: Maximum number of earlier turns sent to the reasoner; all turns are saved.
+        max_context_tokens: Maximum tokens of a request to the reasoner, including the answer; None for the size of its
+            context.
+        sees: Whether the reasoner accepts pictures; None to find out from its profile or its first error.
+        answer_tools: Whether the reasoner is called again with the results of its tool calls; if not given, only a
+            model that does not use the protocol is.
 
     Raises:
-        InputError: If an argument is out of its range, or a name is unknown.
+        InputError: If an argument is out of range, or a name is unknown.
 
     Examples:
         >>> from mgem_agent import MgemAgent
@@ -127,8 +126,8 @@ class MgemAgent:
         )
         if look and (sees is False or (sees is None and (reasoner.profile or {}).get("image_inputs") is False)):
             raise InputError(
-                f"look={look} needs a reasoner that sees, and {type(reasoner).__name__!r} says that it takes no "
-                f"pictures. Take look=0, or another reasoner."
+                f"look={look} needs a reasoner that takes pictures, and {type(reasoner).__name__!r} takes none. "
+                f"Use look=0, or another reasoner."
             )
         self.session = new_session_name("agent") if session is None else session
         self.store = store if store is not None else ArtifactStore()
@@ -138,29 +137,28 @@ class MgemAgent:
 
     @property
     def graph(self) -> CompiledStateGraph[TurnState, TurnContext, TurnState, TurnState]:
-        """The compiled LangGraph graph of a turn, to draw it or to read the history of its states."""
+        """The compiled LangGraph graph of a turn, to visualize it or to read the history of its states."""
         return self._graph
 
     def stream(
         self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> Events:
-        """Run a turn, yielding what happens as it happens.
+        """Run a turn and yield its events as they happen.
 
-        A stream that is closed before its end leaves the turn unfinished.
+        If the stream is closed early, the turn stays unfinished.
 
         Args:
-            text: What the user says.
-            images: Pictures that the user shows: paths, bytes, data URLs, PIL images, image blocks, or ids of stored
-                ones.
-            session: The dialogue that this is a turn of, begun if there is none of that name; `self.session` if None.
-            draw: When to draw, for this turn alone.
+            text: The user's text.
+            images: The user's pictures: paths, bytes, data URLs, PIL images, image blocks, or ids of stored pictures.
+            session: Name of the session, created if it does not exist; `self.session` if None.
+            draw: When to draw, for this turn only.
 
         Yields:
-            Events, the last a `TurnFinished`, or a `ConfirmationNeeded`.
+            Events; the last is a `TurnFinished` or a `ConfirmationNeeded`.
 
         Raises:
             InputError: If the message is empty, a picture cannot be read, or the session has an unfinished turn or is
-                in use by somebody else.
+                in use elsewhere.
         """
         return self._said(text, images, self._named(session), draw, is_watched=True)
 
@@ -175,24 +173,25 @@ class MgemAgent:
             yield from self._begin(session, state, title=text, is_watched=is_watched)
 
     def stream_drawing(self, requests: Sequence[ImageRequest], text: str = "", *, session: str | None = None) -> Events:
-        """Draw what a person asks for without asking the reasoner, as a turn that the reasoner knows of later.
+        """Draw the given requests without calling the reasoner. The turn becomes part of the dialogue.
 
-        Nothing is confirmed or looked at. Otherwise it is a turn like any other: it is cancelled, resumed and undone.
+        The pictures are neither confirmed nor judged. Otherwise this is a normal turn, which can be cancelled, resumed
+        and undone.
 
         Args:
-            requests: What to draw; fields that are not set take the agent's defaults.
-            text: What the person said; the first prompt if empty.
+            requests: Image requests; fields that are not set get the agent's defaults.
+            text: The user's text; the first prompt if empty.
             session: As for `stream`.
 
         Yields:
-            As `stream`.
+            Events as for `stream`.
 
         Raises:
-            InputError: If there is nothing to draw or too much, or as for `stream`.
+            InputError: If there are no requests or too many, or as for `stream`.
         """
         most = self._settings.max_pictures
         if not 1 <= len(requests) <= most:
-            raise InputError(f"{len(requests)} pictures cannot be drawn in a turn. Ask for 1 to {most}.")
+            raise InputError(f"{len(requests)} pictures cannot be drawn in one turn. Request 1 to {most}.")
         asked = [read_request(each.model_dump(exclude_unset=True), self._settings.defaults) for each in requests]
         text = text.strip() or asked[0].prompt
         session = self._named(session)
@@ -203,30 +202,29 @@ class MgemAgent:
             yield from self._begin(session, state, title=text)
 
     def stream_resume(self, session: str | None = None, decision: Decision | str | None = None) -> Events:
-        """Go on with an unfinished turn, yielding what happens as it happens.
+        """Continue an unfinished turn and yield its events as they happen.
 
         Args:
-            session: Its session.
-            decision: Where captions wait: `approve`, `refuse`, or a `Decision` that edits them. None for a turn that
-                was cut off.
+            session: Name of the session.
+            decision: If captions wait: `approve`, `refuse`, or a `Decision` with edits. None for an interrupted turn.
 
         Yields:
-            As `stream`. Pictures that are stored already come as events once more, and are not drawn again.
+            Events as for `stream`. Pictures that are already stored are reported again, but not drawn again.
 
         Raises:
-            InputError: If no turn is unfinished, a decision is missing, not wanted or impossible, or the session is in
-                use by somebody else.
+            InputError: If there is no unfinished turn, the decision is missing, not needed or not valid, or the session
+                is in use elsewhere.
         """
         session = self._named(session)
         with self.sessions.hold(session):
             begun = self.sessions.open_turn(session)
             if begun is None:
                 raise InputError(
-                    f"Session {session!r} has no unfinished turn. Begin one with invoke or stream, or name another "
+                    f"Session {session!r} has no unfinished turn. Start one with invoke or stream, or name another "
                     "session."
                 )
             state = self._graph.get_state(_thread(begun["turn"]))
-            # Nothing is given to a turn that has a checkpoint: LangGraph takes up its writes that are pending.
+            # A turn with a checkpoint gets no input: LangGraph continues from its pending writes.
             given: Any = None if state.metadata is not None else begun
             if state.interrupts:
                 if decision is None:
@@ -235,11 +233,13 @@ class MgemAgent:
                         f"with 'approve', 'refuse' or a Decision with edits."
                     )
                 chosen = read_decision(decision)
-                apply_decision(state.values["calls"], chosen)  # what is impossible is refused before anything runs
+                apply_decision(
+                    state.values["calls"], chosen
+                )  # raises before anything runs if the decision is not valid
                 given = Command(resume=chosen.model_dump(mode="json"))
             elif decision is not None:
-                raise InputError(f"Nothing in session {session!r} waits for a decision. Resume it without one.")
-            # `next` leaves out nodes whose writes are pending, which a kill leaves behind; `tasks` has them.
+                raise InputError(f"Session {session!r} does not wait for a decision. Resume it without one.")
+            # Use `tasks`: `next` omits nodes with pending writes, which remain after a kill.
             if state.metadata is not None and not state.tasks:
                 yield self._finish(session, state.values)
                 return
@@ -254,7 +254,7 @@ class MgemAgent:
         return self._last(name, self._said(text, images, name, draw, is_watched=False))
 
     def resume(self, session: str | None = None, decision: Decision | str | None = None) -> Turn:
-        """Go on with an unfinished turn; arguments and errors as for `stream_resume`."""
+        """Continue an unfinished turn; arguments and errors as for `stream_resume`."""
         return self._last(self._named(session), self.stream_resume(session, decision))
 
     def astream(
@@ -266,7 +266,7 @@ class MgemAgent:
     def astream_resume(
         self, session: str | None = None, decision: Decision | str | None = None
     ) -> AsyncIterator[AgentEvent]:
-        """Go on with an unfinished turn without blocking the event loop; otherwise as `stream_resume`."""
+        """Continue an unfinished turn without blocking the event loop; otherwise like `stream_resume`."""
         return self._in_thread(self._named(session), lambda: self.stream_resume(session, decision))
 
     async def ainvoke(
@@ -277,18 +277,18 @@ class MgemAgent:
         return self._turn(self._named(session), events)
 
     async def aresume(self, session: str | None = None, decision: Decision | str | None = None) -> Turn:
-        """Go on with an unfinished turn without blocking the event loop; otherwise as `resume`."""
+        """Continue an unfinished turn without blocking the event loop; otherwise like `resume`."""
         events = [event async for event in self.astream_resume(session, decision)]
         return self._turn(self._named(session), events)
 
     def cancel(self, session: str | None = None) -> bool:
-        """Stop the turn that is running, from another thread or a signal handler; what is drawn by then stays.
+        """Stop the running turn, from another thread or a signal handler. Finished pictures are kept.
 
         Args:
-            session: Its session.
+            session: Name of the session.
 
         Returns:
-            Whether one was running.
+            Whether a turn was running.
         """
         context = self._running.get(self._named(session))
         if context is not None:
@@ -296,45 +296,45 @@ class MgemAgent:
         return context is not None
 
     def cancel_drawing(self, session: str | None = None) -> bool:
-        """Stop the pictures that are being drawn, as `cancel` does, and let the turn go on without them.
+        """Stop the current drawing, like `cancel`, and let the turn continue without these pictures.
 
         Args:
-            session: Its session.
+            session: Name of the session.
 
         Returns:
-            Whether any were, and were not being stopped already.
+            Whether a drawing was running that was not already being stopped.
         """
         context = self._running.get(self._named(session))
         return context is not None and context.stop_drawing()
 
     def waiting(self, session: str | None = None) -> ConfirmationNeeded | None:
-        """Return what a person has to decide before the session goes on, or None."""
+        """Return the captions that wait for the user's decision, or None."""
         session = self._named(session)
         begun = self.sessions.open_turn(session)
         state = self._graph.get_state(_thread(begun["turn"])) if begun is not None else None
         return _confirmation(session, state.values) if state is not None and state.interrupts else None
 
     def undo(self, session: str | None = None) -> None:
-        """Drop the unfinished turn or, where there is none, the last one; its pictures stay in the store.
+        """Drop the unfinished turn, or the last turn if there is none. Its pictures stay in the store.
 
         Raises:
-            InputError: If there is no such session or nothing in it, or it is in use.
+            InputError: If the session does not exist, is empty, or is in use.
         """
         session = self._named(session)
         with self.sessions.hold(session):
             self.sessions.undo(session)
 
     def fork(self, session: str, name: str) -> None:
-        """Begin a session with the finished turns of another; each goes its own way from there.
+        """Copy the finished turns of a session to a new session.
 
         Raises:
-            InputError: If there is no such session, the new name is taken, or either is in use.
+            InputError: If the session does not exist, the new name is taken, or either is in use.
         """
         with self.sessions.hold(name):
             self.sessions.fork(session, name)
 
     def messages(self, session: str | None = None) -> list[BaseMessage]:
-        """Return all messages of a session's finished turns, with pictures as blocks that hold their ids."""
+        """Return all messages of a session's finished turns; pictures are blocks with ids."""
         records = self.sessions.turns(self._named(session))
         return [message for record in records for message in from_records(record["messages"])]
 
@@ -346,7 +346,7 @@ class MgemAgent:
         ]
 
     def _named(self, session: str | None) -> str:
-        """The session that is meant."""
+        """Return the given session, or the default one."""
         return self.session if session is None else session
 
     def _begin(self, session: str, state: dict[str, Any], *, title: str, is_watched: bool = True) -> Events:
@@ -363,7 +363,7 @@ class MgemAgent:
         is_watched: bool = True,
         is_resumed: bool = False,
     ) -> Events:
-        """Run the graph to its end or to an interrupt; unless it is watched, which takes time, yield the last event."""
+        """Run the graph to its end or to an interrupt. If not watched, which is faster, yield only the last event."""
         limit = self._settings.max_history_turns
         records = self.sessions.turns(session, limit=limit) if limit else []
         history = [message for record in records for message in from_records(record["messages"])]
@@ -387,11 +387,11 @@ class MgemAgent:
             is_too_long = isinstance(error, ContextOverflowError)
             raise
         finally:
-            cast(Events, events).close()  # waits for the step under way
+            cast(Events, events).close()  # waits for the current step
             timer.cancel()
             del self._running[session]
             if is_too_long and not self.sessions.drawn(turn):
-                self.sessions.undo(session)  # nothing was made, and the same request would fail again
+                self.sessions.undo(session)  # nothing was drawn, and the same request would fail again
         state = self._graph.get_state(_thread(turn))
         if state.interrupts:
             yield _confirmation(session, state.values)
@@ -413,7 +413,7 @@ class MgemAgent:
         return TurnFinished(read_turn(session, state, self._path))
 
     def _path(self, artifact_id: str) -> str:
-        """Where a picture lies; where it lay, if somebody has deleted it."""
+        """Return the path of a picture; empty if it was deleted."""
         with suppress(InputError):
             return str(self.store.path(artifact_id))
         return ""

@@ -1,4 +1,4 @@
-"""A generator that blocks, run in a thread for an event loop: the code of both worlds is one."""
+"""Run a blocking generator in a thread for asyncio, so that sync and async methods share their code."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Event = TypeVar("Event")
 async def in_thread(
     start: Callable[[], Generator[Event, None, None]], abandon: Callable[[], None]
 ) -> AsyncGenerator[Event, None]:
-    """Run a generator in a thread, and pass on what it yields.
+    """Run a generator in a thread, and yield its items.
 
     Args:
-        start: Makes the generator.
-        abandon: Called where the iteration is given up before its end, or its task is cancelled; it makes a generator
-            that blocks come to its next event soon, after which the generator is closed.
+        start: Creates the generator.
+        abandon: Called if the iteration ends early or its task is cancelled. It must make a blocked generator yield
+            soon; the generator is then closed.
 
     Yields:
-        What the generator yields, in order; what it raises is raised here.
+        The generator's items in order. Its exceptions are raised here.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[Event] | None] = asyncio.Queue()
@@ -52,4 +52,4 @@ async def in_thread(
             abandon()
             await asyncio.wait([running])
             if not running.cancelled():
-                running.exception()  # asked for, so that asyncio does not report what nobody waits for
+                running.exception()  # retrieve the exception, so that asyncio does not log it

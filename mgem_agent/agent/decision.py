@@ -1,4 +1,4 @@
-"""What a person says to captions that wait: draw them, draw them otherwise, or leave them."""
+"""The user's decision on captions that wait for confirmation: approve, edit or refuse."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Decision", "apply_decision", "read_decision"]
 
 
 class Decision(BaseModel):
-    """A decision on all captions that wait.
+    """A decision on all captions that wait for confirmation.
 
     Attributes:
         kind: `approve`, `edit` or `refuse`.
-        edits: For `edit`: what changes in the request of each call id; calls that are not named stay as they are.
-        refused: For `edit`: call ids that are not drawn.
-        reason: For `refuse`, and for calls refused by an edit: what the reasoner is told.
+        edits: For `edit`: changed request fields by call id. Calls that are not listed do not change.
+        refused: For `edit`: ids of the calls that are not drawn.
+        reason: For refused calls: the reason that is sent to the reasoner.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,39 +32,39 @@ class Decision(BaseModel):
 
 
 def read_decision(decision: Decision | str) -> Decision:
-    """Take a decision, or the word for one.
+    """Convert `approve` or `refuse` to a decision.
 
     Raises:
-        InputError: If the word is none of `approve` and `refuse`.
+        InputError: If it is another word.
     """
     if isinstance(decision, Decision):
         return decision
     if decision not in ("approve", "refuse"):
-        raise InputError(
-            f"There is no decision {decision!r}. Give 'approve', 'refuse', or a Decision with edits to change captions."
-        )
+        raise InputError(f"There is no decision {decision!r}. Give 'approve', 'refuse', or a Decision with edits.")
     return Decision(kind="approve" if decision == "approve" else "refuse")
 
 
 def apply_decision(
     calls: Sequence[Mapping[str, Any]], decision: Decision
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Say what is drawn.
+    """Return what to draw after a decision.
 
     Args:
-        calls: What waits: each with `call_id` and `request`.
-        decision: What the person says.
+        calls: The waiting calls, each with `call_id` and `request`.
+        decision: The user's decision.
 
     Returns:
-        The calls to be drawn, and the reason for each call id that is not.
+        The calls to draw, and the reason for each call id that is not drawn.
 
     Raises:
-        InputError: If the decision names a call that does not wait, or an edit makes no image request.
+        InputError: If the decision names an unknown call, or an edit does not give a valid image request.
     """
     known = [call["call_id"] for call in calls]
     strangers = [name for name in (*decision.edits, *decision.refused) if name not in known]
     if strangers:
-        raise InputError(f"No call {strangers[0]!r} waits for a decision. Waiting: {', '.join(map(repr, known))}.")
+        raise InputError(
+            f"No call {strangers[0]!r} is waiting for a decision. Waiting calls: {', '.join(map(repr, known))}."
+        )
     reason = "The person refused this picture." + (f" {decision.reason.strip()}" if decision.reason.strip() else "")
     refused = set(known) if decision.kind == "refuse" else set(decision.refused)
     drawn = []

@@ -1,7 +1,7 @@
-"""Drawing what an answer asks for: one batch, each picture stored and noted at once as it comes.
+"""Draw the pictures of an answer as one batch. Each picture is stored and recorded as soon as it is drawn.
 
-A picture is noted under its place in the turn as soon as it is stored, so that a turn that is cut off and resumed
-draws only what is missing. One that a kill caught between store and note is found by the call that it was drawn for.
+A picture is recorded under its place in the turn, so that a resumed turn draws only what is missing. If the process was
+killed between storing and recording a picture, the picture is found in the store by its call.
 """
 
 from __future__ import annotations
@@ -31,35 +31,37 @@ __all__ = ["TurnDrawing", "read_request"]
 
 
 def read_request(args: Mapping[str, Any], defaults: Mapping[str, Any]) -> ImageRequest:
-    """Read what a person or a program asks for; what a model writes is read by `read_draw_arguments`.
+    """Return the image request of a user or a program. A model's arguments are read by `read_draw_arguments`.
 
     Args:
-        args: Fields of an image request; None for what is left open.
-        defaults: Fields that hold where `args` leaves them open.
+        args: Fields of an image request; None for fields that are not set.
+        defaults: Values of fields that are not set in `args`.
 
     Raises:
-        InputError: If they do not make a request.
+        InputError: If the fields do not give a valid request.
     """
     given = {name: value for name, value in args.items() if value is not None}
     try:
         return ImageRequest(**{**defaults, **given})
     except ValidationError as error:
         allowed = ", ".join(ImageRequest.model_fields)
-        raise InputError(f"This cannot be drawn. {wrong_fields(error)}. Allowed fields: {allowed}.") from error
+        raise InputError(
+            f"The image request is not valid. {wrong_fields(error)}. Allowed fields: {allowed}."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class TurnDrawing:
-    """What draws the pictures of a turn.
+    """Draws the pictures of a turn.
 
     Attributes:
-        generator: What draws.
-        store: Where pictures are kept.
-        sessions: Where it is noted what is drawn.
+        generator: The image generator.
+        store: The picture store.
+        sessions: The session storage, which records what is drawn.
         turn: Id of the turn.
-        emit: Takes what happens.
+        emit: Receives events.
         cancel: Set to stop drawing.
-        is_resumed: Whether the turn was cut off before, so that what is drawn may be stored and not noted.
+        is_resumed: Whether the turn was interrupted, so that pictures may be stored but not recorded.
     """
 
     generator: ImageGenerator
@@ -74,10 +76,10 @@ class TurnDrawing:
         """Draw a batch.
 
         Args:
-            calls: Each with `call_id`, `key` (its place in the turn) and `request`, as JSON.
+            calls: Calls as JSON, each with `call_id`, `key` (its place in the turn) and `request`.
 
         Returns:
-            For each call id, `artifact`, `path` and `prompt` of its picture, or the `error` that came instead.
+            By call id: `artifact`, `path` and `prompt` of the picture, or `error` if it was not drawn.
         """
         noted = self.sessions.drawn(self.turn)
         if self.is_resumed:
@@ -106,7 +108,7 @@ class TurnDrawing:
         return found
 
     def _found(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Note pictures that were stored for calls by a process that was killed before it noted them."""
+        """Record pictures that a killed process stored but did not record."""
         requests = {call["key"]: ImageRequest.model_validate(call["request"]) for call in calls}
         keys = {place: call_key(self.turn, place, request) for place, request in requests.items()}
         wanted = {keys[place]: request for place, request in requests.items()}
@@ -124,7 +126,7 @@ class TurnDrawing:
         return {name: self.store.open(name) for name in request.picture_ids}
 
     def _stored(self, note: dict[str, Any] | None) -> dict[str, Any] | None:
-        """What was noted, if the picture is still there."""
+        """Return the record of a picture, if the picture is still stored."""
         if note is None:
             return None
         try:
@@ -133,7 +135,7 @@ class TurnDrawing:
             return None
 
     def _kept(self, call: Mapping[str, Any], result: ImageResult) -> dict[str, Any]:
-        """Store a picture and say so, or say why there is none."""
+        """Store a picture and emit its event, or emit the failure."""
         if result.image is None:
             return self._failed(call, result.error or ToolError("There is no picture."))
         try:

@@ -1,8 +1,8 @@
-"""What happens in a turn of the agent, as it happens, and what is left of the turn when it is over.
+"""The events of a turn, and the finished turn.
 
-Events are plain frozen values that turn into JSON and back by pydantic, told apart by `kind`. None holds a picture:
-pictures are named by id and path. A stream ends with :class:`TurnFinished`, or with :class:`ConfirmationNeeded` where
-a person has to decide before anything is drawn.
+Events are frozen dataclasses, distinguished by `kind`, that pydantic converts to JSON and back. They contain no
+pictures, only ids and paths. A stream ends with `TurnFinished`, or with `ConfirmationNeeded` if the user must decide
+before anything is drawn.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ __all__ = [
 TurnOutcome = Literal[
     "answered", "refused", "confirmation_needed", "cancelled", "max_rounds", "max_pictures", "timeout"
 ]
-"""How a turn ended: `answered`; `refused` by the model or withheld by its provider; waiting for a person; stopped by
-one; or at one of the agent's limits."""
+"""How a turn ended: `answered`; `refused` by the model or its provider; `confirmation_needed` from the user;
+`cancelled`; or at one of the agent's limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionReady:
-    """The reasoner asks for a picture.
+    """The reasoner requests a picture.
 
     Attributes:
         call_id: Id of the tool call.
-        request: Every field of the image request, as JSON.
-        kind: What this event is.
+        request: All fields of the image request, as JSON.
+        kind: Type of the event.
     """
 
     call_id: str
@@ -61,19 +61,19 @@ class CaptionReady:
 
     @property
     def prompt(self) -> str:
-        """What is to be drawn."""
+        """The caption of the picture."""
         return str(self.request["prompt"])
 
 
 @dataclass(frozen=True, slots=True)
 class DrawingProgress:
-    """A step of a drawing.
+    """Progress of a drawing.
 
     Attributes:
         call_id: Id of the tool call.
-        step: Steps done, from 1.
-        num_steps: Steps in all; 0 where the generator does not know.
-        kind: What this event is.
+        step: Number of finished steps.
+        num_steps: Total number of steps; 0 if unknown.
+        kind: Type of the event.
     """
 
     call_id: str
@@ -84,16 +84,16 @@ class DrawingProgress:
 
 @dataclass(frozen=True, slots=True)
 class PictureDrawn:
-    """A picture is drawn and stored.
+    """A picture was drawn and stored.
 
     Attributes:
         call_id: Id of the tool call.
         artifact_id: Id in the artifact store.
-        path: Its PNG file.
-        prompt: What was drawn.
-        notices: What was not honoured as asked, in sentences.
-        stored_before: Whether it was drawn before the turn was cut off, and is not drawn again.
-        kind: What this event is.
+        path: Path of the PNG file.
+        prompt: The caption that was drawn.
+        notices: Notices about parts of the request that were changed or ignored.
+        stored_before: Whether it was drawn before the turn was interrupted, and not again.
+        kind: Type of the event.
     """
 
     call_id: str
@@ -107,14 +107,14 @@ class PictureDrawn:
 
 @dataclass(frozen=True, slots=True)
 class DrawingFailed:
-    """A picture could not be drawn; the turn goes on.
+    """A picture could not be drawn; the turn continues.
 
     Attributes:
         call_id: Id of the tool call.
         message: Why, and what to do next.
         error: Name of the error's class.
         retryable: Whether the same call may succeed later.
-        kind: What this event is.
+        kind: Type of the event.
     """
 
     call_id: str
@@ -130,11 +130,11 @@ class LookedAt:
 
     Attributes:
         call_id: Id of the tool call.
-        artifact_id: The picture.
-        follows: Whether it follows the caption; None where the reasoner gave no verdict that could be read.
-        score: How well, from 0 to 1, or None.
-        problem: What is wrong with it.
-        kind: What this event is.
+        artifact_id: Id of the picture.
+        follows: Whether it matches the caption; None if the verdict could not be read.
+        score: How well it matches, from 0 to 1, or None.
+        problem: What is wrong with the picture.
+        kind: Type of the event.
     """
 
     call_id: str
@@ -147,12 +147,12 @@ class LookedAt:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationNeeded:
-    """A person has to approve, edit or refuse before anything is drawn; `MgemAgent.resume` takes the decision.
+    """The user must approve, edit or refuse captions before drawing; pass the decision to `MgemAgent.resume`.
 
     Attributes:
-        session: The session that waits.
-        captions: What would be drawn.
-        kind: What this event is.
+        session: Name of the session.
+        captions: The captions to decide on.
+        kind: Type of the event.
     """
 
     session: str
@@ -162,11 +162,11 @@ class ConfirmationNeeded:
 
 @dataclass(frozen=True, slots=True)
 class AgentNotice:
-    """Something that a person should know.
+    """A message for the user.
 
     Attributes:
-        message: A sentence.
-        kind: What this event is.
+        message: The text.
+        kind: Type of the event.
     """
 
     message: str
@@ -178,10 +178,10 @@ class DrawnPicture:
     """A picture that belongs to a turn's answer.
 
     Attributes:
-        call_id: Id of the tool call that it answers.
+        call_id: Id of the tool call.
         artifact_id: Id in the artifact store.
-        path: Its PNG file.
-        prompt: What was drawn.
+        path: Path of the PNG file.
+        prompt: The caption that was drawn.
     """
 
     call_id: str
@@ -208,12 +208,12 @@ class DrawnPicture:
 
 @dataclass(frozen=True, slots=True)
 class FailedDrawing:
-    """A picture that was asked for and is not there.
+    """A requested picture that was not drawn.
 
     Attributes:
         call_id: Id of the tool call.
-        prompt: What was to be drawn; empty where the call could not be read.
-        message: Why it was not.
+        prompt: The caption; empty if the call could not be read.
+        message: Why it was not drawn.
     """
 
     call_id: str
@@ -223,19 +223,19 @@ class FailedDrawing:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of a turn.
+    """The result of a turn.
 
     Attributes:
         session: Name of the session.
-        id: Of this turn.
-        text: What the reasoner said, without captions.
-        pictures: What was drawn, in the order of the captions.
-        failures: What was not.
-        outcome: How it ended.
-        captions: What awaits a decision; empty unless the outcome is `confirmation_needed`.
+        id: Id of the turn.
+        text: The reasoner's answer, without captions.
+        pictures: The pictures, in the order of their captions.
+        failures: The requested pictures that were not drawn.
+        outcome: How the turn ended.
+        captions: Captions to decide on; empty unless the outcome is `confirmation_needed`.
         finish_reason: Why the reasoner's last answer ended: `stop`, `length`, `refusal`, `content_filter`, `cancelled`
-            or `other`; None where it was not asked.
-        notices: What a person should know, in sentences.
+            or `other`; None if the reasoner was not called.
+        notices: Messages for the user.
     """
 
     session: str
@@ -261,11 +261,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
-    """The turn is over and stored.
+    """The turn has finished and is saved.
 
     Attributes:
-        turn: What came of it.
-        kind: What this event is.
+        turn: The result.
+        kind: Type of the event.
     """
 
     turn: Turn

@@ -1,12 +1,12 @@
 """The graph of a turn: reason, confirm, draw, look, answer the calls, and reason again or stop.
 
-One run of the graph is one turn, a LangGraph thread of its own. Decisions that matter:
+One run of the graph is one turn, with its own LangGraph thread. Key decisions:
 
-- **State is plain JSON**: messages as records, pictures as ids. What cannot be stored (the reasoner, earlier turns,
-  what stops the run) is the run's context.
-- **All captions of an answer are one batch**, stored one by one as they come.
-- **Nothing is drawn in the node that interrupts**: LangGraph runs such a node again from its top.
-- **A failed drawing is an answer to the call**, never the end of the turn.
+- **The state is plain JSON**: messages are records, pictures are ids. Objects that cannot be stored (the reasoner,
+  earlier turns, cancellation) are in the run's context.
+- **All captions of an answer are one batch**. Each picture is stored as soon as it is drawn.
+- **The node that interrupts draws nothing**, because LangGraph reruns it from its beginning.
+- **A failed drawing is a tool result**, and does not end the turn.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["AgentGraph", "AgentSettings", "TurnContext"]
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """How an agent works; `MgemAgent` says what each means."""
+    """The settings of an agent; see `MgemAgent` for their meaning."""
 
     draw: DrawMode = "auto"
     confirm: bool = False
@@ -63,15 +63,15 @@ class AgentSettings:
 
 @dataclass(slots=True)
 class TurnContext:
-    """What a run of the graph has besides its state.
+    """The context of a run of the graph, which is not stored.
 
     Attributes:
         history: Messages of earlier turns.
         cancel: Set to stop reasoning and drawing.
         why: Why it was set.
-        drawing: Set to stop the pictures that are being drawn; None while none are.
-        is_resumed: Whether the turn was cut off before.
-        is_abandoned: Whether nobody waits for the end any more, so that what was not done is left for later.
+        drawing: Set to stop the current drawing; None while nothing is drawn.
+        is_resumed: Whether the turn was interrupted before.
+        is_abandoned: Whether the run was given up, so that the rest of the turn is left for a later resume.
     """
 
     history: list[BaseMessage]
@@ -82,21 +82,21 @@ class TurnContext:
     is_abandoned: bool = False
 
     def stop(self, why: TurnOutcome) -> None:
-        """Stop the run; the first reason counts."""
+        """Stop the run; only the first reason is recorded."""
         if not self.cancel.is_set():
             self.why = why
             self.cancel.set()
             self.stop_drawing()
 
     def begin_drawing(self) -> threading.Event:
-        """Return what stops the drawing that begins."""
+        """Return the event that stops the drawing that is about to start."""
         self.drawing = drawing = threading.Event()
-        if self.cancel.is_set():  # asked after it is set down, so that `stop` does not miss it
+        if self.cancel.is_set():  # checked after the assignment, so that a concurrent `stop` is not missed
             drawing.set()
         return drawing
 
     def stop_drawing(self) -> bool:
-        """Stop what is being drawn and nothing else; whether there was something that was not being stopped."""
+        """Stop only the current drawing; return whether one was running that was not already being stopped."""
         drawing = self.drawing
         if drawing is None or drawing.is_set():
             return False
@@ -104,29 +104,29 @@ class TurnContext:
         return True
 
     def abandon(self) -> None:
-        """Stop the run and leave its turn unfinished, to be resumed."""
+        """Stop the run and leave its turn unfinished, so that it can be resumed."""
         self.is_abandoned = True
         self.stop("cancelled")
 
     def check(self) -> None:
-        """Keep the step under way from being stored as done, if nobody waits for it.
+        """Prevent the current step from being stored as done if the run is abandoned.
 
         Raises:
             GenerationCancelledError: If the run is abandoned.
         """
         if self.is_abandoned:
-            raise GenerationCancelledError("The turn was left unfinished. Resume it to go on.")
+            raise GenerationCancelledError("The turn was left unfinished. Resume it to continue.")
 
 
 class AgentGraph:
-    """The nodes of a turn.
+    """The nodes of the graph.
 
     Args:
-        reasoner: What reasons.
-        generator: What draws.
-        store: Where pictures are kept.
-        sessions: Where turns are kept.
-        settings: How it is done.
+        reasoner: The chat model.
+        generator: The image generator.
+        store: The picture store.
+        sessions: The session storage.
+        settings: The agent's settings.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class AgentGraph:
         self._reasoning = Reasoning(reasoner, store, settings.defaults, limits=limits, sees=settings.sees)
 
     def compile(self) -> CompiledStateGraph[TurnState, TurnContext, TurnState, TurnState]:
-        """Return the graph, ready to run."""
+        """Return the compiled graph."""
         builder: StateGraph[TurnState, TurnContext, TurnState, TurnState] = StateGraph(
             TurnState, context_schema=TurnContext
         )
@@ -200,7 +200,7 @@ class AgentGraph:
         }
 
     def _planned(self, state: TurnState, answer: Answer) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The calls that are drawn, and for every call of the answer where its result will stand."""
+        """Return the calls to draw, and a result entry for every call of the answer."""
         calls: list[dict[str, Any]] = []
         results: list[dict[str, Any]] = []
         left = self._settings.max_pictures - state["num_drawn"]
@@ -254,7 +254,7 @@ class AgentGraph:
             if new is None:
                 results.append(result)
             elif "error" in new:
-                # A second attempt that fails leaves the first picture standing.
+                # If a redraw fails, the first picture is kept.
                 results.append({**result, "error": None if result["attempts"] else new["error"]})
             else:
                 results.append({**result, "attempts": [*result["attempts"], new]})
@@ -264,12 +264,12 @@ class AgentGraph:
             "num_drawn": state["num_drawn"] + sum("error" not in new for new in found.values()),
             "seconds": time.monotonic() - started,
         }
-        # Each step costs a checkpoint: where nobody looks, the calls are answered in this one.
+        # Each step costs a checkpoint, so the calls are answered in this step if no look follows.
         return done if self._wants_look(state, results, run) else done | self._answered(state, results, run)
 
     def _wants_look(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> bool:
         unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in results)
-        # A person's own pictures are not judged.
+        # Pictures that the user requested directly are not judged.
         return bool(self._settings.look and state["num_rounds"] and unseen and not run.cancel.is_set())
 
     def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
@@ -302,7 +302,7 @@ class AgentGraph:
         name, caption = result["attempts"][-1]["artifact"], result["request"]["prompt"]
         verdict, notices = Verdict(), []
         if not self._reasoning.sees:
-            return verdict, ["The picture is not judged: the reasoner takes no pictures."]
+            return verdict, ["The picture was not judged, because the reasoner takes no pictures."]
         try:
             verdict = self._judged(state, {"type": "image", "file_id": name}, caption, run.cancel)
         except GenerationCancelledError:
@@ -335,7 +335,7 @@ class AgentGraph:
         return self._answered(state, state["results"], runtime.context)
 
     def _answered(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> dict[str, Any]:
-        """The messages that tell the reasoner what became of its calls, and what is kept of the pictures."""
+        """Return the tool results for the reasoner, and the records of the pictures and failures."""
         pictures, failures, messages = [], [], []
         for result in results:
             chosen = _best(result["attempts"])
@@ -358,9 +358,9 @@ class AgentGraph:
         }
 
     def _end(self, state: TurnState, results: list[dict[str, Any]], has_drawn: bool) -> TurnOutcome | None:
-        """How the turn ends here, or None if the reasoner goes on."""
+        """Return the outcome of the turn, or None if the reasoner continues."""
         if not state["num_rounds"]:
-            return "answered"  # a person asked for the pictures, not the reasoner
+            return "answered"  # the user requested the pictures, not the reasoner
         was_limited = any(result.get("limit") for result in results)
         if not self._settings.answer_tools:
             return "max_pictures" if was_limited else "answered"
@@ -370,7 +370,7 @@ class AgentGraph:
 
 
 def _after_draw(state: TurnState) -> str:
-    """To the look if the calls are not answered yet; else the turn ends or the reasoner goes on."""
+    """Go to `look` if the calls are not answered yet; otherwise end the turn or call the reasoner again."""
     if state["results"]:
         return "look"
     return END if state["outcome"] else "reason"
@@ -381,22 +381,22 @@ def _draw_or_answer(state: TurnState) -> str:
 
 
 def _again(result: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """The call that draws a picture another time: by the caption that would mend it, and from another seed."""
+    """Return the call that redraws a picture, with the improved caption and another seed."""
     num_attempts = len(result["attempts"])
     request = ImageRequest.model_validate(result["request"])
     changes = {"seed": ((request.seed or 0) + num_attempts) % 2**63}
-    mended = ImageRequest.model_validate(
+    improved = ImageRequest.model_validate(
         request.model_dump() | changes | {"prompt": verdict.caption[:10_000] or request.prompt}
     )
     return {
         "call_id": result["call_id"],
         "key": f"{result['key']}.{num_attempts}",
-        "request": mended.model_dump(mode="json"),
+        "request": improved.model_dump(mode="json"),
     }
 
 
 def _best(attempts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The picture that is kept: one that follows, then by its score, then the latest."""
+    """Return the best picture: first those that match the caption, then by score, then the latest."""
     ranked = sorted(attempts, key=lambda attempt: (attempt.get("follows") is not False, attempt.get("score") or 0.0))
     return ranked[-1] if ranked else None
 

@@ -1,9 +1,9 @@
-"""Judging a picture against its caption, by whichever chat model sees.
+"""Judge a picture against its caption with any chat model that accepts pictures.
 
-Our own models are asked whether the picture shows the caption, and the verdict is the probability of yes against no as
-the next token: small models write no JSON. Others are asked for JSON. Thinking is left out, and JSON with the usual
-mistakes is read; what cannot be read is no verdict. These models are asked for a score from 0 to 10, which they keep to
-better than to a fraction.
+This package's own chat models are asked whether the picture shows the caption. The verdict is the probability of "yes"
+against "no" as the next token, because small models do not write valid JSON. Other models are asked for a verdict as
+JSON. Thinking is removed, common mistakes in JSON are accepted, and an unreadable answer counts as no verdict. The
+score is requested from 0 to 10, because models use such a scale more reliably than fractions.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ judges 28 right. With "Does the picture show ...? Answer yes or no." it says yes
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reasoner thinks of a picture.
+    """A reasoner's verdict on a picture.
 
     Attributes:
-        follows: Whether it follows its caption; None where that could not be read.
-        score: How well, from 0 to 1, or None.
-        problem: What is wrong with it; empty for nothing.
-        caption: What should be drawn instead; empty for the same again.
-        answer: The reasoner's own words.
+        follows: Whether the picture matches its caption; None if the answer could not be read.
+        score: How well it matches, from 0 to 1, or None.
+        problem: What is wrong with the picture; empty if nothing.
+        caption: A better caption for a redraw; empty to keep the caption.
+        answer: The reasoner's full answer.
     """
 
     follows: bool | None = None
@@ -72,17 +72,17 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
     """Let a reasoner judge a picture against its caption.
 
     Args:
-        reasoner: Any chat model that sees.
-        image: Whatever `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
+        reasoner: Any chat model that accepts pictures.
+        image: Anything that `load_image` reads: a path, bytes, a data URL, a PIL image, an array.
         caption: What the picture should show.
 
     Returns:
-        Its verdict; `follows` is None where its answer holds none.
+        The verdict; `follows` is None if the answer contains none.
 
     Raises:
         InputError: If the caption is empty, or the reasoner is known to take no pictures.
-        ImageError: If it is no picture.
-        ReasonerError: If the reasoner's server fails, or refuses the picture.
+        ImageError: If `image` is not a picture.
+        ReasonerError: If the reasoner's server fails, or rejects the picture.
         ToolError: If the reasoner fails in another way.
 
     Examples:
@@ -106,7 +106,7 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
             if probability is not None:
                 return verdict_by_probability(probability)
         answer = reasoner.invoke([question], **options)
-    except Exception as error:  # of whatever provider it is
+    except Exception as error:  # each provider has its own errors
         own = own_error(error, reasoner)
         if isinstance(own, ReasonerPicturesError):
             facts_of(reasoner).sees = own.max_pictures > 0
@@ -116,7 +116,7 @@ def look_at_image(reasoner: BaseChatModel, image: Any, caption: str) -> Verdict:
             raise own from error
         raise ToolError(
             f"The reasoner {type(reasoner).__name__!r} failed to look at the picture ({type(error).__name__}: "
-            f"{error}). Give one that takes pictures and can be reached."
+            f"{error}). Give a reasoner that takes pictures and is available."
         ) from error
     return parse_verdict(str(answer.text))
 
@@ -149,15 +149,15 @@ def yes_no_question(picture: dict[str, Any], caption: str) -> HumanMessage:
 
 
 def check_sees(reasoner: BaseChatModel) -> None:
-    """Refuse a reasoner that sees no pictures.
+    """Check that a reasoner may accept pictures.
 
     Raises:
-        InputError: If its profile says so, or it has refused a picture before; any other may see.
+        InputError: If its profile says that it does not, or it has rejected a picture before.
     """
     if facts_of(reasoner).sees is False:
         raise InputError(
-            f"Looking at pictures needs a reasoner that sees, and {type(reasoner).__name__!r} takes no "
-            "pictures. Give another reasoner, such as ChatMiniGemini."
+            f"Judging pictures needs a reasoner that takes pictures, and {type(reasoner).__name__!r} takes none. "
+            "Give another reasoner, such as ChatMiniGemini."
         )
 
 
@@ -166,16 +166,16 @@ def look_question(picture: dict[str, Any], caption: str) -> HumanMessage:
 
     Args:
         picture: An image block, with pixels or with the id of a stored picture.
-        caption: What it should show.
+        caption: What the picture should show.
     """
     return HumanMessage(content=[picture, {"type": "text", "text": QUESTION.format(caption=caption.strip())}])
 
 
 def parse_verdict(answer: str) -> Verdict:
-    """Read an answer to the question.
+    """Read the verdict from an answer.
 
     Args:
-        answer: What the reasoner said.
+        answer: The reasoner's answer.
 
     Examples:
         >>> parse_verdict('{"follows": false, "score": 3, "problem": "no hat"}')
@@ -203,6 +203,6 @@ def _fraction(score: Any) -> float | None:
 
 
 def _words(value: Any) -> str:
-    """What was said; models write out the word for nothing."""
+    """Return a text value; "nothing" and "none" count as empty."""
     words = value.strip() if isinstance(value, str) else ""
     return "" if words.lower().rstrip(".") in ("nothing", "none") else words

@@ -1,4 +1,4 @@
-"""The ranges of what an agent is given."""
+"""Checks of an agent's arguments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["above_zero", "at_least", "known_draw_mode"]
 
 
 def known_draw_mode(draw: str) -> DrawMode:
-    """Return a draw mode.
+    """Return the draw mode if it is a known one.
 
     Raises:
-        InputError: If it is none.
+        InputError: If it is unknown.
     """
     for mode in get_args(DrawMode):
         if draw == mode:
@@ -24,10 +24,10 @@ def known_draw_mode(draw: str) -> DrawMode:
 
 
 def at_least(name: str, value: int, least: int) -> int:
-    """Return a number that is not below another.
+    """Return the value if it is at least `least`.
 
     Raises:
-        InputError: If it is.
+        InputError: If it is smaller.
     """
     if value < least:
         raise InputError(f"{name}={value} is too small. Give {least} or more.")
@@ -35,11 +35,11 @@ def at_least(name: str, value: int, least: int) -> int:
 
 
 def above_zero(name: str, value: float) -> float:
-    """Return a time that one can work in.
+    """Return the value if it is above 0.
 
     Raises:
-        InputError: If it is not above 0.
+        InputError: If it is not.
     """
     if not value > 0:
-        raise InputError(f"{name}={value} is no time to work in. Give seconds above 0, or None for no limit.")
+        raise InputError(f"{name}={value} is not a valid time limit. Give seconds above 0, or None for no limit.")
     return value

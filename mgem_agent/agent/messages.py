@@ -1,7 +1,7 @@
-"""Messages between people, the reasoner and the store: pictures go into the store first and travel as their ids.
+"""Convert messages between the user, the reasoner and the store. Pictures are stored first, and referred to by id.
 
-What is kept holds `file_id` blocks alone. Only a call of the reasoner gets pixels, and only of the latest pictures:
-each costs a Mini-Gemini hundreds of tokens of a short context, and older ones are named by their id.
+Saved messages contain only `file_id` blocks. Pixels are added when the reasoner is called, and only for the latest
+pictures: each takes hundreds of tokens of a Mini-Gemini's short context. Older pictures are named by their ids.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ __all__ = ["from_records", "store_picture", "store_pictures", "to_record", "user
 
 
 def user_message(text: str, images: Iterable[Any], store: ArtifactStore, *, message_id: str) -> HumanMessage:
-    """Make a user's message, storing its pictures.
+    """Create a user's message and store its pictures.
 
     Args:
-        text: What the user says.
-        images: Each a picture's id, an image block, or whatever `load_image` reads: a path, bytes, a data URL, a PIL
+        text: The user's text.
+        images: Pictures: ids, image blocks, or anything that `load_image` reads: a path, bytes, a data URL, a PIL
             image.
-        store: Where pictures are kept.
+        store: The picture store.
         message_id: Id of the message.
 
     Raises:
-        InputError: If there is neither text nor picture, or a picture's id is unknown.
-        ImageError: If something given is no picture.
+        InputError: If there is neither text nor a picture, or a picture's id is unknown.
+        ImageError: If an image is not a picture.
     """
     if not isinstance(text, str):
-        raise InputError(f"The message is of the type {type(text).__name__!r}. Give what the user says as text.")
+        raise InputError(f"The message has the type {type(text).__name__!r}. Give a string.")
     if isinstance(images, (str, bytes, Mapping)) or not isinstance(images, Iterable):
-        raise InputError(f"images is of the type {type(images).__name__!r}. Give a list of pictures, also for one.")
+        raise InputError(f"images has the type {type(images).__name__!r}. Give a list, even for one picture.")
     text = clean_text(text)
     blocks = [_picture_block(store_picture(image, store)) for image in images]
     if not text.strip() and not blocks:
-        raise InputError("The message is empty. Say something, or give a picture.")
+        raise InputError("The message is empty. Give a text or a picture.")
     content: str | list[str | dict[Any, Any]] = text
     if blocks:
         content = [*blocks, {"type": "text", "text": text}] if text.strip() else [*blocks]
@@ -52,15 +52,15 @@ def user_message(text: str, images: Iterable[Any], store: ArtifactStore, *, mess
 
 
 def store_picture(image: Any, store: ArtifactStore) -> str:
-    """Store a picture that was given, and return its id.
+    """Store a picture and return its id.
 
     Args:
-        image: As for `user_message`.
-        store: Where pictures are kept.
+        image: A picture as for `user_message`.
+        store: The picture store.
 
     Raises:
-        InputError: If an id is unknown, or a block holds no picture that can be read here.
-        ImageError: If it is no picture.
+        InputError: If an id is unknown, or a block contains no readable picture.
+        ImageError: If it is not a picture.
     """
     if isinstance(image, (str, Mapping)):
         return resolve_picture(image, allow_ids=True, read_file=read_file).keep(store)
@@ -71,14 +71,14 @@ def store_picture(image: Any, store: ArtifactStore) -> str:
 
 
 def store_pictures(message: BaseMessage, store: ArtifactStore) -> BaseMessage:
-    """Put the pictures that a reasoner's message holds into the store; what cannot be read stays as text.
+    """Store the pictures in a reasoner's message. An unreadable picture is replaced by a text.
 
-    A reasoner may be a server of somebody else's. It gives pictures as data alone: were it to name a file or a stored
-    picture, the next request would carry that to it.
+    A reasoner may be an untrusted server, so it may give pictures only as data. If it could name a file or a stored
+    picture, the next request would send that file to the server.
 
     Args:
         message: Any message.
-        store: Where pictures are kept.
+        store: The picture store.
     """
     if isinstance(message.content, str) or not any(map(_is_picture, message.content)):
         return message
@@ -97,13 +97,13 @@ def store_pictures(message: BaseMessage, store: ArtifactStore) -> BaseMessage:
 def with_pixels(
     messages: Sequence[BaseMessage], store: ArtifactStore, *, max_pictures: int, sees: bool = True
 ) -> list[BaseMessage]:
-    """Give messages as a reasoner takes them: the latest pictures as data, the others as their ids in words.
+    """Return messages for the reasoner, with the latest pictures as data and the others named by id.
 
     Args:
-        messages: Of a dialogue, oldest first.
-        store: Where pictures are kept.
-        max_pictures: How many pictures are shown.
-        sees: Whether the reasoner takes pictures at all.
+        messages: Messages of a dialogue, oldest first.
+        store: The picture store.
+        max_pictures: Maximum number of pictures to include as data.
+        sees: Whether the reasoner accepts pictures.
     """
     left = max_pictures
     shown: list[BaseMessage] = []
@@ -146,11 +146,11 @@ def _picture_block(artifact_id: str) -> dict[str, Any]:
 
 
 def to_record(message: BaseMessage) -> dict[str, Any]:
-    """A message as plain JSON; what is not JSON in a provider's metadata becomes text."""
+    """Convert a message to plain JSON; values in a provider's metadata that are not JSON become text."""
     record: dict[str, Any] = json.loads(json.dumps(message_to_dict(message), default=str))
     return record
 
 
 def from_records(records: Sequence[dict[str, Any]]) -> list[BaseMessage]:
-    """Messages from what `to_record` made of them."""
+    """Convert records from `to_record` back to messages."""
     return messages_from_dict(list(records))

@@ -1,4 +1,4 @@
-"""The parts of an agent by their names, as the command line takes them."""
+"""Accept the parts of an agent as objects or by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["generator_of", "reasoner_of"]
 
 
 def reasoner_of(given: Any) -> BaseChatModel:
-    """Return a reasoner, made by its name if it is a name.
+    """Return a reasoner, created by name if a name is given.
 
     Args:
         given: A chat model, or a name for `make_reasoner`.
@@ -30,13 +30,13 @@ def reasoner_of(given: Any) -> BaseChatModel:
 
         return make_reasoner(given)
     raise InputError(
-        f"The reasoner is a {type(given).__name__!r}. Give a chat model of LangChain, or a name such as 'nano' or "
+        f"The reasoner is a {type(given).__name__!r}. Give a LangChain chat model, or a name such as 'nano' or "
         "'openai:gpt-5'."
     )
 
 
 def generator_of(given: Any) -> ImageGenerator:
-    """Return a generator, made by its name if it is a name.
+    """Return a generator, created by name if a name is given.
 
     Args:
         given: A generator, or a name for `make_generator`.

@@ -1,7 +1,7 @@
-"""One answer of the reasoner, whatever chat model it is: asked, streamed, and its calls read.
+"""Get one answer from the reasoner, whatever chat model it is: send the request, stream the answer, read the calls.
 
-A model that speaks the `<GEN>` protocol is told when to draw by an option of its own; any other is given the drawing
-tool. Calls are read strictly, and what is wrong with one is told to the model as the result of that call.
+A model that uses the `<GEN>` protocol has an option for when to draw; any other model gets the drawing tool. Calls are
+validated strictly, and an error in a call is returned to the model as the result of that call.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ __all__ = ["Answer", "AnswerCall", "Reasoning", "speaks_protocol"]
 
 
 _FIXED_CHARS = 2_000
-"""What tells a reasoner how to draw: the protocol, or the tool's schema."""
+"""Approximate length of the drawing instructions: the protocol, or the tool's schema."""
 
 
 def speaks_protocol(reasoner: BaseChatModel) -> bool:
-    """Whether a chat model makes calls of its captions by itself and takes the draw mode as an option."""
+    """Whether a chat model uses the `<GEN>` protocol itself, and takes the draw mode as an option."""
     return "draw" in type(reasoner).model_fields
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerCall:
-    """A call that the reasoner makes.
+    """A drawing call of the reasoner.
 
     Attributes:
-        id: Of the call, unlike any other of the answer.
-        request: The image request as JSON, or None if it is none.
-        error: What is wrong with it, or None.
-        notices: What of it was left out, in sentences.
+        id: Id of the call, unique in the answer.
+        request: The image request as JSON, or None if it is not valid.
+        error: What is wrong with the call, or None.
+        notices: Notices about arguments that were left out.
     """
 
     id: str
@@ -66,13 +66,13 @@ class AnswerCall:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the reasoner says.
+    """An answer of the reasoner.
 
     Attributes:
-        message: As it is kept.
-        calls: The pictures it asks for.
-        notices: What a person should know.
-        finish_reason: Why it ended.
+        message: The message to save.
+        calls: The requested pictures.
+        notices: Messages for the user.
+        finish_reason: Why the answer ended.
     """
 
     message: AIMessage
@@ -83,7 +83,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is the same however much of the dialogue is told."""
+    """The parts of a request that do not depend on how much of the dialogue is sent."""
 
     draw: DrawMode
     session: str
@@ -94,14 +94,14 @@ class _Request:
 
 
 class Reasoning:
-    """Asks a reasoner.
+    """Calls a reasoner.
 
     Args:
         reasoner: Any chat model.
-        store: Where pictures are kept.
-        defaults: Fields of every image request where a call leaves them open.
-        limits: What a request may hold.
-        sees: Whether it takes pictures; None where that is to be found out.
+        store: The picture store.
+        defaults: Default values of image requests.
+        limits: Limits of a request.
+        sees: Whether the reasoner accepts pictures; None to find out.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class Reasoning:
 
     @property
     def sees(self) -> bool:
-        """Whether it takes pictures, as far as anybody knows."""
+        """Whether the reasoner accepts pictures, as far as known."""
         return self.facts.sees is not False
 
     @property
     def _allowed(self) -> Limits:
-        """What a request may hold, by the settings and by what the reasoner takes."""
+        """Limits of a request, from the settings and from the reasoner."""
         most = 0 if not self.sees else self.facts.max_pictures
         own = self._limits.max_pictures
         return replace(self._limits, max_pictures=own if most is None else min(own, most))
@@ -151,17 +151,17 @@ class Reasoning:
         """Ask for one answer.
 
         Args:
-            messages: Those of the turn under way, with pictures by id.
+            messages: Messages of the current turn, with pictures by id.
             draw: When to draw.
-            session: Whose dialogue it is.
-            is_first: Whether this is the first answer of a turn, which `always` holds for.
-            cancel: Set to break off; what was said by then is the answer, without calls.
-            emit: Takes the text as it comes.
+            session: Name of the session.
+            is_first: Whether this is the first answer of the turn; `always` applies only to it.
+            cancel: Set to stop; the text so far becomes the answer, without calls.
+            emit: Receives the text as it arrives.
             history: Messages of earlier turns.
-            system_prompt: What the reasoner is told at first.
+            system_prompt: System prompt for the reasoner.
 
         Raises:
-            ContextOverflowError: If the turn under way alone is too long.
+            ContextOverflowError: If the current turn alone is too long.
             ReasonerError: If the reasoner's server fails.
         """
         must_draw = draw == "always" and is_first
@@ -176,7 +176,7 @@ class Reasoning:
         calls = [self._read(call["id"] or "", call["name"], call["args"], draw) for call in message.tool_calls]
         calls += [
             AnswerCall(
-                call["id"] or "", None, f"The arguments of the call are no JSON: {call['error'] or call['args']}"
+                call["id"] or "", None, f"The arguments of the call are not valid JSON: {call['error'] or call['args']}"
             )
             for call in message.invalid_tool_calls
         ]
@@ -201,7 +201,7 @@ class Reasoning:
     def _asked(
         self, request: _Request, history: Sequence[BaseMessage], own: Sequence[BaseMessage]
     ) -> tuple[AIMessage, list[str]]:
-        """Ask with what fits of the dialogue, less where the reasoner refuses it; return the answer and notices."""
+        """Send as much of the dialogue as fits, or less if the reasoner rejects it; return the answer and notices."""
         fixed = len(request.system_prompt or "") + (0 if request.draw == "never" else _FIXED_CHARS)
         turns = DialogueTurns(history, own, fixed=fixed)
         notices: list[str] = []
@@ -229,7 +229,10 @@ class Reasoning:
                 self.facts.max_pictures = error.max_pictures
                 self.facts.sees = error.max_pictures > 0
                 hint = "max_context_pictures " + str(error.max_pictures) if error.max_pictures else "sees false"
-                notices.append(f"{error} Others are told to it in words. To say so for good: mgem config set {hint}")
+                notices.append(
+                    f"{error} The other pictures are only named in the request. To make this permanent: "
+                    f"mgem config set {hint}"
+                )
             except ContextOverflowError as error:
                 self._learn(error, turns, window)
                 smaller = turns.smaller(window, limits, self.facts)
@@ -247,18 +250,18 @@ class Reasoning:
     def _is_too_long(
         self, told: Sequence[BaseMessage], turns: DialogueTurns, window: Window, request: _Request
     ) -> bool:
-        """Whether a request is longer than the context, by the model's own count where it has one."""
+        """Whether a request exceeds the context, by the model's own token count if it has one."""
         size = getattr(self._reasoner, "prompt_size", None)
         found = size(told, draw="always" if request.must_draw else request.draw) if callable(size) else None
         if not isinstance(found, PromptSize):
-            return False  # a window is chosen by estimate; only the server knows better
+            return False  # the window was chosen by estimate, and only the server knows the exact size
         self.facts.max_context = found.max_context
         self.facts.picture_tokens = float(found.tokens_per_image)
         self.facts.text_scale = max(found.text_tokens / turns.text_tokens(window), 0.01)
         return found.text_tokens + found.image_tokens > self._limits.room(self.facts)
 
     def _learn(self, error: ContextOverflowError, turns: DialogueTurns, window: Window) -> None:
-        """Take from a refusal what the context holds and what the request took."""
+        """Learn the size of the context and of the request from a server's error."""
         facts = self.facts
         estimate = turns.estimate(window, facts)
         asked = error.num_text_tokens + error.num_image_tokens + error.max_new_tokens
@@ -275,12 +278,12 @@ class Reasoning:
             facts.text_scale = asked / turns.text_tokens(window)
 
     def _left_out(self, turns: DialogueTurns, window: Window, session: str) -> list[str]:
-        """Say what a request leaves out, where that is more than last time."""
+        """Return notices about what a request leaves out, if that is more than last time."""
         notices = []
         if (unseen := turns.num_unseen(window)) and self.sees:
             notices.append(
-                f"{unseen} of the pictures given were not shown to the reasoner: it is shown at most "
-                f"{self._allowed.max_pictures} (max_context_pictures)."
+                f"{unseen} of your pictures were not sent to the reasoner: at most {self._allowed.max_pictures} "
+                "are sent (max_context_pictures)."
             )
         context = self._limits.context(self.facts)
         if context is None:
@@ -294,7 +297,7 @@ class Reasoning:
         parts = [f"{num_turns} earlier turn(s)"] if num_turns else []
         parts += [f"{num_pictures} picture(s)"] if num_pictures else []
         notices.append(
-            f"The context of {context} tokens is full: {' and '.join(parts)} are not shown to the reasoner any more."
+            f"The context of {context} tokens is full: {' and '.join(parts)} are no longer sent to the reasoner."
         )
         return notices
 
@@ -323,18 +326,18 @@ class Reasoning:
             return AnswerCall(call_id, None, str(error))
 
     def _with_users_caption(self, message: AIMessage, messages: Sequence[BaseMessage]) -> tuple[AIMessage, list[str]]:
-        """The answer with a call for the user's own words, for a model that was told to draw and does not."""
+        """Add a call with the user's own words, for a model that was told to draw but made no call."""
         asked = next((str(each.text) for each in reversed(messages) if isinstance(each, HumanMessage)), "")
         try:
             call = to_tool_call(asked)
         except InputError:
-            return message, ["A picture was asked for, and there are no words to draw."]
-        note = "The reasoner wrote no caption; the words of the user are drawn."
+            return message, ["A picture was requested, but there is no text to draw it from."]
+        note = "The reasoner wrote no caption, so your own words are used as the caption."
         return message.model_copy(update={"tool_calls": [call]}), [note]
 
 
 def _with_decoded_calls(message: AIMessage) -> AIMessage:
-    """Make invalid calls valid where their arguments hold an object after all, as JSON text in JSON text does."""
+    """Repair invalid calls whose arguments contain a JSON object, such as JSON encoded twice."""
     calls, invalid = list(message.tool_calls), []
     for call in message.invalid_tool_calls:
         arguments = decode_json(call["args"])
@@ -346,7 +349,7 @@ def _with_decoded_calls(message: AIMessage) -> AIMessage:
 
 
 def _with_own_ids(message: AIMessage) -> AIMessage:
-    """Give every call an id that no other call of the answer has."""
+    """Give every call of the answer a unique id."""
     seen: set[str] = set()
 
     def own(call: Any) -> Any:
@@ -362,7 +365,7 @@ def _with_own_ids(message: AIMessage) -> AIMessage:
 
 
 def _tool_schema() -> dict[str, Any]:
-    """The drawing tool as models are told of it: what a caption's writer can decide."""
+    """Return the schema of the drawing tool, with the arguments that a model can choose."""
     return {
         "type": "function",
         "function": {

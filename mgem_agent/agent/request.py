@@ -1,8 +1,8 @@
-"""What of a dialogue goes into a request: the newest turns and pictures that fit the context.
+"""Choose the part of a dialogue for a request: the latest turns and pictures that fit the context.
 
-The turn under way is always told. Before it, turns are taken from the newest on, each with its pictures, until the next
-one does not fit; of a turn whose pictures do not fit, the words are told and the pictures named by id. Sizes are
-estimated from the length of the texts. What a model's own count or a server's refusal says corrects the estimate, so
+The current turn is always included. Earlier turns are added from the latest on, each with its pictures, until one does
+not fit. If only a turn's pictures do not fit, its text is included and its pictures are named by id. Sizes are
+estimated from the lengths of the texts. The model's token count or a server's error message corrects the estimate, so
 that the second request fits.
 """
 
@@ -20,7 +20,7 @@ from mgem_agent.chat_models.reasoner_facts import ReasonerFacts
 __all__ = ["DialogueTurns", "Limits", "Window"]
 
 _BYTES_A_TOKEN = 3.5
-"""Of UTF-8: about 4 in English, and 3, one letter, in Chinese."""
+"""UTF-8 bytes per token: about 4 in English, and 3 (one character) in Chinese."""
 _MESSAGE_TOKENS = 8
 _PICTURE_WORDS = 25
 _MAX_NAMED = 12
@@ -28,12 +28,12 @@ _MAX_NAMED = 12
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a person allows a request to hold.
+    """The configured limits of a request.
 
     Attributes:
-        max_pictures: Pictures at most.
-        max_tokens: Tokens at most, where the context is to be filled no further; None for all of it.
-        reserve: Tokens that are left for the answer; None for an eighth of the context, at most 512.
+        max_pictures: Maximum number of pictures.
+        max_tokens: Maximum number of tokens; None for the whole context.
+        reserve: Tokens reserved for the answer; None for an eighth of the context, at most 512.
     """
 
     max_pictures: int
@@ -41,12 +41,12 @@ class Limits:
     reserve: int | None = None
 
     def context(self, facts: ReasonerFacts) -> int | None:
-        """Return the smaller of what is allowed and what the reasoner holds; None if neither is known."""
+        """Return the smaller of `max_tokens` and the reasoner's context; None if neither is known."""
         known = [limit for limit in (self.max_tokens, facts.max_context) if limit is not None]
         return min(known, default=None)
 
     def room(self, facts: ReasonerFacts) -> float:
-        """Return the tokens that a request may take."""
+        """Return the number of tokens that a request may take."""
         context = self.context(facts)
         if context is None:
             return float("inf")
@@ -55,11 +55,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a dialogue: its latest turns, and its latest pictures among them.
+    """A part of a dialogue: its latest turns, with the latest pictures.
 
     Attributes:
-        first_turn: The earliest turn that is told.
-        num_pictures: How many pictures are shown; the others are named.
+        first_turn: Index of the earliest turn that is included.
+        num_pictures: Number of pictures that are included; the others are named by id.
     """
 
     first_turn: int
@@ -67,12 +67,12 @@ class Window:
 
 
 class DialogueTurns:
-    """A dialogue, turn by turn, with what each turn takes.
+    """The turns of a dialogue with their estimated sizes.
 
     Args:
         history: Messages of earlier turns.
-        own: Messages of the turn under way.
-        fixed: Characters that every request has besides: the system prompt, the tools.
+        own: Messages of the current turn.
+        fixed: Number of characters that every request adds: the system prompt and the tools.
     """
 
     def __init__(self, history: Sequence[BaseMessage], own: Sequence[BaseMessage], *, fixed: int = 0) -> None:
@@ -85,19 +85,19 @@ class DialogueTurns:
         self._fixed = fixed / _BYTES_A_TOKEN
         self._texts = [sum(map(_text_tokens, turn)) for turn in self._turns]
         self._pictures = [sum(map(_num_pictures, turn)) for turn in self._turns]
-        # A person wants the pictures seen that come with the question; those drawn in this turn are named if need be.
+        # Pictures that come with the question must be shown; pictures drawn in this turn may be named only.
         self._num_wanted = self._pictures[-1] if len(own) == 1 else 0
 
     def everything(self, limits: Limits) -> Window:
-        """Return the window of all turns, with as many pictures as are allowed."""
+        """Return the window of all turns, with the maximum number of pictures."""
         return Window(0, min(sum(self._pictures), limits.max_pictures))
 
     def fitting(self, limits: Limits, facts: ReasonerFacts) -> Window:
         """Return the window that fits by estimate.
 
         Args:
-            limits: What is allowed.
-            facts: What is known of the reasoner.
+            limits: The limits.
+            facts: Known facts about the reasoner.
         """
         last = len(self._turns) - 1
         left = limits.room(facts) - (self._fixed + self._texts[last]) * facts.text_scale
@@ -117,12 +117,12 @@ class DialogueTurns:
         return Window(first, shown)
 
     def smaller(self, window: Window, limits: Limits, facts: ReasonerFacts) -> Window | None:
-        """Return a window that is smaller than one that did not fit; None if that is the smallest.
+        """Return a smaller window than one that did not fit; None if it is already the smallest.
 
         Args:
-            window: What did not fit.
-            limits: What is allowed.
-            facts: What is known of the reasoner by now.
+            window: The window that did not fit.
+            limits: The limits.
+            facts: Known facts about the reasoner.
         """
         found = self.fitting(limits, facts)
         if found.first_turn > window.first_turn and found.num_pictures <= window.num_pictures:
@@ -138,23 +138,23 @@ class DialogueTurns:
         return None
 
     def estimate(self, window: Window, facts: ReasonerFacts) -> float:
-        """Return the tokens that a window takes, by estimate."""
+        """Return the estimated number of tokens of a window."""
         return self.text_tokens(window) * facts.text_scale + window.num_pictures * facts.picture_tokens
 
     def text_tokens(self, window: Window) -> float:
-        """Return the tokens of a window's texts as they are estimated without correction."""
+        """Return the uncorrected estimate of the text tokens of a window."""
         return self._fixed + sum(self._texts[window.first_turn :])
 
     def left_out(self, window: Window) -> tuple[int, int]:
-        """Return how many turns and how many pictures a window leaves out."""
+        """Return the number of turns and of pictures that a window leaves out."""
         return window.first_turn, sum(self._pictures) - window.num_pictures
 
     def num_unseen(self, window: Window) -> int:
-        """Return how many of the pictures that come with the question a window does not show."""
+        """Return how many pictures of the current question a window leaves out."""
         return max(0, self._num_wanted - window.num_pictures)
 
     def messages(self, window: Window) -> list[BaseMessage]:
-        """Return the messages of a window; an earlier turn among them begins with what was left out."""
+        """Return the messages of a window; its first earlier turn begins with a note of what was left out."""
         told = [message for turn in self._turns[window.first_turn :] for message in turn]
         if not window.first_turn or window.first_turn == len(self._turns) - 1:
             return told

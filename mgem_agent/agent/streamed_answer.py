@@ -1,4 +1,4 @@
-"""A chat model's answer as it comes: its text without thinking, and what a person should know of how it ended."""
+"""Read a chat model's streamed answer: its text without thinking, and notices about how it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mgem_agent.text_decoding import SurrogateJoiner, clean_text
 
 __all__ = ["read_answer"]
 
-_THOUGHT_ALOUD = "The model thought aloud before it answered; that part is not kept."
+_THOUGHT_ALOUD = "The beginning of the answer was the model's thinking. It is not saved."
 
 
 def read_answer(
@@ -38,14 +38,14 @@ def read_answer(
     """Read an answer to its end.
 
     Args:
-        chunks: What the chat model streams, or one whole message.
+        chunks: The chat model's stream, or one complete message.
         reasoner: The chat model.
-        cancel: Set to break off.
-        emit: Takes the text as it comes.
-        shows_pictures: Whether the request had pictures.
+        cancel: Set to stop reading.
+        emit: Receives the text as it arrives.
+        shows_pictures: Whether the request contained pictures.
 
     Returns:
-        The answer, and sentences for a person.
+        The answer, and notices for the user.
 
     Raises:
         ContextOverflowError: If the request is too long for the model.
@@ -85,7 +85,7 @@ def read_answer(
 
 
 def _cleaned(message: AIMessage) -> AIMessage:
-    """An answer without half characters, which no next request could carry."""
+    """Return an answer without surrogates, which the next request could not encode."""
     names = ("content", "tool_calls", "invalid_tool_calls", "additional_kwargs", "response_metadata")
     return message.model_copy(update={name: _cleaned_value(getattr(message, name)) for name in names})
 
@@ -99,7 +99,7 @@ def _cleaned_value(value: Any) -> Any:
 
 
 class _Shown:
-    """Hands text on, and notes whether some of it turned out to be thinking."""
+    """Passes text on, and records whether some of it turned out to be thinking."""
 
     def __init__(self, emit: Callable[[str], None]) -> None:
         self.was_thought = False
@@ -120,7 +120,7 @@ def _notices(answer: AIMessage, *, thought_aloud: bool) -> list[str]:
     notices = [str(note["message"]) for note in notes if "message" in note]
     if thought_aloud:
         notices.append(_THOUGHT_ALOUD)
-    if DRAW_METADATA in answer.response_metadata:  # a chat model of ours has told all of it already
+    if DRAW_METADATA in answer.response_metadata:  # this package's chat models add all notices themselves
         return notices
     is_empty = not (str(answer.text).strip() or answer.tool_calls or answer.invalid_tool_calls)
     ending = finish_notice(read_finish_reason(answer), refusal=refusal_text(answer), is_empty=is_empty)

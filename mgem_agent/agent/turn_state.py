@@ -1,4 +1,4 @@
-"""What is stored of a turn that is under way, what it begins with, and what came of it."""
+"""The stored state of a running turn, its initial state, and the conversion to a finished `Turn`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["TurnState", "begin_drawing", "begin_turn", "read_turn"]
 
 
 class TurnState(TypedDict):
-    """What LangGraph stores of a turn that is under way: nothing but JSON."""
+    """The state of a running turn that LangGraph stores, as plain JSON."""
 
     session: str
     turn: str
@@ -36,12 +36,12 @@ class TurnState(TypedDict):
 
 
 def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) -> dict[str, Any]:
-    """Return the state of a turn in which nothing has happened but that a person spoke.
+    """Return the initial state of a turn: the user's message only.
 
     Args:
         session: Name of the session.
         turn: Id of the turn.
-        message: What the person said.
+        message: The user's message.
         draw: When to draw.
     """
     return {
@@ -63,13 +63,13 @@ def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) ->
 
 
 def begin_drawing(session: str, turn: str, message: BaseMessage, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the state of a turn in which a person has asked for pictures, as if the reasoner had called for them.
+    """Return the initial state of a turn that draws the user's requests as if the reasoner had made the calls.
 
     Args:
         session: Name of the session.
         turn: Id of the turn.
-        message: What the person said.
-        requests: Image requests, as JSON.
+        message: The user's message.
+        requests: Image requests as JSON.
     """
     calls = [
         {"call_id": new_call_id(), "key": f"0.{place}", "request": request} for place, request in enumerate(requests)
@@ -91,12 +91,12 @@ def begin_drawing(session: str, turn: str, message: BaseMessage, requests: Seque
 
 
 def read_turn(session: str, state: Mapping[str, Any], path_of: Callable[[str], str]) -> Turn:
-    """Say what came of a turn.
+    """Convert a turn's state to a `Turn`.
 
     Args:
         session: Name of the session.
-        state: Of the turn, at any time.
-        path_of: Finds the file of a picture by its id.
+        state: State of the turn, at any time.
+        path_of: Returns the file of a picture by its id.
     """
     said = [str(message.text) for message in from_records(state["messages"]) if isinstance(message, AIMessage)]
     return Turn(

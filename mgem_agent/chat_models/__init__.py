@@ -1,4 +1,4 @@
-"""Chat models of LangChain that speak the `<GEN>` protocol: the core model, text models, and any other by prompt."""
+"""LangChain chat models that use the `<GEN>` protocol: the core model, text models, and any other model by prompt."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""What an answer may be, as a grammar for engines that can hold a model to one.
+"""Grammars that constrain an answer, for engines with constrained decoding.
 
-A small model loops: what a schema leaves open, the length of texts, lists and numbers, gets a limit here, so that every
-answer ends.
+Small models repeat themselves endlessly. So texts, lists and numbers that a schema does not limit get a limit here, and
+every answer ends.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ _MAX_ITEMS = 32
 _MAX_FIELDS = 16
 _MAX_NUMBER = 10**15 - 1
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": True}
-"""As models were shown JSON, and no end of blanks; keywords that the library does not know are left to the reader."""
+"""The JSON layout that models are trained on, with limited whitespace. Schema keywords unknown to the library are
+ignored here and checked when the answer is read."""
 
 _OPEN_TEXT = ("maxLength", "enum", "const", "pattern", "format")
 
 
 def json_form(schema: Mapping[str, Any]) -> str:
-    """Return the form of a JSON value.
+    """Return the grammar of a JSON value.
 
     Args:
-        schema: Its JSON schema.
+        schema: JSON schema of the value.
     """
     return f"start: {_json(schema)}"
 
 
 def call_form(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Return the form of a call of one of some tools.
+    """Return the grammar of a call of one of the tools.
 
     Args:
-        tools: In OpenAI's form.
+        tools: Tools in OpenAI's format.
     """
     return f"""start: ({_calls(tools)}) "\\n{CALL_CLOSE}\""""
 
 
 def open_form(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Return the form of words in which any call is one of some tools', and captions are free.
+    """Return the grammar of free text with captions, in which every call is a call of one of the tools.
 
     Args:
-        tools: In OpenAI's form.
+        tools: Tools in OpenAI's format.
     """
-    begun = CALL_OPEN.partition("_")[0]  # a small model begins well and ends the tag in its own way
+    begun = CALL_OPEN.partition("_")[0]  # a small model begins the tag correctly but often ends it wrong
     return f"""start: (begun "{CALL_OPEN.removeprefix(begun)}" (call | caption))* WORDS
 begun[lazy]: WORDS "{begun}"
 call: "\\n" ({_calls(tools)}) "\\n{CALL_CLOSE}"
@@ -57,7 +58,7 @@ WORDS: /(?s:.*)/"""
 
 
 def words_form() -> str:
-    """Return the form of words: not blank, and without the `<` that begins every tag and call."""
+    """Return the grammar of plain text: not blank, and without the `<` that begins tags and calls."""
     return r"""start: WORDS
 WORDS: /[^<]*[^\s<][^<]*/"""
 
@@ -76,7 +77,7 @@ def _json(schema: Mapping[str, Any]) -> str:
 
 
 def _limited(schema: Any) -> Any:
-    """Return a schema whose values all end, and whose objects have no other fields than it names."""
+    """Return a schema in which all values are limited, and objects have only the named fields."""
     if isinstance(schema, list):
         return [_limited(each) for each in schema]
     if not isinstance(schema, Mapping):
@@ -86,7 +87,7 @@ def _limited(schema: Any) -> Any:
 
 def _limited_keyword(key: str, value: Any) -> Any:
     if key in ("enum", "const", "default", "examples", "required"):
-        return value  # no schemas
+        return value  # these are not schemas
     if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
         return {name: _limited(each) for name, each in value.items()}
     return _limited(value)

@@ -1,11 +1,12 @@
-"""One answer: what an engine writes, as the chunks of a LangChain message.
+"""Convert an engine's text to the chunks of a LangChain message.
 
-The text goes through at most five readers, each of which holds back no more than it must: thinking, stop strings, JSON
-calls (if tools other than drawing are bound), the `<GEN>` protocol, and the blanks around captions. If a drawing was
-asked for and no caption came, a second pass opens `<h>` in the answer begun and reads until the caption is closed.
+The text passes up to five readers, each of which holds back as little as possible: thinking, stop strings, JSON calls
+(if other tools are bound), the `<GEN>` protocol, and the whitespace around captions. If a drawing is required and the
+answer has no caption, a second pass appends `<h>` to the answer and reads until the caption is closed.
 
-Where a bare `</think>` shows that the text so far was thinking, reading begins anew, and the tag goes out as text, so
-that whoever has the stream can tell what to drop. So calls of a model that may think are made when its answer is over.
+A bare `</think>` means that all text before it was thinking. Then reading restarts, and the tag is passed on as text,
+so that the receiver of the stream can drop what came before. So the calls of a model that may think are emitted only
+when its answer is complete.
 """
 
 from __future__ import annotations
@@ -39,24 +40,24 @@ __all__ = ["ProtocolTurn", "TurnPlan"]
 
 @dataclass(frozen=True)
 class TurnPlan:
-    """How an answer is to be got and read.
+    """How to generate and read an answer.
 
     Args:
-        engine: Writes it.
-        request: What is asked of the engine. Its `begun` is read as part of the answer.
-        model_name: For the answer's metadata.
+        engine: The text engine.
+        request: Request to the engine. Its `begun` is read as part of the answer.
+        model_name: Name of the model, for the answer's metadata.
         draw: When captions become calls.
-        draw_defaults: What each drawing is given besides its caption.
-        draw_arguments: Arguments that the caller's drawing tool takes; None means all of an image request.
-        reads_calls: Whether JSON calls are taken out of the text.
-        is_forced: Whether the answer is one call and nothing else.
-        is_json: Whether the answer is one JSON object, in which tags mean nothing.
-        stop: Texts that end the answer.
-        timeout_s: Seconds for the whole answer.
-        cancel: Set by the caller to end it.
-        fallback_caption: What is drawn if a drawing was asked for and the model has no words for it.
-        may_think: Whether thinking may come without an opening tag.
-        holds_thoughts: Whether nothing is shown before it is known what is thinking.
+        draw_defaults: Default values of drawings.
+        draw_arguments: Arguments of the caller's drawing tool; None for all fields of an image request.
+        reads_calls: Whether to parse JSON calls in the text.
+        is_forced: Whether the answer is exactly one call.
+        is_json: Whether the answer is one JSON object, in which tags have no meaning.
+        stop: Stop strings.
+        timeout_s: Time limit of the whole answer in seconds.
+        cancel: Set by the caller to stop the answer.
+        fallback_caption: Caption to use if a drawing is required and the model writes none.
+        may_think: Whether thinking may arrive without an opening tag.
+        holds_thoughts: Whether to hold text back until thinking has ended.
     """
 
     engine: TextEngine
@@ -77,34 +78,34 @@ class TurnPlan:
 
 
 class ProtocolTurn:
-    """Reads one answer; to be used once.
+    """Reads one answer; each instance is used once.
 
     Args:
-        plan: How.
+        plan: How to generate and read the answer.
     """
 
     def __init__(self, plan: TurnPlan) -> None:
         self.plan = plan
         self.text = ""
         self.notices: list[GenNotice] = []
-        self._events: list[GenEvent] = []  # captions that are complete; nothing else is looked at again
+        self._events: list[GenEvent] = []  # complete captions
         self._gen = GenProtocolParser()
         self._calls = JsonCallParser()
         self._readable = ReadableStream()
-        self._raw = ""  # of a JSON answer
+        self._raw = ""  # the text of a JSON answer
         self._num_calls = 0
-        self._waiting: list[AIMessageChunk] = []  # calls that are made when the answer is over
+        self._waiting: list[AIMessageChunk] = []  # calls to emit when the answer is complete
         self._thoughts = ThoughtReader(holds=plan.holds_thoughts)
         self._ends: list[TextEnd] = []
         self._deadline = None if plan.timeout_s is None else time.monotonic() + plan.timeout_s
         self._is_cancelled = False
-        self._is_cut = False  # by a stop string, or because all that was wanted is there
+        self._is_cut = False  # by a stop string, or because the answer has everything it needs
 
     def chunks(self) -> Iterator[AIMessageChunk]:
-        """Yield the answer; the last chunk, marked as such, has the usage and the metadata.
+        """Yield the answer; the last chunk contains the usage and the metadata.
 
         Raises:
-            MgemError: If time is up, and whatever the engine raises.
+            MgemError: If the time limit is reached, or the engine fails.
         """
         yield from self._first_pass()
         yield from self._waiting
@@ -121,7 +122,7 @@ class ProtocolTurn:
         with closing(self._pieces(replace(request, cancel=cancel))) as pieces:
             for piece in pieces:
                 if self._is_cut:
-                    continue  # the engine is ending, and has yet to say what it took
+                    continue  # the engine is stopping, and will still report its usage
                 num_bare = self._thoughts.num_bare
                 text = self._thoughts.feed(piece)
                 if self._thoughts.num_bare > num_bare:
@@ -137,7 +138,7 @@ class ProtocolTurn:
         yield from self._read_events(self._gen.close())
 
     def _begin_anew(self) -> Iterator[AIMessageChunk]:
-        """Forget what was read so far: it was thinking."""
+        """Discard everything read so far, because it was thinking."""
         if self.text or self._num_calls > len(self._waiting):
             yield AIMessageChunk(content=THOUGHT_END)
         self.text = self._raw = ""
@@ -147,7 +148,7 @@ class ProtocolTurn:
 
     @property
     def num_bare_thoughts(self) -> int:
-        """How often thinking came without an opening tag."""
+        """Number of times that thinking arrived without an opening tag."""
         return self._thoughts.num_bare
 
     @property
@@ -157,7 +158,7 @@ class ProtocolTurn:
         return self.plan.is_json and self._raw.rstrip().endswith("}") and first_object(self._raw) is not None
 
     def _second_pass(self) -> Iterator[AIMessageChunk]:
-        """Open a caption in the answer begun, and read until it is closed."""
+        """Append an opening `<h>` to the answer, and read until the caption is closed."""
         cancel = TurnCancel(self.plan.cancel, self._deadline)
         begun = f"{self.text} <h>" if self.text else "<h>"
         parser, thoughts = _open_caption(), ThoughtReader(holds=self.plan.holds_thoughts)
@@ -175,7 +176,7 @@ class ProtocolTurn:
                             self._is_cut = True
                             cancel.set()
         except ContextOverflowError:
-            events = []  # the answer has filled the context; its question still can be drawn
+            events = []  # the answer has filled the context; the fallback caption is used
         self._is_cut = was_cut
         if self._is_cancelled:
             return
@@ -187,7 +188,7 @@ class ProtocolTurn:
         yield self._drawing(found[0].caption if found else self.plan.fallback_caption)
 
     def _pieces(self, request: TextRequest) -> Generator[str, None, None]:
-        """Yield the engine's text, take note of its end, and see whether it was cut short."""
+        """Yield the engine's text, and record its end and whether it was stopped early."""
         answer = self.plan.engine.stream(request)
         try:
             for piece in answer:
@@ -200,8 +201,8 @@ class ProtocolTurn:
                 close()
         if isinstance(request.cancel, TurnCancel) and request.cancel.is_overdue and not self._is_cut:
             raise MgemError(
-                f"The answer took longer than timeout={self.plan.timeout_s:g} seconds. Allow more, or ask for fewer "
-                "tokens with max_tokens."
+                f"The answer took longer than timeout={self.plan.timeout_s:g} seconds. Increase the timeout, or limit "
+                "the answer with max_tokens."
             )
         if self.plan.cancel is not None and self.plan.cancel.is_set() and not self._is_cut:
             self._is_cancelled = True
@@ -220,9 +221,9 @@ class ProtocolTurn:
 
     def _read_item(self, item: str | JsonCall) -> Iterator[AIMessageChunk]:
         if isinstance(item, JsonCall) and not item.name and "<h>" in item.arguments and not self.plan.is_forced:
-            yield from self._read_events(self._gen.feed(item.arguments))  # a caption where a call was begun
+            yield from self._read_events(self._gen.feed(item.arguments))  # a caption in place of a call
         elif isinstance(item, JsonCall):
-            # LangChain mends arguments that are half an object; those of a call that cannot be read begin with the tag.
+            # The arguments of an unreadable call begin with the tag, because LangChain would complete partial JSON.
             arguments = item.arguments if item.name else f"{CALL_OPEN}{item.arguments}"
             yield from self._made(self._call(item.name or None, arguments, new_call_id()))
         elif not self.plan.is_forced:
@@ -287,7 +288,7 @@ class ProtocolTurn:
         )
 
     def _usage(self) -> UsageMetadata | None:
-        """Return what the answer took; a second pass adds what it wrote, not the dialogue that it read again."""
+        """Return the token usage; a second pass adds its output tokens, but not its input tokens."""
         if not self._ends or self._ends[0].input_tokens is None:
             return None
         first, written = self._ends[0], sum(end.output_tokens or 0 for end in self._ends)
@@ -302,7 +303,7 @@ class ProtocolTurn:
 
 
 def _open_caption() -> GenProtocolParser:
-    """Return a parser that is within a caption."""
+    """Return a parser inside an open caption."""
     parser = GenProtocolParser(close_at_end=True)
     parser.feed("<h>")
     return parser

@@ -1,8 +1,8 @@
-"""The HTTP clients of chat models that speak OpenAI's protocol: limits as for every server, and careful repetitions.
+"""HTTP clients for chat models with an OpenAI-compatible API: the common limits, and safe retries.
 
-The vendor's package limits each read alone and repeats a request whose answer broke off or was too slow, although it
-may have been answered, and charged, already. Here the time-out holds for the whole answer, and a request is repeated
-only where it was not carried out: the server could not be reached, or said that it is busy.
+The vendor's package applies its timeout to each read, and retries a request whose response was interrupted or slow,
+although it may have been answered and charged already. Here the timeout applies to the whole response, and a request is
+retried only if it was not processed: the server could not be reached, or reported that it is busy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mgem_agent.tools.servers.http_exchange import BoundedTransport
 __all__ = ["chat_clients"]
 
 TIMEOUT_S = 1800.0
-"""Seconds for an answer where nobody says how long; a laptop writes a long one for many minutes."""
+"""Default time limit of an answer in seconds; a long answer on a laptop takes many minutes."""
 
 BUSY_STATUSES = frozenset({429, 503})
 FIRST_PAUSE_S = 0.5
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 
 def chat_clients(max_retries: int | None = None) -> dict[str, Any]:
-    """Return the options that give LangChain's `ChatOpenAI` clients with limits.
+    """Return options of LangChain's `ChatOpenAI` that set HTTP clients with limits.
 
     Args:
-        max_retries: How often a request that was not carried out is repeated.
+        max_retries: Maximum retries of a request that was not processed.
     """
     transport = _ChatTransport(DEFAULT_MAX_RETRIES if max_retries is None else max_retries)
     options: dict[str, Any] = {"timeout": TIMEOUT_S, "follow_redirects": True}
@@ -46,7 +46,7 @@ def chat_clients(max_retries: int | None = None) -> dict[str, Any]:
 
 
 class _ChatTransport(BoundedTransport):
-    """Repeats what was not carried out."""
+    """Retries requests that were not processed."""
 
     def __init__(self, max_retries: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _ChatTransport(BoundedTransport):
 
 
 class _InThreads(httpx.AsyncBaseTransport):
-    """The same for an event loop: what blocks runs in threads."""
+    """The transport for asyncio: blocking calls run in threads."""
 
     def __init__(self, transport: BoundedTransport) -> None:
         self._transport = transport
@@ -98,7 +98,7 @@ class _InThreads(httpx.AsyncBaseTransport):
 
 
 class _AsyncBody(httpx.AsyncByteStream):
-    """The body of an answer, each piece read in a thread."""
+    """The body of a response; each piece is read in a thread."""
 
     def __init__(self, answer: httpx.Response, stop: threading.Event) -> None:
         self._answer = answer
@@ -114,7 +114,7 @@ class _AsyncBody(httpx.AsyncByteStream):
 
 
 async def _in_thread(call: Callable[[], T], stop: threading.Event) -> T:
-    """Run what blocks; when the task is cancelled, the exchange is ended."""
+    """Run a blocking call; if the task is cancelled, end the HTTP exchange."""
     try:
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
     except BaseException:

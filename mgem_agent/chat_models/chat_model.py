@@ -1,12 +1,13 @@
-"""The LangChain chat model that every reasoner of this package is: the `<GEN>` protocol over a text engine.
+"""The base class of this package's LangChain chat models: the `<GEN>` protocol on top of a text engine.
 
-What differs between reasoners is the engine alone, and what is said of the model. Decisions that matter:
+Subclasses differ only in the engine and the description of the model. Key decisions:
 
-- **A caption is a tool call** to `generate_image`, streamed as soon as it is closed; its tags are never shown. It is
-  one with no tools bound, too: drawing is what these models do.
-- **An option that means nothing here is refused**, not swallowed.
-- **Cancelling ends the engine within a token**: by a `cancel` event, by closing the stream, or by cancelling the task.
-- The engine is asked by any number of threads; the chat model itself holds no state of a turn.
+- **A caption is a tool call** of `generate_image`, streamed as soon as it is closed, also if no tools are bound. Its
+  tags are never shown.
+- **Unknown options raise an error**; they are not ignored.
+- **Cancelling stops the engine within one token**: by a `cancel` event, by closing the stream, or by cancelling the
+  task.
+- The engine may be called from any number of threads; the chat model keeps no state of a turn.
 """
 
 from __future__ import annotations
@@ -58,33 +59,33 @@ _CALL_OPTIONS = frozenset(
     }
 )  # fmt: skip
 _UNUSED_OPTIONS = frozenset({"ls_structured_output_format", "parallel_tool_calls", "strict"})
-"""What LangChain passes on its own account: for tracing, or for servers that constrain what they write."""
+"""Options that LangChain itself passes, for tracing or for servers with constrained decoding. They are ignored."""
 
 _METHODS = ("function_calling", "json_schema", "json_mode")
 
 
 class GenProtocolModel(BaseChatModel):
-    """A chat model that speaks the `<GEN>` protocol over a text engine.
+    """A chat model that uses the `<GEN>` protocol on top of a text engine.
 
-    Each call may have, besides `stop`: `draw`, `draw_defaults`, `cancel` (a `threading.Event`), `thread_id`, `model`,
-    and any of the fields `temperature`, `top_p`, `max_tokens`, `seed`, `timeout`, `generation_options`. Inside
-    LangGraph the thread is that of the run's configuration.
+    Options of a call, besides `stop`: `draw`, `draw_defaults`, `cancel` (a `threading.Event`), `thread_id`, `model`,
+    and the fields `temperature`, `top_p`, `max_tokens`, `seed`, `timeout`, `generation_options`. Inside LangGraph, the
+    thread id of the run's configuration is used.
 
     Attributes:
-        temperature: 0 takes the likeliest token each time; None leaves it to the model.
-        top_p: Nucleus of the sampling.
-        max_tokens: Most tokens of an answer.
-        seed: Makes sampling repeatable.
-        timeout: Seconds that an answer may take.
-        stop: Texts that end an answer and are not part of it.
-        draw: When captions become calls: `auto`, if the model writes one; `always`, also if it does not, for which it
-            is asked for one; `never`.
-        draw_defaults: Fields of an `ImageRequest` that every drawing is given, besides the prompt.
-        image_resolver: Gives the picture of a block's `file_id`, as `load_image` takes it.
-        generation_options: More options, by the engine's own names.
-        max_retries: Accepted, as by every chat model; nothing here fails for a while only.
-        streaming: Accepted, as by every chat model; all answers are streamed inside.
-        api_key: Accepted, as by every chat model; no key is needed.
+        temperature: Sampling temperature; 0 is greedy decoding, None is the model's default.
+        top_p: Probability mass for nucleus sampling.
+        max_tokens: Maximum number of tokens in an answer.
+        seed: Seed for sampling.
+        timeout: Time limit of an answer in seconds.
+        stop: Stop strings; they end an answer and are not part of it.
+        draw: When captions become calls: `auto`, if the model writes one; `always`, in every answer: a missing caption
+            is requested from the model; `never`.
+        draw_defaults: Default fields of every `ImageRequest`, other than `prompt`.
+        image_resolver: Returns the picture for a block's `file_id`, as accepted by `load_image`.
+        generation_options: Further options, by the engine's names.
+        max_retries: Accepted for compatibility and ignored.
+        streaming: Accepted for compatibility and ignored; all answers are streamed internally.
+        api_key: Accepted for compatibility and ignored; no key is needed.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -111,29 +112,29 @@ class GenProtocolModel(BaseChatModel):
 
     @abstractmethod
     def text_engine(self, model_name: str) -> TextEngine:
-        """Return what writes the text; called once for each answer, from any thread.
+        """Return the text engine; called once for each answer, from any thread.
 
         Args:
-            model_name: The model that the answer is asked of.
+            model_name: Name of the model.
         """
 
     @abstractmethod
     def default_model_name(self) -> str:
-        """Return the name of the model that answers if a call names none."""
+        """Return the name of the model that is used if a call names none."""
 
     def fixed_instructions(self) -> Sequence[str]:
-        """Return what every dialogue's system message says besides the caller's."""
+        """Return instructions that are added to the system message of every dialogue."""
         return ()
 
     def may_think(self) -> bool:
-        """Return whether the answer may begin with thinking that has no opening tag."""
+        """Return whether an answer may begin with thinking that has no opening tag."""
         return True
 
     def prompt_size(self, messages: Sequence[BaseMessage], **options: Any) -> PromptSize | None:
-        """Return what messages take of the context; None where only the engine's server knows.
+        """Return the size of a prompt in tokens; None if only the engine's server knows it.
 
         Args:
-            messages: What would be asked.
+            messages: Messages of the prompt.
             **options: Options of the call.
         """
         plan = self._plan(list(messages), None, options)
@@ -162,7 +163,7 @@ class GenProtocolModel(BaseChatModel):
         return yes / (yes + no) if yes + no > 0 else None
 
     def takes_addresses(self) -> bool:
-        """Return whether the engine reads pictures by their web address."""
+        """Return whether the engine accepts web addresses of pictures."""
         return False
 
     def drawing_wanted(self, messages: Sequence[BaseMessage]) -> DrawMode:
@@ -195,16 +196,16 @@ class GenProtocolModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return this model with tools.
 
-        `generate_image` is called by writing a caption. Others are described in the prompt and called in JSON, which
-        small models do not manage reliably; a call that must be made is begun for them.
+        The model calls `generate_image` by writing a caption. Other tools are described in the prompt and called in
+        JSON, which is not reliable with small models; if a call is required, its beginning is prefilled.
 
         Args:
-            tools: In any form that LangChain knows.
+            tools: Tools in any format that LangChain accepts.
             tool_choice: `auto`, `any`, `none`, the name of a tool, a boolean, or OpenAI's dictionary.
             **kwargs: Options of a call.
 
         Raises:
-            InputError: If the choice names no tool that is bound.
+            InputError: If `tool_choice` names a tool that is not bound.
         """
         formatted = [convert_to_openai_tool(tool) for tool in tools]
         if tool_choice is not None:
@@ -215,14 +216,14 @@ class GenProtocolModel(BaseChatModel):
     def with_structured_output(
         self, schema: Any = None, *, method: str = "function_calling", include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Return this model with answers of a given form.
+        """Return this model with structured output.
 
         Args:
-            schema: A pydantic class, a TypedDict, a JSON schema, or for `json_mode` None.
-            method: `function_calling` and `json_schema` put the schema in the prompt and begin the answer; `json_mode`
-                begins a JSON object, whose form your prompt has to tell.
-            include_raw: Whether to return the message too, and an error rather than raise it.
-            **kwargs: `strict` is accepted; an answer is checked in any case.
+            schema: A pydantic class, a TypedDict, a JSON schema, or None for `json_mode`.
+            method: `function_calling` and `json_schema` put the schema into the prompt and prefill the answer;
+                `json_mode` prefills a JSON object, and your prompt must describe its fields.
+            include_raw: Whether to also return the message, and to return errors instead of raising them.
+            **kwargs: `strict` is accepted; answers are always validated.
 
         Raises:
             InputError: If the method is unknown.
@@ -234,7 +235,7 @@ class GenProtocolModel(BaseChatModel):
         is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
         parser: Any = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
         model = self.bind(response_format={"type": "json_object"})
-        last = RunnableLambda(lambda message: parser.invoke(message))  # the whole answer, not its beginnings
+        last = RunnableLambda(lambda message: parser.invoke(message))  # parses the complete answer only
         if not include_raw:
             return model | last
         parsed = RunnablePassthrough.assign(
@@ -287,14 +288,14 @@ class GenProtocolModel(BaseChatModel):
             async for chunk in super()._astream(messages, stop=stop, cancel=cancel, **kwargs):
                 yield chunk
         except (asyncio.CancelledError, GeneratorExit):
-            cancel.set()  # the thread that waits for the next piece gets it, or the end, within a token
+            cancel.set()  # ends the waiting thread within one token
             raise
 
     def _plan(self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]) -> TurnPlan:
         if strangers := sorted(set(options) - _CALL_OPTIONS - _UNUSED_OPTIONS):
             raise InputError(
-                f"A call has {', '.join(map(repr, strangers))}. Allowed: stop, {', '.join(sorted(_CALL_OPTIONS))}; "
-                "options of the engine go into generation_options."
+                f"Unknown call options: {', '.join(map(repr, strangers))}. Allowed: stop, "
+                f"{', '.join(sorted(_CALL_OPTIONS))}; pass options of the engine in generation_options."
             )
 
         def option(name: str) -> Any:
@@ -354,16 +355,16 @@ class GenProtocolModel(BaseChatModel):
         )
 
     def holds_thoughts(self, model_name: str) -> bool:
-        """Return whether nothing of an answer is shown before its thinking is over.
+        """Return whether an answer is held back until its thinking has ended.
 
         Args:
-            model_name: The model that answers.
+            model_name: Name of the model.
         """
         return self.may_think() and (facts_of(self).thinks_bare or thinks_by_name(model_name))
 
 
 def _without_thoughts(result: ChatResult) -> ChatResult:
-    """Return an answer that nobody watched, without what turned out to be thinking."""
+    """Return an answer that was not streamed to the caller, without its thinking."""
     for generation in result.generations:
         message = generation.message
         if THOUGHT_END in str(message.text):
@@ -372,6 +373,6 @@ def _without_thoughts(result: ChatResult) -> ChatResult:
 
 
 def _current_thread_id() -> str | None:
-    """Return the thread of the graph that this call is part of, if any."""
+    """Return the thread id of the LangGraph run that this call is part of, if any."""
     thread_id = ensure_config().get("configurable", {}).get("thread_id")
     return None if thread_id is None else str(thread_id)

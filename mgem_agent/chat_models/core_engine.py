@@ -1,8 +1,7 @@
-"""The core model as a text engine: each call has the whole dialogue, and computes only what is new of it.
+"""The core model as a text engine. Each call contains the whole dialogue, but only the new part is computed.
 
 The key-value cache of the last call is reused as far as the token ids match; see
-:mod:`mgem_agent.core_model.dialogue.dialogue_cache`.
-An answer that is begun for the model is part of the prompt.
+`mgem_agent.core_model.dialogue.dialogue_cache`. A prefilled beginning of the answer is part of the prompt.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _OWN_OPTIONS = (
     "num_beams",
     "assistant_model",
 )
-"""Options of `generate` that this engine sets itself or cannot keep its cache with."""
+"""Options of `generate` that this engine sets itself, or that do not work with its cache."""
 
 
 @dataclass
@@ -63,12 +62,12 @@ class _FirstToken:
 
 
 class CoreEngine:
-    """Goes on with a dialogue by the core model. Any thread may call it.
+    """Continues dialogues with the core model. It may be called from any thread.
 
     Args:
         model: The model.
         processor: The model's processor.
-        max_dialogues: How many dialogues keep their caches between calls.
+        max_dialogues: Maximum number of dialogues whose caches are kept between calls.
     """
 
     def __init__(
@@ -85,12 +84,12 @@ class CoreEngine:
         self.dialogues: ConversationPool[_Caches] = ConversationPool(self._new_caches, max_dialogues)
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
-        """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
+        """Yield the answer, as defined by `TextEngine.stream`.
 
         Raises:
             ImageError: If a picture cannot be read.
-            PromptError: If the dialogue format refuses the dialogue.
-            ContextOverflowError: If the dialogue leaves no room for the answer. Nothing is computed then.
+            PromptError: If the prompt template does not allow the dialogue.
+            ContextOverflowError: If the dialogue leaves no room for the answer; nothing is computed then.
         """
         pictures = {id(source): _image_name(source) for source in _images(request.dialogue)}
         prints = [_fingerprint(message, pictures) for message in request.dialogue]
@@ -121,10 +120,10 @@ class CoreEngine:
         return frozenset(encode(form, add_special_tokens=False)[0] for form in forms)
 
     def prompt_size(self, request: TextRequest) -> PromptSize:
-        """Return what a request takes of the context; no picture is read.
+        """Return the size of a request in tokens, without reading its pictures.
 
         Raises:
-            PromptError: If the dialogue format refuses the dialogue.
+            PromptError: If the prompt template does not allow the dialogue.
         """
         counter = DialogueCache(self.model, self.processor)
         num_images = len(_images(request.dialogue))
@@ -158,7 +157,7 @@ class CoreEngine:
             caches.dialogue.images.retain({caches.image_keys[name] for name in names})
 
     def _options(self, request: TextRequest) -> dict[str, Any]:
-        """Return the options of `generate` that a request asks for, and what holds the answer to its form."""
+        """Return the options of `generate` for a request, including the grammar constraint."""
         options = _options(request)
         if request.form is None:
             return options
@@ -169,7 +168,11 @@ class CoreEngine:
             self._grammar_tokens = GrammarTokens(self.processor.tokenizer, num_scores=num_scores, stop_ids=stop_ids)
         constraint = self._grammar_tokens.constraint(request.form)
         processors = [*(options.get("logits_processor") or ()), constraint]
-        return {**options, "logits_processor": processors, "no_repeat_ngram_size": 0}  # the constraint has its own
+        return {
+            **options,
+            "logits_processor": processors,
+            "no_repeat_ngram_size": 0,
+        }  # the constraint prevents repetition itself
 
 
 def _image_key(source: Any, name: str, caches: _Caches) -> int:
@@ -180,7 +183,7 @@ def _image_key(source: Any, name: str, caches: _Caches) -> int:
 
 
 def _options(request: TextRequest) -> dict[str, Any]:
-    """Return the options of `generate` that a request asks for."""
+    """Return the options of `generate` for a request."""
     options: dict[str, Any] = {"max_new_tokens": request.max_tokens, "seed": request.seed}
     if request.temperature == 0:
         options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -192,15 +195,15 @@ def _options(request: TextRequest) -> dict[str, Any]:
 
 
 def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return options of `generate`, after a look at whether they may be given.
+    """Return options of `generate` if they are allowed.
 
     Raises:
-        InputError: If one of them is the engine's own.
+        InputError: If the engine sets one of them itself.
     """
     if refused := sorted(set(options) & set(_OWN_OPTIONS)):
         raise InputError(
-            f"generation_options has {', '.join(map(repr, refused))}, which the chat model sets itself. Leave it out, "
-            "or call the core model's generate."
+            f"generation_options contains {', '.join(map(repr, refused))}, which the chat model sets itself. Leave it "
+            "out, or call the core model's generate."
         )
     return options
 
@@ -211,7 +214,7 @@ def _images(dialogue: Dialogue) -> list[Any]:
 
 
 def _image_name(source: Any) -> str:
-    """Return a fingerprint of a picture; what is encoded is known by its bytes, without decoding it."""
+    """Return a fingerprint of a picture; that of an encoded picture is computed from its bytes, without decoding."""
     if isinstance(source, str) and source[:5].lower() == "data:":
         return hashlib.sha256(source.encode()).hexdigest()
     if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):

@@ -1,9 +1,9 @@
-"""Key-value caches and encoded images of the last dialogues, lent to one answer at a time.
+"""A pool of key-value caches and encoded images of recent dialogues, each lent to one answer at a time.
 
-A dialogue comes whole with every call, so that a cache is known again by what it holds: that of the same thread, or the
-one that shares most messages with the dialogue. A cache that is in use is not there for others; so answers never wait
-for each other here, and never share what one of them changes. At most `max_dialogues` are kept, the longest unused go
-first. Which cache an answer gets changes its cost alone, never what it says.
+Every call contains the whole dialogue, so the matching cache is found by its content: the cache of the same thread, or
+the one that shares the most messages. A cache in use is not available to other answers, so answers never wait for each
+other and never share a cache. At most `max_dialogues` caches are kept; the least recently used are dropped first. The
+choice of the cache affects only the cost of an answer, not its text.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ State = TypeVar("State")
 
 @dataclass(eq=False)
 class CachedDialogue(Generic[State]):
-    """What is kept of a dialogue.
+    """The caches of a dialogue.
 
     Args:
         state: The caches.
-        thread_id: Whose dialogue it was.
-        messages: A fingerprint for each message that the caches have seen.
+        thread_id: Thread of the dialogue.
+        messages: Fingerprints of the messages in the caches.
     """
 
     state: State
@@ -41,8 +41,8 @@ class ConversationPool(Generic[State]):
     """Lends caches.
 
     Args:
-        make: Makes empty ones.
-        max_dialogues: Most that are kept while none is in use; 0 keeps nothing.
+        make: Creates empty caches.
+        max_dialogues: Maximum number of idle caches to keep; 0 keeps none.
 
     Raises:
         InputError: If `max_dialogues` is negative.
@@ -50,28 +50,28 @@ class ConversationPool(Generic[State]):
 
     def __init__(self, make: Callable[[], State], max_dialogues: int) -> None:
         if max_dialogues < 0:
-            raise InputError(f"max_dialogues is {max_dialogues}. Give 0, to keep nothing, or more.")
+            raise InputError(f"max_dialogues is {max_dialogues}. Give 0 to keep no caches, or more.")
         self._make = make
         self._max_dialogues = max_dialogues
-        self._idle: list[CachedDialogue[State]] = []  # the last used stand last
+        self._idle: list[CachedDialogue[State]] = []  # least recently used first
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return how many dialogues are kept and not in use."""
+        """Return the number of idle caches."""
         return len(self._idle)
 
     def clear(self) -> None:
-        """Forget all that is not in use."""
+        """Drop all idle caches."""
         with self._lock:
             self._idle.clear()
 
     @contextmanager
     def lend(self, messages: Sequence[str], thread_id: str | None) -> Iterator[CachedDialogue[State]]:
-        """Lend the caches that fit a dialogue best, and take them back with what the dialogue has added.
+        """Lend the caches that fit a dialogue best, and take them back with the dialogue's new content.
 
         Args:
-            messages: A fingerprint for each message.
-            thread_id: Whose dialogue it is.
+            messages: Fingerprints of the messages.
+            thread_id: Thread of the dialogue.
         """
         with self._lock:
             found = self._best(messages, thread_id)
@@ -80,14 +80,14 @@ class ConversationPool(Generic[State]):
         lent = found or CachedDialogue(self._make())
         try:
             yield lent
-        finally:  # also after a failure: the caches know what they hold, this is only where to look
+        finally:  # also after a failure: this only records where to look, and the caches know their content
             lent.messages, lent.thread_id = list(messages), thread_id
             with self._lock:
                 self._idle.append(lent)
                 del self._idle[: max(0, len(self._idle) - self._max_dialogues)]
 
     def _best(self, messages: Sequence[str], thread_id: str | None) -> CachedDialogue[State] | None:
-        """Return the caches of the thread; else the ones that share most, if that is most of what they hold."""
+        """Return the caches of the thread, or those that share the most messages, if that is most of their content."""
         if thread_id is not None:
             own = [each for each in self._idle if each.thread_id == thread_id]
             if own:

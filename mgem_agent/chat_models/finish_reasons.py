@@ -1,6 +1,6 @@
-"""Why an answer ended, read from what each provider says, and the sentence that tells a person.
+"""Read why an answer ended from each provider's metadata, and return a notice for the user.
 
-Providers name it in one of a few places of a message's metadata and in words of their own. `_WORDS` has them all.
+Providers report it under different keys and names, which are listed in `_NAMES` and `_WORDS`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _WORDS: Mapping[str, FinishReason] = {
 }
 
 _NOTICES: Mapping[FinishReason, str] = {
-    "length": "The answer reached its limit of tokens and is cut off.",
+    "length": "The answer reached its token limit and was cut off.",
     "refusal": "The model refused to answer.",
     "content_filter": "The provider withheld the answer: its content filter was triggered.",
-    "other": "The answer ended early; the provider gave no known reason.",
+    "other": "The answer ended early, and the provider gave no known reason.",
 }
 _EMPTY = "The answer is empty."
-EMPTY_NOTICE = f"{_EMPTY} Ask again, or in other words."
-"""What is said of an empty answer that ended by itself."""
+EMPTY_NOTICE = f"{_EMPTY} Ask again, or rephrase the question."
+"""The notice for an empty answer that ended normally."""
 
 
 def read_finish_reason(message: AIMessage) -> FinishReason | None:
-    """Return why an answer ended; None where the provider does not say.
+    """Return why an answer ended; None if the provider does not report it.
 
     Args:
-        message: A whole answer.
+        message: A complete answer.
     """
     if refusal_text(message):
         return "refusal"
@@ -65,7 +65,7 @@ def read_finish_reason(message: AIMessage) -> FinishReason | None:
 
 
 def refusal_text(message: AIMessage) -> str:
-    """Return the words of a refusal that a provider keeps apart from the answer; empty if there are none."""
+    """Return the text of a refusal that a provider returns separately from the answer; empty if there is none."""
     if said := message.additional_kwargs.get("refusal"):
         return str(said)
     if isinstance(message.content, str):

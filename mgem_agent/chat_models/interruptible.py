@@ -1,8 +1,8 @@
-"""An answer that can be given up while its server is silent.
+"""Read an answer in a way that can be cancelled while its server is silent.
 
-A chat model's stream blocks until the next piece comes, which may be never. It is read in a thread of its own, and left
-behind when it is no longer wanted; where the model's HTTP client is ours, its connection is closed as well, so that the
-server stops writing.
+A chat model's stream blocks until the next piece arrives, which may be never. So it is read in a separate thread, which
+is abandoned on cancellation. If the model uses this package's HTTP client, its connection is also closed, so that the
+server stops generating.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 def interruptible(start: Callable[[], Iterator[T]], cancel: threading.Event) -> Generator[T, None, None]:
-    """Yield what an iterator yields, until an event is set.
+    """Yield the items of an iterator until an event is set.
 
     Args:
-        start: Makes the iterator; called in the thread that reads it, with the caller's context variables.
-        cancel: When it is set, the iteration ends at once and without an error.
+        start: Creates the iterator; called in the reading thread, with the caller's context variables.
+        cancel: When it is set, the iteration ends at once without an error.
 
     Yields:
-        What the iterator yields; what it raises is raised here.
+        The iterator's items. Its exceptions are raised here.
     """
     stop = threading.Event()
     pieces: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
@@ -60,7 +60,7 @@ def _read(
     stop: threading.Event,
     pieces: queue.SimpleQueue[tuple[T] | BaseException | None],
 ) -> None:
-    """Put what an iterator yields into a queue, then what it raises, or None."""
+    """Put the items of an iterator into a queue, then its exception or None."""
     end_exchanges_with(stop)
     try:
         items = start()
@@ -72,7 +72,7 @@ def _read(
         finally:
             if callable(close := getattr(items, "close", None)):
                 close()
-    except BaseException as error:  # it is raised in the thread of whoever listens
+    except BaseException as error:  # it is raised again in the consumer's thread
         pieces.put(error)
     else:
         pieces.put(None)

@@ -1,7 +1,7 @@
-"""Tool calls as JSON in an answer's text, for tools other than drawing, and the tools as a prompt.
+"""Tool calls as JSON in an answer's text, for tools other than drawing, and the description of tools in the prompt.
 
-The form is the one that most open models have been trained on: `<tool_call>{"name": ..., "arguments": {...}}
-</tool_call>`. A small model may not manage it; what it writes then is handed on as an invalid call, with its text.
+The format is the one that most open models are trained on: `<tool_call>{"name": ..., "arguments": {...}}
+</tool_call>`. If a model writes it incorrectly, the result is an invalid call that contains the text.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class JsonCall:
-    """A call that an answer holds.
+    """A call in an answer.
 
     Args:
-        name: The tool; empty if the call cannot be read.
-        arguments: As JSON, or what stands there in its place.
+        name: Name of the tool; empty if the call cannot be read.
+        arguments: Arguments as JSON, or the unreadable text.
     """
 
     name: str
@@ -42,7 +42,7 @@ class JsonCall:
 
 
 class JsonCallParser:
-    """Takes calls out of an answer's text, however the text is cut.
+    """Extracts calls from an answer's text, however the text is split into pieces.
 
     Examples:
         >>> parser = JsonCallParser()
@@ -53,17 +53,17 @@ class JsonCallParser:
     """
 
     def __init__(self) -> None:
-        self._text = ""  # what is held: the beginning of a tag, or the call that is open
+        self._text = ""  # held text: the beginning of a tag, or the open call
         self._is_open = False
-        self._searched = 0  # characters of the open call in which its end is not
+        self._searched = 0  # number of characters of the open call that do not contain its end
 
     @property
     def is_complete(self) -> bool:
-        """Whether the call that is open holds a whole JSON object already."""
+        """Whether the open call already contains a complete JSON object."""
         return self._is_open and "}" in self._text and _call_object(self._text) is not None
 
     def feed(self, piece: str) -> list[str | JsonCall]:
-        """Read more of the answer, and return texts and calls in order."""
+        """Read the next piece of the answer, and return texts and calls in order."""
         found: list[str | JsonCall] = []
         self._text += piece
         while True:
@@ -82,7 +82,7 @@ class JsonCallParser:
         return found
 
     def close(self) -> list[str | JsonCall]:
-        """End the answer: what was held back is text, and a call that is still open counts."""
+        """End the answer: return held text, and a call that is still open."""
         text, is_open = self._text, self._is_open
         self._text, self._is_open, self._searched = "", False, 0
         if not text.strip():
@@ -91,7 +91,7 @@ class JsonCallParser:
 
 
 def first_object(text: str) -> Any:
-    """Return the JSON object that a text begins with, but for blanks and a code fence; None if there is none."""
+    """Return the JSON object at the beginning of a text, after whitespace or a code fence; None if there is none."""
     start = text.find("{")
     if start < 0 or text[:start].strip().strip("`").strip() not in ("", "json"):
         return None
@@ -103,25 +103,25 @@ def first_object(text: str) -> Any:
 
 
 def _call_object(text: str) -> Any:
-    """Return the object of a call, also where its last brace is missing."""
+    """Return the JSON object of a call, even if its last brace is missing."""
     value = first_object(text)
     return first_object(text + "}") if value is None else value
 
 
 def _read_call(text: str) -> list[str | JsonCall]:
-    """Read a call; one that was begun anew counts from its last beginning."""
+    """Read a call; if the opening tag is repeated, the last one counts."""
     body = text.rpartition(CALL_OPEN)[2]
     value = _call_object(body)
     if not isinstance(value, dict) or not isinstance(name := value.get("name"), str):
         return [JsonCall("", body.strip())]
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, dict) and arguments.get("name") == name and isinstance(arguments.get("arguments"), dict):
-        arguments = arguments["arguments"]  # a model that was handed the beginning of a call wrote all of it again
+        arguments = arguments["arguments"]  # the model repeated a call whose beginning was prefilled
     return [JsonCall(name, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))]
 
 
 def render_call(name: str, arguments: Mapping[str, Any]) -> str:
-    """Write a call as a model is to write it, for the history."""
+    """Render a call for the history, in the format that models are asked to use."""
     body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False, default=str)
     return f"{CALL_OPEN}\n{body}\n{CALL_CLOSE}"
 

@@ -1,14 +1,14 @@
-"""LangChain's messages as a dialogue that the core model's formats can render.
+"""Convert LangChain messages to a dialogue that the core model's prompt templates can render.
 
-A format knows one system message, then user and assistant in turn, and only users show pictures. So:
+A template allows one system message, then alternating user and assistant messages, and pictures only in user messages:
 
-- System messages are joined, wherever they stand; neighbouring messages of one side are joined too.
-- What a tool returned is told by the user's side: a picture with "Here is the picture you drew.", a text with the
-  tool's name.
-- Drawings and other calls stand in the assistant's turn as the model would write them.
-- **Tags in what a user or a tool says are disarmed**; the trigger to draw is a field of the message, never text. A
-  `HumanMessage` may carry it as `additional_kwargs["draw"]`; an answer that was drawn with `draw="always"` says so in
-  its metadata, and its question keeps the trigger in later rounds.
+- System messages are joined, wherever they are. Consecutive messages of one role are joined too.
+- Tool results become part of the user's message: a picture with "Here is the picture you drew.", a text with the tool's
+  name.
+- Drawings and other calls are rendered in the assistant's message as the model would write them.
+- **Tags in messages of users and tools are neutralized**. The trigger to draw is a field of the message, never text: a
+  `HumanMessage` has it as `additional_kwargs["draw"]`. An answer drawn with `draw="always"` says so in its metadata,
+  and its question keeps the trigger in later rounds.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from mgem_agent.prompts import render_prompt
 __all__ = ["DRAW_METADATA", "ImageResolver", "dialogue_from_messages", "tools_called", "user_text"]
 
 DRAW_METADATA = "draw"
-"""Where an answer's `response_metadata` holds its draw mode."""
+"""Key of the draw mode in an answer's `response_metadata`."""
 
 ImageResolver = Callable[[str], Any]
-"""Gives the picture of a `file_id`, as `load_image` takes it."""
+"""Returns the picture for a `file_id`, as accepted by `load_image`."""
 
 Part = dict[str, Any]
 
@@ -48,21 +48,21 @@ def dialogue_from_messages(
     closing: str = "",
     draw: bool = False,
 ) -> list[dict[str, Any]]:
-    """Bring messages to a dialogue that is the assistant's turn to answer.
+    """Convert messages to a dialogue for the assistant to answer.
 
     Args:
-        messages: At least one that is not a system message, the last not the assistant's.
-        image_resolver: Gives the pictures of blocks with a `file_id`.
-        allow_addresses: Whether a picture may be a web address, which is then handed on unread.
-        instructions: What the system message says besides.
-        closing: What the last turn ends with.
-        draw: Whether the last user's turn asks for a picture.
+        messages: Messages; at least one is not a system message, and the last is not the assistant's.
+        image_resolver: Returns the pictures of blocks with a `file_id`.
+        allow_addresses: Whether a picture may be a web address, which is passed on unread.
+        instructions: Texts that are added to the system message.
+        closing: Text at the end of the last user message.
+        draw: Whether the last user message requests a picture.
 
     Returns:
-        Messages with `role`, `content` and, where a picture is asked for, `draw`.
+        Messages with `role`, `content` and, if a picture is requested, `draw`.
 
     Raises:
-        InputError: If there is nothing to answer, or a block is of a kind that the model cannot read.
+        InputError: If there is nothing to answer, or a block has a type that the model cannot read.
     """
     reader = _BlockReader(image_resolver, allow_addresses)
     system: list[str] = []
@@ -78,7 +78,7 @@ def dialogue_from_messages(
                 turns[-1]["draw"] = True
     if not turns or turns[-1]["role"] != "user":
         raise InputError(
-            f"There is nothing to answer: {len(messages)} message(s), the last not a user's or a tool's. "
+            f"There is nothing to answer: the last of {len(messages)} message(s) is not from a user or a tool. "
             "End with a HumanMessage or a ToolMessage."
         )
     if closing:
@@ -91,16 +91,16 @@ def dialogue_from_messages(
 
 
 def user_text(messages: Sequence[BaseMessage]) -> str:
-    """Return what the user said last, without tags; empty if that has no words."""
+    """Return the text of the last user message, without tags; empty if it has no text."""
     texts = (message.text for message in reversed(messages) if isinstance(message, HumanMessage))
     return neutralize_tags(next(texts, "")).strip()
 
 
 def tools_called(messages: Sequence[BaseMessage]) -> tuple[str, ...]:
-    """Return the tools whose results the next answer follows; empty if the last message is no tool's.
+    """Return the tools whose results the next answer follows; empty if the last message is not a tool's.
 
     Args:
-        messages: Of a dialogue.
+        messages: Messages of a dialogue.
     """
     names: list[str] = []
     for message in reversed(messages):
@@ -112,14 +112,14 @@ def tools_called(messages: Sequence[BaseMessage]) -> tuple[str, ...]:
 
 
 class _BlockReader:
-    """Turns a message's blocks into parts."""
+    """Converts the content blocks of messages to parts of a dialogue."""
 
     def __init__(self, resolver: ImageResolver | None, allow_addresses: bool) -> None:
         self.resolver = resolver
         self.allow_addresses = allow_addresses
 
     def parts(self, message: BaseMessage) -> Iterator[Part]:
-        """Yield the texts, disarmed, and the pictures of a message."""
+        """Yield the pictures and the texts of a message, with tags neutralized."""
         for block in message.content_blocks:
             kind = block["type"]
             if kind in ("text", "text-plain"):
@@ -131,11 +131,11 @@ class _BlockReader:
                 shown = value.get("type", kind) if isinstance(value, Mapping) else kind
                 raise InputError(
                     f"A {message.type} message has a block of the type {shown!r}. This model reads 'text' and 'image'. "
-                    "Put into words what the block says."
+                    "Give the content of the block as text."
                 )
 
     def pictures(self, message: BaseMessage) -> list[Part]:
-        """Return the pictures alone."""
+        """Return only the pictures of a message."""
         return [
             {"type": "image", "image": self.source(block)}
             for block in message.content_blocks
@@ -143,26 +143,26 @@ class _BlockReader:
         ]
 
     def source(self, block: Mapping[str, Any]) -> Any:
-        """Return a picture as `load_image` takes it."""
+        """Return a picture as accepted by `load_image`."""
         if block.get("base64"):
             return f"data:{block.get('mime_type') or 'image/png'};base64,{block['base64']}"
         url = block.get("url")
-        # Were it any text, an engine that reads files would read the one that a message names.
+        # Other texts are refused, because an engine that reads files would open a file that a message names.
         is_address = isinstance(url, str) and self.allow_addresses and _WEB_ADDRESS.match(url)
         if is_address or (isinstance(url, str) and is_data_url(url)):
             return url
         if url:
             raise InputError(
-                f"A picture has the address {str(url)[:80]!r}, and nothing is fetched here. Download it, and give its "
-                "bytes as 'base64'."
+                f"A picture has the address {str(url)[:80]!r}, and pictures are not downloaded. Download it, and give "
+                "its bytes as 'base64'."
             )
         name = block.get("file_id")
         if not name:
-            raise InputError("An image block holds nothing. Give 'base64', a data 'url', or a 'file_id'.")
+            raise InputError("An image block has no picture. Give 'base64', a data 'url', or a 'file_id'.")
         if self.resolver is None:
             raise InputError(
-                f"A picture has the file_id {name!r}, and there is no one to look it up. Give the chat model an "
-                "image_resolver, a function from an id to a picture."
+                f"A picture has the file_id {name!r}, and the chat model has no image_resolver to look it up. Set "
+                "image_resolver to a function from an id to a picture."
             )
         return self.resolver(str(name))
 
@@ -182,7 +182,7 @@ def _user_parts(message: BaseMessage, reader: _BlockReader) -> list[Part]:
 
 def _add_answer(turns: list[dict[str, Any]], message: AIMessage, reader: _BlockReader) -> None:
     if not turns:
-        turns.append({"role": "user", "content": []})  # no format begins with the assistant
+        turns.append({"role": "user", "content": []})  # no template begins with the assistant
     if message.response_metadata.get(DRAW_METADATA) == "always" and turns[-1]["role"] == "user":
         turns[-1]["draw"] = True
     captions = [str(call["args"].get("prompt", "")) for call in message.tool_calls if call["name"] == DRAW_TOOL_NAME]
@@ -194,7 +194,7 @@ def _add_answer(turns: list[dict[str, Any]], message: AIMessage, reader: _BlockR
 
 
 def _add(turns: list[dict[str, Any]], role: str, parts: list[Part]) -> None:
-    """Add a turn, or go on with the last one of the same side after a blank line."""
+    """Add a message, or extend the last one of the same role after a blank line."""
     if not turns or turns[-1]["role"] != role:
         turns.append({"role": role, "content": parts})
         return
@@ -205,7 +205,7 @@ def _add(turns: list[dict[str, Any]], role: str, parts: list[Part]) -> None:
 
 
 def _plain(parts: list[Part]) -> str | list[Part]:
-    """Return parts without a picture as one text."""
+    """Join parts to one text if none is a picture."""
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts

@@ -1,7 +1,7 @@
-"""JSON in what a model writes: between other words, and with the mistakes that models make.
+"""Read JSON in a model's text: between other words, and with typical mistakes.
 
-What is right JSON is read strictly; the rest by `json_repair`, which knows trailing commas, missing brackets, other
-quotes and comments.
+Valid JSON is parsed strictly. Other JSON is parsed by `json_repair`, which handles trailing commas, missing brackets,
+wrong quotes and comments.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _TRUE, _FALSE = ("true", "yes"), ("false", "no")
 
 
 def find_object(text: str, key: str) -> dict[str, Any] | None:
-    """Return the last JSON object of a text that has a key; None if there is none.
+    """Return the last JSON object in a text that has a key; None if there is none.
 
     Args:
-        text: Without thinking.
-        key: What the object must have.
+        text: Text without thinking.
+        key: Key that the object must have.
 
     Examples:
         >>> find_object('I compared {all} of it. {"follows": true, "score": 9}', "follows")
@@ -40,7 +40,7 @@ def find_object(text: str, key: str) -> dict[str, Any] | None:
 
 
 def read_bool(value: Any) -> bool | None:
-    """Return what a value says, also in words; None if it says neither yes nor no."""
+    """Return a boolean, also from words such as "yes"; None if the value is neither true nor false."""
     if isinstance(value, bool):
         return value
     word = value.strip().strip(".!").lower() if isinstance(value, str) else ""
@@ -48,11 +48,11 @@ def read_bool(value: Any) -> bool | None:
 
 
 def _repaired(text: str, key: str) -> dict[str, Any] | None:
-    """Read the object that begins before the last mention of the key."""
+    """Parse the object that begins before the last occurrence of the key."""
     start = text.rfind("{", 0, max(text.rfind(key), 0))
     if start < 0:
         return None
-    import json_repair  # loaded where an answer needs it
+    import json_repair  # imported only when needed
 
     try:
         value = json_repair.loads(text[start:])

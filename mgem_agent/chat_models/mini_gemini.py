@@ -1,4 +1,4 @@
-"""`ChatMiniGemini`: the core model as a LangChain chat model that sees and draws.
+"""`ChatMiniGemini`: the core model as a LangChain chat model that sees and draws pictures.
 
 Example::
 
@@ -9,7 +9,7 @@ Example::
     answer = model.invoke([HumanMessage("A fox in the snow, please.")], draw="always")
     answer.tool_calls[0]["args"]["prompt"]
 
-Making one takes no time: weights are loaded when the first answer is asked for, once, whatever the number of threads.
+Creating it is fast: the weights are loaded at the first answer, once for all threads.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = ["ChatMiniGemini"]
 
 
 class ChatMiniGemini(GenProtocolModel):
-    """The core model, local.
+    """The core model, running locally.
 
-    Pictures may stand in any human message and in what a tool returns: as base64, as a data URL, or by a `file_id` that
-    `image_resolver` knows. Nothing is fetched. The visual tokens count in `usage_metadata["input_tokens"]`, and are
-    told apart in `input_token_details["image"]`.
+    Human messages and tool results may contain pictures: as base64, as a data URL, or as a `file_id` for
+    `image_resolver`. Nothing is downloaded. Visual tokens are counted in `usage_metadata["input_tokens"]`, and
+    separately in `input_token_details["image"]`.
 
-    The caches of the last `max_dialogues` dialogues are kept, by thread where the run's configuration names one, else
-    by what they have in common with the new one; they change what an answer costs, never what it says. A dialogue's
-    cache takes memory for each of its tokens, so a model that serves many people wants few.
+    The caches of the last `max_dialogues` dialogues are kept. A cache is found by the thread id of the run's
+    configuration, or by the messages that it shares with the dialogue. Caches affect only the cost of an answer, not
+    its text. A cache takes memory for each token, so a model with many users should keep few.
 
     Attributes:
-        model: Folder or hub id of the weights, in this library's layout or the authors'; or a model that is loaded.
-        processor: The processor of a model that is loaded; by default the one in the model's folder.
-        model_options: How to load the weights, as in `from_pretrained`: `dtype`, `device_map`, `quantization_config`.
-        max_dialogues: How many dialogues keep their caches; 0 keeps none.
-        engine_factory: Makes what writes the text, from a model's name, in place of the core model: for tests.
+        model: Folder or hub id of the weights, in this library's layout or the authors'; or a loaded model.
+        processor: Processor of a loaded model; by default the one in the model's folder.
+        model_options: Options of `from_pretrained`: `dtype`, `device_map`, `quantization_config`.
+        max_dialogues: Maximum number of dialogues whose caches are kept; 0 keeps none.
+        engine_factory: Creates a text engine from a model's name, instead of the core model; for tests.
     """
 
     REQUIRES: ClassVar = ("torch", "transformers", "timm", "safetensors")
@@ -71,7 +71,7 @@ class ChatMiniGemini(GenProtocolModel):
                 "MiniGeminiForConditionalGeneration with its processor."
             )
         elif self.processor is None:
-            raise InputError("A model that is loaded needs its processor. Give processor=MiniGeminiProcessor(...).")
+            raise InputError("A loaded model needs its processor. Give processor=MiniGeminiProcessor(...).")
         return self
 
     @property
@@ -79,16 +79,16 @@ class ChatMiniGemini(GenProtocolModel):
         return "mini-gemini"
 
     def default_model_name(self) -> str:
-        """Return the folder or hub id, or what a model that is loaded calls itself."""
+        """Return the folder or hub id, or the name of a loaded model."""
         if isinstance(self.model, (str, os.PathLike)):
             return os.fspath(self.model)
         return str(getattr(self.model.config, "name_or_path", "") or type(self.model).__name__)
 
     def text_engine(self, model_name: str) -> TextEngine:
-        """Return what writes the text, loaded at the first call.
+        """Return the text engine; its weights are loaded at the first call.
 
         Args:
-            model_name: The model that the answer is asked of.
+            model_name: Name of the model.
 
         Raises:
             CheckpointError: If the weights cannot be read.
@@ -100,11 +100,11 @@ class ChatMiniGemini(GenProtocolModel):
             return self._engines[model_name]
 
     def may_think(self) -> bool:
-        """Return false: the core model's formats know no thinking."""
+        """Return false, because the core model's prompt templates have no thinking."""
         return False
 
     def unload(self) -> None:
-        """Free the weights that this object has loaded, and all caches; the next answer loads them again."""
+        """Free the loaded weights and all caches; the next answer loads them again."""
         with self._loading:
             self._engines.clear()
 

@@ -1,11 +1,11 @@
-"""OpenAI's protocol as it is really spoken: by OpenAI, vLLM, SGLang, llama.cpp, LM Studio and many others.
+"""A chat model for OpenAI-compatible APIs: OpenAI, vLLM, SGLang, llama.cpp, LM Studio and many others.
 
-`ChatOpenAI` is written for OpenAI's own servers. Here is what the others need besides:
+`ChatOpenAI` is written for OpenAI's own servers. This class adds what other servers need:
 
-- **Usage is asked for** (`stream_options.include_usage`); a server that refuses the option is asked again without it,
-  and not asked for usage again.
-- **A stream that ends without a finish reason was cut off**, and is no answer.
-- **A refusal in a stream is kept**, in `additional_kwargs["refusal"]`.
+- **Usage is requested** (`stream_options.include_usage`). If a server rejects the option, the request is repeated
+  without it, and later requests leave it out.
+- **A stream that ends without a finish reason was interrupted**, and raises an error.
+- **A refusal in a stream is kept** in `additional_kwargs["refusal"]`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["OpenAIProtocolChat"]
 
 
 class OpenAIProtocolChat(ChatOpenAI):
-    """A chat model behind OpenAI's protocol; all fields are those of `ChatOpenAI`."""
+    """A chat model with an OpenAI-compatible API; its fields are those of `ChatOpenAI`."""
 
     _refuses_usage: bool = PrivateAttr(default=False)
 
@@ -69,7 +69,7 @@ class OpenAIProtocolChat(ChatOpenAI):
         return made
 
     def _check(self, has_begun: bool, is_whole: bool) -> None:
-        """See that what came is an answer to its end.
+        """Check that the response is a complete answer.
 
         Raises:
             ReasonerOutputError: If it is not.
@@ -77,9 +77,9 @@ class OpenAIProtocolChat(ChatOpenAI):
         where = f"The server at {address_of(self) or 'api.openai.com'}"
         if not has_begun:
             raise ReasonerOutputError(
-                f"{where} sent nothing that is an answer. Check the address: one of OpenAI's protocol ends in /v1."
+                f"{where} sent no answer. Check the address: that of an OpenAI-compatible API ends in /v1."
             )
         if not is_whole:
             raise ReasonerOutputError(
-                f"{where} broke off its answer before the end. Try again, or see the server's log.", retryable=True
+                f"{where} ended its answer early. Try again, or see the server's log.", retryable=True
             )

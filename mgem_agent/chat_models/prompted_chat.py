@@ -1,7 +1,7 @@
-"""`GenProtocolChat`: any chat model as a reasoner that draws, also one that cannot call tools.
+"""`GenProtocolChat`: any chat model as a reasoner that can draw, even one without tool calling.
 
-The protocol is explained to it in the system message; what it writes is read as the core model's text is. So an agent
-sees the same tool calls from a plain text model on somebody's server as from the core model.
+The system message explains the protocol, and the answers are parsed like those of the core model. So an agent gets the
+same tool calls from a plain text model on any server as from the core model.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["GenProtocolChat"]
 
 
 class GenProtocolChat(GenProtocolModel):
-    """A chat model that draws by the `<GEN>` protocol, told to it by prompt.
+    """A chat model that draws by the `<GEN>` protocol, which is explained in its prompt.
 
     Attributes:
-        chat_model: The model that writes the text. Of its tool calling nothing is used.
-        sees_addresses: Whether it may be sent a picture's web address, for its server to fetch.
+        chat_model: The model that writes the text. Its own tool calling is not used.
+        sees_addresses: Whether to pass a picture's web address on, for its server to download.
     """
 
     chat_model: BaseChatModel = Field(repr=False)
@@ -50,12 +50,12 @@ class GenProtocolChat(GenProtocolModel):
         return type(self.chat_model).__name__
 
     def text_engine(self, model_name: str) -> TextEngine:
-        """Return what writes the text: the chat model, as a text engine."""
+        """Return the chat model as a text engine."""
         name = None if model_name == self.default_model_name() else model_name
         return _ChatEngine(self.chat_model, name, holds_thoughts=self.holds_thoughts(model_name))
 
     def fixed_instructions(self) -> Sequence[str]:
-        """Return the protocol, as it is told to the model."""
+        """Return the explanation of the protocol."""
         return (render_prompt("drawing"),)
 
     def takes_addresses(self) -> bool:
@@ -72,7 +72,7 @@ class _ChatEngine:
         self.holds_thoughts = holds_thoughts
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
-        """Yield the answer; one that is begun is asked to be gone on with."""
+        """Yield the answer; if its beginning is prefilled, the model is asked to continue it."""
         messages = _messages(request.dialogue)
         if request.begun:
             messages += [AIMessage(request.begun), HumanMessage(render_prompt("continue"))]
@@ -100,17 +100,17 @@ class _ChatEngine:
 
 
 class _ChatAnswer:
-    """Reads a chat model's answer: its text without thinking and without what it repeats, and how it ended."""
+    """Reads a chat model's answer: its text without thinking and without a repeated beginning, and how it ended."""
 
     def __init__(self, request: TextRequest, *, holds: bool) -> None:
         self.is_cancelled = False
-        self._begun = self._held = request.begun or None  # a model may repeat what it is to go on from
+        self._begun = self._held = request.begun or None  # a model may repeat the prefilled beginning
         self._thoughts = ThoughtReader(holds=holds)
-        self._text = ""  # of which it is not known yet whether it repeats
+        self._text = ""  # text that may still turn out to be a repetition
         self._full: AIMessageChunk | None = None
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[str]:
-        """Yield the text that a piece of the answer makes certain."""
+        """Yield the text that is certain after a piece of the answer."""
         bare = AIMessageChunk(content="", usage_metadata=chunk.usage_metadata)
         bare.response_metadata, bare.additional_kwargs = dict(chunk.response_metadata), dict(chunk.additional_kwargs)
         self._full = bare if self._full is None else self._full + bare
@@ -122,7 +122,7 @@ class _ChatAnswer:
         yield from self._unrepeated(text)
 
     def close(self) -> Iterator[str | TextEnd]:
-        """Yield what was held back, and how the answer ended."""
+        """Yield the held text, and how the answer ended."""
         yield from self._unrepeated(self._thoughts.close())
         if self._text and self._text.lstrip() != self._held:
             yield self._text
@@ -139,7 +139,7 @@ class _ChatAnswer:
             self._text = ""
 
     def _end(self) -> TextEnd:
-        """Return why the answer ended, and what it took if the model says so."""
+        """Return why the answer ended, and its token usage if the model reports it."""
         full = AIMessageChunk(content="") if self._full is None else self._full
         reason: FinishReason = "cancelled" if self.is_cancelled else read_finish_reason(full) or "stop"
         refusal = refusal_text(full)
@@ -162,7 +162,7 @@ def _shows_pictures(dialogue: Dialogue) -> bool:
 
 
 def _messages(dialogue: Dialogue) -> list[BaseMessage]:
-    """Write a dialogue as LangChain's messages, the trigger to draw as the text it is taught as."""
+    """Convert a dialogue to LangChain messages, with the trigger to draw as the text `<GEN>`."""
     kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
     messages = []
     for turn in dialogue:

@@ -1,4 +1,4 @@
-"""What providers allow in which message, by the package that speaks to them.
+"""Where providers accept pictures, by the LangChain package of the chat model.
 
 | package of the chat model                              | picture in a tool's message | picture in an assistant's |
 | ------------------------------------------------------ | --------------------------- | ------------------------- |
@@ -6,8 +6,8 @@
 | this one (`GenProtocolModel`: it renders its dialogue) | yes                         | yes                       |
 | any other: OpenAI's protocol, Ollama, Gemini, …        | no                          | no                        |
 
-What a provider does not allow is put into words there, and the picture is shown by the user's side right after it, a
-form that every provider takes.
+A picture that a provider does not accept in a message is moved to a user message right after it, which every provider
+accepts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["PictureRules", "picture_rules", "placed"]
 
 @dataclass(frozen=True, slots=True)
 class PictureRules:
-    """Where a provider takes pictures, besides a user's message.
+    """Where a provider accepts pictures, other than in user messages.
 
     Attributes:
-        in_tool: In what a tool returned.
-        in_assistant: In what the model itself said.
+        in_tool: Whether it accepts them in tool messages.
+        in_assistant: Whether it accepts them in assistant messages.
     """
 
     in_tool: bool = False
@@ -42,24 +42,24 @@ _RULES = {
 
 
 def picture_rules(reasoner: BaseChatModel) -> PictureRules:
-    """Return where the provider of a chat model takes pictures."""
-    if "draw" in type(reasoner).model_fields:  # it speaks the protocol
+    """Return where the provider of a chat model accepts pictures."""
+    if "draw" in type(reasoner).model_fields:  # it uses the `<GEN>` protocol
         return PictureRules(in_tool=True, in_assistant=True)
     packages = (kind.__module__.partition(".")[0] for kind in type(reasoner).__mro__)
     return next((_RULES[name] for name in packages if name in _RULES), PictureRules())
 
 
 def placed(messages: Sequence[BaseMessage], rules: PictureRules) -> list[BaseMessage]:
-    """Move pictures that a provider does not take where they are into the user's next message, or one of their own.
+    """Move pictures that a provider does not accept into the next user message, or into a new one.
 
     Args:
-        messages: A dialogue, with pixels.
-        rules: What the provider takes.
+        messages: A dialogue with pictures as data.
+        rules: Where the provider accepts pictures.
     """
     done: list[BaseMessage] = []
     moved: list[Any] = []
     for message in messages:
-        if moved and not isinstance(message, ToolMessage):  # the results of all calls come first
+        if moved and not isinstance(message, ToolMessage):  # the results of all calls must come first
             if isinstance(message, HumanMessage):
                 message = message.model_copy(update={"content": [*moved, *_blocks(message)]})
             else:
@@ -88,7 +88,7 @@ def _blocks(message: BaseMessage) -> list[Any]:
 
 
 def _joined(blocks: Sequence[Any]) -> Any:
-    """Return blocks of text alone as one text, which every server takes."""
+    """Join blocks to one text if all are text, which every server accepts."""
     if all(isinstance(block, str) or block.get("type") == "text" for block in blocks):
         return "\n".join(block if isinstance(block, str) else str(block["text"]) for block in blocks)
     return list(blocks)

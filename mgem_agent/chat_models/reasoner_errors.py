@@ -1,8 +1,8 @@
-"""A chat model's failure as one of our own errors, whichever provider's package raised it.
+"""Convert a chat model's failure to one of this package's errors, whichever provider's package raised it.
 
-Packages have error classes of their own, but all carry the status of the HTTP answer and the server's words. Those are
-read here, once: too long a request, pictures for a model that takes none, an overloaded or unreachable server, a wrong
-address. What is none of these is left as it is: it is a fault, not a failure of the server.
+Each package has its own error classes, but all contain the HTTP status and the server's message. These are read here to
+recognize a request that is too long, pictures for a model without vision, an overloaded or unreachable server, and a
+wrong address. Other exceptions are not changed: they are bugs, not failures of the server.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LIMITS = (
     r"model with (\d+) maximum context",
     r"context length \((\d+)",
 )
-"""How servers word what their context holds: OpenAI, vLLM, SGLang, llama.cpp, LM Studio, Anthropic, Gemini, TGI,
+"""How servers report the size of their context: OpenAI, vLLM, SGLang, llama.cpp, LM Studio, Anthropic, Gemini, TGI,
 Mistral."""
 
 _BLIND = re.compile(
@@ -68,17 +68,17 @@ _BROKEN_OFF = ("RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEnc
 
 
 def own_error(error: Exception, reasoner: BaseChatModel, *, shows_pictures: bool = True) -> MgemError | None:
-    """Return what a failure of a chat model is among our own errors; None if it is no failure of its server.
+    """Return this package's error for a failure of a chat model; None if it is not a failure of its server.
 
     Args:
-        error: What it raised.
+        error: The exception of the chat model.
         reasoner: The chat model.
-        shows_pictures: Whether the request had pictures.
+        shows_pictures: Whether the request contained pictures.
     """
     if isinstance(error, MgemError):
         return error
     if hasattr(reasoner, "text_engine") and not hasattr(reasoner, "chat_model"):
-        return None  # it computes here; there is no server that could fail
+        return None  # it runs locally, without a server
     where, words, status = _named(reasoner), _words_of(error), _status_of(error)
     if isinstance(error, langchain_errors.ContextOverflowError) or (
         status in (None, 400, 413, 422, 500) and _is_of_a_server(error, status) and _TOO_LONG.search(words)
@@ -89,19 +89,21 @@ def own_error(error: Exception, reasoner: BaseChatModel, *, shows_pictures: bool
         most = next((int(number) for number in found.groups() if number), 0) if found else 0
         if most or found or _BLIND.search(words):
             takes = f"at most {most} picture(s) in a request" if most else "no pictures"
-            return ReasonerPicturesError(f"{where} takes {takes}. It answered: {_cut(words)}", max_pictures=most)
+            return ReasonerPicturesError(
+                f"{where} takes {takes}. The server's message: {_cut(words)}", max_pictures=most
+            )
     if status is not None:
         return _of_status(status, words, where)
     return _of_connection(error, words, where)
 
 
 def refuses_usage(error: Exception) -> bool:
-    """Return whether a server refuses to be asked what an answer took."""
+    """Return whether a server rejects the request for usage data."""
     return _status_of(error) in (400, 404, 422, 500, 501) and _USAGE.search(_words_of(error)) is not None
 
 
 def address_of(reasoner: BaseChatModel) -> str:
-    """Return the address that a chat model asks, without secrets; empty where it has none of its own."""
+    """Return the address of a chat model's server, without secrets; empty if none is set."""
     inner = getattr(reasoner, "chat_model", reasoner)
     for name in _ADDRESSES:
         address = getattr(inner, name, None)
@@ -125,10 +127,10 @@ def _of_status(status: int, words: str, where: str) -> ReasonerError:
     if status == 408 or status >= 500:
         return ReasonerUnavailableError(f"{said} Try again later, or see the server's log.", retryable=True)
     if status in (401, 403):
-        return ReasonerRequestError(f"{said} Check the key and what it may be used for.")
+        return ReasonerRequestError(f"{said} Check the API key and its permissions.")
     if status in (404, 405):
         return ReasonerRequestError(
-            f"{said} Check the model's name and the address; one of OpenAI's protocol ends in /v1."
+            f"{said} Check the model's name and the address; that of an OpenAI-compatible API ends in /v1."
         )
     return ReasonerRequestError(said)
 
@@ -136,21 +138,24 @@ def _of_status(status: int, words: str, where: str) -> ReasonerError:
 def _of_connection(error: Exception, words: str, where: str) -> ReasonerError | None:
     kinds = [kind.__name__ for each in _chain(error) for kind in type(each).__mro__]
     if any(word in kind for kind in kinds for word in _TIMEOUT) or "timed out" in words:
-        return ReasonerUnavailableError(f"{where} did not answer in time. Try again, or allow more.", retryable=True)
+        return ReasonerUnavailableError(
+            f"{where} did not answer in time. Try again, or increase the timeout.", retryable=True
+        )
     if any(kind in _BROKEN_OFF for kind in kinds):
-        return ReasonerOutputError(f"{where} broke off its answer ({_cut(words)}) Try again.", retryable=True)
+        return ReasonerOutputError(f"{where} ended its answer early ({_cut(words)}) Try again.", retryable=True)
     if any(kind in _UNREACHABLE for kind in kinds):
         return ReasonerUnavailableError(
-            f"{where} cannot be reached ({_cut(_deepest(error))}) Check that the server runs there.", retryable=True
+            f"{where} cannot be reached ({_cut(_deepest(error))}) Check that the server is running there.",
+            retryable=True,
         )
     if isinstance(error, ValueError) and "No generation chunks were returned" in words:
         return ReasonerOutputError(
-            f"{where} sent nothing that is an answer. Check the address: one of OpenAI's protocol ends in /v1."
+            f"{where} sent no answer. Check the address: that of an OpenAI-compatible API ends in /v1."
         )
     if type(error).__name__ == "JSONDecodeError" or "APIResponseValidationError" in kinds:
-        return ReasonerOutputError(f"{where} sent something that is no answer ({_cut(words)}) Check the address.")
+        return ReasonerOutputError(f"{where} sent a response that is not an answer ({_cut(words)}) Check the address.")
     if "APIError" in kinds:  # an error within a stream that has begun
-        return ReasonerOutputError(f"{where} broke off its answer: {_cut(words)}", retryable=True)
+        return ReasonerOutputError(f"{where} ended its answer early: {_cut(words)}", retryable=True)
     return None
 
 
@@ -164,8 +169,8 @@ def _overflow(words: str, where: str) -> ContextOverflowError:
         num_text_tokens=asked if limit is not None and asked > limit else 0,
         max_context=limit,
         message=(
-            f"{where} cannot take the request: {holds}. It answered: {_cut(words)} Send a shorter text or fewer "
-            "pictures, or ask for fewer new tokens."
+            f"The request is too long for {where[:1].lower()}{where[1:]}: {holds}. The server's message: {_cut(words)} "
+            "Send a shorter text or fewer pictures, or request fewer new tokens."
         ),
     )
 
@@ -182,7 +187,7 @@ def _deepest(error: Exception) -> str:
 
 
 def _status_of(error: Exception) -> int | None:
-    """Return the HTTP status of the answer that an error is about."""
+    """Return the HTTP status of the response that caused an error."""
     for holder in (error, getattr(error, "response", None)):
         for name in ("status_code", "code", "http_status"):
             value = getattr(holder, name, None)
@@ -196,7 +201,7 @@ def _is_of_a_server(error: Exception, status: int | None) -> bool:
 
 
 def _words_of(error: Exception) -> str:
-    """Return the server's own words, without the markup of a page."""
+    """Return the server's message, without the markup of an HTML page."""
     body: Any = getattr(error, "body", None)
     if isinstance(body, dict):
         inner = body.get("error", body)
@@ -212,7 +217,7 @@ def _words_of(error: Exception) -> str:
 
 
 def _cut(words: str) -> str:
-    """Return words as a sentence of bearable length."""
+    """Return a message as one line of limited length that ends like a sentence."""
     line = redact(" ".join(words.split()))
     line = line if len(line) <= _MAX_WORDS else f"{line[:_MAX_WORDS]}…"
     return line if line.endswith((".", "!", "?", "…")) else f"{line}."

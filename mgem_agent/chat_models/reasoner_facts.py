@@ -1,7 +1,7 @@
-"""What is found out about a reasoner while it is asked, and kept for as long as it lives.
+"""Facts that are learned about a reasoner while it is used, and kept for its lifetime.
 
-A provider's profile rarely says whether a model takes pictures or how long its context is; its first refusal does. A
-chat makes its agent anew when a setting changes, so the facts belong to the reasoner, not to the agent.
+A provider's profile rarely says whether a model takes pictures or how long its context is, but its first error does. A
+chat creates a new agent when a setting changes, so the facts belong to the reasoner and not to the agent.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ TYPICAL_PICTURE_TOKENS = 1_000.0
 
 @dataclass(slots=True)
 class ReasonerFacts:
-    """What is known of a reasoner.
+    """Known facts about a reasoner.
 
     Attributes:
-        sees: Whether it takes pictures; None while nobody knows.
-        max_pictures: Pictures that it takes in a request; None while nobody knows.
-        max_context: Tokens that its context holds; None while nobody knows.
-        picture_tokens: Tokens that a picture takes.
-        text_scale: Tokens that its tokenizer makes of one token as it is estimated here.
+        sees: Whether it accepts pictures; None if unknown.
+        max_pictures: Maximum number of pictures in a request; None if unknown.
+        max_context: Size of its context in tokens; None if unknown.
+        picture_tokens: Number of tokens per picture.
+        text_scale: Ratio of its real token count to the estimated one.
         thinks_bare: Whether its thinking arrives without an opening tag.
-        left_out: For each session, how many turns and pictures the last request left out.
+        left_out: By session, the number of turns and pictures that the last request left out.
     """
 
     sees: bool | None = None
@@ -45,7 +45,7 @@ _lock = threading.Lock()
 
 
 def facts_of(reasoner: BaseChatModel) -> ReasonerFacts:
-    """Return what is known of a reasoner, to be added to."""
+    """Return the facts about a reasoner; callers update them."""
     key = id(reasoner)  # chat models are compared by their fields and cannot be hashed
     with _lock:
         if key not in _facts:

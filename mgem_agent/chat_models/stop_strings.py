@@ -1,4 +1,4 @@
-"""Ends an answer before the first of some texts, wherever the pieces of the answer are cut."""
+"""End an answer before the first stop string, however the answer is split into pieces."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["StopStrings", "held_length"]
 
 
 class StopStrings:
-    """Reads an answer and lets through what stands before the first stop string.
+    """Passes the text of an answer up to the first stop string.
 
     Args:
-        strings: Texts that end an answer and are not part of it; empty ones do nothing.
+        strings: Stop strings; empty ones are ignored.
 
     Examples:
         >>> stops = StopStrings(["END"])
@@ -25,7 +25,7 @@ class StopStrings:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """Read more, and return what is certain to stand before every stop string."""
+        """Read the next piece, and return the text that is certain to be before any stop string."""
         if self.is_over:
             return ""
         text = self._held + piece
@@ -38,12 +38,12 @@ class StopStrings:
         return text[:cut]
 
     def close(self) -> str:
-        """End the answer, and return what was held back."""
+        """End the answer, and return the held text."""
         held, self._held = self._held, ""
         return held
 
 
 def held_length(text: str, mark: str) -> int:
-    """Return how many characters at the end of a text may be the beginning of a mark."""
+    """Return the number of characters at the end of a text that may be the beginning of a mark."""
     longest = min(len(text), len(mark) - 1)
     return next((length for length in range(longest, 0, -1) if text.endswith(mark[:length])), 0)

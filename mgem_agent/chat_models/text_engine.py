@@ -1,8 +1,8 @@
-"""What a reasoner needs underneath: something that goes on with a dialogue in plain text.
+"""The interface of a text engine, which continues a dialogue in plain text.
 
-This is the one seam between the chat models of this package and what computes: the core model, any chat model spoken to
-by prompt, or a script in a test. All the rest, messages, the `<GEN>` protocol, tool calls, is above it and is the same
-for each.
+It is the interface between this package's chat models and what generates the text: the core model, another chat model
+by prompt, or a script in a test. Messages, the `<GEN>` protocol and tool calls are handled above it, in the same way
+for all engines.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = [
 ]
 
 Dialogue = Sequence[Mapping[str, Any]]
-"""Messages as `core_model`'s dialogue formats take them: `role`, `content` (text, or parts of text and images) and, on
-a user's message, `draw`. Roles alternate, after at most one system message, and the last is the user's."""
+"""Messages for `core_model`'s prompt templates: `role`, `content` (text, or parts with text and images) and, in user
+messages, `draw`. After at most one system message, roles alternate, and the last message is the user's."""
 FinishReason = Literal["stop", "length", "cancelled", "refusal", "content_filter", "other"]
-"""Why an answer ended: by itself, at a limit of tokens, stopped by the caller, because the model refused, because the
-provider withheld it, or for a reason that is not known here."""
+"""Why an answer ended: normally, at a token limit, cancelled by the caller, refused by the model, withheld by the
+provider, or for an unknown reason."""
 
 
 class TurnCancel(threading.Event):
-    """An event that is set as soon as it is set itself, another one is, or time is up.
+    """An event that also counts as set when another event is set or a deadline has passed.
 
     Args:
         outer: The other event.
-        deadline: When time is up, by `time.monotonic()`.
+        deadline: Deadline by `time.monotonic()`.
     """
 
     def __init__(self, outer: threading.Event | None = None, deadline: float | None = None) -> None:
@@ -49,29 +49,29 @@ class TurnCancel(threading.Event):
 
     @property
     def is_overdue(self) -> bool:
-        """Whether time is up."""
+        """Whether the deadline has passed."""
         return self._deadline is not None and time.monotonic() > self._deadline
 
     def is_set(self) -> bool:
-        """Return whether the turn is to end."""
+        """Return whether the turn must end."""
         return super().is_set() or self.is_overdue or (self._outer is not None and self._outer.is_set())
 
 
 @dataclass(frozen=True)
 class TextRequest:
-    """What is asked of an engine.
+    """A request to an engine.
 
     Args:
-        dialogue: All that was said.
-        begun: The answer's beginning, which the engine goes on from and does not repeat.
-        max_tokens: Most tokens of the answer; None leaves it to the engine.
-        temperature: 0 takes the likeliest token each time; None leaves it to the engine.
-        top_p: Nucleus of the sampling.
-        seed: Makes sampling repeatable, where the engine can.
-        options: More options, by the engine's own names.
-        cancel: Once set, the engine ends within a token.
-        thread_id: Whose dialogue this is, for an engine that keeps something between turns.
-        form: Grammar of the answer, in llguidance's Lark. Only an engine whose `follows_form` is true is given one.
+        dialogue: The whole dialogue.
+        begun: Prefilled beginning of the answer; the engine continues it and does not repeat it.
+        max_tokens: Maximum number of tokens in the answer; None for the engine's default.
+        temperature: Sampling temperature; 0 is greedy decoding, None is the engine's default.
+        top_p: Probability mass for nucleus sampling.
+        seed: Seed for sampling, if the engine supports it.
+        options: Further options, by the engine's names.
+        cancel: When it is set, the engine stops within one token.
+        thread_id: Thread of the dialogue, for engines that keep caches between turns.
+        form: Grammar of the answer, in llguidance's Lark format; only for engines whose `follows_form` is true.
     """
 
     dialogue: Dialogue
@@ -88,15 +88,15 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextEnd:
-    """How an answer ended, and what it took, in tokens.
+    """How an answer ended, with its token usage.
 
     Args:
-        input_tokens: The dialogue; None where it is not known.
-        output_tokens: The answer; None where it is not known.
-        image_tokens: Those of the dialogue that stand for images.
-        cached_tokens: Those of the dialogue that were not computed again.
-        finish_reason: Why it ended.
-        refusal: What the model said where it refused, if that is no part of the answer.
+        input_tokens: Number of tokens in the dialogue; None if unknown.
+        output_tokens: Number of tokens in the answer; None if unknown.
+        image_tokens: Number of image tokens in the dialogue.
+        cached_tokens: Number of tokens in the dialogue that came from a cache.
+        finish_reason: Why the answer ended.
+        refusal: Text of the model's refusal, if it is not part of the answer.
     """
 
     input_tokens: int | None = None
@@ -109,13 +109,13 @@ class TextEnd:
 
 @dataclass(frozen=True, slots=True)
 class PromptSize:
-    """What a dialogue takes of the context, in tokens.
+    """The size of a dialogue in tokens.
 
     Args:
-        text_tokens: Those that are text.
-        image_tokens: Those that stand for images.
-        tokens_per_image: What each image takes.
-        max_context: Tokens that the model can hold; None where nothing limits them.
+        text_tokens: Number of text tokens.
+        image_tokens: Number of image tokens.
+        tokens_per_image: Number of tokens per image.
+        max_context: Size of the model's context; None if unlimited.
     """
 
     text_tokens: int
@@ -125,40 +125,40 @@ class PromptSize:
 
 
 class TextEngine(Protocol):
-    """Continues a dialogue. Any thread may call it, several at a time.
+    """Continues a dialogue. It may be called from several threads at once.
 
-    An engine that can hold its model to a form says so by an attribute `follows_form`; see `follows_form`.
+    An engine that supports grammars has a true attribute `follows_form`.
     """
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
-        """Yield the answer piece by piece, cut anywhere, and last, where it is known, how it ended.
+        """Yield the answer in pieces of any size, and finally a `TextEnd` if the engine provides one.
 
-        Closing the iterator ends the answer within a token.
+        Closing the iterator stops the answer within one token.
 
         Args:
-            request: What is asked.
+            request: The request.
 
         Raises:
-            MgemError: If the dialogue cannot be rendered, does not fit the context, or shows what cannot be read.
+            MgemError: If the dialogue cannot be rendered, exceeds the context, or contains an unreadable picture.
         """
         ...
 
 
 @runtime_checkable
 class SizingEngine(TextEngine, Protocol):
-    """A text engine that knows what a dialogue takes of its context."""
+    """A text engine that can count the tokens of a dialogue."""
 
     def prompt_size(self, request: TextRequest) -> PromptSize:
-        """Return what a request takes, without computing anything of the answer.
+        """Return the size of a request, without generating anything.
 
         Args:
-            request: What would be asked.
+            request: The request.
         """
         ...
 
 
 def follows_form(engine: TextEngine) -> bool:
-    """Return whether an engine can hold its model to the form of a request.
+    """Return whether an engine supports the grammar of a request.
 
     Args:
         engine: The engine.

@@ -1,8 +1,8 @@
-"""A model's thinking, taken out of its answer before anything else reads it.
+"""Remove a model's thinking from its answer before the answer is parsed.
 
-Models that reason write their thinking between `<think>` and `</think>`. Some servers put the opening tag into the
-prompt, so that only the bare `</think>` arrives: then everything before it is thinking. A tag that is quoted with a
-backtick is text. Reasoning that a provider sends in blocks of its own is no text at all and never gets here.
+Reasoning models write their thinking between `<think>` and `</think>`. Some servers put the opening tag into the
+prompt, so that only a bare `</think>` arrives; then everything before it is thinking. A tag after a backtick is text.
+Reasoning that a provider sends in separate blocks is not handled here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _THINKERS = re.compile(r"think|reason|\bqwq|\br1\b|deepseek-r|magistral", re.IGN
 
 
 class ThoughtReader:
-    """Reads an answer piece by piece and returns it without the thinking.
+    """Reads an answer piece by piece, and returns it without the thinking.
 
-    Where a bare closing tag arrives after text was returned, that text was thinking. It cannot be taken back, so
-    `num_bare` counts it; with `holds` nothing is returned before this is known.
+    If a bare closing tag arrives after text was returned, that text was thinking. It cannot be taken back, so
+    `num_bare` counts such cases. With `holds`, no text is returned before this is known.
 
     Args:
-        holds: Whether to return nothing before a closing tag or the end of the answer.
+        holds: Whether to hold all text back until a closing tag or the end of the answer.
 
     Examples:
         >>> reader = ThoughtReader()
@@ -41,13 +41,13 @@ class ThoughtReader:
         self.is_inside = False
         self.has_thought = False
         self._holds = holds
-        self._waiting = ""  # with `holds`: text of which it is not known yet whether it is thinking
+        self._waiting = ""  # with `holds`: text that may still turn out to be thinking
         self._held = ""  # the beginning of a tag
-        self._last = ""  # the character before what is held
-        self._is_blank = True  # whether no text of the answer has come yet
+        self._last = ""  # the character before the held text
+        self._is_blank = True  # whether the answer has no text yet
 
     def feed(self, piece: str) -> str:
-        """Read more, and return what is certain to be no thinking, or was believed to be none."""
+        """Read the next piece, and return the text that is not thinking, as far as known."""
         text = self._held + piece
         shown: list[str] = []
         start = at = 0
@@ -70,7 +70,7 @@ class ThoughtReader:
         return self._returned("".join(shown))
 
     def close(self) -> str:
-        """End the answer, and return what was held back."""
+        """End the answer, and return the held text."""
         text = "" if self.is_inside else self._held
         self._held, self._holds = "", False
         return self._returned(text)
@@ -95,7 +95,7 @@ class ThoughtReader:
 
 
 def text_without_thoughts(text: str) -> str:
-    r"""Return a whole answer without its thinking.
+    r"""Return a complete answer without its thinking.
 
     Examples:
         >>> text_without_thoughts("Maybe the key.</think>\nThe Lost Key")
@@ -106,7 +106,7 @@ def text_without_thoughts(text: str) -> str:
 
 
 def without_thoughts(content: str | list[str | dict[Any, Any]]) -> str | list[str | dict[Any, Any]]:
-    """Return the content of a message without the thinking in its texts; a provider's reasoning blocks stay."""
+    """Return the content of a message without the thinking in its texts; a provider's reasoning blocks are kept."""
     if isinstance(content, str):
         return text_without_thoughts(content)
     return [
@@ -120,9 +120,9 @@ def without_thoughts(content: str | list[str | dict[Any, Any]]) -> str | list[st
 
 
 def thinks_by_name(name: str) -> bool:
-    """Return whether a model's name says that it thinks before it answers.
+    """Return whether a model's name suggests that it thinks before it answers.
 
-    Only the streaming depends on it: such a model's text is shown once its thinking is over.
+    This affects only streaming: the text of such a model is held back until its thinking has ended.
 
     Examples:
         >>> thinks_by_name("deepseek-r1:7b"), thinks_by_name("gpt-5")

@@ -1,4 +1,4 @@
-"""Which tools an answer may call, and which it must."""
+"""Which tools an answer may call, and which it must call."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["ToolPlan", "plan_json", "plan_tools", "read_response_format", "read_
 
 @dataclass(frozen=True)
 class ToolPlan:
-    """What the tools that are bound mean for an answer.
+    """How the bound tools affect an answer.
 
     Args:
         draw: When captions become calls.
-        draw_arguments: Arguments that the drawing tool takes; None means all of an image request.
-        instructions: What the model is told about the other tools; empty if there are none.
-        begun: What the answer begins with if it must be a call.
-        form: Grammar of the answer, for an engine that can hold its model to one; `opening` begins the answer then.
-        opening: What the answer begins with for such an engine.
-        closing: What the last turn before the answer ends with.
+        draw_arguments: Arguments of the drawing tool; None for all fields of an image request.
+        instructions: Description of the other tools for the prompt; empty if there are none.
+        begun: Prefilled beginning of the answer, if a call is required.
+        form: Grammar of the answer, for an engine that supports grammars.
+        opening: Prefilled beginning of the answer for such an engine.
+        closing: Text at the end of the last user message.
     """
 
     draw: DrawMode
@@ -43,11 +43,11 @@ def read_tool_choice(choice: Any, names: Sequence[str]) -> str:
     """Return `auto`, `any`, `none` or the name of a tool.
 
     Args:
-        choice: Any form that LangChain's chat models take: a string, a boolean, or OpenAI's dictionary.
-        names: The tools that are bound.
+        choice: A choice in any format of LangChain's chat models: a string, a boolean, or OpenAI's dictionary.
+        names: Names of the bound tools.
 
     Raises:
-        InputError: If it names no such tool.
+        InputError: If it names a tool that is not bound.
     """
     if isinstance(choice, Mapping):
         function = choice.get("function")
@@ -64,13 +64,13 @@ def read_tool_choice(choice: Any, names: Sequence[str]) -> str:
 
 
 def read_response_format(given: Any) -> Mapping[str, Any] | None:
-    """Return the JSON schema that an answer is to have, or None for an answer in words.
+    """Return the JSON schema of the answer, or None for a text answer.
 
     Args:
-        given: As OpenAI has it: an object with the `type` `text`, `json_object` or `json_schema`.
+        given: OpenAI's response format: an object with the `type` `text`, `json_object` or `json_schema`.
 
     Raises:
-        InputError: If it is of another form.
+        InputError: If it has another format.
     """
     form = (given or {"type": "text"}).get("type") if isinstance(given or {}, Mapping) else None
     if form == "text":
@@ -87,10 +87,10 @@ def read_response_format(given: Any) -> Mapping[str, Any] | None:
 
 
 def plan_json(schema: Mapping[str, Any]) -> ToolPlan:
-    """Say what an answer in JSON means: it is begun for the model, and nothing is drawn.
+    """Return the plan for an answer in JSON: its beginning is prefilled, and nothing is drawn.
 
     Args:
-        schema: Its JSON schema; one with nothing but a type is for the caller's prompt to tell.
+        schema: JSON schema of the answer; if it has only a type, the caller's prompt must describe the answer.
     """
     told = render_prompt("json", schema=json.dumps(schema, ensure_ascii=False)) if len(schema) > 1 else ""
     return ToolPlan("never", None, told, "{", json_form(schema))

@@ -1,7 +1,7 @@
-"""The application `mgem`: its options, its sub-commands, and what a person sees of an error.
+"""The application `mgem`: its options, its sub-commands, and how errors are shown.
 
-Each sub-command has a module of its own, registered here at the end. None of them may import torch, transformers,
-diffusers or langchain when it is imported, only when it runs: `mgem --help` and shell completion load them all.
+Each sub-command has its own module, registered at the end of this file. These modules import torch, transformers,
+diffusers and langchain only when a command runs, because `mgem --help` and shell completion import all of them.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = ["ErrorReportingGroup", "app", "main"]
 class ErrorReportingGroup(TyperGroup):
     """Commands whose errors end as a short message on stderr and exit status 1.
 
-    `--debug`, or `MGEM_DEBUG=1` in the environment, lets the traceback through instead. The option counts wherever it
-    stands on the line, so that it can be added to the end of the command that has just failed.
+    `--debug`, or `MGEM_DEBUG=1` in the environment, shows the traceback instead. The option may appear anywhere on the
+    line, so that it can be added to the end of a command that has just failed.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Decode the arguments, and bring `--debug` to the front; what follows a bare `--` is left alone."""
+        """Decode the arguments and move `--debug` to the front; arguments after a bare `--` are left alone."""
         args = decoded_arguments(args)
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
@@ -57,20 +57,20 @@ class ErrorReportingGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Read the command line; what is quoted from it in an error cannot steer the terminal."""
+        """Read the command line; an error that quotes it contains no control characters."""
         try:
             return super().make_context(*args, **extra)
         except typer.TyperException as error:
             raise _printable(error)  # noqa: B904 (it is the same error)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for, and report what goes wrong in it."""
+        """Run the command and report its errors."""
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
             raise _printable(error)  # noqa: B904 (it is the same error)
         except (typer.Abort, typer.Exit, BrokenPipeError):
-            raise  # Typer's own: exit codes, a reader that has gone away
+            raise  # Typer handles these: exit codes, a closed pipe
         except Exception as error:
             if ctx.params["debug"]:
                 raise
@@ -78,12 +78,12 @@ class ErrorReportingGroup(TyperGroup):
             if missing is not None or isinstance(error, MgemError):
                 print_error(str(missing or error))
             else:
-                print_error(f"Unexpected {type(error).__name__}: {error}\nAdd --debug to see where it comes from.")
+                print_error(f"Unexpected {type(error).__name__}: {error}\nAdd --debug for the full traceback.")
             raise typer.Exit(1) from error
 
 
 def _printable(error: Any) -> Any:
-    """A usage error whose message passes through what everything else passes through."""
+    """A usage error whose message is cleaned like all other output."""
     message = shown(error.format_message())
     error.format_message = lambda: message
     return error
@@ -100,7 +100,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
-    """Print the version and leave, when `--version` is given."""
+    """Print the version and exit, when `--version` is given."""
     if wanted:
         echo(f"mgem-agent {__version__}")
         raise typer.Exit
@@ -109,10 +109,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="MGEM_DEBUG", help="Show where an error comes from, with its traceback.")
+        bool, typer.Option("--debug", envvar="MGEM_DEBUG", help="Show the full traceback of an error.")
     ] = False,
 ) -> None:
     """Mini-Gemini at the command line: a vision-language model that sees, reasons and draws."""
@@ -123,9 +123,9 @@ def _options(
 
 
 def main() -> None:
-    """Run `mgem` with the arguments of the process, and end it.
+    """Run `mgem` with the arguments of the process, then exit.
 
-    Exit status: 0 when all went well, 1 after an error, 2 for a command that is not understood, 130 after Ctrl-C.
+    Exit status: 0 on success, 1 after an error, 2 for a command line that is not valid, 130 after Ctrl-C.
     """
     prepare_output()
     try:
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def _flush_output() -> None:
-    """Write what is still buffered, so that a reader that has gone away is noticed here and not in a traceback."""
+    """Flush stdout here, so that a closed pipe does not end in a traceback."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -143,16 +143,16 @@ def _flush_output() -> None:
 
 
 # The sub-commands, one module each, in the panels of `mgem --help`.
-_TALK, _KEPT, _MODELS = "Talk and draw", "What is kept, and this machine", "Models"
+_TALK, _STORED, _MODELS = "Talk and draw", "Stored data and setup", "Models"
 app.command("chat", rich_help_panel=_TALK)(chat.chat)
 app.command("ask", rich_help_panel=_TALK)(ask.ask)
 app.command("draw", rich_help_panel=_TALK)(draw.draw)
 app.add_typer(story.app, name="story", rich_help_panel=_TALK)
 app.command("see", rich_help_panel=_TALK)(see.see)
-app.add_typer(images.app, name="images", rich_help_panel=_KEPT)
-app.add_typer(sessions.app, name="sessions", rich_help_panel=_KEPT)
-app.add_typer(config.app, name="config", rich_help_panel=_KEPT)
-app.command("doctor", rich_help_panel=_KEPT)(doctor.doctor)
+app.add_typer(images.app, name="images", rich_help_panel=_STORED)
+app.add_typer(sessions.app, name="sessions", rich_help_panel=_STORED)
+app.add_typer(config.app, name="config", rich_help_panel=_STORED)
+app.command("doctor", rich_help_panel=_STORED)(doctor.doctor)
 app.command("generators", rich_help_panel=_MODELS)(generators.generators)
 app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
 app.add_typer(data.app, name="data", rich_help_panel=_MODELS)

@@ -26,8 +26,10 @@ __all__ = ["ask", "run_ask"]
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What is asked. What is piped in stands below it.")] = "",
-    image: Annotated[list[Path] | None, typer.Option("--image", "-a", help="A picture; may be repeated.")] = None,
+    question: Annotated[str, typer.Argument(help="The question. Piped input is appended to it.")] = "",
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-a", help="A picture for the question; repeatable.")
+    ] = None,
     model: Model = None,
     generator: Generator = None,
     draw: Draw = None,
@@ -38,11 +40,11 @@ def ask(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask one question, and print the answer and the paths of the pictures that were drawn for it.
+    """Ask one question. Prints the answer and the paths of any pictures drawn for it.
 
     Examples: mgem ask "Draw a red fox"; mgem ask -a table.jpg "What is on it?"; cat notes.txt | mgem ask "Sum this up"
 
-    Nothing but the pictures is kept. For a dialogue: mgem chat
+    Only the pictures are saved. To save the dialogue too, use mgem chat.
     """
     flags = {
         "model": model,
@@ -57,7 +59,7 @@ def ask(
 
 
 def with_context(question: str, piped: str) -> str:
-    """Return a question with what was piped in below it."""
+    """Return a question with the piped input appended."""
     return "\n\n".join(part for part in (question.strip(), piped.strip()) if part)
 
 
@@ -65,15 +67,15 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     """Run one turn.
 
     Args:
-        text: What is asked.
-        images: Pictures that go with it.
+        text: The question.
+        images: Pictures that are sent with it.
         flags: Settings from the command line.
         as_json: Whether events are written as JSON.
-        **parts: `reasoner`, `generator` or `store` to be taken instead of what the settings name.
+        **parts: `reasoner`, `generator` or `store` to use instead of the one that the settings name.
 
     Raises:
-        InputError: If nothing is asked, a picture cannot be read, or nobody is there to confirm what is to be drawn.
-        Exit: With status 1 where a picture could not be drawn, 130 where a person stopped something.
+        InputError: If the question is empty, a picture cannot be read, or confirmation is on without a terminal.
+        Exit: With status 1 if a picture could not be drawn, 130 if the user stopped something.
     """
     from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS
     from mgem_agent.cli.display.display import open_display
@@ -83,12 +85,12 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     from mgem_agent.settings import load_settings
 
     if not text and not images:
-        raise InputError('Nothing is asked. Example: mgem ask "What does a red fox eat?"')
+        raise InputError('The question is empty. Example: mgem ask "What does a red fox eat?"')
     console, errors = open_console(), open_console(stderr=True)
     settings = load_settings(**flags)
     is_person = sys.stdin.isatty() and console.is_terminal
     if settings.confirm and not is_person:
-        raise InputError("Nobody is there to confirm what is to be drawn. Add --yes or --no-confirm.")
+        raise InputError("Drawing must be confirmed, and there is no terminal to ask at. Add --yes or --no-confirm.")
     window = PictureWindow(console, "path" if as_json and settings.images != "none" else settings.images)
     with errors.status("Starting"):
         from mgem_agent.sessions.sessions import Sessions
@@ -110,7 +112,7 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
 
 
 def _decider(console: Console, display: TurnDisplay) -> Any:
-    """Return what asks a person at the terminal."""
+    """Return a function that asks the user at the terminal."""
 
     def decide(waiting: ConfirmationNeeded) -> Decision | None:
         from prompt_toolkit import prompt

@@ -1,4 +1,4 @@
-"""`mgem bench`: measure the core model and the agent against a named alternative, in the same run."""
+"""`mgem bench`: compare the core model and the agent with a named alternative, in the same run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     help="Measure speed and memory against a named alternative, in the same run, with random weights.\n\n"
-    "On a machine that does other work too, look at the fastest runs, or use [bold]--threads 1[/].",
+    "On a busy machine, compare the fastest runs, or use [bold]--threads 1[/].",
     no_args_is_help=True,
 )
 
@@ -24,21 +24,21 @@ _DType = Literal["float32", "bfloat16", "float16"]
 _LLM = Literal["none", "smollm2-135m", "gemma-2b", "vicuna-7b"]
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-_Batch = Annotated[int, typer.Option(min=1, help="Images at once.")]
-_Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+_Batch = Annotated[int, typer.Option(min=1, help="Batch size in images.")]
+_Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...")]
 _DTypeOption = Annotated[_DType, typer.Option(help="Data type of the weights.")]
-_Hd = Annotated[bool, typer.Option("--hd", help="The HD models: 672/1536 px instead of 336/768 px.")]
-_LLMOption = Annotated[_LLM, typer.Option(help='Sizes of the language model; "none" is one narrow layer.')]
-_Repeats = Annotated[int, typer.Option(min=1, help="Timed runs of each.")]
-_Small = Annotated[bool, typer.Option("--small", help="Small encoders: quick, and says little about speed.")]
-_Threads = Annotated[int | None, typer.Option(min=1, help="Threads on the CPU; as many as torch likes if not given.")]
+_Hd = Annotated[bool, typer.Option("--hd", help="Use the HD sizes: 672/1536 px instead of 336/768 px.")]
+_LLMOption = Annotated[_LLM, typer.Option(help='Size of the language model; "none" is one narrow layer.')]
+_Repeats = Annotated[int, typer.Option(min=1, help="Number of timed runs of each side.")]
+_Small = Annotated[bool, typer.Option("--small", help="Use small encoders: quick, but not representative.")]
+_Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads. Default: torch's.")]
 
 
 @app.command("mining")
 def _mining(
     hd: _Hd = False,
     batch: _Batch = 1,
-    backward: Annotated[bool, typer.Option("--backward", help="Compute gradients too.")] = False,
+    backward: Annotated[bool, typer.Option("--backward", help="Include the backward pass.")] = False,
     dtype: _DTypeOption = "float32",
     device: _Device = "cpu",
     threads: _Threads = None,
@@ -48,8 +48,8 @@ def _mining(
 ) -> None:
     """Patch info mining, against the textbook form that projects every pixel.
 
-    Both run on the same stage maps, in the sizes of the released models: CLIP ViT-L/14 and ConvNeXt-L. On two CPU cores
-    it takes about a minute, with --hd some minutes and 10 GB of memory.
+    Both use the same feature maps, in the sizes of the released models: CLIP ViT-L/14 and ConvNeXt-L. On two CPU cores
+    it takes about a minute; with --hd it takes some minutes and 10 GB of memory.
     """
 
     def measure() -> Comparison:
@@ -74,10 +74,9 @@ def _vision(
     small: _Small = False,
     as_json: _AsJson = False,
 ) -> None:
-    """The whole way from pixels to visual tokens, against the authors' way, and the time of each part.
+    """From pixels to visual tokens, against the authors' method, with the time of each part.
 
-    The second table has the columns of the paper's table of latencies. Its last one, the language model, is left out
-    unless --llm names its sizes.
+    The second table has the columns of the paper's latency table. The last column, the language model, needs --llm.
     """
 
     def measure() -> Comparison:
@@ -90,23 +89,23 @@ def _vision(
 
 @app.command("rounds")
 def _rounds(
-    rounds: Annotated[int, typer.Option(min=1, help="Questions with their answers.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 10,
     image_every: Annotated[
-        int, typer.Option(min=0, help="Show another image every so many rounds; 0: in the first round alone.")
+        int, typer.Option(min=0, help="Show a new image every so many rounds; 0: only in the first round.")
     ] = 0,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Length of each answer.")] = 16,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Length of each answer in tokens.")] = 16,
     hd: _Hd = False,
     llm: _LLMOption = "smollm2-135m",
     dtype: _DTypeOption = "float32",
     device: _Device = "cpu",
     threads: _Threads = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Dialogues that are timed.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of timed dialogues.")] = 1,
     small: _Small = False,
     as_json: _AsJson = False,
 ) -> None:
-    """A dialogue of many rounds: a conversation with its cache, against the whole dialogue run afresh each round.
+    """A dialogue of many rounds: with the conversation's cache, against recomputing the whole dialogue each round.
 
-    What counts is the time from a question to the first token of its answer.
+    Measures the time from a question to the first token of the answer.
     """
 
     def measure() -> Comparison:
@@ -129,18 +128,18 @@ def _rounds(
 
 @app.command("agent")
 def _agent(
-    turns: Annotated[int, typer.Option(min=4, help="Turns of the long session.")] = 200,
+    turns: Annotated[int, typer.Option(min=4, help="Number of turns in the long session.")] = 200,
     single: Annotated[
-        float, typer.Option(min=0.001, help="Seconds that the generator of the story takes for one picture.")
+        float, typer.Option(min=0.001, help="Seconds that the story's generator takes for one picture.")
     ] = 0.5,
     threads: _Threads = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed turns of each.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of timed turns of each side.")] = 20,
     as_json: _AsJson = False,
 ) -> None:
-    """The agent: a turn, a story of eight scenes and a long session, against a bare agent of LangChain's.
+    """The agent: a turn, a story with eight scenes and a long session, against a plain LangChain agent.
 
-    Reasoner and generator follow a script, so that nothing but the agent is measured. The story's generator takes twice
-    as long for eight pictures as for one.
+    The reasoner and the generator are scripted, so that only the agent is measured. The story's generator takes twice
+    as long for a batch of eight pictures as for one picture.
     """
 
     def measure() -> Comparison:
@@ -155,17 +154,17 @@ def _agent(
 def _decode(
     model: Annotated[
         Literal["nano", "random", "small"],
-        typer.Option(help="nano's language model; random weights of its size; or one narrow layer of them."),
+        typer.Option(help="nano's language model, random weights of the same size, or one narrow layer."),
     ] = "nano",
-    exact: Annotated[bool, typer.Option("--exact", help="Ours with the float32 weights, too.")] = False,
-    tokens: Annotated[int, typer.Option(min=2, help="Length of the answer.")] = 48,
+    exact: Annotated[bool, typer.Option("--exact", help="Also measure this library with float32 weights.")] = False,
+    tokens: Annotated[int, typer.Option(min=2, help="Length of the answer in tokens.")] = 48,
     threads: _Threads = None,
     repeats: _Repeats = 3,
     as_json: _AsJson = False,
 ) -> None:
-    """Tokens a second of an answer as it streams, against plain transformers on the same weights.
+    """Tokens per second of a streamed answer, against plain transformers on the same weights.
 
-    What it says beside the time is how many tokens are the same, for ours are written with fewer bits.
+    Also reports how many tokens are equal, because this library decodes with quantized weights.
     """
 
     def measure() -> Comparison:
@@ -178,12 +177,12 @@ def _decode(
 
 @app.command("start")
 def _start(
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of timed runs of each side.")] = 3,
     as_json: _AsJson = False,
 ) -> None:
-    """Seconds that `mgem draw` and `mgem see` take with nano, against importing torch and nothing else.
+    """Total time of `mgem draw` and `mgem see` with nano, against only importing torch.
 
-    Each runs in a process of its own. nano must have been used once, so that nothing is fetched.
+    Each runs in its own process. Use nano once before, so that no download is measured.
     """
     with open_console(stderr=True).status("Measuring commands"):
         from mgem_agent.recipes.bench.start import bench_start
@@ -196,7 +195,7 @@ def _start(
 
 
 def _run(measure: Callable[[], Comparison], threads: int | None, as_json: bool) -> None:
-    """Measure, with a sign of life on stderr, and print what came out."""
+    """Measure with a spinner on stderr, and print the result."""
     with open_console(stderr=True).status("Measuring; the alternative may take a while"):
         from mgem_agent.recipes.bench.measure import use_threads
 

@@ -1,7 +1,7 @@
-"""`mgem config`: what is settled, where each value comes from, and settling it in the user's file.
+"""`mgem config`: show the settings with their sources, and change them in the user's config file.
 
-The file stays its owner's: comments and order are kept. Keys of services are not written to it, because it lies in the
-open and because the command would stand in the shell's history.
+Editing keeps the file's comments and order. API keys are never written to it: the file is not protected, and the
+command would stay in the shell's history.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Show and change what is settled once and for all.", invoke_without_command=True)
+app = typer.Typer(help="View and edit the configuration.", invoke_without_command=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A setting, such as model or picture.width.")]
@@ -30,9 +30,9 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="A setting, such as m
 
 @app.callback()
 def _config(context: typer.Context, as_json: _AsJson = False) -> None:
-    """Show and change what is settled once and for all.
+    """View and edit the configuration.
 
-    Flags go before the environment (MGEM_MODEL, MGEM_PICTURE__WIDTH), the environment before the user's file.
+    Command-line options override environment variables (MGEM_MODEL, MGEM_PICTURE__WIDTH), which override the file.
     """
     if context.invoked_subcommand is None:
         _show(as_json=as_json)
@@ -40,10 +40,10 @@ def _config(context: typer.Context, as_json: _AsJson = False) -> None:
 
 @app.command("show")
 def _show(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One setting; all if not given.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show only this setting.")] = None,
     as_json: _AsJson = False,
 ) -> None:
-    """Show each setting with its value and where that comes from."""
+    """Show each setting with its value and the source of the value."""
     from mgem_agent.settings import explain_settings
 
     found = explain_settings()
@@ -72,9 +72,9 @@ def _print(found: list[Setting]) -> None:
 
 @app.command("set")
 def _set(
-    name: _Name, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value, as it is written in TOML.")]
+    name: _Name, value: Annotated[str, typer.Argument(metavar="VALUE", help="The value, written as in TOML.")]
 ) -> None:
-    """Settle a value in the user's file.
+    """Set a value in the user's config file.
 
     Example: mgem config set picture.width 512
     """
@@ -84,11 +84,11 @@ def _set(
     name = _known(name)
     if hidden(name, value) == "(hidden)":
         raise InputError(
-            f"{name} is a secret and is not written to a file. Set it in the environment, by the name that its service "
-            f"gives it, such as OPENAI_API_KEY."
+            f"{name} is a secret and is not written to a file. Set it as an environment variable under the name that "
+            f"the service uses, such as OPENAI_API_KEY."
         )
     if name not in setting_names() and "." not in name:
-        raise InputError(f"{name} is a table. Name a setting in it, such as {name}.width.")
+        raise InputError(f"{name} is a table. Give a setting in it, such as {name}.width.")
     path, document = _read()
     table, last = _place(document, name)
     table[last] = _checked(name, value)
@@ -97,13 +97,13 @@ def _set(
 
 @app.command("unset")
 def _unset(name: _Name) -> None:
-    """Take a value out of the user's file, also one that is not known."""
+    """Remove a value from the user's config file, even an unknown one."""
     from mgem_agent.errors import InputError
 
     path, document = _read()
     table, last = _place(document, name)
     if last not in table:
-        raise InputError(f"{name!r} does not stand in {str(path)!r}. Run: mgem config show")
+        raise InputError(f"{name!r} is not set in {str(path)!r}. Run: mgem config show")
     del table[last]
     if not table and table is not document:
         del document[name.partition(".")[0]]
@@ -112,17 +112,17 @@ def _unset(name: _Name) -> None:
 
 @app.command("path")
 def _path() -> None:
-    """Print where the user's file is, or would be."""
+    """Print the path of the user's config file."""
     from mgem_agent.settings import config_path
 
     echo(config_path())
 
 
 def _known(name: str) -> str:
-    """A setting's name as it is.
+    """Return the name if there is such a setting.
 
     Raises:
-        InputError: If there is none like it.
+        InputError: If there is no setting of that name.
     """
     from mgem_agent.settings import known_setting
 
@@ -130,10 +130,10 @@ def _known(name: str) -> str:
 
 
 def _checked(name: str, value: str) -> Any:
-    """A value as it stands in the file.
+    """Return a value as it is written to the file.
 
     Raises:
-        InputError: If the setting cannot have it.
+        InputError: If the setting does not allow this value.
     """
     import tomlkit
     from tomlkit.exceptions import ParseError
@@ -157,10 +157,10 @@ def _checked(name: str, value: str) -> Any:
 
 
 def _check_names(name: str, settings: Settings) -> None:
-    """Check that a model or a generator of that name exists; one that lacks a key or a package does.
+    """Check that a model or generator name is valid; a missing key or package is accepted.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such model or generator.
     """
     from mgem_agent.cli.factories import open_generator, open_reasoner
     from mgem_agent.errors import GeneratorUnavailableError, MissingDependencyError, MissingKeyError
@@ -172,7 +172,7 @@ def _check_names(name: str, settings: Settings) -> None:
 
 
 def _read() -> tuple[Path, TOMLDocument]:
-    """The user's file and what stands in it; nothing if it is not there."""
+    """Return the path and content of the user's file; empty if there is no file."""
     import tomlkit
     from tomlkit.exceptions import ParseError
 
@@ -180,11 +180,11 @@ def _read() -> tuple[Path, TOMLDocument]:
     from mgem_agent.settings import MAX_CONFIG_BYTES, config_path
     from mgem_agent.user_files import read_user_file
 
-    path = config_path().resolve()  # a file that is kept elsewhere stays there
+    path = config_path().resolve()  # keep a symbolic link, and write its target
     try:
-        text = read_user_file(path, "The settings in", max_bytes=MAX_CONFIG_BYTES)
-        if "\ufffd" in text:  # to write it back would lose what could not be read
-            raise InputError(f"The settings in {str(path)!r} are not all UTF-8. Save the file as UTF-8 first.")
+        text = read_user_file(path, "The config file", max_bytes=MAX_CONFIG_BYTES)
+        if "\ufffd" in text:  # writing the file back would lose the bytes that were replaced
+            raise InputError(f"The config file {str(path)!r} is not valid UTF-8. Save the file as UTF-8 first.")
         return path, tomlkit.parse(text)
     except FileNotFoundError:
         return path, tomlkit.document()
@@ -192,12 +192,12 @@ def _read() -> tuple[Path, TOMLDocument]:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"The settings in {str(path)!r} cannot be read: {error}. Mend the file or remove it."
+            f"The config file {str(path)!r} cannot be read: {error}. Fix the file or remove it."
         ) from error
 
 
 def _place(document: TOMLDocument, name: str) -> tuple[Any, str]:
-    """The table that a setting stands in, made if it is not there, and its name in it."""
+    """Return the table of a setting, created if needed, and the setting's name in it."""
     import tomlkit
 
     first, _, rest = name.partition(".")
@@ -215,5 +215,5 @@ def _write(path: Path, document: TOMLDocument) -> None:
     from mgem_agent.errors import InputError
 
     if path.exists() and not path.is_file():
-        raise InputError(f"{str(path)!r} is no file. Name another in MGEM_CONFIG.")
+        raise InputError(f"{str(path)!r} is not a file. Set MGEM_CONFIG to the path of a file.")
     write_atomically(path, tomlkit.dumps(document).encode())

@@ -1,4 +1,4 @@
-"""`mgem data`: make training data: scenes with questions, texts that teach to draw, and their card."""
+"""`mgem data`: generate training data: scenes with questions, drawing dialogues, and data cards."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mgem_agent.cli.printing import echo, open_console
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Make training data. What is there already is kept: an interrupted command goes on when it is run again.",
+    help="Generate training data. Existing records are kept: run a command again to continue it.",
     no_args_is_help=True,
 )
 
 _Split = Literal["train", "held_out"]
 
-_Folder = Annotated[Path, typer.Argument(help="Folder for the data.")]
-_Number = Annotated[int, typer.Option("--num", "-n", min=1, help="How many there shall be in all.")]
-_SplitOption = Annotated[_Split, typer.Option(help="What to train on, or what is never trained on.")]
-_Seed = Annotated[int, typer.Option(min=0, help="Seed of the series.")]
+_Folder = Annotated[Path, typer.Argument(help="Output folder.")]
+_Number = Annotated[int, typer.Option("--num", "-n", min=1, help="Total number of records.")]
+_SplitOption = Annotated[_Split, typer.Option(help="Training data, or held-out data for evaluation.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 
 
 @app.command("scenes")
@@ -34,22 +34,22 @@ def _scenes(
     split: _SplitOption = "train",
     kind: Annotated[
         Literal["any", "drawable", "several", "page"],
-        typer.Option(help="Everything; one or two large things; a few different things; printed words alone."),
+        typer.Option(help="Scene type: any; one or two large things; a few different things; a page of text."),
     ] = "any",
     seed: _Seed = 0,
     size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures, in pixels.")] = 256,
-    picture_format: Annotated[
-        Literal["webp", "png"], typer.Option("--format", help="Format of the pictures.")
-    ] = "webp",
-    processes: Annotated[int | None, typer.Option(min=1, help="How many draw at once; one for each core.")] = None,
-    emoji: Annotated[
-        Path | None, typer.Option(help="Folder that has the emoji set, in archives or unpacked; else it is fetched.")
+    picture_format: Annotated[Literal["webp", "png"], typer.Option("--format", help="Image format.")] = "webp",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Number of worker processes. Default: one per core.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    emoji: Annotated[
+        Path | None, typer.Option(help="Folder with the emoji set, packed or unpacked. Default: download it.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
 ) -> None:
-    """Scenes with captions, questions and dialogues, as records with pictures beside them.
+    """Generate scenes with captions, questions and dialogues, as records and picture files.
 
-    The emoji pictures that scenes are composed from are fetched once, 22 MB, from the npm registry.
+    Scenes are composed from emoji pictures, which are downloaded once (22 MB) from the npm registry.
     """
     from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, write_scenes
     from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -65,7 +65,7 @@ def _scenes(
 
 @app.command("generation")
 def _generation(folder: _Folder, num: _Number = 13_000, split: _SplitOption = "train", seed: _Seed = 0) -> None:
-    """Texts that teach when and what to draw, from templates."""
+    """Generate dialogues from templates that teach when and what to draw."""
     from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, write_generation
 
     echo(write_generation(folder, num, GenerationDataSettings(split, seed)))
@@ -74,21 +74,23 @@ def _generation(folder: _Folder, num: _Number = 13_000, split: _SplitOption = "t
 @app.command("teach")
 def _teach(
     sources: Annotated[
-        Path, typer.Argument(help="Descriptions, one a line; or records with conversations (JSON lines).")
+        Path, typer.Argument(help="Descriptions, one per line; or records with conversations (JSON Lines).")
     ],
-    out: Annotated[Path, typer.Argument(help="File of records to write (.jsonl).")],
-    model: Annotated[str, typer.Option("--model", "-m", help="The teacher, such as openai:gpt-4.1.")],
+    out: Annotated[Path, typer.Argument(help="Output file (.jsonl).")],
+    model: Annotated[str, typer.Option("--model", "-m", help="The teacher model, such as openai:gpt-4.1.")],
     kind: Annotated[
         Literal["recaption", "in_context"],
-        typer.Option(help="A short wish and its caption for each description, or captions for each conversation."),
+        typer.Option(
+            help="A short request with a full caption for each description, or captions for each conversation."
+        ),
     ] = "recaption",
-    num: Annotated[int | None, typer.Option("--num", "-n", min=1, help="Only so many of the sources.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Most questions that are under way at once.")] = 4,
+    num: Annotated[int | None, typer.Option("--num", "-n", min=1, help="Use only the first N sources.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 4,
     seed: _Seed = 0,
-    input_price: Annotated[float, typer.Option(min=0, help="Price of a million tokens that are read.")] = 0.0,
-    output_price: Annotated[float, typer.Option(min=0, help="Price of a million tokens that are written.")] = 0.0,
+    input_price: Annotated[float, typer.Option(min=0, help="Price of a million input tokens.")] = 0.0,
+    output_price: Annotated[float, typer.Option(min=0, help="Price of a million output tokens.")] = 0.0,
 ) -> None:
-    """Texts that teach to draw, from a large chat model, by the paper's recipe."""
+    """Generate drawing dialogues with a large chat model, by the paper's recipe."""
     from mgem_agent.reasoners import make_reasoner
     from mgem_agent.recipes.data.teacher import read_sources, teach
 
@@ -104,13 +106,13 @@ def _teach(
     cost = result.cost(input_price=input_price, output_price=output_price)
     echo(f"{tokens}, cost {cost:.2f}" if cost else tokens)
     if result.num_failed:
-        echo(f"Run it again for those that failed. The last said: {result.last_failure}", err=True)
+        echo(f"Run the command again to retry the failed ones. The last error: {result.last_failure}", err=True)
         raise typer.Exit(1)
 
 
 @app.command("stories")
 def _stories(folder: _Folder, num: _Number = 1000, seed: _Seed = 0) -> None:
-    """Questions of the storytelling workflow, answered from small stories put together from parts."""
+    """Generate answers to the storytelling prompts, from small stories that are composed from parts."""
     from mgem_agent.prompts import render_prompt
     from mgem_agent.recipes.nano.world.story_dialogues import write_stories
 
@@ -122,12 +124,12 @@ def _replay(
     folder: _Folder,
     num: _Number = 400,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="The language model: nano's, or a folder or hub id of transformers.")
+        str, typer.Option("--model", "-m", help="The language model: nano, or a transformers folder or hub id.")
     ] = "nano",
-    prompt_template: Annotated[str, typer.Option(help="Dialogue format that it is asked in.")] = "chatml",
+    prompt_template: Annotated[str, typer.Option(help="Prompt template of the model.")] = "chatml",
     seed: _Seed = 0,
 ) -> None:
-    """Answers in the language model's own words, which keep it what it is while it learns to see."""
+    """Generate the base model's own answers (self-distillation), which preserve its language while it learns to see."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -153,7 +155,7 @@ def _replay(
 
 @app.command("card")
 def _card(folder: _Folder) -> None:
-    """The data card of a folder: what is in its records, counted."""
+    """Write the data card of a folder, with counts of its records."""
     from mgem_agent.recipes.nano.world.data_card import write_data_card
 
     echo(write_data_card(folder))
@@ -161,7 +163,7 @@ def _card(folder: _Folder) -> None:
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr for as long as something takes, where someone is at a terminal."""
+    """Show a progress bar on stderr, if stderr is a terminal."""
     from rich.progress import Progress
 
     console = open_console(stderr=True)

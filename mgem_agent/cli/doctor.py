@@ -1,4 +1,4 @@
-"""`mgem doctor`: what this machine can run, what is missing, and the command that mends it."""
+"""`mgem doctor`: check whether the configuration works on this machine, and show the command that fixes a problem."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("✗", "b
 
 def doctor(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Look at this reasoner instead of the settled one.")
+        str | None, typer.Option("--model", "-m", help="Check this reasoner instead of the configured one.")
     ] = None,
     generator: Annotated[
-        str | None, typer.Option("--generator", "-g", help="Look at this generator instead of the settled one.")
+        str | None, typer.Option("--generator", "-g", help="Check this generator instead of the configured one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Say what this machine can run, what is missing, and the command that mends it.
+    """Check the installation, show what is missing, and print the command that fixes it.
 
-    Nothing is fetched, loaded or changed. Exit status 0 if what is settled can run, 1 if not.
+    Nothing is downloaded, loaded or changed. Exit status: 0 if the configuration works, 1 if not.
     """
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.doctor.doctor import diagnose
@@ -54,7 +54,7 @@ def doctor(
 
 
 def _terminal(images: PictureDisplay) -> Finding:
-    """How pictures will be shown."""
+    """How the terminal will show pictures."""
     from mgem_agent.cli.display.pictures import PictureWindow
     from mgem_agent.doctor.finding import Finding
 
@@ -78,6 +78,6 @@ def _print_verdict(num_problems: int) -> None:
 
     console = open_console(soft_wrap=True)
     if num_problems:
-        console.print(f"\n{num_problems} problem(s): what is settled cannot run as it stands.", style="bold red")
+        console.print(f"\n{num_problems} problem(s): your configuration does not work yet.", style="bold red")
     else:
-        console.print("\nWhat is settled can run.", style="bold green")
+        console.print("\nYour configuration works.", style="bold green")

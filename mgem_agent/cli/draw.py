@@ -1,4 +1,4 @@
-"""`mgem draw`: straight to the image generator, with no reasoner unless one is asked to write the caption."""
+"""`mgem draw`: call the image generator directly. The reasoner is used only with `--recaption`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _Picture = "FILE_OR_ID"
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """What is asked of a drawing besides its prompt.
+    """Options of a drawing.
 
     Attributes:
-        number: How many pictures.
-        fields: Fields of the image request, by their names.
+        number: Number of pictures.
+        fields: Fields of the image request, by name.
         image: Picture to start from.
-        mask: Picture whose white parts are redrawn.
+        mask: Picture whose white areas are redrawn.
         references: Pictures whose subject or style is kept.
         recaption: Whether the reasoner writes the caption.
-        out: File to write to as well; numbered where there are more pictures.
+        out: File to write as well; numbered if there are several pictures.
     """
 
     number: int
@@ -53,19 +53,22 @@ class DrawOptions:
 
 
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What to draw; with --image alone, what to change.")],
-    number: Annotated[int, typer.Option("-n", min=1, max=64, help="How many pictures.")] = 1,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the first; the others have the next ones.")] = None,
+    prompt: Annotated[str, typer.Argument(help="What to draw; with --image, what to change.")],
+    number: Annotated[int, typer.Option("-n", min=1, max=64, help="Number of pictures.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the first picture; each further picture adds 1.")
+    ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
-    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What not to draw.")] = None,
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="Negative prompt: what not to draw.")] = None,
     image: Annotated[str | None, typer.Option("--image", "-a", metavar=_Picture, help="Picture to start from.")] = None,
-    mask: Annotated[str | None, typer.Option(metavar=_Picture, help="Its white parts alone are redrawn.")] = None,
-    strength: Annotated[
-        float | None, typer.Option(help="How much of the start picture may change, above 0 and up to 1.")
+    mask: Annotated[
+        str | None, typer.Option(metavar=_Picture, help="Mask for --image: only its white areas are redrawn.")
     ] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of --image may change, from above 0 to 1.")] = None,
     reference: Annotated[
-        list[str] | None, typer.Option(metavar=_Picture, help="Picture whose subject or style is kept; repeatable.")
+        list[str] | None,
+        typer.Option(metavar=_Picture, help="Reference picture whose subject or style is kept; repeatable."),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -73,17 +76,19 @@ def draw(
             "--option",
             "-O",
             metavar="NAME=VALUE",
-            help="An option of the generator, such as quality=high; repeatable. See: mgem generators NAME",
+            help="A generator option, such as quality=high; repeatable. List them: mgem generators NAME",
         ),
     ] = None,
-    recaption: Annotated[bool, typer.Option("--recaption", help="Let the model make a rich caption first.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file as well; PNG.")] = None,
+    recaption: Annotated[
+        bool, typer.Option("--recaption", help="Let the reasoner write a detailed caption first.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the picture to this PNG file.")] = None,
     model: Model = None,
     generator: Generator = None,
     images: Images = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a picture, keep it, and show it or print where it lies.
+    """Draw a picture, save it, and show it or print its path.
 
     Examples: mgem draw "a red fox in the snow" --seed 7; mgem draw "make it night" --image fox.png
     """
@@ -103,10 +108,10 @@ def read_generator_options(words: Sequence[str]) -> dict[str, Any]:
     """Read options of a generator.
 
     Args:
-        words: Each `NAME=VALUE`; a value that is JSON is read as such: a number, true, null, a list.
+        words: Options as `NAME=VALUE`. A value that is valid JSON (a number, true, null, a list) is parsed.
 
     Raises:
-        InputError: If one has another form.
+        InputError: If an option is not in the form `NAME=VALUE`.
 
     Examples:
         >>> read_generator_options(["quality=high", "clip_skip=2"])
@@ -116,7 +121,7 @@ def read_generator_options(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, sign, value = word.partition("=")
         if not sign or not name:
-            raise InputError(f"--option is NAME=VALUE, got {word!r}. Example: --option quality=high")
+            raise InputError(f"--option must be NAME=VALUE, got {word!r}. Example: --option quality=high")
         try:
             found[name] = json.loads(value)
         except ValueError:
@@ -129,14 +134,14 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
 
     Args:
         prompt: What to draw.
-        options: How.
+        options: Options of the drawing.
         flags: Settings from the command line.
         as_json: Whether events are written as JSON.
-        **parts: `reasoner`, `generator` or `store` to be taken instead of what the settings name.
+        **parts: `reasoner`, `generator` or `store` to use instead of the one that the settings name.
 
     Raises:
-        InputError: If this cannot be drawn; the message says why.
-        Exit: With status 1 where a picture is missing, 130 where a person stopped it.
+        InputError: If the request is not valid; the message says why.
+        Exit: With status 1 if a picture is missing, 130 if the user stopped the drawing.
     """
     from mgem_agent.cli import factories
     from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS, stopped_by_ctrl_c
@@ -163,7 +168,7 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
 
     num_missing = 0
     try:
-        with stopped_by_ctrl_c([(stop, "stopping; Ctrl-C again leaves at once")], display.hint_at):
+        with stopped_by_ctrl_c([(stop, "stopping; press Ctrl-C again to exit at once")], display.hint_at):
             for event in _events(made, requests, store, cancel, options.out):
                 display.show(event)
                 num_missing += event.kind == "failed"
@@ -178,7 +183,7 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
 def _requests(
     prompt: str, options: DrawOptions, settings: Settings, generator: ImageGenerator, store: ArtifactStore
 ) -> list[ImageRequest]:
-    """What is asked of the generator: one request a picture, each with a seed of its own."""
+    """One request per picture, each with its own seed."""
     from mgem_agent.agent.drawing import read_request
 
     start: dict[str, Any] = {"prompt": prompt}
@@ -187,8 +192,8 @@ def _requests(
     if options.image is not None:
         start, fields = _changed(prompt, options, fields, generator, store)
     elif options.mask is not None or "strength" in options.fields:
-        raise InputError("--mask and --strength say how a picture is changed. Add --image with the picture.")
-    kept = start.get("options") or {}  # those of the picture that is changed
+        raise InputError("--mask and --strength apply only to an edit. Add --image with the picture to change.")
+    kept = start.get("options") or {}  # options of the picture that is edited
     given = fields.pop("options", {})
     first = read_request({**start, **fields, **({"options": {**kept, **given}} if kept or given else {})}, {})
     requests = [first]
@@ -201,7 +206,7 @@ def _requests(
 def _changed(
     prompt: str, options: DrawOptions, fields: dict[str, Any], generator: ImageGenerator, store: ArtifactStore
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The request that changes a picture, and the fields that go over it."""
+    """The request that edits a picture, and the fields that override it."""
     from pydantic import ValidationError
 
     from mgem_agent.tools.editing_plan import EditRequest, plan_edit
@@ -217,13 +222,13 @@ def _changed(
             original=None if recipe is None else recipe.request,
         )
     except ValidationError as error:
-        raise InputError(f"This picture cannot be changed so: {error.errors()[0]['msg']}.") from error
+        raise InputError(f"This edit is not possible: {error.errors()[0]['msg']}.") from error
     plan = plan_edit(edit, generator.capabilities, generator=generator.name)
     return plan.request.model_dump(exclude_none=True), fields
 
 
 def _stored(picture: str, store: ArtifactStore) -> str:
-    """Id of a picture that is named by its file or its id."""
+    """The id of a picture that is given as a file or an id."""
     from mgem_agent.cli.typed_path import find_picture
 
     if (found := find_picture(picture, store)) is not None:
@@ -238,7 +243,7 @@ def _events(
     cancel: threading.Event,
     out: Path | None,
 ) -> Iterator[AgentEvent]:
-    """Draw and store, saying what happens as the agent says it."""
+    """Draw and store the pictures, and yield the same events as the agent."""
     from mgem_agent.agent.events import DrawingFailed, DrawingProgress
     from mgem_agent.tools import GenerationProgress
     from mgem_agent.tools import draw as draw_batch
@@ -256,10 +261,10 @@ def _events(
 
 
 def _kept(call: str, result: ImageResult, store: ArtifactStore, out: Path | None, *, is_only: bool) -> AgentEvent:
-    """Store a picture, and write it to its file.
+    """Store a picture and write it to its file.
 
     Raises:
-        MgemError: If there is no picture, or it cannot be written.
+        MgemError: If drawing failed or the file cannot be written.
     """
     from mgem_agent.agent.events import PictureDrawn
     from mgem_agent.artifacts.atomic_file import write_atomically
@@ -280,7 +285,7 @@ def _kept(call: str, result: ImageResult, store: ArtifactStore, out: Path | None
 def _recaptioned(
     prompt: str, settings: Settings, reasoner: Any, generator: ImageGenerator, store: ArtifactStore
 ) -> str:
-    """The caption that the reasoner makes of a prompt; it waits for confirmation, and is drawn here instead."""
+    """Let the reasoner write a caption. The agent stops at the confirmation, and the caption is drawn here."""
     from mgem_agent.cli.factories import open_agent
     from mgem_agent.sessions.sessions import Sessions
     from mgem_agent.workflows import recaption
@@ -289,7 +294,7 @@ def _recaptioned(
     agent = open_agent(settings, confirm=True, sessions=Sessions.in_memory(), generator=generator, store=store, **parts)
     captions = recaption.run(agent, prompt).captions
     if not captions:
-        raise InputError("The reasoner wrote no caption. Leave --recaption out, or take another --model.")
+        raise InputError("The reasoner wrote no caption. Leave out --recaption, or choose another --model.")
     return captions[0].prompt
 
 

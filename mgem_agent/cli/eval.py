@@ -1,4 +1,4 @@
-"""`mgem eval`: measure what a model understands and draws, and write its card."""
+"""`mgem eval`: evaluate a model's understanding and drawing, and write its model card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mgem_agent.cli.printing import echo, echo_json, open_console
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Measure what a model understands and draws, on scenes and dialogues that it was not trained on.",
+    help="Evaluate a model's understanding and drawing on held-out scenes and dialogues.",
     no_args_is_help=True,
 )
 
@@ -22,44 +22,46 @@ app = typer.Typer(
 @app.command("nano")
 def _nano(
     understanding: Annotated[
-        bool, typer.Option("--understanding", help="Questions about pictures, by kind of question.")
+        bool, typer.Option("--understanding", help="Evaluate answers to questions about pictures.")
     ] = False,
-    drawing: Annotated[bool, typer.Option("--drawing", help="When the model draws, and with what captions.")] = False,
-    pictures: Annotated[bool, typer.Option("--pictures", help="What the generator draws for captions.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All three; so it is if none is named.")] = False,
+    drawing: Annotated[
+        bool, typer.Option("--drawing", help="Evaluate when the model draws, and its captions.")
+    ] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Evaluate the generator's pictures.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Evaluate all three (the default).")] = False,
     num: Annotated[
-        int, typer.Option("--num", "-n", min=1, help="Questions of each kind; turns of each kind; pictures.")
+        int,
+        typer.Option("--num", "-n", min=1, help="Number of questions of each kind, turns of each kind, and pictures."),
     ] = 100,
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="nano, a folder or hub id of Mini-Gemini.")
+        str, typer.Option("--model", "-m", metavar="NAME", help="The model: nano, or a Mini-Gemini folder or hub id.")
     ] = "nano",
     without_hr: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The same trained alike without high resolution, to stand beside it."),
+        typer.Option(metavar="NAME", help="A baseline trained without high resolution, for comparison."),
     ] = None,
     generator: Annotated[
-        str, typer.Option("--generator", "-g", metavar="NAME", help="What draws. See: mgem generators")
+        str, typer.Option("--generator", "-g", metavar="NAME", help="The image generator. List them: mgem generators")
     ] = "nano",
     clip: Annotated[
-        Path | None, typer.Option(help="Folder clip/ of the encoders' recipe, which names things in pictures.")
+        Path | None,
+        typer.Option(help="Folder clip/ from the encoders' recipe; its model names the things in pictures."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of answers, pictures, contact sheet and report.")
+        Path, typer.Option("--out", "-o", help="Folder for answers, pictures, contact sheet and report.")
     ] = Path("eval-nano"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes, dialogues and pictures.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 16,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads on the CPU; as many as torch likes if not given.")
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the scenes, dialogues and pictures.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size in questions.")] = 16,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads. Default: torch's.")] = None,
     emoji: Annotated[
-        Path | None, typer.Option(help="Folder that has the emoji set, in archives or unpacked; else it is fetched.")
+        Path | None, typer.Option(help="Folder with the emoji set, packed or unpacked. Default: download it.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
 ) -> None:
-    """Nano, or any Mini-Gemini model and any generator, on held-out scenes and dialogues.
+    """Evaluate nano, or any Mini-Gemini model and generator, on held-out scenes and dialogues.
 
-    What is answered and drawn is kept in the folder: an interrupted run goes on, and a larger --num adds to it.
+    Answers and pictures are saved in the folder: run the command again to continue, or with a larger --num to add more.
     """
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
@@ -92,22 +94,26 @@ def _nano(
 
 @app.command("card")
 def _card(
-    report: Annotated[Path, typer.Argument(metavar="REPORT", help="report.json of mgem eval nano, or its folder.")],
+    report: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="report.json written by mgem eval nano, or its folder.")
+    ],
     model: Annotated[
-        Literal["vlm", "diffusion"], typer.Option("--model", "-m", help="The model that sees, or the one that draws.")
+        Literal["vlm", "diffusion"],
+        typer.Option("--model", "-m", help="The vision-language model, or the diffusion model."),
     ] = "vlm",
     run: Annotated[
-        list[Path] | None, typer.Option("--run", help="Folder of a training that it comes from; several, in order.")
+        list[Path] | None,
+        typer.Option("--run", help="Folder of a training run that led to the model; repeatable, in order."),
     ] = None,
     earlier: Annotated[
-        Path | None, typer.Option(metavar="CARD", help="Card of the model that the trainings went on from.")
+        Path | None, typer.Option(metavar="CARD", help="Model card of the checkpoint that training started from.")
     ] = None,
     hardware: Annotated[
-        str | None, typer.Option(help="What it was trained on; if not given, what it was measured on.")
+        str | None, typer.Option(help="Training hardware. Default: the hardware in the report.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; else it is printed.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output file. Default: print the card.")] = None,
 ) -> None:
-    """The card of an embedded model, in Markdown, with the measured figures of a report."""
+    """Write the model card of a built-in model in Markdown, with the figures from a report."""
     from mgem_agent.recipes.nano.eval.evaluation import REPORT_FILE
     from mgem_agent.recipes.nano.eval.model_card import model_card
     from mgem_agent.recipes.nano.eval.report import EvalReport
@@ -125,7 +131,7 @@ def _card(
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on stderr for each thing that takes long, where someone is at a terminal."""
+    """Show a progress bar on stderr for each long task, if stderr is a terminal."""
     from rich.progress import Progress, TaskID
 
     console = open_console(stderr=True)

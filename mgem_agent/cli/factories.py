@@ -1,7 +1,7 @@
-"""From settings to the things themselves: reasoner, generator, store, sessions, agent.
+"""Create the reasoner, generator, store, sessions and agent that the settings name.
 
-Names go through the registries that there are, those of LangChain's providers and of the entry points of
-`mgem_agent.tools`; no setting names code to be imported.
+Names are looked up in registries: LangChain's providers and the entry points of `mgem_agent.tools`. A setting can never
+name code to import.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ __all__ = [
 
 
 def go_offline(settings: Settings) -> None:
-    """Keep the libraries from fetching anything, if that is settled; before any of them is imported."""
+    """Put the hub libraries into offline mode if `offline` is set; call this before they are imported."""
     if settings.offline:
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
 
 
 def open_reasoner(settings: Settings) -> BaseChatModel:
-    """Return the reasoner; no weights are loaded and no server is asked yet.
+    """Return the reasoner. No weights are loaded and no server is contacted yet.
 
     Args:
-        settings: `model` and `model_options` count.
+        settings: `model` and `model_options` are used.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is no reasoner of that name.
     """
     go_offline(settings)
     from mgem_agent.reasoners import make_reasoner
@@ -54,16 +54,16 @@ def open_reasoner(settings: Settings) -> BaseChatModel:
 
 
 def prepare_reasoner(settings: Settings, reasoner: BaseChatModel) -> None:
-    """Fetch the language model of `nano` where it is not here yet, which nothing else of a turn should wait for.
+    """Download nano's language model before a turn starts, if it is missing.
 
-    Its bar has the terminal for itself so, and where it cannot be had no turn is begun that cannot go on.
+    Downloading first gives the progress bar the whole terminal, and a failed download leaves no half-started turn.
 
     Args:
-        settings: `model_options` count.
-        reasoner: What reasons; any other than nano is ready.
+        settings: `model_options` are used.
+        reasoner: The reasoner. Nothing is done for any other than nano.
 
     Raises:
-        CheckpointError: If it is not here and cannot be had.
+        CheckpointError: If the language model is missing and cannot be downloaded.
     """
     if getattr(reasoner, "model", None) != "nano":
         return
@@ -74,28 +74,28 @@ def prepare_reasoner(settings: Settings, reasoner: BaseChatModel) -> None:
 
 
 def open_generator(settings: Settings) -> ImageGenerator:
-    """Return what draws; no weights are loaded and no server is asked yet.
+    """Return the image generator. No weights are loaded and no server is contacted yet.
 
     Args:
-        settings: `generator` and `generator_options` count.
+        settings: `generator` and `generator_options` are used.
 
     Raises:
-        InputError: If there is none of that name, or it has no such option.
-        GeneratorUnavailableError: If the package that it comes from is broken.
+        InputError: If there is no generator of that name, or it has no such option.
+        GeneratorUnavailableError: If the generator's package is broken.
     """
     return open_named_generator(settings, settings.generator)
 
 
 def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
-    """Return a generator by its name; the options that are settled are for the one that is settled.
+    """Return a generator by its name. `generator_options` apply only if it is the configured generator.
 
     Args:
-        settings: `generator`, `generator_options` and `offline` count.
+        settings: `generator`, `generator_options` and `offline` are used.
         name: As for `make_generator`.
 
     Raises:
         InputError: As for `open_generator`.
-        GeneratorUnavailableError: As there.
+        GeneratorUnavailableError: As for `open_generator`.
     """
     go_offline(settings)
     from mgem_agent.tools import make_generator
@@ -104,10 +104,10 @@ def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """Return where pictures are kept.
+    """Return the picture store.
 
     Args:
-        settings: `store` counts.
+        settings: `store` is used.
     """
     from mgem_agent.artifacts import ArtifactStore
 
@@ -115,14 +115,14 @@ def open_store(settings: Settings) -> ArtifactStore:
 
 
 def open_sessions(settings: Settings) -> Sessions:
-    """Return where sessions are kept; to be closed in the end.
+    """Return the session storage; the caller closes it.
 
     Args:
-        settings: `sessions` counts.
+        settings: `sessions` is used.
 
     Raises:
-        InputError: If the folder cannot be written, or the database cannot be reached.
-        MissingDependencyError: If the driver of the database is not installed.
+        InputError: If the folder is not writable, or the database cannot be reached.
+        MissingDependencyError: If the database driver is not installed.
     """
     from mgem_agent.sessions.sessions import Sessions
 
@@ -133,15 +133,15 @@ def open_sessions(settings: Settings) -> Sessions:
 
 
 def open_agent(settings: Settings, **overrides: Any) -> MgemAgent:
-    """Return the agent that is settled.
+    """Return the agent that the settings describe.
 
     Args:
-        settings: All of them count but `images`.
-        **overrides: Arguments of `MgemAgent` that go before the settings: `reasoner`, `generator`, `store`,
+        settings: All settings except `images` are used.
+        **overrides: Arguments of `MgemAgent` that override the settings: `reasoner`, `generator`, `store`,
             `sessions`, `draw`, …
 
     Raises:
-        InputError: As for its parts.
+        InputError: As for the functions above.
     """
     go_offline(settings)
     from mgem_agent.agent.agent import MgemAgent

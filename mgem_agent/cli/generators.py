@@ -1,4 +1,4 @@
-"""`mgem generators`: what can draw, and what each honours."""
+"""`mgem generators`: list the image generators, and show what one of them supports."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ __all__ = ["generators"]
 
 def generators(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One of them, such as openai:gpt-image-2; all if not given.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Show this generator, such as openai:gpt-image-2. Default: list all."),
     ] = None,
     things: Annotated[
-        bool, typer.Option("--things", help="List the things and places that NAME can draw, where they are few.")
+        bool,
+        typer.Option("--things", help="List the things and places that NAME can draw, if its vocabulary is limited."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """List the image generators by the first word of their names, or say what one of them honours.
+    """List the image generators, or show what one of them supports.
 
-    The list loads no weights and asks no server. For one NAME, a model may have to be read.
+    The list loads no weights and contacts no server. With NAME, the model's files may be read.
     """
     from mgem_agent.cli.factories import open_named_generator
     from mgem_agent.settings import load_settings
     from mgem_agent.tools import describe_generators
 
     if things and name is None:
-        raise InputError("--things lists what one generator can draw. Name it: mgem generators nano --things")
+        raise InputError("--things needs the name of a generator. Example: mgem generators nano --things")
     if name is not None:
         made = open_named_generator(load_settings(), name)
         if things:
@@ -51,7 +53,7 @@ def generators(
 
 def _print_things(name: str, vocabulary: Vocabulary | None, *, as_json: bool) -> None:
     if vocabulary is None:
-        raise InputError(f"Generator {name!r} has no list of things: it reads any caption.")
+        raise InputError(f"Generator {name!r} has no limited vocabulary: it accepts any caption.")
     known = {"things": vocabulary.things, "places": vocabulary.places}
     if as_json:
         data = {title: {word.name: list(word.names) for word in words} for title, words in known.items()}
@@ -61,7 +63,7 @@ def _print_things(name: str, vocabulary: Vocabulary | None, *, as_json: bool) ->
     for title, words in known.items():
         console.print(f"[bold]{len(words)} {title}[/]")
         console.print(", ".join(sorted(word.name for word in words)), markup=False)
-    console.print(f"\nAt most {vocabulary.max_things} things in one picture, each once.")
+    console.print(f"\nA picture shows at most {vocabulary.max_things} things, each once.")
 
 
 def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
@@ -94,7 +96,7 @@ def _print_all(schemes: tuple[GeneratorScheme, ...]) -> None:
         table.add_row(*map(Text, (scheme.scheme, scheme.package, "" if scheme.problem else tasks, what)))
     console = open_console()
     console.print(table)
-    console.print("\nWhat one honours: mgem generators NAME", soft_wrap=True)
+    console.print("\nTo see what one supports: mgem generators NAME", soft_wrap=True)
 
 
 def _as_data(scheme: GeneratorScheme) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def _as_data(scheme: GeneratorScheme) -> dict[str, Any]:
 
 
 def _capabilities_data(capabilities: Capabilities) -> dict[str, Any]:
-    """Capabilities as JSON, sets sorted and sizes as people write them."""
+    """Capabilities as JSON data, with sorted sets and sizes such as 1024x768."""
     data = capabilities.model_dump(exclude={"vocabulary"})
     known = capabilities.vocabulary
     return data | {

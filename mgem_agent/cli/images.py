@@ -1,4 +1,4 @@
-"""`mgem images`: the pictures that are kept, where they come from, and drawing one again."""
+"""`mgem images`: list stored pictures, show their details and lineage, and redraw them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and redraw the pictures that are kept.", no_args_is_help=True)
+app = typer.Typer(help="List, show and redraw stored pictures.", no_args_is_help=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-_Id = Annotated[str, typer.Argument(metavar="ID", help="A picture's id, or enough of its beginning.")]
+_Id = Annotated[str, typer.Argument(metavar="ID", help="A picture's id, or the first characters of it.")]
 
 
 @app.command("list")
 def _list(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many pictures at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of pictures.")] = 20,
     as_json: _AsJson = False,
 ) -> None:
-    """List the pictures that are kept, newest first."""
+    """List the stored pictures, newest first."""
     store = _store()
     skipped: list[Path] = []
     artifacts = store.list(limit, on_skip=lambda path, _: skipped.append(path))
@@ -39,7 +39,7 @@ def _list(
         _print_list(artifacts, store)
     if skipped:
         more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        echo(f"Not readable, and skipped: {skipped[0]}{more}. mgem doctor says why.", err=True)
+        echo(f"Skipped, not readable: {skipped[0]}{more}. For the reason, run: mgem doctor", err=True)
 
 
 def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
@@ -65,7 +65,7 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
     ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, title in enumerate(("id", "made", "size", "by", "seed")):
-        # All but the last column keep their width, however narrow the terminal: an id that is cut is no id.
+        # Only the last column shrinks on a narrow terminal: a truncated id would be useless.
         table.add_column(title, no_wrap=True, min_width=max(len(row[place]) for row in rows))
     table.add_column("what", overflow="ellipsis", no_wrap=True)
     for row in rows:
@@ -75,7 +75,7 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
 
 @app.command("show")
 def _show(artifact_id: _Id, as_json: _AsJson = False) -> None:
-    """Say all that is known of a picture, and where its file is."""
+    """Show a picture's details: how it was drawn, and where its file is."""
     store = _store()
     artifact = store.get(artifact_id)
     if as_json:
@@ -85,7 +85,7 @@ def _show(artifact_id: _Id, as_json: _AsJson = False) -> None:
 
 
 def _print_artifact(artifact: Artifact, store: ArtifactStore) -> None:
-    """Print facts as `name  value` lines; what has no value is left out."""
+    """Print the facts as `name  value` lines, without those that have no value."""
     facts: dict[str, Any] = {
         "id": artifact.id,
         "file": store.path(artifact.id),
@@ -119,7 +119,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
 
 @app.command("lineage")
 def _lineage(artifact_id: _Id, as_json: _AsJson = False) -> None:
-    """Show what a picture was made from, and those from what, as a tree."""
+    """Show the pictures that a picture was made from, as a tree."""
     store = _store()
     found = store.lineage(artifact_id)
     if as_json:
@@ -130,7 +130,7 @@ def _lineage(artifact_id: _Id, as_json: _AsJson = False) -> None:
 
 
 def _tree(found: dict[str, Artifact | None]) -> Tree:
-    """The tree of a lineage; what was shown once is named the next time, without what is above it."""
+    """The tree of a lineage; a picture that appears again is named without repeating its parents."""
     from rich.text import Text
     from rich.tree import Tree
 
@@ -161,22 +161,23 @@ def _label(name: str, artifact: Artifact | None) -> Any:
 
 @app.command("redraw")
 def _redraw(
-    picture: Annotated[str, typer.Argument(metavar="ID_OR_FILE", help="A picture's id, or any PNG that we drew.")],
+    picture: Annotated[str, typer.Argument(metavar="ID_OR_FILE", help="A picture's id, or a PNG drawn by mgem.")],
     generator: Annotated[
-        str | None, typer.Option("--generator", "-g", help="Draw with this one instead. See: mgem generators")
+        str | None,
+        typer.Option("--generator", "-g", help="Draw with this generator instead. List them: mgem generators"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the picture to this file as well.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the picture to this PNG file.")] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Use the generator that the picture names without asking.")
+        bool, typer.Option("--yes", "-y", help="Use the generator named in the picture without asking.")
     ] = False,
 ) -> None:
-    """Draw a picture again as it was drawn, and say whether the same bytes came out.
+    """Redraw a picture with the same request, and report whether the result is identical.
 
-    How it was drawn is read from the store or from the PNG itself, so that a file from somebody else will do. The new
-    picture is kept like any other; the same one is not kept twice.
+    The request is read from the store or from the PNG itself, so a file from someone else works too. The new picture
+    is stored; an identical one is not stored twice.
 
-    The generator's address or weights come out of the file too, so that you are asked before they are used. Your key is
-    sent to the server that it is for, and to no other.
+    The file also names the generator (a server's address or a model), so you are asked before it is used. A key is only
+    sent to the server that it belongs to.
     """
     from mgem_agent.artifacts import PictureRecipe, encode_picture
     from mgem_agent.artifacts.atomic_file import write_atomically
@@ -194,7 +195,7 @@ def _redraw(
     drawing = open_named_generator(settings, generator)
     result = _draw_again(recipe, drawing, store)
     if result.image is None:
-        raise result.error or RuntimeError("a result has a picture or an error")
+        raise result.error or RuntimeError("a result must have a picture or an error")
     data = encode_picture(result.image, PictureRecipe.of(result))
     artifact = store.put(result)
     if out is not None:
@@ -206,7 +207,7 @@ def _redraw(
 
 
 def _store() -> ArtifactStore:
-    """The pictures of the place that is settled."""
+    """The picture store that the settings name."""
     from mgem_agent.cli.factories import open_store
     from mgem_agent.settings import load_settings
 
@@ -214,7 +215,7 @@ def _store() -> ArtifactStore:
 
 
 def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]:
-    """How a picture was drawn, and its file."""
+    """The recipe of a picture, and its file."""
     from mgem_agent.artifacts import read_recipe
     from mgem_agent.cli.typed_path import typed_path
     from mgem_agent.errors import InputError
@@ -226,7 +227,9 @@ def _recipe_of(picture: str, store: ArtifactStore) -> tuple[PictureRecipe, Path]
         artifact = store.get(picture)
         recipe, path = artifact.recipe, store.path(artifact.id)
     if recipe is None:
-        raise InputError(f"{picture!r} does not say how it was drawn, so it cannot be drawn again. Give one we drew.")
+        raise InputError(
+            f"{picture!r} has no record of how it was drawn, so it cannot be redrawn. Give a picture drawn by mgem."
+        )
     return recipe, path
 
 
@@ -243,7 +246,7 @@ def _draw_again(recipe: PictureRecipe, generator: Any, store: ArtifactStore) -> 
                 bar.update(task, completed=event.step, total=event.num_steps or None)
             else:
                 return event
-    raise RuntimeError("drawing ends with a result")
+    raise RuntimeError("drawing ended without a result")
 
 
 def _as_data(artifact: Artifact, store: ArtifactStore) -> dict[str, Any]:

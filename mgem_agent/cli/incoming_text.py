@@ -1,4 +1,4 @@
-"""Text that comes into `mgem`: standard input and the arguments, decoded once, with a notice of replaced bytes."""
+"""Decode standard input and command-line arguments, with a notice if bytes were replaced."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["decoded_arguments", "decoded_lines", "read_piped"]
 
 OPTIONS_OF_NEW_FILES = ("--out", "-o", "--store")
 WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Marks of encodings whose line ends are no single byte."""
+"""Byte-order marks of encodings in which a line end is more than one byte."""
 
 
 def read_piped() -> str:
-    """Return what is piped in; nothing at a terminal."""
+    """Return the piped input; empty at a terminal."""
     return "" if sys.stdin.isatty() else "".join(decoded_lines(sys.stdin))
 
 
 def decoded_lines(stream: IO[str]) -> Iterator[str]:
-    """Return the lines of a stream as they come.
+    """Yield the lines of a stream as they arrive.
 
     Args:
-        stream: Such as `sys.stdin`; its bytes are read where it has any.
+        stream: A stream such as `sys.stdin`. Its underlying bytes are read, if it has a buffer.
     """
     data: IO[bytes] | None = getattr(stream, "buffer", None)
-    if data is None:  # text that a caller has put in its place
+    if data is None:  # a text stream that a caller substituted
         yield from stream
         return
     line = data.readline()
@@ -43,10 +43,10 @@ def decoded_lines(stream: IO[str]) -> Iterator[str]:
 
 
 def decoded_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of a command as text; a name of a file keeps its bytes.
+    """Return the arguments of a command as text. File names keep their bytes.
 
     Args:
-        arguments: As Python has them, with a half character for each byte that is not UTF-8.
+        arguments: The arguments from `sys.argv`, with a lone surrogate for each byte that is not UTF-8.
     """
     found: list[str] = []
     for place, argument in enumerate(arguments):

@@ -1,4 +1,4 @@
-"""`mgem models`: which checkpoints there are, whether a folder is whole, and writing it in this library's layout."""
+"""`mgem models`: list the released checkpoints, check one, and convert it to this library's layout."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FORMATS = {
     "official": "Mini-Gemini, the authors' layout",
     "clip": "a CLIP vision tower",
     "open_clip": "an open_clip model with a ConvNeXt",
-    "stage_1": "mining and projector after the authors' first stage of training",
-    "unknown": "not a checkpoint that this program knows",
+    "stage_1": "mining and projector after stage 1 of the authors' training",
+    "unknown": "not a known checkpoint format",
 }
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -32,9 +32,9 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a t
 
 @app.command("list")
 def _list(as_json: _AsJson = False) -> None:
-    """List the eleven released checkpoints, and which of them are on this machine.
+    """List the eleven released checkpoints, and show which are on this machine.
 
-    Nothing is fetched and no network is used. To fetch one: hf download YanweiLi/MGM-7B
+    The network is not used. To download one: hf download YanweiLi/MGM-7B
     """
     from mgem_agent.core_model.checkpoints.cache import cached_folder
     from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
@@ -76,18 +76,18 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
         )
     console = open_console()
     console.print(table)
-    console.print("\nTo fetch one: hf download YanweiLi/NAME", soft_wrap=True)
+    console.print("\nTo download one: hf download YanweiLi/NAME", soft_wrap=True)
 
 
 @app.command("check")
 def _check(
-    path: Annotated[str, typer.Argument(help="A folder, a fetched hub id such as YanweiLi/MGM-7B, or nano.")],
+    path: Annotated[str, typer.Argument(help="nano, a folder, or a downloaded hub id such as YanweiLi/MGM-7B.")],
     as_json: _AsJson = False,
 ) -> None:
-    """Say what a folder is and whether it is whole, without loading it into memory.
+    """Check whether a checkpoint is complete, without loading it into memory.
 
-    It may be a Mini-Gemini model in the authors' layout or in this library's, a raw CLIP or open_clip encoder, or a
-    stage-1 mm_projector.bin. Exit status 0 if everything is there and fits, 1 if not.
+    Accepts a Mini-Gemini model in the authors' layout or this library's, a CLIP or open_clip encoder, or a stage-1
+    mm_projector.bin. Exit status: 0 if all weights are present with the right shapes, 1 if not.
     """
     from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
 
@@ -100,7 +100,7 @@ def _check(
 
 
 def _folder(path: str) -> str:
-    """The folder or hub id that is meant; nano's, which is fetched if it is not here, by its name."""
+    """Return the folder or hub id; for nano its folder, downloaded if needed."""
     if path != "nano" or os.path.isdir(path):
         return path
     from mgem_agent.nano.foreign_warnings import without_foreign_warnings
@@ -111,7 +111,7 @@ def _folder(path: str) -> str:
 
 
 def _print_report(report: CheckpointReport) -> None:
-    """Print the facts as `name  value` lines, then what is wrong, a few names of each kind."""
+    """Print the facts as `name  value` lines, then the problems with a few names of each kind."""
     console = open_console(soft_wrap=True)
 
     def fact(name: str, value: object) -> None:
@@ -136,31 +136,29 @@ def _print_report(report: CheckpointReport) -> None:
         fact("problem", problem)
     for title, names in (
         ("missing", report.missing),
-        ("left over", report.unexpected),
-        ("another shape", report.mismatched),
+        ("unexpected", report.unexpected),
+        ("wrong shape", report.mismatched),
     ):
         for name in names[:_NAMES_SHOWN]:
             fact(title, name)
         if len(names) > _NAMES_SHOWN:
-            fact(title, f"and {len(names) - _NAMES_SHOWN} more; --json lists them all")
-    verdict = "[bold green]whole[/]" if report.whole else "[bold red]not whole[/]"
+            fact(title, f"and {len(names) - _NAMES_SHOWN} more; list all with --json")
+    verdict = "[bold green]complete[/]" if report.whole else "[bold red]not complete[/]"
     console.print(f"[bold]{'verdict':<15}[/]{verdict}")
 
 
 @app.command("convert")
 def _convert(
-    src: Annotated[str, typer.Argument(help="A folder, a fetched hub id such as YanweiLi/MGM-7B, or nano.")],
-    dst: Annotated[str, typer.Argument(help="The folder to make.")],
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; that of the source if not given.")
-    ] = None,
-    max_shard_size: Annotated[str, typer.Option(help="Largest file to write.")] = "5GB",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that holds something.")] = False,
+    src: Annotated[str, typer.Argument(help="nano, a folder, or a downloaded hub id such as YanweiLi/MGM-7B.")],
+    dst: Annotated[str, typer.Argument(help="Folder to create.")],
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16. Default: as in the source.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Maximum size of a weight file.")] = "5GB",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the destination if it is not empty.")] = False,
 ) -> None:
-    """Write a checkpoint in this library's layout, which every part of transformers can load by itself.
+    """Convert a checkpoint to this library's layout, which transformers can load directly.
 
-    Memory holds one file's worth of weights at most. The new folder appears under its name when it has been written and
-    checked; until then there is nothing that could be mistaken for it.
+    At most one weight file is in memory at a time. The destination folder appears only after everything has been
+    written and checked, so an interrupted conversion leaves no partial folder.
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 

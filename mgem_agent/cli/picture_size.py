@@ -1,4 +1,4 @@
-"""A picture's size as people write it."""
+"""Read a picture size such as 1024x768."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read_size(text: str) -> tuple[int, int]:
     """Give a size as WIDTHxHEIGHT, in pixels, such as 1024x768.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is not a size.
 
     Examples:
         >>> read_size("1024x768")
@@ -21,5 +21,5 @@ def read_size(text: str) -> tuple[int, int]:
     """
     match = SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no size. Give WIDTHxHEIGHT in pixels, such as 1024x768.")
+        raise ValueError(f"{text!r} is not a size. Give WIDTHxHEIGHT in pixels, such as 1024x768.")
     return int(match[1]), int(match[2])

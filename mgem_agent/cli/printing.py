@@ -1,7 +1,7 @@
-"""Everything that `mgem` writes goes through here, where control sequences and secrets are taken out.
+"""All output of `mgem` passes through this module, which removes control sequences and secrets.
 
-`open_console` is for text with colours, `echo` for plain text, `echo_json` for data, `ask` and `confirm` for questions.
-A test finds code that writes in any other way.
+`open_console` is for coloured text, `echo` for plain text, `echo_json` for data, `ask` and `confirm` for questions.
+A test checks that no other code of the command line prints directly.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ MAX_ERROR_CHARS = 8_000
 
 
 def open_console(*, stderr: bool = False, soft_wrap: bool = False, **options: Any) -> Console:
-    """Return a console on stdout or stderr that foreign text cannot steer.
+    """Return a console on stdout or stderr that removes control characters from text.
 
     Args:
         stderr: Whether it writes to stderr.
-        soft_wrap: Whether long lines are left to the terminal.
+        soft_wrap: Whether the terminal wraps long lines instead of rich.
         **options: Further arguments of `rich.console.Console`.
     """
     from mgem_agent.cli.terminal_console import TerminalConsole
@@ -55,7 +55,7 @@ def open_console(*, stderr: bool = False, soft_wrap: bool = False, **options: An
 
 
 def shown(text: object) -> str:
-    """Return text as it may be written anywhere: nothing that a terminal obeys, no known secret."""
+    """Return text that is safe to print: without control sequences and known secrets."""
     return without_secrets(terminal_text(str(text)))
 
 
@@ -63,15 +63,15 @@ def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
     """Write plain text.
 
     Args:
-        text: What is written.
-        nl: Whether the line ends after it.
-        err: Whether it goes to stderr.
+        text: The text.
+        nl: Whether to end the line.
+        err: Whether to write to stderr.
     """
     typer.echo(shown(text), nl=nl, err=err)
 
 
 def write_text(file: IO[str], text: str) -> None:
-    """Write a piece of plain text to an open file at once."""
+    """Write plain text to an open file and flush it."""
     file.write(shown(text))
     file.flush()
 
@@ -82,44 +82,44 @@ def echo_json(data: Any) -> None:
 
 
 def write_json(file: IO[str], data: Any) -> None:
-    """Write data as one line of JSON to an open file at once."""
+    """Write data as one line of JSON to an open file and flush it."""
     file.write(_json(data, indent=None) + "\n")
     file.flush()
 
 
 def ask(question: str, default: str) -> str:
-    """Ask a person on stderr for a line; the default if it is left empty.
+    """Ask the user on stderr for a line of text.
 
     Args:
-        question: What is asked.
-        default: What is meant by an empty answer.
+        question: The question.
+        default: The result of an empty answer.
     """
     answer = typer.prompt(shown(question), default=shown(default), err=True)
     return default if answer == shown(default) else clean_text(str(answer))
 
 
 def confirm(question: str, *, abort: bool = False) -> bool:
-    """Ask a person on stderr for yes or no; no if left empty.
+    """Ask the user on stderr for yes or no. An empty answer is no.
 
     Args:
-        question: What is asked.
-        abort: Whether no ends the command.
+        question: The question.
+        abort: Whether the answer no ends the command.
     """
     return typer.confirm(shown(question), abort=abort, err=True)
 
 
 def print_error(message: str) -> None:
-    """Write a message to stderr after a red "Error:", unwrapped, so that a script can read it."""
+    """Write a message to stderr after a red "Error:", without line wrapping, so that scripts can read it."""
     console = open_console(stderr=True, soft_wrap=True)
     console.print("Error: ", style="bold red", end="")
     console.print(short_message(message), markup=False)
 
 
 def short_message(message: str) -> str:
-    """Return an error's message without the middle of one that nobody can read to its end.
+    """Return an error message, with the middle cut out if it is very long.
 
     Args:
-        message: Whatever was raised.
+        message: The message.
     """
     lines = message.split("\n")
     if len(lines) > MAX_ERROR_LINES:
@@ -133,24 +133,24 @@ def short_message(message: str) -> str:
 
 
 class _LogHandler(logging.Handler):
-    """Writes warnings of ours to stderr as they are, without the name of a module."""
+    """Writes this package's warnings to stderr, without the module name."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one."""
+        """Write a warning."""
         echo(redact(record.getMessage()), err=True)
 
 
 def show_log() -> None:
-    """Show what this package logs as a warning, through the same layer as everything else."""
+    """Print the warnings that this package logs, cleaned like all other output."""
     log = logging.getLogger("mgem_agent")
     if not any(isinstance(handler, _LogHandler) for handler in log.handlers):
         log.addHandler(_LogHandler(logging.WARNING))
 
 
 def prepare_output() -> None:
-    """Make stdout and stderr take any character, and all three streams be there even where the caller closed them.
+    """Let stdout and stderr accept any character, and open any standard stream that the caller has closed.
 
-    A traceback, which `--debug` asks for, is cleaned as everything else is.
+    Tracebacks, shown with `--debug`, are cleaned like all other output.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -169,7 +169,7 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Any
 
 
 def _json(data: Any, *, indent: int | None) -> str:
-    """Data as JSON: what is not printable stands escaped, so that no value changes and no terminal obeys."""
+    """Data as JSON with unprintable characters escaped, which keeps the values and is safe for a terminal."""
     text = without_secrets(json.dumps(data, ensure_ascii=False, indent=indent))
     if text.isprintable():
         return text

@@ -1,8 +1,8 @@
-"""What draws a picture again whose record comes out of a file.
+"""Ask before using a generator that is named in a file.
 
-The record of a picture or a story names its generator, with the address of a server or the place of weights. Whoever
-wrote the file chose that name, so nothing is sent there and nothing is loaded from there before a person has seen the
-name and agreed. What the settings name, and what names nothing outside this program, needs no question.
+The record of a picture or a story names its generator, which may be a server's address or a folder of weights. The
+author of the file chose that name, so the user must agree before anything is sent to it or loaded from it. No question
+is asked for the configured generator, or for a name without an address or path.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["agree_to_generators", "configured_name"]
 
 
 def configured_name(recorded: str, settings: Settings) -> str:
-    """Return the name by which a recorded generator is made.
+    """Return the name to create a recorded generator by.
 
     Args:
-        recorded: From the file; secrets in it, and addresses and folders in a picture, were left out when it was
-            written.
-        settings: Whose `generator` is meant, where it is the same one.
+        recorded: The name in the file. Secrets, and in a picture also addresses and folders, are removed from it when
+            the file is written.
+        settings: If the recorded name is a shortened form of its `generator`, that full name is returned.
     """
     from mgem_agent.artifacts.shareable import shareable_name
 
@@ -36,30 +36,30 @@ def configured_name(recorded: str, settings: Settings) -> str:
 
 
 def agree_to_generators(recorded: Iterable[str], settings: Settings, *, source: str, yes: bool) -> None:
-    """Ask a person about each generator that a file names, unless it needs no question.
+    """Ask the user about each generator that a file names, unless it is trusted.
 
     Args:
-        recorded: Names out of the file.
-        settings: Whose `generator` is trusted.
+        recorded: Names from the file.
+        settings: Its `generator` is trusted.
         source: The file, for the question.
-        yes: Whether all of them are agreed to already.
+        yes: Whether the user has already agreed to all of them.
 
     Raises:
-        InputError: If one is refused, or nobody is there to be asked.
+        InputError: If the user refuses one, or there is no terminal to ask at.
     """
     for name in dict.fromkeys(recorded):
         if yes or ":" not in name or configured_name(name, settings) == settings.generator:
             continue
-        what = f"{source!r} says that {name!r} drew it. That name comes out of the file"
+        what = f"{source!r} names the generator {name!r}. That name comes from the file"
         if not _is_person():
             raise InputError(
-                f"{what}, and nobody is there to agree to it. Nothing was sent. Add --yes to use it, or --generator "
-                f"with another one."
+                f"{what}, and there is no terminal to ask at. Nothing was sent. Add --yes to use it, or choose another "
+                f"one with --generator."
             )
-        if not confirm(f"{what}. Send the prompt and its pictures there?"):
-            raise InputError(f"{name!r} was refused, and nothing was sent. Name another one: --generator NAME")
+        if not confirm(f"{what}. Send it the prompt and the pictures?"):
+            raise InputError(f"{name!r} was refused, and nothing was sent. Choose another one: --generator NAME")
 
 
 def _is_person() -> bool:
-    """Whether somebody is there to be asked."""
+    """Whether standard input is a terminal, so that the user can be asked."""
     return sys.stdin.isatty()

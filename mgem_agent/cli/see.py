@@ -1,7 +1,6 @@
-"""`mgem see`: a question about pictures, answered as it is thought of.
+"""`mgem see`: ask a question about pictures; the answer streams.
 
-What can be wrong with the command is found before any weights are loaded: the question, the pictures, the folder of the
-model.
+The question, the pictures and the model folder are checked before any weights are loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None
 
 
 def see(
-    words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, and then the question.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="IMAGE... QUESTION", help="One or more pictures, then the question.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -43,28 +44,27 @@ def see(
             "-m",
             metavar="PATH_OR_ID",
             envvar="MGEM_MODEL",
-            help="A folder, or a hub id, which is fetched once; what is settled if not given. See: mgem config",
+            help="nano, a model folder or a hub id, downloaded once. Default: the setting model; see mgem config.",
         ),
     ] = None,
     dtype: Annotated[
-        _DType, typer.Option(help="Data type of the weights; auto is what the device is best at.")
+        _DType, typer.Option(help="Data type of the weights; auto picks the best one for the device.")
     ] = "auto",
-    device: Annotated[_Device, typer.Option(help="Where to run; auto takes the GPUs there are.")] = "auto",
-    quantize: Annotated[_Quantize, typer.Option(help="Keep the language model's weights in fewer bits.")] = "none",
+    device: Annotated[_Device, typer.Option(help="Where to run; auto uses the GPUs if there are any.")] = "auto",
+    quantize: Annotated[_Quantize, typer.Option(help="Quantize the language model's weights to 8 or 4 bits.")] = "none",
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer; 512 if not given, or what the context has room for.")
+        int | None,
+        typer.Option(min=1, help="Maximum length of the answer. Default: 512, or less if the context is nearly full."),
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="0 takes the likeliest word each time; more is freer.")
-    ] = 0.0,
-    seed: Annotated[int | None, typer.Option(min=0, help="Makes a free answer repeatable.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy decoding.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed for sampling.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the answer is complete.")] = False,
 ) -> None:
     """Ask a question about one picture or several.
 
     Example: mgem see table.jpg "What is on the table?" --model YanweiLi/MGM-7B
 
-    Ctrl-C ends the answer; the exit status is 130 then.
+    Ctrl-C stops the answer with exit status 130.
     """
     paths, question = _pictures_and_question(words)
     from mgem_agent.chat_models.finish_reasons import finish_notice
@@ -118,7 +118,7 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     *paths, question = words
     if not paths:
         raise InputError(
-            f"Pictures come first, and then the question; got only {question!r}. "
+            f"Give the pictures first, then the question; got only {question!r}. "
             f'Example: mgem see table.jpg "What is on the table?"'
         )
     if os.path.isfile(question):
@@ -127,7 +127,7 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
 
 
 def _find_model(name: str | None) -> tuple[str, Path | None]:
-    """Return the name of the model that is asked, and its folder; None for nano, which has a loader of its own."""
+    """Return the model's name and folder; the folder is None for nano, which has its own loader."""
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
@@ -137,8 +137,8 @@ def _find_model(name: str | None) -> tuple[str, Path | None]:
         return settings.model, None
     if ":" in settings.model and not user_path(settings.model).exists():
         raise InputError(
-            f"mgem see runs the core model itself, and {settings.model!r} is another reasoner. Add --model "
-            f"FOLDER_OR_ID, or ask that one: mgem ask -a IMAGE QUESTION"
+            f"mgem see runs only Mini-Gemini models, and {settings.model!r} is another reasoner. Add --model "
+            f"FOLDER_OR_ID, or use: mgem ask -a IMAGE QUESTION"
         )
     from mgem_agent.core_model.checkpoints.cache import fetch_folder
 
@@ -146,14 +146,14 @@ def _find_model(name: str | None) -> tuple[str, Path | None]:
 
 
 def _loading_options(dtype: _DType, device: _Device, quantize: _Quantize) -> dict[str, Any]:
-    """Return options of `from_pretrained`; without a dtype where none is asked for."""
+    """Return options of `from_pretrained`; without a dtype if none was given."""
     import torch
 
     from mgem_agent.core_model.quantization import quantization_config
 
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
-        raise InputError("There is no CUDA device here that torch can use. Leave --device out, or give --device cpu.")
+        raise InputError("torch finds no CUDA device. Leave out --device, or give --device cpu.")
     options: dict[str, Any] = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
     if device != "cpu" and has_gpu:
         options["device_map"] = "auto" if device == "auto" else "cuda"
@@ -181,7 +181,7 @@ def _load(folder: Path | None, options: dict[str, Any]) -> Conversation:
 
 @contextmanager
 def _spinner(message: str) -> Iterator[None]:
-    """Show that something is going on, on stderr, if a person is looking."""
+    """Show a spinner on stderr, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""`mgem sessions`: the dialogues that are kept: list, read, write out, fork, delete."""
+"""`mgem sessions`: list, show, export, fork and delete saved dialogues."""
 
 from __future__ import annotations
 
@@ -18,27 +18,25 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="List, read, write out, fork and delete the dialogues that are kept.", invoke_without_command=True
-)
+app = typer.Typer(help="List, show, export, fork and delete saved dialogues.", invoke_without_command=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="A session, as the list names it.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a session, as shown by mgem sessions.")]
 
 
 @app.callback()
 def _sessions(context: typer.Context, as_json: _AsJson = False) -> None:
-    """List, read, write out, fork and delete the dialogues that are kept."""
+    """List, show, export, fork and delete saved dialogues."""
     if context.invoked_subcommand is None:
         _list(as_json=as_json)
 
 
 @app.command("list")
 def _list(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many sessions at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of sessions.")] = 20,
     as_json: _AsJson = False,
 ) -> None:
-    """List the sessions, the one that changed last first."""
+    """List the sessions, most recently used first."""
     with _opened() as sessions:
         found = sessions.list()[:limit]
     if as_json:
@@ -55,7 +53,7 @@ def _print_list(found: list[SessionSummary]) -> None:
 
     console = open_console()
     if not found:
-        console.print("No sessions yet. Begin one: mgem chat")
+        console.print("No sessions yet. Start one: mgem chat")
         return
     rows = [
         (
@@ -81,7 +79,7 @@ def _print_list(found: list[SessionSummary]) -> None:
 def _show(name: _Name, as_json: _AsJson = False) -> None:
     """Print a session as Markdown, with the ids of its pictures.
 
-    Where a picture lies: mgem images show ID
+    To find a picture's file: mgem images show ID
     """
     from mgem_agent.cli.display.transcript import transcript_markdown
 
@@ -91,16 +89,16 @@ def _show(name: _Name, as_json: _AsJson = False) -> None:
         return
     echo(transcript_markdown(summary.title or name, turns), nl=False)
     if summary.unfinished:
-        echo(f"\nIts last turn is unfinished. Go on: mgem chat --resume {shlex.quote(name)}", err=True)
+        echo(f"\nThe last turn is unfinished. To continue: mgem chat --resume {shlex.quote(name)}", err=True)
 
 
 @app.command("export")
 def _export(
     name: _Name,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write; made if it is not there.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder; created if needed.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Write a session to a folder: session.md, session.json, and its pictures beside them."""
+    """Export a session to a folder: session.md, session.json and its pictures."""
     from mgem_agent.artifacts.atomic_file import write_atomically
     from mgem_agent.cli.display.transcript import transcript_markdown
     from mgem_agent.cli.factories import open_store
@@ -110,7 +108,7 @@ def _export(
     summary, turns = _read(name)
     target = out / "session.md"
     if target.exists() and not overwrite:
-        raise InputError(f"{str(target)!r} is there already. Take another folder, or add --overwrite.")
+        raise InputError(f"{str(target)!r} already exists. Choose another folder, or add --overwrite.")
     store = open_store(load_settings())
     missing = []
     places: dict[str, str] = {}
@@ -126,17 +124,17 @@ def _export(
     write_atomically(target, text.encode())
     echo(target)
     for picture in dict.fromkeys(missing):
-        echo(f"{picture} is no longer stored and was left out.", err=True)
+        echo(f"{picture} is no longer stored, so it was left out.", err=True)
 
 
 @app.command("fork")
 def _fork(
-    name: _Name, new: Annotated[str, typer.Argument(metavar="NEW_NAME", help="Name of the session to begin.")]
+    name: _Name, new: Annotated[str, typer.Argument(metavar="NEW_NAME", help="Name of the new session.")]
 ) -> None:
-    """Begin a session with the finished turns of another; each goes its own way from there."""
+    """Copy the finished turns of a session to a new session. The old one does not change."""
     with _opened() as sessions, sessions.hold(new):
         sessions.fork(name, new)
-    echo(f"Go on with it: mgem chat --resume {shlex.quote(new)}")
+    echo(f"To continue it: mgem chat --resume {shlex.quote(new)}")
 
 
 @app.command("delete")
@@ -144,17 +142,17 @@ def _delete(
     name: _Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a session. Its pictures stay, and so does what a fork shares with it."""
+    """Delete a session. Its pictures and its forks are kept."""
     summary, _ = _read(name)
     if not yes:
-        confirm(f"Delete {name!r}, {summary.num_turns} turn(s)? Pictures stay.", abort=True)
+        confirm(f"Delete {name!r} with {summary.num_turns} turn(s)? Its pictures are kept.", abort=True)
     with _opened() as sessions, sessions.hold(name):
         sessions.delete(name)
 
 
 @contextmanager
 def _opened() -> Iterator[Sessions]:
-    """The sessions that are settled, closed in the end."""
+    """Open the session storage that the settings name, and close it at the end."""
     from mgem_agent.cli.factories import open_sessions
     from mgem_agent.settings import load_settings
 
@@ -166,7 +164,7 @@ def _opened() -> Iterator[Sessions]:
 
 
 def _read(name: str) -> tuple[SessionSummary, list[dict[str, Any]]]:
-    """A session's line in the list, and its turns as data."""
+    """A session's summary, and its turns as data."""
     from mgem_agent.cli.display.transcript import read_transcript
 
     with _opened() as sessions:

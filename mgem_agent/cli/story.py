@@ -1,7 +1,7 @@
-"""`mgem story`: an illustrated story as a book, from a recipe, the name of one that is shipped, or a premise.
+"""`mgem story`: tell an illustrated story as a book, from a recipe file, a built-in recipe or a premise.
 
-The same command goes on where an earlier one stopped, whatever stopped it: what is written and drawn lies in the
-folder and the store. A book of what is there is written at each end, also at an early one.
+Running the same command again continues a story that was interrupted: finished texts are in the folder and finished
+pictures in the store. A book of all finished pages is written whenever the command ends, even early.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ DEFAULT_COMMAND = "tell"
 
 
 class StoryGroup(TyperGroup):
-    """Commands of which telling need not be named: `mgem story recipe.yaml` is `mgem story tell recipe.yaml`."""
+    """Commands with `tell` as the default: `mgem story recipe.yaml` is `mgem story tell recipe.yaml`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command that is meant before what is none."""
+        """Insert `tell` if the first argument is not a command."""
         if args and args[0] not in (*self.commands, "--help", "-h"):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -41,7 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in the end.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 @app.command("tell")
@@ -49,29 +49,31 @@ def _tell(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="RECIPE_OR_NAME_OR_PREMISE", help="A recipe's file, the name of a shipped one, or words."
+            metavar="RECIPE_OR_NAME_OR_PREMISE", help="A recipe file, the name of a built-in recipe, or a premise."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the book.")] = Path("book"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the book.")] = Path("book"),
     model: turn_options.Model = None,
     generator: turn_options.Generator = None,
-    kind: Annotated[Literal["story", "how_to", "explainer"] | None, typer.Option(help="What is told.")] = None,
-    scenes: Annotated[int | None, typer.Option(min=1, max=64, help="How many scenes.")] = None,
+    kind: Annotated[Literal["story", "how_to", "explainer"] | None, typer.Option(help="Kind of text.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=1, max=64, help="Number of scenes.")] = None,
     style: Annotated[str | None, typer.Option(help="Style of every picture.")] = None,
     language: Annotated[str | None, typer.Option(metavar="TAG", help="Language of the text, such as de.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the pictures.")] = None,
     consistency: Annotated[
         Literal["auto", "seed+card", "ip_adapter", "reference", "none"] | None,
-        typer.Option(help="How pictures are kept alike."),
+        typer.Option(help="How characters are kept consistent between pictures."),
     ] = None,
-    formats: Annotated[str, typer.Option(metavar="LIST", help="Forms of the book: html, md, pdf.")] = "html,md,pdf",
-    approve: Annotated[bool, typer.Option("--approve", help="Ask for approval of the outline first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve an outline that waits, without asking.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the story in FOLDER, whatever it is.")] = False,
+    formats: Annotated[
+        str, typer.Option(metavar="LIST", help="Book formats, separated by commas: html, md, pdf.")
+    ] = "html,md,pdf",
+    approve: Annotated[bool, typer.Option("--approve", help="Ask for approval of the outline before drawing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the outline without asking.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the story in the --out folder.")] = False,
     store: turn_options.Store = None,
     as_json: _AsJson = False,
 ) -> None:
-    """Tell a story, or go on with the one that stopped: the same command does both."""
+    """Tell a story. Run the same command again to continue an interrupted one."""
     from mgem_agent.cli.story_telling import StoryTelling
     from mgem_agent.settings import load_settings
 
@@ -84,27 +86,29 @@ def _tell(
         "seed": seed,
         "consistency": consistency,
     }
-    telling = StoryTelling(settings, out, _forms(formats), approve=approve, yes=yes, as_json=as_json)
+    telling = StoryTelling(settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json)
     if resume:
         telling.go_on(recipe, options)
     elif recipe is None:
-        raise InputError("There is nothing to tell. Give a recipe, a premise, or --resume. Run: mgem story recipes")
+        raise InputError(
+            "No story was given. Give a recipe, a premise, or --resume. List the built-in recipes: mgem story recipes"
+        )
     else:
         telling.tell(recipe, options)
 
 
-def _forms(text: str) -> tuple[BookFormat, ...]:
-    """The forms that a list names."""
+def _formats(text: str) -> tuple[BookFormat, ...]:
+    """Read a comma-separated list of book formats."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     wrong = [name for name in names if name not in FORMATS]
     if wrong or not names:
-        raise InputError(f"{text!r} is no list of forms. Allowed: {', '.join(FORMATS)}, joined by commas.")
+        raise InputError(f"{text!r} is not a list of book formats. Allowed: {', '.join(FORMATS)}, separated by commas.")
     return cast("tuple[BookFormat, ...]", tuple(dict.fromkeys(names)))
 
 
 @app.command("recipes")
 def _recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False) -> None:
-    """List the story recipes that are shipped."""
+    """List the built-in story recipes."""
     from mgem_agent.recipes.stories import story_recipe_files
     from mgem_agent.workflows import load_story_recipe
 
@@ -126,7 +130,7 @@ def _recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON in
 
 @app.command("schema")
 def _schema() -> None:
-    """Print the JSON Schema of story recipes, for editors and checkers."""
+    """Print the JSON Schema of story recipes, for editors and validators."""
     from mgem_agent.workflows import StoryRecipe
 
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StoryRecipe.model_json_schema()}
@@ -135,30 +139,35 @@ def _schema() -> None:
 
 @app.command("replay")
 def _replay(
-    story: Annotated[Path, typer.Argument(metavar="STORY_JSON", help="A story's record, or its folder.")],
+    story: Annotated[Path, typer.Argument(metavar="STORY_JSON", help="A story folder, or the story.json in it.")],
     generator: turn_options.Generator = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write the book anew into this folder.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write a new book to this folder.")
     ] = None,
-    formats: Annotated[str, typer.Option(metavar="LIST", help="Forms of the book: html, md, pdf.")] = "html,md,pdf",
+    formats: Annotated[
+        str, typer.Option(metavar="LIST", help="Book formats, separated by commas: html, md, pdf.")
+    ] = "html,md,pdf",
     page: Annotated[
-        list[int] | None, typer.Option(min=1, metavar="N", help="Only this page, from 1; repeatable. All by default.")
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Redraw only this page (the first is 1); repeatable. Default: all pages."
+        ),
     ] = None,
     store: turn_options.Store = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Use the generators that the record names without asking.")
+        bool, typer.Option("--yes", "-y", help="Use the generators named in the story file without asking.")
     ] = False,
     as_json: _AsJson = False,
 ) -> None:
-    """Draw every picture of a story again, and say of each whether its bytes are the same.
+    """Redraw every picture of a story and report whether each one is identical, byte for byte.
 
-    The generators' addresses or weights come out of the record, so that you are asked before they are used.
+    The story file names the generators (a server's address or a model), so you are asked before they are used.
 
-    The exit status is 0 if all are, else 1.
+    Exit status: 0 if all pictures are identical, 1 otherwise.
     """
     from mgem_agent.cli.story_replay import replay
     from mgem_agent.settings import load_settings
 
     settings = load_settings(store=store)
-    forms, pages = _forms(formats), tuple(page or ())
+    forms, pages = _formats(formats), tuple(page or ())
     replay(story, settings, generator=generator, out=out, forms=forms, yes=yes, pages=pages, as_json=as_json)

@@ -1,4 +1,4 @@
-"""From what a person writes after `mgem story` to a recipe: a file, the name of one that is shipped, or a premise."""
+"""Read the argument of `mgem story`: a recipe file, the name of a built-in recipe, or a premise."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BARE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def find_recipe(words: str) -> tuple[StoryRecipe, Path]:
-    """Return a recipe, and the folder that its pictures are looked for in.
+    """Return a recipe, and the folder that its picture paths are relative to.
 
     Args:
-        words: A file whose name ends in .yaml, .yml or .json; the name of a shipped recipe; else a premise.
+        words: A file name that ends in .yaml, .yml or .json; the name of a built-in recipe; otherwise a premise.
 
     Raises:
-        InputError: If the file cannot be told, or a single word names nothing.
+        InputError: If the file is not a valid recipe, or a single word is not the name of a recipe.
     """
     from mgem_agent.workflows import StoryRecipe, load_story_recipe
 
@@ -43,35 +43,35 @@ def find_recipe(words: str) -> tuple[StoryRecipe, Path]:
         close = difflib.get_close_matches(text, shipped, n=1)
         guess = f" Did you mean {close[0]!r}?" if close else ""
         raise InputError(
-            f"There is no story recipe {text!r}.{guess} Shipped: {', '.join(shipped)}. Or give a recipe's file, or a "
-            f"premise of some words."
+            f"There is no story recipe {text!r}.{guess} Built-in recipes: {', '.join(shipped)}. You can also give a "
+            f"recipe file, or a premise of several words."
         )
     return _validated({"premise": text}, StoryRecipe), Path()
 
 
 def has_everything(recipe: StoryRecipe) -> bool:
-    """Whether nothing is left to write, so that a story needs no reasoner and costs none."""
+    """Whether the recipe contains all texts and captions, so that no reasoner is needed."""
     is_told = bool(recipe.title) and all(scene.text and scene.caption for scene in recipe.scene_recipes)
     has_cast = recipe.kind != "story" or bool(recipe.cast)
     return is_told and has_cast and all(member.looks for member in recipe.cast)
 
 
 def with_options(recipe: StoryRecipe, folder: Path, options: dict[str, Any], defaults: dict[str, Any]) -> StoryRecipe:
-    """Return a recipe with what the command line gave, and with what is settled where the recipe says nothing.
+    """Return a recipe with the options of the command line, and with defaults for keys that the recipe leaves out.
 
     Args:
         recipe: The recipe.
-        folder: Where its pictures are.
-        options: By the recipe's keys; None was not given, and what is given goes before the recipe.
-        defaults: By the recipe's keys; the recipe goes before them.
+        folder: Folder that its picture paths are relative to.
+        options: Values by recipe key; they override the recipe. None means that the option was not given.
+        defaults: Values by recipe key; the recipe overrides them.
 
     Raises:
-        InputError: If an option is out of its range, or a count is given for scenes that are written out.
+        InputError: If an option is out of range, or `scenes` differs from the number of scenes in the recipe.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if "scenes" in given and not isinstance(recipe.scenes, int) and given["scenes"] != len(recipe.scenes):
         raise InputError(
-            f"The recipe writes out its {len(recipe.scenes)} scenes, and {given['scenes']} were asked for. Leave out "
+            f"The recipe lists {len(recipe.scenes)} scenes, but {given['scenes']} were requested. Leave out "
             f"--scenes, or change the recipe."
         )
     if not isinstance(recipe.scenes, int):
@@ -90,4 +90,4 @@ def _validated(fields: dict[str, Any], kind: type[StoryRecipe]) -> StoryRecipe:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "recipe"
         message = str(first["msg"]).removeprefix("Value error, ")
-        raise InputError(f"The story cannot be told: {where}: {message}. Run: mgem story schema") from error
+        raise InputError(f"The recipe is not valid: {where}: {message}. Run: mgem story schema") from error

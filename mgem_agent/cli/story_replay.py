@@ -1,4 +1,4 @@
-"""`mgem story replay`: the pictures of a story drawn again, each held against the old one."""
+"""`mgem story replay`: redraw the pictures of a story and compare each with the old one."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def replay(
     pages: tuple[int, ...] = (),
     as_json: bool,
 ) -> None:
-    """Draw every picture of a story again, print a verdict of each, and write the book anew where asked to.
+    """Redraw every picture of a story, print a verdict for each, and write a new book if `out` is given.
 
     Args:
-        path: The story's record, or its folder.
-        settings: `store` and `generator_options` count.
-        generator: What draws, instead of those of the record.
+        path: The story folder, or its story.json.
+        settings: `store` and `generator_options` are used.
+        generator: Generator to use instead of those that the story names.
         out: Folder of the new book.
-        forms: Of the new book.
-        yes: Whether the generators of the record are used without asking.
-        pages: Numbers of the pages to draw, from 1; all, if empty.
+        forms: Formats of the new book.
+        yes: Whether the generators that the story names are used without asking.
+        pages: Numbers of the pages to redraw, from 1; all if empty.
         as_json: Whether the verdicts are printed as JSON.
 
     Raises:
-        InputError: If there is no story, or one already where the new book is to be.
-        typer.Exit: With status 1, if a picture is not the same.
+        InputError: If there is no story, or `out` already holds one.
+        typer.Exit: With status 1 if a picture is not identical.
     """
     go_offline(settings)
     from mgem_agent.workflows.book import BookFolder, ReplayedPicture, recorded_generators, replay_story
@@ -59,7 +59,7 @@ def replay(
     book = BookFolder(user_path(out), store) if out is not None else None
     if book is not None:
         if (book.folder / STORY_FILE).exists():
-            raise InputError(f"There is a story in {str(book.folder)!r} already. Take another --out folder.")
+            raise InputError(f"{str(book.folder)!r} already holds a story. Choose another --out folder.")
         book.check(forms)
 
     if generator is None:
@@ -102,6 +102,6 @@ def _print(replayed: list[ReplayedPicture], files: tuple[Path, ...], *, as_json:
     for picture in replayed:
         echo(f"scene {picture.index}  {picture.after or picture.before}  {picture.verdict}")
     num_same = sum(picture.is_same for picture in replayed)
-    echo(f"{num_same} of {len(replayed)} pictures are the same, byte for byte.")
+    echo(f"{num_same} of {len(replayed)} pictures are identical, byte for byte.")
     for path in files:
         echo(path)

@@ -1,4 +1,4 @@
-"""Telling a story at the command line, from the recipe to the written book."""
+"""One run of `mgem story`, from the recipe to the finished book."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["StoryTelling", "is_asked"]
 
 
 def is_asked() -> bool:
-    """Whether somebody is there to be asked."""
+    """Whether standard input is a terminal, so that the user can be asked."""
     return sys.stdin.isatty()
 
 
@@ -35,12 +35,12 @@ class StoryTelling:
     """One run of `mgem story`.
 
     Args:
-        settings: What is settled.
-        folder: Of the book.
-        forms: Of the book.
-        approve: Whether a person approves the outline.
-        yes: Whether an outline that waits is approved without asking.
-        as_json: Whether the outcome is printed as JSON.
+        settings: The settings.
+        folder: Folder of the book.
+        forms: Formats of the book.
+        approve: Whether the user approves the outline.
+        yes: Whether a waiting outline is approved without asking.
+        as_json: Whether the result is printed as JSON.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class StoryTelling:
         self._display = StoryDisplay(quiet=as_json)
 
     def tell(self, words: str, options: dict[str, Any]) -> None:
-        """Tell a story, or go on with the one in the folder if it is the same.
+        """Tell a story, or continue the one in the folder if it is the same story.
 
         Raises:
-            InputError: If there is another story in the folder, or the recipe cannot be told.
-            ToolError: If pictures failed; the book has been written without them.
+            InputError: If the folder holds another story, or the recipe is not valid.
+            ToolError: If pictures failed; the book is written without them.
         """
         from mgem_agent.workflows.story import STORY_FILE, read_story
 
@@ -84,16 +84,16 @@ class StoryTelling:
         story = read_story(self._folder)
         if story.recipe.model_dump() != recipe.model_dump():
             raise InputError(
-                f"In {str(self._folder)!r} there is another story, {story.title or story.recipe.premise[:60]!r}, or "
-                f"one of other options. Take another --out folder, or go on with that one: --resume"
+                f"{str(self._folder)!r} already holds another story, {story.title or story.recipe.premise[:60]!r}, or "
+                f"the same one with other options. Choose another --out folder, or continue that story: --resume"
             )
         self._resume(story)
 
     def go_on(self, words: str | None, options: dict[str, Any]) -> None:
-        """Go on with the story in the folder.
+        """Continue the story in the folder.
 
         Raises:
-            InputError: If there is none, or options are given that it was not begun with.
+            InputError: If there is no story, or options are given that apply only to a new one.
             ToolError: As for `tell`.
         """
         from mgem_agent.workflows.story import read_story
@@ -104,14 +104,14 @@ class StoryTelling:
         given = [f"--{name}" for name, value in options.items() if value is not None]
         if given:
             raise InputError(
-                f"{given[0]} is for a new story, and --resume goes on with the old one. Leave one of them out."
+                f"{given[0]} applies to a new story, but --resume continues the old one. Leave out one of them."
             )
         story = read_story(self._folder)
         self._book.check(self._forms)
         self._resume(story)
 
     def _defaults(self) -> dict[str, Any]:
-        """What is settled of pictures, where the recipe says nothing."""
+        """The picture settings, used where the recipe sets nothing."""
         return self._settings.picture.model_dump(exclude_none=True)
 
     def _teller(self, recipe: StoryRecipe) -> Storyteller:
@@ -130,7 +130,7 @@ class StoryTelling:
         )
 
     def _resume(self, story: Story) -> None:
-        """Go on with a story, after asking what has to be asked."""
+        """Continue a story, after asking for any decision that it waits for."""
         if story.is_whole:
             self._finish(story)
             return
@@ -144,7 +144,7 @@ class StoryTelling:
         self._run(lambda: teller.stream_resume(decision))
 
     def _run(self, begin: Callable[[], Generator[StoryEvent, None, None]]) -> None:
-        """Show what happens, and write the book however it ends."""
+        """Show the events, and write the book in any case, even after an error or Ctrl-C."""
         from mgem_agent.workflows.story import read_story
 
         last: StoryEvent | None = None
@@ -153,7 +153,7 @@ class StoryTelling:
                 last = self._show_all(events)
         except KeyboardInterrupt:
             self._write_what_is_there()
-            self._display.console.print("Stopped. The same command goes on from here.")
+            self._display.console.print("Stopped. Run the same command again to continue.")
             raise typer.Exit(INTERRUPTED_STATUS) from None
         except ToolError:
             self._write_what_is_there()
@@ -171,7 +171,7 @@ class StoryTelling:
         return event
 
     def _write_what_is_there(self) -> None:
-        """Write a book of a story that has stopped, if it has any page."""
+        """Write the book of an interrupted story, if it has any finished page."""
         from mgem_agent.workflows.story import STORY_FILE, read_story
 
         if (self._folder / STORY_FILE).exists():
@@ -181,7 +181,7 @@ class StoryTelling:
 
     def _finish(self, story: Story) -> None:
         if story.state == "refused":
-            self._display.console.print("The outline was refused, and nothing was drawn.")
+            self._display.console.print("The outline was refused. Nothing was drawn.")
             self._report(story, ())
             return
         written = self._book.write(story, self._forms)
@@ -216,7 +216,7 @@ class StoryTelling:
             echo(path)
 
     def _decide(self, story: Story) -> OutlineDecision | str | None:
-        """Ask a person for a decision; None where nobody is there to be asked."""
+        """Ask the user for a decision; None without a terminal."""
         if self._yes:
             return "approve"
         if not is_asked():
@@ -235,7 +235,7 @@ class StoryTelling:
         return "approve" if answer == "a" else "refuse"
 
     def _edited(self, story: Story) -> OutlineDecision:
-        """Let a person write the title and each line anew; an empty answer keeps what stands."""
+        """Let the user edit the title and each line; an empty answer keeps the old text."""
         from mgem_agent.workflows import OutlineDecision
 
         title = ask("Title", story.title)

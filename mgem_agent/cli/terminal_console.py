@@ -1,8 +1,8 @@
-"""A rich console that foreign text cannot steer and that shows no secret.
+"""A rich console that removes control sequences and secrets from text.
 
-Rich writes what it is given: only a few control characters are taken out, and ESC is none of them. Here every piece of
-text passes through `terminal_text` on its way to the terminal. What rich and the displays of pictures write themselves,
-colours and movements of the cursor, travels apart from the text and stays.
+Rich itself removes only a few control characters, and ESC is not among them. Here all text passes through
+`terminal_text` before it is printed. Colours and cursor movements, which rich and the picture displays emit, are
+separate segments and are not changed.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ __all__ = ["TerminalConsole"]
 
 
 class TerminalConsole(Console):
-    """A console for foreign text; its arguments are those of `rich.console.Console`.
+    """A console for untrusted text; its arguments are those of `rich.console.Console`.
 
-    A string is redacted as a message of ours. In text that was rendered from anything else only known secrets are
-    hidden: it may be a model's answer.
+    Strings are fully redacted. In other renderables, which may be a model's answer, only known secrets are hidden.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"highlight": False, "emoji": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Turn a string into text without what a terminal would obey, and without secrets."""
+        """Convert a string to text without control sequences and secrets."""
         return super().render_str(redact(terminal_text(text)), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render anything, each piece of text clean."""
+        """Render anything, with each text segment cleaned."""
         return map(_clean, super().render(renderable, options))
 
 

@@ -1,6 +1,6 @@
-"""`mgem train`: train the core model, look at how a run goes, and make models of runs.
+"""`mgem train`: train the core model, plot a run, and export its model.
 
-`mgem train CONFIG` trains; what is no word of a sub-command is taken for a configuration.
+`mgem train CONFIG` is short for `mgem train run CONFIG`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["TrainByDefault", "app"]
 _SIGNAL_STATUS = 128
 
 _DType = Literal["float32", "bfloat16", "float16"]
-_Run = Annotated[Path, typer.Argument(help="Folder of a run: what run.output names.")]
+_Run = Annotated[Path, typer.Argument(help="Folder of a run, as set by run.output.")]
 
 
 class TrainByDefault(TyperGroup):
-    """Sub-commands, of which `run` need not be named."""
+    """Commands with `run` as the default."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` in front of a configuration."""
+        """Insert `run` before a configuration."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -34,23 +34,23 @@ class TrainByDefault(TyperGroup):
 app = typer.Typer(
     cls=TrainByDefault,
     help="Train the core model in the paper's two stages: [bold]mgem train CONFIG \\[key=value ...][/].\n\n"
-    "In several processes: accelerate launch -m mgem_agent.recipes.train CONFIG \\[key=value ...]",
+    "On several GPUs: accelerate launch -m mgem_agent.recipes.train CONFIG \\[key=value ...]",
     no_args_is_help=True,
 )
 
 
 @app.command("run")
 def _run(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a configuration of 'mgem train configs'.")],
+    config: Annotated[str, typer.Argument(help="A YAML file, or a name from 'mgem train configs'.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that differ from it.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the configuration.")
     ] = None,
 ) -> None:
-    """Train, or go on with a run that was interrupted. The word "run" may be left out.
+    """Train, or continue an interrupted run. The word "run" may be left out.
 
     Example: mgem train nano_align run.output=runs/align run.max_steps=100
 
-    Ctrl-C ends it after the step that is being made, with a checkpoint; the same command goes on from there.
+    Ctrl-C finishes the current step and saves a checkpoint. Run the same command again to continue.
     """
     from mgem_agent.recipes.train.config_file import load_config
 
@@ -62,16 +62,19 @@ def _run(
     logging.disable_progress_bar()
     outcome = train(settings, report=lambda message: echo(message, err=True))
     if outcome.stopped_by is not None:
-        echo(f"Stopped after step {outcome.step} of {outcome.num_steps}. The same command goes on.", err=True)
+        echo(
+            f"Stopped after step {outcome.step} of {outcome.num_steps}. Run the same command again to continue.",
+            err=True,
+        )
         raise typer.Exit(_SIGNAL_STATUS + outcome.stopped_by)
     echo(settings.run.output)
 
 
 @app.command("configs")
 def _configs(
-    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print this configuration.")] = None,
 ) -> None:
-    """List the configurations that ship, or print one to start from."""
+    """List the built-in configurations, or print one as a starting point."""
     import yaml
 
     from mgem_agent.recipes.train.config_file import load_config, shipped_configs
@@ -85,9 +88,9 @@ def _configs(
 @app.command("plot")
 def _plot(
     run: _Run,
-    out: Annotated[Path | None, typer.Option(help="The picture to make; RUN/log.png if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output file. Default: RUN/log.png.")] = None,
 ) -> None:
-    """Draw the losses and the learning rate of a run."""
+    """Plot the losses and the learning rate of a run."""
     from mgem_agent.recipes.train.run_plot import plot_run
 
     picture = out or run / "log.png"
@@ -100,15 +103,16 @@ def _export(
     run: _Run,
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     small: Annotated[
-        bool, typer.Option("--small", help="Leave the language model's own weights out; for adapters and align.")
+        bool,
+        typer.Option("--small", help="Leave out the base language model's weights; for adapters and the align stage."),
     ] = False,
     dtype: Annotated[
-        _DType | None, typer.Option(help="Data type of the weights; bfloat16, or float16 with --small.")
+        _DType | None, typer.Option(help="Data type of the weights. Default: bfloat16, or float16 with --small.")
     ] = None,
 ) -> None:
-    """Write the model of a run, adapters merged, in a folder that every part of transformers can load.
+    """Export a run's model, with merged adapters, to a folder that transformers can load.
 
-    Of a run that is not finished, its newest checkpoint is taken.
+    For an unfinished run, the latest checkpoint is exported.
     """
     import torch
     from transformers.utils import logging

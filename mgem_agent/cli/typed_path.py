@@ -1,4 +1,4 @@
-"""File names as people type them, and as terminals paste them when a file is dropped: quoted, escaped or `file://`."""
+"""Read file names as typed, or as pasted by a terminal when a file is dropped: quoted, escaped or as `file://`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SCHEME = "file:"
 
 
 def typed_path(text: str) -> Path:
-    r"""Return the path that is meant; as it is written if there is such a file, else without quotes and escapes.
+    r"""Return the path for typed text: unchanged if that file exists, otherwise without quotes and escapes.
 
     Args:
-        text: What was typed or pasted.
+        text: The typed or pasted text.
 
     Raises:
-        InputError: If it begins with the home of nobody.
+        InputError: If it begins with an unknown home, such as `~nobody`.
 
     Examples:
         >>> [typed_path(text).as_posix() for text in (r"a\ b.png", "'a b.png'", "file:///tmp/a%20b.png", "it's.png")]
@@ -40,10 +40,10 @@ def typed_path(text: str) -> Path:
 
 
 def typed_paths(text: str) -> list[Path]:
-    """Return the paths of several files, where each word is one; else the one path that is meant.
+    """Return several paths if each word is a file, otherwise one path.
 
     Args:
-        text: What was typed or pasted.
+        text: The typed or pasted text.
     """
     path = typed_path(text)
     several = [_expanded(word) for word in _words(text)]
@@ -53,15 +53,15 @@ def typed_paths(text: str) -> list[Path]:
 
 
 def find_picture(text: str, store: ArtifactStore) -> str | None:
-    """Return the id of a picture that is named by its id or its file, which is stored; None if there is none.
+    """Return the id of a picture that is given as an id or a file; None if there is no such file.
 
     Args:
-        text: What was typed or pasted.
-        store: Where pictures are kept.
+        text: The typed or pasted text.
+        store: The picture store. A file is added to it.
 
     Raises:
         InputError: If an id is unknown.
-        ImageError: If the file is no picture.
+        ImageError: If the file is not a picture.
     """
     from mgem_agent.artifacts.picture_id import is_picture_id
 
@@ -72,24 +72,24 @@ def find_picture(text: str, store: ArtifactStore) -> str | None:
 
 
 def store_typed(text: str, store: ArtifactStore) -> str:
-    """Return the id of a picture as `find_picture` does, with an error that names the file if there is none."""
+    """Return the id of a picture like `find_picture`, but raise an error that names a missing file."""
     path = typed_path(text)
     return find_picture(text, store) or store.put_picture(path, origin=str(path)).id
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text as a shell reads them; the whole text where it is none that a shell could read."""
-    if os.name == "nt":  # a backslash separates folders there
+    """Split text into words like a shell; return the whole text if its quotes do not match."""
+    if os.name == "nt":  # a backslash is the path separator on Windows
         is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
         return [text[1:-1] if is_quoted else text]
     try:
         return shlex.split(text) or [text]
-    except ValueError:  # a quote without its other half, as in it's.png
+    except ValueError:  # an unmatched quote, as in it's.png
         return [text]
 
 
 def _expanded(word: str) -> Path:
-    """A path with the user's home, or that of a `file:` address on this machine."""
+    """Return a path with `~` expanded, or the path of a local `file:` address."""
     if word[: len(SCHEME)].lower() == SCHEME:
         parts = urlsplit(word)
         if parts.netloc.lower() in ("", "localhost"):

@@ -1,4 +1,4 @@
-"""What `mgem doctor` checks: what this machine can run, what is missing, and the command that fixes it."""
+"""The checks of `mgem doctor`: whether the configuration works, what is missing, and which command fixes it."""
 
 from typing import TYPE_CHECKING
 

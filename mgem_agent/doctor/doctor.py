@@ -1,7 +1,7 @@
-"""What this machine can run with what is settled, what is missing, and the command that mends it.
+"""Check whether the configuration works on this machine, what is missing, and which command fixes it.
 
-Each check looks at one thing, in a thread that nobody waits for longer than its time: a dead server or a folder of a
-network that is gone cannot hold the others up. A check that fails in a way that nobody thought of is a finding too.
+Each check runs in a thread with a time limit, so that a dead server or a lost network folder does not block the others.
+An unexpected error in a check becomes a finding too.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ TIME_LIMIT_S = 60.0
 
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
-    """Look at the machine and at what is settled, and yield each finding as it is made.
+    """Check the machine and the configuration, and yield each finding as soon as it is known.
 
     Args:
-        settings: What is settled.
+        settings: The settings to check.
     """
     yield from run_checks([*machine_checks(), *setup_checks(settings)])
 
 
 def run_checks(checks: Sequence[Check], *, time_limit_s: float = TIME_LIMIT_S) -> Iterator[Finding]:
-    """Run checks, one after another.
+    """Run checks one after another.
 
     Args:
-        checks: What to look at.
-        time_limit_s: Seconds that each may take.
+        checks: The checks.
+        time_limit_s: Time limit of each check in seconds.
     """
     for topic, check in checks:
         try:
             yield from call_in_background(check).result(time_limit_s)
         except FutureTimeoutError:
-            yield Finding(topic, "problem", f"The check did not end within {time_limit_s:g} s.")
+            yield Finding(topic, "problem", f"The check did not finish within {time_limit_s:g} s.")
         except MgemError as error:
             yield Finding(topic, "problem", str(error))
-        except Exception as error:  # whatever a package or a server does wrong belongs in the report
+        except Exception as error:  # any failure of a package or a server belongs in the report
             yield Finding(topic, "problem", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Literal
 __all__ = ["Check", "Finding", "FindingStatus"]
 
 FindingStatus = Literal["ok", "note", "problem"]
-"""`problem`: what is settled cannot run; `note`: something is missing that it does not need."""
+"""`problem`: the configuration does not work; `note`: something is missing that the configuration does not need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        topic: What it is about, in a word or two.
-        status: How it stands.
+        topic: The topic, in one or two words.
+        status: Whether it is ok, a note or a problem.
         text: What was found.
-        mend: The command that mends it, or None.
+        mend: The command that fixes it, or None.
     """
 
     topic: str
@@ -30,4 +30,4 @@ class Finding:
 
 
 Check = tuple[str, Callable[[], Sequence[Finding]]]
-"""A topic, for what goes wrong, and what looks at it."""
+"""A topic, and the function that checks it."""

@@ -1,4 +1,4 @@
-"""What the machine has: Python, packages, extras, the device that torch computes on, memory."""
+"""Checks of the machine: Python, packages, extras, torch's device, memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENOUGH_MEMORY_BYTES = 2 * 2**30
 
 
 def machine_checks() -> list[Check]:
-    """Return what looks at the machine."""
+    """Return the checks of the machine."""
     return [
         ("python", check_python),
         ("packages", check_packages),
@@ -37,26 +37,32 @@ def machine_checks() -> list[Check]:
 
 
 def check_python() -> Sequence[Finding]:
-    """Look whether this Python is one that the package is made for."""
+    """Check whether the package supports this Python version."""
     found = platform.python_version()
     wanted = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"] or ">=3.11"
     if SpecifierSet(wanted).contains(found, prereleases=True):
         return [Finding("python", "ok", f"{found}, {platform.system()} {platform.machine()}")]
-    return [Finding("python", "problem", f"{found} is here and {wanted} is wanted. Make an environment with one.")]
+    return [
+        Finding(
+            "python",
+            "problem",
+            f"Python {found} is not supported; it must be {wanted}. Create an environment with a supported version.",
+        )
+    ]
 
 
 def check_packages() -> Sequence[Finding]:
-    """Look whether every package that is always needed is there in a release that fits."""
+    """Check whether every required package is installed in a supported version."""
     wanted = _requirements()[""]
     wrong = [finding for requirement in wanted if (finding := _misfit(requirement, "packages"))]
     if wrong:
         return wrong
     heads = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("langchain", "langgraph"))
-    return [Finding("packages", "ok", f"{len(wanted)} packages, all in their ranges: {heads}, …")]
+    return [Finding("packages", "ok", f"{len(wanted)} required packages, all in supported versions: {heads}, …")]
 
 
 def check_extras() -> Sequence[Finding]:
-    """Look which extras are installed; `all` is the others together, and those for development are left out."""
+    """Check which extras are installed. `all` is the union of the others; development extras are left out."""
     findings = []
     for extra, wanted in _requirements().items():
         if extra in ("", ALL, *DEVELOPMENT):
@@ -64,7 +70,7 @@ def check_extras() -> Sequence[Finding]:
         names = [requirement.name for requirement in wanted]
         missing = [requirement.name for requirement in wanted if _misfit(requirement, "") is not None]
         if missing:
-            text = f"{extra} is not whole: {', '.join(missing)}"
+            text = f"{extra} is not installed; missing packages: {', '.join(missing)}"
             findings.append(Finding("extras", "note", text, f"pip install '{DISTRIBUTION}[{extra}]'"))
         else:
             heads = [f"{name} {importlib.metadata.version(name)}" for name in HEADS if name in names]
@@ -73,7 +79,7 @@ def check_extras() -> Sequence[Finding]:
 
 
 def check_processor() -> Sequence[Finding]:
-    """Look what torch computes on, and in which number format."""
+    """Check which device and data type torch uses."""
     if not is_installed("torch"):
         text = "torch is not installed: models run on a server, none on this machine"
         return [Finding("processor", "note", text, f"pip install '{DISTRIBUTION}[local]'")]
@@ -89,12 +95,12 @@ def check_processor() -> Sequence[Finding]:
         return [Finding("processor", "ok", f"{', '.join(names)}, {_dtype(default_dtype('cuda'))}")]
     has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     formats = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if has.get(name)]
-    text = f"CPU, {torch.get_num_threads()} threads, {', '.join(formats) or 'no vector units that torch names'}"
+    text = f"CPU, {torch.get_num_threads()} threads, {', '.join(formats) or 'no vector units known to torch'}"
     return [Finding("processor", "ok", f"{text}; computes in {_dtype(default_dtype('cpu'))}")]
 
 
 def check_memory() -> Sequence[Finding]:
-    """Look how much memory is free."""
+    """Check how much memory is free."""
     info = Path("/proc/meminfo")
     if not info.is_file():
         return []
@@ -102,12 +108,12 @@ def check_memory() -> Sequence[Finding]:
     total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     text = f"{free / 2**30:.1f} GiB of {total / 2**30:.1f} GiB are free"
     if free < ENOUGH_MEMORY_BYTES:
-        return [Finding("memory", "note", f"{text}; even nano may want {ENOUGH_MEMORY_BYTES / 2**30:.0f} GiB")]
+        return [Finding("memory", "note", f"{text}; even nano may need {ENOUGH_MEMORY_BYTES / 2**30:.0f} GiB")]
     return [Finding("memory", "ok", f"{text}, {os.cpu_count()} processors")]
 
 
 def _requirements() -> dict[str, list[Requirement]]:
-    """What the installed package asks for, by extra; "" is what it always does."""
+    """Return the installed package's requirements by extra; "" is for those that are always required."""
     found: dict[str, list[Requirement]] = {"": []}
     for line in importlib.metadata.requires(DISTRIBUTION) or []:
         requirement = Requirement(line)
@@ -124,7 +130,7 @@ def _requirements() -> dict[str, list[Requirement]]:
 
 
 def _misfit(requirement: Requirement, topic: str) -> Finding | None:
-    """What is wrong with an installed package, or None."""
+    """Return a finding if a package is missing or has an unsupported version."""
     wanted = str(requirement.specifier)
     mend = f"pip install '{requirement.name}{wanted}'"
     try:
@@ -133,7 +139,7 @@ def _misfit(requirement: Requirement, topic: str) -> Finding | None:
         return Finding(topic, "problem", f"{requirement.name} is not installed", mend)
     if requirement.specifier.contains(version, prereleases=True):
         return None
-    return Finding(topic, "problem", f"{requirement.name} {version} is here and {wanted} is wanted", mend)
+    return Finding(topic, "problem", f"{requirement.name} {version} is not supported; it must be {wanted}", mend)
 
 
 def _dtype(kind: object) -> str:

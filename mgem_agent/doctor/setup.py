@@ -1,6 +1,6 @@
-"""What is settled: places that can be written to, the hub, and whether model and generator can be had.
+"""Checks of the configuration: writable folders, the hub, the model and the generator.
 
-Nothing is made, fetched or loaded for it, and no service is asked for more than whether it is there.
+The checks create, download and load nothing, and only test whether a server answers.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ ADDRESS = re.compile(r"https?://[^\s#]+", re.IGNORECASE)
 
 
 def setup_checks(settings: Settings) -> list[Check]:
-    """Return what looks at what is settled.
+    """Return the checks of the configuration.
 
     Args:
-        settings: What is settled.
+        settings: The settings to check.
     """
     return [
         ("settings", check_settings_file),
@@ -58,30 +58,30 @@ def setup_checks(settings: Settings) -> list[Check]:
 
 
 def check_settings_file() -> Sequence[Finding]:
-    """Look whether there is a file of the user's."""
+    """Check whether the user has a config file."""
     path = config_path()
     if path.is_file():
         return [Finding("settings", "ok", str(path))]
-    return [Finding("settings", "ok", f"no file; it would be {path}")]
+    return [Finding("settings", "ok", f"no config file; its path would be {path}")]
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:
-    """Look whether pictures can be kept, and whether those that are kept can be read."""
+    """Check whether pictures can be stored, and whether the stored ones are readable."""
     from mgem_agent.artifacts.store import ArtifactStore
 
     store = ArtifactStore(settings.store)
     findings = [_place("pictures", store.root, "mgem config set store FOLDER")]
     damaged = store.damaged()
     for path, problem in sorted(damaged.items())[:MAX_DAMAGED]:
-        text = f"{path.name} cannot be read, and is skipped: {problem}"
+        text = f"{path.name} cannot be read and is skipped: {problem}"
         findings.append(Finding("pictures", "note", text, f"rm {shlex.quote(str(path))}"))
     if len(damaged) > MAX_DAMAGED:
-        findings.append(Finding("pictures", "note", f"{len(damaged) - MAX_DAMAGED} more files are not readable"))
+        findings.append(Finding("pictures", "note", f"{len(damaged) - MAX_DAMAGED} more files cannot be read"))
     return findings
 
 
 def check_sessions(settings: Settings) -> Sequence[Finding]:
-    """Look whether sessions can be kept, in a folder or in a database."""
+    """Check whether sessions can be saved, in a folder or in a database."""
     from mgem_agent.sessions.sessions import default_session_folder
 
     place = settings.sessions
@@ -97,14 +97,14 @@ def check_sessions(settings: Settings) -> Sequence[Finding]:
     try:
         with psycopg.connect(place, connect_timeout=int(TIMEOUT_S)) as connection:
             version = connection.info.server_version // 10_000
-    except psycopg.Error as error:  # the driver's words do not hold the address, nor its password
+    except psycopg.Error as error:  # the driver's message contains neither the address nor the password
         reason = " ".join(str(error).split())
         return [Finding("sessions", "problem", f"the PostgreSQL database cannot be used: {reason}", mend)]
     return [Finding("sessions", "ok", f"PostgreSQL {version}, {hidden('sessions', place)}")]
 
 
 def check_cache() -> Sequence[Finding]:
-    """Look whether what is fetched can be kept."""
+    """Check whether the download folders are writable."""
     from mgem_agent.nano.language_model import nano_cache
 
     findings = [_place("cache", nano_cache(), "export MGEM_CACHE=FOLDER")]
@@ -116,18 +116,18 @@ def check_cache() -> Sequence[Finding]:
 
 
 def check_hub(settings: Settings) -> Sequence[Finding]:
-    """Look whether models can be fetched; that they cannot is no problem of itself."""
+    """Check whether models can be downloaded. If not, this is only a note."""
     if _is_offline(settings):
-        return [Finding("hub", "note", "not asked, because nothing may be fetched: offline is settled")]
+        return [Finding("hub", "note", "not checked, because offline mode is on")]
     address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     problem = _no_answer(address)
     if problem is None:
         return [Finding("hub", "ok", f"{address} answers")]
-    return [Finding("hub", "note", f"{address} cannot be reached ({problem}): models have to be on this machine")]
+    return [Finding("hub", "note", f"{address} cannot be reached ({problem}): only models on this machine can be used")]
 
 
 def check_nano(settings: Settings) -> Sequence[Finding]:
-    """Look which parts of the models in the box are here."""
+    """Check which parts of the built-in models are on this machine."""
     from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS
     from mgem_agent.nano.language_model import SMOLLM2, nano_cache
     from mgem_agent.nano.vision_language import has_eyes
@@ -139,23 +139,23 @@ def check_nano(settings: Settings) -> Sequence[Finding]:
     else:
         offline = _is_offline(settings)
         status: FindingStatus = "problem" if offline and settings.model == "nano" else "note"
-        text = f"the language model ({SMOLLM2.num_bytes / 1e6:.0f} MB) is not here"
-        text += ", and nothing may be fetched" if offline else ""
+        text = f"the language model ({SMOLLM2.num_bytes / 1e6:.0f} MB) is not downloaded yet"
+        text += ", and offline mode is on" if offline else ""
         findings.append(Finding("nano", status, text, 'mgem ask "Hello" --model nano'))
     update = "pip install --upgrade mgem-agent"
     if has_eyes():
         findings.append(Finding("nano", "ok", "sees"))
     else:
-        findings.append(Finding("nano", "note", "has no vision weights here, and answers words alone", update))
+        findings.append(Finding("nano", "note", "has no vision weights, so it answers text only", update))
     if (DIFFUSION_WEIGHTS / "model_index.json").is_file():
         findings.append(Finding("nano", "ok", "draws"))
     else:
-        findings.append(Finding("nano", "note", "has no weights to draw with here", update))
+        findings.append(Finding("nano", "note", "has no weights for drawing", update))
     return findings
 
 
 def check_model(settings: Settings) -> Sequence[Finding]:
-    """Look whether the reasoner can be had: its name, its folder, its server."""
+    """Check the reasoner: its name, its folder or its server."""
     from mgem_agent.reasoners import make_reasoner
 
     name = settings.model
@@ -177,7 +177,7 @@ def check_model(settings: Settings) -> Sequence[Finding]:
 
 
 def check_generator(settings: Settings) -> Sequence[Finding]:
-    """Look whether what draws can be had: its name, its options, its server."""
+    """Check the image generator: its name, its options and its server."""
     from mgem_agent.tools.registry import make_generator
 
     name = settings.generator
@@ -185,7 +185,7 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
     try:
         made = make_generator(name, **settings.generator_options)
         require_packages(f"The generator {name!r}", *getattr(made, "REQUIRES", ()))
-        if name == "nano":  # what it can do stands beside its weights
+        if name == "nano":  # reads a file next to its weights
             _ = made.capabilities
     except MissingDependencyError as error:
         return [Finding("generator", "problem", *_with_command(error))]
@@ -209,7 +209,7 @@ def _checkpoint(folder: str) -> Finding:
     report = inspect_checkpoint(folder)
     if report.whole:
         return Finding("model", "ok", f"{folder}, {report.num_parameters / 1e6:,.0f} million parameters")
-    return Finding("model", "problem", f"{folder} is not whole", f"mgem models check {folder}")
+    return Finding("model", "problem", f"{folder} is not a complete checkpoint", f"mgem models check {folder}")
 
 
 def _hub_model(settings: Settings) -> Finding:
@@ -224,10 +224,10 @@ def _hub_model(settings: Settings) -> Finding:
 
 
 def _place(topic: str, folder: Path, mend: str) -> Finding:
-    """Whether a folder, or the one that it would be made in, can be written to."""
+    """Check whether a folder, or the parent it would be created in, is writable."""
     there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Finding(topic, "problem", f"{folder} cannot be written to", mend)
+        return Finding(topic, "problem", f"{folder} is not writable", mend)
     free = shutil.disk_usage(there).free
     text = f"{folder}, {free / 2**30:.1f} GiB free"
     return Finding(topic, "ok" if free >= ENOUGH_SPACE_BYTES else "note", text)
@@ -241,7 +241,7 @@ def _service(topic: str, name: str, address: str, mend: str) -> Finding:
 
 
 def _no_answer(address: str) -> str | None:
-    """Why a server does not answer, or None; any answer will do, also one that wants a key."""
+    """Return why a server does not answer, or None; any answer counts, even one that requires a key."""
     from mgem_agent.tools.servers.http_exchange import bounded_client
 
     try:

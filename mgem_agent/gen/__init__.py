@@ -1,4 +1,4 @@
-"""The `<GEN>` protocol: what a model writes around a caption, read piece by piece, and the tool calls made of it."""
+"""The `<GEN>` protocol: parse captions in a streamed answer, and turn them into tool calls."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""What an answer consists of: text to read, captions to draw, and notices of what is not drawn.
+"""The parts of an answer as events: text, captions to draw, and notices about what is not drawn.
 
-Events are plain values, equal when they say the same, and turn into JSON and back by pydantic, told apart by `kind`.
+Events are frozen dataclasses, compared by value and distinguished by `kind`. Pydantic converts them to JSON and back.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ GenNoticeReason = Literal[
 ]
 
 _MESSAGES: dict[GenNoticeReason, str] = {
-    "abandoned_caption": "A caption began anew before it was closed; what stood before is not drawn.",
-    "caption_closed_at_end": "The answer ended inside a caption, which is drawn as far as it goes.",
-    "caption_cut": "A caption is too long; this ending is left out of the drawing.",
-    "drawing_off": "Drawing is off; this caption is not drawn.",
-    "empty_caption": "A caption has no words; nothing is drawn for it.",
+    "abandoned_caption": "A new caption began before this one was closed, so this one is not drawn.",
+    "caption_closed_at_end": "The answer ended inside a caption. The incomplete caption is drawn.",
+    "caption_cut": "A caption is too long. This end of it was cut off.",
+    "drawing_off": "Drawing is off, so this caption is not drawn.",
+    "empty_caption": "A caption is empty, so nothing is drawn for it.",
     "stray_closing_tag": "A caption was closed that had not been opened.",
-    "unclosed_caption": "The answer ended inside a caption, which is not drawn.",
+    "unclosed_caption": "The answer ended inside a caption, so it is not drawn.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """Text for a person to read.
+    """Text for the user.
 
     Args:
-        text: Never empty; as the model wrote it, without tags.
-        kind: What this event is.
+        text: The model's text without tags; never empty.
+        kind: Type of the event.
     """
 
     text: str
@@ -63,11 +63,10 @@ class TextPiece:
 class CaptionOpened:
     """A caption begins.
 
-    It ends with a :class:`CaptionClosed`, or with a notice of `abandoned_caption`, `empty_caption` or
-    `unclosed_caption`.
+    It ends with a `CaptionClosed`, or with a notice of `abandoned_caption`, `empty_caption` or `unclosed_caption`.
 
     Args:
-        kind: What this event is.
+        kind: Type of the event.
     """
 
     kind: Literal["caption_opened"] = "caption_opened"
@@ -75,11 +74,11 @@ class CaptionOpened:
 
 @dataclass(frozen=True, slots=True)
 class CaptionPiece:
-    """More of the caption that is open.
+    """A piece of the open caption.
 
     Args:
-        text: Never empty; as the model wrote it, without tags.
-        kind: What this event is.
+        text: The model's text without tags; never empty.
+        kind: Type of the event.
     """
 
     text: str
@@ -91,8 +90,8 @@ class CaptionClosed:
     """A caption is complete and can be drawn.
 
     Args:
-        caption: The whole caption, as :func:`clean_caption` leaves it: 1 to 10,000 characters in one line.
-        kind: What this event is.
+        caption: The complete caption after `clean_caption`: 1 to 10,000 characters in one line.
+        kind: Type of the event.
     """
 
     caption: str
@@ -101,12 +100,12 @@ class CaptionClosed:
 
 @dataclass(frozen=True, slots=True)
 class GenNotice:
-    """Something in the answer is not drawn, or not as it stands.
+    """A part of the answer is not drawn, or is changed.
 
     Args:
-        reason: What it is.
-        text: What it is about, without tags; empty for a tag.
-        kind: What this event is.
+        reason: The reason.
+        text: The text in question, without tags; empty if it is only a tag.
+        kind: Type of the event.
     """
 
     reason: GenNoticeReason
@@ -115,7 +114,7 @@ class GenNotice:
 
     @property
     def message(self) -> str:
-        """The reason, as a sentence for a person."""
+        """The reason as a sentence for the user."""
         return _MESSAGES[self.reason]
 
 
@@ -123,7 +122,7 @@ GenEvent = TextPiece | CaptionOpened | CaptionPiece | CaptionClosed | GenNotice
 
 
 def merged(events: Iterable[GenEvent]) -> list[GenEvent]:
-    """Join neighbouring pieces of a text or a caption; what is left does not depend on how the answer was cut."""
+    """Join adjacent pieces of a text or a caption, so that the result does not depend on how the answer was split."""
     joined: list[GenEvent] = []
     for kind, group in itertools.groupby(events, key=type):
         if kind is TextPiece:
@@ -136,18 +135,19 @@ def merged(events: Iterable[GenEvent]) -> list[GenEvent]:
 
 
 def visible_text(events: Iterable[GenEvent]) -> str:
-    """Return the text that a person reads, untouched but for the tags and captions that are gone."""
+    """Return the text for the user, with tags and captions removed and everything else unchanged."""
     return "".join(event.text for event in events if isinstance(event, TextPiece))
 
 
 def readable_text(events: Iterable[GenEvent]) -> str:
-    r"""Return the text that a person reads, without the blanks that captions leave behind.
+    r"""Return the text for the user, without the whitespace that removed captions leave behind.
 
-    Where a caption or a stray tag was, the blanks before and after it become one gap: of as many line breaks as the
-    wider of the two had, followed by the next line's indentation. Blanks at both ends of the answer go. All else stays.
+    The whitespace before and after a removed caption or tag is joined: it keeps the larger number of line breaks of the
+    two, followed by the next line's indentation. Whitespace at both ends of the answer is removed. Everything else is
+    unchanged.
 
     Args:
-        events: Of a whole answer, merged or not.
+        events: All events of an answer, merged or not.
 
     Examples:
         >>> readable_text([TextPiece("A fox.\n\n"), CaptionClosed("a red fox"), TextPiece("\n\nIt is red.")])
@@ -176,10 +176,10 @@ def _wider(left: str, right: str) -> str:
 
 
 def captions(events: Iterable[GenEvent]) -> tuple[str, ...]:
-    """Return the captions that are complete, in order."""
+    """Return the complete captions in order."""
     return tuple(event.caption for event in events if isinstance(event, CaptionClosed))
 
 
 def notices(events: Iterable[GenEvent]) -> tuple[GenNotice, ...]:
-    """Return the notices, in order."""
+    """Return the notices in order."""
     return tuple(event for event in events if isinstance(event, GenNotice))

@@ -1,4 +1,4 @@
-"""Tags and captions as text: written for the history, cleaned for the drawing, disarmed where a user typed them."""
+"""Tags and captions as text: render them for the history, clean captions for drawing, neutralize tags in user input."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = [
 ]
 
 MAX_CAPTION_LENGTH = 10_000
-"""Characters of a caption that are drawn: as many as an image request's prompt may have."""
+"""Maximum length of a caption, which is that of an image request's prompt."""
 
 _TAG = re.compile(r"<(\s*+(?:/\s*+)?(?:[hH]|[gG][eE][nN])\s*+)>")
-"""The same tags in a text that is there as a whole. They never overlap: a tag has one `<` and one `>`, at its ends."""
+"""The parser's tags in a complete text. They never overlap: a tag has one `<` and one `>`, at its ends."""
 
 
 def clean_caption(text: str) -> str:
-    """Return a caption as it is drawn and remembered: one line of printable characters, without tags.
+    """Return a caption as one line of printable characters without tags, as it is drawn and saved.
 
-    Line breaks, control characters and runs of blanks become one blank, since models are taught captions of one line;
-    what reads as a tag only then is neutralised. Joiners stay within emoji and words. It may be empty, and longer than
-    an image request allows.
+    Line breaks, control characters and repeated spaces become one space, because models are trained on one-line
+    captions. Tags that form only after this are neutralized. Joiners within emoji and words are kept. The result may be
+    empty, and may be longer than an image request allows.
     """
     return neutralize_tags(" ".join(printable_text(text).split()))
 
 
 def cut_caption(caption: str) -> tuple[str, str]:
-    """Divide a clean caption into what is drawn, at most 10,000 characters, and the rest, which is usually empty.
+    """Split a clean caption into at most 10,000 characters to draw, and the rest, which is usually empty.
 
-    It is cut between words unless a word is longer than half of that.
+    It is split between words, unless a word is longer than half of the limit.
     """
     if len(caption) <= MAX_CAPTION_LENGTH:
         return caption, ""
@@ -45,9 +45,9 @@ def cut_caption(caption: str) -> tuple[str, str]:
 
 
 def neutralize_tags(text: str) -> str:
-    """Write tags with square brackets, so that they do nothing: for what a user types, above all.
+    """Replace the angle brackets of tags by square ones, so that tags in user input have no effect.
 
-    A user's `<GEN>` would trigger a drawing, and `<h>x</h>` in the history would pass for a caption. All else stays.
+    A user's `<GEN>` would trigger a drawing, and `<h>x</h>` in the history would be read as a caption.
 
     Examples:
         >>> neutralize_tags("What does <h> mean, and <h1>?")
@@ -57,16 +57,16 @@ def neutralize_tags(text: str) -> str:
 
 
 def render_assistant_turn(text: str, captions: Sequence[str] = ()) -> str:
-    """Write an answer as models are taught it, for the history that later rounds read.
+    """Render an answer for the history, in the form that models are trained on.
 
-    Reading it gives the same text, but for blanks at its ends, and the same captions; so does rendering that again.
+    Parsing the result gives the same captions, and the same text except for whitespace at its ends.
 
     Args:
-        text: What a person read.
-        captions: What was drawn; those without words are left out.
+        text: The text for the user.
+        captions: The captions; empty ones are left out.
 
     Returns:
-        The text and then each caption, a blank between any two: `text <h> caption </h>`.
+        The text followed by each caption, separated by spaces: `text <h> caption </h>`.
 
     Examples:
         >>> render_assistant_turn("Here it is:", ["a red fox"])

@@ -1,19 +1,19 @@
-"""The `<GEN>` protocol: what a model writes, taken apart into what a person reads and what is to be drawn.
+"""The `<GEN>` protocol: separate a model's output into text for the user and captions to draw.
 
-A model asks for a picture in plain text, with a caption between `<h>` and `</h>`; `<GEN>`, at the end of the user's
-turn, is what asks the model for one (Mini-Gemini, "Text and Image Generation"). Decisions that matter:
+A model requests a picture in plain text, with a caption between `<h>` and `</h>`. `<GEN>` at the end of the user's turn
+asks the model for a picture (Mini-Gemini, "Text and Image Generation"). Key decisions:
 
-- **The text comes in pieces, and where it is cut changes nothing.** Only an ending that may still become a tag is held
-  back; all else leaves with the piece that brought it. Time is linear in the text, whatever is in it.
-- **Tags are read generously**: in any case, with blanks between their parts, so `< H >` is one and `<h1>`, `<hr>` and
-  `a < h` are text. The price is that `a < h > b` reads as a tag. `</GEN>`, which nobody was taught, is one too.
-- **All closed captions count, in order.** A second `<h>` inside a caption begins it anew, as in the authors' CLI, which
-  takes what follows the last `<h>`; what stood before is in a notice.
-- **A person never reads a tag.** `<GEN>` is dropped in silence, a stray `</h>` with a notice. Of a tag that would only
-  come together by dropping another, `<` and then `h>` around a `<GEN>`, what has not been shown yet is dropped as well.
-- **No other text is lost, reordered or changed**: texts, pieces of captions and tags make up the input.
-  :func:`readable_text` mends the blanks around the captions that are gone, for those who want that.
-- **Nothing a model writes is an error.** What cannot be drawn gives a notice that carries the text.
+- **The result does not depend on how the text is split into pieces.** Only an ending that may become a tag is held
+  back; all other text is returned at once. The time is linear in the text.
+- **Tags are matched leniently**: in any case and with whitespace between their parts, so `< H >` is a tag, while
+  `<h1>`, `<hr>` and `a < h` are text. A drawback is that `a < h > b` contains a tag. `</GEN>` is also a tag.
+- **All closed captions count, in order.** A second `<h>` inside a caption restarts it, as in the authors' CLI, which
+  takes the text after the last `<h>`. The dropped text is in a notice.
+- **The user never sees a tag.** `<GEN>` is dropped silently, a stray `</h>` with a notice. If dropping a tag would form
+  a new one, such as `<` and `h>` around a `<GEN>`, the part not shown yet is dropped too.
+- **No other text is lost, reordered or changed**: texts, caption pieces and tags together are the input.
+  `readable_text` also cleans up the whitespace around removed captions.
+- **Nothing that a model writes is an error.** Text that cannot be drawn is returned in a notice.
 """
 
 from __future__ import annotations
@@ -65,23 +65,23 @@ __all__ = [
 ]
 
 _CANDIDATE = re.compile(r"<\s*+(?:/\s*+)?(?:(?:[hH]|[gG][eE][nN])\s*+(?:>|\Z)|[gG][eE]?\Z|\Z)")
-"""A tag, or the beginning of one where the text ends. No part is tried twice, so that a search takes linear time."""
+"""A tag, or the beginning of one at the end of the text. There is no backtracking, so a search takes linear time."""
 
 _CONTINUATION = re.compile(r"[\s/hHgGeEnN]*+>?")
-"""All that can follow the beginning of a tag within that tag, and more."""
+"""A superset of the characters that can continue a tag."""
 
-# Events are plain values, so those that are always alike need not be made a million times.
+# Events are immutable, so constant ones are created once.
 _OPENED = CaptionOpened()
 _STRAY = GenNotice("stray_closing_tag")
 _BEGUN_TWICE = GenNotice("abandoned_caption")
 
 
 class GenProtocolParser:
-    """Reads an answer piece by piece.
+    """Parses an answer piece by piece.
 
     Args:
-        close_at_end: Whether a caption that is still open at the end is drawn, which suits an answer that was cut off
-            by its limit of tokens. A notice says so; half a tag at the very end is then not part of the caption.
+        close_at_end: Whether to draw a caption that is still open at the end, with a notice; useful for an answer that
+            reached its token limit. An incomplete tag at the end is then not part of the caption.
 
     Examples:
         >>> parser = GenProtocolParser()
@@ -98,21 +98,21 @@ class GenProtocolParser:
         self._reset()
 
     def _reset(self) -> None:
-        self._key = ""  # the tag that may be coming: its beginning, as `_key_of` writes it
-        self._held: list[str] = []  # its characters, which have not gone out
-        self._whole = True  # whether those are all of its characters; else a dropped tag lies between them
-        self._tail = ""  # what has gone out ends with this beginning of a tag
-        self._text_tail = ""  # the same of the text around the caption that is open
-        self._caption: list[str] | None = None  # pieces of the caption that is open
+        self._key = ""  # the beginning of a possible tag, normalized by `_key_of`
+        self._held: list[str] = []  # its characters, which have not been returned
+        self._whole = True  # whether its characters are contiguous; if not, a dropped tag was between them
+        self._tail = ""  # the returned text ends with this beginning of a tag
+        self._text_tail = ""  # the same for the text before the open caption
+        self._caption: list[str] | None = None  # pieces of the open caption
 
     def feed(self, piece: str) -> list[GenEvent]:
-        """Read more of the answer.
+        """Parse the next piece of the answer.
 
         Args:
-            piece: Any text, of any length.
+            piece: Text of any length.
 
         Returns:
-            What is certain now. Neighbouring events may be of one kind; :func:`merged` joins them.
+            The events that are certain now. Adjacent events may have the same type; `merged` joins them.
         """
         events: list[GenEvent] = []
         at = 0
@@ -133,10 +133,10 @@ class GenProtocolParser:
         return events
 
     def close(self) -> list[GenEvent]:
-        """End the answer; the next piece begins another.
+        """End the answer; the next piece begins a new one.
 
         Returns:
-            What was held back, and what becomes of a caption that is still open.
+            Events for the text that was held back and for a caption that is still open.
         """
         events: list[GenEvent] = []
         held = "".join(self._held)
@@ -152,7 +152,7 @@ class GenProtocolParser:
         return events
 
     def _resume(self, piece: str, at: int, events: list[GenEvent]) -> int:
-        """Go on with a tag whose beginning came before, and return where to read on."""
+        """Continue a tag that began in an earlier piece, and return the position to continue at."""
         read = _CONTINUATION.match(piece, at)
         more = read[0] if read else ""
         found = _CANDIDATE.fullmatch(self._key + more)
@@ -160,7 +160,7 @@ class GenProtocolParser:
         if found and (at == len(piece) or more.endswith(">")):
             self._take(more, _key_of(found[0]), events)
             return at
-        # It is no tag. Should the next one begin right here and be dropped, then what follows that follows this.
+        # It is not a tag. If the next tag begins here and is dropped, the text after it follows this text.
         self._tail = _key_of(found[0]) if found and piece[at] == "<" else ""
         self._write("".join(self._held) + more, events)
         self._held.clear()
@@ -168,7 +168,7 @@ class GenProtocolParser:
         return at
 
     def _take(self, characters: str, key: str, events: list[GenEvent]) -> None:
-        """Hold the beginning of a tag; drop a tag that is complete, and do what it says if it is whole."""
+        """Hold the beginning of a tag. Drop a complete tag, and act on it if it was contiguous."""
         if not key.endswith(">"):
             self._held.append(characters)
             self._key = key
@@ -215,26 +215,26 @@ class GenProtocolParser:
 
 
 def _key_of(tag: str) -> str:
-    """Return a tag, or the beginning of one, in lower case and without blanks."""
+    """Return a tag, or the beginning of one, in lower case and without whitespace."""
     return "".join(tag.split()).lower()
 
 
 def _tail_of(text: str, start: int, end: int) -> str:
-    """Return the beginning of a tag with which a part of the text ends, as `_key_of` writes it."""
+    """Return the beginning of a tag at the end of a part of the text, normalized by `_key_of`."""
     last = text.rfind("<", start, end)
     found = _CANDIDATE.fullmatch(text, last, end) if last >= 0 else None
     return _key_of(found[0]) if found else ""
 
 
 def parse(text: str, *, close_at_end: bool = False) -> list[GenEvent]:
-    """Read a whole answer.
+    """Parse a complete answer.
 
     Args:
         text: The answer.
-        close_at_end: As in :class:`GenProtocolParser`.
+        close_at_end: As for `GenProtocolParser`.
 
     Returns:
-        The events, no two neighbours of them pieces of one text or caption.
+        The events, with adjacent pieces joined.
     """
     parser = GenProtocolParser(close_at_end=close_at_end)
     return merged([*parser.feed(text), *parser.close()])

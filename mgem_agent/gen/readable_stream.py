@@ -1,4 +1,4 @@
-"""`readable_text`, as it comes: the same text, from events that arrive one at a time."""
+"""A streaming version of `readable_text`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["ReadableStream"]
 
 
 class ReadableStream:
-    """Writes what a person reads. Blanks wait for the word that follows them, since a caption may come in between.
+    """Returns the text for the user event by event. The joined results equal `readable_text` of all events.
 
-    Joined, what it returns is what :func:`mgem_agent.gen.events.readable_text` returns for all events.
+    Whitespace is held until the next word, because a caption may follow.
 
     Examples:
         >>> stream = ReadableStream()
@@ -20,11 +20,11 @@ class ReadableStream:
 
     def __init__(self) -> None:
         self._has_begun = False
-        self._gap: str | None = None  # blanks before a caption; None where none has come since the last word
-        self._blanks = ""  # at the end of the text that is being read
+        self._gap: str | None = None  # whitespace before a caption; None if there was no caption since the last word
+        self._blanks = ""  # whitespace at the end of the current text
 
     def feed(self, event: GenEvent) -> str:
-        """Take an event, and return the text that is certain now; it may be empty."""
+        """Process an event, and return the text that is certain now, which may be empty."""
         if not isinstance(event, TextPiece):
             self._gap = self._blanks if self._gap is None else _joined(self._gap, self._blanks)
             self._blanks = ""
@@ -43,5 +43,5 @@ class ReadableStream:
 
 
 def _joined(left: str, right: str) -> str:
-    """Return the blanks that are left of those before and after a caption."""
+    """Return the joined whitespace from before and after a caption."""
     return readable_text([TextPiece("." + left), CaptionOpened(), TextPiece(right + ".")])[1:-1]

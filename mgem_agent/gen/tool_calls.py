@@ -1,7 +1,7 @@
-"""From captions to tool calls: which captions of an answer are drawn, and the call that draws one.
+"""Turn captions into tool calls: choose the captions to draw, and create the call for each.
 
-A call is a dictionary in LangChain's form, made without LangChain, and its arguments are those of an image request,
-checked by it, with null for what the generator may choose.
+A call is a dictionary in LangChain's format, created without LangChain. Its arguments are the validated fields of an
+image request; null leaves the choice to the generator.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ __all__ = [
 DRAW_TOOL_NAME: Literal["generate_image"] = "generate_image"
 
 DrawMode = Literal["auto", "always", "never"]
-"""When an answer is drawn: `auto`, when the model asks for it; `always`, also when it does not, for which the user's
-turn ends with the trigger and a missing caption is asked for; `never`, not even then."""
+"""When to draw: `auto`, if the model writes a caption; `always`, in every answer: the user's turn ends with `<GEN>`,
+and a missing caption is requested from the model; `never`, even if the model writes captions."""
 
 
 class DrawCall(TypedDict):
-    """A tool call, as LangChain's messages hold it.
+    """A tool call in LangChain's format.
 
     Attributes:
-        name: The tool.
-        args: Every field of an image request, as JSON.
-        id: Unlike any other call's.
-        type: What this dictionary is.
+        name: Name of the tool.
+        args: All fields of an image request, as JSON.
+        id: Unique id of the call.
+        type: Type of the dictionary.
     """
 
     name: Literal["generate_image"]
@@ -60,13 +60,13 @@ class DrawCall(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class DrawPlan:
-    """What of an answer is drawn.
+    """The captions of an answer to draw.
 
     Args:
-        captions: What is drawn, in order.
-        notices: What is not drawn because of the mode.
-        caption_missing: Whether a drawing was asked for and the answer has no caption, so that one must be got from
-            the model in a second pass.
+        captions: Captions to draw, in order.
+        notices: Notices about captions that are not drawn because of the mode.
+        caption_missing: Whether a drawing is required but the answer has no caption, so that a second pass must get one
+            from the model.
     """
 
     captions: tuple[str, ...]
@@ -75,12 +75,12 @@ class DrawPlan:
 
 
 def plan_drawing(events: Iterable[GenEvent], mode: DrawMode) -> DrawPlan:
-    """Say which captions of an answer are drawn.
+    """Choose the captions of an answer to draw.
 
-    Captions never stand in the text that a person reads, drawn or not; those that are not are in the notices.
+    Captions are never part of the text for the user. Captions that are not drawn are in the notices.
 
     Args:
-        events: Of a whole answer.
+        events: All events of an answer.
         mode: When to draw.
 
     Raises:
@@ -100,13 +100,13 @@ def new_call_id() -> str:
 
 
 def check_draw_defaults(defaults: Mapping[str, Any]) -> None:
-    """Check what every drawing is given besides its caption, before anything is generated.
+    """Check the default values of drawings before anything is generated.
 
     Args:
-        defaults: Fields of :class:`ImageRequest` other than `prompt`.
+        defaults: Fields of `ImageRequest` other than `prompt`.
 
     Raises:
-        InputError: If a field is unknown or its value is refused.
+        InputError: If a field is unknown or its value is not valid.
     """
     _request("a caption", defaults)
 
@@ -114,17 +114,17 @@ def check_draw_defaults(defaults: Mapping[str, Any]) -> None:
 def to_tool_call(
     caption: str, *, defaults: Mapping[str, Any] | None = None, id_factory: Callable[[], str] = new_call_id
 ) -> DrawCall:
-    """Make the tool call that draws a caption.
+    """Create the tool call that draws a caption.
 
-    No caption that the parser calls complete is refused, whatever is in it.
+    Every complete caption from the parser is accepted.
 
     Args:
-        caption: What to draw; cleaned, and cut to 10,000 characters, as the parser does.
-        defaults: Fields of :class:`ImageRequest` other than `prompt`.
-        id_factory: Makes the call's id.
+        caption: The caption; it is cleaned, and cut to 10,000 characters, as by the parser.
+        defaults: Fields of `ImageRequest` other than `prompt`.
+        id_factory: Returns the id of the call.
 
     Raises:
-        InputError: If the caption has no words, or the defaults do not pass :func:`check_draw_defaults`.
+        InputError: If the caption is empty, or the defaults fail `check_draw_defaults`.
 
     Examples:
         >>> call = to_tool_call("a red fox", defaults={"seed": 7}, id_factory=lambda: "call_1")
@@ -133,9 +133,7 @@ def to_tool_call(
     """
     prompt, _ = cut_caption(clean_caption(caption))
     if not prompt:
-        raise InputError(
-            f"The caption {caption!r:.80} has no words. Draw only captions that the parser calls complete."
-        )
+        raise InputError(f"The caption {caption!r:.80} is empty. Give a description of the picture.")
     args = _request(prompt, defaults or {}).model_dump(mode="json")
     return {"name": DRAW_TOOL_NAME, "args": args, "id": id_factory(), "type": "tool_call"}
 
@@ -144,10 +142,10 @@ def _request(prompt: str, defaults: Mapping[str, Any]) -> ImageRequest:
     allowed = [name for name in ImageRequest.model_fields if name != "prompt"]
     if strangers := sorted(set(defaults) - set(allowed)):
         raise InputError(
-            f"The drawing defaults have {', '.join(map(repr, strangers))}. Allowed: {', '.join(allowed)}; "
+            f"Unknown drawing defaults: {', '.join(map(repr, strangers))}. Allowed: {', '.join(allowed)}; "
             "the prompt is the caption."
         )
     try:
         return ImageRequest(prompt=prompt, **defaults)
     except ValidationError as error:
-        raise InputError(f"The drawing defaults do not make an image request. {wrong_fields(error)}.") from error
+        raise InputError(f"The drawing defaults are not valid. {wrong_fields(error)}.") from error

@@ -1,4 +1,4 @@
-"""Dialogues that outlive the process: LangGraph checkpoints in memory, in SQLite or in PostgreSQL, and their locks."""
+"""Saved dialogues: LangGraph checkpoints in memory, SQLite or PostgreSQL, and their locks."""
 
 from typing import TYPE_CHECKING
 

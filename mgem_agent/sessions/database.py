@@ -1,6 +1,6 @@
-"""The SQLite database of sessions, whose failures are errors of ours: a full disk, a folder that may not be written.
+"""The SQLite database of sessions. Its failures, such as a full disk or a read-only folder, become `ToolError`s.
 
-LangGraph's savers and stores write to it too, so the errors are translated here, in the connection that they are given.
+LangGraph's savers and stores use the same connection, so the errors are translated in the connection.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ BUSY_S = 30.0
 
 
 class SessionDatabaseError(ToolError, sqlite3.OperationalError):
-    """The database of the sessions cannot be read or written; SQLite's own error too, for those who expect that."""
+    """The sessions database cannot be read or written. It is also a `sqlite3.OperationalError`."""
 
 
 def connect(file: Path, *, isolation_level: Any) -> sqlite3.Connection:
     """Open a database.
 
     Args:
-        file: Its file, made if it is not there.
+        file: The database file, created if needed.
         isolation_level: As for `sqlite3.connect`.
     """
     connection = sqlite3.connect(
         file, timeout=BUSY_S, isolation_level=isolation_level, check_same_thread=False, factory=_Connection
     )
-    # With a write-ahead log this loses nothing to a killed process, and waits for the disk less often.
+    # With a write-ahead log, a killed process loses no data, and there are fewer waits for the disk.
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
 
@@ -45,16 +45,16 @@ def _translated() -> Iterator[None]:
         raise
     except sqlite3.OperationalError as error:
         if isinstance(error.__context__, SessionDatabaseError):
-            raise error.__context__ from None  # what followed it, such as a commit after the disk was full, says less
+            raise error.__context__ from None  # the first error is clearer than a later one, such as a failed commit
         raise SessionDatabaseError(
-            f"The sessions cannot be read or written: {error}. Free some space or mend the permissions of their "
-            f"folder. What was kept before is not lost. Run: mgem doctor",
+            f"The sessions database cannot be read or written: {error}. Free some disk space, or fix the permissions "
+            f"of its folder. Saved sessions are not lost. Run: mgem doctor",
             retryable=True,
         ) from error
 
 
 class _Cursor(sqlite3.Cursor):
-    """A cursor with our errors."""
+    """A cursor that translates errors."""
 
     def execute(self, *arguments: Any) -> Any:
         with _translated():
@@ -66,7 +66,7 @@ class _Cursor(sqlite3.Cursor):
 
 
 class _Connection(sqlite3.Connection):
-    """A connection with our errors."""
+    """A connection that translates errors."""
 
     def cursor(self, factory: Any = _Cursor) -> Any:
         return super().cursor(factory)

@@ -1,7 +1,7 @@
-"""Checkpoints by their step, not by their time.
+"""Find the latest checkpoint by its step instead of its time.
 
-LangGraph's savers take the checkpoint with the greatest id for the latest, and an id begins with the time. If the clock
-was set back, a resumed turn would be read from where it was cut off, and everything after that would be lost.
+LangGraph's savers treat the checkpoint with the greatest id as the latest, and ids begin with the time. If the clock
+was set back, the steps of a resumed turn would be ignored and lost.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["LatestStep"]
 
 
 class LatestStep(BaseCheckpointSaver[Any]):
-    """Makes the latest checkpoint of a thread the one with the greatest step; put it before a saver's class.
+    """Mixin that returns the checkpoint with the greatest step as the latest; put it before a saver class.
 
-    It fits threads that are never forked, as those of turns are.
+    It is valid for threads that are never forked, which holds for turns.
     """
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the checkpoint that a configuration names or, where it names none, the latest of its thread."""
+        """Return the checkpoint that a configuration names, or the latest one of its thread."""
         if "checkpoint_id" in config.get("configurable", {}):
             return super().get_tuple(config)
         return max(self.list(config), key=_step, default=None)

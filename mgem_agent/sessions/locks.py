@@ -1,7 +1,7 @@
-"""One process at a time on one session.
+"""Locks that let only one process use a session at a time.
 
-The lock is the operating system's, on a file: it goes when its holder goes, however that dies, so that none is ever
-stale. Who holds it stands in a file beside it, for the message alone.
+A lock is a file lock of the operating system. It ends with the process that holds it, even after a crash, so there are
+no stale locks. A second file names the holder, for error messages only.
 """
 
 from __future__ import annotations
@@ -23,17 +23,15 @@ __all__ = ["FolderLocks", "MemoryLocks", "in_use"]
 
 
 def in_use(session: str, holder: str) -> InputError:
-    """The error for whoever comes second."""
-    return InputError(
-        f"Session {session!r} is in use by {holder}. Wait until its turn is over, or take another session."
-    )
+    """Return the error for a session that is in use."""
+    return InputError(f"Session {session!r} is in use by {holder}. Wait until its turn ends, or use another session.")
 
 
 class FolderLocks:
-    """Locks of the sessions whose database lies in a folder.
+    """Locks of sessions that are saved in a folder.
 
     Args:
-        folder: Where the locks lie.
+        folder: Folder for the lock files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +47,7 @@ class FolderLocks:
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._folder / f"{sha256(session.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.lock"
         note = place.with_suffix(".json")
-        # A generator may be closed by another thread than the one that began it.
+        # A generator may be closed by another thread than the one that started it.
         lock = FileLock(place, timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -72,7 +70,7 @@ def _holder(note: Path) -> str:
 
 
 class MemoryLocks:
-    """Locks of sessions that live in this process alone."""
+    """Locks of sessions that exist only in this process."""
 
     def __init__(self) -> None:
         self._held: set[str] = set()

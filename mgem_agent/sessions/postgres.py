@@ -1,6 +1,6 @@
-"""Sessions in a PostgreSQL database, for an agent that runs on more than one machine. Needs the extra `postgres`.
+"""Sessions in a PostgreSQL database, for an agent on several machines. Needs the extra `postgres`.
 
-A session is held by an advisory lock of the database, which goes with the connection of its holder.
+A session is locked by an advisory lock of the database, which ends with the connection of its holder.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class PostgresLocks:
     """Locks of the sessions in a database.
 
     Args:
-        connection: Holds the locks; used for nothing else.
+        connection: Connection that holds the locks; it must not be used for anything else.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
-        self._own = MemoryLocks()  # the database lets one connection lock the same thing twice
+        self._own = MemoryLocks()  # the database allows one connection to take the same lock twice
 
     @contextmanager
     def hold(self, session: str) -> Iterator[None]:
@@ -56,31 +56,31 @@ class PostgresLocks:
 
 
 def open_postgres(url: str) -> tuple[PostgresSaver, PostgresStore, PostgresLocks, ExitStack]:
-    """Connect to a database, and make the tables that it lacks.
+    """Connect to a database, and create missing tables.
 
     Args:
         url: `postgresql://…`.
 
     Returns:
-        What keeps checkpoints, records and locks, and what closes them.
+        The checkpoint saver, the record store, the locks, and the stack that closes them.
 
     Raises:
-        InputError: If it cannot be reached.
+        InputError: If the database cannot be reached.
     """
     with ExitStack() as opened:
         try:
             saver = opened.enter_context(_PostgresCheckpoints.from_conn_string(url))
             records = opened.enter_context(PostgresStore.from_conn_string(url))
             locking = opened.enter_context(Connection.connect(url, autocommit=True))
-            # Neither library expects two processes that make the tables at once; the lock goes with its connection.
+            # Neither library can create tables in two processes at once, so this lock is held meanwhile.
             with Connection.connect(url, autocommit=True) as preparing:
                 preparing.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"mgemagnt", "big", signed=True)])
                 saver.setup()
                 records.setup()
         except Error as error:
-            # The address may hold a password, and the driver's words do not.
+            # The address may contain a password, but the driver's message does not.
             raise InputError(
                 f"The PostgreSQL database of the sessions cannot be used: {' '.join(str(error).split())} "
-                f"Check its address and that the server runs."
+                f"Check its address, and that the server is running."
             ) from error
         return saver, records, PostgresLocks(locking), opened.pop_all()

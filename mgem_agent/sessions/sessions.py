@@ -1,14 +1,15 @@
-"""Dialogues that outlive the program: what was said and drawn, turn by turn, and the turn that is under way.
+"""Saved dialogues: the finished turns with messages and picture ids, and the current turn.
 
-Decisions that matter:
+Key decisions:
 
-- **A turn is a LangGraph thread of its own.** LangGraph stores the whole state at every step; were the dialogue part of
-  it, the database would grow with the square of the turns. A turn that is over is one record, and its checkpoints go.
-- **Records form a tree.** Each turn names the one before it, and a session is a name for the last one. So undoing is
-  moving that name back, and forking is a second name; neither copies anything.
-- **Checkpoints and records lie in LangGraph's own savers and stores**: SQLite in a folder, PostgreSQL by its URL, or
-  memory. There is no table of ours.
-- **Pictures are not in here**, only their ids.
+- **Each turn is its own LangGraph thread.** LangGraph stores the complete state at every step. If the state contained
+  the dialogue, the database would grow with the square of the number of turns. A finished turn becomes one record, and
+  its checkpoints are deleted.
+- **Records form a tree.** Each turn refers to the previous one, and a session is a name for the last turn. Undoing
+  moves the name back, and forking adds a second name; neither copies data.
+- **Checkpoints and records are stored by LangGraph's savers and stores**: in SQLite, PostgreSQL or memory. This package
+  defines no tables.
+- **Only the ids of pictures are stored here**, not the pictures.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ SESSIONS = ("sessions",)
 
 
 def new_session_name(kind: str) -> str:
-    """Return a name for a new session: when it began, and digits that tell apart several of the same second.
+    """Return a name for a new session, made of the time and random digits.
 
     Args:
-        kind: What begins it, such as `chat`.
+        kind: Prefix of the name, such as `chat`.
     """
     return f"{kind}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def default_session_folder() -> Path:
-    """Folder of sessions: `sessions` in `MGEM_HOME`, or in the place for a program's data on this system."""
+    """Return the default folder: `sessions` in `MGEM_HOME`, or in the system's folder for program data."""
     home = os.environ.get("MGEM_HOME")
     folder = user_path(home) if home else platformdirs.user_data_path("mgem-agent", appauthor=False)
     return folder.absolute() / "sessions"
@@ -71,7 +72,7 @@ class _SqliteCheckpoints(LatestStep, SqliteSaver):
 
 
 class _MemoryCheckpoints(LatestStep, InMemorySaver):
-    """Checkpoints that end with the program."""
+    """Checkpoints in memory."""
 
 
 class _Locks(Protocol):
@@ -80,15 +81,15 @@ class _Locks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """What a list of sessions shows.
+    """Summary of a session.
 
     Attributes:
-        name: Of the session.
-        num_turns: Turns that are over.
-        num_pictures: Pictures that were drawn in them.
-        title: Beginning of the first thing that was said.
-        updated: When it last changed (UTC).
-        unfinished: Whether a turn was cut off, or waits for a decision.
+        name: Name of the session.
+        num_turns: Number of finished turns.
+        num_pictures: Number of pictures drawn in them.
+        title: Beginning of the first message.
+        updated: Time of the last change (UTC).
+        unfinished: Whether a turn was interrupted, or waits for a decision.
     """
 
     name: str
@@ -100,13 +101,13 @@ class SessionSummary:
 
 
 class Sessions:
-    """Sessions by name. Made by `Sessions.at`, `Sessions.in_memory` or `Sessions.postgres`.
+    """Sessions by name. Create one with `Sessions.at`, `Sessions.in_memory` or `Sessions.postgres`.
 
     Args:
-        checkpointer: Keeps the turns that are under way.
-        records: Keeps what is over.
-        locks: Keep two processes off one session.
-        closing: What to close at the end.
+        checkpointer: Stores unfinished turns.
+        records: Stores finished turns.
+        locks: Prevent two processes from using one session.
+        closing: Closes the database.
 
     Examples:
         >>> sessions = Sessions.in_memory()
@@ -124,19 +125,19 @@ class Sessions:
 
     @classmethod
     def at(cls, folder: str | os.PathLike[str] | None = None) -> Self:
-        """Sessions in a SQLite database.
+        """Return sessions in a SQLite database.
 
         Args:
-            folder: Where it lies; `default_session_folder()` if not given. Made if it is not there.
+            folder: Folder of the database, created if needed; `default_session_folder()` if not given.
 
         Raises:
-            InputError: If the folder cannot be made or the file in it is no database.
+            InputError: If the folder cannot be created or the file in it is not a database.
         """
         folder = Path(folder) if folder is not None else default_session_folder()
         closing = ExitStack()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Neither library expects two processes that make the tables at once.
+            # Neither library can create tables in two processes at once.
             with FileLock(folder / "setup.lock", timeout=BUSY_S):
                 saver = _SqliteCheckpoints(_connect(folder, closing, isolation_level=""))
                 saver.setup()
@@ -145,18 +146,18 @@ class Sessions:
         except (OSError, sqlite3.Error) as error:
             closing.close()
             raise InputError(
-                f"Sessions cannot be kept in {str(folder)!r}: {error}. Give a folder that may be written."
+                f"Sessions cannot be saved in {str(folder)!r}: {error}. Give a writable folder."
             ) from error
         return cls(saver, records, FolderLocks(folder / "locks"), closing)
 
     @classmethod
     def in_memory(cls) -> Self:
-        """Sessions that end with the program."""
+        """Return sessions in memory, which end with the program."""
         return cls(_MemoryCheckpoints(), InMemoryStore(), MemoryLocks(), ExitStack())
 
     @classmethod
     def postgres(cls, url: str) -> Self:
-        """Sessions in a PostgreSQL database.
+        """Return sessions in a PostgreSQL database.
 
         Args:
             url: `postgresql://…`.
@@ -164,33 +165,33 @@ class Sessions:
         Raises:
             MissingDependencyError: If the extra `postgres` is not installed.
         """
-        with explain_missing("Keeping sessions in PostgreSQL"):
+        with explain_missing("Saving sessions in PostgreSQL"):
             from mgem_agent.sessions.postgres import open_postgres
         return cls(*open_postgres(url))
 
     def close(self) -> None:
-        """Close the database; using the sessions afterwards is an error."""
+        """Close the database; the sessions cannot be used afterwards."""
         self._closing.close()
 
     def hold(self, session: str) -> AbstractContextManager[None]:
-        """Hold a session while it is changed.
+        """Lock a session while it is used.
 
         Raises:
-            InputError: If its name is none, or somebody else holds it.
+            InputError: If the name is not valid, or the session is in use elsewhere.
         """
         if not session.strip() or len(session) > MAX_NAME_CHARS or not session.isprintable():
             raise InputError(
-                f"{session[:80]!r} cannot name a session. Take 1 to {MAX_NAME_CHARS} printable characters."
+                f"{session[:80]!r} is not a valid session name. Use 1 to {MAX_NAME_CHARS} printable characters."
             )
         return self._locks.hold(session)
 
     def list(self) -> list[SessionSummary]:
-        """Return all sessions, the one that changed last first."""
+        """Return all sessions, most recently changed first."""
         found = [_summary(item) for _, item in self._all(SESSIONS)]
         return sorted(found, key=lambda summary: (summary.updated, summary.name), reverse=True)
 
     def summary(self, session: str) -> SessionSummary:
-        """Return what a list shows of one session.
+        """Return the summary of a session.
 
         Raises:
             InputError: If there is no such session.
@@ -198,11 +199,11 @@ class Sessions:
         return _summary(self._get(session))
 
     def turns(self, session: str, *, limit: int | None = None) -> Sequence[dict[str, Any]]:
-        """Return the records of a session's turns that are over, oldest first; none if there is no such session.
+        """Return the records of a session's finished turns, oldest first; empty if there is no such session.
 
         Args:
-            session: Its name.
-            limit: How many at most; the latest.
+            session: Name of the session.
+            limit: Maximum number; the latest turns are returned.
         """
         found: list[dict[str, Any]] = []
         record = self._find(session)
@@ -216,17 +217,17 @@ class Sessions:
         return found[::-1]
 
     def open_turn(self, session: str) -> dict[str, Any] | None:
-        """Return what the unfinished turn of a session began with, or None if there is none."""
+        """Return the initial state of a session's unfinished turn, or None if there is none."""
         record = self._find(session)
         return record["open"] if record else None
 
     def begin(self, session: str, state: dict[str, Any], *, title: str) -> None:
-        """Note that a turn is under way, making the session if there is none.
+        """Record the start of a turn, and create the session if needed.
 
         Args:
-            session: Its name.
-            state: What the turn begins with, as JSON; its `turn` is the turn's id.
-            title: Becomes the session's, if it has none.
+            session: Name of the session.
+            state: Initial state of the turn, as JSON; its `turn` is the turn's id.
+            title: Title of the session, if it has none yet.
 
         Raises:
             InputError: If another turn is unfinished.
@@ -234,17 +235,17 @@ class Sessions:
         record = self._find(session) or _new_record(session)
         if record["open"] is not None:
             raise InputError(
-                f"Session {session!r} has an unfinished turn. Call resume({session!r}) to go on with it, or "
+                f"Session {session!r} has an unfinished turn. Call resume({session!r}) to continue it, or "
                 f"undo({session!r}) to drop it."
             )
         self._write(record | {"open": state, "title": record["title"] or title[:80]})
 
     def finish(self, session: str, turn: dict[str, Any]) -> None:
-        """Store a turn that is over, and drop what was needed to go on with it.
+        """Save a finished turn, and delete its checkpoints.
 
         Args:
-            session: Its name.
-            turn: Its record, as JSON: `id` and whatever is to be kept.
+            session: Name of the session.
+            turn: Record of the turn, as JSON, with its `id`.
         """
         record = self._get(session)
         writes = []
@@ -252,14 +253,14 @@ class Sessions:
             writes.append(_put_op(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]}))
             record = _counted(record, turn, 1) | {"head": turn["id"]}
         writes.append(_put_op(SESSIONS, session, record | {"open": None, "updated": _now()}))
-        self._records.batch(writes)  # at once, and with one write to the disk
+        self._records.batch(writes)  # atomically, and with one write to the disk
         self._forget(turn["id"])
 
     def undo(self, session: str) -> None:
-        """Drop the unfinished turn or, where there is none, the last one.
+        """Drop the unfinished turn, or the last turn if there is none.
 
         Raises:
-            InputError: If there is no such session, or nothing in it.
+            InputError: If there is no such session, or it is empty.
         """
         record = self._get(session)
         if record["open"] is not None:
@@ -272,18 +273,18 @@ class Sessions:
         self._write(_counted(record, last[0], -1) | {"head": last[0]["parent"]})
 
     def fork(self, session: str, name: str) -> None:
-        """Begin a session with the turns of another that are over.
+        """Create a session with the finished turns of another.
 
         Raises:
             InputError: If there is no such session, or the new name is taken.
         """
         record = self._get(session)
         if self._find(name) is not None:
-            raise InputError(f"There is a session {name!r} already. Choose another name.")
+            raise InputError(f"The session {name!r} already exists. Choose another name.")
         self._write(record | {"name": name, "open": None, "created": _now()})
 
     def delete(self, session: str) -> None:
-        """Delete a session; its pictures stay, and so do turns that another session shares.
+        """Delete a session. Its pictures, and turns that it shares with another session, are kept.
 
         Raises:
             InputError: If there is no such session.
@@ -296,17 +297,17 @@ class Sessions:
             self._clear(("turns", record["lineage"]))
 
     def note_drawn(self, turn: str, key: str, drawn: dict[str, Any]) -> None:
-        """Note that a picture of an unfinished turn is stored.
+        """Record that a picture of an unfinished turn is stored.
 
         Args:
             turn: Id of the turn.
-            key: Place of the picture in it.
-            drawn: What is known of it, as JSON.
+            key: Place of the picture in the turn.
+            drawn: Data of the picture, as JSON.
         """
         self._put(("drawn", turn), key, drawn)
 
     def drawn(self, turn: str) -> dict[str, dict[str, Any]]:
-        """Return what was noted of an unfinished turn, by place."""
+        """Return the recorded pictures of an unfinished turn, by place."""
         return dict(self._all(("drawn", turn)))
 
     def _find(self, session: str) -> dict[str, Any] | None:
@@ -317,7 +318,7 @@ class Sessions:
         record = self._find(session)
         if record is None:
             known = ", ".join(repr(summary.name) for summary in self.list()[:5]) or "none"
-            raise InputError(f"There is no session {session!r}. The latest: {known}. Run: mgem sessions")
+            raise InputError(f"There is no session {session!r}. The latest sessions: {known}. List all: mgem sessions")
         return record
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -337,7 +338,7 @@ class Sessions:
             self._records.batch(writes)
 
     def _forget(self, turn: str) -> None:
-        """Drop the checkpoints of a turn and the notes of its pictures."""
+        """Delete the checkpoints of a turn and the records of its pictures."""
         self.checkpointer.delete_thread(turn)
         self._clear(("drawn", turn))
 
@@ -364,13 +365,13 @@ def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) 
 
 
 def _fit_to_keep(value: dict[str, Any]) -> dict[str, Any]:
-    """A record without secrets and half characters, whatever a server answered."""
+    """Return a record without secrets and surrogates."""
     kept: dict[str, Any] = json.loads(clean_text(without_secrets(json.dumps(value, ensure_ascii=False))))
     return kept
 
 
 def _counted(record: dict[str, Any], turn: dict[str, Any], by: int) -> dict[str, Any]:
-    """The record of a session with a turn more, or less."""
+    """Return a session's record with the counts of a turn added or subtracted."""
     num_pictures = record["num_pictures"] + by * len(turn.get("pictures", ()))
     return record | {"num_turns": record["num_turns"] + by, "num_pictures": num_pictures}
 

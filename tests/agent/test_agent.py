@@ -213,7 +213,7 @@ def test_with_drawing_off_there_is_no_tool(make: Any) -> None:
 def test_what_must_be_drawn_is_drawn_by_the_users_words_if_the_reasoner_has_none(make: Any) -> None:
     agent, _ = make("Certainly.", "Done.", model=ToolScript)
     events = list(agent.stream("a red fox", draw="always"))
-    assert AgentNotice("The reasoner wrote no caption; the words of the user are drawn.") in events
+    assert AgentNotice("The reasoner wrote no caption, so your own words are used as the caption.") in events
     assert events[-1].turn.pictures[0].prompt == "a red fox"
 
 
@@ -269,7 +269,7 @@ def test_calls_that_cannot_be_drawn_are_told_to_the_reasoner(make: Any, generato
     assert told[0] == "Not drawn: There is no tool 'drwa'. The only one is 'generate_image'."
     assert "width: Input should be greater than or equal to 16" in told[1]
     assert "There is no picture 'img-0000'" in told[2]
-    assert told[3] == "Not drawn: The arguments of the call are no JSON: {"
+    assert told[3] == "Not drawn: The arguments of the call are not valid JSON: {"
     assert generator.num_batches == 0
 
 
@@ -377,7 +377,7 @@ def test_a_stream_that_is_closed_leaves_a_turn_to_resume(make: Any, sessions: Se
     assert sessions.list()[0].unfinished
     with pytest.raises(
         InputError,
-        match=r"^Session 'agent-[0-9a-f-]+' has an unfinished turn\. Call resume\('agent-[0-9a-f-]+'\) to go",
+        match=r"^Session 'agent-[0-9a-f-]+' has an unfinished turn\. Call resume\('agent-[0-9a-f-]+'\) to con",
     ):
         agent.invoke("And now?")
     again = list(make(asks("never asked again"))[0].stream_resume(agent.session))
@@ -427,7 +427,9 @@ def test_a_killed_program_loses_nothing_and_draws_nothing_twice(tmp_path: Path, 
 
 def test_an_error_of_the_reasoner_is_raised_and_its_turn_can_be_resumed(make: Any) -> None:
     agent, _ = make(ConnectionError("no route"), asks("a red fox"))
-    message = r"^The reasoner 'ProtocolScript' cannot be reached \(no route\.\) Check that the server runs there\."
+    message = (
+        r"^The reasoner 'ProtocolScript' cannot be reached \(no route\.\) Check that the server is running there\."
+    )
     with pytest.raises(ReasonerUnavailableError, match=message):
         agent.invoke("Draw.")
     assert [picture.prompt for picture in agent.resume().pictures] == ["a red fox"]
@@ -456,7 +458,9 @@ def test_a_turn_that_waits_says_for_what(make: Any) -> None:
 def test_a_person_edits_captions_before_they_cost_anything(make: Any, generator: FlatColourGenerator) -> None:
     agent, reasoner = make(asks("a red fox", "a hen"), "Well.", model=ToolScript, confirm=True)
     agent.invoke("Draw.")
-    with pytest.raises(InputError, match=r"No call 'call_9' waits for a decision\. Waiting: 'call_0', 'call_1'\."):
+    with pytest.raises(
+        InputError, match=r"No call 'call_9' is waiting for a decision\. Waiting calls: 'call_0', 'call_1'\."
+    ):
         agent.resume(decision=Decision(kind="edit", edits={"call_9": {"prompt": "x"}}))
     with pytest.raises(InputError, match=r"width: Input should be less than or equal to 8192"):
         agent.resume(decision=Decision(kind="edit", edits={"call_0": {"width": 9000}}))
@@ -479,13 +483,13 @@ def test_a_person_refuses(make: Any, generator: FlatColourGenerator) -> None:
 def test_decisions_that_nobody_asked_for(make: Any) -> None:
     agent, _ = make(ConnectionError("no route"), asks("a red fox"), confirm=True)
     with pytest.raises(
-        InputError, match=r"^Session 'agent-[0-9a-f-]+' has no unfinished turn\. Begin one with invoke or strea"
+        InputError, match=r"^Session 'agent-[0-9a-f-]+' has no unfinished turn\. Start one with invoke or strea"
     ):
         agent.resume()
     with pytest.raises(ReasonerUnavailableError):
         agent.invoke("Draw.")
     with pytest.raises(
-        InputError, match=r"^Nothing in session 'agent-[0-9a-f-]+' waits for a decision\. Resume it without one"
+        InputError, match=r"^Session 'agent-[0-9a-f-]+' does not wait for a decision\. Resume it without one"
     ):
         agent.resume(decision="approve")
     agent.resume()
@@ -551,7 +555,7 @@ def test_pictures_of_the_user_are_stored_and_shown(make: Any, store: ArtifactSto
         (["no-such-file.png"], "no-such-file.png"),
         ([{"type": "video"}], r"^A block of type 'video' is not a picture\. Give a block of type 'image'\."),
         ([{"type": "image"}], r"^An image block holds nothing\. Give 'base64', a data 'url', or the 'file_id' of a"),
-        ([], r"^The message is empty\. Say something, or give a picture\."),
+        ([], r"^The message is empty\. Give a text or a picture\."),
     ],
 )
 def test_pictures_that_cannot_be_read_begin_no_turn(make: Any, images: list[Any], message: str) -> None:
@@ -625,11 +629,11 @@ def test_agents_do_not_continue_each_others_dialogue(make: Any, sessions: Sessio
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((5,), "The message is of the type 'int'. Give what the user says as text."),
-        ((None,), "The message is of the type 'NoneType'."),
-        (("What?", "cat.png"), "images is of the type 'str'. Give a list of pictures, also for one."),
-        (("What?", {"type": "image"}), "images is of the type 'dict'."),
-        (("What?", 5), "images is of the type 'int'."),
+        ((5,), "The message has the type 'int'. Give a string."),
+        ((None,), "The message has the type 'NoneType'."),
+        (("What?", "cat.png"), "images has the type 'str'. Give a list, even for one picture."),
+        (("What?", {"type": "image"}), "images has the type 'dict'."),
+        (("What?", 5), "images has the type 'int'."),
     ],
 )
 def test_what_is_no_message_is_refused(make: Any, sessions: Sessions, given: Any, message: str) -> None:
@@ -714,8 +718,8 @@ def test_a_cancelled_task_leaves_a_turn_to_resume(make: Any) -> None:
         ({"draw": "sometimes"}, r"^There is no draw mode 'sometimes'\. Allowed: 'auto', 'always', 'never'\."),
         ({"look": -1}, r"^look=-1 is too small\. Give 0 or more\."),
         ({"max_pictures": 0}, r"^max_pictures=0 is too small\. Give 1 or more\."),
-        ({"timeout_s": 0}, r"^timeout_s=0 is no time to work in\. Give seconds above 0, or None for no limit\."),
-        ({"defaults": {"colour": "red"}}, r"^The drawing defaults have 'colour'\."),
+        ({"timeout_s": 0}, r"^timeout_s=0 is not a valid time limit\. Give seconds above 0, or None for no limit\."),
+        ({"defaults": {"colour": "red"}}, r"^Unknown drawing defaults: 'colour'\."),
     ],
 )
 def test_arguments_out_of_range(make: Any, options: dict[str, Any], message: str) -> None:
@@ -725,7 +729,9 @@ def test_arguments_out_of_range(make: Any, options: dict[str, Any], message: str
 
 def test_looking_needs_a_reasoner_that_sees(store: ArtifactStore, sessions: Sessions) -> None:
     blind = ProtocolScript(lines=["?"], profile={"image_inputs": False})
-    with pytest.raises(InputError, match=r"^look=1 needs a reasoner that sees, and 'ProtocolScript' says that it take"):
+    with pytest.raises(
+        InputError, match=r"^look=1 needs a reasoner that takes pictures, and 'ProtocolScript' takes none"
+    ):
         MgemAgent(blind, FlatColourGenerator(), store=store, sessions=sessions, look=1)
 
 

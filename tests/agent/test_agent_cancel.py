@@ -119,7 +119,7 @@ def test_a_persons_drawing_is_resumed(make: Any) -> None:
 
 def test_too_much_or_nothing_to_draw(make: Any) -> None:
     agent = make(max_pictures=1)
-    with pytest.raises(InputError, match=r"^2 pictures cannot be drawn in a turn\. Ask for 1 to 1\.$"):
+    with pytest.raises(InputError, match=r"^2 pictures cannot be drawn in one turn\. Request 1 to 1\.$"):
         list(agent.stream_drawing([ImageRequest(prompt="a fox")] * 2))
     with pytest.raises(InputError, match=r"^0 pictures cannot be drawn"):
         list(agent.stream_drawing([]))

@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_no_verdict(answer: str, expected: tuple[Any, ...
 def test_a_reasoner_that_does_not_see_is_refused() -> None:
     blind = ScriptedReasoner(script=[], profile={"image_inputs": False})
     expected = (
-        r"^Looking at pictures needs a reasoner that sees, and 'ScriptedReasoner' takes no pictures\. "
+        r"^Judging pictures needs a reasoner that takes pictures, and 'ScriptedReasoner' takes none\. "
         r"Give another reasoner, such as ChatMiniGemini\.$"
     )
     with pytest.raises(InputError, match=expected):
@@ -112,7 +112,7 @@ def test_a_reasoner_that_refuses_pictures_is_asked_once() -> None:
     reasoner = ScriptedReasoner(script=[refusal])
     with pytest.raises(ReasonerPicturesError):
         look_at_image(reasoner, CARD, "a card")
-    with pytest.raises(InputError, match=r"^Looking at pictures needs a reasoner that sees"):
+    with pytest.raises(InputError, match=r"^Judging pictures needs a reasoner that takes pictures"):
         look_at_image(reasoner, CARD, "a card")
 
 

@@ -15,5 +15,5 @@ def test_what_is_not_is_refused() -> None:
         known_draw_mode("ever")
     with pytest.raises(InputError, match=r"^look=-1 is too small\. Give 0 or more\.$"):
         at_least("look", -1, 0)
-    with pytest.raises(InputError, match=r"^timeout_s=nan is no time to work in\."):
+    with pytest.raises(InputError, match=r"^timeout_s=nan is not a valid time limit\."):
         above_zero("timeout_s", float("nan"))

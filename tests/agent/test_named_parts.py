@@ -30,7 +30,7 @@ def test_what_is_made_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("make", "given", "message"),
     [
-        (reasoner_of, 5, r"^The reasoner is a 'int'\. Give a chat model of LangChain, or a name such as 'nano'"),
+        (reasoner_of, 5, r"^The reasoner is a 'int'\. Give a LangChain chat model, or a name such as 'nano'"),
         (reasoner_of, "nanoo", r"^There is no reasoner 'nanoo'"),
         (generator_of, None, r"^The generator is a 'NoneType'\. Give an image generator, or a name such as 'nano'"),
         (generator_of, "nanoo", r"'nanoo'"),

@@ -135,7 +135,7 @@ def test_one_picture_after_the_other_in_a_context_that_holds_one(agent: MgemAgen
     second = list(agent.stream("And this?", [card("blue")]))
     assert isinstance(second[-1], TurnFinished)
     assert not any("context" in notice for notice in notices(first))
-    said = "The context of 4096 tokens is full: 1 picture(s) are not shown to the reasoner any more."
+    said = "The context of 4096 tokens is full: 1 picture(s) are no longer sent to the reasoner."
     assert said in notices(second) and said in second[-1].turn.notices
     size = hd_model.prompt_size([HumanMessage([{"type": "image", "base64": "AA=="}, {"type": "text", "text": "?"}])])
     assert size is not None and (size.image_tokens, size.max_context) == (PICTURE_TOKENS, CONTEXT)
@@ -148,7 +148,7 @@ def test_drawing_always_goes_on(agent: MgemAgent) -> None:
 
 def test_old_turns_are_left_out_when_words_fill_the_context(agent: MgemAgent) -> None:
     *_, last = [list[Any](agent.stream("word " * 250)) for _ in range(4)]
-    said = "The context of 4096 tokens is full: 1 earlier turn(s) are not shown to the reasoner any more."
+    said = "The context of 4096 tokens is full: 1 earlier turn(s) are no longer sent to the reasoner."
     assert said in notices(last)
     assert last[-1].turn.finish_reason == "length"
 
@@ -172,6 +172,4 @@ def test_the_limit_can_be_set_lower(hd_model: ChatMiniGemini, tmp_path: Path) ->
     )  # fmt: skip
     agent.invoke("word " * 40)
     last = list(agent.stream("word " * 40))
-    assert "The context of 400 tokens is full: 1 earlier turn(s) are not shown to the reasoner any more." in notices(
-        last
-    )
+    assert "The context of 400 tokens is full: 1 earlier turn(s) are no longer sent to the reasoner." in notices(last)

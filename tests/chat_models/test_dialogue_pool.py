@@ -54,5 +54,5 @@ def test_a_failure_gives_the_caches_back() -> None:
 
 
 def test_a_bound_below_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^max_dialogues is -1\. Give 0, to keep nothing, or more\.$"):
+    with pytest.raises(InputError, match=r"^max_dialogues is -1\. Give 0 to keep no caches, or more\.$"):
         pool_of(-1)

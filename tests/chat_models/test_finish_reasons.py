@@ -43,9 +43,9 @@ def test_a_refusal_is_kept_apart_from_the_answer() -> None:
 
 def test_notices() -> None:
     assert finish_notice("stop") is None
-    assert finish_notice("length") == "The answer reached its limit of tokens and is cut off."
+    assert finish_notice("length") == "The answer reached its token limit and was cut off."
     assert finish_notice("refusal", refusal="I cannot.") == "The model refused to answer: I cannot."
-    assert finish_notice("stop", is_empty=True) == "The answer is empty. Ask again, or in other words."
+    assert finish_notice("stop", is_empty=True) == "The answer is empty. Ask again, or rephrase the question."
     assert finish_notice("cancelled", is_empty=True) is None
     assert finish_notice("content_filter", is_empty=True) == (
         "The provider withheld the answer: its content filter was triggered. The answer is empty."

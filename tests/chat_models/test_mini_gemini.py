@@ -180,7 +180,7 @@ class TestReading:
         assert (answer.text, answer.response_metadata["finish_reason"]) == ("one two", "stop")
 
     def test_an_option_that_means_nothing_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"^A call has 'temprature'\. Allowed: stop, cancel, draw,"):
+        with pytest.raises(InputError, match=r"^Unknown call options: 'temprature'\. Allowed: stop, cancel, draw,"):
             says("x").invoke("y", temprature=1)
         with pytest.raises(ValidationError, match="temprature"):
             says("x", temprature=1)
@@ -190,7 +190,9 @@ class TestReading:
             time.sleep(0.03)
             return "too late"
 
-        with pytest.raises(MgemError, match=r"^The answer took longer than timeout=0\.01 seconds\. Allow more"):
+        with pytest.raises(
+            MgemError, match=r"^The answer took longer than timeout=0\.01 seconds\. Increase the timeout"
+        ):
             says(slow).invoke("x", timeout=0.01)
 
     def test_a_cancelled_answer_keeps_what_was_said_and_is_not_gone_on_with(self) -> None:
@@ -279,14 +281,17 @@ class TestDialogue:
         shown = HumanMessage([{"type": "image", "file_id": "img-1"}, {"type": "text", "text": "What?"}])
         dialogue = self.dialogue([shown], image_resolver=lambda name: f"the picture {name}")
         assert dialogue[0]["content"][0] == {"type": "image", "image": "the picture img-1"}
-        with pytest.raises(InputError, match=r"^A picture has the file_id 'img-1', and there is no one to look it up"):
+        with pytest.raises(
+            InputError,
+            match=r"^A picture has the file_id 'img-1', and the chat model has no image_resolver to look it up",
+        ):
             self.dialogue([shown])
 
     def test_what_cannot_be_read_is_refused(self) -> None:
         model = ChatMiniGemini(model="x", engine_factory=lambda name: pytest.fail("it was asked"))
         with pytest.raises(InputError, match=r"^A human message has a block of the type 'audio'\. This model reads"):
             says("x").invoke([HumanMessage([{"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"}])])
-        with pytest.raises(InputError, match=r"^There is nothing to answer: 1 message\(s\)"):
+        with pytest.raises(InputError, match=r"^There is nothing to answer: the last of 1 message\(s\)"):
             says("x").invoke([SystemMessage("x")])
         with pytest.raises(InputError, match="^There is nothing to answer"):
             says("x").invoke([HumanMessage("x"), AIMessage("y")])
@@ -298,7 +303,9 @@ class TestDialogue:
                 raise AssertionError
 
         model = ChatMiniGemini(model="x", engine_factory=lambda name: Unasked())
-        with pytest.raises(InputError, match=r"^A picture has the address 'https://example\.org/a\.png', and nothing"):
+        with pytest.raises(
+            InputError, match=r"^A picture has the address 'https://example\.org/a\.png', and pictures are not down"
+        ):
             model.invoke([HumanMessage([{"type": "image", "url": "https://example.org/a.png"}])])
 
 
@@ -453,7 +460,9 @@ class TestWeights:
     def test_a_dialogue_too_long_is_refused(self, chat: Callable[..., ChatMiniGemini]) -> None:
         with pytest.raises(ContextOverflowError, match="^The prompt does not fit"):
             chat().invoke("x" * 3000)
-        with pytest.raises(InputError, match=r"^generation_options has 'num_beams', which the chat model sets itself"):
+        with pytest.raises(
+            InputError, match=r"^generation_options contains 'num_beams', which the chat model sets itself"
+        ):
             chat(generation_options={"num_beams": 2}).invoke("x")
 
     def test_weights_are_read_from_a_folder_at_the_first_answer(
@@ -488,7 +497,7 @@ class TestWeights:
     def test_a_model_must_be_one(self, weights: Any) -> None:
         with pytest.raises(ValidationError, match=r"model is a 'int'\. Give a folder, a hub id"):
             ChatMiniGemini(model=3)
-        with pytest.raises(ValidationError, match=r"A model that is loaded needs its processor"):
+        with pytest.raises(ValidationError, match=r"A loaded model needs its processor"):
             ChatMiniGemini(model=weights[0])
 
     def test_yes_and_no_are_weighed_by_the_next_token(self, chat: Callable[..., ChatMiniGemini], weights: Any) -> None:

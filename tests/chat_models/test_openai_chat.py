@@ -189,7 +189,7 @@ class TestUsageAndEnds:
     @pytest.mark.parametrize(
         ("reply", "outcome", "reason", "notice"),
         [
-            (says("Half", finish="length"), "answered", "length", "The answer reached its limit of tokens and is cut"),
+            (says("Half", finish="length"), "answered", "length", "The answer reached its token limit and was cut"),
             (says(finish="content_filter"), "refused", "content_filter", "The provider withheld the answer: its cont"),
             (
                 Reply(({"refusal": "I can"}, {"refusal": "not."})),
@@ -223,7 +223,7 @@ class TestFailures:
             ),
             (refuses(429, "slow down"), ReasonerUnavailableError, "answered with HTTP 429: slow down. Wait and try"),
             (refuses(404, "no model tiny"), ReasonerRequestError, "answered with HTTP 404: no model tiny. Check the"),
-            (refuses(401, "bad key"), ReasonerRequestError, "answered with HTTP 401: bad key. Check the key"),
+            (refuses(401, "bad key"), ReasonerRequestError, "answered with HTTP 401: bad key. Check the API key"),
             (
                 Reply(status=404, page="<!doctype html><title>Not\nFound</title>"),
                 ReasonerRequestError,
@@ -232,10 +232,10 @@ class TestFailures:
             (
                 Reply(page="<html>Hello</html>"),
                 ReasonerOutputError,
-                "sent nothing that is an answer. Check the address",
+                "sent no answer. Check the address",
             ),
-            (Reply(is_cut=True), ReasonerOutputError, "broke off its answer"),
-            (says("One ", "two", is_cut=True), ReasonerOutputError, "broke off its answer before the end. Try again"),
+            (Reply(is_cut=True), ReasonerOutputError, "ended its answer early"),
+            (says("One ", "two", is_cut=True), ReasonerOutputError, "ended its answer early. Try again"),
         ],
     )
     def test_each_is_our_own_error_with_the_address(
@@ -328,7 +328,8 @@ class TestContext:
         agent.invoke("Hello.")
         server.replies[2:2] = [OVERFLOWS["openai"](9_000, 4_096)] * 2
         with pytest.raises(
-            ContextOverflowError, match=r"cannot take the request: its context holds 4096 tokens\. It an"
+            ContextOverflowError,
+            match=r"^The request is too long for the reasoner 'tiny' at .*: its context holds 4096 tokens\. The serv",
         ):
             agent.invoke("word " * 9_000)
         assert agent.sessions.open_turn("default") is None

@@ -86,7 +86,7 @@ def test_an_error_is_one_line_on_stderr() -> None:
 def test_an_error_that_nobody_meant_is_told_in_short_too() -> None:
     finished = run("unknown")
     assert finished.returncode == 1
-    assert finished.stderr == "Error: Unexpected KeyError: 'boom'\nAdd --debug to see where it comes from.\n"
+    assert finished.stderr == "Error: Unexpected KeyError: 'boom'\nAdd --debug for the full traceback.\n"
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "known"], ["known", "--debug"]])

@@ -56,7 +56,7 @@ def test_a_picture_that_is_missing_is_a_failure(parts: Any, capsys: Any) -> None
 
 def test_nobody_is_there_to_confirm(parts: Any) -> None:
     with pytest.raises(
-        InputError, match=r"^Nobody is there to confirm what is to be drawn\. Add --yes or --no-confirm"
+        InputError, match=r"^Drawing must be confirmed, and there is no terminal to ask at\. Add --yes or --no-confirm"
     ):
         run_ask("Draw it.", [], {"confirm": True}, **parts)
 
@@ -66,7 +66,7 @@ def test_what_is_piped_in_stands_below_the_question(parts: Any) -> None:
     assert with_context("", " alone ") == "alone"
     result = CliRunner().invoke(app, ["ask"], input="")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: Nothing is asked.")
+    assert result.stderr.startswith("Error: The question is empty.")
 
 
 def test_an_empty_answer_is_a_failure_that_says_so(parts: Any, capsys: Any) -> None:
@@ -75,7 +75,7 @@ def test_an_empty_answer_is_a_failure_that_says_so(parts: Any, capsys: Any) -> N
         run_ask("Hello.", [], {}, as_json=True, **parts)
     assert left.value.exit_code == 1
     *_, notice, finished = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert notice == {"kind": "notice", "message": "The answer is empty. Ask again, or in other words."}
+    assert notice == {"kind": "notice", "message": "The answer is empty. Ask again, or rephrase the question."}
     assert finished["turn"]["notices"] == [notice["message"]] and finished["turn"]["finish_reason"] == "stop"
 
 

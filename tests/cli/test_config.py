@@ -78,14 +78,17 @@ def test_a_file_that_is_kept_elsewhere_stays_there(path: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("set", "look", "many"), "look = 'many', from the command line, cannot be: Input should be a valid integer"),
+        (
+            ("set", "look", "many"),
+            "look = 'many', from the command line, is not valid: Input should be a valid integer",
+        ),
         (("set", "picture.hight", "3"), "There is no setting 'picture.hight'. Did you mean 'picture.height'?"),
         (("set", "model_options.api_key", "sk-1"), "model_options.api_key is a secret and is not written to a file."),
-        (("set", "picture", "3"), "picture is a table. Name a setting in it, such as picture.width."),
+        (("set", "picture", "3"), "picture is a table. Give a setting in it, such as picture.width."),
         (("set", "generator", "nanoo"), "There is no generator 'nanoo'"),
         (("set", "model", "nanoo"), "There is no reasoner 'nanoo', and no such folder."),
         (("set", "model", "openia:gpt-5"), "There is no provider 'openia'"),
-        (("unset", "look"), "'look' does not stand in '"),
+        (("unset", "look"), "'look' is not set in '"),
         (("show", "modle"), "There is no setting 'modle'. Did you mean 'model'?"),
     ],
 )
@@ -99,7 +102,7 @@ def test_what_cannot_be_done(path: Path, words: tuple[str, ...], message: str) -
 def test_a_broken_file_can_be_mended(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("loook = 1\n")
-    assert run("show").stderr.startswith("Error: There is no setting 'loook', which stands in ")
+    assert run("show").stderr.startswith("Error: There is no setting 'loook', found in ")
     assert run("unset", "loook").exit_code == 0
     assert run("show").exit_code == 0
     path.write_text("look = \n")
@@ -111,7 +114,7 @@ def test_a_device_is_not_written_to(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "cannot be read: " in result.stderr
     result = run("set", "look", "1", MGEM_CONFIG="/dev/null")
-    assert result.stderr == "Error: '/dev/null' is no file. Name another in MGEM_CONFIG.\n"
+    assert result.stderr == "Error: '/dev/null' is not a file. Set MGEM_CONFIG to the path of a file.\n"
 
 
 @pytest.mark.usefixtures("path")

@@ -45,7 +45,7 @@ def test_what_is_settled_can_run() -> None:
         "             pip install 'mgem-agent[ocr]'",
         "✓ terminal   pictures are shown as: path",
         "",
-        "What is settled can run.",
+        "Your configuration works.",
     ]
 
 
@@ -54,7 +54,7 @@ def test_what_is_settled_cannot_run() -> None:
     result = run("--model", "x")
     assert result.exit_code == 1
     assert "✗ model      There is no reasoner 'x'.\n             mgem config set model NAME\n" in result.output
-    assert result.output.endswith("\n1 problem(s): what is settled cannot run as it stands.\n")
+    assert result.output.endswith("\n1 problem(s): your configuration does not work yet.\n")
 
 
 @pytest.mark.usefixtures("found")

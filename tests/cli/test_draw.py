@@ -67,10 +67,10 @@ def test_a_picture_is_changed(home: Path) -> None:
         assert artifact.parents == (fox,)
     result = run("at night", "--mask", "fox.png")
     assert result.stderr == (
-        "Error: --mask and --strength say how a picture is changed. Add --image with the picture.\n"
+        "Error: --mask and --strength apply only to an edit. Add --image with the picture to change.\n"
     )
     assert "'nope.png' is neither a file nor the id of a picture." in run("x", "-a", "nope.png").stderr
-    assert "This picture cannot be changed so" in run("x", "-a", "fox.png", "--strength", "2").stderr
+    assert "This edit is not possible" in run("x", "-a", "fox.png", "--strength", "2").stderr
 
 
 def test_what_fails_is_said_and_the_rest_is_there(home: Path) -> None:
@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_what_is_drawn(home: Path, capsys: Any) -> None:
     assert left.value.exit_code == 130
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1
-    assert "stopping; Ctrl-C again leaves at once" in err
+    assert "stopping; press Ctrl-C again to exit at once" in err
     assert "The request was cancelled." in err
 
 
@@ -116,7 +116,7 @@ def test_a_mask_needs_a_picture(home: Path) -> None:
 def test_options_of_the_generator(home: Path) -> None:
     words = ["quality=high", "clip_skip=2", "upscale=null", "note=a=b"]
     assert read_generator_options(words) == {"quality": "high", "clip_skip": 2, "upscale": None, "note": "a=b"}
-    with pytest.raises(InputError, match="--option is NAME=VALUE, got 'quality'"):
+    with pytest.raises(InputError, match="--option must be NAME=VALUE, got 'quality'"):
         read_generator_options(["quality"])
     result = CliRunner().invoke(app, ["draw", "a fox", "-g", "flat", "--option", "glitter=much"])
     assert result.exit_code == 1

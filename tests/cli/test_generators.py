@@ -19,7 +19,7 @@ def test_the_list() -> None:
     assert lines[0].split() == ["name", "package", "tasks", "what"]
     assert {"a1111", "comfyui", "diffusers", "flat", "openai"} <= {line.split(" ")[0] for line in lines}
     assert "Coloured cards with the prompt on them" in result.output
-    assert lines[-1] == "What one honours: mgem generators NAME"
+    assert lines[-1] == "To see what one supports: mgem generators NAME"
 
 
 def test_the_list_as_json() -> None:
@@ -49,8 +49,8 @@ def test_the_things_that_nano_knows() -> None:
     assert known["things"]["fox"] == ["red fox"]
     assert json.loads(run("nano", "--json").stdout)["vocabulary"] == "261 things, 19 places"
     assert json.loads(run("flat", "--json").output)["vocabulary"] == "any caption"
-    assert "it reads any caption" in run("flat", "--things").stderr
-    assert "Name it: mgem generators nano --things" in run("--things").stderr
+    assert "it accepts any caption" in run("flat", "--things").stderr
+    assert "Example: mgem generators nano --things" in run("--things").stderr
 
 
 def test_one_that_is_not_there() -> None:

@@ -59,7 +59,7 @@ def test_the_list_skips_what_cannot_be_read(store: ArtifactStore) -> None:
     told = run("list", "--json")
     assert told.exit_code == 0
     assert [entry["id"] for entry in json.loads(told.stdout)] == [fox]
-    assert told.stderr.endswith("img-ab0000000000.png. mgem doctor says why.\n")
+    assert told.stderr.endswith("img-ab0000000000.png. For the reason, run: mgem doctor\n")
 
 
 def test_show(store: ArtifactStore) -> None:
@@ -140,7 +140,7 @@ def test_redraw_of_what_was_not_drawn(store: ArtifactStore) -> None:
     given = store.put_picture(Image.new("RGB", (8, 6)), origin="fox.jpg").id
     result = run("redraw", given)
     assert result.exit_code == 1
-    assert "does not say how it was drawn, so it cannot be drawn again" in result.stderr
+    assert "has no record of how it was drawn, so it cannot be redrawn" in result.stderr
 
 
 def test_redraw_with_a_generator_that_fails(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:

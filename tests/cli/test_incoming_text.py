@@ -26,7 +26,7 @@ def test_lines_come_decoded(encoding: str) -> None:
 def test_other_bytes_are_replaced_with_a_notice(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr("sys.stdin", piped(b"caf\xe9\nfox"))
     assert read_piped() == "caf\ufffd\nfox"
-    assert "Standard input is not UTF-8 at byte 3" in capsys.readouterr().err
+    assert "Standard input is not valid UTF-8 at byte 3" in capsys.readouterr().err
 
 
 def test_arguments(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +35,6 @@ def test_arguments(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch)
     assert decoded_arguments(["draw", name, "--out", name, f"--out={name}", "fox"]) == [
         "draw", "caf\ufffd.png", "--out", name, f"--out={name}", "fox",
     ]  # fmt: skip
-    assert capsys.readouterr().err.count("An argument is not UTF-8 at byte 3") == 1
+    assert capsys.readouterr().err.count("An argument is not valid UTF-8 at byte 3") == 1
     Path(name).touch()
     assert decoded_arguments(["see", name, f"--image={name}"]) == ["see", name, f"--image={name}"]

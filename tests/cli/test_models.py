@@ -57,7 +57,7 @@ def test_list_shows_all_eleven() -> None:
     assert lines[0].split() == ["name", "language", "model", "px", "tokens", "dialogue", "here"]
     assert lines[1].split() == ["MGM-2B", "gemma-2b-it", "336/768", "576", "gemma", "no"]
     assert lines[11].split() == ["MGM-34B-HD", "Nous-Hermes-2-Yi-34B", "672/1536", "2880", "chatml_direct", "no"]
-    assert lines[-1] == "To fetch one: hf download YanweiLi/NAME"
+    assert lines[-1] == "To download one: hf download YanweiLi/NAME"
 
 
 def test_list_as_json() -> None:
@@ -83,7 +83,7 @@ def test_check_of_a_whole_folder(saved: Path) -> None:
     assert facts["dialogue"] == "vicuna_v1"
     assert facts["images"] == "28 and 64 px, 16 tokens each"
     assert facts["types"].startswith("float32 (")
-    assert facts["verdict"] == "whole"
+    assert facts["verdict"] == "complete"
 
     report = json.loads(run("check", saved, "--json").stdout)
     assert report["whole"] is True
@@ -96,10 +96,10 @@ def test_check_of_a_folder_that_is_not_whole(saved: Path) -> None:
     config["text_config"]["num_hidden_layers"] = 3
     (saved / "config.json").write_text(json.dumps(config))
     lines = run("check", saved, status=1).stdout.splitlines()
-    assert lines[-1].split() == ["verdict", "not", "whole"]
+    assert lines[-1].split() == ["verdict", "not", "complete"]
     missing = [line[15:] for line in lines if line.startswith("missing")]
     assert missing[0] == "model.language_model.layers.1.input_layernorm.weight"
-    assert missing[-1] == "and 8 more; --json lists them all"
+    assert missing[-1] == "and 8 more; list all with --json"
     assert len(json.loads(run("check", saved, "--json", status=1).stdout)["missing"]) == 18
 
 

@@ -79,7 +79,7 @@ def redraw(*arguments: str, **options: Any) -> Any:
 def test_nothing_is_sent_where_nobody_is_asked(thief: Thief, tmp_path: Path) -> None:
     result = redraw(picture_of(thief, tmp_path))
     assert result.exit_code == 1
-    assert f"says that '{thief.name}' drew it" in result.stderr and "Add --yes" in result.stderr
+    assert f"names the generator '{thief.name}'" in result.stderr and "Add --yes" in result.stderr
     assert thief.keys == []
 
 

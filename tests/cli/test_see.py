@@ -87,7 +87,7 @@ def test_it_answers(folder: Path, pictures: list[str]) -> None:
     assert (one.exit_code, two.exit_code) == (0, 0)
     assert one.stdout == answer_of(folder, pictures[:1], max_new_tokens=9) + "\n"
     assert two.stdout == answer_of(folder, pictures, max_new_tokens=9) + "\n"
-    assert one.stderr == "The answer reached its limit of tokens and is cut off.\n"
+    assert one.stderr == "The answer reached its token limit and was cut off.\n"
 
 
 def test_as_json(folder: Path, pictures: list[str]) -> None:
@@ -106,7 +106,7 @@ def test_as_json(folder: Path, pictures: list[str]) -> None:
         "answer": answer_of(folder, pictures, max_new_tokens=9),
         "complete": False,
         "finish_reason": "length",
-        "notices": ["The answer reached its limit of tokens and is cut off."],
+        "notices": ["The answer reached its token limit and was cut off."],
         "question": QUESTION,
         "images": pictures,
         "model": str(folder),
@@ -144,11 +144,14 @@ def test_in_fewer_bits(folder: Path, pictures: list[str], quantize: str) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([QUESTION], "Pictures come first, and then the question; got only 'What is it?'."),
+        ([QUESTION], "Give the pictures first, then the question; got only 'What is it?'."),
         (["red.png", "green.png"], "The question is missing: the last word, 'green.png', is a file."),
         (["red.png", "blue.png", QUESTION], "There is no file 'blue.png'"),
         (["notes.txt", QUESTION], "'notes.txt'"),
-        (["red.png", QUESTION, "-m", "openai:gpt-5"], "mgem see runs the core model itself, and 'openai:gpt-5' is ano"),
+        (
+            ["red.png", QUESTION, "-m", "openai:gpt-5"],
+            "mgem see runs only Mini-Gemini models, and 'openai:gpt-5' is ano",
+        ),
         (["red.png", QUESTION, "-m", "nowhere"], "There is no folder 'nowhere'."),
         (
             ["red.png", QUESTION, "-m", "YanweiLi/MGM-7B"],
@@ -172,13 +175,13 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
 def test_a_device_that_is_not_there(folder: Path, pictures: list[str]) -> None:
     result = see(pictures[0], QUESTION, "-m", str(folder), "--device", "cuda")
     assert result.exit_code == 1
-    assert "There is no CUDA device here that torch can use. Leave --device out, or give --device cpu." in result.stderr
+    assert "torch finds no CUDA device. Leave out --device, or give --device cpu." in result.stderr
 
 
 def test_a_context_that_overflows(folder: Path, pictures: list[str]) -> None:
     result = see(pictures[0], QUESTION, "-m", str(folder), "--max-new-tokens", "9000")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "The prompt does not fit: 1 image(s) take 16 tokens" in result.stderr
+    assert "The prompt does not fit into the context: 1 image(s) take 16 tokens" in result.stderr
 
 
 def start(*words: str) -> subprocess.Popen[str]:

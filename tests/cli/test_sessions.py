@@ -53,7 +53,7 @@ def test_the_list(words: tuple[str, ...]) -> None:
 
 def test_an_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MGEM_HOME", str(tmp_path))
-    assert run().output == "No sessions yet. Begin one: mgem chat\n"
+    assert run().output == "No sessions yet. Start one: mgem chat\n"
     assert json.loads(run("--json").output) == []
 
 
@@ -86,17 +86,20 @@ def test_an_export_has_its_pictures_beside_it(kept: ArtifactStore, tmp_path: Pat
     assert json.loads((out / "session.json").read_text())["num_turns"] == 2
     again = run("export", "tale", "--out", str(out))
     assert again.exit_code == 1
-    assert "is there already. Take another folder, or add --overwrite." in again.stderr
+    assert "already exists. Choose another folder, or add --overwrite." in again.stderr
     kept.path(dog).unlink()
     overwritten = run("export", "tale", "--out", str(out), "--overwrite")
-    assert overwritten.stderr == f"{dog} is no longer stored and was left out.\n"
+    assert overwritten.stderr == f"{dog} is no longer stored, so it was left out.\n"
     assert f"![a dog]({dog})" in (out / "session.md").read_text()
 
 
 def test_deleting_asks_and_leaves_pictures_and_forks(kept: ArtifactStore) -> None:
-    assert run("fork", "tale", "other tale").stdout == "Go on with it: mgem chat --resume 'other tale'\n"
+    assert run("fork", "tale", "other tale").stdout == "To continue it: mgem chat --resume 'other tale'\n"
     refused = run("delete", "tale", input="n\n")
-    assert (refused.exit_code, refused.stderr) == (1, "Delete 'tale', 2 turn(s)? Pictures stay. [y/N]:Aborted.\n")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Delete 'tale' with 2 turn(s)? Its pictures are kept. [y/N]:Aborted.\n",
+    )
     assert run("delete", "tale", input="y\n").exit_code == 0
     assert run("delete", "a question", "--yes").exit_code == 0
     assert [each["name"] for each in json.loads(run("--json").output)] == ["other tale"]
@@ -109,7 +112,7 @@ def test_deleting_asks_and_leaves_pictures_and_forks(kept: ArtifactStore) -> Non
 def test_a_session_that_is_not_there(words: tuple[str, ...]) -> None:
     result = run(*words)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: There is no session 'talle'. The latest: 'a question', 'tale'.")
+    assert result.stderr.startswith("Error: There is no session 'talle'. The latest sessions: 'a question', 'tale'.")
 
 
 @pytest.mark.usefixtures("kept")
@@ -117,7 +120,7 @@ def test_an_unfinished_turn_is_told_of() -> None:
     sessions = Sessions.at()
     sessions.begin("tale", {"turn": "x"}, title="")
     sessions.close()
-    assert run("show", "tale").stderr == "\nIts last turn is unfinished. Go on: mgem chat --resume tale\n"
+    assert run("show", "tale").stderr == "\nThe last turn is unfinished. To continue: mgem chat --resume tale\n"
     assert "(unfinished) Draw a fox" in run("list").output
 
 

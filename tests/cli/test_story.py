@@ -53,8 +53,8 @@ def test_a_recipe_becomes_a_book() -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == ["book/book.html", "book/book.md"]
     lines = result.stderr.splitlines()
-    assert lines[:2] == ["The Key: 3 scenes", "  page 1 is written: Part 1"]
-    assert re.fullmatch(r"  scene 3 is drawn: img-[0-9a-f]{12}", lines[-1])
+    assert lines[:2] == ["The Key: 3 scenes", "  page 1 written: Part 1"]
+    assert re.fullmatch(r"  scene 3 drawn: img-[0-9a-f]{12}", lines[-1])
     assert '<h1 dir="auto">The Key</h1>' in Path("book/book.html").read_text()
     assert read_story(Path("book")).is_whole
 
@@ -93,7 +93,7 @@ def test_ctrl_c_writes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     script(monkeypatch, *SCRIPT, "The mouse woke.", "a mouse in bed", stop)
     result = run("A mouse and its day.", "--scenes", "2", "--formats", "md", "--out", "book")
-    assert result.exit_code == 130 and "Stopped. The same command goes on from here." in result.stderr
+    assert result.exit_code == 130 and "Stopped. Run the same command again to continue." in result.stderr
     text = Path("book/book.md").read_text()
     assert "The mouse woke." in text and "This page is not written yet." in text
 
@@ -138,14 +138,17 @@ def test_json() -> None:
     ("arguments", "message"),
     [
         ((), "Usage: mgem story"),
-        (("--out", "book"), "There is nothing to tell. Give a recipe, a premise, or --resume."),
+        (("--out", "book"), "No story was given. Give a recipe, a premise, or --resume."),
         (("the_dragn",), "There is no story recipe 'the_dragn'. Did you mean 'the_dragon'?"),
         (("no.yaml",), "The recipe 'no.yaml' cannot be read: No such file"),
-        (("key.json", "--formats", "doc"), "'doc' is no list of forms. Allowed: html, md, pdf, joined by commas."),
-        (("key.json", "--scenes", "9"), "The recipe writes out its 3 scenes, and 9 were asked for."),
-        (("key.json", "--language", "no language"), "The story cannot be told: language: String should match"),
+        (
+            ("key.json", "--formats", "doc"),
+            "'doc' is not a list of book formats. Allowed: html, md, pdf, separated by commas.",
+        ),
+        (("key.json", "--scenes", "9"), "The recipe lists 3 scenes, but 9 were requested."),
+        (("key.json", "--language", "no language"), "The recipe is not valid: language: String should match"),
         (("--resume", "--out", "empty"), "There is no story in 'empty'."),
-        (("--resume", "--style", "ink"), "--style is for a new story, and --resume goes on with the old one."),
+        (("--resume", "--style", "ink"), "--style applies to a new story, but --resume continues the old one."),
     ],
 )
 def test_what_cannot_be_told(arguments: tuple[str, ...], message: str) -> None:
@@ -157,7 +160,7 @@ def test_what_cannot_be_told(arguments: tuple[str, ...], message: str) -> None:
 def test_another_story_in_the_folder_is_not_touched() -> None:
     run("key.json", "--out", "book", "--formats", "md")
     result = run("key.json", "--out", "book", "--formats", "md", "--style", "ink")
-    assert result.exit_code == 1 and "In 'book' there is another story, 'The Key', or one of other" in result.stderr
+    assert result.exit_code == 1 and "'book' already holds another story, 'The Key', or the same" in result.stderr
     Path("other").mkdir()
     Path("other/book.md").write_text("mine")
     result = run("key.json", "--out", "other", "--formats", "md")
@@ -170,10 +173,10 @@ def test_replay() -> None:
     result = run("replay", "book/story.json", "--out", "again", "--formats", "html")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("the same picture, byte for byte") == 3
-    assert "3 of 3 pictures are the same, byte for byte." in result.stdout
+    assert "3 of 3 pictures are identical, byte for byte." in result.stdout
     assert Path("again/book.html").read_bytes() == Path("book/book.html").read_bytes()
     result = run("replay", "book", "--out", "again")
-    assert result.exit_code == 1 and "There is a story in 'again' already." in result.stderr
+    assert result.exit_code == 1 and "'again' already holds a story." in result.stderr
     assert "There is no story in 'nowhere.json'" in run("replay", "nowhere.json").stderr
 
 

@@ -47,7 +47,7 @@ def test_a_configuration_is_trained(trained: list[TrainConfig]) -> None:
 def test_a_signal_is_told(trained: list[TrainConfig]) -> None:
     stopped = run("nano_align", "run.max_steps=2")
     assert stopped.exit_code == 128 + signal.SIGTERM
-    assert stopped.stderr.endswith("Stopped after step 1 of 2. The same command goes on.\n")
+    assert stopped.stderr.endswith("Stopped after step 1 of 2. Run the same command again to continue.\n")
 
 
 def test_what_is_wrong_is_one_error() -> None:

@@ -54,7 +54,7 @@ def test_a_name_is_taken_as_it_is_written_if_there_is_such_a_file(folder: Path) 
 def test_homes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder))
     assert typed_path("~/a.png") == folder / "a.png"
-    with pytest.raises(InputError, match="begins with a home that is not known here"):
+    with pytest.raises(InputError, match="begins with an unknown home folder"):
         typed_path("~nosuchuser/a.png")
 
 

@@ -285,7 +285,8 @@ def test_refuses_a_context_that_overflows(make_model: Make) -> None:
     model = make_model(hd=True)
     ids = prompt(model, [[1], [2], [3], [4, 5]])
     message = (
-        r"3 image\(s\) take 240 tokens, the text 5, and 12 new tokens were asked for, 257 in all; the context holds 256"
+        r"3 image\(s\) take 240 tokens, the text 5, and 12 new tokens were requested, 257 in total; "
+        r"the context holds 256"
     )
     with pytest.raises(ContextOverflowError, match=message) as caught:
         model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **make_images(model, 3), max_new_tokens=12)

@@ -33,7 +33,7 @@ def test_what_goes_wrong_in_a_check_is_a_finding() -> None:
     found = list(run_checks(checks, time_limit_s=0.05))
     released.set()
     assert found == [
-        Finding("hangs", "problem", "The check did not end within 0.05 s."),
+        Finding("hangs", "problem", "The check did not finish within 0.05 s."),
         Finding("fails", "problem", "There is no such thing. Take another."),
         Finding("breaks", "problem", "KeyError: 'one\\ntwo'"),
         *works(),

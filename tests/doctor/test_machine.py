@@ -35,7 +35,10 @@ def test_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "python_version", lambda: "3.9.1")
     [found] = check_python()
     assert found.status == "problem"
-    assert found.text == "3.9.1 is here and >=3.11 is wanted. Make an environment with one."
+    assert (
+        found.text
+        == "Python 3.9.1 is not supported; it must be >=3.11. Create an environment with a supported version."
+    )
 
 
 def test_packages_that_do_not_fit_are_named_with_what_mends_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +46,10 @@ def test_packages_that_do_not_fit_are_named_with_what_mends_them(monkeypatch: py
     here = importlib.metadata.version("pillow")
     assert check_packages() == [
         Finding(
-            "packages", "problem", f"pillow {here} is here and <1000,>=999 is wanted", "pip install 'pillow<1000,>=999'"
+            "packages",
+            "problem",
+            f"pillow {here} is not supported; it must be <1000,>=999",
+            "pip install 'pillow<1000,>=999'",
         ),
         Finding("packages", "problem", "no-such-package is not installed", "pip install 'no-such-package>=1'"),
     ]
@@ -53,7 +59,9 @@ def test_extras_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     extras = ('no-such-package>=1; extra == "ocr"', 'torch; extra == "postgres"', 'no-such-linter; extra == "dev"')
     asked_for(monkeypatch, *extras)
     assert check_extras() == [
-        Finding("extras", "note", "ocr is not whole: no-such-package", "pip install 'mgem-agent[ocr]'"),
+        Finding(
+            "extras", "note", "ocr is not installed; missing packages: no-such-package", "pip install 'mgem-agent[ocr]'"
+        ),
         Finding("extras", "ok", f"postgres: torch {importlib.metadata.version('torch')}"),
     ]
 
@@ -84,6 +92,6 @@ def test_little_memory_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert check_memory() == []
     info.write_text("MemTotal:       4194304 kB\nMemAvailable:   1048576 kB\n")
     [found] = check_memory()
-    assert (found.status, found.text) == ("note", "1.0 GiB of 4.0 GiB are free; even nano may want 2 GiB")
+    assert (found.status, found.text) == ("note", "1.0 GiB of 4.0 GiB are free; even nano may need 2 GiB")
     info.write_text("MemTotal:       4194304 kB\nMemAvailable:   3145728 kB\n")
     assert check_memory()[0].status == "ok"

@@ -1,4 +1,4 @@
-"""What is settled, looked at without making, fetching or loading anything."""
+"""The settings, looked at without making, fetching or loading anything."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert good.text.startswith(f"{tmp_path / 'new' / 'images'}, ") and good.text.endswith(" GiB free")
     assert not (tmp_path / "new").exists()
     [bad] = check_store(load_settings(store=tmp_path / "file" / "images"))
-    text = f"{tmp_path / 'file' / 'images'} cannot be written to"
+    text = f"{tmp_path / 'file' / 'images'} is not writable"
     assert bad == Finding("pictures", "problem", text, "mgem config set store FOLDER")
     [bad] = check_sessions(load_settings(sessions=str(tmp_path / "file")))
     assert (bad.topic, bad.status) == ("sessions", "problem")
@@ -84,7 +84,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert len(found) == 22
     path = tmp_path / "ab" / f"img-ab{0:010d}.png"
     assert [each.mend for each in found if each.text.startswith(f"{path.name} cannot be read")] == [f"rm {path}"]
-    assert found[-1].text == "3 more files are not readable"
+    assert found[-1].text == "3 more files cannot be read"
 
 
 def test_a_place_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +115,14 @@ def test_the_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [found] = check_hub(load_settings())
     assert found.status == "note" and found.text.startswith(f"{DEAD} cannot be reached (")
     [found] = check_hub(load_settings(offline=True))
-    assert found.text == "not asked, because nothing may be fetched: offline is settled"
+    assert found.text == "not checked, because offline mode is on"
 
 
 def test_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MGEM_CACHE", str(tmp_path))
     monkeypatch.delenv("MGEM_NANO_LLM", raising=False)
     found = check_nano(load_settings(model="nano", offline=True))
-    text = "the language model (93 MB) is not here, and nothing may be fetched"
+    text = "the language model (93 MB) is not downloaded yet, and offline mode is on"
     assert found[0] == Finding("nano", "problem", text, 'mgem ask "Hello" --model nano')
     assert check_nano(load_settings(model="other"))[0].status == "note"
     assert not any(each.status == "problem" for each in found[1:])
@@ -171,6 +171,6 @@ def test_the_generator(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "config.toml"))
-    assert check_settings_file()[0].text == f"no file; it would be {tmp_path / 'config.toml'}"
+    assert check_settings_file()[0].text == f"no config file; its path would be {tmp_path / 'config.toml'}"
     (tmp_path / "config.toml").write_text("")
     assert check_settings_file()[0].text == str(tmp_path / "config.toml")

@@ -70,9 +70,7 @@ def test_a_caption_has_as_many_characters_as_a_request_may_have() -> None:
 
 @pytest.mark.parametrize("caption", ["", " \n", "\x00"])
 def test_a_caption_without_words_is_refused(caption: str) -> None:
-    with pytest.raises(
-        InputError, match=r"^The caption .* has no words\. Draw only captions that the parser calls compl"
-    ):
+    with pytest.raises(InputError, match=r"^The caption .* is empty\. Give a description of the picture"):
         to_tool_call(caption)
 
 
@@ -81,12 +79,12 @@ def test_a_caption_without_words_is_refused(caption: str) -> None:
     [
         (
             {"prompt": "x", "sampler": "y"},
-            r"^The drawing defaults have 'prompt', 'sampler'\. Allowed: task, negative_pro",
+            r"^Unknown drawing defaults: 'prompt', 'sampler'\. Allowed: task, negative_pro",
         ),
-        ({"width": 3}, r"^The drawing defaults do not make an image request\. width: Input should be .* 16\.$"),
+        ({"width": 3}, r"^The drawing defaults are not valid\. width: Input should be .* 16\.$"),
         (
             {"task": "edit"},
-            r"^The drawing defaults do not make an image request\. task='edit' needs image",
+            r"^The drawing defaults are not valid\. task='edit' needs image",
         ),
     ],
 )

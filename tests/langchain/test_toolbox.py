@@ -35,7 +35,7 @@ def test_text_is_read_where_the_library_is_installed(
 
 def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
     assert "look_at_image" in names(tmp_path, reasoner=ScriptedReasoner(script=[]))
-    with pytest.raises(InputError, match=r"needs a reasoner that sees, and 'ScriptedReasoner' takes no pictures"):
+    with pytest.raises(InputError, match=r"needs a reasoner that takes pictures, and 'ScriptedReasoner' takes none"):
         names(tmp_path, reasoner=ScriptedReasoner(script=[], profile={"image_inputs": False}))
 
 

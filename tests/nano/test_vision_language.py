@@ -116,7 +116,7 @@ def test_halves_that_do_not_fit(folder: Path, language_model: Path, cache: Path,
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     expected = (
         r"^nano cannot be put together\. The language model is not the one that .*vlm' was trained with\. "
-        r"Give that one\.\n1 of another shape:\n  intermediate_size: 32, trained with 64\n"
+        r"Give that one\.\n1 with a wrong shape:\n  intermediate_size: 32, trained with 64\n"
         r"Leave MGEM_NANO_LLM unset; if it is, install mgem-agent again\.$"
     )
     with pytest.raises(CheckpointError, match=expected):

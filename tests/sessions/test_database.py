@@ -26,7 +26,9 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for connection in opened:  # so full that not a page more can be had
             [[pages]] = connection.execute("PRAGMA page_count").fetchall()
             connection.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(ToolError, match="cannot be read or written: database or disk is full. Free some space"):
+        with pytest.raises(
+            ToolError, match="cannot be read or written: database or disk is full. Free some disk space"
+        ):
             sessions.begin("s", {"turn": "1", "said": "x" * 100_000}, title="t")
     finally:
         sessions.close()

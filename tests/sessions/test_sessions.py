@@ -58,9 +58,7 @@ def test_one_turn_at_a_time(sessions: Sessions) -> None:
     sessions.begin("tale", {"turn": "a"}, title="")
     assert sessions.open_turn("tale") == {"turn": "a"}
     assert sessions.open_turn("song") is None
-    with pytest.raises(
-        InputError, match=r"^Session 'tale' has an unfinished turn\. Call resume\('tale'\) to go on wit"
-    ):
+    with pytest.raises(InputError, match=r"^Session 'tale' has an unfinished turn\. Call resume\('tale'\) to continue"):
         sessions.begin("tale", {"turn": "b"}, title="")
 
 
@@ -90,7 +88,7 @@ def test_a_fork_goes_its_own_way(sessions: Sessions) -> None:
     say(sessions, "tale", "b")
     say(sessions, "song", "c")
     assert (ids(sessions, "tale"), ids(sessions, "song")) == (["a", "b"], ["a", "c"])
-    with pytest.raises(InputError, match=r"^There is a session 'song' already\. Choose another name\."):
+    with pytest.raises(InputError, match=r"^The session 'song' already exists\. Choose another name\."):
         sessions.fork("tale", "song")
 
 
@@ -111,13 +109,15 @@ def test_deleting_one_leaves_what_the_other_shares(sessions: Sessions) -> None:
 def test_a_session_that_is_not_there(sessions: Sessions, act: str) -> None:
     say(sessions, "tale", "a")
     arguments = ("talle", "new") if act == "fork" else ("talle",)
-    with pytest.raises(InputError, match=r"^There is no session 'talle'\. The latest: 'tale'\. Run: mgem sessions"):
+    with pytest.raises(
+        InputError, match=r"^There is no session 'talle'\. The latest sessions: 'tale'\. List all: mgem sessions"
+    ):
         getattr(sessions, act)(*arguments)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a" * 201])
 def test_names_that_are_none(sessions: Sessions, name: str) -> None:
-    with pytest.raises(InputError, match=r"cannot name a session\. Take 1 to 200 printable characters\."):
+    with pytest.raises(InputError, match=r"is not a valid session name\. Use 1 to 200 printable characters\."):
         sessions.hold(name)
 
 
@@ -151,17 +151,17 @@ def test_they_lie_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(InputError, match=r"^Sessions cannot be kept in '.*file': .*Give a folder that may be written"):
+    with pytest.raises(InputError, match=r"^Sessions cannot be saved in '.*file': .*Give a writable folder"):
         Sessions.at(tmp_path / "file")
     (tmp_path / "sessions.sqlite").write_text("not a database, but longer than a header of one would have to be" * 9)
-    with pytest.raises(InputError, match=r"file is not a database\. Give a folder that may be written"):
+    with pytest.raises(InputError, match=r"file is not a database\. Give a writable folder"):
         Sessions.at(tmp_path)
 
 
 def test_the_second_holder_is_refused_and_the_session_is_free_afterwards(sessions: Sessions) -> None:
     with sessions.hold("tale"):
         with (
-            pytest.raises(InputError, match=r"^Session 'tale' is in use by .*Wait until its turn is over, or take an"),
+            pytest.raises(InputError, match=r"^Session 'tale' is in use by .*Wait until its turn ends, or use an"),
             sessions.hold("tale"),
         ):
             pass

@@ -141,7 +141,7 @@ def test_bytes_that_are_not_utf_8_are_replaced(tmp_path: Path, caplog: pytest.Lo
     path = tmp_path / "story.yaml"
     path.write_bytes(b"premise: a caf\xe9")
     assert load_story_recipe(path).premise == "a caf\ufffd"
-    assert "is not UTF-8 at byte 14" in caplog.text
+    assert "is not valid UTF-8 at byte 14" in caplog.text
     path.write_bytes("premise: a café".encode("utf-16"))
     assert load_story_recipe(path).premise == "a café"
 
@@ -157,7 +157,7 @@ def test_many_wrong_keys_are_not_all_listed(tmp_path: Path) -> None:
 def test_a_pipe_is_no_recipe(tmp_path: Path) -> None:
     path = tmp_path / "story.yaml"
     os.mkfifo(path)
-    with pytest.raises(InputError, match="is a pipe or a device, and no file"):
+    with pytest.raises(InputError, match="is a pipe or a device, not a file"):
         load_story_recipe(path)
 
 

@@ -1,4 +1,4 @@
-"""`mgem chat`: a dialogue at the terminal, in which the model sees, answers and draws."""
+"""`mgem chat`: a dialogue at the terminal in which the model sees pictures, answers and draws."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ __all__ = ["chat", "run_chat"]
 
 def chat(
     image: Annotated[
-        list[Path] | None, typer.Option("--image", "-a", help="A picture for the first message; may be repeated.")
+        list[Path] | None, typer.Option("--image", "-a", help="A picture for the first message; repeatable.")
     ] = None,
-    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the session that changed last.")] = False,
-    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this session.")] = None,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Continue the most recent session.")] = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Continue this session; a unique beginning of its name is enough.")
+    ] = None,
     session: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the session; begun if there is none of that name.")
+        str | None, typer.Option(metavar="NAME", help="Continue the session of this name, or create it.")
     ] = None,
     model: Model = None,
     generator: Generator = None,
@@ -43,9 +45,9 @@ def chat(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Talk with the model, which sees pictures and draws them. /help says what can be done there.
+    """Chat with a model that sees and draws pictures. Type /help for the commands.
 
-    Every turn is kept: `mgem chat -c` goes on where the last one ended. From a pipe each line is a message.
+    Every turn is saved: `mgem chat -c` continues the last session. In piped input, each line is a message.
     """
     flags = {
         "model": model,
@@ -59,7 +61,7 @@ def chat(
     given = {name: value for name, value in flags.items() if value is not None}
     names = [name for name in (resume, session) if name is not None]
     if len(names) + go_on > 1:
-        raise InputError("--continue, --resume and --session exclude one another. Give one of them.")
+        raise InputError("--continue, --resume and --session cannot be combined. Give one of them.")
     run_chat(given, image or [], resume=resume, session=session, go_on=go_on, yes=yes, as_json=as_json)
 
 
@@ -74,20 +76,20 @@ def run_chat(
     as_json: bool = False,
     **parts: Any,
 ) -> None:
-    """Run a dialogue until the person leaves.
+    """Run a dialogue until the user quits.
 
     Args:
         flags: Settings from the command line.
         images: Pictures for the first message.
-        resume: Session to go on with, by its name or the beginning of it.
-        session: Session to go on with or to begin.
-        go_on: Whether to go on with the session that changed last.
-        yes: Whether captions that wait are approved without asking.
+        resume: Session to continue: its name, or the beginning of it.
+        session: Session to continue or to create.
+        go_on: Whether to continue the most recent session.
+        yes: Whether captions are approved without asking.
         as_json: Whether events are written as JSON.
-        **parts: `reasoner`, `generator`, `store` or `sessions` to be taken instead of what the settings name.
+        **parts: `reasoner`, `generator`, `store` or `sessions` to use instead of the one that the settings name.
 
     Raises:
-        InputError: If there is no such session, or a setting or picture cannot be.
+        InputError: If there is no such session, or a setting or a picture is not valid.
     """
     from mgem_agent.cli.chat.commands import complete
     from mgem_agent.cli.chat.input import open_reader
@@ -98,7 +100,7 @@ def run_chat(
 
     console, errors = open_console(), open_console(stderr=True)
     settings = load_settings(**flags)
-    window = PictureWindow(console, "path" if as_json else settings.images)  # asks the terminal, so before all else
+    window = PictureWindow(console, "path" if as_json else settings.images)  # must query the terminal first
     with errors.status("Starting"):
         dialogue = Chat.open(flags, "", **parts)
         dialogue.session = find_session(dialogue.sessions, resume=resume, session=session, go_on=go_on)
@@ -121,14 +123,14 @@ def open_face(
     yes: bool,
     as_json: bool,
 ) -> ChatUI:
-    """Return what a person sees and says.
+    """Return the user interface of a dialogue.
 
     Args:
-        console: For answers.
-        errors: For all else, where `console` is no terminal.
+        console: Console for answers.
+        errors: Console for other messages, if `console` is not a terminal.
         window: Shows pictures.
-        dialogue: Whose pictures have numbers.
-        reader: Asks a person.
+        dialogue: The dialogue, which numbers its pictures.
+        reader: Reads the user's input.
         yes: Whether captions are approved without asking.
         as_json: Whether events are written as JSON.
     """
@@ -145,8 +147,8 @@ def open_face(
             return Decision(kind="approve")
         if not reader.is_person:
             display.fail(
-                f"{len(waiting.captions)} caption(s) of session {waiting.session!r} wait for a decision, and nobody is "
-                f"there to ask. Add --yes, or decide at a terminal: mgem chat --resume {waiting.session}"
+                f"{len(waiting.captions)} caption(s) of session {waiting.session!r} must be confirmed, and there is no "
+                f"terminal to ask at. Add --yes, or decide at a terminal: mgem chat --resume {waiting.session}"
             )
             return None
         return ask_decision(waiting, reader.edit, display.tell)
@@ -163,26 +165,26 @@ def _talk(dialogue: Chat, face: ChatUI, reader: Reader, *, is_new: bool) -> None
             show_last_turn(dialogue, face)
     failures = 0
     if dialogue.is_unfinished():
-        face.display.tell("Going on with the turn that was left unfinished.")
+        face.display.tell("Continuing the unfinished turn.")
         failures += _step(lambda: dialogue.go_on(face), dialogue, face)
     while not dialogue.is_over:
         try:
             line = reader.read()
         except KeyboardInterrupt:
-            face.display.tell("/quit or Ctrl-D leaves; the session stays.")
+            face.display.tell("To leave, type /quit or press Ctrl-D. The session is saved.")
             continue
         if line is None:
             break
         if line.strip():
             failures += _step(lambda said=line: _take(said, dialogue, face), dialogue, face)
     if reader.is_person and dialogue.sessions.turns(dialogue.session, limit=1):
-        face.display.tell(f"To go on: mgem chat --resume {dialogue.session}")
+        face.display.tell(f"To continue: mgem chat --resume {dialogue.session}")
     if failures and not reader.is_person:
         raise typer.Exit(1)
 
 
 def _take(line: str, dialogue: Chat, face: ChatUI) -> None:
-    """Run a command, or say a message."""
+    """Run a command, or send a message."""
     from mgem_agent.cli.chat.commands import run_command
 
     line = line.strip()
@@ -193,21 +195,21 @@ def _take(line: str, dialogue: Chat, face: ChatUI) -> None:
 
 
 def _step(do: Any, dialogue: Chat, face: ChatUI) -> int:
-    """Do something; what goes wrong is said, and the dialogue goes on. Returns the number of failures."""
+    """Run one step of the dialogue and report its errors. Returns the number of failures."""
     try:
         do()
     except KeyboardInterrupt:
-        face.display.tell("Left as it is.")
+        face.display.tell("Interrupted.")
     except MgemError as error:
         face.display.fail(str(error))
-    except Exception as error:  # a reasoner may raise whatever its provider does; the session must not end by it
+    except Exception as error:  # a provider's client may raise anything; the chat must survive it
         if "--debug" in sys.argv:
             raise
         face.display.fail(f"{type(error).__name__}: {error}")
     else:
         return 0
     if dialogue.is_unfinished() and dialogue.agent.waiting(dialogue.session) is None:
-        face.display.tell("The turn is unfinished: /resume goes on with it, /undo drops it.")
+        face.display.tell("The turn is unfinished: /resume continues it, /undo drops it.")
     return 1
 
 

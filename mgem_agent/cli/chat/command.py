@@ -1,4 +1,4 @@
-"""One command of `mgem chat`, and the options that follow its name."""
+"""A command of `mgem chat`, and the parsing of its options."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Command:
     """A command.
 
     Attributes:
-        name: What follows the slash.
-        arguments: What follows the name, as help shows it.
-        explanation: What it does, in a sentence.
-        run: Does it; gets what follows the name.
-        complete: What the argument may be, for completion: `files`, or a function that lists the words.
+        name: Name, without the slash.
+        arguments: Arguments, as /help shows them.
+        explanation: One sentence for /help.
+        run: Runs the command with the text after its name.
+        complete: Completion of the argument: `files`, or a function that lists words.
     """
 
     name: str
@@ -34,19 +34,19 @@ class Command:
 
 
 def read_options(text: str, options: Mapping[str, Callable[[str], Any]]) -> tuple[str, dict[str, Any]]:
-    """Part options from words, which keep their quotes and apostrophes, for they are prose.
+    """Separate options from the other words, which are prose and keep their quotes and apostrophes.
 
-    Only the value of an option may stand in double quotes.
+    Only the value of an option may be in double quotes.
 
     Args:
-        text: What follows a command.
-        options: What reads the value of each option, by its name, such as `--seed`; `bool` for one without a value.
+        text: The text after a command's name.
+        options: Parser of each option's value, by the option's name, such as `--seed`; `bool` for a flag.
 
     Returns:
-        The words, and the values of the options that are there, by their names without dashes.
+        The words, and the values of the given options by their names without dashes.
 
     Raises:
-        InputError: If an option is unknown or its value cannot be.
+        InputError: If an option is unknown or its value is not valid.
     """
     words, found = [], {}
     waiting = text.split()
@@ -57,7 +57,7 @@ def read_options(text: str, options: Mapping[str, Callable[[str], Any]]) -> tupl
             continue
         reader = options.get(word)
         if reader is None:
-            raise InputError(f"There is no option {word!r} here. Options: {', '.join(options) or 'none'}.")
+            raise InputError(f"This command has no option {word!r}. Options: {', '.join(options) or 'none'}.")
         if reader is bool:
             found[word.lstrip("-")] = True
             continue
@@ -68,7 +68,7 @@ def read_options(text: str, options: Mapping[str, Callable[[str], Any]]) -> tupl
         try:
             found[word.lstrip("-")] = reader(value)
         except ValueError as error:
-            raise InputError(f"{word} cannot be {value!r}. {_wanted(reader)}") from error
+            raise InputError(f"{value!r} is not valid for {word}. {_wanted(reader)}") from error
     return " ".join(words), found
 
 

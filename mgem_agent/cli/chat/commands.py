@@ -1,4 +1,4 @@
-"""The commands of `mgem chat`: one table, which runs them, explains them and completes them."""
+"""The table of all commands of `mgem chat`, used to run, explain and complete them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MAX_LABEL_COLUMNS = 36
 
 
 def command_table() -> dict[str, Command]:
-    """Return every command by its name, in the order of the help."""
+    """Return all commands by name, in the order of /help."""
     from mgem_agent.cli.chat import dialogue_commands, export, picture_commands, setting_commands, story
 
     commands = [
-        Command("help", "", "Say what can be done here.", _help),
+        Command("help", "", "Show this help.", _help),
         *picture_commands.COMMANDS,
         *story.COMMANDS,
         *setting_commands.COMMANDS,
         *dialogue_commands.COMMANDS,
         *export.COMMANDS,
-        Command("quit", "", "Leave; the session stays. Ctrl-D does the same.", _quit),
+        Command("quit", "", "Leave the chat; the session is saved. Ctrl-D does the same.", _quit),
     ]
     return {command.name: command for command in commands}
 
@@ -37,7 +37,7 @@ def run_command(line: str, chat: Chat, face: ChatUI) -> None:
 
     Raises:
         InputError: If there is no such command.
-        MgemError: Whatever the command raises.
+        MgemError: If the command fails.
     """
     name, _, rest = line.removeprefix("/").partition(" ")
     commands = command_table()
@@ -45,19 +45,21 @@ def run_command(line: str, chat: Chat, face: ChatUI) -> None:
     if command is None:
         close = difflib.get_close_matches(name, commands, n=1)
         hint = f" Did you mean /{close[0]}?" if close else ""
-        raise InputError(f"There is no command '/{name}'.{hint} /help lists them; '//' begins a message with a slash.")
+        raise InputError(
+            f"There is no command '/{name}'.{hint} /help lists all. To begin a message with a slash, type '//'."
+        )
     command.run(chat, face, rest.strip())
 
 
 def complete(text: str, chat: Chat) -> tuple[str, list[str]]:
-    """Say how a line can go on.
+    """Return completions for a line.
 
     Args:
         text: The line up to the cursor.
         chat: The dialogue.
 
     Returns:
-        The word that is completed, and what it may become; `files` alone for a path.
+        The word to complete, and its completions; `["files"]` means that it is a path.
     """
     name, space, rest = text.removeprefix("/").partition(" ")
     commands = command_table()
@@ -77,7 +79,7 @@ def _help(chat: Chat, face: ChatUI, rest: str) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    # The longest of them have many options, and would leave the explanations no room.
+    # Limit the width of this column: commands with many options would leave no room for the explanations.
     table.add_column(max_width=min(MAX_LABEL_COLUMNS, face.console.width // 2))
     table.add_column(overflow="fold")
     for command in command_table().values():
@@ -85,8 +87,8 @@ def _help(chat: Chat, face: ChatUI, rest: str) -> None:
         table.add_row(label, command.explanation)
     face.console.print(table)
     face.console.print(
-        'Alt-Enter begins a new line, and so does Enter within """ and """. N is the number of a picture, an id or a '
-        "file; the last picture if left out. Ctrl-C stops the picture that is being drawn, then the turn.",
+        'Alt-Enter starts a new line, as does Enter between """ and """. N is a picture: its number, its id or a file; '
+        "the last picture if left out. Ctrl-C stops the current picture; pressed again, it stops the turn.",
         style="dim",
         highlight=False,
     )

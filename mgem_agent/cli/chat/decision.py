@@ -1,4 +1,4 @@
-"""Asking a person about captions that wait: draw them, change them first, or leave them."""
+"""Ask the user to approve, edit or refuse captions before drawing."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_decision"]
 
-QUESTION = "Draw it? [y]es, [e]dit, [n]o and why: "
-QUESTION_MANY = "Draw them? [y]es, [e]dit, [n]o and why: "
+QUESTION = "Draw it? [y]es, [e]dit, [n]o (you may add a reason): "
+QUESTION_MANY = "Draw them? [y]es, [e]dit, [n]o (you may add a reason): "
 
 
 def ask_decision(
     waiting: ConfirmationNeeded, edit: Callable[[str, str], str | None], tell: Callable[[str], None]
 ) -> Decision | None:
-    """Ask until there is a decision.
+    """Ask until the user has decided.
 
     Args:
-        waiting: What waits; its captions have been shown.
-        edit: Asks a question with an answer that is begun; None for no answer.
-        tell: Says a sentence.
+        waiting: The captions, which have already been shown.
+        edit: Asks a question, with a default answer to edit; returns None without an answer.
+        tell: Prints a message.
 
     Returns:
-        The decision; None where the person leaves the captions waiting.
+        The decision; None if the user leaves it for later.
     """
     from mgem_agent.agent.decision import Decision
 
@@ -34,7 +34,7 @@ def ask_decision(
     while True:
         answer = edit(question, "")
         if answer is None:
-            tell("The caption waits. /resume asks again, /undo drops the turn.")
+            tell("The caption still waits for confirmation. /resume asks again, /undo drops the turn.")
             return None
         word, _, rest = answer.strip().partition(" ")
         if word.lower() in ("y", "yes"):
@@ -46,17 +46,17 @@ def ask_decision(
             if decision is not None:
                 return decision
         else:
-            tell("Say y, e or n; with n, a reason may follow.")
+            tell("Answer y, e or n. After n you may give a reason.")
 
 
 def _edited(waiting: ConfirmationNeeded, edit: Callable[[str, str], str | None]) -> Decision | None:
-    """Let each caption be edited; an empty one is not drawn. None where the person thinks better of it."""
+    """Let the user edit each caption; an empty one is not drawn. Returns None if the user cancels."""
     from mgem_agent.agent.decision import Decision
 
     edits: dict[str, dict[str, object]] = {}
     refused: list[str] = []
     for number, caption in enumerate(waiting.captions, 1):
-        text = edit(f"Caption {number} of {len(waiting.captions)}, empty for none: ", caption.prompt)
+        text = edit(f"Caption {number} of {len(waiting.captions)} (empty: do not draw it): ", caption.prompt)
         if text is None:
             return None
         if not text.strip():

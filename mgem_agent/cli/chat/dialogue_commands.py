@@ -1,4 +1,4 @@
-"""Commands for the dialogue itself: back, aside, on, and from one session to another."""
+"""Commands for the dialogue itself: undo, fork, resume, switch sessions, clipboard and editor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["COMMANDS", "show_sessions"]
 
 DATE_COLUMNS = 16
 MAX_COPIED_BYTES = 74_994
-"""What terminals take at most from a program for the clipboard, before base64."""
+"""Maximum size that terminals accept for the clipboard, before base64 encoding."""
 
 
 def _undo(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -28,16 +28,18 @@ def _undo(chat: Chat, face: ChatUI, rest: str) -> None:
     last = chat.agent.turns(chat.session)[-1:]
     chat.agent.undo(chat.session)
     if was_unfinished:
-        face.display.tell("The unfinished turn is dropped; its pictures stay in the store.")
+        face.display.tell("The unfinished turn was dropped. Its pictures are still in the store.")
         return
     pictures = ", ".join(picture.artifact_id for turn in last for picture in turn.pictures)
-    face.display.tell(f"The last turn is dropped.{f' Its pictures stay in the store: {pictures}.' if pictures else ''}")
+    face.display.tell(
+        f"The last turn was dropped.{f' Its pictures are still in the store: {pictures}.' if pictures else ''}"
+    )
 
 
 def _fork(chat: Chat, face: ChatUI, rest: str) -> None:
     num_turns = len(chat.sessions.turns(chat.session))
     if rest and (not rest.isdecimal() or int(rest) > num_turns):
-        raise InputError(f"{rest!r} is no turn of this session. It has {num_turns}.")
+        raise InputError(f"This session has no turn {rest!r}. It has {num_turns} turn(s).")
     name = new_session_name()
     chat.agent.fork(chat.session, name)
     kept = int(rest) if rest else num_turns
@@ -45,7 +47,7 @@ def _fork(chat: Chat, face: ChatUI, rest: str) -> None:
         chat.agent.undo(name)
     old = chat.session
     chat.switch(name)
-    face.display.tell(f"This is session {name!r} now, with {kept} turn(s) of {old!r}, which stays as it was.")
+    face.display.tell(f"Now in the new session {name!r}, with {kept} turn(s) of {old!r}. The old session is unchanged.")
 
 
 def _sessions(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -56,9 +58,9 @@ def show_sessions(chat: Chat, face: ChatUI, limit: int = 20) -> None:
     """List the latest sessions.
 
     Args:
-        chat: Whose sessions.
-        face: Where to.
-        limit: How many at most.
+        chat: The dialogue.
+        face: Where to print the list.
+        limit: Maximum number of sessions.
     """
     from rich.table import Table
     from rich.text import Text
@@ -81,19 +83,21 @@ def show_sessions(chat: Chat, face: ChatUI, limit: int = 20) -> None:
 def _resume(chat: Chat, face: ChatUI, rest: str) -> None:
     if rest:
         chat.switch(match_session(chat.sessions, rest))
-        face.display.tell(f"This is session {chat.session!r} now.")
+        face.display.tell(f"Now in session {chat.session!r}.")
         show_last_turn(chat, face)
     if chat.is_unfinished():
         chat.go_on(face)
     elif not rest:
-        raise InputError("Nothing is unfinished here. /resume ID goes to another session; /sessions lists them.")
+        raise InputError(
+            "This session has no unfinished turn. /resume ID switches to another session; /sessions lists them."
+        )
 
 
 def _clear(chat: Chat, face: ChatUI, rest: str) -> None:
     old = chat.session
     chat.switch(new_session_name())
     face.console.clear()
-    face.display.tell(f"A new session. The old one stays: /resume {old}")
+    face.display.tell(f"Now in a new session. To return to the old one: /resume {old}")
 
 
 def _tokens(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -106,21 +110,21 @@ def _tokens(chat: Chat, face: ChatUI, rest: str) -> None:
         total = sum(each["input_tokens"] for each in counted), sum(each["output_tokens"] for each in counted)
         last = counted[-1]
         face.display.tell(
-            f"The last answer read {last['input_tokens']:,} tokens and wrote {last['output_tokens']:,}; the session so "
-            f"far {total[0]:,} and {total[1]:,}."
+            f"The last answer used {last['input_tokens']:,} input tokens and {last['output_tokens']:,} output tokens; "
+            f"the session so far {total[0]:,} and {total[1]:,}."
         )
     a_picture = tokens_a_picture(chat.settings.model)
     about = count_tokens_approximately(messages, tokens_per_image=a_picture or 0)
-    pictures = f"at {a_picture} for each picture" if a_picture else "its pictures not counted"
+    pictures = f"with {a_picture} for each picture" if a_picture else "without its pictures"
     face.display.tell(f"The whole dialogue is about {about:,} tokens, {pictures}.")
 
 
 def _editor(chat: Chat, face: ChatUI, rest: str) -> None:
     if face.ask_text is None:
-        raise InputError("There is no terminal to edit in. Write the message on standard input.")
+        raise InputError("An editor needs a terminal. Send the message on standard input.")
     text = face.ask_text(rest)
     if text is None or not text.strip():
-        face.display.tell("Nothing was written, so nothing is sent.")
+        face.display.tell("The message is empty, so nothing was sent.")
         return
     chat.say(text.strip(), face)
 
@@ -131,31 +135,33 @@ def _paste(chat: Chat, face: ChatUI, rest: str) -> None:
     try:
         found = ImageGrab.grabclipboard()
     except (OSError, NotImplementedError) as error:
-        raise InputError(f"The clipboard cannot be read: {error}. Text is pasted by the terminal itself.") from error
+        raise InputError(
+            f"The clipboard cannot be read: {error}. To paste text, use your terminal's paste key."
+        ) from error
     if isinstance(found, Image.Image):
         names = [chat.store.put_picture(found, origin="the clipboard").id]
     elif found:
         names = [chat.store.put_picture(Path(path), origin=str(path)).id for path in found]
     else:
-        raise InputError("There is no picture in the clipboard. Text is pasted by the terminal itself.")
+        raise InputError("There is no picture in the clipboard. To paste text, use your terminal's paste key.")
     for name in names:
         chat.attached.append(name)
-        face.window.show(chat.store.path(name), "goes with your next message")
+        face.window.show(chat.store.path(name), "will be sent with your next message")
 
 
 def _copy(chat: Chat, face: ChatUI, rest: str) -> None:
     said = [turn.text for turn in chat.agent.turns(chat.session) if turn.text]
     if not said:
-        raise InputError("Nothing has been said yet, so there is nothing to copy.")
+        raise InputError("There is no answer to copy yet.")
     if not face.console.is_terminal:
-        raise InputError("There is no terminal whose clipboard could take it. Take it from the output.")
+        raise InputError("/copy needs a terminal. Copy the answer from the output.")
     data = said[-1].encode()
     if len(data) > MAX_COPIED_BYTES:
         raise InputError("The last answer is too long for the clipboard. Write it to a file: /export md answer.md")
-    # OSC 52: the terminal itself has the clipboard, also at the other end of a network.
+    # OSC 52: the terminal sets its own clipboard, which also works over SSH.
     face.console.file.write(f"\x1b]52;c;{base64.b64encode(data).decode()}\a")
     face.console.file.flush()
-    face.display.tell("The last answer was handed to the terminal for its clipboard.")
+    face.display.tell("The last answer was sent to the terminal's clipboard.")
 
 
 def _names(chat: Chat) -> Iterable[str]:
@@ -164,12 +170,12 @@ def _names(chat: Chat) -> Iterable[str]:
 
 COMMANDS = (
     Command("undo", "", "Drop the unfinished turn, or the last one.", _undo),
-    Command("fork", "[N]", "Go on in a new session from here, or from after turn N.", _fork),
+    Command("fork", "[N]", "Copy this session, or its first N turns, to a new session and continue there.", _fork),
     Command("sessions", "", "List the sessions.", _sessions),
-    Command("resume", "[ID]", "Go on with the unfinished turn, or with another session.", _resume, _names),
-    Command("clear", "", "Begin a new session; this one stays.", _clear),
-    Command("tokens", "", "Say how long the dialogue is for the model.", _tokens),
+    Command("resume", "[ID]", "Continue the unfinished turn, or switch to another session.", _resume, _names),
+    Command("clear", "", "Start a new session; this one is kept.", _clear),
+    Command("tokens", "", "Show how many tokens the dialogue takes.", _tokens),
     Command("editor", "[TEXT]", "Write a message in your editor.", _editor),
-    Command("paste", "", "Show the model the picture in the clipboard with your next message.", _paste),
-    Command("copy", "", "Put the last answer into the clipboard.", _copy),
+    Command("paste", "", "Send the picture in the clipboard with your next message.", _paste),
+    Command("copy", "", "Copy the last answer to the clipboard.", _copy),
 )

@@ -1,4 +1,4 @@
-"""Writing a message in the person's own editor."""
+"""Write a message in the user's text editor."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ USUAL = ("sensible-editor", "nano", "vim", "vi", "notepad")
 
 
 def edit_text(text: str) -> str | None:
-    """Open a text in the editor that `VISUAL` or `EDITOR` names, or in a usual one, and wait for it.
+    """Open text in the editor that `VISUAL` or `EDITOR` names, or in a common one, and wait until it closes.
 
     Args:
-        text: What stands there at first.
+        text: The initial text.
 
     Returns:
-        What was saved; None where the editor was left with an error.
+        The saved text; None if the editor exited with an error.
 
     Raises:
-        InputError: If there is no editor.
+        InputError: If no editor is found.
     """
     named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     command = shlex.split(named) if named else [name for name in USUAL if shutil.which(name)][:1]
     if not command or shutil.which(command[0]) is None:
-        raise InputError(f"There is no editor {named!r}. Set EDITOR to one, such as EDITOR=vim.")
+        raise InputError(f"The editor {named!r} was not found. Set EDITOR to an editor, such as EDITOR=vim.")
     with tempfile.TemporaryDirectory(prefix="mgem-") as folder:
         path = Path(folder, "message.md")
         path.write_text(text, encoding="utf-8")

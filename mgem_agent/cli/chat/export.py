@@ -1,4 +1,4 @@
-"""Commands that write to files: a picture, or the whole dialogue."""
+"""Commands that write files: /save a picture, /export the dialogue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _save(chat: Chat, face: ChatUI, rest: str) -> None:
     first, _, second = rest.partition(" ")
     number, target = (first, second) if second and (first.isdecimal() or is_picture_id(first)) else ("", rest)
     if not target.strip():
-        raise InputError("Which file? Example: /save fox.png, or /save 2 fox.png")
+        raise InputError("The file name is missing. Example: /save fox.png, or /save 2 fox.png")
     name = chat.picture(number)
     path = typed_path(target)
     path = path / f"{name}.png" if path.is_dir() else path
@@ -40,7 +40,7 @@ def _save(chat: Chat, face: ChatUI, rest: str) -> None:
         path = path.with_name(f"{path.name}.png")
     _check_free(path, may_overwrite=may_overwrite)
     write_atomically(path, chat.store.path(name).read_bytes())
-    face.display.tell(f"{name} is in {path}")
+    face.display.tell(f"{name} was saved to {path}")
 
 
 def _export(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -48,9 +48,9 @@ def _export(chat: Chat, face: ChatUI, rest: str) -> None:
     kind, _, target = rest.partition(" ")
     if kind not in FORMATS:
         forms = ", ".join(FORMATS)
-        raise InputError(f"{kind!r} is no form of a dialogue. Give one of {forms}, as in /export md talk.md")
+        raise InputError(f"{kind!r} is not an export format. Formats: {forms}. Example: /export md talk.md")
     if not chat.sessions.turns(chat.session):
-        raise InputError("Nothing has been said yet, so there is nothing to export.")
+        raise InputError("The dialogue is empty, so there is nothing to export.")
     path = typed_path(target.strip() or f"{chat.session}{FORMATS[kind]}")
     _check_free(path, may_overwrite=may_overwrite)
     turns = read_transcript(chat.sessions.turns(chat.session))
@@ -66,24 +66,24 @@ def _export(chat: Chat, face: ChatUI, rest: str) -> None:
         places = _write_pictures(chat, turns, path.with_name(f"{path.stem}-pictures"))
         text = transcript_markdown(title, turns, lambda name: places.get(name, name))
         write_atomically(path, text.encode())
-    face.display.tell(f"The dialogue is in {path}")
+    face.display.tell(f"The dialogue was exported to {path}")
 
 
 def _without_flag(rest: str) -> tuple[str, bool]:
-    """What follows a command without `--overwrite` at its end, and whether that was there; a name keeps its blanks."""
+    """Remove `--overwrite` from the end of the arguments, and return whether it was given; spaces in names are kept."""
     if rest.split(" ")[-1] != OVERWRITE:
         return rest, False
     return rest.removesuffix(OVERWRITE).rstrip(), True
 
 
 def _check_free(path: Path, *, may_overwrite: bool) -> None:
-    """Refuse to replace a file unasked."""
+    """Refuse to overwrite a file without `--overwrite`."""
     if path.exists() and not may_overwrite:
-        raise InputError(f"{str(path)!r} is there already. Take another name, or add --overwrite.")
+        raise InputError(f"{str(path)!r} already exists. Choose another name, or add --overwrite.")
 
 
 def _write_pictures(chat: Chat, turns: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
-    """Copy the pictures of turns into a folder; where each lies, as seen from beside the folder."""
+    """Copy the pictures of turns into a folder, and return their paths relative to the folder's parent."""
     places = {}
     for name in {each["id"] for turn in turns for said in turn["said"] for each in said["pictures"]}:
         with suppress(InputError):  # one that is no longer stored keeps its id in the text
@@ -93,11 +93,11 @@ def _write_pictures(chat: Chat, turns: Sequence[dict[str, Any]], folder: Path) -
 
 
 COMMANDS = (
-    Command("save", f"[N] FILE [{OVERWRITE}]", "Write a picture to a file.", _save, "files"),
+    Command("save", f"[N] FILE [{OVERWRITE}]", "Save a picture to a file.", _save, "files"),
     Command(
         "export",
         " | ".join(FORMATS) + f" [FILE] [{OVERWRITE}]",
-        "Write the dialogue to a file.",
+        "Export the dialogue to a file.",
         _export,
         lambda chat: FORMATS,
     ),

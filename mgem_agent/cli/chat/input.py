@@ -1,7 +1,7 @@
-'''What a person says at `mgem chat`: typed and edited at a terminal, or read as lines from a pipe.
+'''Read the user's messages in `mgem chat`: from a terminal with line editing, or as lines from a pipe.
 
-At a terminal Enter sends, Alt-Enter begins a new line, and what is pasted stays whole; between `"""` and `"""` Enter
-begins a new line too. From a pipe each line is a message, or what stands between such marks.
+At a terminal Enter sends the message, Alt-Enter starts a new line, and pasted text is one message; between `"""` and
+`"""` Enter also starts a new line. From a pipe each line, or each block between such marks, is a message.
 '''
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Reader(Protocol):
     """Reads messages.
 
     Attributes:
-        is_person: Whether a person types them.
+        is_person: Whether the user types the messages at a terminal.
     """
 
     is_person: bool
@@ -54,17 +54,17 @@ class Reader(Protocol):
         """Return the next message, or None at the end.
 
         Raises:
-            KeyboardInterrupt: If Ctrl-C was pressed where nothing stands.
+            KeyboardInterrupt: If Ctrl-C was pressed on an empty line.
         """
         ...
 
     def edit(self, question: str, text: str) -> str | None:
-        """Let a person answer with a line that is begun; None where nobody is there."""
+        """Ask the user a question, with a default answer to edit; None without a terminal."""
         ...
 
 
 def history_path() -> Path:
-    """File of what was typed: in `MGEM_HOME`, or in the place for a program's state on this system."""
+    """Return the path of the input history: in `MGEM_HOME`, or in the system's folder for program state."""
     import platformdirs
 
     home = os.environ.get("MGEM_HOME")
@@ -73,7 +73,7 @@ def history_path() -> Path:
 
 
 def is_open_block(text: str) -> bool:
-    """Whether text begins a block that has not ended."""
+    """Whether text begins a block that is not closed yet."""
     text = text.strip()
     return text.startswith(MARK) and not (len(text) >= 2 * len(MARK) and text.endswith(MARK))
 
@@ -85,10 +85,10 @@ def without_marks(text: str) -> str:
 
 
 class LineReader:
-    """Reads messages from a stream that is no terminal.
+    """Reads messages from a stream that is not a terminal.
 
     Args:
-        stream: The lines that come.
+        stream: The lines.
     """
 
     is_person = False
@@ -97,11 +97,11 @@ class LineReader:
         self._lines = self._messages(stream)
 
     def read(self) -> str | None:
-        """Return the next message; blank lines are none."""
+        """Return the next message; blank lines are skipped."""
         return next(self._lines, None)
 
     def edit(self, question: str, text: str) -> str | None:
-        """Return None: what comes next on the stream is a message."""
+        """Return None, because the next line of the stream is a message and not an answer."""
         return None
 
     def _messages(self, stream: Iterable[str]) -> Iterator[str]:
@@ -118,11 +118,11 @@ class LineReader:
 
 
 class DumbTerminalReader:
-    """Reads messages at a terminal that can only write line after line (`TERM=dumb`), such as an editor's shell.
+    """Reads messages at a terminal without cursor control (`TERM=dumb`), such as an editor's shell.
 
     Args:
-        stream: The lines that come.
-        write: Writes a question without ending the line.
+        stream: The lines.
+        write: Writes text without ending the line.
     """
 
     is_person = True
@@ -132,7 +132,7 @@ class DumbTerminalReader:
         self._write = write
 
     def read(self) -> str | None:
-        """Return what is typed, asking for it with a mark; lines between block marks are one message."""
+        """Prompt for a message and return it; lines between block marks are one message."""
         self._write(PROMPT)
         text = ""
         while (line := next(self._stream, None)) is not None:
@@ -143,7 +143,7 @@ class DumbTerminalReader:
         return without_marks(text) if text else None
 
     def edit(self, question: str, text: str) -> str | None:
-        """Ask; an empty answer is the one that is begun, None the end of what is typed."""
+        """Ask a question; an empty answer returns the default, and the end of input returns None."""
         self._write(f"{question}[{text}] " if text else question)
         try:
             line = next(self._stream, None)
@@ -156,8 +156,8 @@ class TerminalReader:
     """Reads messages at a terminal, with history, completion and several lines.
 
     Args:
-        complete: Says how a line can go on; `files` alone stands for paths.
-        history: What was typed before; the user's own file if not given.
+        complete: Returns completions of a line; `["files"]` completes paths.
+        history: Input history; the user's history file if not given.
     """
 
     is_person = True
@@ -177,7 +177,7 @@ class TerminalReader:
         )
 
     def read(self) -> str | None:
-        """Return what is typed; Ctrl-C clears a line that has something in it."""
+        """Return the typed message; Ctrl-C clears a line that is not empty."""
         while True:
             try:
                 return without_marks(self._session.prompt(PROMPT))
@@ -188,7 +188,7 @@ class TerminalReader:
                 return None
 
     def edit(self, question: str, text: str) -> str | None:
-        """Let a person answer with a line that is begun; None for Ctrl-C and Ctrl-D."""
+        """Ask a question, with a default answer to edit; None for Ctrl-C and Ctrl-D."""
         from prompt_toolkit import prompt
 
         try:
@@ -198,7 +198,7 @@ class TerminalReader:
 
 
 def open_reader(complete: Complete) -> Reader:
-    """Return what reads messages here."""
+    """Return the reader that suits standard input and the terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return LineReader(decoded_lines(sys.stdin))
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
@@ -207,7 +207,7 @@ def open_reader(complete: Complete) -> Reader:
 
 
 class _TypedLines:
-    """Lines of a terminal; Ctrl-C while one is typed does not end them."""
+    """Lines from a terminal; Ctrl-C during a line does not end the iteration."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -224,7 +224,7 @@ class _TypedLines:
 
 
 def _history() -> History:
-    """The user's history; one that ends with the program where its file cannot be written."""
+    """Return the user's history, or one in memory if the history file is not writable."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     path = history_path()
@@ -265,7 +265,7 @@ def _completer(complete: Complete) -> Completer:
     files = PathCompleter(expanduser=True)
 
     class Commands(Completer):
-        """Completes commands and what follows them."""
+        """Completes commands and their arguments."""
 
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
             line = document.text_before_cursor

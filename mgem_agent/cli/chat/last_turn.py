@@ -1,4 +1,4 @@
-"""The last exchange of a session, shown to a person who comes back to it."""
+"""Show the last turn of a session when the user returns to it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["show_last_turn"]
 
 
 def show_last_turn(chat: Chat, face: ChatUI) -> None:
-    """Show what was said and drawn in the last turn that is over, if there is one.
+    """Show the messages and pictures of the last finished turn, if there is one.
 
     Args:
         chat: The dialogue.
-        face: Where to.
+        face: The user interface.
     """
     from rich.markdown import Markdown
 

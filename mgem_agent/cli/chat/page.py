@@ -1,4 +1,4 @@
-"""A dialogue as one HTML page that holds its pictures, to be read anywhere and printed."""
+"""Export a dialogue as one HTML page with embedded pictures."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ table { border-collapse: collapse; } th, td { padding: .2rem .7rem; border-botto
 
 
 def render_page(title: str, turns: Sequence[dict[str, Any]], store: ArtifactStore) -> str:
-    """Return a dialogue as HTML. What was said is Markdown; HTML in it is shown and not obeyed, and nothing is loaded.
+    """Return a dialogue as HTML. Messages are rendered as Markdown, HTML in them is escaped, and nothing is loaded.
 
     Args:
-        title: Its heading.
-        turns: As `read_transcript` gives them.
-        store: Where its pictures are.
+        title: Heading of the page.
+        turns: Turns from `read_transcript`.
+        store: The picture store.
     """
     import jinja2
 
@@ -80,7 +80,7 @@ def render_page(title: str, turns: Sequence[dict[str, Any]], store: ArtifactStor
 
 
 def _shown(picture: dict[str, Any], store: ArtifactStore) -> Any:
-    """A picture as it stands in a page; None if it is no longer stored."""
+    """Return a picture for the page; None if it is no longer stored."""
     from mgem_agent.workflows.book.book import BookPicture
     from mgem_agent.workflows.book.picture_data import page_picture
 

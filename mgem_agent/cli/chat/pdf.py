@@ -1,6 +1,6 @@
-"""A dialogue as PDF, set by Typst: Markdown as it was meant, with its pictures.
+"""Export a dialogue as PDF with Typst: formatted Markdown with pictures.
 
-The dialogue goes to the typesetter as data and never as source, so that nothing that was said can be a command.
+The dialogue is passed to Typst as data, never as source, so text in it cannot run as a command.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def render_talk_pdf(title: str, turns: Sequence[dict[str, Any]], store: Artifact
     """Return a dialogue as PDF.
 
     Args:
-        title: Its heading.
-        turns: As `read_transcript` gives them.
-        store: Where its pictures are; one that is no longer there is named.
+        title: Heading of the document.
+        turns: Turns from `read_transcript`.
+        store: The picture store. A missing picture is replaced by a note.
 
     Raises:
-        ToolError: If the typesetter fails.
+        ToolError: If Typst fails.
     """
     import typst
 
@@ -92,17 +92,17 @@ def render_talk_pdf(title: str, turns: Sequence[dict[str, Any]], store: Artifact
             data, _ = typst.compile_with_warnings(str(folder / "talk.typ"), root=str(folder), format="pdf")
         except typst.TypstError as error:
             raise ToolError(
-                f"The PDF cannot be set: {error.message}. Write the dialogue as html or md instead."
+                f"The PDF cannot be written: {error.message}. Export the dialogue as html or md instead."
             ) from error
         return bytes(data)
 
 
 def markdown_blocks(text: str) -> Iterator[dict[str, Any]]:
-    r"""Yield what Markdown says, block by block.
+    r"""Yield the blocks of Markdown text.
 
     Yields:
-        `kind` (paragraph, heading, item or code), `runs` of text with `strong`, `emph` and `code`; for an item its
-        `depth` from 0 and its `mark`; for code its `text`.
+        Dicts with `kind` (paragraph, heading, item or code) and `runs` of text with `strong`, `emph` and `code`; an
+        item also has `depth` (from 0) and `mark`, and code has `text`.
 
     Examples:
         >>> [(block["kind"], block["runs"][0]["text"]) for block in markdown_blocks("# Fox\n\n1. red")]
@@ -132,7 +132,7 @@ def markdown_blocks(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _runs(inline: Any) -> Iterator[dict[str, Any]]:
-    """Yield the pieces of a line that are set alike."""
+    """Yield the runs of a line that have one style."""
     strong = emph = 0
     for token in inline.children:
         strong += token.nesting if token.type.startswith("strong") else 0
@@ -143,7 +143,7 @@ def _runs(inline: Any) -> Iterator[dict[str, Any]]:
 
 
 def _picture(picture: dict[str, Any], store: ArtifactStore, folder: Path) -> dict[str, Any]:
-    """A picture for the template, copied beside it; without a file if it is no longer stored."""
+    """Return a picture for the template, copied to its folder; `file` is None if it is no longer stored."""
     caption = picture["caption"]
     shown: dict[str, Any] = {"id": picture["id"], "caption": caption, "file": None}
     with suppress(InputError):

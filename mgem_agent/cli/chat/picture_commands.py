@@ -1,4 +1,4 @@
-"""Commands for pictures: to show the model one, to draw without asking it, and to draw again."""
+"""Commands for pictures: show one to the model, draw without asking the model, edit, and redraw."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NUM_VARIATIONS = 3
 
 def _image(chat: Chat, face: ChatUI, rest: str) -> None:
     if not rest:
-        raise InputError("Which picture? Example: /image photo.jpg")
+        raise InputError("The picture is missing. Example: /image photo.jpg")
     paths = typed_paths(rest)
     for name in [chat.picture(str(path)) for path in paths] if len(paths) > 1 else [chat.picture(rest)]:
         chat.attached.append(name)
-        face.window.show(chat.store.path(name), "goes with your next message")
+        face.window.show(chat.store.path(name), "will be sent with your next message")
         for notice in chat.store.get(name).notices:
             face.display.tell(notice.message)
 
@@ -40,9 +40,9 @@ def _images(chat: Chat, face: ChatUI, rest: str) -> None:
     for number, name in enumerate(pictures, 1):
         face.console.print(f"[{number}]  {name}  {_title(chat, name)}", markup=False, highlight=False, soft_wrap=True)
     for name in chat.attached:
-        face.console.print(f"[+]  {name}  goes with your next message", markup=False, highlight=False)
+        face.console.print(f"[+]  {name}  will be sent with your next message", markup=False, highlight=False)
     if not pictures and not chat.attached:
-        face.display.tell("There are no pictures in this session yet. /image shows the model one, /gen draws one.")
+        face.display.tell("This session has no pictures yet. /image attaches one, /gen draws one.")
 
 
 def _show(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -60,7 +60,7 @@ def _gen(chat: Chat, face: ChatUI, rest: str) -> None:
     }
     prompt, given = read_options(rest, options)
     if not prompt:
-        raise InputError("What is to be drawn? Example: /gen a red fox in the snow --seed 7")
+        raise InputError("The prompt is missing. Example: /gen a red fox in the snow --seed 7")
     fields = _fields(given)
     number = given.get("n", 1)
     requests = [_request(prompt=prompt, **_seeded(fields, place)) for place in range(number)]
@@ -77,7 +77,7 @@ def _edit(chat: Chat, face: ChatUI, rest: str) -> None:
     if not first.isdecimal() and not is_picture_id(first):
         first, instruction = "", words
     if not instruction.strip():
-        raise InputError("What is to be changed? Example: /edit 2 make it night")
+        raise InputError("The instruction is missing. Example: /edit 2 make it night")
     name = chat.picture(first)
     recipe = chat.store.get(name).recipe
     others: tuple[EditWay, ...] = ("edit", "image_to_image", "redraw") if given.pop("any-way", False) else ()
@@ -90,11 +90,11 @@ def _edit(chat: Chat, face: ChatUI, rest: str) -> None:
             **given,
         )
     except ValidationError as error:
-        raise InputError(f"This cannot be changed: {error.errors()[0]['msg']}.") from error
+        raise InputError(f"This edit is not possible: {error.errors()[0]['msg']}.") from error
     try:
         plan = plan_edit(edit, chat.generator.capabilities, generator=chat.generator.name)
     except InputError as error:
-        raise InputError(f"{error} In this dialogue: /edit {words} --any-way") from error
+        raise InputError(f"{error} In this chat: /edit {words} --any-way") from error
     for notice in plan.notices:
         face.display.tell(notice.message)
     chat.draw([plan.request], f"Change the picture: {instruction}", face)
@@ -105,7 +105,7 @@ def _regen(chat: Chat, face: ChatUI, rest: str) -> None:
     name = chat.picture(word)
     seed = given.get("seed", secrets.randbelow(MAX_SEED))
     request = _request_of(chat, name)
-    chat.draw([_request(**{**request, "seed": seed})], "Draw it again, from another seed.", face)
+    chat.draw([_request(**{**request, "seed": seed})], "Draw it again with another seed.", face)
 
 
 def _vary(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -117,7 +117,9 @@ def _vary(chat: Chat, face: ChatUI, rest: str) -> None:
         strength = given.get("strength", VARIATION_STRENGTH)
         changes = {"task": "image_to_image", "image": name, "mask": None, "strength": strength}
     else:
-        face.display.tell("The generator starts from no picture; these are drawn from the same words and other seeds.")
+        face.display.tell(
+            "This generator cannot start from a picture. The variations use the same caption with other seeds."
+        )
     seeds = [secrets.randbelow(MAX_SEED) for _ in range(given.get("n", NUM_VARIATIONS))]
     chat.draw([_request(**{**request, **changes, "seed": seed}) for seed in seeds], "Draw variations of it.", face)
 
@@ -129,19 +131,19 @@ def _ref(chat: Chat, face: ChatUI, rest: str) -> None:
         for name, picture in references.items():
             face.console.print(f"{name}  {picture}", markup=False, highlight=False)
         if not references:
-            face.display.tell("Nothing is kept to. Example: /ref 2 as hero")
+            face.display.tell("There are no references. Example: /ref 2 as hero")
         return
     if words[-1] == "off" and len(words) == 2:
         if references.pop(words[0], None) is None:
-            raise InputError(f"Nothing is called {words[0]!r}. Names: {', '.join(references) or 'none'}.")
-        face.display.tell(f"{words[0]} is kept to no more.")
+            raise InputError(f"There is no reference {words[0]!r}. References: {', '.join(references) or 'none'}.")
+        face.display.tell(f"The reference {words[0]} was removed.")
         return
     if len(words) != 3 or words[1] != "as":
-        raise InputError("Say which picture and its name, as in /ref 2 as hero; /ref hero off ends it.")
+        raise InputError("Give a picture and a name, as in /ref 2 as hero. To remove it: /ref hero off")
     if not chat.generator.capabilities.max_references:
-        raise InputError(f"Generator {chat.generator.name!r} keeps to no pictures. Take another one: /backend")
+        raise InputError(f"Generator {chat.generator.name!r} takes no reference pictures. Choose another one: /backend")
     references[words[2]] = chat.picture(words[0])
-    face.display.tell(f"A picture whose caption says {words[2]!r} keeps to {references[words[2]]}.")
+    face.display.tell(f"When a caption contains {words[2]!r}, {references[words[2]]} is now used as a reference.")
 
 
 def _title(chat: Chat, name: str) -> str:
@@ -152,7 +154,7 @@ def _title(chat: Chat, name: str) -> str:
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Options by the names of an image request's fields."""
+    """Options by the field names of an image request."""
     width, height = given.get("size", (None, None))
     named = {"width": width, "height": height, "seed": given.get("seed")}
     named |= {"num_inference_steps": given.get("steps"), "negative_prompt": given.get("negative")}
@@ -160,7 +162,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seeded(fields: dict[str, Any], place: int) -> dict[str, Any]:
-    """Fields of one of several pictures: each has the next seed."""
+    """Fields of one of several pictures; each further picture gets the next seed."""
     if "seed" in fields:
         return fields | {"seed": fields["seed"] + place}
     return fields if place == 0 else fields | {"seed": secrets.randbelow(MAX_SEED)}
@@ -176,7 +178,7 @@ def _request_of(chat: Chat, name: str) -> dict[str, Any]:
     """The request that made a picture."""
     artifact: Artifact = chat.store.get(name)
     if artifact.recipe is None:
-        raise InputError(f"{name} was given and not drawn, so it cannot be drawn again. Change it: /edit")
+        raise InputError(f"{name} was not drawn by mgem, so it cannot be redrawn. To change it, use /edit.")
     return artifact.recipe.request.model_dump(exclude_none=True)
 
 
@@ -185,23 +187,25 @@ def _numbers(chat: Chat) -> Iterable[str]:
 
 
 COMMANDS = (
-    Command("image", "FILE", "Show the model a picture with your next message.", _image, "files"),
+    Command("image", "FILE", "Send a picture with your next message.", _image, "files"),
     Command("images", "", "List the pictures of this session.", _images),
     Command("show", "[N]", "Show a picture.", _show, _numbers),
     Command(
         "gen",
         'PROMPT [-n N] [--seed S] [--size WxH] [--steps N] [--negative "WORDS"]',
-        "Draw without asking the model, which knows of it afterwards.",
+        "Draw a picture directly, without asking the model. The model sees the result.",
         _gen,
     ),
     Command(
         "edit",
         "[N] TEXT [--seed S] [--strength X] [--any-way]",
-        "Change a picture as TEXT says; --any-way also by drawing anew where the generator obeys no instructions.",
+        "Edit a picture as TEXT says; --any-way redraws it if the generator cannot follow edit instructions.",
         _edit,
         _numbers,
     ),
-    Command("regen", "[N] [--seed S]", "Draw a picture again, from another seed.", _regen, _numbers),
+    Command("regen", "[N] [--seed S]", "Redraw a picture with another seed.", _regen, _numbers),
     Command("vary", "[N] [-n N] [--strength X]", "Draw variations of a picture.", _vary, _numbers),
-    Command("ref", "N as NAME | NAME off", "Keep to a picture wherever a caption has that name in it.", _ref, _numbers),
+    Command(
+        "ref", "N as NAME | NAME off", "Use a picture as a reference whenever a caption contains NAME.", _ref, _numbers
+    ),
 )

@@ -1,4 +1,4 @@
-"""How many tokens a picture takes of a model's context, without loading the model."""
+"""The number of context tokens that a picture takes, without loading the model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["tokens_a_picture"]
 
 
 def tokens_a_picture(model: str) -> int | None:
-    """Return the tokens of a picture, or None where only the model's server knows.
+    """Return the number of tokens per picture, or None if only the model's server knows it.
 
     Args:
-        model: The reasoner's name, as the settings have it.
+        model: The reasoner's name in the settings.
 
     Examples:
         >>> tokens_a_picture("YanweiLi/MGM-7B-HD"), tokens_a_picture("openai:gpt-5")

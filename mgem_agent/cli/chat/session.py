@@ -1,4 +1,4 @@
-"""Which session a dialogue is."""
+"""Choose the session of a chat."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["find_session", "match_session", "new_session_name"]
 
 
 def new_session_name() -> str:
-    """Return a name for a new session of a chat."""
+    """Return a name for a new chat session."""
     from mgem_agent.sessions.sessions import new_session_name
 
     return new_session_name("chat")
 
 
 def match_session(sessions: Sessions, word: str) -> str:
-    """Find a session by its name, or by the beginning of it if that of no other begins so.
+    """Find a session by its name or by a unique beginning of its name.
 
     Raises:
-        InputError: If there is none, or more than one.
+        InputError: If no session matches, or several do.
     """
     known = [each.name for each in sessions.list()]
     found = [name for name in known if name == word] or [name for name in known if name.startswith(word)]
@@ -31,34 +31,34 @@ def match_session(sessions: Sessions, word: str) -> str:
         return found[0]
     if found:
         raise InputError(
-            f"{word!r} is the beginning of {len(found)} sessions: {', '.join(map(repr, found[:5]))}. Give more of it."
+            f"{word!r} matches {len(found)} sessions: {', '.join(map(repr, found[:5]))}. Give more of the name."
         )
     latest = ", ".join(map(repr, known[:5])) or "none"
-    raise InputError(f"There is no session {word!r}. The latest: {latest}. Run: mgem sessions")
+    raise InputError(f"There is no session {word!r}. The latest sessions: {latest}. List all: mgem sessions")
 
 
 def find_session(
     sessions: Sessions, *, resume: str | None = None, session: str | None = None, go_on: bool = False
 ) -> str:
-    """Say which session is meant.
+    """Return the name of the session to use.
 
     Args:
-        sessions: All of them.
-        resume: One that there is, by its name or the beginning of it.
-        session: One that may be new.
-        go_on: Whether the one that changed last is meant.
+        sessions: The session storage.
+        resume: Name of an existing session, or the beginning of it.
+        session: Name of an existing or new session.
+        go_on: Whether to continue the most recent session.
 
     Returns:
-        Its name; a new one if none is meant.
+        The session's name; a new name if no session is given.
 
     Raises:
-        InputError: If there is none to go on with.
+        InputError: If there is no session to continue.
     """
     if resume is not None:
         return match_session(sessions, resume)
     if go_on:
         latest = sessions.list()
         if not latest:
-            raise InputError("There is no session to go on with yet. Begin one: mgem chat")
+            raise InputError("There is no session to continue yet. Start one: mgem chat")
         return latest[0].name
     return session if session is not None else new_session_name()

@@ -1,4 +1,4 @@
-"""Commands that set how the rest of a dialogue is drawn and answered."""
+"""Commands that change settings for the rest of a dialogue."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ UNSET = ("default", "none", "off", "random")
 def _seed(chat: Chat, face: ChatUI, rest: str) -> None:
     if rest:
         if rest.lower() not in UNSET and not rest.isdecimal():
-            raise InputError(f"{rest!r} is no seed. Give a whole number, or 'random'.")
+            raise InputError(f"{rest!r} is not a seed. Give a whole number, or 'random'.")
         chat.change("picture.seed", None if rest.lower() in UNSET else int(rest))
     seed = chat.settings.picture.seed
-    said = "Each picture has a seed of its own." if seed is None else f"Pictures are drawn from seed {seed}."
+    said = "Each picture gets a random seed." if seed is None else f"Pictures are drawn with seed {seed}."
     face.display.tell(said)
 
 
@@ -31,7 +31,7 @@ def _style(chat: Chat, face: ChatUI, rest: str) -> None:
     if rest:
         chat.generator.style = "" if rest.lower() in UNSET else " ".join(rest.split())
     style = chat.generator.style
-    face.display.tell(f"Every picture is drawn in this style: {style}" if style else "Pictures follow no style.")
+    face.display.tell(f"The style of every picture is: {style}" if style else "No style is set.")
 
 
 def _backend(chat: Chat, face: ChatUI, rest: str) -> None:
@@ -39,7 +39,7 @@ def _backend(chat: Chat, face: ChatUI, rest: str) -> None:
 
     if rest:
         chat.change("generator", rest)
-    face.display.tell(f"Pictures are drawn by {chat.generator.name}.")
+    face.display.tell(f"The generator is {chat.generator.name}.")
     if not rest:
         for scheme in describe_generators():
             what = scheme.problem or scheme.description
@@ -60,7 +60,7 @@ def _set(chat: Chat, face: ChatUI, rest: str) -> None:
 
 
 def _shown(chat: Chat, name: str) -> str:
-    """A setting's value as `mgem config` shows it."""
+    """Return a setting's value as `mgem config` shows it."""
     from mgem_agent.settings import hidden
 
     value: object = chat.settings
@@ -83,8 +83,8 @@ def _schemes(chat: Chat) -> Iterable[str]:
 
 
 COMMANDS = (
-    Command("seed", "[S | random]", "Draw every picture from this seed, or each from one of its own.", _seed),
-    Command("style", "[TEXT | off]", "Add a style to everything that is drawn.", _style),
-    Command("backend", "[NAME]", "Draw with another generator, or list them.", _backend, _schemes),
-    Command("set", "[NAME [VALUE]]", "Change a setting for this dialogue, or list them.", _set, _names),
+    Command("seed", "[S | random]", "Use this seed for every picture, or a random one for each.", _seed),
+    Command("style", "[TEXT | off]", "Add a style to every picture.", _style),
+    Command("backend", "[NAME]", "Switch to another generator, or list them.", _backend, _schemes),
+    Command("set", "[NAME [VALUE]]", "Change a setting for this chat, or list them.", _set, _names),
 )

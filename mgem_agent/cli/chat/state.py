@@ -1,7 +1,7 @@
-"""A dialogue at the command line: the agent, its session, and what a person has set for it.
+"""The state of a chat: the agent, its session and the user's settings.
 
-Commands change it, messages run through it. The agent is made anew where a setting changes; its store, its sessions
-and what is loaded stay.
+Commands change this state, and messages use it. When a setting changes, a new agent is created with the same store,
+the same sessions and, where possible, the same loaded models.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ FIXED_SETTINGS = ("store", "sessions", "images", "offline")
 
 @dataclass
 class ChatUI:
-    """What a person sees and says.
+    """The user interface of a chat.
 
     Attributes:
-        console: Where answers go.
+        console: Console for answers.
         display: Shows turns.
         window: Shows pictures.
-        decide: Asks a person about captions that wait.
-        edit: Asks a person a question with an answer that is begun; None where nobody answers.
-        ask_text: Lets a person write a longer text in an editor; None where there is nobody.
+        decide: Asks the user to confirm captions.
+        edit: Asks the user a question, with a default answer to edit; returns None without an answer.
+        ask_text: Opens an editor for a longer text; None without a terminal.
     """
 
     console: Console
@@ -63,16 +63,16 @@ class Chat:
     """A dialogue.
 
     Attributes:
-        flags: Settings that were given on the command line or by a command.
-        settings: What follows from them.
+        flags: Settings given on the command line or by a command.
+        settings: All settings in effect.
         session: Name of the session.
-        sessions: Where it is kept.
-        store: Where pictures are kept.
-        reasoner: What reasons.
-        generator: What draws.
-        agent: All of it as one.
-        attached: Ids of pictures that go with the next message.
-        is_over: Whether the person has left.
+        sessions: Session storage.
+        store: Picture store.
+        reasoner: The reasoner.
+        generator: The image generator.
+        agent: The agent that is built from these parts.
+        attached: Ids of the pictures for the next message.
+        is_over: Whether the user has quit.
     """
 
     flags: dict[str, Any]
@@ -90,12 +90,12 @@ class Chat:
 
     @classmethod
     def open(cls, flags: Mapping[str, Any], session: str, **parts: Any) -> Chat:
-        """Open what the settings name.
+        """Open a dialogue with the parts that the settings name.
 
         Args:
             flags: Settings from the command line.
             session: Name of the session.
-            **parts: `reasoner`, `generator`, `store` or `sessions` to be taken instead.
+            **parts: `reasoner`, `generator`, `store` or `sessions` to use instead.
         """
         from mgem_agent.cli.chat.steering import SteeredGenerator
 
@@ -111,11 +111,11 @@ class Chat:
         """Change a setting for the rest of the dialogue.
 
         Args:
-            name: As `mgem config` has it, such as `picture.width`.
-            value: What it is set to; None for what it would be without us.
+            name: Name of the setting, such as `picture.width`.
+            value: New value; None resets the setting to the configured value.
 
         Raises:
-            InputError: If it cannot be; nothing is changed then.
+            InputError: If the value is not valid; nothing is changed then.
         """
         first, _, rest = name.partition(".")
         flags = dict(self.flags)
@@ -125,7 +125,7 @@ class Chat:
             flags[first] = value
         settings = load_settings(**flags)
         if first in FIXED_SETTINGS:
-            raise InputError(f"{first!r} cannot be changed within a dialogue. Leave it, and begin one with --{first}.")
+            raise InputError(f"{first!r} cannot be changed during a chat. Leave, and start a new one with --{first}.")
         reasoner, inner = self.reasoner, self.generator.inner
         if first in REASONER_SETTINGS:
             reasoner = factories.open_reasoner(settings)
@@ -149,10 +149,10 @@ class Chat:
             old.unload()
 
     def say(self, text: str, face: ChatUI, *, draw: Any = None) -> Turn | None:
-        """Run a turn with what a person says and has attached.
+        """Run a turn with the user's message and the attached pictures.
 
         Raises:
-            InputError: If a turn is unfinished, or as for `MgemAgent.stream`.
+            InputError: If the last turn is unfinished, or as for `MgemAgent.stream`.
         """
         self.check_free()
         factories.prepare_reasoner(self.settings, self.reasoner)
@@ -162,18 +162,18 @@ class Chat:
         try:
             turn = self._run(self.agent.stream(text, given, session=self.session, draw=draw), face)
         except BaseException:
-            self.attached = [] if self.is_unfinished() else given  # an unfinished turn has them already
+            self.attached = [] if self.is_unfinished() else given  # an unfinished turn already has them
             raise
         self.attached = []
         return turn
 
     def draw(self, requests: Sequence[ImageRequest], text: str, face: ChatUI) -> Turn | None:
-        """Draw what a person asks for, as a turn without the reasoner."""
+        """Draw the user's requests as a turn without the reasoner."""
         self.check_free()
         return self._run(self.agent.stream_drawing(requests, text, session=self.session), face)
 
     def go_on(self, face: ChatUI) -> Turn | None:
-        """Go on with the turn that is unfinished, asking first where captions wait."""
+        """Continue the unfinished turn; if captions wait for confirmation, ask first."""
         waiting = self.agent.waiting(self.session)
         decision = None
         if waiting is not None:
@@ -187,24 +187,24 @@ class Chat:
         return self._run(self.agent.stream_resume(self.session, decision), face)
 
     def is_unfinished(self) -> bool:
-        """Whether a turn was cut off or waits for a decision."""
+        """Whether the last turn was interrupted or waits for a decision."""
         return self.sessions.open_turn(self.session) is not None
 
     def check_free(self) -> None:
-        """See that a new turn may begin.
+        """Check that a new turn may begin.
 
         Raises:
-            InputError: If it may not.
+            InputError: If the last turn is unfinished.
         """
         if self.is_unfinished():
-            raise InputError("The last turn is unfinished. /resume goes on with it, /undo drops it.")
+            raise InputError("The last turn is unfinished. /resume continues it, /undo drops it.")
 
     def switch(self, session: str) -> None:
-        """Go to another session."""
+        """Switch to another session."""
         self.session, self.attached = session, []
 
     def pictures(self) -> list[str]:
-        """Ids of the session's pictures, in the order in which they were shown or drawn."""
+        """Return the ids of the session's pictures, in the order in which they were shown or drawn."""
         found = (
             str(block["file_id"])
             for message in self.agent.messages(self.session)
@@ -215,13 +215,13 @@ class Chat:
         return list(dict.fromkeys(found))
 
     def picture(self, word: str = "") -> str:
-        """Find a picture that a person names.
+        """Return the id of a picture that the user names.
 
         Args:
-            word: Its number in the session, from 1; an id; the path of a file; empty for the last one.
+            word: A number in the session, from 1; an id; a file; or empty for the last picture.
 
         Raises:
-            InputError: If there is none.
+            InputError: If there is no such picture.
         """
         pictures = self.pictures()
         if not word and pictures:
@@ -232,10 +232,10 @@ class Chat:
             return found
         some = f"It has {len(pictures)}: /images lists them." if pictures else "It has none yet."
         what = f"no picture {word!r}" if word else "no picture"
-        raise InputError(f"There is {what} in this session. {some} A number, an id or a file may be named.")
+        raise InputError(f"There is {what} in this session. {some} Give a number, an id or a file.")
 
     def name_of(self, artifact_id: str, call_id: str) -> str:
-        """Name a picture that has just been drawn; a second attempt at one has the name of the first."""
+        """Return the number of a new picture, such as `[3]`; a redraw of the same call keeps the number."""
         self._known = self._known or self.pictures()
         if call_id not in self._numbers:
             if artifact_id not in self._known:

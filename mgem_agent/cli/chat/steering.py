@@ -1,7 +1,7 @@
-"""What a dialogue adds to every picture: a style, and pictures to keep to.
+"""Add a chat's style and reference pictures to every image request.
 
-It stands between the agent and the generator, so that it holds for what the reasoner asks for as for what a person
-does, and what was really drawn is what the picture's record says.
+This generator wraps the real one, so it applies to requests of the reasoner and of the user. A picture's record shows
+the request that was really drawn.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ __all__ = ["SteeredGenerator"]
 
 
 class SteeredGenerator:
-    """A generator whose pictures all follow a style and keep to pictures.
+    """A generator that adds a style and reference pictures to each request.
 
     Args:
-        inner: What draws.
-        store: Where the pictures to keep to are.
+        inner: The generator that draws.
+        store: Store of the reference pictures.
 
     Attributes:
-        inner: What draws.
-        style: Added to every prompt that does not have it; empty for none.
-        references: Ids of pictures to keep to, by name. One is used where the prompt has its name in it.
+        inner: The generator that draws.
+        style: Text added to every prompt that does not contain it; empty for none.
+        references: Ids of reference pictures by name. A picture is used if the prompt contains its name.
     """
 
     def __init__(self, inner: ImageGenerator, store: ArtifactStore) -> None:
@@ -46,16 +46,16 @@ class SteeredGenerator:
 
     @property
     def name(self) -> str:
-        """Name in the registry."""
+        """The inner generator's name."""
         return self.inner.name
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours."""
+        """The inner generator's capabilities."""
         return self.inner.capabilities
 
     def unload(self) -> None:
-        """Free memory."""
+        """Free the memory of the inner generator."""
         self.inner.unload()
 
     def generate(
@@ -65,7 +65,7 @@ class SteeredGenerator:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw; the contract is that of `ImageGenerator`."""
+        """Draw, as defined by `ImageGenerator.generate`."""
         given = dict(pictures or {})
         steered = [self._steered(request) for request in requests]
         for request, _ in steered:
@@ -91,7 +91,7 @@ class SteeredGenerator:
                 references.append(picture)
             else:
                 most = self.capabilities.max_references
-                message = f"Generator {self.name!r} takes {most} reference picture(s); {name!r} was left out."
+                message = f"Generator {self.name!r} takes {most} reference picture(s), so {name!r} was left out."
                 notices.append(Notice(argument="references", message=message))
         changes["references"] = tuple(references)
         return ImageRequest.model_validate(request.model_dump() | changes), tuple(notices)

@@ -1,4 +1,4 @@
-"""`/story` in `mgem chat`: a recipe becomes an illustrated book, page by page before one's eyes."""
+"""`/story` in `mgem chat`: tell a story from a recipe, show each page as it is finished, and write the book."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "story_folder"]
 
-STOPPING = "stopping the story; what is made is kept, and /story goes on with it"
+STOPPING = "stopping the story; finished pages are kept, and the same /story command continues it"
 MAX_NAME_WORDS = 6
-MAX_NAME_CHARS = 60  # of which one may take four bytes in a file's name
+MAX_NAME_CHARS = 60  # a character may take four bytes in a file name
 QUESTION = "Draw this story? [y]es or [n]o: "
 
 
@@ -35,7 +35,7 @@ def _story(chat: Chat, face: ChatUI, rest: str) -> None:
 
     words = rest.strip("\"' ")
     if not words:
-        raise InputError("Which story? Name a shipped one, a recipe's file, or say your idea: /story the_dragon")
+        raise InputError("The story is missing. Give a built-in recipe, a recipe file or a premise: /story the_dragon")
     recipe, place = find_recipe(words)
     recipe = with_options(recipe, place, {}, chat.settings.picture.model_dump(exclude_none=True))
     folder = story_folder(words)
@@ -47,10 +47,10 @@ def _story(chat: Chat, face: ChatUI, rest: str) -> None:
     is_begun = (folder / STORY_FILE).is_file()
     if is_begun and teller.story().recipe.model_dump() != recipe.model_dump():
         raise InputError(
-            f"In {str(folder)!r} there is another story, or one of other settings of pictures. Move that folder away."
+            f"{str(folder)!r} already holds another story, or this one with other picture settings. Move that folder."
         )
     if is_begun and teller.story().is_whole:
-        face.display.tell("This story is told already; its book is made again.")
+        face.display.tell("This story is already finished. Its book will be written again.")
         story: Story | None = teller.story()
     elif is_begun and teller.story().state == "waiting":
         story = _decided(teller, teller.story(), face)
@@ -63,7 +63,7 @@ def _story(chat: Chat, face: ChatUI, rest: str) -> None:
 
 
 def story_folder(words: str) -> Path:
-    """Where a story goes: beside its recipe, else here, under its name or the first words of its premise."""
+    """Return the folder of a story: next to its recipe file, or in the current folder, named after the story."""
     from mgem_agent.workflows.word_units import cut_text
 
     if words.lower().endswith(ENDINGS):
@@ -73,7 +73,7 @@ def story_folder(words: str) -> Path:
 
 
 def _told(events: Iterator[StoryEvent], teller: Storyteller, face: ChatUI) -> Story | None:
-    """Show a story as it is told; the story, or None where it was stopped."""
+    """Show a story's events; return the story, or None if it was stopped."""
     story: Story | None = None
 
     def stop() -> bool:
@@ -93,7 +93,7 @@ def _told(events: Iterator[StoryEvent], teller: Storyteller, face: ChatUI) -> St
 
 
 def _show(event: StoryEvent, face: ChatUI) -> None:
-    """Show an event of a story as those of a turn are shown."""
+    """Show an event of a story in the display for turns."""
     from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn, TextPiece
 
     if event.kind == "outline":
@@ -109,34 +109,34 @@ def _show(event: StoryEvent, face: ChatUI) -> None:
 
 
 def _decided(teller: Storyteller, story: Story, face: ChatUI) -> Story | None:
-    """Ask whether an outline shall be drawn, and go on."""
+    """Ask whether to draw the outline, and continue."""
     from mgem_agent.workflows import OutlineReady
 
     _show(OutlineReady(story), face)
     face.display.close()
     answer = (face.edit(QUESTION, "") or "").strip().lower()
     if answer not in ("y", "yes", "n", "no"):
-        face.display.tell("The outline waits. The same command asks again.")
+        face.display.tell("The outline still waits for approval. Run the same command to be asked again.")
         return None
     return _told(teller.stream_resume("approve" if answer[0] == "y" else "refuse"), teller, face)
 
 
 def _bind(story: Story, chat: Chat, face: ChatUI, folder: Path) -> None:
-    """Write the book, and say where it is."""
+    """Write the book and print its path."""
     from mgem_agent.workflows.book import BookFolder
 
     if story.state != "finished":
-        face.display.tell("The outline was refused, so nothing is drawn.")
+        face.display.tell("The outline was refused, so nothing was drawn.")
         return
     book = BookFolder(folder, chat.store).write(story, ("html",))
     for notice in book.notices:
         face.display.tell(notice)
-    face.display.tell(f"The book is {book.files[0].absolute()}")
+    face.display.tell(f"The book was written to {book.files[0].absolute()}")
     drawn = [scene.artifact_id for scene in story.scenes if scene.artifact_id]
     if drawn:
-        face.display.tell(f"Its pictures may be named here by their ids, as in /show {drawn[0]}")
+        face.display.tell(f"Use its pictures here by their ids, as in /show {drawn[0]}")
     if story.failed_scenes:
-        face.display.tell(f"{len(story.failed_scenes)} picture(s) are missing; the same command tries them again.")
+        face.display.tell(f"{len(story.failed_scenes)} picture(s) are missing. Run the same command to try them again.")
 
 
 def _names(chat: Chat) -> Iterator[str]:
@@ -150,7 +150,7 @@ COMMANDS = (
     Command(
         "story",
         "NAME | FILE | PREMISE",
-        "Tell a story and make a book of it: a shipped one, that of a recipe, or one of your own idea.",
+        "Tell an illustrated story and write it as a book, from a built-in recipe, a recipe file or a premise.",
         _story,
         _names,
     ),

@@ -1,3 +1,3 @@
-"""How a turn, a story and its pictures are shown: in a terminal, as plain text, or as JSON lines."""
+"""Display turns, stories and pictures: in a terminal, as plain text, or as JSON Lines."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""What shows turns: a display takes the events of a turn, one after the other."""
+"""The interface of a display, which shows the events of a turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PictureNames", "TurnDisplay"]
 
 
 class PictureNames(Protocol):
-    """Names pictures as a person may call them later."""
+    """Returns the names by which the user can refer to pictures."""
 
     def __call__(self, artifact_id: str, call_id: str, /) -> str:
         """Return the name of the picture of a call, such as `[3]`."""
@@ -22,15 +22,15 @@ class TurnDisplay(Protocol):
     """Shows the events of turns."""
 
     def start(self) -> None:
-        """Show that something goes on, until the first event says what."""
+        """Show activity until the first event arrives."""
         ...
 
     def show(self, event: AgentEvent) -> None:
-        """Show what has happened."""
+        """Show an event."""
         ...
 
     def tell(self, message: str) -> None:
-        """Show a sentence of ours, such as what Ctrl-C does."""
+        """Show a message of the program."""
         ...
 
     def fail(self, message: str) -> None:
@@ -38,9 +38,9 @@ class TurnDisplay(Protocol):
         ...
 
     def hint_at(self, message: str) -> None:
-        """Say what is being done about Ctrl-C; called from another thread."""
+        """Show what Ctrl-C is stopping; called from another thread."""
         ...
 
     def close(self) -> None:
-        """Show what is held back, and leave the terminal as it was; the next event opens it again."""
+        """Show all pending output and restore the terminal; the next event opens the display again."""
         ...

@@ -1,7 +1,7 @@
-"""What Ctrl-C stops, little by little, while something goes on.
+"""Stop one thing at each press of Ctrl-C.
 
-A signal handler may not wait for a lock, which what it interrupts may hold; so it only notes the key, and a thread does
-the stopping.
+A signal handler must not wait for a lock, because the interrupted code may hold it. So the handler only records the
+key press, and a thread does the stopping.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mgem_agent.cli.display.typed_ahead import without_echo
 __all__ = ["INTERRUPTED_STATUS", "Stop", "stopped_by_ctrl_c"]
 
 INTERRUPTED_STATUS = 130
-"""Exit status of a command that Ctrl-C ended: 128 and the number of the signal."""
+"""Exit status after Ctrl-C: 128 plus the signal number."""
 
 Stop = tuple[Callable[[], bool], str]
-"""What stops something, returning whether there was something to stop; and what a person is told then."""
+"""A function that stops something and returns whether it was running, and the message to show in that case."""
 
 
 @contextmanager
 def stopped_by_ctrl_c(stops: Sequence[Stop], tell: Callable[[str], None]) -> Iterator[None]:
-    """Let each Ctrl-C stop the next thing that there is to stop; where nothing is left, it is a `KeyboardInterrupt`.
+    """Let each Ctrl-C stop the next thing in `stops`; after the last one, Ctrl-C raises `KeyboardInterrupt`.
 
-    What is typed meanwhile is not echoed. Outside the main thread, where no signal comes, this does nothing.
+    The terminal does not echo typed text meanwhile. Outside the main thread, which gets no signals, this does nothing.
 
     Args:
-        stops: What can be stopped, the first to be stopped first; called in another thread.
-        tell: Tells a person; called in that thread too.
+        stops: What to stop, in this order; the functions are called in another thread.
+        tell: Shows a message; called in that thread too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -49,24 +49,24 @@ def stopped_by_ctrl_c(stops: Sequence[Stop], tell: Callable[[str], None]) -> Ite
 
 
 class _Stopper(threading.Thread):
-    """Stops the next thing at each press."""
+    """Stops the next thing at each press of Ctrl-C."""
 
     def __init__(self, stops: Sequence[Stop], tell: Callable[[str], None]) -> None:
         super().__init__(name="mgem-ctrl-c", daemon=True)
         self._stops = list(stops)
         self._tell = tell
-        self._presses: queue.SimpleQueue[bool] = queue.SimpleQueue()  # of the kind that a handler may put into
+        self._presses: queue.SimpleQueue[bool] = queue.SimpleQueue()  # safe to use in a signal handler
         self._num_left = len(self._stops)
 
     def press(self, signum: int, frame: Any) -> None:
-        """Take the signal."""
+        """Handle the signal."""
         if not self._num_left or not self._stops:
             raise KeyboardInterrupt
         self._num_left -= 1
         self._presses.put(True)
 
     def run(self) -> None:
-        """Stop things until there is an end of it."""
+        """Stop things until `end` is called."""
         while self._presses.get():
             while self._stops:
                 stop, message = self._stops.pop(0)
@@ -75,6 +75,6 @@ class _Stopper(threading.Thread):
                     break
 
     def end(self) -> None:
-        """Nothing goes on any more."""
+        """End the thread."""
         self._presses.put(False)
         self.join()

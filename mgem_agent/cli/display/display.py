@@ -1,4 +1,4 @@
-"""The display of a turn that fits where it is shown: a terminal, a pipe, or a program that reads JSON lines."""
+"""Choose the display of turns: for a terminal, for a pipe, or as JSON Lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["open_display"]
 def open_display(
     console: Console, errors: Console, window: PictureWindow, *, as_json: bool, name_of: PictureNames
 ) -> TurnDisplay:
-    """Return what shows turns here.
+    """Return the display that suits the console.
 
     Args:
-        console: For what is said and drawn.
-        errors: For everything else, where `console` is no terminal.
+        console: Console for answers and pictures.
+        errors: Console for other messages, if `console` is not a terminal.
         window: Shows pictures.
         as_json: Whether events are written as JSON.
         name_of: Names pictures.

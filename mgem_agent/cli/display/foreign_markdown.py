@@ -1,6 +1,6 @@
-"""Markdown of a model or a person, as it may be written into a file that others open.
+"""Make Markdown from a model or a user safe for a file that others open.
 
-HTML in it is shown and not obeyed, and a picture at some address is named and not loaded. Code stays as it is.
+HTML is escaped, and the address of an external picture is shown as text instead of being loaded. Code is not changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["disarmed_markdown", "foreign_html", "foreign_markdown", "is_steering"]
 
-# `&lt;` and not a backslash, which some programs do not know. What begins an address is a link.
+# Escape with `&lt;`, because some programs do not support a backslash. `<https://…>` is a link, not a tag.
 TAG = re.compile(r"<(?=[a-z/!?])(?!(?:https?://|mailto:)[^\s<>]*>)", re.IGNORECASE)
 PICTURE = re.compile(r"!\[")
 CODE_SPAN = re.compile(r"(?<![\\`])(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
@@ -20,10 +20,10 @@ STEERING = {"html_block", "html_inline", "image"}
 
 
 def foreign_markdown(text: str) -> str:
-    r"""Return Markdown without HTML and pictures; all else stays.
+    r"""Return Markdown with HTML and pictures disarmed, and everything else unchanged.
 
     Args:
-        text: Markdown of anybody's.
+        text: Untrusted Markdown.
 
     Examples:
         >>> foreign_markdown("**Hi** <script>x</script> `<b>` ![fox](http://example.org/fox.png)")
@@ -31,16 +31,16 @@ def foreign_markdown(text: str) -> str:
     """
     for disarm in (_outside_code, _outside_fences, disarmed_markdown):
         told = disarm(text)
-        if not is_steering(told):  # what is code to us may be none to a program: then it is disarmed as well
+        if not is_steering(told):  # otherwise programs may disagree on what is code: disarm more
             return told
     return told
 
 
 def foreign_html(text: str) -> str:
-    r"""Return Markdown as HTML, with the words and the address of a picture in the picture's place.
+    r"""Return Markdown as HTML, with each picture replaced by its text and address.
 
     Args:
-        text: Markdown of anybody's.
+        text: Untrusted Markdown.
 
     Examples:
         >>> foreign_html("Look: ![a fox](http://example.org/fox.png) <b>")
@@ -64,7 +64,7 @@ def _parser(*, html: bool) -> Any:
 
 
 def is_steering(text: str) -> bool:
-    """Whether Markdown has HTML or pictures that a program might obey.
+    """Whether Markdown contains HTML or pictures.
 
     Args:
         text: Markdown.
@@ -74,16 +74,16 @@ def is_steering(text: str) -> bool:
 
 
 def disarmed_markdown(text: str) -> str:
-    """Return Markdown without HTML and pictures, in code as well; safe wherever it is put.
+    """Return Markdown with HTML and pictures disarmed even inside code; safe in any context.
 
     Args:
-        text: Markdown of anybody's.
+        text: Untrusted Markdown.
     """
     return PICTURE.sub(r"!\\[", TAG.sub("&lt;", text))
 
 
 def _outside_spans(text: str) -> str:
-    """Disarm what is no code within a line or a paragraph."""
+    """Disarm text outside of inline code."""
     pieces, end = [], 0
     for found in CODE_SPAN.finditer(text):
         pieces += [disarmed_markdown(text[end : found.start()]), found[0]]
@@ -100,7 +100,7 @@ def _outside_fences(text: str) -> str:
 
 
 def _by_lines(text: str, disarm: Callable[[str], str]) -> str:
-    """Disarm each run of lines that belong to no listing."""
+    """Disarm each run of lines outside of code blocks."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     listed = {
         number
@@ -111,7 +111,7 @@ def _by_lines(text: str, disarm: Callable[[str], str]) -> str:
     told: list[str] = []
     run: list[str] = []
     for number, line in enumerate(lines):
-        # A code span never goes past an empty line.
+        # Inline code cannot span an empty line.
         if number in listed or not line.strip():
             told += [disarm("\n".join(run)), line] if run else [line]
             run = []

@@ -1,19 +1,19 @@
-"""Events as JSON, one object a line, for programs.
+"""Write events as JSON Lines, for programs.
 
-`kind` says what an object is; the other fields are those of the classes of `mgem_agent.agent.events`:
+`kind` is the type of an object; the other fields are those of the classes in `mgem_agent.agent.events`:
 
 =============== =====================================================================================
-`text`          `text`: a piece of what the reasoner says; the pieces in their order are the answer
-`caption`       `call_id`, `request`: a picture is asked for
-`progress`      `call_id`, `step`, `num_steps` of its drawing
-`picture`       `call_id`, `artifact_id`, `path`, `prompt`, `notices`, `stored_before`
-`failed`        `call_id`, `message`, `error`, `retryable`: there is no picture
+`text`          `text`: a piece of the answer; all pieces joined are the answer
+`caption`       `call_id`, `request`: the reasoner requests a picture
+`progress`      `call_id`, `step`, `num_steps`: progress of a drawing
+`picture`       `call_id`, `artifact_id`, `path`, `prompt`, `notices`, `stored_before`: a picture was drawn
+`failed`        `call_id`, `message`, `error`, `retryable`: a drawing failed
 `looked`        `call_id`, `artifact_id`, `follows`, `score`, `problem`: the reasoner judged a picture
-`confirm`       `session`, `captions`: a person has to decide before anything is drawn
-`notice`        `message`: something that a person should know
-`finished`      `turn`: the session, all that was said, pictures, failures, notices, and how it ended (`outcome`,
+`confirm`       `session`, `captions`: the user must decide before anything is drawn
+`notice`        `message`: a message for the user
+`finished`      `turn`: the session, messages, pictures, failures, notices, and how the turn ended (`outcome`,
                 `finish_reason`)
-`error`         `message`: what was asked for cannot be done
+`error`         `message`: the command failed
 =============== =====================================================================================
 """
 
@@ -31,17 +31,17 @@ __all__ = ["JsonTurnDisplay"]
 
 
 class JsonTurnDisplay:
-    """Writes events as JSON lines.
+    """Writes events as JSON Lines.
 
     Args:
-        file: Where to.
+        file: The output file.
     """
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def start(self) -> None:
-        """Do nothing: it is no event."""
+        """Do nothing: the start is not an event."""
 
     def show(self, event: AgentEvent) -> None:
         """Write an event, `kind` first."""
@@ -61,7 +61,7 @@ class JsonTurnDisplay:
         self.tell(message)
 
     def close(self) -> None:
-        """Do nothing: every line is out already."""
+        """Do nothing: every line has been written."""
 
     def _write(self, data: dict[str, Any]) -> None:
         write_json(self._file, data)

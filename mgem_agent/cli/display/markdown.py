@@ -1,12 +1,11 @@
-"""Markdown that is shown while it is still being written.
+"""Render Markdown while it streams.
 
-What cannot change any more is printed once and scrolls away like any other output; only the last lines, which the next
-word may still change, are drawn again. So an answer of any length loses no line and does not flicker, and the terminal
-can be scrolled back through all of it.
+Final lines are printed once and scroll away like any other output. Only the last lines, which the next word may still
+change, are redrawn. So a long answer loses no line, does not flicker, and can be scrolled back.
 
-A block of Markdown is settled when the line that begins the next one is complete. Of a block that is longer than the
-window, such as a listing, lines that have left the window are settled too; a listing of hundreds of lines is cut in
-pieces on its way, so that it is not coloured from its beginning each time.
+A Markdown block is final when the line that begins the next block is complete. In a block that is longer than the
+window, such as a code block, lines above the window are final too. A very long code block is split into pieces, so that
+it is not highlighted from its beginning each time.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ CODE_THEME = "ansi_dark"
 
 
 class MarkdownStream:
-    """Text that grows, as lines for a console; the window may be asked for by another thread.
+    """Growing Markdown text as lines for a console; `window` may be called from another thread.
 
     Args:
-        console: Where it is shown.
+        console: The console.
     """
 
     def __init__(self, console: Console) -> None:
@@ -47,14 +46,14 @@ class MarkdownStream:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is left that is not settled."""
+        """Whether all text is final."""
         return not self._text.strip()
 
     def feed(self, text: str) -> list[list[Segment]]:
-        """Add text, and return the lines that are settled by it.
+        """Add text, and return the lines that became final.
 
         Args:
-            text: What comes next.
+            text: The next piece.
         """
         with self._lock:
             self._text += terminal_text(text)
@@ -75,7 +74,7 @@ class MarkdownStream:
             return self._rows(self._text)[self._num_settled_rows :]
 
     def finish(self) -> list[list[Segment]]:
-        """Return what is left, and begin anew."""
+        """Return the remaining lines, and reset the stream."""
         with self._lock:
             settled, rest = split_settled(self._text + "\n", self._parser)
             rows = [row for block in (*settled, rest) if block.strip() for row in self._take(block)]
@@ -83,13 +82,13 @@ class MarkdownStream:
             return rows
 
     def _take(self, block: str) -> list[list[Segment]]:
-        """The lines of a block that is complete, without those that were settled before."""
+        """Return the lines of a complete block that were not final before."""
         rows = self._rows(block)[self._num_settled_rows :]
         self._num_settled_rows, self._width, self._is_joined = 0, self._console.width, False
         return rows
 
     def _cut_listing(self) -> list[list[Segment]]:
-        """Settle all but the last lines of a listing that is long and still open."""
+        """Finalize all but the last lines of a long code block that is still open."""
         lines = self._text.split("\n")
         if len(lines) <= MAX_LISTING_LINES:
             return []
@@ -102,10 +101,9 @@ class MarkdownStream:
         return rows
 
     def _rows(self, block: str) -> list[list[Segment]]:
-        """A block as lines, a blank one before it where another block stands above.
+        """Render a block as lines, with a blank line before it if another block is above.
 
-        The width is that of the console when the block began: were it to change within, lines would not be the same
-        ones any more.
+        The width is the console's width when the block began, because rewrapping would change lines that are final.
         """
         from rich.markdown import Markdown
 
@@ -122,10 +120,10 @@ class MarkdownStream:
 
 
 def split_settled(text: str, parser: Any) -> tuple[list[str], str]:
-    r"""Part Markdown into the blocks that no further text can change, and the rest.
+    r"""Split Markdown into the blocks that further text cannot change, and the rest.
 
     Args:
-        text: From the beginning of a block on.
+        text: Text that starts at the beginning of a block.
         parser: A `markdown_it.MarkdownIt`.
 
     Examples:
@@ -143,7 +141,7 @@ def split_settled(text: str, parser: Any) -> tuple[list[str], str]:
 
 
 def _without_end(row: list[Segment]) -> list[Segment]:
-    """A line without the blanks at its end that nobody sees."""
+    """Return a line without invisible trailing spaces."""
     from rich.segment import Segment
 
     row = list(row)

@@ -1,8 +1,8 @@
-"""Pictures in a terminal: drawn where it can show them, named by their path where it cannot.
+"""Show pictures in a terminal, or print their paths if it cannot show them.
 
-What a terminal can show is asked of the terminal itself, which answers on standard input: so it is asked once, before
-anything else reads from there, and only where both ends are a terminal. `NO_COLOR`, a terminal without colours and a
-pipe get the path.
+The terminal is queried for its graphics support and answers on standard input. So it is queried once, before anything
+else reads standard input, and only if stdin and stdout are terminals. With `NO_COLOR`, in a terminal without colours
+and in a pipe, paths are printed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["PictureWindow", "ShownAs"]
 
 ShownAs = Literal["sixel", "kitty", "blocks", "path", "none"]
-"""How pictures are shown in the end."""
+"""The way in which pictures are shown."""
 
 MAX_COLUMNS, MAX_ROWS = 120, 36
-"""Cells that a picture takes at most; a small one is enlarged to them, since a cell shows only two of its pixels."""
+"""Maximum size of a picture in cells. Small pictures are enlarged to it, because a cell shows only two pixels."""
 
 ROWS_LEFT = 4
-"""Rows of the terminal that a picture leaves to what stands around it."""
+"""Terminal rows that a picture leaves free for the text around it."""
 
 
 class PictureWindow:
     """Shows pictures on a console.
 
     Args:
-        console: Where they are shown.
-        wanted: How; `auto` takes the best that the terminal can do.
+        console: The console.
+        wanted: How to show them; `auto` picks the best way that the terminal supports.
 
     Attributes:
         shown_as: How they are shown.
@@ -54,11 +54,11 @@ class PictureWindow:
         self._renderable = found.get(self.shown_as)
 
     def show(self, path: str | Path, label: str = "") -> None:
-        """Show a picture, and a line below it.
+        """Show a picture with a line of text below it.
 
         Args:
-            path: Its file. One that is gone is named all the same.
-            label: What is known of it, before its path.
+            path: The picture's file. The path is printed even if the file is missing.
+            label: Text before the path.
         """
         from rich.text import Text
 
@@ -81,12 +81,12 @@ class PictureWindow:
         columns = min(self._console.width, MAX_COLUMNS)
         rows = max(min(self._console.height - ROWS_LEFT, MAX_ROWS), 1)
         if self._renderable is not None:
-            # Given a box of cells, "auto" keeps the shape of the picture within it.
+            # In a box of cells, "auto" keeps the picture's aspect ratio.
             self._console.print(self._renderable(image, width="auto", height="auto"), width=columns, height=rows)
 
 
 def _can_draw(console: Console) -> bool:
-    """Whether a terminal in colour is there, and can be asked what it shows."""
+    """Whether the console is a colour terminal that can be queried."""
     ends = (sys.__stdin__, sys.__stdout__)
     return (
         console.is_terminal
@@ -98,7 +98,7 @@ def _can_draw(console: Console) -> bool:
 
 
 def _has_size() -> bool:
-    """Whether the terminal says how large it is; those that programs make for programs often do not."""
+    """Whether the terminal reports its size; pseudo-terminals made by programs often do not."""
     try:
         return all(os.get_terminal_size(1))
     except OSError:
@@ -106,7 +106,7 @@ def _has_size() -> bool:
 
 
 def _renderables() -> dict[str, Any]:
-    """What draws a picture, by name, and the `best` of the names; to import it is to ask the terminal."""
+    """Return the renderables by name, and the name of the `best` one; importing them queries the terminal."""
     from textual_image import renderable
 
     found: dict[str, Any] = {

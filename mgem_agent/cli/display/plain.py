@@ -1,4 +1,4 @@
-"""A turn as plain text, for pipes: the answer and the paths of its pictures on one side, all else on the other."""
+"""Show a turn as plain text, for pipes: answers and picture paths on stdout, all else on stderr."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["PlainTurnDisplay"]
 
 
 class PlainTurnDisplay:
-    """Writes answers as they are, a picture's path on a line of its own after what was said before it.
+    """Writes answers unchanged, and each picture's path on its own line.
 
     Args:
-        file: Where answers and paths go.
-        errors: Where all else goes.
+        file: Output for answers and paths.
+        errors: Console for all other messages.
         shows_paths: Whether paths are written.
     """
 
@@ -31,10 +31,10 @@ class PlainTurnDisplay:
         self._waiting: list[tuple[str, bool]] = []
 
     def start(self) -> None:
-        """Do nothing: what is written stays."""
+        """Do nothing: plain text has no spinner."""
 
     def show(self, event: AgentEvent) -> None:
-        """Write an event, if there is anything to be said of it."""
+        """Write an event, if it has any text."""
         if event.kind == "text":
             self._say(event.text)
         elif event.kind == "picture":
@@ -48,32 +48,32 @@ class PlainTurnDisplay:
         self._report(event)
 
     def _report(self, event: AgentEvent) -> None:
-        """Say to the side what is neither answer nor picture."""
+        """Write events other than answers and pictures to stderr."""
         if event.kind == "failed":
             self.fail(event.message)
         elif event.kind == "notice":
             self.tell(event.message)
         elif event.kind == "looked" and event.follows is False:
-            self.tell(f"{event.artifact_id} does not follow its caption: {event.problem or 'no reason given'}")
+            self.tell(f"{event.artifact_id} does not match its caption: {event.problem or 'no reason given'}")
         elif event.kind == "finished" and event.turn.outcome != "answered":
             self.tell(f"The turn ended early: {event.turn.outcome.replace('_', ' ')}.")
 
     def tell(self, message: str) -> None:
-        """Write a sentence to the side, when the line of the answer is complete: both may be the same terminal."""
+        """Write a message to stderr once the current line of the answer is complete; both may be one terminal."""
         self._waiting.append((message, False))
         self._tell_what_waits()
 
     def fail(self, message: str) -> None:
-        """Write an error to the side, as `tell` does."""
+        """Write an error to stderr, like `tell`."""
         self._waiting.append((message, True))
         self._tell_what_waits()
 
     def hint_at(self, message: str) -> None:
-        """Write it to the side at once: a person waits for it."""
+        """Write a message to stderr at once, because the user waits for it."""
         self._errors.print(message, markup=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
-        """Write a piece of the answer; what waits is told as soon as a line is complete."""
+        """Write a piece of the answer; waiting messages are written when a line is complete."""
         line, end, rest = text.partition("\n") if self._waiting else (text, "", "")
         for piece in (line + end, rest):
             if piece:
@@ -91,7 +91,7 @@ class PlainTurnDisplay:
             self._errors.print(message, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """End the line that is open."""
+        """End the current line."""
         self._end_line()
 
     def _end_line(self) -> None:

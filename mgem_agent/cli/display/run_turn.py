@@ -1,7 +1,7 @@
-"""Running a turn for a person: its events on a display, their decisions, and what Ctrl-C stops.
+"""Run a turn for the user: show its events, ask for decisions, and handle Ctrl-C.
 
-The first Ctrl-C stops the pictures that are being drawn, the next the turn, and the one after that leaves the turn as
-it is, to be gone on with later.
+The first Ctrl-C stops the drawing of the current pictures, the second stops the turn, and the third leaves the turn
+unfinished, so that it can be resumed later.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Decide", "run_turn"]
 
 Decide = Callable[["ConfirmationNeeded"], "Decision | None"]
-"""Asks a person; None leaves the captions waiting."""
+"""Asks the user; None leaves the captions waiting."""
 
-STOPPING_PICTURE = "stopping the picture; Ctrl-C again stops the turn"
-STOPPING_TURN = "stopping the turn; Ctrl-C again leaves it at once, to be gone on with later"
+STOPPING_PICTURE = "stopping the picture; press Ctrl-C again to stop the turn"
+STOPPING_TURN = "stopping the turn; press Ctrl-C again to leave it unfinished, to be resumed later"
 
 
 def run_turn(
@@ -39,19 +39,19 @@ def run_turn(
     """Run a turn to its end.
 
     Args:
-        agent: Whose turn it is.
-        session: Of the turn.
-        events: What `agent.stream` or one of its like returned.
-        display: Shows what happens.
-        decide: Asked where captions wait.
-        stopped: Set when a person stops something by Ctrl-C.
+        agent: The agent.
+        session: Session of the turn.
+        events: Events from `agent.stream` or a similar method.
+        display: Shows the events.
+        decide: Called when captions must be confirmed.
+        stopped: Set when the user stops something with Ctrl-C.
 
     Returns:
-        What came of it; None where captions are left waiting.
+        The finished turn; None if captions are left waiting.
 
     Raises:
-        KeyboardInterrupt: If Ctrl-C was pressed until nothing was left to stop; the turn is unfinished then.
-        MgemError: Whatever the agent raises; so is it then.
+        KeyboardInterrupt: If Ctrl-C was pressed and nothing was left to stop; the turn is then unfinished.
+        MgemError: If the agent fails; the turn is then unfinished.
     """
 
     def noted(was_stopped: bool) -> bool:

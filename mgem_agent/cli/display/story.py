@@ -1,4 +1,4 @@
-"""What a person sees while a story is told: bars at a terminal, plain lines elsewhere; always on stderr."""
+"""Show the progress of a story on stderr: bars at a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ WRITING = {"title": "the title", "outline": "the outline", "cast": "the cast"}
 
 
 class StoryDisplay:
-    """Shows events; to be used in a `with` statement.
+    """Shows events; use it in a `with` statement.
 
     Args:
-        console: Where to; a new one on stderr if not given.
-        quiet: Whether nothing but notices is shown.
+        console: The console; a new one on stderr if not given.
+        quiet: Whether to show only notices and failures.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
@@ -45,7 +45,7 @@ class StoryDisplay:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the progress bars."""
         if self._bars is not None:
             self._bars.start()
         return self
@@ -53,7 +53,7 @@ class StoryDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bars away; what was printed stays."""
+        """Remove the progress bars; printed lines remain."""
         if self._bars is not None:
             self._bars.stop()
 
@@ -78,7 +78,7 @@ class StoryDisplay:
         self.say(f"{event.story.title}: {len(event.story.scenes)} scenes")
 
     def _show_scene(self, event: Any) -> None:
-        self.say(f"  page {event.scene.index} is written{_named(event.scene)}")
+        self.say(f"  page {event.scene.index} written{_named(event.scene)}")
 
     def _show_progress(self, event: Any) -> None:
         if self._bars is None:
@@ -91,11 +91,11 @@ class StoryDisplay:
     def _show_picture(self, event: Any) -> None:
         self._done("writing")
         self._done(event.call_id)
-        self.say(f"  {event.call_id.replace('-', ' ')} is drawn: {event.artifact_id}")
+        self.say(f"  {event.call_id.replace('-', ' ')} drawn: {event.artifact_id}")
 
     def _show_failed(self, event: Any) -> None:
         self._done(event.call_id)
-        self.console.print(f"  {event.call_id.replace('-', ' ')} is not drawn: {event.message}", markup=False)
+        self.console.print(f"  {event.call_id.replace('-', ' ')} not drawn: {event.message}", markup=False)
 
     def _show_notice(self, event: Any) -> None:
         self.console.print(f"  Notice: {event.message}", markup=False)
@@ -119,7 +119,7 @@ def _named(scene: StoryScene) -> str:
 
 
 def print_outline(story: Story, console: Console) -> None:
-    """Print title, outline and cast of a story, for a person who decides on them."""
+    """Print title, outline and cast of a story, for approval by the user."""
     from rich.text import Text
 
     console.print(Text(story.title, style="bold"))

@@ -1,4 +1,4 @@
-"""A table whose names can be copied: where they do not fit, lines become longer than the terminal, never cut."""
+"""Print a table whose names are never cut: if they do not fit, lines become longer than the terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_COLUMNS = 10_000
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table, as wide as its columns need that are not wrapped.
+    """Print a table that is at least as wide as its unwrapped columns.
 
     Args:
-        console: Where to.
-        table: Its columns of names have `no_wrap=True` and `min_width`.
+        console: The console.
+        table: The table; its name columns have `no_wrap=True` and `min_width`.
     """
     from rich.measure import Measurement
     from rich.segment import SegmentLines

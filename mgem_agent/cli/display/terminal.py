@@ -1,7 +1,7 @@
-"""A turn on a terminal: Markdown as it is written, a bar for each drawing, pictures where they belong.
+"""Show a turn in a terminal: Markdown as it streams, a progress bar for each drawing, and pictures inline.
 
-Only the window at the bottom is drawn again: the lines that may still change, the bars, and what is waited for. It is
-taken away before a picture is shown, since what draws pictures moves the cursor itself.
+Only the window at the bottom is redrawn: lines that may still change, the bars and the spinner. It is removed before a
+picture is shown, because drawing a picture moves the cursor.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = ["TerminalTurnDisplay"]
 REFRESHES_A_SECOND = 10
 OUTCOMES = {
     "refused": "The model did not answer.",
-    "cancelled": "The turn was cancelled; what was made stays.",
-    "max_rounds": "The turn ended at its limit of answers.",
-    "max_pictures": "The turn ended at its limit of pictures.",
-    "timeout": "The turn ended at its limit of time.",
+    "cancelled": "The turn was cancelled. Finished pictures are kept.",
+    "max_rounds": "The turn reached its limit of rounds.",
+    "max_pictures": "The turn reached its limit of pictures.",
+    "timeout": "The turn reached its time limit.",
 }
 
 
@@ -76,16 +76,16 @@ class TerminalTurnDisplay:
         }
 
     def start(self) -> None:
-        """Show that something goes on: a model may take a minute to its first word."""
+        """Show a spinner: a model may take a minute to its first word."""
         self._waiting_for = "working"
         self._open()
 
     def show(self, event: AgentEvent) -> None:
-        """Show what has happened."""
+        """Show an event."""
         self._handlers[event.kind](event)
 
     def tell(self, message: str) -> None:
-        """Show a sentence of ours."""
+        """Show a message of the program."""
         self._line(message, "dim")
 
     def fail(self, message: str) -> None:
@@ -93,11 +93,11 @@ class TerminalTurnDisplay:
         self._line(f"Error: {message}", "red")
 
     def hint_at(self, message: str) -> None:
-        """Show it at the bottom until the turn is over."""
+        """Show a message at the bottom until the turn ends."""
         self._hint = message
 
     def close(self) -> None:
-        """Show what is held back, and give the terminal back."""
+        """Show all pending output and release the terminal."""
         rows = self._markdown.finish()
         live, self._live = self._live, None
         if live is not None:
@@ -120,7 +120,7 @@ class TerminalTurnDisplay:
             self._live.start()
 
     def _bottom(self) -> RenderableType:
-        """The window: lines that may change, and bars or what is waited for."""
+        """The window: lines that may still change, and the progress bars or the spinner."""
         from rich.console import Group
         from rich.segment import SegmentLines
         from rich.text import Text
@@ -174,7 +174,7 @@ class TerminalTurnDisplay:
         if event.follows is None:
             return
         score = "" if event.score is None else f" ({event.score:.0%})"
-        verdict = "follows its caption" if event.follows else f"does not follow its caption: {event.problem}"
+        verdict = "matches its caption" if event.follows else f"does not match its caption: {event.problem}"
         self._line(f"{event.artifact_id} {verdict}{score}", "dim" if event.follows else "yellow")
 
     def _finished(self, event: TurnFinished) -> None:

@@ -1,4 +1,4 @@
-"""A session as something to read: Markdown, or plain data; pictures stand under their ids."""
+"""Convert a session to a transcript, as data or as Markdown. Pictures are given by their ids."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def read_transcript(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the turns of a session as data.
 
     Args:
-        records: As `Sessions.turns` gives them.
+        records: Records from `Sessions.turns`.
 
     Returns:
-        For each turn `id`, `created`, `outcome`, and `said`: `who` says it (`human` or `ai`), its `text` without what
-        would steer a terminal, `pictures` with `id` and `caption`, and `failures` with `caption` and `message`.
+        For each turn `id`, `created`, `outcome`, and a list `said` of messages. A message has `who` (`human` or `ai`),
+        `text` without control sequences, `pictures` with `id` and `caption`, and `failures` with `caption` and
+        `message`.
     """
     return [
         {
@@ -37,18 +38,18 @@ def read_transcript(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def transcript_markdown(
     title: str, turns: Sequence[dict[str, Any]], place_of: Callable[[str], str] = lambda name: name
 ) -> str:
-    """Return a transcript as Markdown. HTML in what was said is shown and not obeyed; its pictures are only ours.
+    """Return a transcript as Markdown. HTML in messages is escaped, and only the session's own pictures are embedded.
 
     Args:
-        title: Its heading.
-        turns: As `read_transcript` gives them.
-        place_of: Where a link to a picture shall lead; its id if not given.
+        title: Heading of the document.
+        turns: Turns from `read_transcript`.
+        place_of: Returns the link target of a picture; the picture's id if not given.
     """
 
     def picture(each: dict[str, Any]) -> str:
         return f"![{_alt(each['caption'])}]({place_of(each['id'])})"
 
-    # A listing that one message opens and does not close changes what the next ones mean.
+    # A code block that one message opens and does not close would change the meaning of the next messages.
     is_safe = not is_steering(_markdown(title, turns, foreign_markdown, lambda each: ""))
     return _markdown(title, turns, foreign_markdown if is_safe else disarmed_markdown, picture)
 
@@ -71,7 +72,7 @@ def _markdown(
 
 
 def _said(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was said in a turn, in order; what a call came to stands with the answer that made it."""
+    """Return the messages of a turn in order; the result of a tool call belongs to the answer that made the call."""
     from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
     from mgem_agent.agent.messages import from_records
@@ -105,5 +106,5 @@ def _one_line(text: str) -> str:
 
 
 def _alt(caption: str) -> str:
-    """A caption as the text of a picture, which brackets would end."""
+    """Return a caption as the alt text of a picture, without brackets, which would end it."""
     return disarmed_markdown(_one_line(caption).replace("[", "(").replace("]", ")"))

@@ -1,4 +1,4 @@
-"""What a person types while a turn runs: it waits for the next question, and is not echoed into the answer."""
+"""Handle text typed while a turn runs: it is kept for the next message, and not echoed into the answer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["is_typed_ahead", "without_echo"]
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Turn off the terminal's echo of typed characters; Ctrl-C works as before, and what is typed is kept.
+    """Turn off the terminal's echo of typed characters. Ctrl-C still works, and typed text is kept.
 
-    Where standard input is no terminal, or the system has no such setting, this does nothing.
+    This does nothing if standard input is not a terminal, or the system has no such setting.
     """
     terminal = _terminal()
     if terminal is None:
@@ -32,19 +32,19 @@ def without_echo() -> Iterator[None]:
 
 
 def is_typed_ahead(stream: IO[Any]) -> bool:
-    """Whether a line waits that was typed before it was asked for, and so was not echoed.
+    """Whether a line was typed before the prompt appeared, and so was not echoed.
 
     Args:
         stream: A terminal.
     """
     try:
         return bool(select.select([stream], [], [], 0)[0])
-    except (OSError, ValueError):  # Windows, where a terminal cannot be asked; a stream without a handle
+    except (OSError, ValueError):  # Windows, where `select` works only on sockets; a stream without a handle
         return False
 
 
 def _terminal() -> tuple[Any, int, Any] | None:
-    """The module for terminals, the handle of standard input and its settings; None where it is none."""
+    """Return `termios`, the handle of standard input and its settings; None if stdin is not a terminal."""
     try:
         import termios
     except ImportError:  # Windows
@@ -52,5 +52,5 @@ def _terminal() -> tuple[Any, int, Any] | None:
     try:
         handle = sys.stdin.fileno()
         return termios, handle, termios.tcgetattr(handle)
-    except (OSError, ValueError, termios.error):  # a pipe, or a stream that a caller has put in its place
+    except (OSError, ValueError, termios.error):  # a pipe, or a stream that a caller substituted
         return None

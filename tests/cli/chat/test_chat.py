@@ -123,13 +123,13 @@ def test_what_goes_wrong_is_said_and_the_dialogue_goes_on(talk: Any) -> None:
     assert out == "You said hello\n"
     assert status == 1
     assert err.splitlines() == [
-        "Error: There is no command '/imags'. Did you mean /images? /help lists them; '//' begins a message with a "
-        "slash.",
-        "Error: What is to be drawn? Example: /gen a red fox in the snow --seed 7",
-        "Error: There is no picture '7' in this session. It has none yet. A number, an id or a file may be named.",
-        "Error: 'x' is no seed. Give a whole number, or 'random'.",
-        "Error: There is no option '--nope' here. Options: -n, --seed, --size, --steps, --negative.",
-        "Error: --seed cannot be 'x'. Give a whole number.",
+        "Error: There is no command '/imags'. Did you mean /images? /help lists all. "
+        "To begin a message with a slash, type '//'.",
+        "Error: The prompt is missing. Example: /gen a red fox in the snow --seed 7",
+        "Error: There is no picture '7' in this session. It has none yet. Give a number, an id or a file.",
+        "Error: 'x' is not a seed. Give a whole number, or 'random'.",
+        "Error: This command has no option '--nope'. Options: -n, --seed, --size, --steps, --negative.",
+        "Error: 'x' is not valid for --seed. Give a whole number.",
     ]
 
 
@@ -153,9 +153,9 @@ def test_a_picture_is_changed_by_the_way_that_is_meant(talk: Any) -> None:
     )
     _, err, status = talk("/gen a fox --seed 3", "/edit 1 at night", "/edit 1 at night --any-way", "/vary 1 -n 1")
     assert status == 1
-    assert "In this dialogue: /edit 1 at night --any-way" in err
+    assert "In this chat: /edit 1 at night --any-way" in err
     assert "'redraw' was used with the prompt 'a fox. at night'" in err
-    assert "The generator starts from no picture" in err
+    assert "This generator cannot start from a picture" in err
     assert [(each.prompt, each.seed) for each in talk.generator.drawn[:2]] == [("a fox", 3), ("a fox. at night", 3)]
 
 
@@ -178,8 +178,8 @@ def test_settings_are_changed_for_the_dialogue(talk: Any) -> None:
     assert re.search(r"^draw +auto$", out, re.MULTILINE)
     assert "There is no setting 'x'." in err
     _, err, _ = talk("/set draw ever", "/set store /tmp", "/set draw never", "draw a cat")
-    assert "draw = 'ever', from the command line, cannot be" in err
-    assert "'store' cannot be changed within a dialogue." in err
+    assert "draw = 'ever', from the command line, is not valid" in err
+    assert "'store' cannot be changed during a chat." in err
     assert len(talk.generator.drawn) == 2
 
 
@@ -199,7 +199,7 @@ def test_what_the_reasoner_is_told_can_be_limited_in_the_chat(talk: Any) -> None
 
 def test_another_generator(talk: Any) -> None:
     out, err, _ = talk("/backend", "/backend flat", "/gen a fox --size 16x16", "/backend nope", "/gen a hen")
-    assert "Pictures are drawn by flat." in err
+    assert "The generator is flat." in err
     assert "diffusers" in out
     assert "There is no generator 'nope'" in err
     assert talk.generator.drawn == [], "another one drew"
@@ -209,21 +209,21 @@ def test_another_generator(talk: Any) -> None:
 def test_back_aside_and_to_another_session(talk: Any, tmp_path: Path) -> None:
     out, err, _ = talk("one", "two", "three", "/fork 1", "four", "/undo", "/sessions", "/resume s", "five", "/clear")
     assert [len(turn["messages"]) for turn in talk.turns()] == [2, 2, 2, 2]
-    assert "with 1 turn(s) of 's', which stays as it was." in err
-    assert "The last turn is dropped." in err
+    assert "with 1 turn(s) of 's'. The old session is unchanged." in err
+    assert "The last turn was dropped." in err
     assert re.search(r"^chat-\S+ +\S+ \S+ +1 +one *$", out, re.MULTILINE)
-    assert "A new session. The old one stays: /resume s" in err
+    assert "Now in a new session. To return to the old one: /resume s" in err
     _, err, _ = talk("/fork 9", "/resume", "/resume nope")
-    assert "'9' is no turn of this session. It has 4." in err
-    assert "Nothing is unfinished here." in err
+    assert "This session has no turn '9'. It has 4 turn(s)." in err
+    assert "This session has no unfinished turn." in err
     assert "There is no session 'nope'." in err
 
 
 def test_captions_that_wait(talk: Any) -> None:
     _, err, status = talk("draw a fox", "hello", flags={"confirm": True})
     assert status == 0 or status == 1
-    assert "1 caption(s) of session 's' wait for a decision, and nobody is there to ask. Add --yes" in err
-    assert "The last turn is unfinished. /resume goes on with it, /undo drops it." in err
+    assert "1 caption(s) of session 's' must be confirmed, and there is no terminal to ask at. Add --yes" in err
+    assert "The last turn is unfinished. /resume continues it, /undo drops it." in err
     assert talk.generator.drawn == []
     talk(flags={"confirm": True}, yes=True)
     assert len(talk.generator.drawn) == 1
@@ -235,7 +235,7 @@ def test_an_error_leaves_a_turn_that_goes_on(talk: Any) -> None:
     out, err, status = talk("hello", "/resume", reasoner=broken)
     assert out == "Back again.\n"
     assert "RuntimeError: the server is gone" in err
-    assert "The turn is unfinished: /resume goes on with it, /undo drops it." in err
+    assert "The turn is unfinished: /resume continues it, /undo drops it." in err
     assert status == 1
     assert len(talk.turns()) == 1
 
@@ -250,15 +250,19 @@ def test_files(talk: Any, tmp_path: Path) -> None:
     assert (tmp_path / "my talk-pictures" / f"{name}.png").read_bytes() == data
     assert json.loads((tmp_path / "t.json").read_text())["turns"][0]["said"][0]["text"] == "draw a fox"
     _, err, _ = talk("/save", "/export docx", "/export md x.md", session="empty")
-    assert "Which file?" in err and "'docx' is no form of a dialogue." in err and "Nothing has been said yet" in err
+    assert (
+        "The file name is missing." in err
+        and "'docx' is not an export format." in err
+        and "The dialogue is empty" in err
+    )
 
 
 def test_tokens_help_and_what_needs_a_terminal(talk: Any) -> None:
     out, err, _ = talk("hello", "/tokens", "/help", "/editor", "/copy", "/quit", "never said")
-    assert "The last answer read" in err
-    assert re.search(r"The whole dialogue is about [\d,]+ tokens, at 64 for each picture", err)
+    assert "The last answer used" in err
+    assert re.search(r"The whole dialogue is about [\d,]+ tokens, with 64 for each picture", err)
     assert all(f"/{name}" in out for name in command_table())
-    assert "There is no terminal to edit in." in err and "There is no terminal whose clipboard could take it." in err
+    assert "An editor needs a terminal." in err and "/copy needs a terminal." in err
     assert len(talk.turns()) == 1
 
 
@@ -285,19 +289,19 @@ def test_completion(talk: Any, tmp_path: Path) -> None:
 def test_options_of_a_command() -> None:
     assert read_options("it's a fox -5 --seed 7", {"--seed": int}) == ("it's a fox -5", {"seed": 7})
     assert read_options('x --negative "a b" y', {"--negative": str}) == ("x y", {"negative": "a b"})
-    with pytest.raises(InputError, match=r"^--seed cannot be ''\. Give a whole number\.$"):
+    with pytest.raises(InputError, match=r"^'' is not valid for --seed\. Give a whole number\.$"):
         read_options("x --seed", {"--seed": int})
 
 
 def test_which_session_is_meant() -> None:
     sessions = Sessions.in_memory()
-    with pytest.raises(InputError, match=r"^There is no session to go on with yet\. Begin one: mgem chat$"):
+    with pytest.raises(InputError, match=r"^There is no session to continue yet\. Start one: mgem chat$"):
         find_session(sessions, go_on=True)
     for name in ("fox-1", "fox-2", "fox"):
         sessions.begin(name, {"turn": name}, title="")
     assert match_session(sessions, "fox") == "fox"
     assert match_session(sessions, "fox-1") == "fox-1"
-    with pytest.raises(InputError, match=r"^'fo' is the beginning of 3 sessions: 'fox', 'fox-2', 'fox-1'\."):
+    with pytest.raises(InputError, match=r"^'fo' matches 3 sessions: 'fox', 'fox-2', 'fox-1'\."):
         match_session(sessions, "fo")
     assert find_session(sessions, go_on=True) == "fox"
     assert find_session(sessions, session="new") == "new"
@@ -306,7 +310,7 @@ def test_which_session_is_meant() -> None:
 def test_the_command_line() -> None:
     result = CliRunner().invoke(app, ["chat", "--continue", "--resume", "x"])
     assert result.exit_code == 1
-    assert "--continue, --resume and --session exclude one another." in result.stderr
+    assert "--continue, --resume and --session cannot be combined." in result.stderr
 
 
 def test_nothing_is_overwritten_unasked(talk: Any, tmp_path: Path) -> None:
@@ -314,7 +318,7 @@ def test_nothing_is_overwritten_unasked(talk: Any, tmp_path: Path) -> None:
     file.write_text("mine")
     _, err, status = talk("draw a fox", f"/export md {file}", f"/save 1 {file}.png", f"/save 1 {file}.png")
     assert (file.read_text(), status) == ("mine", 1)
-    assert err.count("is there already. Take another name, or add --overwrite.") == 2
+    assert err.count("already exists. Choose another name, or add --overwrite.") == 2
     _, err, status = talk(f"/export md {file} --overwrite")
     assert "a fox" in file.read_text() and status == 0
 

@@ -29,10 +29,10 @@ def decided() -> Callable[..., tuple[Decision | None, list[str]]]:
 def test_words_for_decisions(decided: Any) -> None:
     assert decided("y") == (Decision(kind="approve"), [])
     assert decided("No too red ") == (Decision(kind="refuse", reason="too red"), [])
-    assert decided("hm", "yes") == (Decision(kind="approve"), ["Say y, e or n; with n, a reason may follow."])
+    assert decided("hm", "yes") == (Decision(kind="approve"), ["Answer y, e or n. After n you may give a reason."])
     decision, told = decided(None)
     assert decision is None
-    assert told == ["The caption waits. /resume asks again, /undo drops the turn."]
+    assert told == ["The caption still waits for confirmation. /resume asks again, /undo drops the turn."]
 
 
 def test_captions_are_edited_one_by_one(decided: Any) -> None:

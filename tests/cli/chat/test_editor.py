@@ -26,5 +26,7 @@ def test_an_editor_that_fails_or_is_not_there(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("EDITOR", editor(tmp_path, "raise SystemExit(1)"))
     assert edit_text("a fox") is None
     monkeypatch.setenv("EDITOR", "no-such-editor")
-    with pytest.raises(InputError, match=r"^There is no editor 'no-such-editor'\. Set EDITOR to one, such as"):
+    with pytest.raises(
+        InputError, match=r"^The editor 'no-such-editor' was not found\. Set EDITOR to an editor, such as"
+    ):
         edit_text("")

@@ -42,5 +42,5 @@ def test_what_the_generator_cannot_keep_to_is_reported(tmp_path: Path) -> None:
     generator.references["Tim"] = picture
     [result] = results(generator, "Tim")
     assert [notice.message for notice in result.notices] == [
-        "Generator 'flat' takes 0 reference picture(s); 'Tim' was left out."
+        "Generator 'flat' takes 0 reference picture(s), so 'Tim' was left out."
     ]

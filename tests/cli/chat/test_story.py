@@ -49,20 +49,20 @@ def test_a_story_is_told_and_bound(say: Any, tmp_path: Path) -> None:
     assert "## 1. Found\n\nA mouse finds a key.\n" in out and "## 2.\n\nIt opens a door.\n" in out
     assert [Path(line).suffix for line in out.splitlines() if line.startswith(str(tmp_path))] == [".png", ".png"]
     book = tmp_path / "key" / "book.html"
-    assert err.startswith(f"The book is {book}\nIts pictures may be named here by their ids, as in /show img-")
+    assert err.startswith(f"The book was written to {book}\nUse its pictures here by their ids, as in /show img-")
     assert "A mouse finds a key." in book.read_text()
     say(f"/story {tmp_path}/key.yaml", generator)
     assert len(generator.drawn) == 2, "nothing is drawn twice"
     (tmp_path / "key.yaml").write_text(RECIPE.replace("a door", "a box"))
     assert (
-        "there is another story, or one of other settings of pictures."
+        "already holds another story, or this one with other picture settings."
         in say(f"/story {tmp_path}/key.yaml", generator)[1]
     )
 
 
 def test_what_failed_is_tried_again(say: Any, tmp_path: Path) -> None:
     _, err = say(f"/story {tmp_path}/key.yaml", FlatColourGenerator(size=(32, 32), fail_on="door"))
-    assert "1 picture(s) are missing; the same command tries them again." in err
+    assert "1 picture(s) are missing. Run the same command to try them again." in err
     generator = FlatColourGenerator(size=(32, 32))
     _, err = say(f"/story {tmp_path}/key.yaml", generator)
     assert "missing" not in err
@@ -72,14 +72,14 @@ def test_what_failed_is_tried_again(say: Any, tmp_path: Path) -> None:
 def test_an_outline_waits_for_a_person(say: Any, tmp_path: Path) -> None:
     generator = FlatColourGenerator(size=(32, 32))
     _, err = say(f"/story {tmp_path}/key.yaml", generator, confirm=True)
-    assert err == "The outline waits. The same command asks again.\n"
+    assert err == "The outline still waits for approval. Run the same command to be asked again.\n"
     assert generator.drawn == []
     assert not (tmp_path / "key" / "book.html").exists()
 
 
 def test_no_recipe(say: Any) -> None:
     generator = FlatColourGenerator()
-    assert "Which story? Name a shipped one, a recipe's file, or say your idea" in say("/story", generator)[1]
+    assert "The story is missing. Give a built-in recipe, a recipe file or a premise" in say("/story", generator)[1]
     assert "There is no story recipe 'the_dragn'. Did you mean 'the_dragon'?" in say("/story the_dragn", generator)[1]
     assert "The recipe 'none.yaml' cannot be read" in say("/story none.yaml", generator)[1]
 
@@ -91,7 +91,7 @@ def test_a_shipped_story_is_drawn_in_the_size_that_is_settled(
     generator = FlatColourGenerator(size=(32, 32))
     _, err = say("/story the_dragon", generator, picture={"width": 48, "height": 64})
     assert {(request.width, request.height) for request in generator.drawn} == {(48, 64)}
-    assert f"The book is {tmp_path / 'the_dragon' / 'book.html'}\n" in err
+    assert f"The book was written to {tmp_path / 'the_dragon' / 'book.html'}\n" in err
 
 
 def test_where_a_story_goes() -> None:

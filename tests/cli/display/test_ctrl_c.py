@@ -103,7 +103,7 @@ def test_ctrl_c_stops_the_drawing_and_then_the_turn(tmp_path: Path) -> None:
     turn = run_turn(once, "s", once.stream("Draw.", session="s"), display, lambda waiting: None)
     assert turn is not None
     assert (turn.outcome, turn.text, len(turn.failures)) == ("answered", "Then not.", 1)
-    assert display.hints == ["stopping the picture; Ctrl-C again stops the turn"]
+    assert display.hints == ["stopping the picture; press Ctrl-C again to stop the turn"]
     assert display.events[-1] == "closed"
     twice = agent(tmp_path, "<h> a fox </h>", "<h> a hen </h>")
     display = Presser(2)

@@ -76,7 +76,7 @@ def test_plain_text_is_the_answer_and_the_paths(events: list[AgentEvent], pictur
     assert err.splitlines() == [
         "A caption was cut.",
         "The seed was left out.",
-        "img-1234 does not follow its caption: no snow",
+        "img-1234 does not match its caption: no snow",
         "Error: The card came out blank.",
         "Error: The request was cancelled.",
         "The turn ended early: max rounds.",
@@ -121,10 +121,10 @@ def test_a_terminal_shows_markdown_and_all_that_happens(
         "A caption was cut.",
         "✎ a red fox",
         f"[1]  {picture}",
-        "img-1234 does not follow its caption: no snow (30%)",
+        "img-1234 does not match its caption: no snow (30%)",
         "Not drawn: The card came out blank.",
         "The request was cancelled.",
-        "The turn ended at its limit of answers.",
+        "The turn reached its limit of rounds.",
         "Error: It broke.",
     ):
         assert line in text, line

@@ -197,8 +197,8 @@ def test_what_does_not_fit_is_listed(
         f"The weights of {str(folder.path)!r} do not fit MiniGeminiForConditionalGeneration as its configuration "
         f"describes it. Look at it with: mgem models check {folder.path}\n"
         "1 missing:\n  model.multi_modal_projector.0.weight\n"
-        "1 left over:\n  model.multi_modal_projector.1.weight\n"
-        "1 of another shape:\n  model.language_model.norm.weight: (31,) in the checkpoint, (32,) in the model"
+        "1 unexpected:\n  model.multi_modal_projector.1.weight\n"
+        "1 with a wrong shape:\n  model.language_model.norm.weight: (31,) in the checkpoint, (32,) in the model"
     )
     assert caught.value.missing == ("model.multi_modal_projector.0.weight",)
 

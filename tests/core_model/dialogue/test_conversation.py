@@ -362,11 +362,12 @@ def test_a_context_that_overflows_computes_nothing(
     mined = count_calls(monkeypatch, conversation.model.model.mining, "forward")
     passes = count_calls(monkeypatch, conversation.model.model.language_model, "forward")
     message = (
-        r"^The prompt does not fit: 7 image\(s\) take 112 tokens, .* and 1 new tokens were asked for, .* holds 200"
+        r"^The prompt does not fit into the context: 7 image\(s\) take 112 tokens, "
+        r".* and 1 new tokens were requested, .* holds 200"
     )
     with pytest.raises(ContextOverflowError, match=message):
         conversation.say("These?", pictures[1:] * 2)
-    with pytest.raises(ContextOverflowError, match="and 150 new tokens were asked for"):
+    with pytest.raises(ContextOverflowError, match="and 150 new tokens were requested"):
         conversation.say("More?", max_new_tokens=150)
     assert (mined, passes) == ([], [])
     assert (conversation.messages, conversation.num_cached_tokens) == (before, cached)
