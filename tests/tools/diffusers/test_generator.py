@@ -342,7 +342,7 @@ def test_options_that_are_wrong_are_named() -> None:
         DiffusersGenerator.from_name("sdxl", offlaod="model")
     with pytest.raises(InputError, match="quantization: Input should be 4 or 8"):
         DiffusersGenerator.from_name("sdxl", quantization="3")
-    with pytest.raises(InputError, match="go together"):
+    with pytest.raises(InputError, match="must be given together"):
         DiffusersGenerator.from_name("sdxl", ip_adapter="h94/IP-Adapter")
     with pytest.raises(InputError, match="'diffusers:' names no model"):
         DiffusersGenerator.from_name(" ")
