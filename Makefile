@@ -1,4 +1,4 @@
-# One verb for each thing, the same here and in CI (.ci/run).
+# The commands for developers; CI (.ci/run) uses the same.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,43 +9,43 @@ PAGES := $(VENV)/.installed-docs
 .DEFAULT_GOAL := help
 .PHONY: help setup story docs docs-serve test test-all test-newest test-ranges check check-format check-lint check-mypy check-pyright format clean
 
-help: ## Say what there is to make
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r verb what; do printf '  make %-11s %s\n' "$$verb" "$$what"; done
 
-setup: $(STAMP) ## Make .venv and install the package in it, with every extra and the development tools
+setup: $(STAMP) ## Create .venv and install the package with every extra and the development tools
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mgem-agent needs Python 3.11 or newer, and $(PYTHON) is older. Run: make setup PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV); torch is large, the first time takes some minutes."
+	@echo "Installing into $(VENV); torch is large, so the first install takes some minutes."
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(STAMP)
 
-story: setup ## Tell an illustrated story to book/, look at its first picture and draw it again
+story: setup ## Write an illustrated story to book/, describe its first picture and redraw it
 	$(BIN)/mgem story the_dragon --out book
 	@echo "What nano sees on the first page:"
 	@$(BIN)/mgem see "book/pictures/$$(grep -om1 'img-[0-9a-f]*' book/story.json).png" "What do you see?"
-	@echo "Drawing the first page again from its record:"
+	@echo "Redrawing the first page from its record:"
 	@$(BIN)/mgem story replay book/story.json --page 1
 	@echo "Open book/book.html in a browser."
 
-test: setup ## Run the tests, without the slow ones
+test: setup ## Run the tests, except the slow ones
 	$(BIN)/pytest
 
-test-all: setup ## Run the tests, the slow ones too
+test-all: setup ## Run all tests, including the slow ones
 	$(BIN)/pytest -m ""
 
-test-newest: setup ## Test the core model with the newest transformers that is allowed
+test-newest: setup ## Test the core model with the newest allowed transformers
 	.ci/test-newest
 
-test-ranges: ## Test with the lowest declared and the newest released dependencies; installs torch twice
+test-ranges: ## Test with the lowest and the newest allowed dependencies (installs torch twice)
 	PYTHON=$(PYTHON) .ci/test-ranges
 
 docs: $(PAGES) ## Build the documentation site into build/site; a broken link fails
 	$(BIN)/python docs/reference_pages.py
 	$(BIN)/zensical build --strict --clean
 
-docs-serve: $(PAGES) ## Show the documentation site at http://localhost:8000
+docs-serve: $(PAGES) ## Serve the documentation site at http://localhost:8000
 	$(BIN)/python docs/reference_pages.py
 	$(BIN)/zensical serve
 
@@ -53,7 +53,7 @@ $(PAGES): $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $(PAGES)
 
-check: check-format check-lint check-mypy check-pyright ## Check format, lint and types
+check: check-format check-lint check-mypy check-pyright ## Check formatting, lint and types
 
 check-format: setup
 	$(BIN)/ruff format --check .
@@ -67,10 +67,10 @@ check-mypy: setup
 check-pyright: setup
 	$(BIN)/pyright
 
-format: setup ## Format the code, and mend what lint can mend by itself
+format: setup ## Format the code and apply automatic lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## Remove what tests and tools have left, but not .venv
+clean: ## Remove build and cache files, except .venv
 	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """The core model: Mini-Gemini as a transformers model, its processor, its checkpoints and its dialogues.
 
-Nothing heavy is imported until a name is used. Importing the package is enough for the Auto classes of transformers,
-such as `AutoConfig`, `AutoModelForImageTextToText` and `AutoProcessor`, to know its folders.
+Names load lazily. Importing the package is enough for the Auto classes of transformers, such as `AutoConfig`,
+`AutoModelForImageTextToText` and `AutoProcessor`, to load its folders.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
-"""A new model put together from pretrained parts, to be trained.
+"""Build a new model, ready for training, from pretrained parts.
 
-The parts become parts of the model as they are: the whole is built without memory, on the meta device, and each part is
-put in its place. So a language model is never held twice, and anything that makes one will do, a GGUF file included.
-Mining and the projector are new, and start as the authors' do.
+The whole model is built on the meta device, without memory, and each part is inserted unchanged. So memory never holds
+the language model twice, and any source of one works, including a GGUF file. Mining and the projector are new and are
+initialised as in the authors' code.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def assemble(
     prompt_template: str = "vicuna_v1",
     **config_fields: Any,
 ) -> MiniGeminiForConditionalGeneration:
-    """Make a model of pretrained encoders, a pretrained language model, and new mining and projector.
+    """Build a model from pretrained encoders, a pretrained language model, and new mining and projector.
 
     Args:
-        model_class: What to make.
+        model_class: The class of the model.
         vision: The low-resolution encoder, or a folder or hub id of a CLIP model.
         high_res_vision: The high-resolution encoder, or a folder or hub id of an open_clip model with a ConvNeXt.
         text: A causal language model, or a folder or hub id of one.
@@ -50,19 +50,19 @@ def assemble(
         **config_fields: More fields of `MiniGeminiConfig`: `image_grid`, `image_global`, `high_res_image_size`, ...
 
     Returns:
-        The model, in evaluation mode. What was passed as a module is now part of it.
+        The model, in evaluation mode. Modules that were passed are now part of it.
 
     Raises:
-        InputError: If a part is of a kind that the model cannot hold.
+        InputError: If a part has a type that the model does not support.
         GeometryError: If the image sizes do not fit together.
-        CheckpointError: If files cannot be read, or a part's weights are not all there.
+        CheckpointError: If files cannot be read, or a part lacks weights.
     """
     language_model = _loaded(text, AutoModelForCausalLM, dtype)
     trunk, _ = _trunk_and_head(language_model)
     dtype = dtype or trunk.dtype
     low_res = _loaded(vision, CLIPVisionModel, dtype)
     if not isinstance(low_res, CLIPVisionModel):
-        raise InputError(f"vision must be a CLIPVisionModel or where to load one from, got {type(low_res).__name__!r}.")
+        raise InputError(f"vision must be a CLIPVisionModel, a folder or a hub id, got {type(low_res).__name__!r}.")
     high_res = high_res_vision
     if not isinstance(high_res, HighResEncoder):
         if isinstance(high_res, nn.Module):
@@ -84,10 +84,10 @@ def join_parts(
     language_model: PreTrainedModel,
     dtype: torch.dtype,
 ) -> MiniGeminiForConditionalGeneration:
-    """Make a model whose parts are the ones given; mining and projector are new.
+    """Build a model from the given parts; mining and projector are new.
 
     Args:
-        model_class: What to make.
+        model_class: The class of the model.
         config: Its configuration, whose `text_config` becomes the language model's own.
         vision: The low-resolution encoder.
         high_res_vision: The high-resolution encoder.
@@ -98,7 +98,7 @@ def join_parts(
         The model, in evaluation mode.
 
     Raises:
-        InputError: If the language model is not of the kind that the configuration names.
+        InputError: If the language model is not of the family that the configuration names.
     """
     trunk, head = _trunk_and_head(language_model)
     trunk.config.tie_word_embeddings = head.weight is trunk.get_input_embeddings().weight
@@ -127,7 +127,7 @@ def _loaded(source: nn.Module | Source, loader: Any, dtype: torch.dtype | None) 
         return source
     path = os.fspath(source)
     options = {"dtype": "auto" if dtype is None else dtype, "ignore_mismatched_sizes": True}
-    with quiet_loading():  # a whole CLIP has a text encoder as well, which is not wanted
+    with quiet_loading():  # a full CLIP also has a text encoder, which is not used
         module, info = loader.from_pretrained(path, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"])
     mismatched = [
@@ -147,11 +147,13 @@ def _trunk_and_head(language_model: Any) -> tuple[PreTrainedModel, nn.Linear]:
     trunk = getattr(language_model, "base_model", None)
     if not isinstance(head, nn.Linear) or trunk is language_model or not isinstance(trunk, PreTrainedModel):
         raise InputError(
-            f"text must be a causal language model or where to load one from, got {type(language_model).__name__!r}. "
+            f"text must be a causal language model, a folder or a hub id, got {type(language_model).__name__!r}. "
             f"Load it with AutoModelForCausalLM."
         )
     if head.bias is not None:
-        raise InputError(f"The head of {type(language_model).__name__!r} has a bias, which this model's has not.")
+        raise InputError(
+            f"The head of {type(language_model).__name__!r} has a bias, which this model does not support."
+        )
     return trunk, head
 
 
@@ -159,12 +161,12 @@ def _check_kind(trunk: PreTrainedModel, expected: nn.Module) -> None:
     if type(trunk) is not type(expected):
         raise InputError(
             f"The language model is a {type(trunk).__name__!r}; its configuration names a {type(expected).__name__!r}. "
-            f"Give a model of text alone."
+            f"Give a text-only model."
         )
 
 
 def _initialise(part: nn.Module, device: torch.device) -> None:
-    """Give a part that is on the meta device memory, and torch's own initial values."""
+    """Move a part off the meta device and fill it with torch's own initial values."""
     part.to_empty(device=device)
     for module in part.modules():
         if isinstance(module, (nn.Linear, nn.LayerNorm)):

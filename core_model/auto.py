@@ -1,4 +1,4 @@
-"""All classes that transformers' Auto classes know; each is registered by the module that defines it."""
+"""All classes registered with transformers' Auto classes; the module that defines a class registers it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The name of the key-value cache in transformers' calls and outputs: `cache` from 5.24 on, `past_key_values` before.
 
-The model takes the cache under either name with either release, and passes it on under the release's own.
+The model accepts either name with any release, and passes the cache on under the installed release's name.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from transformers import GenerationMixin
 __all__ = ["CACHE_NAME", "CACHE_NAMES", "with_cache_named"]
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""All names that transformers has for it, the newest first."""
+"""All names of the cache in transformers, the newest first."""
 
 CACHE_NAME = next(
     name
     for name in CACHE_NAMES
     if name in inspect.signature(inspect.unwrap(vars(GenerationMixin)["prepare_inputs_for_generation"])).parameters
 )
-"""The name that the installed release uses."""
+"""The name in the installed release."""
 
 
 def with_cache_named(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments in which the cache has the name of the installed release.
+    """Return keyword arguments with the cache renamed for the installed release.
 
     Args:
         arguments: Keyword arguments of `forward` or `generate`.

@@ -1,4 +1,4 @@
-"""Mini-Gemini with its language modelling head: what is loaded, trained and generated with."""
+"""Mini-Gemini with a language modelling head, for loading, training and generation."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             **kwargs: As there: dtype, device_map, quantization_config, ...
 
         Raises:
-            CheckpointError: If a key is missing, left over or has another shape, with the list of them.
+            CheckpointError: If a key is missing, unexpected or mismatched, with a list of these keys.
         """
         loaded = load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, *model_args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info is asked for
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
         keep_resident(model.model.mining)
         model.model.apply_freezing()
         return loaded
@@ -96,7 +96,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         prompt_template: str = "vicuna_v1",
         **config_fields: Any,
     ) -> MiniGeminiForConditionalGeneration:
-        """Put a new model together from pretrained parts, to be trained; see :func:`assembly.assemble`."""
+        """Build a new model, ready for training, from pretrained parts; see :func:`assembly.assemble`."""
         own_class: Any = cls
         model: Any = assemble(
             own_class, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
@@ -142,19 +142,19 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> MiniGeminiOutput | tuple[Any, ...]:
-        """Score the next token at every place of prompts with images.
+        """Compute the logits of the next token at every position of prompts with images.
 
         Args:
-            input_ids: (b, l), `image_token_id` at the place of each visual token.
-            pixel_values: (i, 3, h, h) normalised LR images of all prompts, in the order of their places.
+            input_ids: (b, l), with `image_token_id` at each visual token.
+            pixel_values: (i, 3, h, h) normalised LR images of all prompts, in the order of their tokens.
             high_res_pixel_values: (i, 3, H, H) normalised HR images.
             attention_mask: (b, l), 0 at padding.
             position_ids: (b, l); by default counted from each row's first real token.
             past_key_values: Cache of the tokens before these, by its name before transformers 5.24.
-            inputs_embeds: (b, l, d) in place of `input_ids`.
-            labels: (b, l) wanted ids, -100 where there is no loss.
-            logits_to_keep: How many last positions to score, or their indices; 0 scores all.
-            mm_encoder_outputs: `{"image": get_image_features(...)}` in place of pixels, for images encoded before.
+            inputs_embeds: (b, l, d) instead of `input_ids`.
+            labels: (b, l) target ids, -100 for no loss.
+            logits_to_keep: Number of last positions to compute logits for, or their indices; 0 means all.
+            mm_encoder_outputs: `{"image": get_image_features(...)}` instead of pixels, for images already encoded.
             output_router_logits: Whether a mixture of experts adds its load-balancing loss; by default as the
                 `text_config` says.
             return_dict: False returns a tuple.
@@ -210,17 +210,17 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
     ) -> Any:
         """Continue prompts with images; the arguments are those of `transformers.GenerationMixin.generate`.
 
-        Each image is encoded once, whatever the number of new tokens. `no_repeat_ngram_size` is of new tokens alone: in
-        a dialogue the words of its format, and the tags around captions, come again in every turn.
+        Each image is encoded once, for any number of new tokens. `no_repeat_ngram_size` applies to new tokens only: in
+        a dialogue, every turn repeats the words of the format and the tags around captions.
 
         Args:
             inputs: (b, l) prompts; or give `input_ids`.
             generation_config: Options; keyword arguments take precedence.
-            **kwargs: The inputs that the processor made, options, `streamer`, `stopping_criteria`, ...
+            **kwargs: The inputs from the processor, options, `streamer`, `stopping_criteria`, ...
 
         Raises:
-            ContextOverflowError: If the prompt and the tokens asked for do not fit the language model's context.
-            InputError: If an option cannot work with this model; the message names it.
+            ContextOverflowError: If the prompt and the requested tokens do not fit the language model's context.
+            InputError: If an option does not work with this model; the message names it.
         """
         prompt = kwargs.get("input_ids", inputs)
         options = generation_config or self.generation_config
@@ -232,7 +232,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         return library.generate(inputs, generation_config, **with_cache_named(kwargs))
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        """Give the processors prompts in which every id is in the vocabulary."""
+        """Give the logits processors prompts in which every id is in the vocabulary."""
         library: Any = super()
         mapped, num_prompt = ImageTokenMap(self.config), kwargs.get("input_ids_seq_length") or 0
         if isinstance(kwargs.get("encoder_input_ids"), Tensor):
@@ -244,7 +244,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         return InVocabulary(processors, mapped)
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> CandidateGenerator:
-        """Give what proposes tokens a prompt in which every id is in the vocabulary, and an assistant no pictures."""
+        """Give the candidate generator a prompt of ids in the vocabulary, and an assistant model no pictures."""
         library: Any = super()
         mapped = ImageTokenMap(self.config)
         if kwargs.get("assistant_model") is not None:

@@ -58,18 +58,18 @@ class MiniGeminiConfig(PreTrainedConfig):
         text_config: The language model's own configuration, of any decoder family (`LlamaConfig`, `GemmaConfig`, ...).
         vision_config: `CLIPVisionConfig` of the low-resolution encoder.
         high_res_vision_config: [`HighResVisionConfig`] of the high-resolution encoder.
-        image_token_id: Id that stands for one visual token in `input_ids`. It may lie beyond the vocabulary: it is
-            never embedded.
+        image_token_id: Id of one visual token in `input_ids`. It may lie outside the vocabulary, because it is never
+            embedded.
         high_res_image_size: Side of `high_res_pixel_values`, in pixels.
         image_grid: Crops per side of the LR image; 2 in the HD models.
-        image_global: Whether the whole picture is seen besides its crops; true in the HD models.
-        vision_feature_layer: The LR encoder's hidden state that becomes the visual tokens; -2 is the last but one.
+        image_global: Whether the full picture is seen in addition to its crops; true in the HD models.
+        vision_feature_layer: The LR encoder's hidden state that becomes the visual tokens; -2 is the second to last.
         projector_type: `mlpNx_gelu` (N linear layers with GELU between), `linear` or `identity`.
         image_aspect_ratio: `pad` puts the picture on a square of the mean colour; `square` scales the short edge and
             crops the centre.
         prompt_template: Name of the dialogue format, a file in `core_model/prompts/formats`.
-        freeze_vision_tower: Whether the low-resolution encoder is kept as it is in training.
-        freeze_high_res_vision_tower: Whether the high-resolution encoder is kept as it is in training.
+        freeze_vision_tower: Whether the low-resolution encoder is frozen in training.
+        freeze_high_res_vision_tower: Whether the high-resolution encoder is frozen in training.
         tie_word_embeddings: Whether the LLM's head shares its embedding; by default as the `text_config` says.
     """
 
@@ -110,24 +110,24 @@ class MiniGeminiConfig(PreTrainedConfig):
     tie_word_embeddings: bool | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        importlib.import_module("mgem_agent.core_model.auto")  # who has a configuration may ask for its model
+        importlib.import_module("mgem_agent.core_model.auto")  # a configuration's owner may ask for its model
         super().__post_init__(**kwargs)
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         self.text_config.tie_word_embeddings = self.tie_word_embeddings
-        self.geometry  # noqa: B018  raises where the sizes do not fit together
+        self.geometry  # noqa: B018  raises if the sizes do not fit together
 
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a `config.json`; one in the authors' layout comes back translated."""
+        """Read a `config.json`, and translate one in the authors' layout."""
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return (translate_config(config_dict) if is_official(config_dict) else config_dict), kwargs
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a configuration from a dictionary, ours or the authors'; `AutoConfig` comes in by this door."""
+        """Make a configuration from a dictionary, ours or the authors'; `AutoConfig` calls this."""
         return super().from_dict(translate_config(config_dict) if is_official(config_dict) else config_dict, **kwargs)
 
     @property

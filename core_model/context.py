@@ -1,4 +1,4 @@
-"""How much of the language model's context a prompt takes, told before anything is computed."""
+"""How much of the language model's context a prompt takes, checked before any computation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_context", "max_context"]
 
 
 def max_context(config: MiniGeminiConfig) -> int | None:
-    """Return how many tokens the language model can hold, or None where its configuration sets no bound."""
+    """Return how many tokens the language model can hold, or None if its configuration sets no limit."""
     limit: int | None = getattr(config.text_config, "max_position_embeddings", None)
     return limit
 
@@ -19,14 +19,14 @@ def max_context(config: MiniGeminiConfig) -> int | None:
 def check_context(
     config: MiniGeminiConfig, input_ids: Tensor, attention_mask: Tensor | None, max_new_tokens: int
 ) -> None:
-    """Refuse a prompt that, with the tokens asked for, is longer than the context.
+    """Refuse a prompt that, with the requested tokens, is longer than the context.
 
-    The authors' code cuts the end of such a prompt off, and with it the header that makes the model answer.
+    The authors' code truncates such a prompt at its end, and so loses the header that makes the model answer.
 
     Args:
         config: The model's configuration.
         input_ids: (b, l) prompts.
-        attention_mask: (b, l), 0 at padding; None means that nothing is padding.
+        attention_mask: (b, l), 0 at padding; None means no padding.
         max_new_tokens: Tokens to be generated.
 
     Raises:

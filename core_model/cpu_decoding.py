@@ -1,16 +1,16 @@
-"""One token at a time on a processor: a shorter way through a language model of the LLaMA family.
+"""Fast single-token decoding on a CPU for language models of the LLaMA family.
 
-What a token costs there is reading every weight once, and, in a small model, the calls between the products. So:
+The cost of a token there is reading every weight once and, in a small model, the calls between the products. So:
 
-- **Fewer bytes.** Beside the float32 weights, which still read the prompt, lie the same matrices in 4 bits a weight
-  where they were rounded to such a grid before (as in a GGUF file of the kind Q4_1), and in 8 bits otherwise. Both are
-  multiplied by torch's own kernels, in bfloat16 with sums in float32.
-- **Fewer calls.** Projections of one input are one product, and attention to the past is written out for one query.
+- **Fewer bytes.** The float32 weights still process the prompt. For single tokens there is a second copy of the
+  matrices: in 4 bits per weight if they already lie on such a grid (as in a GGUF file of type Q4_1), otherwise in 8
+  bits. torch's own kernels multiply both, in bfloat16 with float32 sums.
+- **Fewer calls.** Projections of one input are one product, and attention is written out for one query.
 
-`exact` leaves the first out: the float32 weights, so the same tokens but for ties.
+`exact` uses the float32 weights instead, which gives the same tokens as transformers except for ties.
 
-`generate`, streaming and the key-value cache are those of transformers; only the forward of the trunk and of the head
-is another where one token of one prompt is asked for, and the library's own everywhere else.
+`generate`, streaming and the key-value cache are those of transformers. Only the forward pass of the trunk and the head
+is replaced, and only for one token of one prompt.
 
 Shapes: d hidden size; n rows of a matrix; h heads, k of them with keys of their own, of c channels; l tokens so far.
 """
@@ -38,9 +38,9 @@ _GROUP = 32
 """Weights that share a step and an offset on a grid of 4 bits."""
 
 _GRID_TOLERANCE = 0.01
-"""How far, in steps, a weight may be from its grid and still be on it; float16 steps need some."""
+"""Tolerance, in steps, for a weight to be on its grid; float16 steps need some."""
 
-_KERNELS: Any = torch  # its products of packed weights have no public names yet
+_KERNELS: Any = torch  # its products with packed weights have no public names yet
 
 _HANDLED = ("attention_mask", "inputs_embeds", CACHE_NAME, "position_ids", "use_cache", "return_dict")
 
@@ -49,14 +49,14 @@ Product = Callable[[Tensor], Tensor]
 
 
 def quicken(model: MiniGeminiForConditionalGeneration, *, exact: bool = False) -> QuickDecoding | None:
-    """Let a model write its tokens the shorter way.
+    """Turn on fast decoding for a model.
 
     Args:
-        model: The model, loaded in float32 on the processor. What reads its prompts, and what is saved, stays the same.
+        model: The model, loaded in float32 on the CPU. Prompt processing and saving do not change.
         exact: Whether to multiply by the float32 weights themselves.
 
     Returns:
-        What can take it back; None if the model is of another kind, and was left as it is.
+        The object that can turn it off again; None if the model is not supported and was left unchanged.
     """
     trunk: Any = model.model.language_model
     head: Any = model.get_output_embeddings()
@@ -66,7 +66,7 @@ def quicken(model: MiniGeminiForConditionalGeneration, *, exact: bool = False) -
 
 
 class QuickDecoding:
-    """The shorter way, while it is in use.
+    """Fast decoding of one model, which can be turned on and off.
 
     Args:
         trunk: A LLaMA without a head.
@@ -82,12 +82,12 @@ class QuickDecoding:
         self.install()
 
     def install(self) -> None:
-        """Go the shorter way, from now on."""
+        """Turn fast decoding on."""
         self._trunk.__dict__["forward"] = self._through_trunk
         self._head.__dict__["forward"] = self._through_head
 
     def remove(self) -> None:
-        """Go the library's own way again."""
+        """Turn fast decoding off."""
         for module in (self._trunk, self._head):
             module.__dict__.pop("forward", None)
 
@@ -105,7 +105,7 @@ class QuickDecoding:
 
 
 class _Step:
-    """A token through the trunk."""
+    """The forward pass of one token through the trunk."""
 
     def __init__(self, trunk: LlamaModel, exact: bool) -> None:
         config: Any = trunk.config
@@ -121,7 +121,7 @@ class _Step:
         self.signs = torch.cat([-torch.ones(half), torch.ones(half)])
 
     def __call__(self, embedded: Tensor, position_ids: Tensor | None, cache: DynamicCache) -> Tensor:
-        """Return (1, 1, d) for the embedding of a token (1, 1, d), whose keys and values join the cache."""
+        """Return (1, 1, d) for the embedding of a token (1, 1, d), and add its keys and values to the cache."""
         if position_ids is None:
             position_ids = torch.tensor([[cache.get_seq_length()]])
         cosines, sines = self.angles(embedded, position_ids[:, -1:])
@@ -164,7 +164,7 @@ class _Layer:
 
 
 def _product(weights: Sequence[Tensor], exact: bool) -> Product:
-    """Return the product with matrices (n, d), one below the other."""
+    """Return the product with vertically stacked matrices (n, d)."""
     weights = [weight.detach() for weight in weights]
     if exact:
         if len(weights) == 1:
@@ -175,11 +175,11 @@ def _product(weights: Sequence[Tensor], exact: bool) -> Product:
 
 
 def _in_four_bits(weight: Tensor) -> Product | None:
-    """Return the product with a matrix whose weights lie on a grid of 16 steps, 32 neighbours each; None for others."""
+    """Return the product with a matrix whose blocks of 32 weights lie on grids of 16 steps; None for others."""
     num_rows, width = weight.shape
     if num_rows % 16 or width % _GROUP:
         return None
-    if _on_grid(weight[:16]) is None or (found := _on_grid(weight)) is None:  # a few rows mostly tell
+    if _on_grid(weight[:16]) is None or (found := _on_grid(weight)) is None:  # a few rows usually suffice
         return None
     places, step, lowest = found
     packed = _KERNELS._convert_weight_to_int4pack_for_cpu(places, 1)
@@ -188,7 +188,7 @@ def _in_four_bits(weight: Tensor) -> Product | None:
 
 
 def _on_grid(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return the places (n, d) of weights on their grids of 16, and the step and start (n, d / 32) of each grid."""
+    """Return the indices (n, d) of weights on their grids of 16, and the step and start (n, d / 32) of each grid."""
     groups = weight.view(len(weight), -1, _GROUP)
     lowest, highest = groups.aminmax(dim=-1)
     step = ((highest - lowest) / 15).clamp_min(torch.finfo(weight.dtype).tiny)
@@ -208,7 +208,7 @@ def _in_eight_bits(weight: Tensor) -> Product:
 
 
 def _has_kernels() -> bool:
-    """Return whether this processor multiplies packed weights; elsewhere torch falls back on loops."""
+    """Return whether this CPU multiplies packed weights quickly; elsewhere torch falls back to loops."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_f") or capabilities.get("avx512") or capabilities.get("avx2"))
 
@@ -227,12 +227,12 @@ def _is_fitting(trunk: Any, head: Any) -> bool:
 
 
 def _is_one_token(kwargs: Mapping[str, Any]) -> bool:
-    """Return whether a call of the trunk is one token of one prompt, after others that are cached, and no more."""
+    """Return whether a call of the trunk is one token of one prompt with a cache, and nothing else."""
     embedded, cache, mask = (kwargs.get(name) for name in ("inputs_embeds", CACHE_NAME, "attention_mask"))
     if embedded is None or embedded.shape[:2] != (1, 1) or torch.is_grad_enabled():
         return False
     if type(cache) is not DynamicCache or not all(type(layer) is DynamicLayer for layer in cache.layers):
         return False
     if any(value for name, value in kwargs.items() if name not in _HANDLED):
-        return False  # hidden states, attentions, another mask: the library knows how
+        return False  # hidden states, attentions or another mask: left to transformers
     return cache.get_seq_length() > 0 and (mask is None or (mask.dim() == 2 and bool(mask.all())))

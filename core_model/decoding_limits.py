@@ -1,10 +1,9 @@
-"""What decoding a picture may cost, known from its header: memory, scans and time.
+"""Limits for decoding a picture, checked from its header: memory, scans and time.
 
-- **Memory** is pixels times bytes per pixel: those of the picture's mode, those of the decoder's own buffers, and those
-  of the RGB picture that is made of it.
-- **Scans**: a JPEG may hold any number, and each goes over all pixels. Scans times pixels are bounded.
-- **Time** is that of the processor, so that a busy machine refuses nothing. A decoder looks at it whenever it asks for
-  more data. Those of WebP, AVIF and JPEG 2000 ask once; the bound of memory keeps them short.
+- **Memory** is pixels times bytes per pixel, for the picture's mode, the decoder's own buffers and the RGB result.
+- **Scans**: a JPEG may hold any number, and each covers all pixels. Scans times pixels are limited.
+- **Time** is CPU time, so that a busy machine refuses nothing. It is checked whenever a decoder reads more data. The
+  decoders of WebP, AVIF and JPEG 2000 read only once; the memory limit keeps them short.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ __all__ = [
 ]
 
 MAX_DECODED_BYTES = 384 * 2**20
-"""Most memory for decoding one picture: 50 million pixels that are turned by their EXIF data."""
+"""Most bytes of memory for decoding one picture: 50 million pixels that are rotated by their EXIF data."""
 
 MAX_SCAN_PIXELS = 1_000_000_000
 """Most scans times pixels of a JPEG."""
 
 MAX_DECODE_S = 5.0
-"""Most seconds of the processor for decoding one picture."""
+"""Most CPU seconds for decoding one picture."""
 
 READ_AT_ONCE = 4096
-"""Bytes that a decoder is given at once, after which it looks at the time."""
+"""Most bytes that a decoder gets at once; the time is checked after each read."""
 
 DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "JPEG2000": 20}
 """Measured bytes per pixel of decoders that hold the whole picture in buffers of their own."""
@@ -56,40 +55,40 @@ MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 class _Timed:
-    """A stream that is read in the time that is left."""
+    """A stream that can only be read until its time is used up."""
 
     deadline = float("inf")
 
     def start_clock(self) -> None:
-        """Begin the time; call it in the thread that reads."""
+        """Start the clock; call it in the thread that reads."""
         self.deadline = time.thread_time() + MAX_DECODE_S
 
     def read(self, size: int | None = -1, /) -> bytes:
         if time.thread_time() > self.deadline:
             raise TimeoutError
-        data: bytes = super().read(size)  # type: ignore[misc]  # of the stream beside it
+        data: bytes = super().read(size)  # type: ignore[misc]  # of the other base class
         return data
 
 
 class TimedBytes(_Timed, io.BytesIO):
-    """Bytes as such a stream."""
+    """A timed stream of bytes."""
 
 
 class TimedFile(_Timed, io.BufferedReader):
-    """A file as such a stream."""
+    """A timed stream of a file."""
 
 
 def check_cost(image: ImageFile.ImageFile, stream: IO[bytes], name: str, *, is_turned: bool) -> None:
-    """Refuse a picture, still undecoded, that would take too much memory or time.
+    """Refuse a picture, before it is decoded, that would take too much memory or time.
 
     Args:
         image: Opened, not loaded.
-        stream: Where it is read from; its position is kept.
-        name: What it is called at the start of a sentence.
-        is_turned: Whether it will be turned.
+        stream: The stream that it is read from; its position is restored.
+        name: Its name, as the start of a sentence.
+        is_turned: Whether it will be rotated.
 
     Raises:
-        ImageError: If it costs too much.
+        ImageError: If it is over a limit.
     """
     num_pixels = image.width * image.height
     buffers = DECODER_BYTES.get(image.format or "", 0) * num_pixels
@@ -115,9 +114,9 @@ def check_memory(num_bytes: int, size: tuple[int, int], name: str) -> None:
     """Refuse a picture that takes too much memory.
 
     Args:
-        num_bytes: What it takes.
+        num_bytes: Memory that it takes.
         size: Its size in pixels.
-        name: What it is called at the start of a sentence.
+        name: Its name, as the start of a sentence.
 
     Raises:
         ImageError: If it is more than `MAX_DECODED_BYTES`.
@@ -130,11 +129,11 @@ def check_memory(num_bytes: int, size: tuple[int, int], name: str) -> None:
 
 
 def count_scans(stream: IO[bytes], *, most: int) -> int:
-    """Count the scans of the first picture in a JPEG; segments, and what they may contain, are skipped.
+    """Count the scans of the first picture in a JPEG; segments and their content are skipped.
 
     Args:
         stream: The JPEG; it is read from its beginning.
-        most: Counting ends when there are more.
+        most: Counting stops above this number.
     """
     stream.seek(2)
     num_scans = 0

@@ -1,7 +1,7 @@
-"""The encoded bytes of one picture, out of a file, an open file or a data URL, and never more than a bound.
+"""Read the encoded bytes of one picture from a file, an open file or a data URL, up to a size limit.
 
-Nothing is decoded here. What is no regular file (a folder, a pipe, a device) is refused before it is read, so that
-nothing waits; what is too large is refused by its size, before it is read or hashed.
+Nothing is decoded here. A path that is not a regular file (a folder, a pipe, a device) is refused before it is read, so
+that no read blocks. A file that is too large is refused by its size, before it is read or hashed.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 MAX_ENCODED_BYTES = 80 * 2**20
-"""Most bytes of an encoded picture that is held in memory."""
+"""Most bytes of an encoded picture in memory."""
 
 MAX_FILE_BYTES = 300_000_000
-"""Most bytes of a file that is read piece by piece: enough for a PNG of `MAX_IMAGE_PIXELS` that do not compress."""
+"""Most bytes of a file that is read in pieces: enough for an incompressible PNG of `MAX_IMAGE_PIXELS`."""
 
 MAX_URL_CHARS = MAX_ENCODED_BYTES * 3 // 2
-"""Most characters of a data URL: base64 needs four for three bytes, and it may be broken into lines."""
+"""Most characters of a data URL: base64 needs four per three bytes and may contain line breaks."""
 
 MAX_URL_ESCAPES = 4_000_000
-"""Most escapes (%2B) of a data URL. Base64 has few, and to decode each takes time."""
+"""Most escapes (%2B) of a data URL. Base64 has few, and decoding each takes time."""
 
 UNQUOTED_AT_ONCE = 2**20
 WEB_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -54,7 +54,7 @@ MAX_NAME_CHARS = 120
 
 
 def shown(name: str) -> str:
-    """Return a name as it may appear in a message: quoted, control characters escaped, cut when it is long."""
+    """Return a name for a message: quoted, with control characters escaped, and truncated if long."""
     return repr(name) if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]!r}…"
 
 
@@ -68,11 +68,11 @@ def check_encoded_size(num_bytes: int, name: str, *, most: int) -> None:
 
     Args:
         num_bytes: Its size.
-        name: What it is called in a message.
-        most: The most that it may have.
+        name: Its name in a message.
+        most: The limit in bytes.
 
     Raises:
-        ImageError: If it has more.
+        ImageError: If it is larger.
     """
     if num_bytes > most:
         raise ImageError(
@@ -83,33 +83,35 @@ def check_encoded_size(num_bytes: int, name: str, *, most: int) -> None:
 
 @contextmanager
 def open_file(path: str | os.PathLike[str], *, most: int = MAX_FILE_BYTES) -> Iterator[io.BufferedReader]:
-    """Open a regular file, with an error for each way in which it may not be one.
+    """Open a regular file.
 
     Args:
         path: Its path. Links are followed.
-        most: The most bytes that it may have.
+        most: The limit of its size in bytes.
 
     Raises:
-        ImageError: If there is no such file, it is no regular file, it may not be read, or it is too large.
+        ImageError: If there is no such file, it is not a regular file, it is not readable, or it is too large.
     """
     text = os.fsdecode(path)
     name = shown(text)
     if WEB_ADDRESS.match(text):
-        raise ImageError(f"{name} is an address, and nothing is fetched here. Download the picture and give its path.")
+        raise ImageError(f"{name} is a URL, and URLs are not downloaded here. Download the picture and give its path.")
     if os.path.isdir(text):
         raise ImageError(f"{name} is a folder, not a picture. Give the path of one file in it.")
     if not os.path.exists(text):
         raise ImageError(
-            f"There is no file {name}, and it is no data URL ('data:image/png;base64,…') either. "
+            f"There is no file {name}, and it is not a data URL ('data:image/png;base64,…'). "
             f"Check the path and the current folder."
         )
     if not os.path.isfile(text):
         raise ImageError(f"{name} is not a regular file. Give the path of a picture.")
     try:
-        # What was looked at may be another file by now: the open one is looked at again, and never waited for.
+        # The path may name another file by now: check the open file again, and never block on it.
         handle = os.open(text, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except PermissionError as error:
-        raise ImageError(f"{name} may not be read. Change its permissions, or give another file.") from error
+        raise ImageError(
+            f"{name} cannot be read: permission denied. Change its permissions, or give another file."
+        ) from error
     except OSError as error:
         raise unreadable(name, error) from error
     with open(handle, "rb") as file:
@@ -121,7 +123,7 @@ def open_file(path: str | os.PathLike[str], *, most: int = MAX_FILE_BYTES) -> It
 
 
 def unreadable(name: str, error: OSError) -> ImageError:
-    """Return the error of a file that fails while it is opened or read."""
+    """Return the error for a file that cannot be opened or read."""
     return ImageError(f"{name} cannot be read: {error.strerror or error}. Give another file.")
 
 
@@ -147,13 +149,13 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 
 
 def read_open_file(file: Any) -> bytes:
-    """Read an open binary file from its present position.
+    """Read an open binary file from its current position.
 
     Args:
-        file: Anything with `read`.
+        file: Any object with `read`.
 
     Raises:
-        ImageError: If it cannot be read, is open as text, or holds too much.
+        ImageError: If it cannot be read, is open in text mode, or is too large.
     """
     try:
         data = file.read(MAX_ENCODED_BYTES + 1)
@@ -172,7 +174,7 @@ def data_url_bytes(url: str) -> bytes:
         url: The URL.
 
     Raises:
-        ImageError: If it is no data URL, is not valid base64, or is too large.
+        ImageError: If it is not a data URL, is not valid base64, or is too large.
     """
     if len(url) > MAX_URL_CHARS:
         raise ImageError(
@@ -191,11 +193,11 @@ def data_url_bytes(url: str) -> bytes:
 
 
 def base64_bytes(text: str | bytes, name: str) -> bytes:
-    """Decode base64, which may be broken into lines.
+    """Decode base64, which may contain line breaks.
 
     Args:
         text: The base64.
-        name: What it is called in a message.
+        name: Its name in a message.
 
     Raises:
         ImageError: If it is not valid base64, or too long.
@@ -213,7 +215,7 @@ def base64_bytes(text: str | bytes, name: str) -> bytes:
 
 
 def _unquoted(url: str, start: int) -> bytes:
-    """The text of a URL from some place on, its escapes decoded piece by piece to need little memory."""
+    """Return the text of a URL from an offset, with escapes decoded in pieces to save memory."""
     num_escapes = url.count("%", start)
     if num_escapes > MAX_URL_ESCAPES:
         raise ImageError(
@@ -226,7 +228,7 @@ def _unquoted(url: str, start: int) -> bytes:
 
 
 def _pieces(url: str, start: int) -> Iterator[bytes]:
-    """Cut text into pieces, none of which ends within an escape."""
+    """Split text into pieces without splitting an escape."""
     while start < len(url):
         end = start + UNQUOTED_AT_ONCE
         last = url.rfind("%", max(end - 2, start), end)

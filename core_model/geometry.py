@@ -2,8 +2,8 @@
 
 A picture is seen twice. The low-resolution (LR) image is cut into ``image_grid``² crops of ``low_res_size`` pixels
 (one, for the standard models), each becoming n×n visual tokens, n = ``low_res_size / patch_size``. The
-high-resolution (HR) image becomes ConvNeXt feature maps, the finest at 1/4 of its size. Every visual token owns one
-window of M×M pixels of that finest map, and looks nowhere else (paper, section 3.2).
+high-resolution (HR) image becomes ConvNeXt feature maps, the finest at 1/4 of its size. Every visual token has its own
+window of M×M pixels of that finest map, and attends only to it (paper, section 3.2).
 
 =====================  ========  ==========  =======  =====  =============
 models                 LR image  HR image    tokens   M      grid, global
@@ -28,17 +28,17 @@ FINEST_STRIDE = 4
 
 @dataclass(frozen=True)
 class VisualGeometry:
-    """Sizes of one configuration, checked against each other when it is made.
+    """The image sizes of one configuration, checked for consistency.
 
     Args:
         low_res_size: Side of the image that the LR encoder takes, in pixels.
         patch_size: Side of the LR encoder's patch, in pixels.
         high_res_size: Side of the HR image, in pixels.
         image_grid: Crops per side that the LR image is cut into; 1 means the image itself.
-        image_global: Whether the whole picture, scaled down to one crop, is seen as well.
+        image_global: Whether the full picture, scaled down to one crop, is also seen.
 
     Raises:
-        GeometryError: If a size does not divide as mining needs it to.
+        GeometryError: If a size is not divisible as mining requires.
 
     Examples:
         >>> VisualGeometry(low_res_size=336, patch_size=14, high_res_size=1536, image_grid=2, image_global=True)
@@ -79,7 +79,7 @@ class VisualGeometry:
 
     @property
     def num_crops(self) -> int:
-        """Images that the LR encoder sees for one picture: the crops, and the global image where there is one."""
+        """Images that the LR encoder sees for one picture: the crops, and the global image if enabled."""
         return self.image_grid**2 + int(self.image_global)
 
     @property

@@ -1,8 +1,7 @@
 """The high-resolution encoder: the trunk of open_clip's ConvNeXt, whose four stage maps are mining's candidates.
 
 Only the stem and the stages are kept, under timm's parameter names, so that LAION's weights and those inside the
-released checkpoints fit after a change of prefix. Nothing is up-sampled here: mining works on the stage maps as they
-are.
+released checkpoints fit after a change of prefix. Nothing is up-sampled here: mining uses the original stage maps.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class HighResEncoder(nn.Module):
         Returns:
             One map (b, c_s, H/4/2^s, H/4/2^s) for each stage s, finest first.
         """
-        # Depthwise convolutions and the LayerNorms between them are quickest with channels last.
+        # Depthwise convolutions and the LayerNorms between them are fastest with channels last.
         pixels = high_res_pixel_values.to(dtype=self.stem[0].weight.dtype, memory_format=torch.channels_last)
         features = self.stem(pixels)
         maps = []
@@ -101,7 +100,7 @@ class HighResEncoder(nn.Module):
         weights = _read(weight_file)
         trunk = {key.removeprefix(_TRUNK): value for key, value in weights.items() if key.startswith(_TRUNK)}
         kept = {
-            # Small ConvNeXts of timm's keep their linear layers as 1×1 convolutions.
+            # timm's small ConvNeXts store their linear layers as 1×1 convolutions.
             key: value.flatten(1) if key.endswith((".mlp.fc1.weight", ".mlp.fc2.weight")) else value
             for key, value in trunk.items()
             if key.startswith(("stem.", "stages."))
@@ -134,12 +133,12 @@ def high_res_config_from_open_clip(model: str | dict[str, Any]) -> HighResVision
 
     Args:
         model: Name of an open_clip model (`convnext_base_w_320`, `convnext_large_d_320`, `convnext_xxlarge`, ...), or
-            its configuration as `open_clip_config.json` has it.
+            its configuration in the form of `open_clip_config.json`.
 
     Raises:
-        InputError: If open_clip has no such model or its vision tower is no ConvNeXt.
+        InputError: If open_clip has no such model or its vision tower is not a ConvNeXt.
     """
-    import open_clip  # its registry is only for new models; loading one does without
+    import open_clip  # only new models need its registry; loading does not
 
     model_config = open_clip.get_model_config(model) if isinstance(model, str) else model
     vision = (model_config or {}).get("vision_cfg", {})

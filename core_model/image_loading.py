@@ -1,17 +1,16 @@
-"""One picture from whatever a caller has: a path, bytes, a data URL, a PIL image, an array or a tensor.
+"""Load one picture from a path, bytes, a data URL, a PIL image, an array or a tensor.
 
-What comes out is always an 8-bit RGB image that stands upright. Decisions that matter:
+The result is always an upright 8-bit RGB image. Main decisions:
 
-- **Refused before it is decoded.** Only the header of a file is read until its encoded size, its pixels and what they
-  cost to decode (`decoding_limits`) are known to be within bounds, so a decompression bomb costs nothing. Formats that
-  run other programs (EPS), whose header need not give the true size (ICO), or that any bytes would pass for (TGA) are
-  not tried.
-- **Bands.** A picture that is not RGB is converted band by band, so that no third copy of it is ever in memory.
-- **Nothing is fetched.** A web address is an error here; who may fetch what is for the caller to decide.
-- **Transparency is shown on white**, as on a page, whether it comes from an alpha channel or from a palette. White
-  lettering would be lost on it: where nearly all that is visible is white, the ground is black, and
-  `info["ground"]` of the result says so.
-- **Depth is scaled, not clipped.** 16-bit greys become 8-bit ones by division by 257.
+- **Limits before decoding.** Only the header of a file is read until its encoded size, its pixels and its decoding cost
+  (`decoding_limits`) are known to be within the limits, so a decompression bomb costs nothing. Three kinds of format
+  are not supported: those that run other programs (EPS), those whose header may give a wrong size (ICO), and those that
+  match any bytes (TGA).
+- **Bands.** A picture that is not RGB is converted band by band, so that memory never holds a third copy.
+- **No downloads.** A web address is an error here; the caller decides what may be downloaded.
+- **Transparency is composited on white**, whether it comes from an alpha channel or a palette. If nearly all visible
+  pixels are white, such as white lettering, the background is black, and `info["ground"]` of the result says so.
+- **Depth is scaled, not clipped.** 16-bit greys are divided by 257.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_IMAGE_PIXELS", "MAX_IMAGE_SIDE_PX", "decode", "load_image", "quietly"]
 
 MAX_IMAGE_PIXELS = 89_478_485
-"""Most pixels that a file may hold: a quarter of a gigabyte of RGB, the size above which PIL itself warns."""
+"""Most pixels of a file: a quarter of a gigabyte of RGB, the size above which PIL itself warns."""
 
 MAX_IMAGE_SIDE_PX = 30_000
-"""Longest side of any picture, in pixels. A model pads it to a square, so that time goes with the square of this."""
+"""Longest side of any picture, in pixels. Padding to a square makes the cost quadratic in it."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 ALLOWED = "a path, bytes, a data URL, an open binary file, a PIL image, a NumPy array or a torch tensor"
@@ -75,26 +74,26 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How a picture is turned for each orientation of EXIF."""
+"""The rotation or flip for each EXIF orientation."""
 
 _QUIET = threading.Lock()
 
 
 def load_image(source: Any) -> Image.Image:
-    """Read one picture as 8-bit RGB, upright, on white where it is transparent.
+    """Load one picture as upright 8-bit RGB, with transparency on white.
 
     Args:
         source: A path, encoded bytes, a `data:` URL, an open binary file, a PIL image, or a NumPy array or torch
             tensor of shape (h, w), (h, w, c) or (c, h, w), c = 1 to 4, as bool, uint8, uint16, or float in [0, 1].
-            Where both orders fit, an array is taken as (h, w, c) and a tensor as (c, h, w). Of an animation, the first
+            If both orders fit, an array is read as (h, w, c) and a tensor as (c, h, w). An animation gives its first
             frame.
 
     Returns:
-        A new image of mode RGB; the source is left as it was.
+        A new image of mode RGB; the source is not changed.
 
     Raises:
-        ImageError: If it is no picture, is damaged, is larger than `MAX_IMAGE_PIXELS` or `MAX_IMAGE_SIDE_PX`, or would
-            take too much memory or time to decode.
+        ImageError: If it is not a picture, is damaged, is larger than `MAX_IMAGE_PIXELS` or `MAX_IMAGE_SIDE_PX`, or
+            would take too much memory or time to decode.
     """
     if isinstance(source, Image.Image):
         return from_image(source, "the PIL image given")
@@ -119,8 +118,8 @@ def decode(data: bytes, name: str) -> Image.Image:
     """Read a picture from the bytes of an encoded file.
 
     Args:
-        data: All of them.
-        name: What it is called in a message.
+        data: The complete file.
+        name: Its name in a message.
 
     Raises:
         ImageError: As for `load_image`.
@@ -130,7 +129,7 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 
 def decode_stream(stream: TimedBytes | TimedFile, name: str) -> Image.Image:
-    """Read a picture from a stream: first its header, then, if that is allowed, its pixels."""
+    """Read a picture from a stream: first its header, then, if within the limits, its pixels."""
     if not stream.read(1):
         raise ImageError(f"{as_subject(name)} is empty. Give a file that holds a picture.")
     stream.seek(0)
@@ -154,12 +153,12 @@ def decode_stream(stream: TimedBytes | TimedFile, name: str) -> Image.Image:
             f"{as_subject(name)} is not a picture of a known format. Allowed: PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, "
             f"JPEG 2000, AVIF. Convert it to PNG."
         ) from error
-    except Exception as error:  # a decoder meets damaged data with nearly any exception
+    except Exception as error:  # decoders raise many kinds of exception for damaged data
         raise damaged(name) from error
 
 
 def from_file(image: ImageFile.ImageFile, stream: TimedBytes | TimedFile, name: str) -> Image.Image:
-    """Bring a picture that is still a file to RGB, if its header allows it; the file's object is used up."""
+    """Convert an undecoded picture to RGB if its header is within the limits; this consumes the file object."""
     check_size(*image.size, name)
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise too_large(name)
@@ -178,13 +177,13 @@ def from_file(image: ImageFile.ImageFile, stream: TimedBytes | TimedFile, name: 
 
 
 def from_image(image: Image.Image, name: str) -> Image.Image:
-    """Bring a PIL image to RGB. What is in memory already can do no more harm; one that is still a file can."""
+    """Convert a PIL image to RGB. The limits apply if it is not decoded yet."""
     check_size(*image.size, name)
     if isinstance(image, ImageFile.ImageFile) and image.width * image.height > MAX_IMAGE_PIXELS:
         raise too_large(name)
     try:
         image.load()
-    except Exception as error:  # a decoder meets damaged data with nearly any exception
+    except Exception as error:  # decoders raise many kinds of exception for damaged data
         raise damaged(name) from error
     turn = turn_of(image)
     rgb = to_rgb(image, name)
@@ -195,9 +194,9 @@ def from_image(image: Image.Image, name: str) -> Image.Image:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep Pillow's warnings about damaged metadata from a person, who can do nothing about them.
+    """Hide Pillow's warnings about damaged metadata, which a user cannot act on.
 
-    Python's filters of warnings belong to the whole process, so that threads take turns.
+    Python's warning filters belong to the whole process, so threads take turns.
     """
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -205,11 +204,11 @@ def quietly() -> Iterator[None]:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """How EXIF data says that a picture is to be turned; broken data leaves it as it is stored."""
+    """Return the rotation or flip in the EXIF data; None if there is none or the data is broken."""
     with quietly():
         try:
             return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        except Exception:  # broken metadata does not make the picture unreadable, and fails in many ways
+        except Exception:  # broken metadata fails in many ways, but the picture is still readable
             return None
 
 
@@ -229,9 +228,9 @@ def damaged(name: str) -> ImageError:
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuse a picture without pixels, and one with a side that is too long."""
+    """Refuse a picture without pixels or with a side that is too long."""
     if width < 1 or height < 1:
-        raise ImageError(f"{as_subject(name)} is {width}×{height} pixels, and so is empty.")
+        raise ImageError(f"{as_subject(name)} is empty: {width}×{height} pixels. Give a picture that has pixels.")
     if max(width, height) > MAX_IMAGE_SIDE_PX:
         raise ImageError(
             f"{as_subject(name)} is {width}×{height} pixels; a side may have at most {MAX_IMAGE_SIDE_PX:,}. "
@@ -240,7 +239,7 @@ def check_size(width: int, height: int, name: str) -> None:
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Bring a PIL image of any mode to 8-bit RGB; one that is so already is given back."""
+    """Convert a PIL image of any mode to 8-bit RGB; return an RGB image unchanged."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -255,8 +254,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         return rgb
     except ValueError as error:
         raise ImageError(
-            f"{as_subject(name)} has the mode {image.mode!r}, which has no plain conversion to RGB. Save it as RGB or "
-            f"grey."
+            f"{as_subject(name)} has the mode {image.mode!r}, which cannot be converted to RGB. Save it as RGB or grey."
         ) from error
 
 
@@ -280,7 +278,7 @@ def plain(band: Image.Image) -> Image.Image:
 
 
 def on_ground(colour: str) -> Callable[[Image.Image], Image.Image]:
-    """Return what puts a transparent band on a ground of one colour."""
+    """Return a function that composites a transparent band on a background of one colour."""
 
     def flatten(band: Image.Image) -> Image.Image:
         page = Image.new("RGBA", band.size, colour)
@@ -315,9 +313,9 @@ def _sum(histogram: list[int]) -> int:
 
 
 def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Image]:
-    """Return what scales greys of 16 or 32 bits, or floats, to 8 bits.
+    """Return a function that scales greys of 16 or 32 bits, or floats, to 8 bits.
 
-    Integers above 255 are taken to be of 16 bits, and floats above 1 to run up to 255, since a file does not say.
+    A file does not name its range: integers above 255 count as 16 bits, and floats above 1 as up to 255.
     """
     with explain_missing("A picture of 16 or 32 bits a channel"):
         import numpy as np
@@ -326,7 +324,7 @@ def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Im
     low, high = (float(limit([pair[place] for pair in ranges])) for place, limit in enumerate((np.min, np.max)))
     is_float = image.mode == "F"
     top = (1.0 if high <= 1 else 255.0) if is_float else (255.0 if image.mode == "I" and high <= 255 else 65535.0)
-    if not (low >= 0 and high <= top):  # so written that NaN fails
+    if not (low >= 0 and high <= top):  # written so that NaN fails
         allowed = "in [0, 1] or [0, 255]" if is_float else "in [0, 65535]"
         raise ImageError(
             f"{as_subject(name)} has the mode {image.mode!r} and values from {low:g} to {high:g}; allowed: {allowed}. "
@@ -341,7 +339,7 @@ def deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Im
 
 
 def from_tensor(tensor: torch.Tensor) -> Image.Image:
-    """Read a torch tensor, wherever it is stored."""
+    """Read a torch tensor on any device."""
     import torch
 
     try:
@@ -349,8 +347,8 @@ def from_tensor(tensor: torch.Tensor) -> Image.Image:
         array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised, without data
         raise ImageError(
-            f"The tensor given (type {str(tensor.dtype)!r}, device {str(tensor.device)!r}) has no plain values to "
-            f"read. Give a dense tensor of bool, uint8, uint16, or floats in [0, 1]."
+            f"The tensor given (type {str(tensor.dtype)!r}, device {str(tensor.device)!r}) has no values that can "
+            f"be read. Give a dense tensor of bool, uint8, uint16, or floats in [0, 1]."
         ) from error
     return from_array(array, "the tensor given", channels_first=True)
 
@@ -360,8 +358,8 @@ def from_array(array: np.ndarray[Any, Any], name: str, *, channels_first: bool) 
 
     Args:
         array: The values.
-        name: What the array is called in a message.
-        channels_first: Whether (c, h, w) wins where the shape fits both orders.
+        name: The array's name in a message.
+        channels_first: Whether to prefer (c, h, w) if the shape fits both orders.
 
     Raises:
         ImageError: If the shape, the type or the values are not a picture's.
@@ -373,7 +371,7 @@ def from_array(array: np.ndarray[Any, Any], name: str, *, channels_first: bool) 
     if array.ndim != 3 or not ({array.shape[0], array.shape[2]} & {1, 2, 3, 4}) or 0 in array.shape:
         raise ImageError(
             f"{as_subject(name)} has the shape {tuple(array.shape)}; a picture has {SHAPES}. "
-            f"Of a batch, give each picture on its own."
+            f"Give the pictures of a batch one at a time."
         )
     fits_first, fits_last = array.shape[0] in (1, 2, 3, 4), array.shape[2] in (1, 2, 3, 4)
     if fits_first and (channels_first or not fits_last):
@@ -401,7 +399,7 @@ def eight_bits(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
             f"Convert it, for values up to 255 with astype('uint8')."
         )
     low, high = float(array.min()), float(array.max())
-    if not (low >= -FLOAT_TOLERANCE and high <= 1 + FLOAT_TOLERANCE):  # so written that NaN fails
+    if not (low >= -FLOAT_TOLERANCE and high <= 1 + FLOAT_TOLERANCE):  # written so that NaN fails
         raise ImageError(
             f"{as_subject(name)} holds floats from {low:g} to {high:g}; they must lie in [0, 1]. "
             f"Undo a normalisation, or divide by 255."

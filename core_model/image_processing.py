@@ -1,20 +1,20 @@
-"""From pictures to the two tensors that the model sees: one of high and one of low resolution.
+"""Turn pictures into the model's two input tensors: one of high and one of low resolution.
 
-A picture is brought to a square, resized, and normalised once; the low-resolution tensor is then interpolated from the
-*normalised* high-resolution one. Three details are kept from the authors' code because the released weights were
-trained with them:
+A picture is made square, resized and normalised once; the low-resolution tensor is then interpolated from the
+*normalised* high-resolution one. Three details follow the authors' code, because the released weights were trained with
+them:
 
 - PIL's bicubic filter resizes the picture, on 8-bit values;
-- the square is padded with (122, 116, 104), the mean colour of CLIP's training set cut to whole numbers;
+- the square is padded with (122, 116, 104), the mean colour of CLIP's training set rounded down;
 - the low-resolution tensor is interpolated bilinearly *without* antialiasing.
 
-PIL resizes in two passes, first along rows, then along columns, and rounds between them. So rows of padding need not
-be resized at all, and rows can be taken a strip at a time: the result has the same bits as that of resizing the whole
-padded square, and a panorama of 30,000×4,000 pixels never becomes a square of 30,000×30,000.
+PIL resizes in two passes, first along rows, then along columns, and rounds in between. So padding rows need no
+resizing, and rows can be processed in strips. The result is bit-identical to resizing the full padded square, and a
+panorama of 30,000×4,000 pixels never becomes a square of 30,000×30,000.
 
 Shapes: b pictures, S pixels of a side of the high-resolution image, s of the low-resolution one.
 
-Annotations are not postponed here: transformers reads those of `MiniGeminiImageKwargs` to check what a caller passes.
+Annotations are not postponed here: transformers reads those of `MiniGeminiImageKwargs` to validate arguments.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
@@ -42,7 +42,7 @@ AspectRatio = Literal["pad", "square"]
 
 
 class MiniGeminiImageKwargs(TypedDict, total=False):
-    """What can be set when the image processor is made, or for one call.
+    """Settings of the image processor, or of one call.
 
     Args:
         high_res_image_size: Side of `high_res_pixel_values`, in pixels.
@@ -62,7 +62,7 @@ class MiniGeminiImageKwargs(TypedDict, total=False):
 
 
 class MiniGeminiImageProcessor(PilBackend):
-    """Make `pixel_values` (b, 3, s, s) and `high_res_pixel_values` (b, 3, S, S), both float32, of pictures.
+    """Make `pixel_values` (b, 3, s, s) and `high_res_pixel_values` (b, 3, S, S), both float32, from pictures.
 
     Args:
         **kwargs: See `MiniGeminiImageKwargs`. The defaults are those of the released MGM-7B.
@@ -92,7 +92,7 @@ class MiniGeminiImageProcessor(PilBackend):
 
     @classmethod
     def from_model_config(cls, config: "MiniGeminiConfig") -> "MiniGeminiImageProcessor":
-        """Make the image processor whose sizes fit a model.
+        """Make the image processor for a model's sizes.
 
         Args:
             config: The model's configuration.
@@ -107,7 +107,7 @@ class MiniGeminiImageProcessor(PilBackend):
         """Check the settings of the processor or of one call.
 
         Raises:
-            InputError: If a size is no positive number, or the aspect ratio is not a known one.
+            InputError: If a size is not a positive number, or the aspect ratio is unknown.
         """
         for name in ("high_res_image_size", "low_res_image_size"):
             if not isinstance(kwargs[name], int) or kwargs[name] < 1:
@@ -124,10 +124,10 @@ class MiniGeminiImageProcessor(PilBackend):
         Args:
             images: One picture, or a list or nested list of them, as `load_image` takes them.
             *args: Not used; part of the hook's signature.
-            **kwargs: The settings of this call, complete.
+            **kwargs: The complete settings of this call.
 
         Raises:
-            ImageError: If a picture cannot be read, or there is none.
+            ImageError: If a picture cannot be read, or there are no pictures.
         """
         sources = flatten(images)
         if not sources:
@@ -150,14 +150,14 @@ class MiniGeminiImageProcessor(PilBackend):
             picture = resize_padded(picture, side, (red, green, blue))
         else:
             picture = resize_cropped(picture, side)
-        # In float64 up to the end of the scaling, as the CLIP image processor of the authors' code does it.
+        # In float64 until the scaling is done, as in the CLIP image processor of the authors' code.
         values = (np.asarray(picture).astype(np.float64) * (1 / 255)).astype(np.float32)
         normalised = (values - np.float32(mean)) / np.float32(std)
         return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))  # (S, S, 3) -> (3, S, S)
 
 
 def flatten(images: Any) -> list[Any]:
-    """Return the pictures of a nested list as a flat one; a single picture becomes a list of one."""
+    """Flatten a nested list of pictures; a single picture becomes a list of one."""
     if isinstance(images, (list, tuple)):
         return [picture for item in images for picture in flatten(item)]
     return [images]
@@ -185,7 +185,7 @@ def resize_padded(picture: Image.Image, side: int, colour: tuple[int, int, int])
 
 
 def resize_cropped(picture: Image.Image, side: int) -> Image.Image:
-    """Scale a picture's short edge to `side` and cut out the centre, as the authors do in their first stage.
+    """Scale a picture's short edge to `side` and crop the centre, as the authors do in their first stage.
 
     Args:
         picture: An RGB image of any size.
@@ -211,7 +211,7 @@ def resize_cropped(picture: Image.Image, side: int) -> Image.Image:
 def _register() -> None:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
-    # The pictures are resized by PIL in either case: the released weights know its pixels.
+    # PIL resizes the pictures in either case: the released weights were trained with its pixels.
     classes: dict[str, type] = {"pil": MiniGeminiImageProcessor, "torchvision": MiniGeminiImageProcessor}
     AutoImageProcessor.register(MiniGeminiConfig, image_processor_classes=classes)
 

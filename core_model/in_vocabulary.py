@@ -1,8 +1,8 @@
-"""Parts of `generate` that index by token id, kept to ids of the vocabulary.
+"""Keep the parts of `generate` that index by token id within the vocabulary.
 
-The id of an image token lies beyond the vocabulary, so that scores and embeddings have no row for it. What reads the
-prompt's ids sees `stand_in`, an ordinary token, in its place: logits processors, and what proposes tokens ahead of the
-model (prompt lookup, an assistant model), whose proposals the model checks with the pictures before its eyes.
+The id of an image token lies outside the vocabulary, so logits and embeddings have no row for it. Parts that read the
+prompt's ids therefore see an ordinary token, `stand_in`, in its place. These are logits processors and candidate
+generators (prompt lookup, an assistant model); the model still checks the candidates with the pictures.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["CandidatesInVocabulary", "ImageTokenMap", "InVocabulary", "OfNewToke
 _IMAGE_INPUTS = ("high_res_pixel_values", "mm_encoder_outputs", "mm_token_type_ids", "pixel_values")
 
 _UNSUPPORTED = {
-    "assistant_early_exit": "the model's layers cannot be cut off",
-    "use_mtp": "the model has no heads for several tokens",
+    "assistant_early_exit": "the model cannot exit at an early layer",
+    "use_mtp": "the model has no heads that predict several tokens",
 }
-"""Options of `generate` that this model cannot honour, each with the reason."""
+"""Options of `generate` that this model does not support, each with the reason."""
 
 
 class ImageTokenMap:
-    """Puts an ordinary token in the place of image tokens.
+    """Replace image tokens with an ordinary token.
 
     Args:
         config: The model's configuration.
@@ -44,12 +44,12 @@ class ImageTokenMap:
         self.stand_in = bos if isinstance(bos, int) and 0 <= bos < config.text_config.vocab_size else 0
 
     def __call__(self, input_ids: Tensor) -> Any:
-        """Return ids (b, l) that are all in the vocabulary."""
+        """Return ids (b, l) within the vocabulary."""
         return input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in)
 
 
 class OfNewTokens(LogitsProcessor):
-    """A logits processor that does not see the prompt, whose length is `num_prompt`."""
+    """A logits processor that sees only new tokens, not the `num_prompt` tokens of the prompt."""
 
     def __init__(self, processor: LogitsProcessor, num_prompt: int) -> None:
         self.processor = processor
@@ -72,12 +72,12 @@ class InVocabulary(LogitsProcessorList):
         """Return the processed scores (b, vocabulary).
 
         Raises:
-            CheckpointError: If the model's scores are no numbers.
+            CheckpointError: If the model's logits are NaN.
         """
         if torch.isnan(scores).any():
             raise CheckpointError(
-                "The model computes scores that are no numbers (NaN). Its weights are damaged: fetch or export them "
-                "anew. If they are not, its data type overflows: load it with dtype float32 or bfloat16."
+                "The model computed NaN logits. Its weights may be damaged: download or export them again. Or its "
+                "data type overflows: load it with dtype float32 or bfloat16."
             )
         mapped: Any = self.mapped(input_ids)
         result: Any = super().__call__(mapped, scores, **kwargs)
@@ -85,7 +85,7 @@ class InVocabulary(LogitsProcessorList):
 
 
 class CandidatesInVocabulary(CandidateGenerator):
-    """Proposes tokens by another generator, which sees an ordinary token wherever the prompt has an image token."""
+    """Wrap a candidate generator, which sees an ordinary token wherever the prompt has an image token."""
 
     def __init__(self, generator: CandidateGenerator, mapped: ImageTokenMap) -> None:
         self.generator = generator
@@ -95,20 +95,20 @@ class CandidatesInVocabulary(CandidateGenerator):
         return getattr(self.generator, name)
 
     def get_candidates(self, input_ids: Any, **kwargs: Any) -> Any:
-        """Return the ids (1, l + proposed), and the scores of what is proposed or None."""
+        """Return the ids (1, l + candidates), and the scores of the candidates or None."""
         mapped: Any = self.mapped(input_ids)
         candidates, scores = self.generator.get_candidates(mapped, **kwargs)
         proposed = candidates[:, input_ids.shape[1] :].to(input_ids.device)
         return torch.cat([input_ids, proposed], dim=1), scores
 
     def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: int) -> None:
-        """Tell the generator how many of its proposals the model took."""
+        """Tell the generator how many of its candidates the model accepted."""
         mapped: Any = self.mapped(input_ids)
         self.generator.update_candidate_strategy(mapped, scores, num_matches)
 
 
 def without_images(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's inputs for a language model alone.
+    """Return the inputs for a text-only language model.
 
     Args:
         inputs: Keyword arguments of the core model's `forward`.
@@ -117,12 +117,12 @@ def without_images(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_options(config: MiniGeminiConfig, options: Any, arguments: Mapping[str, Any]) -> None:
-    """Refuse options of `generate` that this model cannot honour.
+    """Refuse options of `generate` that this model does not support.
 
     Args:
         config: The model's configuration.
         options: The generation configuration.
-        arguments: Keyword arguments of `generate`, which go before it.
+        arguments: Keyword arguments of `generate`, which take precedence.
 
     Raises:
         InputError: If there is such an option.
@@ -133,7 +133,7 @@ def check_options(config: MiniGeminiConfig, options: Any, arguments: Mapping[str
     assistant = arguments.get("assistant_model")
     if assistant is not None and assistant.config.model_type == config.model_type:
         raise InputError(
-            "assistant_model must be a causal language model without eyes, with the same tokenizer, such as what "
+            "assistant_model must be a text-only causal language model with the same tokenizer, such as "
             f"AutoModelForCausalLM loads; got a {type(assistant).__name__!r}, which would need the pictures encoded "
-            "its own way."
+            "in its own way."
         )

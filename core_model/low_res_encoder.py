@@ -1,7 +1,7 @@
-"""The low-resolution encoder: a CLIP ViT, of which one inner hidden state is used.
+"""The low-resolution encoder: a CLIP ViT, of which one hidden state is used.
 
-The tower is transformers' own `CLIPVisionModel`, whole, so that its weights go in and out under their usual names. The
-layers above the wanted hidden state (the last one, for the released models) and the pooling are not run.
+The tower is transformers' complete `CLIPVisionModel`, so that its weights load and save under their usual names. The
+layers above the selected hidden state (the last one, for the released models) and the pooling are not run.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def low_res_features(tower: CLIPVisionModel, pixel_values: Tensor, layer: int) -
         tower: The CLIP vision model.
         pixel_values: (b, 3, h, h) normalised images of the tower's own size.
         layer: Index into the hidden states, as `output_hidden_states` counts them: 0 is the embeddings, -1 the output
-            of the last layer, -2 that of the last but one.
+            of the last layer, -2 that of the second to last.
 
     Returns:
         (b, n, c) with n = (h / patch size)² tokens in raster order.
 
     Raises:
-        GeometryError: If there is no such hidden state, or the images have another size than the tower's.
+        GeometryError: If there is no such hidden state, or the images do not have the tower's size.
     """
     size = tower.config.image_size
     if tuple(pixel_values.shape[-2:]) != (size, size):
@@ -39,7 +39,7 @@ def low_res_features(tower: CLIPVisionModel, pixel_values: Tensor, layer: int) -
 
 
 def unused_low_res_modules(tower: CLIPVisionModel, layer: int) -> list[Tensor]:
-    """Return the parameters that :func:`low_res_features` never touches, which must not wait for a gradient."""
+    """Return the parameters that :func:`low_res_features` never touches, which get no gradient."""
     modules = [tower.post_layernorm, *tower.encoder.layers[_num_layers_run(tower, layer) :]]
     return [parameter for module in modules for parameter in module.parameters()]
 

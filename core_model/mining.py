@@ -6,20 +6,21 @@ Linear; the residual is the raw query token)::
     T = X + softmax(φ_q(X) φ_k(X')ᵀ / √C) φ_v(X')
 
 X' are the M×M pixels of the token's window in the concatenated ConvNeXt stage maps at 1/4 scale. Written like that, a
-768 px image costs two projections of 36,864 pixels of 2,880 channels. The same numbers are had for far less, in three
-steps, all exact:
+768 px image costs two projections of 36,864 pixels of 2,880 channels. Three exact steps compute the same result at a
+much lower cost:
 
-* **No pixel is projected.** With x̂ a pixel normalised without γ and β, the logits are u·x̂ plus a constant that the
-  softmax does not see, u = γ_k ⊙ W_kᵀφ_q(X) / √C; and the weighted sum of the values is W_v(γ_v ⊙ Σ a x̂ + β_v) + b_v.
-* **No map is up-sampled.** Bilinear interpolation is linear, so u·up(f) = up(u·f): one number a pixel is interpolated
-  instead of a feature, and the attention weights are carried down to the coarse pixels in the same way.
+* **No pixel is projected.** With x̂ a pixel normalised without γ and β, the logits are u·x̂ plus a constant that
+cancels in
+  the softmax, u = γ_k ⊙ W_kᵀφ_q(X) / √C; and the weighted sum of the values is W_v(γ_v ⊙ Σ a x̂ + β_v) + b_v.
+* **No map is up-sampled.** Bilinear interpolation is linear, so u·up(f) = up(u·f): one number per pixel is interpolated
+  instead of a feature vector. The attention weights are mapped down to the coarse pixels in the same way.
 * **No map is concatenated.** The mean and the variance over all channels are sums over the stages. The variance of an
   interpolated pixel follows from the inner products of the few coarse pixels it is made of.
 
-Sums run in float32 whatever the dtype of the features. What the variance loses to cancellation stays at the size of
-float32 rounding, since the mean over channels is small against the spread.
+Sums use float32 for any dtype of the features. The cancellation error of the variance stays at the size of float32
+rounding, because the mean over channels is small compared with the spread.
 
-Shapes: b images; n tokens = g² windows in raster order; c query channels; M² pixels a window; K² coarse pixels that a
+Shapes: b images; n tokens = g² windows in raster order; c query channels; M² pixels per window; K² coarse pixels that a
 window touches; S stages of c_s channels, Σ c_s = candidate_dim.
 """
 
@@ -40,7 +41,7 @@ from mgem_agent.errors import GeometryError
 __all__ = ["PatchInfoMining"]
 
 _CHUNK_ELEMENTS = 1 << 23
-"""Gathered values held at a time (32 MiB in float32): windows are mined in blocks of rows of at most this size."""
+"""Most gathered values at a time (32 MiB in float32): windows are mined in blocks of rows up to this size."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class PatchInfoMining(nn.Module):
         self.value_proj = nn.Linear(candidate_dim, query_dim)
 
     def extra_repr(self) -> str:
-        """Say the widths where the module is printed."""
+        """Return the widths for the module's repr."""
         return f"query_dim={self.query_dim}, candidate_dim={self.candidate_dim}"
 
     def forward(self, query_tokens: Tensor, candidates: Sequence[Tensor], *, scale: float = 1.0) -> Tensor:
-        """Return the query tokens plus what was mined for them.
+        """Return the query tokens plus the mined details.
 
         Args:
             query_tokens: (b, n, c) tokens of a square image in raster order, n a square number.
@@ -106,8 +107,8 @@ class PatchInfoMining(nn.Module):
         with torch.autocast(query.device.type, enabled=False):
             query = query.to(self.key_proj.weight.dtype)
             probe = (query @ self.key_proj.weight).float() * self.key_norm.weight.float() / math.sqrt(self.query_dim)
-            # The same for every pixel of a window, so that the softmax does not see it. It keeps the two biases in the
-            # graph, as in the textbook form: distributed training waits for the gradient of every parameter.
+            # The same for every pixel of a window, so it cancels in the softmax. It keeps the two biases in the graph:
+            # distributed training waits for the gradient of every parameter.
             constant = query @ self.key_proj(self.key_norm.bias) / math.sqrt(self.query_dim)  # (b, n)
             taps = [
                 (
@@ -190,7 +191,7 @@ class PatchInfoMining(nn.Module):
         num_tokens = query_tokens.shape[1]
         grid = math.isqrt(num_tokens)
         if grid == 0 or grid * grid != num_tokens:
-            raise GeometryError(f"{num_tokens} query tokens do not form a square; leave out the class token.")
+            raise GeometryError(f"{num_tokens} query tokens do not form a square. Leave out the class token.")
         size = int(shapes[0][2] * scale)
         if size < grid or size % grid:
             raise GeometryError(
@@ -212,7 +213,7 @@ def _gather(stage: Tensor, vertical: _WindowTaps, horizontal: _WindowTaps, rows:
         return pixels, None
     weight = torch.einsum("yik,xjl->yxijkl", vertical.weight[rows], horizontal.weight)
     weight = weight.reshape(height * width, weight.shape[2] * weight.shape[3], -1)
-    if weight.shape[2] > weight.shape[1]:  # fewer pixels wanted than touched: resample them once and for all
+    if weight.shape[2] > weight.shape[1]:  # fewer output pixels than touched ones: resample them once
         return weight @ pixels, None
     return pixels, weight
 
@@ -220,7 +221,7 @@ def _gather(stage: Tensor, vertical: _WindowTaps, horizontal: _WindowTaps, rows:
 def _row_blocks(
     candidates: Sequence[Tensor], taps: Sequence[tuple[_WindowTaps, _WindowTaps]], grid: int
 ) -> Iterator[tuple[int, int]]:
-    """Cut the g rows of windows into blocks whose gathered pixels stay within the chunk size."""
+    """Split the g rows of windows into blocks whose gathered pixels stay within the chunk size."""
     per_row = sum(
         stage.shape[0] * stage.shape[1] * vertical.index.shape[1] * horizontal.index.numel()
         for stage, (vertical, horizontal) in zip(candidates, taps, strict=True)
@@ -231,10 +232,10 @@ def _row_blocks(
 
 @lru_cache(maxsize=64)
 def _taps(source: int, finest: int, size: int, grid: int, device: torch.device) -> _WindowTaps:
-    """Work out, along one axis, what each of ``grid`` windows reads of a map of ``source`` pixels.
+    """Compute, along one axis, which of ``source`` pixels each of ``grid`` windows reads.
 
     The map is interpolated to ``finest`` pixels and then, where that differs, to ``size``; both by
-    ``torch.nn.functional.interpolate`` itself, on the unit vectors, so that its conventions hold by construction.
+    ``torch.nn.functional.interpolate`` itself, on the unit vectors, so that its conventions apply exactly.
     """
     if source == finest == size:
         return _WindowTaps(torch.arange(source).view(grid, -1).to(device), None)

@@ -1,11 +1,11 @@
 """Mini-Gemini as a transformers model: two vision encoders, patch info mining, a projector, and any decoder LLM.
 
-The parts are composed, not subclassed: the LLM is whatever `AutoModel` makes of `text_config`, dense or mixture of
-experts, so that one class serves all families. What belongs to a family's head rather than its trunk (the soft cap of
-Gemma 2's logits, the load-balancing loss of a mixture) is applied here from the same configuration.
+The parts are composed, not subclassed: the LLM is what `AutoModel` builds from `text_config`, dense or mixture of
+experts, so that one class serves all families. The head's parts (the soft cap of Gemma 2's logits, the load-balancing
+loss of a mixture) are applied here from the same configuration.
 
-Visual tokens are written over the places of `image_token_id` in the embedded prompt. That id may lie beyond the
-vocabulary, as it does in the released checkpoints, whose tokenizers know no image token.
+Visual tokens replace the positions of `image_token_id` in the embedded prompt. That id may lie outside the vocabulary,
+as in the released checkpoints, whose tokenizers have no image token.
 
 Shapes: b prompts; l tokens; i images over all prompts, in order; c channels of the LR encoder; d hidden size of the
 LLM.
@@ -35,25 +35,25 @@ from mgem_agent.errors import InputError, PromptError
 __all__ = ["MiniGeminiModel", "MiniGeminiOutput", "MiniGeminiPreTrainedModel"]
 
 _TORCH_INIT = "_torch_init"
-"""Marks the linear layers that torch's own initialisation starts."""
+"""Marks the linear layers that use torch's own initialisation."""
 
 _PIXELS_PER_PASS = 4 * 768 * 768
-"""High-resolution pixels that go through the vision part at once; more images than that take several passes."""
+"""Most high-resolution pixels per pass of the vision part; more images take several passes."""
 
 
 @dataclass
 class MiniGeminiOutput(ModelOutput):
-    """What the model returns.
+    """The outputs of the model.
 
     Attributes:
         loss: () language modelling loss, plus the load-balancing loss of a mixture of experts, when labels were given.
-        logits: (b, l, vocabulary) scores of the next token; only of the last `logits_to_keep` positions where asked.
+        logits: (b, l, vocabulary) scores of the next token; only of the last `logits_to_keep` positions if set.
         last_hidden_state: (b, l, d), from the model without a head.
         cache: The key-value cache; called `past_key_values` before transformers 5.24.
-        hidden_states: One (b, l, d) for each layer, when asked for.
-        attentions: One map for each layer, when asked for.
+        hidden_states: One (b, l, d) for each layer, if requested.
+        attentions: One map for each layer, if requested.
         image_hidden_states: The visual tokens that were written into the prompt, (tokens, d) for each image.
-        aux_loss: () load-balancing loss of a mixture of experts, when router logits are asked for.
+        aux_loss: () load-balancing loss of a mixture of experts, if router logits are requested.
     """
 
     loss: Tensor | None = None
@@ -71,7 +71,7 @@ class MiniGeminiOutput(ModelOutput):
 
 
 class MiniGeminiPreTrainedModel(PreTrainedModel):
-    """What the model with and without a head share with the library."""
+    """The common base of the models with and without a head."""
 
     config_class = MiniGeminiConfig
     config: MiniGeminiConfig
@@ -90,7 +90,7 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
         if isinstance(module, nn.Linear) and getattr(module, _TORCH_INIT, False):
-            # Mining and projector start as the authors' do: torch's own initialisation of a linear layer.
+            # Mining and projector use torch's own initialisation of linear layers, as in the authors' code.
             init.kaiming_uniform_(module.weight, a=5**0.5)
             if module.bias is not None:
                 bound = module.in_features**-0.5
@@ -161,10 +161,10 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         Args:
             pixel_values: (i, 3, h, h) normalised LR images, h = `geometry.low_res_input_size`.
             high_res_pixel_values: (i, 3, H, H) normalised HR images, H = `high_res_image_size`.
-            **kwargs: Accepted for the library's sake (`return_dict`); not used.
+            **kwargs: Accepted for transformers (`return_dict`); not used.
 
         Returns:
-            `.pooler_output`: one (tokens, d) tensor for each image, ready to stand beside embedded text; in the HD
+            `.pooler_output`: one (tokens, d) tensor for each image, ready to be placed among embedded text; in the HD
             models the tokens of the global image come first. `.last_hidden_state`: (i, tokens, c) before the projector.
 
         Raises:
@@ -179,18 +179,16 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             ]
         )
         features = self.multi_modal_projector(tokens)
-        # Gemma's embedding multiplies by √d. Its released model was trained with the images' rows multiplied as well.
+        # Gemma's embedding multiplies by √d. Its released model was trained with visual tokens multiplied as well.
         scale = getattr(self.get_input_embeddings(), "embed_scale", None)
         if scale is not None:
             features = features * torch.as_tensor(scale).to(features)
-        per_image: Any = list(features)  # the library's type says a tensor, its generation expects a list
+        per_image: Any = list(features)  # transformers annotates a tensor, but its generation expects a list
         return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=per_image)
 
     def _checked(self, pixel_values: Tensor, high_res_pixel_values: Tensor | None) -> Tensor:
         if high_res_pixel_values is None:
-            raise InputError(
-                "Images need both pixel_values and high_res_pixel_values; MiniGeminiProcessor makes the two."
-            )
+            raise InputError("Images need both pixel_values and high_res_pixel_values; MiniGeminiProcessor makes both.")
         low, high = self.config.geometry.low_res_input_size, self.config.high_res_image_size
         count = pixel_values.shape[0]
         expected = ((count, 3, low, low), (count, 3, high, high))
@@ -221,17 +219,17 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         return torch.cat([whole, crops], dim=1)
 
     def embed(self, input_ids: Tensor, image_features: list[Tensor] | None = None) -> Tensor:
-        """Embed a prompt and write visual tokens over its image places.
+        """Embed a prompt and insert visual tokens at its image tokens.
 
         Args:
             input_ids: (b, l).
-            image_features: (tokens, d) for each image, in the order of their places.
+            image_features: (tokens, d) for each image, in order.
 
         Returns:
             (b, l, d) in the dtype of the embedding.
 
         Raises:
-            PromptError: If there are more or fewer visual tokens than places for them.
+            PromptError: If the numbers of visual tokens and image tokens differ.
         """
         places = input_ids == self.config.image_token_id
         embedded: Tensor = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
@@ -239,14 +237,14 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             if not torch.compiler.is_compiling() and places.any():
                 raise PromptError(
                     f"The prompt has {int(places.sum())} image tokens and no images. Pass pixel_values and "
-                    f"high_res_pixel_values, or take the image tokens out."
+                    f"high_res_pixel_values, or remove the image tokens."
                 )
             return embedded
         rows = torch.cat(list(image_features)).to(embedded.device, embedded.dtype)
         if not torch.compiler.is_compiling() and int(places.sum()) != rows.shape[0]:
             raise PromptError(
-                f"The prompt has places for {int(places.sum())} visual tokens, the {len(image_features)} image(s) have "
-                f"{rows.shape[0]}. Each image needs {self.config.geometry.num_image_tokens} of the id "
+                f"The prompt has {int(places.sum())} image tokens, but the {len(image_features)} image(s) have "
+                f"{rows.shape[0]} visual tokens. Each image needs {self.config.geometry.num_image_tokens} of the id "
                 f"{self.config.image_token_id}; MiniGeminiProcessor puts them there."
             )
         return embedded.masked_scatter(places.unsqueeze(-1).to(embedded.device), rows)
@@ -287,7 +285,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             image_features = self.get_image_features(pixel_values, high_res_pixel_values).pooler_output
         embedded = self._embedded(input_ids, inputs_embeds, image_features)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
-            # Rows padded on the left count from their first real token, as generate does.
+            # Positions of left-padded rows start at their first real token, as in generate.
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -embedded.shape[1] :]
         outputs = self.language_model(
             inputs_embeds=embedded,

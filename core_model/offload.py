@@ -1,8 +1,8 @@
-"""Weights that lie elsewhere than where they are used.
+"""Support for offloaded weights.
 
-With `device_map`, accelerate keeps weights that do not fit on the disk or in main memory, and brings those of a layer
-when the layer is called. Mining is an exception: it is computed in a re-associated form that reads its layers' weights
-and never calls the layers. It is small, so its weights are brought once and stay.
+With `device_map`, accelerate offloads weights that do not fit to main memory or disk, and loads those of a layer when
+the layer is called. Mining is an exception: its re-associated form reads its layers' weights and never calls the
+layers. It is small, so its weights are loaded once and stay.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["keep_resident"]
 
 
 def keep_resident(module: nn.Module) -> None:
-    """Bring the weights of a module to where it runs, and leave them there.
+    """Load the offloaded weights of a module to its device for good.
 
     Args:
         module: A module, offloaded by accelerate or not.
@@ -23,4 +23,4 @@ def keep_resident(module: nn.Module) -> None:
         for each in getattr(hook, "hooks", [hook]):
             if getattr(each, "offload", False):
                 each.pre_forward(layer)
-                each.offload = False  # or the weights would leave again after a call
+                each.offload = False  # otherwise a call would offload the weights again

@@ -1,11 +1,11 @@
-"""The processor: pictures and prompts in, the tensors that the model takes out.
+"""The processor: it turns pictures and prompts into the model's input tensors.
 
-It is an ordinary transformers processor, with three differences that Mini-Gemini asks for: a prompt is tokenised piece
-by piece (see `prompt_tokens`), the image's mark `<image>` is text that is never added to a vocabulary, and pictures may
-be anything that `load_image` takes. It checks that marks and pictures agree in number, and pads on the left, so that
-the prompts of a batch, with and without pictures, can be generated from together.
+It is an ordinary transformers processor with three differences for Mini-Gemini: a prompt is tokenised piece by piece
+(see `prompts.tokens`), the image mark `<image>` is text that is never added to a vocabulary, and pictures may be
+anything that `load_image` takes. It checks that the numbers of marks and pictures match, and pads on the left, so that
+`generate` can take prompts with and without pictures as one batch.
 
-It also makes itself for the authors' checkpoints, whose folders have a configuration and a tokenizer but no processor.
+It can also be built for the authors' checkpoints, whose folders have a configuration and a tokenizer but no processor.
 
 Shapes: b prompts, l tokens of the longest, i images of all prompts together.
 """
@@ -51,15 +51,15 @@ OWN_SETTINGS = ("chat_template", "image_token", "image_token_id", "num_image_tok
 
 
 class MiniGeminiProcessor(ProcessorMixin):
-    """Make the model's inputs from prompts or dialogues and their pictures.
+    """Make the model's inputs from prompts or dialogues with pictures.
 
     Args:
         image_processor: Makes the tensors of the pictures.
         tokenizer: The language model's tokenizer. Its padding side becomes left, which generation needs: transformers'
             pipelines pad by it.
         chat_template: A Jinja template for dialogues; by default that of `prompt_template`.
-        image_token: The text that stands for an image in a prompt.
-        image_token_id: The id that stands for one visual token; by default the first beyond the vocabulary.
+        image_token: The text that marks an image in a prompt.
+        image_token_id: The id of one visual token; by default the first id after the vocabulary.
         num_image_tokens: Visual tokens of an image.
         prompt_template: Name of the dialogue format, one of `prompt_template_names()`.
     """
@@ -86,12 +86,12 @@ class MiniGeminiProcessor(ProcessorMixin):
     def from_model_config(
         cls, config: MiniGeminiConfig, tokenizer: PreTrainedTokenizerBase, **settings: Any
     ) -> MiniGeminiProcessor:
-        """Make the processor that fits a model.
+        """Make the processor for a model.
 
         Args:
             config: The model's configuration.
             tokenizer: The language model's tokenizer.
-            **settings: Arguments of the class that shall differ from what the configuration says.
+            **settings: Arguments of the class that override the configuration.
         """
         fitting: dict[str, Any] = {
             "image_token_id": config.image_token_id,
@@ -104,12 +104,12 @@ class MiniGeminiProcessor(ProcessorMixin):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> MiniGeminiProcessor:
-        """Load a processor that was saved, or make the one that fits a model's folder.
+        """Load a saved processor, or make one for a model's folder.
 
         Args:
             pretrained_model_name_or_path: A folder or hub id, with the files of a processor, or with a configuration
                 that `MiniGeminiConfig` reads and a tokenizer.
-            **kwargs: Arguments of the class that shall differ; and where to look (`cache_dir`, `revision`, `subfolder`,
+            **kwargs: Arguments of the class to override, and options of loading (`cache_dir`, `revision`, `subfolder`,
                 `local_files_only`, `token`, ...), as everywhere in transformers.
         """
         own = {name: kwargs.pop(name) for name in OWN_SETTINGS if name in kwargs}
@@ -129,15 +129,15 @@ class MiniGeminiProcessor(ProcessorMixin):
 
     @property
     def image_tokens(self) -> ImageTokens:
-        """How an image is written in a prompt and in its ids."""
+        """The mark and ids of an image in a prompt."""
         return ImageTokens(self.image_token, self.image_token_id, self.num_image_tokens)
 
     @property
     def stop_token_ids(self) -> list[int]:
-        """Ids that end an answer: the tokenizer's EOS and what the dialogue format ends a turn with."""
+        """Ids that end an answer: the tokenizer's EOS and the end of a turn in the dialogue format."""
         tokens = {self.tokenizer.eos_token, *prompt_template_stop_tokens(self.prompt_template)} - {None}
         ids = {token: self.tokenizer.convert_tokens_to_ids(token) for token in tokens}
-        unknown = self.tokenizer.unk_token_id  # stands for what is not in the vocabulary
+        unknown = self.tokenizer.unk_token_id  # the id of anything outside the vocabulary
         return sorted(
             {
                 id_
@@ -159,15 +159,15 @@ class MiniGeminiProcessor(ProcessorMixin):
         Args:
             images: One picture, a flat list of them for all prompts in order, or one list for each prompt; each as
                 `load_image` takes it.
-            text: One prompt or several, with the mark `<image>` for each image.
-            **kwargs: See `PromptBatchOptions`; the options of `MiniGeminiImageKwargs` are taken too.
+            text: One prompt or several, with one mark `<image>` for each image.
+            **kwargs: See `PromptBatchOptions`; the options of `MiniGeminiImageKwargs` are accepted too.
 
         Returns:
             `input_ids` and `attention_mask`, both (b, l), and, if there are pictures, `pixel_values` (i, 3, s, s) and
             `high_res_pixel_values` (i, 3, S, S), in the order of the marks. Without text, only the latter two.
 
         Raises:
-            PromptError: If marks and pictures differ in number, or the prompts cannot be made a batch.
+            PromptError: If the numbers of marks and pictures differ, or the prompts cannot form a batch.
             ImageError: If a picture cannot be read.
         """
         options, image_options = split_options(kwargs)
@@ -191,7 +191,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         image_options: Mapping[str, Any],
         spans: Sequence[Sequence[tuple[int, int]]] | None = None,
     ) -> BatchFeature:
-        """Make the model's inputs, and `assistant_masks` where spans of the prompts, in characters, are given."""
+        """Make the model's inputs, and `assistant_masks` if character spans of the prompts are given."""
         counts = [prompt.count(self.image_token) for prompt in prompts]
         pictures = [one for row in images_by_prompt(images, counts, prompts, self.image_token) for one in row]
         encoded = [
@@ -221,7 +221,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=options.return_tensors, skip_tensor_conversion=not_tensors)
 
     def _replacements(self, prompt: str) -> list[dict[str, Any]]:
-        """Return where each image's mark is in a prompt, and where its visual tokens are in the expanded prompt."""
+        """Return the span of each image's mark in a prompt, and of its visual tokens in the expanded prompt."""
         mark, expanded = self.image_token, self.image_token * self.num_image_tokens
         found = []
         for index, match in enumerate(re.finditer(re.escape(mark), prompt)):
@@ -245,27 +245,28 @@ class MiniGeminiProcessor(ProcessorMixin):
         processor_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Render a dialogue, or several, and tokenise it if asked to.
+        """Render one or several dialogues, and tokenise them if requested.
 
         Args:
             conversation: A list of messages, as `render_dialogue` describes them, or a list of such lists.
-            chat_template: A Jinja template, or one of `prompt_template_names()`, instead of the processor's own.
+            chat_template: A Jinja template, or one of `prompt_template_names()`, instead of the processor's own
+                template.
             add_generation_prompt: Whether to end with the header of the assistant's next turn.
-            continue_final_message: Whether to leave the last message open, for the model to go on with.
+            continue_final_message: Whether to leave the last message open, for the model to continue.
             return_assistant_tokens_mask: Whether to return `assistant_masks` (b, l): 1 for each token that the
-                assistant has to emit, the end of its turn included. Needs `tokenize` and `return_dict`.
+                assistant must generate, including the end of its turn. Needs `tokenize` and `return_dict`.
             tokenize: Whether to return token ids rather than text.
             return_tensors: `pt`, `np`, or None for lists.
             return_dict: Whether to return all inputs of the model, or only `input_ids`.
-            images: Pictures for those image parts that hold none, as in a call of the processor.
+            images: Pictures for image parts without one, as in a call of the processor.
             processor_kwargs: Options of the call of the processor.
-            **kwargs: More of those options, or variables of the template, such as `number_images`.
+            **kwargs: More such options, or variables of the template, such as `number_images`.
 
         Returns:
             Text, or a list of texts; with `tokenize`, `input_ids` (b, l), or with `return_dict` a `BatchFeature`.
 
         Raises:
-            PromptError: If a dialogue is malformed, or its images do not fit it.
+            PromptError: If a dialogue is malformed, or its images do not match it.
             ImageError: If a picture cannot be read.
         """
         if return_assistant_tokens_mask and not (tokenize and return_dict):
@@ -296,13 +297,13 @@ class MiniGeminiProcessor(ProcessorMixin):
         if not tokenize:
             return texts if batched else texts[0]
         if self.tokenizer.bos_token and texts[0].startswith(self.tokenizer.bos_token):
-            options = dataclasses.replace(options, add_special_tokens=False)  # the template has written them
+            options = dataclasses.replace(options, add_special_tokens=False)  # the template already contains them
         spans = [dialogue.assistant_spans for dialogue in rendered] if return_assistant_tokens_mask else None
         features = self._features(texts, self._dialogue_images(rendered, images), options, image_options, spans)
         return features if return_dict else features["input_ids"]
 
     def _template(self, template: str | None) -> str:
-        """Return the Jinja template that a name, a template or None stands for."""
+        """Return the Jinja template for a name, a template or None."""
         if template is None:
             own: Any = self.chat_template
             if not isinstance(own, str):
@@ -311,7 +312,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         return load_prompt_template(template) if template in prompt_template_names() else template
 
     def _dialogue_images(self, rendered: Sequence[RenderedDialogue], images: Any) -> list[list[Any]]:
-        """Return the pictures of each dialogue: those in its parts, and the given ones where a part holds none."""
+        """Return the pictures of each dialogue: those in its parts, or the given ones for parts without one."""
         missing = [sum(held is None for held in dialogue.images) for dialogue in rendered]
         given = images_by_prompt(images, missing, [dialogue.text for dialogue in rendered], self.image_token)
         pictures = []
@@ -325,8 +326,8 @@ class MiniGeminiProcessor(ProcessorMixin):
 
         Args:
             token_ids: The ids of one sequence, or of several. Each image becomes one mark; ids outside the vocabulary,
-                like the -100 of labels, are left out.
-            skip_special_tokens: Whether to leave out special tokens, and with them the marks.
+                such as the -100 of labels, are skipped.
+            skip_special_tokens: Whether to skip special tokens, including the marks.
             **kwargs: Further options of the tokenizer's `decode`.
 
         Returns:
@@ -347,17 +348,17 @@ class MiniGeminiProcessor(ProcessorMixin):
     def post_process_image_text_to_text(
         self, generated_outputs: Any, skip_special_tokens: bool = True, **kwargs: Any
     ) -> str | list[str]:
-        """Turn what `generate` returned into text; see `decode`."""
+        """Turn the output of `generate` into text; see `decode`."""
         return self.decode(generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def replace_image_token(self, image_inputs: Mapping[str, Any], image_idx: int, **kwargs: Any) -> str:
-        """Return what stands for an image in a prompt that is expanded as text, as inference servers do it."""
+        """Return the text of an image in an expanded prompt; inference servers use this."""
         return self.image_token * self.num_image_tokens
 
     def _get_num_multimodal_tokens(
         self, image_sizes: Sequence[Sequence[int]] | None = None, **kwargs: Any
     ) -> MultiModalData:
-        """Return how many visual tokens images of the given sizes (height, width) take; inference servers ask this."""
+        """Return the numbers of visual tokens for images of given sizes (height, width); inference servers use this."""
         if image_sizes is None:
             return MultiModalData()
         return MultiModalData(
@@ -366,12 +367,12 @@ class MiniGeminiProcessor(ProcessorMixin):
 
 
 def is_template_variable(name: str, template: str) -> bool:
-    """Return whether a keyword is for the template rather than for the call of the processor."""
+    """Return whether a keyword is a variable of the template rather than an option of the call."""
     return name in template and name not in TEXT_OPTIONS
 
 
 def disarmed(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Return a dialogue whose texts hold no special token of a tokenizer; what is no dialogue comes back as it is."""
+    """Return a dialogue with the special tokens in its texts defused; return anything else unchanged."""
     if not isinstance(dialogue, (list, tuple)):
         return dialogue
 
@@ -396,16 +397,17 @@ def disarmed(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
 def _load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> PreTrainedTokenizerBase:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, **kwargs)
-    except Exception as error:  # the tokenizers library raises Exception itself
+    except Exception as error:  # the tokenizers library raises plain Exception
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise CheckpointError(
             f"The tokenizer of {os.fspath(path)!r} cannot be loaded: {reason} Put its language model's tokenizer files "
             "(tokenizer.json, tokenizer_config.json, or tokenizer.model) into the folder."
         ) from error
-    if len(tokenizer) < _SMALLEST_VOCABULARY:  # what some families make of a folder without files
+    if len(tokenizer) < _SMALLEST_VOCABULARY:  # some families build this from a folder without tokenizer files
         raise CheckpointError(
-            f"The tokenizer of {os.fspath(path)!r} has {len(tokenizer)} tokens: its files are missing. Put the "
-            "tokenizer's files of its language model (tokenizer.json, tokenizer_config.json, or tokenizer.model) there."
+            f"The tokenizer of {os.fspath(path)!r} has {len(tokenizer)} tokens: its files are missing. Put its "
+            "language model's tokenizer files (tokenizer.json, tokenizer_config.json, or tokenizer.model) into "
+            "the folder."
         )
     return cast(PreTrainedTokenizerBase, tokenizer)
 

@@ -21,7 +21,7 @@ def build_projector(projector_type: str, vision_dim: int, text_dim: int) -> nn.M
         text_dim: Hidden size of the language model.
 
     Raises:
-        InputError: If there is no such type, or `identity` is asked for where the widths differ.
+        InputError: If there is no such type, or `identity` is requested for different widths.
     """
     if projector_type == "identity":
         if vision_dim != text_dim:
@@ -32,10 +32,11 @@ def build_projector(projector_type: str, vision_dim: int, text_dim: int) -> nn.M
     match = re.fullmatch(r"mlp([1-9]\d*)x_gelu", projector_type)
     if projector_type != "linear" and match is None:
         raise InputError(
-            f"No projector {projector_type!r}. Use 'mlp2x_gelu' (any number of layers), 'linear' or 'identity'."
+            f"Unknown projector_type {projector_type!r}. Use 'mlp2x_gelu' (any number of layers), 'linear' or "
+            "'identity'."
         )
     layers: list[nn.Module] = [nn.Linear(vision_dim, text_dim)]
     for _ in range(1, int(match[1]) if match else 1):
         layers += [nn.GELU(), nn.Linear(text_dim, text_dim)]
-    # A lone linear layer keeps its plain name, as in the authors' checkpoints.
+    # A single linear layer keeps its plain name, as in the authors' checkpoints.
     return layers[0] if projector_type == "linear" else nn.Sequential(*layers)

@@ -1,10 +1,10 @@
-"""Number formats of the weights: 8 and 4 bits for the language model, and the best plain one for a device.
+"""Number formats of the weights: 8 or 4 bits for the language model, and the best dtype for a device.
 
 Only the language model is quantized. The two encoders, mining and the projector are a small part of the weights and
-see every pixel; the head decides between neighbouring words. transformers does the work, with its own configuration
-objects; what is done here is to choose one, and to name in it what is left alone.
+process every pixel; the head decides between similar words. transformers quantizes, from its own configuration objects.
+This module chooses one and lists in it the modules to skip.
 
-The experts of a mixture are not linear layers in transformers 5, and neither library quantizes them by default.
+In transformers 5, the experts of a mixture are not linear layers, and neither library quantizes them by default.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ _LEFT_ALONE = [*(f"model.{part}" for part in _VISION), *_VISION, "lm_head"]
 """Names from the root, as transformers compares them, of the model with a head and of the trunk alone."""
 
 _LISTS = ("modules_to_not_convert", "llm_int8_skip_modules", "skip_modules")
-"""Where a configuration of one library or another names what is left alone."""
+"""The fields in which the libraries' configurations list the modules to skip."""
 
 _BACKENDS = {8: ("torchao", "bitsandbytes"), 4: ("bitsandbytes",)}
-"""What can hold so many bits, best first."""
+"""Libraries for each number of bits, best first."""
 
 
 def quantization_config(
     bits: Literal[8, 4], backend: Literal["auto", "torchao", "bitsandbytes"] = "auto", **options: Any
 ) -> TorchAoConfig | BitsAndBytesConfig:
-    """Return what `from_pretrained(quantization_config=...)` needs to keep the language model in 8 or 4 bits.
+    """Return a `quantization_config` for `from_pretrained` with the language model in 8 or 4 bits.
 
     Args:
-        bits: Bits of a weight: 8 (its values rounded) or 4 (normal floats in blocks, as QLoRA has them).
+        bits: Bits per weight: 8 (rounded values) or 4 (normal floats in blocks, as in QLoRA).
         backend: The library. `auto` takes torchao for 8 bits if it is installed, and bitsandbytes otherwise.
         **options: More options of the library's configuration, such as `bnb_4bit_compute_dtype`.
 
     Raises:
-        InputError: If the library cannot hold so many bits.
-        MissingDependencyError: If no library that can is installed.
+        InputError: If the library does not support this number of bits.
+        MissingDependencyError: If no suitable library is installed.
     """
     if bits not in _BACKENDS:
         raise InputError(f"Weights can have 8 or 4 bits, got {bits!r}.")
     able = _BACKENDS[bits]
     if backend != "auto" and backend not in able:
-        raise InputError(f"{bits} bits can be had from {' or '.join(map(repr, able))}, not from {backend!r}.")
+        raise InputError(f"{bits} bits are supported by {' or '.join(map(repr, able))}, not by {backend!r}.")
     wanted = able if backend == "auto" else (backend,)
     chosen = next((name for name in wanted if is_installed(name)), None)
     if chosen is None:
@@ -68,11 +68,12 @@ def quantization_config(
 
 
 def protect_vision(config: Any) -> Any:
-    """Return a quantization configuration that leaves the encoders, mining, the projector and the head alone.
+    """Return a quantization configuration that skips the encoders, mining, the projector and the head.
 
     Args:
-        config: A configuration of transformers, or a dictionary of one, or None. What it leaves alone already stays so.
-            One with no such list (of weights that were quantized beforehand, as by GPTQ) is returned as it is.
+        config: A configuration of transformers, or a dictionary of one, or None. Modules that it
+            already skips stay skipped. One without such a list (for weights already quantized, as by GPTQ) is returned
+            unchanged.
     """
     if config is None:
         return None
@@ -94,19 +95,19 @@ def default_device_map() -> str | None:
 
 
 def default_dtype(device: torch.device | str) -> torch.dtype:
-    """Return the number format in which a device runs the model best.
+    """Return the best dtype for the model on a device.
 
-    It is bfloat16, in which the released weights are stored, where the hardware multiplies it; a processor that has to
-    emulate it is several times faster in float32.
+    It is bfloat16, the dtype of the released weights, if the hardware supports it. A CPU that must emulate bfloat16 is
+    several times faster in float32.
 
     Args:
-        device: Where the model will run.
+        device: The device that runs the model.
     """
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if kind == "cpu":
-        # A torch too old to say what the processor can do gets float32, which is never wrong.
+        # If torch is too old to report the CPU's features, use float32, which always works.
         capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16"))
         return torch.bfloat16 if native else torch.float32

@@ -1,12 +1,12 @@
-"""Registration with transformers' Auto classes, without importing transformers before its user does.
+"""Registration with transformers' Auto classes, without importing transformers early.
 
-Importing `mgem_agent.core_model` leaves hooks. Each runs when the module of transformers is imported that could look a
-class of ours up, and imports the module of ours that registers the class:
+Importing `mgem_agent.core_model` installs import hooks. Each runs when the transformers module that looks up our
+classes is imported, and imports our module that registers the class:
 
-- `AutoConfig` gets the configuration, which is light;
-- `AutoProcessor` and `AutoImageProcessor` find their classes by name, so they get them at once;
-- `AutoModel` and its kin find a model by its configuration, so the models come when a configuration is made
-  (`MiniGeminiConfig.__post_init__`). Programs that never make one do not load them.
+- `AutoConfig` gets the configuration, which is cheap to import;
+- `AutoProcessor` and `AutoImageProcessor` find their classes by name, so they get them immediately;
+- `AutoModel` and its kin find a model by its configuration, so the models are imported when a configuration is created
+  (`MiniGeminiConfig.__post_init__`). Programs that never create one do not load them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOOKS = {
 
 
 def register_when_needed() -> None:
-    """Leave the hooks; one whose module is imported already runs at once."""
+    """Install the hooks; a hook whose module is already imported runs immediately."""
     for theirs, ours in _HOOKS.items():
         register_post_import_hook(partial(_import, ours), theirs)
 

@@ -1,6 +1,6 @@
-"""Checkpoints on disk: which were released, what a folder holds, reading the authors' layout, writing ours.
+"""Checkpoints on disk: list the released ones, inspect a folder, read the authors' layout and write ours.
 
-Nothing heavy is imported until a name is used.
+Names load lazily.
 """
 
 from typing import TYPE_CHECKING

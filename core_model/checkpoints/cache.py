@@ -1,4 +1,4 @@
-"""Finding a checkpoint: a folder, what the local hub cache keeps of a hub id, or, where asked for, the hub itself."""
+"""Find a checkpoint: a folder, a hub id in the local hub cache, or, if requested, on the hub itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def cached_folder(hub_id: str) -> Path | None:
-    """Return where the local hub cache keeps a hub id, if it has its configuration and any weights.
+    """Return the folder of a hub id in the local hub cache, if it holds the configuration and any weights.
 
     Args:
         hub_id: Such as ``YanweiLi/MGM-7B``.
@@ -34,10 +34,10 @@ def cached_folder(hub_id: str) -> Path | None:
 
 
 def find_folder(path: str | Path) -> Path:
-    """Return a folder, or where the local hub cache keeps a hub id.
+    """Return a folder, or the folder of a hub id in the local hub cache.
 
     Args:
-        path: A folder or a hub id; a folder goes first.
+        path: A folder or a hub id; an existing folder takes precedence.
 
     Raises:
         CheckpointError: If it is neither a folder nor in the cache.
@@ -46,27 +46,27 @@ def find_folder(path: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise CheckpointError(f"{str(path)!r} is a file. Name the folder that holds config.json and the weights.")
+        raise CheckpointError(f"{str(path)!r} is a file. Give the folder that holds config.json and the weights.")
     cached = cached_folder(str(path))
     if cached is not None:
         return cached
     if _HUB_ID.fullmatch(str(path)):
         raise CheckpointError(
-            f"{str(path)!r} is no folder, and is not in the local cache. Fetch it: hf download {path}"
+            f"{str(path)!r} is not a folder and is not in the local cache. Download it: hf download {path}"
         )
-    raise CheckpointError(f"There is no folder {str(path)!r}. Name a folder, or a hub id such as YanweiLi/MGM-7B.")
+    raise CheckpointError(f"There is no folder {str(path)!r}. Give a folder or a hub id such as YanweiLi/MGM-7B.")
 
 
 def fetch_folder(path: str | Path) -> Path:
-    """Return a folder, or where the local hub cache keeps a hub id, fetching what it lacks.
+    """Return a folder, or the folder of a hub id in the local hub cache; download missing files.
 
-    An interrupted download goes on where it stopped. With `HF_HUB_OFFLINE=1` nothing is fetched.
+    An interrupted download resumes. With `HF_HUB_OFFLINE=1` nothing is downloaded.
 
     Args:
-        path: A folder or a hub id; a folder goes first.
+        path: A folder or a hub id; an existing folder takes precedence.
 
     Raises:
-        CheckpointError: If it is neither a folder nor a hub id that can be had.
+        CheckpointError: If it is neither a folder nor a hub id that can be downloaded.
     """
     hub_id = str(path)
     if user_path(path).exists() or not _HUB_ID.fullmatch(hub_id):
@@ -79,8 +79,8 @@ def fetch_folder(path: str | Path) -> Path:
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{hub_id!r} is no folder, is not whole in the local cache, and cannot be fetched: {reason} "
-            f"Check its name and the network, or fetch it elsewhere and name the folder."
+            f"{hub_id!r} is not a folder, is not complete in the local cache, and cannot be downloaded: {reason} "
+            f"Check the name and the network, or download it elsewhere and give that folder."
         ) from error
 
 

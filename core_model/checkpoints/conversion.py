@@ -1,8 +1,8 @@
-"""Writing a checkpoint of the authors', or of ours, as a folder in this library's layout.
+"""Convert a checkpoint, in the authors' layout or ours, to a folder in this library's layout.
 
-Tensors are read, renamed, cast and written one shard at a time, from files that are mapped and not loaded. Everything
-goes to a folder beside the destination, which takes the destination's name when it has been checked: a run that is
-killed leaves nothing that could be mistaken for a checkpoint.
+Tensors are read, renamed, cast and written one shard at a time, from memory-mapped files. The output goes to a
+temporary folder next to the destination, which is checked and then renamed: a killed run leaves nothing that looks like
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _HEAD = "lm_head.weight"
 _EMBEDDING = "model.language_model.embed_tokens.weight"
 _ROWS_AT_ONCE = 16384
 _SMALL_FILES_BYTES = 64 << 20
-"""Room for the configuration, the index and the tokenizer."""
+"""Bytes reserved for the configuration, the index and the tokenizer."""
 
 Progress = Callable[[int, int], None]
 
@@ -52,28 +52,29 @@ def convert_checkpoint(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> CheckpointReport:
-    """Write a checkpoint in this library's layout, holding no more than one shard in memory.
+    """Write a checkpoint in this library's layout, with at most one shard in memory.
 
     Args:
         src: A folder, or a hub id that is in the local cache, in the authors' layout or ours.
-        dst: The folder to make.
+        dst: The folder to create.
         dtype: Floating-point type to write, such as ``"bfloat16"``; that of the source by default.
         max_shard_size: Largest file to write, in bytes or as ``"5GB"``.
-        overwrite: Whether a destination that holds something is replaced.
-        progress: Called after each tensor with the bytes written so far and in all.
+        overwrite: Whether to replace a destination that is not empty.
+        progress: Called after each tensor with the bytes written so far and the total.
 
     Returns:
-        The report on the new folder, which is whole.
+        The report on the new folder, which is complete.
 
     Raises:
-        CheckpointError: If the source is not whole, the destination holds something, or the disk is too small.
+        CheckpointError: If the source is incomplete, the destination is not empty, or the disk is too small.
     """
     source, target = find_folder(src), user_path(dst)
     _check_target(source, target, overwrite)
     report = inspect_checkpoint(source)
     if report.format not in ("official", "ours") or not report.whole:
         raise CheckpointError(
-            f"{str(src)!r} cannot be converted: it is no whole checkpoint of Mini-Gemini. " + " ".join(report.problems),
+            f"{str(src)!r} cannot be converted: it is not a complete Mini-Gemini checkpoint. "
+            + " ".join(report.problems),
             missing=report.missing,
             unexpected=report.unexpected,
             mismatched=report.mismatched,
@@ -81,7 +82,7 @@ def convert_checkpoint(
     config = MiniGeminiConfig.from_pretrained(source)
     if getattr(config, "quantization_config", None):
         raise CheckpointError(
-            f"{str(src)!r} is quantized and cannot be converted. Convert the original and quantize that."
+            f"{str(src)!r} is quantized and cannot be converted. Convert the original and quantize the result."
         )
     headers = _plan(source, config)
     cast = _float_type(dtype)
@@ -97,7 +98,8 @@ def convert_checkpoint(
         written = inspect_checkpoint(folder)
         if not written.whole:
             raise CheckpointError(
-                f"What was written for {str(dst)!r} is not whole, and was removed. " + " ".join(written.problems),
+                f"The converted checkpoint {str(dst)!r} was incomplete and has been removed. "
+                + " ".join(written.problems),
                 missing=written.missing,
                 unexpected=written.unexpected,
                 mismatched=written.mismatched,
@@ -107,13 +109,17 @@ def convert_checkpoint(
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     if target.resolve() == source.resolve():
-        raise CheckpointError(f"Source and destination are the same folder, {str(target)!r}. Name another destination.")
+        raise CheckpointError(f"Source and destination are the same folder, {str(target)!r}. Give another destination.")
     if target.exists() and not target.is_dir():
-        raise CheckpointError(f"The destination {str(target)!r} is a file. Name a folder.")
+        raise CheckpointError(f"The destination {str(target)!r} is a file. Give a folder.")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise CheckpointError(f"The destination {str(target)!r} holds something. Name another, or ask to overwrite it.")
+        raise CheckpointError(
+            f"The destination {str(target)!r} is not empty. Give another folder, or allow overwriting."
+        )
     if source.resolve().is_relative_to(target.resolve()):
-        raise CheckpointError(f"The destination {str(target)!r} holds the source {str(source)!r}. Name another.")
+        raise CheckpointError(
+            f"The destination {str(target)!r} contains the source {str(source)!r}. Give another folder."
+        )
 
 
 def _float_type(dtype: torch.dtype | str | None) -> torch.dtype | None:
@@ -132,7 +138,7 @@ def _written_bytes(header: TensorHeader, cast: torch.dtype | None) -> int:
 
 
 def _plan(source: Path, config: MiniGeminiConfig) -> dict[str, TensorHeader]:
-    """Say which tensors to write, by their names in the source, and settle whether the head is tied."""
+    """Return the tensors to write, by their names in the source, and decide whether the head is tied."""
     headers: dict[str, TensorHeader] = {}
     for file in find_weight_files(source):
         headers |= {key: header for key, header in read_headers(file).items() if not is_harmless_leftover(key)}
@@ -166,7 +172,7 @@ def _check_space(parent: Path, num_bytes: int) -> None:
 
 @contextmanager
 def _building(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a folder beside the target that takes its place when the block has ended well, and is removed otherwise."""
+    """Yield a temporary folder next to the target; it replaces the target on success and is removed on failure."""
     folder = _beside(target, "converting")
     folder.mkdir()
     try:
@@ -181,7 +187,7 @@ def _building(target: Path, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
-                f"The disk of {str(target.parent)!r} is full; what was written for {target.name!r} has been removed. "
+                f"The disk of {str(target.parent)!r} is full; the partly written {target.name!r} has been removed. "
                 f"Make room, or choose another destination."
             ) from error
         raise
@@ -215,7 +221,7 @@ def _write_weights(
             if progress is not None:
                 progress(done, total)
         _save(shard, folder / name)
-        shutil.copymode(folder / "config.json", folder / name)  # safetensors makes files for their owner alone
+        shutil.copymode(folder / "config.json", folder / name)  # safetensors restricts files to their owner
     if split.is_sharded:
         weight_map = {to_our_key(key): name for key, name in sorted(split.tensor_to_filename.items())}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -223,7 +229,7 @@ def _write_weights(
 
 
 def _read_tensors(headers: dict[str, TensorHeader], keys: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Take tensors from their files, opening each file once."""
+    """Read tensors from their files, opening each file once."""
     for file, part in itertools.groupby(keys, key=lambda key: headers[key].file):
         with open_tensors(file) as tensors:
             for key in part:

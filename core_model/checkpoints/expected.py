@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold: names and shapes, from the model itself built without memory (torch's meta device)."""
+"""The names and shapes that a checkpoint must hold, taken from the model built on torch's meta device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Differences:
 
     Args:
         missing: Names that the model needs and the checkpoint lacks.
-        unexpected: Names that the model has no place for.
+        unexpected: Names that the model does not have.
         mismatched: Names whose shape differs, each with both shapes.
     """
 
@@ -37,14 +37,14 @@ def _shapes(module: Any) -> Shapes:
 
 
 def expected_model(config: MiniGeminiConfig, *, official: bool, split: bool) -> Shapes:
-    """Return the names and shapes of a whole model.
+    """Return the names and shapes of a complete model.
 
     Args:
         config: Its configuration.
         official: Whether to use the authors' names.
         split: Whether Mixtral's experts are one tensor each, as in published files.
     """
-    # The model's class loads through this package, so it is imported when it is wanted.
+    # A late import: the model's class itself imports this package.
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
     with torch.device("meta"):
@@ -55,10 +55,10 @@ def expected_model(config: MiniGeminiConfig, *, official: bool, split: bool) -> 
 
 
 def expected_clip(config: dict[str, Any]) -> Shapes:
-    """Return the names and shapes of a raw CLIP vision tower, without the ``vision_model.`` in front of them.
+    """Return the names and shapes of a raw CLIP vision tower, without the prefix ``vision_model.``.
 
     Args:
-        config: Content of its `config.json`, that of the whole CLIP or of the vision tower.
+        config: Content of its `config.json`, for the full CLIP or for the vision tower alone.
     """
     with torch.device("meta"):
         return _shapes(CLIPVisionModel(CLIPVisionConfig(**config.get("vision_config", config))))

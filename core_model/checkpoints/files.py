@@ -1,7 +1,7 @@
-"""The weight files of a folder: which there are, and what they hold, read from their headers alone.
+"""The weight files of a folder and their content, read from the headers alone.
 
-A safetensors file opens with the names, types, shapes and places of its tensors; a `.bin` file is mapped and unpickled
-without its tensors' bytes. Only tensors are ever unpickled: a file that would run code is refused.
+A safetensors file begins with the names, types, shapes and offsets of its tensors; a `.bin` file is mapped and
+unpickled without its tensors' bytes. Only tensors are ever unpickled: a file that would run code is refused.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class TensorHeader:
 
     @property
     def num_elements(self) -> int:
-        """How many numbers it holds."""
+        """Number of its elements."""
         return math.prod(self.shape)
 
     @property
     def num_bytes(self) -> int:
-        """How many bytes they take."""
+        """Size of its elements in bytes."""
         return self.num_elements * self.dtype.itemsize
 
 
@@ -71,16 +71,18 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        CheckpointError: If the file is missing, is not JSON, or holds something else than an object.
+        CheckpointError: If the file is missing, is not JSON, or holds anything but an object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no {file.name!r} in {str(file.parent)!r}.") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(file)!r} cannot be read as JSON: {error}. Fetch it anew.") from error
+        raise CheckpointError(f"{str(file)!r} cannot be read as JSON: {error}. Download it again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{str(file)!r} must hold a JSON object, got {type(content).__name__}. Fetch it anew.")
+        raise CheckpointError(
+            f"{str(file)!r} must hold a JSON object, got {type(content).__name__}. Download it again."
+        )
     return content
 
 
@@ -92,7 +94,7 @@ def _with_variant(name: str, variant: str | None) -> str:
 def find_weight_files(folder: Path, *, variant: str | None = None, use_safetensors: bool | None = None) -> list[Path]:
     """Return the weight files that transformers would load from a folder; some of them may not exist.
 
-    Safetensors go before `.bin`, a single file before the shards that an index names.
+    Safetensors take precedence over `.bin`, and a single file over the shards that an index names.
 
     Args:
         folder: The checkpoint.
@@ -100,7 +102,7 @@ def find_weight_files(folder: Path, *, variant: str | None = None, use_safetenso
         use_safetensors: Allow only safetensors (true) or only `.bin` (false).
 
     Raises:
-        CheckpointError: If there are none, or the index is not one.
+        CheckpointError: If there are none, or the index is malformed.
     """
     names: list[str] = []
     for position, wanted in ((0, True), (1, False)):
@@ -118,24 +120,24 @@ def find_weight_files(folder: Path, *, variant: str | None = None, use_safetenso
 def _indexed_files(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{str(index)!r} has no 'weight_map' of keys to files. Fetch it anew.")
+        raise CheckpointError(f"{str(index)!r} has no 'weight_map' of keys to files. Download it again.")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(
-                f"{str(index)!r} names {name!r}, which is not a file beside it. Do not use this folder."
+                f"{str(index)!r} names {name!r}, which is not a file in the same folder. Do not use this folder."
             )
     return [index.parent / name for name in names]
 
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Turn whatever a broken file makes the readers raise into one kind of error."""
+    """Turn any error from reading a broken file into a `CheckpointError`."""
     try:
         if not file.exists():
-            raise CheckpointError(f"The weight file {file.name!r} is missing from {str(file.parent)!r}. Fetch it.")
+            raise CheckpointError(f"The weight file {file.name!r} is missing from {str(file.parent)!r}. Download it.")
         if file.stat().st_size == 0:
-            raise CheckpointError(f"The weight file {str(file)!r} is empty. Fetch it anew.")
+            raise CheckpointError(f"The weight file {str(file)!r} is empty. Download it again.")
         yield
     except (SafetensorError, EOFError, zipfile.BadZipFile, OSError, RuntimeError) as error:
         if "Cannot allocate memory" in str(error):
@@ -144,13 +146,13 @@ def _reading(file: Path) -> Iterator[None]:
                 f"machine. Use a checkpoint in smaller shards, or a machine with more memory."
             ) from error
         raise CheckpointError(
-            f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is damaged or half-written: {error}. Fetch "
-            "it anew."
+            f"The weight file {str(file)!r} ({file.stat().st_size} bytes) is damaged or incomplete: {error}. "
+            "Download it again."
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"The weight file {str(file)!r} holds something else than tensors; reading it could run code, so it is "
-            f"refused. Use a safetensors file from a source you trust."
+            f"The weight file {str(file)!r} contains objects other than tensors. Reading them could run code, so the "
+            f"file is refused. Use a safetensors file from a source you trust."
         ) from error
 
 
@@ -170,7 +172,7 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
     """Read the names, shapes and types of a file's tensors, not their values.
 
     Raises:
-        CheckpointError: If the file is missing, empty, truncated, or a pickle that holds something else than tensors.
+        CheckpointError: If the file is missing, empty, truncated, or a pickle with objects other than tensors.
     """
     with _reading(file):
         if file.suffix != ".safetensors":
@@ -179,7 +181,7 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
                 for key, value in _load_bin(file, "meta").items()
             }
         headers = {}
-        # "np" maps the file read-only; "pt" would ask for as much memory as the file is long.
+        # "np" maps the file read-only; "pt" would reserve as much memory as the file has bytes.
         with safe_open(file, framework="np") as tensors:
             for key in tensors.keys():
                 part = tensors.get_slice(key)
@@ -194,13 +196,13 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
 
 @contextmanager
 def open_tensors(file: Path) -> Iterator[Any]:
-    """Open a weight file to take tensors from it one by one, by ``get_tensor(key)``.
+    """Open a weight file to read its tensors one at a time with ``get_tensor(key)``.
 
     Raises:
         CheckpointError: If the file cannot be read.
     """
     with ExitStack() as stack:
-        with _reading(file):  # the opening alone: what the caller does with the tensors may fail for its own reasons
+        with _reading(file):  # only for opening: the caller's own errors must pass unchanged
             if file.suffix == ".safetensors":
                 tensors: Any = stack.enter_context(safe_open(file, framework="pt"))
             else:
@@ -209,7 +211,7 @@ def open_tensors(file: Path) -> Iterator[Any]:
 
 
 class _MappedBin:
-    """A `.bin` file behind the one method of an open safetensors file that is used here."""
+    """A `.bin` file with the one method of an open safetensors file that is used here."""
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         self._tensors = tensors

@@ -1,8 +1,7 @@
-"""Saying what a folder of weights is, and whether it is whole, from headers alone.
+"""Inspect a folder of weights: what it is, and whether it is complete, from headers alone.
 
-A 34-billion-parameter checkpoint is looked over in a second or two and a few megabytes: names, shapes and types come
-from the files' headers, what they should be from the model on the meta device. Whatever is wrong is put in the report,
-all of it.
+Names, shapes and types come from the files' headers; the expected ones come from the model on the meta device. So even
+a 34-billion-parameter checkpoint needs little time and memory. The report lists every problem.
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ _STAGE_1_FILE = "mm_projector.bin"
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """What a folder of weights is.
+    """The result of inspecting a folder of weights.
 
     Args:
         path: The folder.
         format: Its layout.
-        family: Kind of its language model, by transformers' name; None where it has none.
-        prompt_template: Dialogue format; None where it has none.
-        geometry: Its image sizes; None where it does not say.
-        num_parameters: Numbers in all its tensors.
-        num_bytes: Bytes that they take.
+        family: Family of its language model, by transformers' name; None if it has no language model.
+        prompt_template: Dialogue format; None if it has none.
+        geometry: Its image sizes; None if it names none.
+        num_parameters: Number of its parameters.
+        num_bytes: Size of its parameters in bytes.
         dtypes: Number of tensors of each data type, by name.
         files: Names of its weight files.
-        missing: Names, as the folder's layout has them, that the model needs and the folder lacks.
-        unexpected: Names that the model has no place for.
+        missing: Names, in the folder's layout, that the model needs and the folder lacks.
+        unexpected: Names that the model does not have.
         mismatched: Names whose shape differs, each with both shapes.
-        problems: What else is wrong, a sentence each.
-        notes: What is worth knowing and not wrong, a sentence each.
+        problems: Other problems, one sentence each.
+        notes: Remarks that are not problems, one sentence each.
     """
 
     path: str
@@ -75,22 +74,22 @@ class CheckpointReport:
 
     @property
     def whole(self) -> bool:
-        """Whether everything is there, fits, and nothing is left over."""
+        """Whether all weights are present, have the right shape, and none is unexpected."""
         return self.format != "unknown" and not (self.missing or self.unexpected or self.mismatched or self.problems)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, `whole` among them."""
+        """Return the report as plain values, including `whole`."""
         return {"whole": self.whole, **asdict(self)}
 
 
 def inspect_checkpoint(path: str | Path) -> CheckpointReport:
-    """Say what a folder of weights is and whether it is whole, without loading a tensor.
+    """Inspect a folder of weights and check that it is complete, without loading a tensor.
 
     Args:
         path: A folder, or a hub id that is in the local cache.
 
     Returns:
-        The report. What is wrong with the folder is in it, not raised.
+        The report. It lists the problems of the folder; they are not raised.
 
     Raises:
         CheckpointError: If there is no such folder.
@@ -121,12 +120,13 @@ def _inspect(folder: Path) -> CheckpointReport:
             f"or the authors', CLIP, open_clip's ConvNeXt, {_STAGE_1_FILE}."
         )
     raise CheckpointError(
-        f"{str(folder)!r} is no checkpoint: it has neither config.json nor open_clip_config.json nor {_STAGE_1_FILE}."
+        f"{str(folder)!r} is not a checkpoint: it has neither config.json nor open_clip_config.json nor "
+        f"{_STAGE_1_FILE}."
     )
 
 
 def _read_all(files: list[Path]) -> tuple[dict[str, TensorHeader], tuple[str, ...]]:
-    """Read the headers of all files; what cannot be read is told, not raised, so that all of it is told at once."""
+    """Read the headers of all files; return the problems instead of raising the first."""
     headers: dict[str, TensorHeader] = {}
     problems = []
     for file in files:
@@ -168,11 +168,11 @@ def _inspect_model(folder: Path, config_dict: dict[str, Any]) -> CheckpointRepor
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     if tied & headers.keys():
         notes.append(
-            "The head is stored beside the embedding, though tied: kept apart on loading only if the two differ."
+            "The head is tied to the embedding, but also stored. Loading keeps it separate only if the two differ."
         )
     differences = compare(_shapes_of(headers), expected, optional=tied)
     if config_dict.get("quantization_config"):
-        notes.append("The weights are quantized: their files are read, their names and shapes are not compared.")
+        notes.append("The weights are quantized. Their files were read, but names and shapes were not compared.")
         differences = Differences()
     return CheckpointReport(
         str(folder),
@@ -231,7 +231,7 @@ def _inspect_stage_1(folder: Path, config_dict: dict[str, Any]) -> CheckpointRep
 
 
 def _stage_1_shapes(found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """What a stage-1 file must hold, its widths taken from itself for want of a config.json."""
+    """The expected content of a stage-1 file; the file itself gives the widths, as it has no config.json."""
     projection = found.get("model.mm_projector.0.weight", (4096, 1024))
     text_dim, query_dim = projection[0], projection[-1]
     candidate_dim = found.get("model.vlm_uni_aux_projector.1.weight", (1024, 2880))[-1]

@@ -1,9 +1,9 @@
-"""How the authors name each weight, and how this library does.
+"""The authors' names of weights and this library's.
 
-One table of prefixes serves both ways: transformers' loader gets it as anchored patterns, the streaming conversion and
-the check of a folder use it directly. No name of ours begins with a prefix of theirs, so renaming may always be on.
-What the language model calls its own weights is left alone, except that Mixtral's experts, one tensor each in every
-published file, are fused in transformers' model; transformers does that itself on loading.
+One table of prefixes serves both directions: transformers' loader gets it as anchored patterns; the streaming
+conversion and the inspection of a folder use it directly. None of our names begins with a prefix of theirs, so renaming
+is always safe. The language model's own names are kept. The exception is Mixtral: published files hold one tensor per
+expert, which transformers fuses on loading.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _PREFIXES: tuple[tuple[str, str], ...] = (
     ("model.norm.", "model.language_model.norm."),
 )
 
-# Buffers that older versions of transformers saved and that are computed today.
+# Buffers that older versions of transformers saved; they are now computed.
 _HARMLESS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|embeddings\.position_ids)")
 
 _FUSED = re.compile(r"(?P<layer>.*\.layers\.\d+)\.mlp\.(?P<part>experts\.gate_up_proj|experts\.down_proj|gate\.weight)")
 
 
 def key_mapping() -> dict[str, str]:
-    """Patterns of the authors' names and what replaces them, as `from_pretrained(key_mapping=...)` takes them."""
+    """Patterns of the authors' names and their replacements, as `from_pretrained(key_mapping=...)` takes them."""
     return {"^" + re.escape(theirs): ours for theirs, ours in _PREFIXES}
 
 
 def to_our_key(key: str) -> str:
-    """Rename a weight from the authors' name to ours; any other name comes back as it is.
+    """Rename a weight from the authors' name to ours; return any other name unchanged.
 
     Examples:
         >>> to_our_key("model.vlm_uni_aux_projector.1.weight")
@@ -54,7 +54,7 @@ def to_our_key(key: str) -> str:
 
 
 def to_official_key(key: str) -> str:
-    """Rename a weight from our name to the authors'; any other name comes back as it is."""
+    """Rename a weight from our name to the authors'; return any other name unchanged."""
     for theirs, ours in _PREFIXES:
         if key.startswith(ours):
             return theirs + key.removeprefix(ours)
@@ -62,18 +62,18 @@ def to_official_key(key: str) -> str:
 
 
 def is_harmless_leftover(key: str) -> bool:
-    """Whether a key may be left over: a buffer that old files hold and that is computed today."""
+    """Whether an unexpected key is allowed: a buffer in old files that is now computed."""
     return _HARMLESS.fullmatch(key) is not None
 
 
 def split_experts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Say the shapes of a model whose experts are fused as published files have them, one tensor an expert.
+    """Turn the shapes of fused experts into those of published files, one tensor per expert.
 
     Mixtral's `mlp.experts.gate_up_proj` (e, 2i, d) is `block_sparse_moe.experts.N.w1` and `.w3` (i, d) in a file, and
     `mlp.experts.down_proj` (e, d, i) is `.w2` (d, i); e experts, i intermediate size, d hidden size.
 
     Args:
-        shapes: Shape of each tensor of the model; those that are no experts are kept.
+        shapes: Shape of each tensor of the model; tensors other than experts are kept.
     """
     split: dict[str, tuple[int, ...]] = {}
     for key, shape in shapes.items():

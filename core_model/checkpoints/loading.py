@@ -1,7 +1,8 @@
-"""Loading weights in our layout or the authors', so that every key is accounted for.
+"""Load weights in our layout or the authors', with every key accounted for.
 
-transformers loads; this renames, asks what was missing, left over or of another shape, and does not go on with a model
-that is partly random. A separate head that the file stores for a tied model is kept apart only if it differs.
+transformers loads the weights. This module renames keys and raises an error if a key is missing, unexpected or
+mismatched, so that no model is left partly random. If a file stores a separate head for a tied model, the head stays
+separate only if it differs from the embedding.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ __all__ = ["clear_idle_sampling", "load_pretrained", "quiet_loading"]
 logger = logging.getLogger(__name__)
 
 _OTHER_LAYOUTS = ("adapter_config.json", "shard-*-model-*.safetensors")
-"""What tells an adapter and a distributed checkpoint, whose files transformers finds in its own ways."""
+"""Files that identify an adapter or a distributed checkpoint, which transformers locates itself."""
 
 _SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
 def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args: Any, **kwargs: Any) -> Any:
-    """Do what ``cls.from_pretrained`` does, strictly, for folders and hub ids in either layout.
+    """Run ``cls.from_pretrained`` strictly, for folders and hub ids in either layout.
 
     Args:
         cls: The model class.
         parent: transformers' own ``from_pretrained``, bound to the class.
         path: Folder or hub id; None where a `state_dict` is given.
         *args: Passed on.
-        **kwargs: Passed on. `key_mapping` is added to; `ignore_mismatched_sizes` and `output_loading_info` mean what
-            they do in transformers; a `quantization_config` is kept away from all but the language model.
+        **kwargs: Passed on. `key_mapping` is extended; `ignore_mismatched_sizes` and `output_loading_info` work as in
+            transformers; a `quantization_config` applies to the language model only.
 
     Returns:
-        The model, or the model and what was missing, left over and of another shape, with `output_loading_info`.
+        The model; with `output_loading_info`, the model and its missing, unexpected and mismatched keys.
 
     Raises:
-        CheckpointError: If a file cannot be read, or a key is missing, left over or of another shape.
+        CheckpointError: If a file cannot be read, or a key is missing, unexpected or mismatched.
     """
     wants_info = kwargs.pop("output_loading_info", False)
     allows_mismatch = kwargs.pop("ignore_mismatched_sizes", False)
@@ -65,7 +66,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
 
 
 def _check_files(folder: Path, kwargs: dict[str, Any]) -> None:
-    """Read every header before a model is built: a broken file is named at once, and absurd sizes fill no memory."""
+    """Read every header before building a model: report a broken file early, and absurd sizes before using memory."""
     if any(file for pattern in _OTHER_LAYOUTS for file in folder.glob(pattern)):
         return
     check_files(folder)
@@ -79,10 +80,10 @@ def _check_files(folder: Path, kwargs: dict[str, Any]) -> None:
 
 @contextmanager
 def quiet_loading(*, show_report: bool = False) -> Iterator[None]:
-    """Hold back transformers' table of keys and its word on tied weights; an error or a warning of ours says it.
+    """Hide transformers' table of keys and its warning on tied weights; our own errors and warnings replace them.
 
     Args:
-        show_report: Whether the table is shown nevertheless.
+        show_report: Whether to show the table anyway.
     """
     marks = ["The tied weights mapping and config"] + ([] if show_report else ["LOAD REPORT"])
 
@@ -109,8 +110,8 @@ def _clear_errors(path: Any) -> Iterator[None]:
         if "automatic conversion of the weights" not in str(error):
             raise
         raise CheckpointError(
-            f"{str(path)!r} cannot be brought into the model's layout: {error.__cause__ or error} If it is a mixture, "
-            f"the experts of a layer are not all there. "
+            f"{str(path)!r} cannot be converted to the model's layout: {error.__cause__ or error} If it is a mixture "
+            f"of experts, a layer lacks some of its experts. "
             f"Look at it with: mgem models check {path}"
         ) from error
 
@@ -136,7 +137,8 @@ def _account_for(cls: type[Any], path: Any, info: dict[str, Any], allows_mismatc
 def _forget_renaming(model: Any, renaming: dict[str, str]) -> None:
     """Make `save_pretrained` write our names.
 
-    transformers undoes on saving what it did on loading, which would write the authors' names beside our config.json.
+    On saving, transformers reverts the renaming done on loading. That would write the authors' names next to our
+    config.json.
     """
     conversions = getattr(model, "_weight_conversions", None)
     if conversions:
@@ -145,22 +147,22 @@ def _forget_renaming(model: Any, renaming: dict[str, str]) -> None:
 
 
 def _settle_head(model: Any) -> None:
-    """Say in the configuration that the head is separate, where the file's differs from the embedding."""
+    """Mark the head as separate in the configuration if it differs from the embedding in the file."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if head is None or not model.config.tie_word_embeddings or head.weight is embedding.weight:
         return
     if head.weight.is_meta or embedding.weight.is_meta:
         return
     logger.warning(
-        "The checkpoint stores a head that differs from the embedding, though its configuration ties the two. "
-        "They are kept apart: tie_word_embeddings is now false."
+        "The checkpoint stores a head that differs from the embedding, although its configuration ties them. "
+        "Both are kept: tie_word_embeddings is now false."
     )
     model.config.tie_word_embeddings = False
     model.config.text_config.tie_word_embeddings = False
 
 
 def clear_idle_sampling(generation_config: Any) -> None:
-    """Clear sampling options that have no effect, as Vicuna's generation_config.json has them.
+    """Clear sampling options without effect, such as those in Vicuna's generation_config.json.
 
     transformers reads such a file and refuses to save it.
 

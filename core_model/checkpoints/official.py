@@ -1,9 +1,9 @@
-"""Recognising the authors' ``config.json`` and saying the same as a [`MiniGeminiConfig`].
+"""Recognise the authors' ``config.json`` and translate it to [`MiniGeminiConfig`].
 
-The authors write one flat file: the language model's keys, and among them ``mm_…`` and ``image_…`` keys for what was
-added. Over time they used three sets of names for ``model_type`` and took the line out of some files altogether, so the
-family of the language model is looked for in order: ``model_type``, ``architectures``, the language model's own fields.
-One of those names, ``mini_gemini``, is also ours: a file of theirs is told by its ``mm_vision_tower``.
+The authors write one flat file: the language model's keys, plus ``mm_…`` and ``image_…`` keys for their additions. Over
+time they used three sets of names for ``model_type``, and some files lack it. So the family of the language model is
+looked up in this order: ``model_type``, ``architectures``, the language model's own fields. Our own files also use the
+name ``mini_gemini``; only the authors' files have ``mm_vision_tower``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _MODEL_TYPES: Mapping[str, Family] = {
 }
 
 OFFICIAL_MODEL_TYPES: tuple[str, ...] = tuple(name for name in _MODEL_TYPES if name != "mini_gemini")
-"""Every ``model_type`` that the authors' files have had, except the one that is ours as well."""
+"""Every ``model_type`` in the authors' files, except the one that ours also use."""
 
-# Mixtral before Mistral: the reverse order would take one for the other in names that hold both.
+# Mixtral before Mistral, for names that contain both.
 _ARCHITECTURES: tuple[tuple[str, Family], ...] = (
     ("gemma", "gemma"),
     ("mixtral", "mixtral"),
@@ -43,7 +43,7 @@ _PROJECTOR_TYPE = re.compile(r"linear|identity|mlp[1-9]\d*x_gelu")
 
 
 def is_official(config: Mapping[str, Any]) -> bool:
-    """Whether a ``config.json`` is in the authors' layout, of any of their versions.
+    """Whether a ``config.json`` is in any version of the authors' layout.
 
     Args:
         config: The file's content.
@@ -55,10 +55,10 @@ def is_official(config: Mapping[str, Any]) -> bool:
 
 
 def find_family(config: Mapping[str, Any]) -> Family:
-    """Tell the kind of language model of an official configuration.
+    """Return the family of the language model of an official configuration.
 
     Raises:
-        CheckpointError: If nothing in it says so, or it is of a kind that no released checkpoint has.
+        CheckpointError: If it names no family, or one that no released checkpoint has.
     """
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type in _MODEL_TYPES:
@@ -94,8 +94,8 @@ def find_prompt_template(family: Family, vocab_size: int) -> str:
     """Name of the dialogue format that the authors trained a family with.
 
     Args:
-        family: Kind of language model.
-        vocab_size: Its vocabulary, which tells the LLaMA-like ones apart.
+        family: Family of the language model.
+        vocab_size: Size of its vocabulary, which distinguishes the LLaMA-like ones.
     """
     if family == "gemma":
         return "gemma"
@@ -105,14 +105,14 @@ def find_prompt_template(family: Family, vocab_size: int) -> str:
 
 
 def translate_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what an official ``config.json`` says, as keyword arguments of [`MiniGeminiConfig`].
+    """Translate an official ``config.json`` to keyword arguments of [`MiniGeminiConfig`].
 
     Args:
         config: The file's content, for which [`is_official`] is true.
 
     Raises:
-        CheckpointError: If the language model or an encoder is not known, or the file asks for what this model does
-            not do.
+        CheckpointError: If the language model or an encoder is unknown, or the file needs a feature that this model
+            does not have.
     """
     _refuse_unsupported(config)
     family = find_family(config)
@@ -144,13 +144,13 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     missing = [key for key in ("mm_vision_tower", "mm_vision_tower_aux", "image_size_aux") if not config.get(key)]
     if missing:
         raise CheckpointError(
-            f"This config.json lacks {', '.join(missing)}: it is not that of a Mini-Gemini with two encoders. "
-            f"A plain LLaVA model is loaded by transformers' own LlavaForConditionalGeneration."
+            f"This config.json lacks {', '.join(missing)}: it does not describe a Mini-Gemini with two encoders. "
+            f"Load a plain LLaVA model with transformers' LlavaForConditionalGeneration."
         )
     feature = config.get("mm_vision_select_feature", "patch")
     if feature != "patch":
         raise CheckpointError(
-            f"mm_vision_select_feature {feature!r} is not supported: mining needs one visual token a patch. Allowed: "
+            f"mm_vision_select_feature {feature!r} is not supported: mining needs one visual token per patch. Allowed: "
             "'patch'."
         )
     if config.get("mm_use_im_start_end"):
@@ -166,7 +166,7 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
 
 
 def _text_config(config: Mapping[str, Any], family: Family) -> dict[str, Any]:
-    """The language model's own keys, so that nothing of the authors' additions is carried along."""
+    """The language model's own keys, without the authors' additions."""
     general = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     own = {field.name for field in dataclasses.fields(CONFIG_MAPPING[family])} - general
     own |= {"rope_theta", "rope_scaling"}  # older names of rope_parameters, which transformers still reads

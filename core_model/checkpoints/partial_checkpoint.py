@@ -1,12 +1,13 @@
-"""A model without its language model's own weights, and its being put together with them again.
+"""Save and load a model without its language model's weights.
 
-This is how a small model ships: encoders, mining, projector and a low-rank adapter are a few megabytes; the language
-model, which everyone can have from where it was published, is fetched separately. The folder holds
+A small model ships this way: encoders, mining, projector and a low-rank adapter take a few megabytes. The language
+model is downloaded separately, from where it was published. The folder holds
 
-    config.json, model.safetensors    all but the language model; the weights have the names that they have in the whole
-    adapter/                          the language model's adapter in peft's format, where there is one
+    config.json, model.safetensors    everything except the language model; weights keep their names from the full model
+    adapter/                          the language model's adapter in peft's format, if there is one
 
-and no tokenizer, which comes with the language model: `MiniGeminiProcessor.from_model_config(model.config, tokenizer)`.
+It holds no tokenizer, which comes with the language model:
+`MiniGeminiProcessor.from_model_config(model.config, tokenizer)`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _SIZES = (
 
 
 def own_weights(model: MiniGeminiForConditionalGeneration) -> dict[str, Tensor]:
-    """Return all weights of a model but its language model's, by name.
+    """Return all weights of a model except its language model's, by name.
 
     Args:
         model: The model.
@@ -59,13 +60,13 @@ def own_weights(model: MiniGeminiForConditionalGeneration) -> dict[str, Tensor]:
 
 
 def lacks_language_model(folder: str | os.PathLike[str]) -> bool:
-    """Return whether a folder holds everything of a model but its language model's own weights.
+    """Return whether a folder holds a model without its language model's weights.
 
     Args:
         folder: Any folder.
 
     Raises:
-        CheckpointError: If its file of weights cannot be read.
+        CheckpointError: If its weight file cannot be read.
     """
     file = Path(folder) / WEIGHTS_FILE
     if not file.is_file():
@@ -84,19 +85,20 @@ def load_without_language_model(
     dtype: torch.dtype | None = None,
     merge: bool = True,
 ) -> MiniGeminiForConditionalGeneration:
-    """Put a model together from a folder that holds everything but the language model's own weights, and these.
+    """Load a model that was saved without its language model's weights.
 
     Args:
-        folder: What `mgem train export --small` wrote.
-        language_model: The one that it was trained with, or its folder or hub id. A module becomes part of the model.
+        folder: The folder that `mgem train export --small` wrote.
+        language_model: The language model that it was trained with, or its folder or hub id. A module becomes part of
+            the model.
         dtype: Data type of the weights; by default that of the language model.
-        merge: Whether the adapter is merged into the language model's weights; otherwise it is left out.
+        merge: Whether to merge the adapter into the language model's weights; otherwise it is ignored.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        CheckpointError: If the folder is not whole, or the language model is of other sizes than the one trained with.
+        CheckpointError: If the folder is incomplete, or the language model has other sizes than the one trained with.
     """
     path = Path(folder)
     try:
@@ -104,7 +106,8 @@ def load_without_language_model(
         weights = load_file(path / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is no model without its language model: {error}. Make one with: mgem train export --small"
+            f"{str(path)!r} is not a model saved without its language model: {error}. "
+            "Make one with: mgem train export --small"
         ) from error
     text: Any = language_model
     if not isinstance(text, PreTrainedModel):
@@ -153,6 +156,6 @@ def _check_sizes(trained: Any, given: Any, path: Path) -> None:
     ]
     if differing:
         raise CheckpointError(
-            f"The language model is not the one that {str(path)!r} was trained with. Give that one.",
+            f"This is not the language model that {str(path)!r} was trained with. Give that language model.",
             mismatched=differing,
         )

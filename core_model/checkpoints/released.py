@@ -1,9 +1,8 @@
 """The eleven checkpoints that the authors of Mini-Gemini released, as a table.
 
-All of them see through CLIP ViT-L/14 at 336 px and open_clip's ConvNeXt-L; they differ in the language model and in
-the image sizes. The HD ones look at four crops and the whole picture, which makes 2880 visual tokens instead of 576.
-The language models' sizes are those of their own public configurations. Nothing here imports more than the standard
-library, so that a listing is quick.
+All of them use CLIP ViT-L/14 at 336 px and open_clip's ConvNeXt-L; they differ in the language model and the image
+sizes. The HD models see four crops and the full picture: 2880 visual tokens instead of 576. The language models' sizes
+come from their public configurations. This module imports only the standard library, so that a listing is quick.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mgem_agent.errors import CheckpointError
 __all__ = ["RELEASED_CHECKPOINTS", "Family", "ReleasedCheckpoint", "find_released", "official_config"]
 
 Family = Literal["llama", "gemma", "mistral", "mixtral"]
-"""Kind of language model, by the name that transformers gives its configuration."""
+"""Family of the language model, by the ``model_type`` of transformers."""
 
 _VISION_TOWER = "model_zoo/OpenAI/clip-vit-large-patch14-336"
 _HIGH_RES_VISION_TOWER = "model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
@@ -169,11 +168,11 @@ class ReleasedCheckpoint:
 
     Args:
         name: Short name, such as ``MGM-7B-HD``.
-        language_model: Hub id of the language model that it was trained from.
-        family: Kind of language model.
+        language_model: Hub id of the base language model.
+        family: Family of the language model.
         prompt_template: Dialogue format that it was trained with.
         text_config: The language model's configuration at full size.
-        high_definition: Whether it looks at four crops and the whole picture.
+        high_definition: Whether it sees four crops and the full picture.
     """
 
     name: str
@@ -185,7 +184,7 @@ class ReleasedCheckpoint:
 
     @property
     def hub_id(self) -> str:
-        """Where the authors keep it."""
+        """Its hub id."""
         return f"YanweiLi/{self.name}"
 
     @property
@@ -224,14 +223,14 @@ RELEASED_CHECKPOINTS: tuple[ReleasedCheckpoint, ...] = tuple(
     ReleasedCheckpoint(name, base.hub_id, base.family, base.prompt_template, base.text_config, name.endswith("-HD"))
     for name, base in _BASES.items()
 )
-"""All of them, in the order of the authors' list. There never was an MGM-2B-HD."""
+"""All released checkpoints, in the authors' order. There is no MGM-2B-HD."""
 
 
 def find_released(name: str) -> ReleasedCheckpoint:
-    """Look a checkpoint up by its name or hub id, in any case.
+    """Look up a checkpoint by its name or hub id; case is ignored.
 
     Raises:
-        CheckpointError: If there is none of that name.
+        CheckpointError: If there is no checkpoint of that name.
     """
     wanted = name.removeprefix("YanweiLi/").lower()
     for released in RELEASED_CHECKPOINTS:
@@ -244,8 +243,8 @@ def find_released(name: str) -> ReleasedCheckpoint:
 def official_config(name: str) -> dict[str, Any]:
     """Reconstruct the ``config.json`` of a released checkpoint, in the authors' layout.
 
-    It is put together from the base model's public configuration and the keys that the authors' code writes. It is not
-    a copy of the published file, and says so under ``_reconstructed``.
+    It combines the base model's public configuration with the keys that the authors' code writes. It is not a copy of
+    the published file; the key ``_reconstructed`` marks it.
 
     Args:
         name: A name or hub id, such as ``MGM-7B``.

@@ -1,8 +1,8 @@
-"""Whether a configuration and the headers of its weight files can belong together, found out before anything is built.
+"""Check, before a model is built, that a configuration and the headers of its weight files can match.
 
-A model is built at the size that its configuration names, and what the files lack is made of random numbers. So a
-broken configuration (empty, without a language model, with a million layers) would fill the memory before the strict
-accounting of :mod:`loading` could speak. Here sizes alone are compared; that every key fits is checked later.
+transformers builds a model at the size in its configuration and fills missing weights with random numbers. So a broken
+configuration (empty, without a language model, with a million layers) could exhaust the memory before the strict check
+of keys in :mod:`loading`. This module compares sizes only; :mod:`loading` checks each key.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _JSON_FILES = (
     "tokenizer_config.json",
 )
 _MAX_PARSED_BYTES = 1_000_000
-"""Larger JSON files, such as tokenizers, are only checked at both ends: parsing takes as long as loading."""
+"""Of larger JSON files, such as tokenizers, only both ends are checked: parsing takes as long as loading."""
 
 _MAX_COUNT = 10_000
-"""Layers or experts of a model; a configuration lists its layers when it is made."""
+"""Most layers or experts of a model; creating a configuration lists all its layers."""
 
 _MAX_SURPLUS = 2
-"""How many times the numbers in its files a model may have: a tied head is counted twice."""
+"""Largest ratio of a model's parameters to those in its files; a tied head counts twice."""
 
 _MAX_PACKING = 16
-"""How many weights one number of a quantized file may hold."""
+"""Most weights that one number of a quantized file may hold."""
 
 
 def check_files(folder: Path) -> None:
-    """Check that the JSON files of a folder of transformers are JSON, and that its generation options are valid.
+    """Check that the JSON files of a transformers folder are valid JSON, and its generation options valid.
 
     Args:
         folder: The folder of any model.
 
     Raises:
-        CheckpointError: If one of them is empty, cut off or something else.
+        CheckpointError: If one of them is empty, truncated or invalid.
     """
     from transformers import GenerationConfig
 
@@ -64,14 +64,14 @@ def check_files(folder: Path) -> None:
     if (folder / "generation_config.json").is_file():
         try:
             GenerationConfig.from_pretrained(folder)
-        except Exception as error:  # it raises whatever its values lead to
+        except Exception as error:  # invalid values raise many kinds of error
             raise CheckpointError(
-                f"{str(folder / 'generation_config.json')!r} cannot be used: {error} Fetch it anew, or delete it."
+                f"{str(folder / 'generation_config.json')!r} cannot be used: {error} Download it again, or delete it."
             ) from error
 
 
 def is_sound(folder: Path) -> bool:
-    """Return whether a folder of transformers has readable files: a configuration, weights, and what else there is.
+    """Return whether a transformers folder has a configuration and weights, and all its files are readable.
 
     Args:
         folder: The folder of any model; it may be missing.
@@ -96,17 +96,17 @@ def _check_json(file: Path) -> None:
         content.seek(-64, 2)
         end = content.read()
     if not start.lstrip().startswith(b"{") or not end.rstrip().endswith(b"}"):
-        raise CheckpointError(f"{str(file)!r} is damaged or half-written. Fetch it anew.")
+        raise CheckpointError(f"{str(file)!r} is damaged or incomplete. Download it again.")
 
 
 def read_config_dict(folder: Path) -> dict[str, Any]:
-    """Read a `config.json`, in this library's layout or the authors', and check that its parts are objects.
+    """Read a `config.json`, in this library's layout or the authors', and check that its sections are objects.
 
     Args:
         folder: The checkpoint.
 
     Raises:
-        CheckpointError: If it is missing, is no JSON object, or a part is none.
+        CheckpointError: If it is missing, or it or a section is not a JSON object.
     """
     config = read_json(folder / "config.json")
     if is_official(config):
@@ -114,8 +114,8 @@ def read_config_dict(folder: Path) -> dict[str, Any]:
     wrong = [name for name in _PARTS if not isinstance(config.get(name, {}), Mapping)]
     if wrong:
         raise CheckpointError(
-            f"{str(folder / 'config.json')!r} describes no Mini-Gemini model: {', '.join(wrong)} must be objects. "
-            "Fetch or export it anew."
+            f"{str(folder / 'config.json')!r} does not describe a Mini-Gemini model: {', '.join(wrong)} must be "
+            "objects. Download or export it again."
         )
     return config
 
@@ -124,7 +124,7 @@ def read_config(folder: Path, config_dict: Mapping[str, Any]) -> MiniGeminiConfi
     """Return the configuration that a `config.json` describes.
 
     Args:
-        folder: Where it is from, for messages.
+        folder: Its folder, for messages.
         config_dict: Its content.
 
     Raises:
@@ -135,8 +135,8 @@ def read_config(folder: Path, config_dict: Mapping[str, Any]) -> MiniGeminiConfi
     for name, count in _counts(config_dict):
         if not 0 <= count <= _MAX_COUNT:
             raise CheckpointError(
-                f"{str(folder / 'config.json')!r} says {name}={count:,}, and no model has more than {_MAX_COUNT:,}. "
-                "Fetch or export it anew."
+                f"{str(folder / 'config.json')!r} sets {name}={count:,}; allowed: 0 to {_MAX_COUNT:,}. "
+                "Download or export it again."
             )
     try:
         config: MiniGeminiConfig = MiniGeminiConfig.from_dict(dict(config_dict))
@@ -148,7 +148,7 @@ def read_config(folder: Path, config_dict: Mapping[str, Any]) -> MiniGeminiConfi
 
 
 def check_sizes(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[str, TensorHeader]) -> None:
-    """Compare what a configuration describes with what the files hold.
+    """Compare the sizes in a configuration with those of the weight files.
 
     Args:
         folder: The checkpoint, for messages.
@@ -156,16 +156,16 @@ def check_sizes(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[s
         headers: Headers of its tensors, by name.
 
     Raises:
-        CheckpointError: If the model would have more layers or many more numbers than the files.
+        CheckpointError: If the model would have more layers or many more parameters than the files.
     """
     from mgem_agent.core_model.checkpoints.expected import expected_model
 
     file = folder / "config.json"
     for name, count in _counts(config_dict):
-        if not 0 <= count <= len(headers):  # a layer or an expert has a tensor at least
+        if not 0 <= count <= len(headers):  # a layer or an expert has at least one tensor
             raise CheckpointError(
-                f"{str(file)!r} says {name}={count:,}, and its weight files hold {len(headers):,} tensors in all. They "
-                "do not belong together: fetch or export both anew."
+                f"{str(file)!r} sets {name}={count:,}, but its weight files hold only {len(headers):,} tensors. The "
+                "two do not match: download or export both again."
             )
     config = read_config(folder, config_dict)
     try:
@@ -177,8 +177,8 @@ def check_sizes(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[s
     packed = _MAX_PACKING if config_dict.get("quantization_config") else 1
     if needed > held * packed * _MAX_SURPLUS:
         raise CheckpointError(
-            f"{str(file)!r} describes a model of {needed:,} numbers, and its weight files hold {held:,}. They do not "
-            "belong together: fetch or export both anew."
+            f"{str(file)!r} describes a model of {needed:,} parameters, but its weight files hold {held:,}. The two "
+            "do not match: download or export both again."
         )
 
 

@@ -1,8 +1,8 @@
-"""The vision encoders that the authors' configurations name, by folder, with their configurations.
+"""The vision encoders that the authors' configurations name by folder, with their configurations.
 
-A released ``config.json`` says where its encoders lay on the authors' disks (``model_zoo/OpenAI/…``), not what they
-are. Their weights are in the checkpoint, so only the sizes are needed, and those are kept here: nothing is fetched. A
-folder that is not known by its name is read, if it exists.
+A released ``config.json`` gives the folders of its encoders on the authors' disks (``model_zoo/OpenAI/…``), not their
+sizes. The weights are in the checkpoint, so only the sizes are needed. They are listed here; nothing is downloaded. For
+an unknown name, the folder is read if it exists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CLIP: Mapping[str, tuple[str, dict[str, Any]]] = {
     "clip-vit-base-patch32": ("openai/clip-vit-base-patch32", _vit(768, 12, 224, 32, 512)),
 }
 
-# What must all occur in the folder's name, as the authors' code tells the variants apart.
+# All parts must occur in the folder's name, as in the authors' code.
 _CONVNEXT: Mapping[tuple[str, ...], tuple[str, str]] = {
     ("convnext", "large", "d-320"): ("laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup", "convnext_large"),
     ("convnext", "base", "w-320"): ("laion/CLIP-convnext_base_w_320-laion_aesthetic-s13B-b82K", "convnext_base"),
@@ -57,7 +57,7 @@ _TIMM_CONVNEXT: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], float]] = {
 
 
 def _folder_name(path: str) -> str:
-    """The last part of a path or hub id, in lower case, with the one spelling of separators."""
+    """The last part of a path or hub id, in lower case, with uniform separators."""
     name = path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower().replace("_", "-")
     return name.removeprefix("openai-")
 
@@ -68,10 +68,10 @@ def _convnext_entry(path: str) -> tuple[str, str] | None:
 
 
 def tower_hub_id(path: str) -> str | None:
-    """Hub id of the encoder that a folder of the authors' ``model_zoo`` holds; None where it is not known.
+    """Hub id of the encoder in a folder of the authors' ``model_zoo``; None if unknown.
 
     Args:
-        path: What the configuration says, such as ``model_zoo/OpenAI/clip-vit-large-patch14-336``.
+        path: The value in the configuration, such as ``model_zoo/OpenAI/clip-vit-large-patch14-336``.
 
     Examples:
         >>> tower_hub_id("model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup")
@@ -98,7 +98,7 @@ def vision_tower_config(path: str) -> dict[str, Any]:
         path: The authors' ``mm_vision_tower``: a known folder name or hub id, or an existing folder.
 
     Raises:
-        CheckpointError: If the encoder is not known and there is no such folder.
+        CheckpointError: If the encoder is unknown and there is no such folder.
     """
     known = _CLIP.get(_folder_name(path))
     if known:
@@ -142,7 +142,7 @@ def high_res_tower_config(path: str) -> dict[str, Any]:
         path: The authors' ``mm_vision_tower_aux``: a known folder name or hub id, or an existing open_clip folder.
 
     Raises:
-        CheckpointError: If the encoder is not known and there is no such folder, or it is not a ConvNeXt.
+        CheckpointError: If the encoder is unknown and there is no such folder, or it is not a ConvNeXt.
     """
     known = _convnext_entry(path)
     if known:
@@ -171,5 +171,5 @@ def _from_transformers(file: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Sizes from a `ConvNextConfig` or from this library's own [`HighResVisionConfig`]."""
     sizes = ("hidden_sizes", "depths")
     if not all(isinstance(content.get(name), list) for name in sizes):
-        raise CheckpointError(f"{str(file)!r} describes no ConvNeXt: it has no lists {' and '.join(sizes)}.")
+        raise CheckpointError(f"{str(file)!r} does not describe a ConvNeXt: it lacks the lists {' and '.join(sizes)}.")
     return {name: content[name] for name in (*sizes, "layer_norm_eps", "image_size") if name in content}

@@ -1,4 +1,4 @@
-"""A dialogue with the core model: what is kept between rounds, and streaming."""
+"""Dialogues with the core model: caches between rounds, streaming and grammar constraints."""
 
 from typing import TYPE_CHECKING
 

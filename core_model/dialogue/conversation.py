@@ -1,10 +1,10 @@
-"""A dialogue with the model in which each round costs only what is new; see :mod:`dialogue_cache`.
+"""A dialogue with the model in which each round computes only its new tokens; see :mod:`dialogue_cache`.
 
-A round says, token for token, what the whole dialogue says when it is run afresh, also where an answer, once it is part
-of the dialogue, is tokenised differently from how it was generated.
+Each answer is, token for token, the same as without a cache. That also holds if an answer, as part of the dialogue, is
+tokenised differently from how it was generated.
 
-Nothing but the messages is the dialogue. A round joins them when it is over; one that fails, or that is cancelled
-before anything was said, leaves them as they were. The caches follow the messages and never lead them.
+The messages alone define the dialogue. A round is added when it is complete. A round that fails, or is cancelled before
+its first text, changes nothing. The caches are derived from the messages.
 
 Example::
 
@@ -35,12 +35,12 @@ __all__ = ["Conversation", "RoundUsage"]
 
 @dataclass(frozen=True)
 class RoundUsage:
-    """What a round took, in tokens.
+    """The tokens of a round.
 
     Attributes:
-        input_tokens: The whole dialogue up to the answer.
-        image_tokens: Those of them that stand for images.
-        cached_tokens: Those of them that were not computed again.
+        input_tokens: The full dialogue up to the answer.
+        image_tokens: Those of `input_tokens` that are visual tokens.
+        cached_tokens: Those of `input_tokens` that came from the cache.
         output_tokens: The answer, with the token that ended it.
     """
 
@@ -58,15 +58,15 @@ class _Round:
 
 
 class Conversation:
-    """A dialogue that holds its key-value cache and its encoded images.
+    """A dialogue with its key-value cache and encoded images.
 
-    It may be used from any thread, by one at a time.
+    Any thread may use it, but only one at a time.
 
     Args:
         model: The model; several conversations may share it.
         processor: The model's processor.
         system: The system message; None leaves it to the dialogue format.
-        **generation_defaults: Options of every round, as in `generate`, besides `seed`.
+        **generation_defaults: Options of `generate`, and `seed`, for every round.
     """
 
     def __init__(
@@ -98,22 +98,22 @@ class Conversation:
 
     @property
     def usage(self) -> RoundUsage | None:
-        """What the last round took; None before the first."""
+        """The tokens of the last round; None before the first."""
         return self._usage
 
     @property
     def finish_reason(self) -> Literal["stop", "length", "cancelled"] | None:
-        """Why the last answer ended: by itself, at its limit of tokens, or cancelled; None before the first."""
+        """Why the last answer ended: complete, at its token limit, or cancelled; None before the first."""
         return self._finish_reason
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the dialogue so far."""
+        """Number of tokens of the dialogue so far."""
         return len(self._prompt(self._rounds).input_ids) if self._rounds else 0
 
     @property
     def num_cached_tokens(self) -> int:
-        """Tokens whose keys and values are held; after an undo there may be more of them than the dialogue has."""
+        """Number of tokens in the key-value cache; after an undo it may exceed those of the dialogue."""
         return self._cache.prefix.num_tokens
 
     def say(
@@ -125,7 +125,7 @@ class Conversation:
         draw: bool = False,
         **options: Any,
     ) -> str:
-        """Say something and return the answer; see :meth:`stream`."""
+        """Send a message and return the answer; see :meth:`stream`."""
         return "".join(self.stream(text, images, cancel=cancel, draw=draw, **options))
 
     def stream(
@@ -137,27 +137,27 @@ class Conversation:
         draw: bool = False,
         **options: Any,
     ) -> Generator[str, None, None]:
-        """Say something and yield the answer piece by piece.
+        """Send a message and yield the answer piece by piece.
 
-        Nothing happens before the first piece is asked for. A round that is cancelled, by `cancel`, by closing the
-        iterator or by Ctrl-C, keeps what was said so far, as an answer with `cancelled` set; if that is nothing, or if
-        the round fails, the dialogue is as it was before.
+        The round starts when the first piece is requested. `cancel`, closing the iterator and Ctrl-C cancel it: the
+        text so far becomes an answer with `cancelled` set. If there is no text yet, or if the round fails, the dialogue
+        does not change.
 
         Args:
             text: The user's message.
-            images: A picture or a list of them, each as `load_image` takes it; they stand before the text.
+            images: A picture or a list of them, each as `load_image` takes it; they come before the text.
             cancel: When set, from any thread, the round ends within one token.
-            draw: Whether the user asks for a picture, in the released models' way.
-            **options: Options of this round, as in `generate`, and `seed`, which makes sampling repeatable.
-                `max_new_tokens` is 512 by default, or what the context has room for.
+            draw: Whether to ask for a picture with the released models' marker.
+            **options: Options of `generate` for this round, and `seed`, which makes sampling repeatable.
+                `max_new_tokens` is 512 by default, or less if the context has less room.
 
         Yields:
-            Pieces of the answer, without white space at its two ends.
+            Pieces of the answer, without white space at either end.
 
         Raises:
             ImageError: If a picture cannot be read.
             ContextOverflowError: If the dialogue leaves no room for the answer. Nothing is computed then.
-            MgemError: If another round of this conversation is still going on.
+            MgemError: If another round of this conversation is still running.
         """
         pictures = list(images) if isinstance(images, (list, tuple)) else [images]
         with self._busy():
@@ -169,13 +169,13 @@ class Conversation:
                 self._cache.images.retain({key for each in self._rounds for key in each.image_keys})
 
     def undo(self, rounds: int = 1) -> None:
-        """Take back the last rounds, question and answer, as if they had never been.
+        """Remove the last rounds, each with question and answer.
 
         Args:
-            rounds: How many.
+            rounds: Number of rounds to remove.
 
         Raises:
-            InputError: If there are not that many.
+            InputError: If the dialogue has fewer rounds.
         """
         with self._busy():
             if not 1 <= rounds <= len(self._rounds):
@@ -183,14 +183,14 @@ class Conversation:
             del self._rounds[-rounds:]
 
     def reset(self) -> None:
-        """Begin anew: only the system message stays."""
+        """Remove all rounds; the system message stays."""
         with self._busy():
             self._rounds.clear()
             self._cache.reset()
             self._usage = self._finish_reason = None
 
     def fork(self) -> Conversation:
-        """Return a second conversation that goes on from here on its own; the cache is copied, images are shared."""
+        """Return an independent copy of this conversation; the cache is copied, encoded images are shared."""
         with self._busy():
             twin = Conversation(self.model, self.processor, **self.generation_defaults)
             twin._system, twin._rounds = list(self._system), list(self._rounds)
@@ -213,7 +213,7 @@ class Conversation:
     def _prompt(
         self, rounds: Sequence[_Round], asked: tuple[dict[str, Any], tuple[int, ...]] | None = None
     ) -> DialoguePrompt:
-        """Render rounds, and a question that is to be answered."""
+        """Render rounds and an unanswered question."""
         messages = [*self._system, *(message for each in rounds for message in (each.question, each.answer))]
         image_keys = [key for each in rounds for key in each.image_keys]
         if asked is not None:
@@ -228,10 +228,10 @@ class Conversation:
         cancel: threading.Event | None,
         options: dict[str, Any],
     ) -> Iterator[str]:
-        """Run a round that nothing else interferes with, and let it join the dialogue."""
+        """Run a round under the lock and add it to the dialogue."""
         prompt = self._prompt(self._rounds, (question, image_keys))
         answer = self._cache.answer(prompt, options)
-        said: list[str] = []  # to the caller
+        said: list[str] = []  # yielded to the caller
 
         def join(*, is_cancelled: bool) -> None:
             text = "".join(said)
@@ -250,7 +250,7 @@ class Conversation:
                     said.append(piece)
                     yield piece
         except Exception:
-            raise  # the dialogue stays as it was
+            raise  # the dialogue does not change
         except BaseException:  # Ctrl-C, or the iterator is closed
             join(is_cancelled=True)
             raise
@@ -270,7 +270,7 @@ def _copied(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trimmed(pieces: Iterable[str]) -> Iterator[str]:
-    """Leave out white space before the first and after the last word; none of what is yielded is empty."""
+    """Strip white space before the first and after the last word; yield no empty piece."""
     held = ""
     has_begun = False
     for piece in pieces:

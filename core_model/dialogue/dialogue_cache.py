@@ -1,8 +1,8 @@
-"""What is kept of a dialogue between two answers, and the answer that goes on from it.
+"""The cache of a dialogue between two answers, and answers that use it.
 
-A dialogue is rendered to token ids whole each time, as if it were run afresh. What earlier answers left is reused: the
-visual tokens of every image, and the keys and values of the longest prefix that the new ids share with the old. So an
-answer says, token for token, what the whole dialogue says when it is run afresh.
+Each answer renders the full dialogue to token ids. It reuses the visual tokens of every known image, and the keys and
+values of the longest prefix that the new ids share with the previous ones. So each answer is, token for token, the same
+as without a cache.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "DialogueCache", "DialoguePrompt"]
 
 _MAX_NEW_TOKENS = 512
-"""Length of an answer where none is asked for, if the context has room for it."""
+"""Default length of an answer in tokens, if the context has room for it."""
 
 _NEEDS_OWN_CACHE = ("assistant_early_exit", "assistant_model", "cache_implementation", "prompt_lookup_num_tokens")
-"""Options with which `generate` fills a cache of its own; such an answer is computed afresh."""
+"""Options for which `generate` needs its own cache; such an answer is computed without this one."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class DialoguePrompt:
 
     Attributes:
         input_ids: The ids.
-        keys: One for each of them, as in :class:`PrefixCache`: a visual token has the key of its image.
-        image_keys: Keys of the images, in the order of their places.
-        num_image_tokens: How many of the ids stand for images.
+        keys: One for each id, as in :class:`PrefixCache`: a visual token has the key of its image.
+        image_keys: Keys of the images, in order.
+        num_image_tokens: Number of ids that are visual tokens.
     """
 
     input_ids: list[int]
@@ -56,7 +56,7 @@ class DialoguePrompt:
 
 
 class DialogueCache:
-    """Encoded images, keys and values of one dialogue, whatever becomes of its messages.
+    """Encoded images, keys and values of one dialogue.
 
     Args:
         model: The model; several dialogues may share it.
@@ -74,13 +74,13 @@ class DialogueCache:
         self.prefix = PrefixCache(model)
 
     def copy(self) -> DialogueCache:
-        """Return a cache of its own with the same content; the tensors of images are shared."""
+        """Return an independent copy; the tensors of images are shared."""
         twin = copy.copy(self)
         twin.images, twin.prefix = self.images.copy(), self.prefix.copy()
         return twin
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the cache."""
         self.images = ImageMemory(self.model, self.processor)
         self.prefix.reset()
 
@@ -96,27 +96,28 @@ class DialogueCache:
 
         Args:
             messages: The dialogue.
-            image_keys: Keys of its images, which `images` has given them, in order.
-            is_asked: Whether an answer is to follow.
-            begun: The beginning of that answer.
+            image_keys: Keys of its images from `images`, in order.
+            is_asked: Whether an answer follows.
+            begun: The prefilled beginning of that answer.
         """
         marks, tokenizer = self.processor.image_tokens, self.processor.tokenizer
         said = [*messages, {"role": "assistant", "content": begun}] if begun else list(messages)
         text = self.processor.apply_chat_template(
             said, add_generation_prompt=is_asked and not begun, continue_final_message=bool(begun)
         )
-        has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)  # the format has written it
+        has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)  # the format already contains it
         ids = encode_prompt(text, tokenizer, marks, add_special_tokens=not has_bos).input_ids
         places = iter([key for key in image_keys for _ in range(marks.num_tokens)])
         keys = [next(places) if token == marks.token_id else token for token in ids]
         return DialoguePrompt(ids, keys, tuple(image_keys), len(image_keys) * marks.num_tokens)
 
     def answer(self, prompt: DialoguePrompt, options: Mapping[str, Any]) -> Answer:
-        """Return an answer that is about to be written; what the prompt does not share with the cache is dropped.
+        """Return an answer that is ready to be generated; drop the part of the cache that the prompt does not share.
 
         Args:
             prompt: The dialogue. Its images must be in `images`.
-            options: Options of `generate`, and `seed`. `max_new_tokens` is 512 by default, or what there is room for.
+            options: Options of `generate`, and `seed`. `max_new_tokens` is 512 by default, or less if there is less
+                room.
 
         Raises:
             ContextOverflowError: If the dialogue leaves no room for the answer.
@@ -131,22 +132,22 @@ class DialogueCache:
         return Answer(self, prompt, completed)
 
     def may_reuse(self, options: Mapping[str, Any]) -> bool:
-        """Return whether an answer with these options can go on from what is cached."""
+        """Return whether an answer with these options can use the cache."""
         own = [options.get(name, getattr(self.model.generation_config, name, None)) for name in _NEEDS_OWN_CACHE]
         return self.prefix.is_reusable and options.get("use_cache", True) and all(value is None for value in own)
 
 
 class Answer:
-    """One answer, as :meth:`DialogueCache.answer` begins it.
+    """One answer, created by :meth:`DialogueCache.answer`.
 
     Args:
-        cache: What it goes on from, and leaves its keys and values in.
+        cache: The cache that it uses and extends.
         prompt: The dialogue.
         options: All options of `generate`, and `seed`.
 
     Attributes:
-        produced: Token ids that the model has written so far, with the one that ended it.
-        num_cached: Tokens of the prompt that need not be computed again.
+        produced: Token ids generated so far, including the stop token.
+        num_cached: Tokens of the prompt that come from the cache.
     """
 
     def __init__(self, cache: DialogueCache, prompt: DialoguePrompt, options: Mapping[str, Any]) -> None:
@@ -159,13 +160,13 @@ class Answer:
 
     @property
     def finish_reason(self) -> Literal["stop", "length", "cancelled"]:
-        """Why it ended, once it has."""
+        """Why it ended; None until then."""
         if self.produced and self.produced[-1] in self._options["eos_token_id"]:
             return "stop"
         return "length" if len(self.produced) >= self._options["max_new_tokens"] else "cancelled"
 
     def stream(self, cancel: threading.Event | None = None) -> Generator[str, None, None]:
-        """Yield its text piece by piece; to be called once.
+        """Yield its text piece by piece; call this once.
 
         Args:
             cancel: When set, from any thread, it ends within one token.
@@ -174,14 +175,14 @@ class Answer:
             yield from TextDecoder(self._cache.processor.tokenizer).decode(self._worded(tokens))
 
     def _worded(self, tokens: Iterable[int]) -> Iterator[int]:
-        """Take note of tokens, and leave out those that end the answer."""
+        """Record tokens, and yield all but stop tokens."""
         for token in tokens:
             self.produced.append(token)
             if token not in self._options["eos_token_id"]:
                 yield token
 
     def _generate(self, streamer: BaseStreamer, stop: Stop) -> None:
-        """Encode what is new, pre-fill what is new, and generate; in the thread of the answer."""
+        """Encode new images, pre-fill new tokens and generate, in the answer's thread."""
         cache, prompt, prefix = self._cache, self.prompt, self._prefix
         for key in prompt.image_keys:
             if not stop.is_set():
@@ -209,7 +210,7 @@ class Answer:
                     **others,
                 )
         except BaseException:
-            cache.prefix.reset()  # some layers may have got further than others
+            cache.prefix.reset()  # layers may hold different numbers of tokens now
             raise
         if prefix is not None:
             sequence = getattr(output, "sequences", output)[0]

@@ -1,7 +1,7 @@
-"""Answers that keep to a grammar: tokens that would leave it cannot be chosen.
+"""Constrain answers to a grammar: tokens that would violate it cannot be chosen.
 
-llguidance reads the grammar and says after each token which tokens may follow; here its answer becomes a mask over the
-scores. A grammar is written in llguidance's form of Lark, where `%json` stands for a value of a JSON schema.
+llguidance compiles the grammar and returns the allowed tokens after each token; this module masks the logits with them.
+A grammar is written in llguidance's variant of Lark, where `%json` stands for a value of a JSON schema.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 __all__ = ["GrammarConstraint", "GrammarTokens", "can_follow_grammar"]
 
 _LONGEST_REPETITION = 16
-"""Tokens that an answer may say twice where its grammar leaves a choice: a small model repeats a field for ever."""
+"""Most tokens that an answer may repeat where its grammar leaves a choice: a small model repeats fields endlessly."""
 
 
 def can_follow_grammar(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether answers with this tokenizer can be held to a grammar.
+    """Return whether answers with this tokenizer can be constrained to a grammar.
 
     Args:
-        tokenizer: Of the model; llguidance reads fast ones.
+        tokenizer: The model's tokenizer; llguidance supports fast ones.
     """
     return isinstance(tokenizer, PreTrainedTokenizerFast) and importlib.util.find_spec("llguidance") is not None
 
 
 class GrammarTokens:
-    """A vocabulary as grammars see it; made once, which takes about a second, at the first grammar.
+    """A vocabulary prepared for grammars; built once, at the first grammar.
 
     Args:
         tokenizer: A fast tokenizer.
-        num_scores: Scores that the model gives; at least the size of the vocabulary.
+        num_scores: Number of logits per token; at least the size of the vocabulary.
         stop_ids: Tokens that end an answer.
     """
 
@@ -50,10 +50,10 @@ class GrammarTokens:
         self._making = threading.Lock()
 
     def constraint(self, grammar: str) -> GrammarConstraint:
-        """Return what holds one answer to a grammar.
+        """Return a logits processor that constrains one answer to a grammar.
 
         Args:
-            grammar: In llguidance's Lark.
+            grammar: A grammar in llguidance's Lark.
 
         Raises:
             InputError: If the grammar cannot be read.
@@ -64,7 +64,7 @@ class GrammarTokens:
         if matcher.is_error():
             reason = matcher.get_error().strip().splitlines()[0]
             raise InputError(
-                f"The model cannot be held to this form: {reason}. Use a simpler JSON schema: objects, arrays, "
+                f"Answers cannot be constrained to this form: {reason}. Use a simpler JSON schema: objects, arrays, "
                 "strings, numbers, booleans, enum and anyOf."
             )
         return GrammarConstraint(matcher)
@@ -80,10 +80,10 @@ class GrammarTokens:
 
 
 class GrammarConstraint(LogitsProcessor):
-    """Holds one answer to a grammar; to be used for one call of `generate` with one prompt.
+    """Constrain one answer to a grammar; use it for one call of `generate` with one prompt.
 
     Args:
-        matcher: Knows the grammar and how far the answer has got.
+        matcher: Tracks the grammar and the answer so far.
     """
 
     def __init__(self, matcher: LLMatcher) -> None:
@@ -92,7 +92,7 @@ class GrammarConstraint(LogitsProcessor):
         self._repeats = NoRepeatNGramLogitsProcessor(_LONGEST_REPETITION)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores (1, v) with minus infinity for what may not follow input ids (1, l)."""
+        """Return scores (1, v) with minus infinity for tokens that may not follow input ids (1, l)."""
         if self._num_prompt < 0:
             self._num_prompt = self._num_seen = input_ids.shape[1]
         for token in input_ids[0, self._num_seen :].tolist():
@@ -102,7 +102,7 @@ class GrammarConstraint(LogitsProcessor):
         bits = packed[:, None] >> torch.arange(8, dtype=torch.uint8) & 1
         allowed = bits.flatten()[: scores.shape[1]].bool().to(scores.device)
         within = scores.masked_fill(~allowed, float("-inf"))
-        if not within.isfinite().any():  # another processor rules out all that the grammar allows
+        if not within.isfinite().any():  # another processor rules out every token that the grammar allows
             within = torch.zeros_like(scores).masked_fill(~allowed, float("-inf"))
         produced: Any = input_ids[:, self._num_prompt :]
         fresh = self._repeats(produced, within)

@@ -1,7 +1,7 @@
-"""Encoded images, each kept once under what it shows, so that no picture is prepared or encoded twice.
+"""A cache of encoded images, so that no picture is prepared or encoded twice.
 
-A picture is known by the hash of its pixels: the same one from another file, or shown again in a later round, is the
-same image. What is prepared waits here until it is encoded; then only its visual tokens are kept.
+The hash of its pixels identifies a picture: the same picture from another file, or in a later round, is the same image.
+Prepared pixels are kept until they are encoded; then only the visual tokens are kept.
 
 Shapes: d hidden size of the LLM.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageMemory"]
 
 _NUM_SPARE = 8
-"""Images kept that no message shows any more, in case they come back after an undo."""
+"""Number of images kept after no message shows them, in case they return after an undo."""
 
 
 class ImageMemory:
@@ -46,10 +46,10 @@ class ImageMemory:
         self._keys: dict[bytes, int] = {}
         self._waiting: dict[int, Image.Image] = {}
         self.features: OrderedDict[int, Tensor] = OrderedDict()
-        """(tokens, d) of each encoded image, by its key; the last used stand last."""
+        """(tokens, d) of each encoded image, by its key; the most recently used come last."""
 
     def copy(self) -> ImageMemory:
-        """Return a memory of its own that shares the tensors."""
+        """Return an independent copy that shares the tensors."""
         twin = copy.copy(self)
         twin._keys, twin._waiting, twin.features = dict(self._keys), dict(self._waiting), self.features.copy()
         return twin
@@ -72,7 +72,7 @@ class ImageMemory:
         return key
 
     def encode(self, key: int) -> None:
-        """Encode an image that was added, unless that is done already.
+        """Encode an added image, unless it is already encoded.
 
         Args:
             key: What :meth:`add` returned.
@@ -86,7 +86,7 @@ class ImageMemory:
         self.features.move_to_end(key)
 
     def retain(self, shown: Collection[int]) -> None:
-        """Forget pictures that wait in vain, and images that have not been shown for long.
+        """Drop pictures that were never encoded and images that have not been shown for long.
 
         Args:
             shown: Keys of the images that the dialogue shows.

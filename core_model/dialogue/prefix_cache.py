@@ -1,12 +1,11 @@
-"""The key-value cache of a sequence that grows, and the account of what is in it.
+"""The key-value cache of a growing sequence, and a record of its content.
 
-Each place of the sequence has a key: a token's id, or for a visual token the number of its image. The longest prefix
-whose keys are those of a new sequence is kept, the rest is cropped, and only what is new is computed. An image is never
-kept in part.
+Each position of the sequence has a key: a token's id, or for a visual token the number of its image. For a new
+sequence, the longest common prefix of keys stays, the rest is cropped, and only new tokens are computed. An image is
+kept in full or not at all.
 
-Layers with a sliding window are kept whole, so that they can be cropped; the window is then a matter of the mask alone.
-Recurrent layers cannot go back to an earlier token: a model that has some is not reusable, and each of its sequences is
-computed afresh.
+Layers with a sliding window keep all tokens, so that they can be cropped; the mask alone applies the window. Recurrent
+layers cannot return to an earlier token, so a model with such layers computes every sequence from its start.
 
 Shapes: l tokens; d hidden size of the LLM.
 """
@@ -30,11 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["PrefixCache"]
 
 _TOKENS_PER_PASS = 512
-"""Tokens that are pre-filled at once. It bounds the memory of a pass and the time until a cancellation is noticed."""
+"""Tokens per pre-fill pass. It limits the memory of a pass and the time until a cancellation takes effect."""
 
 
 class PrefixCache:
-    """Keys and values of a sequence, of which later sequences reuse the longest common prefix.
+    """Keys and values of a sequence; later sequences reuse the longest common prefix.
 
     Args:
         model: The model that computes them.
@@ -50,27 +49,27 @@ class PrefixCache:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens whose keys and values are held."""
+        """Number of tokens whose keys and values are stored."""
         return len(self._keys)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the cache."""
         self._keys = []
         self._cache = DynamicCache()
 
     def copy(self) -> PrefixCache:
-        """Return a cache of its own with the same content."""
+        """Return an independent copy."""
         twin = copy.copy(self)
         twin._keys = list(self._keys)
         twin._cache = copy.deepcopy(self._cache)
         return twin
 
     def keep_common(self, keys: Sequence[int]) -> int:
-        """Drop what is not a prefix of a sequence, and return how many of its tokens are left to reuse.
+        """Crop the cache to the prefix shared with a sequence, and return the number of tokens to reuse.
 
         Args:
             keys: One for each token; negative and the same throughout an image, its id for any other token. The last
-                is never kept: the model must run on it to go on.
+                is never kept: the model must run on it to continue.
         """
         pairs = zip(self._keys, keys[:-1], strict=False)
         common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -90,13 +89,13 @@ class PrefixCache:
         features: Mapping[int, Tensor],
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Compute what a sequence adds to the cache, all but its last token.
+        """Compute the new tokens of a sequence, except the last one.
 
         Args:
             input_ids: (1, l).
             keys: One for each token, as in :meth:`keep_common`, which must have been called with them.
             features: (tokens, d) of each image, by its key.
-            is_cancelled: Asked before each pass; once it is true nothing more is computed.
+            is_cancelled: Called before each pass; once it returns true, nothing more is computed.
         """
         last = len(keys) - 1
         trunk = self._model.model
@@ -112,16 +111,16 @@ class PrefixCache:
                     )
                 self._keys = list(keys[:stop])
         except BaseException:
-            self.reset()  # some layers may have got further than others
+            self.reset()  # layers may hold different numbers of tokens now
             raise
 
     def arguments(self, keys: Sequence[int], features: Mapping[int, Tensor], *, is_reused: bool) -> dict[str, Any]:
-        """Return what `generate` needs besides the prompt: the cache, and the images of what is not in it.
+        """Return the arguments of `generate` besides the prompt: the cache, and the images that are not in it.
 
         Args:
             keys: One for each token.
             features: (tokens, d) of each image, by its key.
-            is_reused: Whether to go on from the cache, which must hold a prefix of the sequence.
+            is_reused: Whether to use the cache, which must hold a prefix of the sequence.
         """
         past = {"cache": self._cache} if is_reused else {}
         rows = self._rows(keys, self.num_tokens if is_reused else 0, len(keys), features)
@@ -131,18 +130,18 @@ class PrefixCache:
         return past | {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=encoded)}}
 
     def extend(self, keys: Sequence[int]) -> None:
-        """Take note of a sequence that `generate` has put into the cache, as far as it got."""
+        """Record the part of a sequence that `generate` has put into the cache."""
         self._keys = list(keys[: self._cache.get_seq_length()])
 
     def _offset_in_image(self, keys: Sequence[int], index: int) -> int:
-        """Return how many places of the image that `index` falls into are before it."""
+        """Return how many positions of the image at `index` come before it."""
         if index == 0 or keys[index] >= 0 or keys[index] != keys[index - 1]:
             return 0
         same = itertools.takewhile(lambda key: key == keys[index], reversed(keys[:index]))
         return sum(1 for _ in same) % self._num_image_tokens
 
     def _rows(self, keys: Sequence[int], start: int, stop: int, features: Mapping[int, Tensor]) -> list[Tensor] | None:
-        """Return the visual tokens of the places from start to stop, in pieces of (n, d); None if there are none."""
+        """Return the visual tokens at the positions from start to stop, in pieces of (n, d); None if there are none."""
         rows = []
         place = start
         while place < stop:

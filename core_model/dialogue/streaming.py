@@ -1,10 +1,9 @@
-"""Generation as it happens: pieces of text from a model that is still writing.
+"""Streaming generation: pieces of text while the model still generates.
 
 `generate` runs in a thread of its own and hands each token to the caller's iterator. Decisions that matter:
 
-- **Errors are themselves.** What is raised in the thread is raised by the iterator, at once; nothing waits for a
-  time-out.
-- **The iterator owns the thread.** When it ends, is closed, is interrupted by Ctrl-C or is dropped, generation stops
+- **Errors pass through.** The iterator raises the thread's exceptions at once; nothing waits for a time-out.
+- **The iterator owns the thread.** When it ends, is closed, is interrupted by Ctrl-C or is deleted, generation stops
   within one token and the thread is joined.
 """
 
@@ -48,24 +47,24 @@ def stream_generate(
 ) -> Generator[str, None, None]:
     """Continue one prompt and yield the text piece by piece.
 
-    Nothing is computed before the first piece is asked for. Closing the iterator stops generation within one token.
+    Generation starts when the first piece is requested. Closing the iterator stops generation within one token.
 
     Args:
-        model: The model; it may be in use by other iterators at the same time.
-        processor_or_tokenizer: What made the inputs.
+        model: The model; other iterators may use it at the same time.
+        processor_or_tokenizer: The processor or tokenizer that made the inputs.
         inputs: One prompt with its images, as the processor returns it.
         cancel: When set, from any thread, generation stops within one token, and the iterator ends.
         seed: Makes sampling repeatable. It sets the random state of the process while the answer is generated, so
-            other threads that draw random numbers meanwhile disturb it.
+            random numbers drawn by other threads disturb it.
         **options: As in `generate`: `max_new_tokens`, `do_sample`, `temperature`, ... `eos_token_id` defaults to
             :func:`stop_token_ids`.
 
     Yields:
-        Pieces of text, none empty; joined, the answer without its special tokens.
+        Non-empty pieces of text; joined, they are the answer without special tokens.
 
     Raises:
         InputError: If the inputs hold more than one prompt.
-        ContextOverflowError: If the prompt and the tokens asked for do not fit the language model's context.
+        ContextOverflowError: If the prompt and the requested tokens do not fit the language model's context.
     """
     num_prompts = len(inputs["input_ids"])
     if num_prompts != 1:
@@ -100,10 +99,10 @@ def stream_tokens(
         cancel: When set, the thread is told to stop.
 
     Yields:
-        Ids of the new tokens, the prompt's left out.
+        Ids of the new tokens, without the prompt.
 
     Raises:
-        BaseException: What `produce` raised.
+        BaseException: Any exception that `produce` raised.
     """
     arrived: queue.SimpleQueue[list[int] | _Finished] = queue.SimpleQueue()
     closed = threading.Event()
@@ -117,7 +116,7 @@ def stream_tokens(
         else:
             arrived.put(_Finished(None))
 
-    # The thread sees the caller's context variables: tracing and callbacks find their way.
+    # The thread gets the caller's context variables, so that tracing and callbacks work.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="mgem-generate", daemon=True)
     if stop.is_set():
         return
@@ -134,7 +133,7 @@ def stream_tokens(
 
 @dataclass(frozen=True)
 class _Finished:
-    """Sent last by the thread, with what it raised."""
+    """The last item from the thread, with its exception."""
 
     error: BaseException | None
 
@@ -146,16 +145,16 @@ class Stop(StoppingCriteria):
         self.events = events
 
     def is_set(self) -> bool:
-        """Return whether generation is to end."""
+        """Return whether generation must stop."""
         return any(event.is_set() for event in self.events)
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
-        """Return (b,), true for each prompt that is to end."""
+        """Return (b,), true for each prompt that must stop."""
         return torch.full((input_ids.shape[0],), self.is_set(), dtype=torch.bool, device=input_ids.device)
 
 
 class _Relay(BaseStreamer):
-    """Pass new tokens on; the first value that `generate` puts is the prompt."""
+    """Pass new tokens on; the first value from `generate` is the prompt."""
 
     def __init__(self, send: Callable[[list[int]], None]) -> None:
         self.send = send
@@ -172,7 +171,7 @@ class _Relay(BaseStreamer):
         self.has_seen_prompt = True
 
     def end(self) -> None:
-        """Do nothing: the end of the thread is the end."""
+        """Do nothing: the end of the thread ends the stream."""
 
 
 def stop_token_ids(
@@ -199,18 +198,18 @@ def ending_options(
     processor_or_tokenizer: MiniGeminiProcessor | PreTrainedTokenizerBase,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return options of `generate` with those that end an answer filled in.
+    """Return options of `generate` with the stop tokens filled in.
 
     Args:
         model: The model.
-        processor_or_tokenizer: What made the prompt.
+        processor_or_tokenizer: The processor or tokenizer that made the prompt.
         options: Options of `generate`. `eos_token_id` becomes a list.
     """
     given = options.get("eos_token_id")
     stop_ids = _as_ids(given) if given is not None else stop_token_ids(model, processor_or_tokenizer)
     completed = {**options, "eos_token_id": stop_ids}
     if stop_ids and model.generation_config.pad_token_id is None:
-        completed.setdefault("pad_token_id", stop_ids[0])  # or generate logs that it does so
+        completed.setdefault("pad_token_id", stop_ids[0])  # otherwise generate logs that it does this
     if options.get("stop_strings"):
         completed.setdefault("tokenizer", _tokenizer_of(processor_or_tokenizer))
     return completed
@@ -218,11 +217,11 @@ def ending_options(
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw random numbers from a seed, and give the random state back as it was; None changes nothing.
+    """Draw random numbers from a seed, then restore the random state; None changes nothing.
 
     Args:
         seed: The seed.
-        device: Where numbers are drawn.
+        device: The device that draws the numbers.
     """
     if seed is None:
         yield
@@ -234,7 +233,7 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
 
 
 def input_device(model: MiniGeminiForConditionalGeneration) -> torch.device:
-    """Return where the model takes its inputs; offloaded weights are fetched from there."""
+    """Return the device for the model's inputs, also with offloaded weights."""
     embedding: Any = model.get_input_embeddings()
     device: torch.device = embedding.weight.device
     return torch.device("cpu") if device.type == "meta" else device

@@ -1,8 +1,8 @@
-"""Text of tokens that come one at a time.
+"""Decode tokens to text one at a time.
 
-What a new token adds is the difference between two decodings that begin at the same earlier token, as vLLM does it. So
-the pieces joined are the text decoded at once, spaces included, and a character of several tokens comes out whole, at a
-cost that does not grow with the text.
+The text of a new token is the difference between two decodings from the same earlier token, as in vLLM. So the joined
+pieces equal the text decoded at once, including spaces. A character made of several tokens is yielded complete. The
+cost does not grow with the text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 __all__ = ["TextDecoder"]
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""What a character decodes to as long as some of its bytes are missing."""
+"""The decoding of a character while some of its bytes are missing."""
 
 
 class TextDecoder:
@@ -26,11 +26,11 @@ class TextDecoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self._ids: list[int] = []  # from the window's start on
-        self._num_shown = 0  # how many of them are decoded already
+        self._ids: list[int] = []  # from the window's start
+        self._num_shown = 0  # how many of them are already decoded
 
     def decode(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """Yield the text of tokens as they come, and at the end what was held back."""
+        """Yield the text of tokens as they arrive, and the held-back rest at the end."""
         for token_id in token_ids:
             if piece := self.push(token_id):
                 yield piece
@@ -38,7 +38,7 @@ class TextDecoder:
             yield piece
 
     def push(self, token_id: int) -> str:
-        """Take a token and return the text that is now certain; it may be empty."""
+        """Add a token and return the text that is now final; it may be empty."""
         self._ids.append(token_id)
         piece = self._unshown()
         if not piece or piece.endswith(_REPLACEMENT):
@@ -48,7 +48,7 @@ class TextDecoder:
         return piece
 
     def flush(self) -> str:
-        """Return what was held back because more bytes might have followed."""
+        """Return the text that was held back in case more bytes followed."""
         piece = self._unshown()
         self._num_shown = len(self._ids)
         return piece
@@ -57,5 +57,5 @@ class TextDecoder:
         return self._text(self._ids)[len(self._text(self._ids[: self._num_shown])) :]
 
     def _text(self, ids: list[int]) -> str:
-        # A clean-up of spaces would take back what was shown.
+        # Cleaning up spaces would change text that was already yielded.
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -1,3 +1,3 @@
-"""From messages to token ids: the dialogue formats, the image tokens and the padded batch."""
+"""From messages to token ids: dialogue formats, image tokens and padded batches."""
 
 __all__: list[str] = []

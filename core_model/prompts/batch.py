@@ -1,4 +1,4 @@
-"""Several prompts as one batch: which pictures belong to which prompt, and how the prompts come to one length.
+"""Batch several prompts: assign pictures to prompts and pad the prompts to one length.
 
 Shapes: b prompts, l tokens of the longest.
 """
@@ -27,15 +27,15 @@ class PromptBatchOptions:
         padding: True or `longest` (the default), `max_length`, or False.
         padding_side: `left` (the default), which generation needs, or `right`.
         max_length: Tokens for `padding="max_length"` and `truncation`.
-        truncation: Whether a prompt longer than `max_length` is refused. None is ever cut: what would be lost is part
-            of an image, or the header after which the model answers.
+        truncation: Whether to refuse a prompt longer than `max_length`. No prompt is ever truncated: that would lose
+            part of an image, or the header after which the model answers.
         add_special_tokens: Whether the tokenizer's BOS and EOS are added (the default).
         return_mm_token_type_ids: Whether to return `mm_token_type_ids`, 1 for visual tokens and 0 for text.
-        return_offsets_mapping: Whether to return `offset_mapping`, where each token is in its prompt, in characters.
-        return_text_replacement_offsets: Whether to return `text_replacement_offsets`, where each image's mark is in its
-            prompt and what it becomes, as `ProcessorMixin` describes it.
+        return_offsets_mapping: Whether to return `offset_mapping`, the span of each token in its prompt, in characters.
+        return_text_replacement_offsets: Whether to return `text_replacement_offsets`, the span of each image's mark in
+            its prompt and its replacement, as `ProcessorMixin` describes it.
         return_attention_mask: Whether to return `attention_mask` (the default).
-        pad_to_multiple_of: Length of the batch is rounded up to a multiple of this; None leaves it.
+        pad_to_multiple_of: Round the length of the batch up to a multiple of this; None does not round.
     """
 
     return_tensors: str | None = "pt"
@@ -57,21 +57,21 @@ GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs")
 OTHERS_GROUPS = ("audio", "audio_kwargs", "videos", "videos_kwargs")
 IMAGE_OPTIONS = frozenset(MiniGeminiImageKwargs.__annotations__) - TEXT_OPTIONS
 LIBRARY_OPTIONS = (frozenset(TextKwargs.__annotations__) | {*OTHERS_GROUPS, "load_audio_from_video"}) - TEXT_OPTIONS
-"""Keywords of transformers' own processors that this one has no use for."""
+"""Keywords of transformers' own processors that this one does not use."""
 
 
 def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[str, Any]]:
-    """Sort the keywords of a call into options for the prompts and options for the pictures.
+    """Split the keywords of a call into options for the prompts and options for the pictures.
 
     Args:
-        kwargs: The keywords, single or in the groups `text_kwargs`, `images_kwargs` and `common_kwargs`, as
-            transformers has them. One of transformers' that asks for nothing (None, False, {}) counts as absent.
+        kwargs: The keywords, alone or in the groups `text_kwargs`, `images_kwargs` and `common_kwargs`, as
+            in transformers. An unused keyword of transformers without effect (None, False, {}) counts as absent.
 
     Returns:
-        The prompts' options, complete, and those options of the pictures that were given.
+        The complete options for the prompts, and the given options for the pictures.
 
     Raises:
-        TypeError: If a keyword is not known.
+        TypeError: If a keyword is unknown.
     """
     flat = {name: value for name, value in kwargs.items() if name not in GROUPS}
     for group in GROUPS:
@@ -82,7 +82,7 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[s
     if unknown:
         allowed = ", ".join(sorted(TEXT_OPTIONS | IMAGE_OPTIONS))
         raise TypeError(f"Unknown keyword {', '.join(map(repr, unknown))}. Allowed: {allowed}.")
-    unset = {"max_length", "pad_to_multiple_of", "return_tensors"}  # None means something for these alone
+    unset = {"max_length", "pad_to_multiple_of", "return_tensors"}  # None is a value only for these
     given: dict[str, Any] = {
         name: value for name, value in flat.items() if name in TEXT_OPTIONS and (value is not None or name in unset)
     }
@@ -91,24 +91,23 @@ def split_options(kwargs: Mapping[str, Any]) -> tuple[PromptBatchOptions, dict[s
 
 
 def images_by_prompt(images: Any, counts: Sequence[int], prompts: Sequence[str], mark: str) -> list[list[Any]]:
-    """Give each prompt its pictures.
+    """Assign pictures to prompts.
 
     Args:
         images: None, one picture, a flat list for all prompts in order, or one list (or None) for each prompt.
         counts: Pictures that each prompt needs.
         prompts: The prompts, for messages.
-        mark: The text that stands for an image, for messages.
+        mark: The text that marks an image, for messages.
 
     Returns:
         One list for each prompt.
 
     Raises:
-        PromptError: If a prompt would have more or fewer pictures than it needs.
+        PromptError: If a prompt gets more or fewer pictures than it needs.
     """
     advice = (
-        f"Give one picture for each {mark!r}. In a dialogue an image is a part of a message; typed as text, the mark "
-        f"is "
-        f"removed."
+        f"Give one picture for each {mark!r}. In a dialogue, an image is a part of a message; "
+        f"a mark typed as text is removed."
     )
     rows: list[list[Any]]
     if isinstance(images, (list, tuple)) and any(isinstance(row, (list, tuple)) for row in images):
@@ -137,18 +136,18 @@ def images_by_prompt(images: Any, counts: Sequence[int], prompts: Sequence[str],
 def prompt_columns(
     encoded: Sequence[PromptTokens], options: PromptBatchOptions, pad_ids: Sequence[int | None]
 ) -> dict[str, list[list[Any]]]:
-    """Bring encoded prompts to one length.
+    """Pad encoded prompts to one length.
 
     Args:
         encoded: The prompts.
         options: Complete options of the call.
-        pad_ids: Ids to pad with, the first that is not None is taken.
+        pad_ids: Candidates for the padding id; the first that is not None is used.
 
     Returns:
         `input_ids` and `attention_mask`, as lists of b lists; and `offset_mapping` if the options ask for it.
 
     Raises:
-        PromptError: If the prompts cannot be made a tensor, or one is too long.
+        PromptError: If the prompts cannot form a tensor, or one is too long.
     """
     rows = [prompt.input_ids for prompt in encoded]
     width = batch_width(rows, options)
@@ -156,7 +155,7 @@ def prompt_columns(
     if not known and any(len(row) < width for row in rows):
         raise PromptError(
             "The tokenizer has no padding token and no EOS to pad prompts of different lengths with. "
-            "Set its pad_token, or process the prompts singly."
+            "Set its pad_token, or process the prompts one at a time."
         )
     side = options.padding_side
     columns = {
@@ -169,13 +168,12 @@ def prompt_columns(
 
 
 def batch_width(rows: Sequence[Sequence[int]], options: PromptBatchOptions) -> int:
-    """Return the length that rows are padded to; 0 if they are not."""
+    """Return the length to pad rows to; 0 for no padding."""
     longest, limit, padding = max(map(len, rows)), options.max_length, options.padding
     if options.truncation and limit is not None and longest > limit:
         raise PromptError(
-            f"A prompt has {longest} tokens and max_length is {limit}. It is not cut, as that would lose part of an "
-            f"image "
-            f"or of the last turn. Shorten it, or raise max_length."
+            f"A prompt has {longest} tokens and max_length is {limit}. It is not truncated, because that would lose "
+            f"part of an image or of the last turn. Shorten it, or raise max_length."
         )
     if padding == "max_length":
         if limit is None:
@@ -184,7 +182,9 @@ def batch_width(rows: Sequence[Sequence[int]], options: PromptBatchOptions) -> i
     if padding not in (False, "do_not_pad"):
         return _rounded_up(longest, options.pad_to_multiple_of)
     if options.return_tensors is not None and len(set(map(len, rows))) > 1:
-        raise PromptError("Prompts of different lengths make no tensor. Use padding=True, or return_tensors=None.")
+        raise PromptError(
+            "Prompts of different lengths cannot form a tensor. Use padding=True, or return_tensors=None."
+        )
     return 0
 
 
@@ -193,7 +193,7 @@ def _rounded_up(length: int, multiple: int | None) -> int:
 
 
 def pad_rows(rows: Sequence[Sequence[Any]], width: int, value: Any, side: str) -> list[list[Any]]:
-    """Fill rows up to a width with a value, on the left or on the right."""
+    """Pad rows to a width with a value, on the left or on the right."""
     fillings = [[value] * (width - len(row)) for row in rows]
     return [
         [*filling, *row] if side == "left" else [*row, *filling] for filling, row in zip(fillings, rows, strict=True)

@@ -1,11 +1,11 @@
-"""The dialogue formats of the language models, and how a dialogue is rendered with one.
+"""The dialogue formats of the language models, and rendering a dialogue with one.
 
-The formats are data: one Jinja file a family in `templates/`. What they share (checking the messages, placing the
-images) is in `_dialogue.jinja`; `load_prompt_template` puts the two together, and what it returns is an ordinary chat
-template that any tool of the transformers ecosystem can render.
+Each family's format is a Jinja file in `formats/`. The common part (checking messages, placing images) is in
+`_dialogue.jinja`. `load_prompt_template` joins the two and returns an ordinary chat template that any tool of the
+transformers ecosystem can render.
 
-Rendering here adds two things. Messages are brought to plain dictionaries first, with `<image>` typed as text removed
-in linear time, whatever it is nested in. And whatever a template refuses becomes a `PromptError`.
+Rendering here adds two things. Messages are first converted to plain dictionaries, with `<image>` typed as text removed
+in linear time. And any error of a template becomes a `PromptError`.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ IMAGE_SOURCES = ("image", "path", "url", "base64")
 """Keys under which a part of a message may hold its image."""
 
 _MAX_COUNTED = 1_000
-"""How far loops within each other may count."""
+"""Largest `range` limit in nested loops."""
 
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
-"""A tag of transformers' own, which marks what the assistant emits."""
+"""A tag of transformers that marks the assistant's text."""
 
 RENDER_LOCK = threading.Lock()
-"""transformers tracks the assistant's spans in the compiled template, which all threads share."""
+"""Protects the compiled template, which all threads share and in which transformers tracks the assistant's spans."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class RenderedDialogue:
     """A dialogue as text.
 
     Args:
-        text: The prompt, in which each image is the mark `<image>`.
-        images: What the dialogue's image parts hold, in order, as `load_image` takes it; None where a part holds
-            nothing.
-        assistant_spans: Start and end, in characters of `text`, of what the assistant has to emit in each of its turns:
-            the answer and the text that ends it. Empty unless asked for.
+        text: The prompt, with the mark `<image>` for each image.
+        images: The content of the dialogue's image parts, in order, as `load_image` takes it; None for an empty
+            part.
+        assistant_spans: Start and end, in characters of `text`, of the text that the assistant must generate in each
+            of its turns: the answer and the end of the turn. Empty unless requested.
     """
 
     text: str
@@ -96,7 +96,7 @@ def load_prompt_template(name: str) -> str:
 
 
 def prompt_template_stop_tokens(name: str) -> tuple[str, ...]:
-    """Return the tokens that end an answer of this family besides the tokenizer's EOS.
+    """Return the tokens that end an answer of this family in addition to the tokenizer's EOS.
 
     Args:
         name: One of `prompt_template_names()`.
@@ -114,7 +114,7 @@ def check_name(name: str) -> None:
 
 
 def remove_marks(text: str, mark: str) -> str:
-    """Remove a mark from a text until none is left, also one that only appears when another is removed.
+    """Remove every mark from a text, including marks that only form when another is removed.
 
     Args:
         text: Any text.
@@ -143,32 +143,32 @@ def render_dialogue(
     """Render a dialogue.
 
     Args:
-        messages: Mappings with `role`, `content` (a string, or a list of parts) and whatever else the template reads. A
-            part is `{"type": "text", "text": …}`, or `{"type": "image"}` with the image under `image`, `path`, `url` (a
-            data URL) or `base64`, or with none, or `{"type": "image_url", "image_url": {"url": …}}`.
+        messages: Mappings with `role`, `content` (a string, or a list of parts) and other keys that the template reads.
+            A part is `{"type": "text", "text": …}`, or `{"type": "image"}` with the image under `image`, `path`, `url`
+            (a data URL) or `base64`, or with none, or `{"type": "image_url", "image_url": {"url": …}}`.
         template: A chat template.
-        image_token: The mark that stands for an image.
+        image_token: The mark of an image.
         add_generation_prompt: Whether to end with the header of the assistant's next turn.
-        continue_final_message: Whether to leave the last message open, for the model to go on with.
-        return_assistant_spans: Whether to return where the assistant's text is.
+        continue_final_message: Whether to leave the last message open, for the model to continue.
+        return_assistant_spans: Whether to return the spans of the assistant's text.
         variables: More variables for the template, such as `number_images`.
 
     Raises:
-        PromptError: If the dialogue is malformed, or the template refuses it.
+        PromptError: If the dialogue is malformed, or the template rejects it.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise PromptError(f"A dialogue is a list of messages with at least one, got {messages!r:.80}.")
     if continue_final_message and (add_generation_prompt or return_assistant_spans):
         raise PromptError(
-            "continue_final_message leaves the last message open; "
-            "add_generation_prompt and return_assistant_tokens_mask cannot be asked for along with it."
+            "continue_final_message leaves the last message open. "
+            "Do not combine it with add_generation_prompt or return_assistant_tokens_mask."
         )
     _check_that_it_ends(template)
     plain: list[dict[str, Any]] = []
     images: list[Any] = []
     for index, message in enumerate(messages, start=1):
         plain.append(plain_message(message, f"Message {index}", image_token, images))
-    render: Any = render_jinja_template  # its annotation leaves the spans out
+    render: Any = render_jinja_template  # its annotation omits the spans
     try:
         with RENDER_LOCK:
             texts, spans = render(
@@ -184,7 +184,7 @@ def render_dialogue(
         raise PromptError(str(error)) from error
     except (MemoryError, OverflowError, RecursionError) as error:
         raise PromptError(
-            f"The chat template does not come to an end ({type(error).__name__}). Give another: chat_template=…, or "
+            f"The chat template does not terminate ({type(error).__name__}). Give another: chat_template=…, or "
             "the name of a prompt_template."
         ) from error
     assistant_spans = tuple((int(start), int(end)) for start, end in spans[0]) if return_assistant_spans else ()
@@ -193,16 +193,16 @@ def render_dialogue(
 
 @functools.lru_cache(maxsize=32)
 def _check_that_it_ends(template: str) -> None:
-    """Refuse a template that counts in a loop that is itself counted: it may run for days."""
+    """Refuse a template with a loop over a large `range` in another loop: it may run for days."""
     environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
         tree = environment.parse(_GENERATION_TAG.sub("", template))
     except jinja2.TemplateError:
-        return  # rendering says what is wrong with it
+        return  # rendering reports the error
     for loop in tree.find_all(nodes.For):
         if _counts_far(loop) and any(_counts_far(inner) for inner in loop.find_all(nodes.For)):
             raise PromptError(
-                "The chat template has a loop over range() in another: it would not come to an end. Give another: "
+                "The chat template nests a loop over range() in another, so it may not terminate. Give another: "
                 "chat_template=…, or the name of a prompt_template."
             )
 
@@ -218,13 +218,13 @@ def _counts_far(loop: nodes.For) -> bool:
 
 
 def plain_message(message: Any, name: str, mark: str, images: list[Any]) -> dict[str, Any]:
-    """Return a message as the templates read it, and add the images that it holds to `images`."""
+    """Return a message in the form that templates read, and append its images to `images`."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise PromptError(f"{name} is {message!r:.80}. A message is a mapping with 'role' and 'content'.")
     plain = {key: value for key, value in message.items() if value is not None}
     content = plain.get("content")
     if content is None:
-        return plain  # a template may do without; ours say what is missing
+        return plain  # some templates need no content; ours report what is missing
     if isinstance(content, str):
         plain["content"] = remove_marks(content, mark)
         return plain
@@ -248,7 +248,7 @@ def plain_message(message: Any, name: str, mark: str, images: list[Any]) -> dict
 
 
 def read_part(part: Any, name: str) -> tuple[str, Any]:
-    """Return the kind of a part, `text` or `image`, and what it holds."""
+    """Return the kind of a part, `text` or `image`, and its content."""
     if isinstance(part, str):
         return "text", part
     kind = part.get("type") if isinstance(part, Mapping) else None
@@ -266,7 +266,7 @@ def read_part(part: Any, name: str) -> tuple[str, Any]:
 
 
 def image_of(part: Mapping[str, Any], name: str) -> Any:
-    """Return what an image part holds as `load_image` takes it, or None if it holds nothing."""
+    """Return the content of an image part as `load_image` takes it, or None if it is empty."""
     held = [key for key in IMAGE_SOURCES if part.get(key) is not None]
     if not held:
         return None
@@ -285,8 +285,8 @@ def image_of(part: Mapping[str, Any], name: str) -> Any:
         return value
     if key == "base64":
         return f"data:;base64,{value}"
-    # A url must never be taken for a path: it may come from someone who has no right to this machine's files.
+    # Never read a url as a path: it may come from someone who may not read this machine's files.
     raise PromptError(
-        f"{name} has an image part with the url {value[:80]!r}. Nothing is fetched here: download the picture and "
+        f"{name} has an image part with the url {value[:80]!r}. URLs are not downloaded here: download the picture and "
         f"give it as 'image' or 'path', or give a data URL."
     )

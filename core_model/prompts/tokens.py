@@ -1,11 +1,11 @@
-"""Between a prompt and its token ids, where a prompt is text with a mark `<image>` for each image.
+"""Convert between a prompt and its token ids; a prompt is text with a mark `<image>` for each image.
 
-The mark is no token of any vocabulary. As in the authors' code, a prompt is split at its marks and **each piece is
+The mark is not a token of any vocabulary. As in the authors' code, a prompt is split at its marks and **each piece is
 tokenised on its own**, so that a sentencepiece tokenizer puts its dummy prefix before every piece: weights trained that
-way expect it. The tokenizer's BOS stands before the first piece only, and an EOS, from a tokenizer that appends one,
-after the last. Where a mark was, the image's id is repeated once for each of its visual tokens.
+way expect it. The tokenizer's BOS comes before the first piece only, and an EOS, if the tokenizer appends one, after
+the last. Each mark becomes the image's id, repeated once for each of its visual tokens.
 
-The way back is piecewise too, which is what undoes those prefixes.
+Decoding is piecewise too, which removes those prefixes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_special_tokens",
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """How an image is written in a prompt.
+    """The mark and ids of an image in a prompt.
 
     Args:
-        mark: The text that stands for an image.
-        token_id: The id that stands for one visual token.
+        mark: The text that marks an image.
+        token_id: The id of one visual token.
         num_tokens: Visual tokens of an image.
     """
 
@@ -44,15 +44,15 @@ class PromptTokens:
 
     Args:
         input_ids: The ids.
-        offsets: Start and end of each token in the prompt, in characters; both are the same for a token that is not
-            text of the prompt (BOS, EOS, visual tokens). None unless asked for.
+        offsets: Start and end of each token in the prompt, in characters; both are equal for a token that is not
+            text of the prompt (BOS, EOS, visual tokens). None unless requested.
     """
 
     input_ids: list[int]
     offsets: list[tuple[int, int]] | None
 
     def mask(self, spans: Iterable[tuple[int, int]]) -> list[int]:
-        """Return 1 for each token that holds text of one of the spans, 0 for the others.
+        """Return 1 for each token with text in one of the spans, 0 for the others.
 
         Args:
             spans: Start and end of each, in characters of the prompt, in order.
@@ -79,17 +79,17 @@ def encode_prompt(
     Args:
         text: The prompt, with a mark for each image.
         tokenizer: The language model's tokenizer.
-        image_tokens: How an image is written.
+        image_tokens: The mark and ids of an image.
         add_special_tokens: Whether the tokenizer's BOS and EOS are added.
-        with_offsets: Whether to return where each token is in the prompt.
+        with_offsets: Whether to return the span of each token in the prompt.
 
     Raises:
-        PromptError: If the text holds the token whose id stands for visual tokens, or offsets are asked of a tokenizer
-            that has none.
+        PromptError: If the text holds the token whose id is reserved for visual tokens, or the tokenizer does not
+            support offsets.
     """
     if with_offsets and not tokenizer.is_fast:
         raise PromptError(
-            f"The tokenizer {type(tokenizer).__name__!r} cannot say which text a token stands for, so the assistant's "
+            f"The tokenizer {type(tokenizer).__name__!r} cannot map tokens to text, so the assistant's "
             f"tokens cannot be marked. Use a tokenizer of the 'tokenizers' library (a folder with tokenizer.json)."
         )
     prefix, suffix = special_affixes(tokenizer) if add_special_tokens else ([], [])
@@ -104,9 +104,8 @@ def encode_prompt(
         if image_tokens.token_id in encoded["input_ids"]:
             token = tokenizer.convert_ids_to_tokens(image_tokens.token_id)
             raise PromptError(
-                f"The prompt holds the token {token!r}, whose id {image_tokens.token_id} stands for visual tokens in "
-                f"this "
-                f"model. Remove it from the text, or choose another image_token_id for processor and model."
+                f"The prompt holds the token {token!r}, whose id {image_tokens.token_id} this model reserves for "
+                f"visual tokens. Remove it from the text, or choose another image_token_id for processor and model."
             )
         ids += encoded["input_ids"]
         if with_offsets:
@@ -118,13 +117,13 @@ def encode_prompt(
 
 
 def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Write special tokens with a blank after their first letter, so that they are words and nothing more.
+    """Insert a space after the first character of special tokens, so that they become plain text.
 
-    What someone types as `<|im_end|>` or `</s>` would end their turn, and let them speak as the system. It can still be
-    read and talked about.
+    Otherwise, a user who types `<|im_end|>` or `</s>` could end their turn and write as the system. The text stays
+    readable.
 
     Args:
-        text: Of a message.
+        text: The text of a message.
         tokenizer: The language model's tokenizer.
     """
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
@@ -138,7 +137,7 @@ def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the ids that a tokenizer adds before and after a text."""
     bare, full = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    if not bare:  # a vocabulary without this letter
+    if not bare:  # a vocabulary without this character
         num_suffix = sum(1 for _ in itertools.takewhile(lambda id_: id_ == tokenizer.eos_token_id, reversed(full)))
         return full[: len(full) - num_suffix], full[len(full) - num_suffix :]
     start = next(index for index in range(len(full)) if full[index : index + len(bare)] == bare)
@@ -156,10 +155,10 @@ def decode_ids(
     """Turn token ids back into text.
 
     Args:
-        ids: Token ids. Those outside the vocabulary, like the -100 of labels, are left out.
+        ids: Token ids. Those outside the vocabulary, such as the -100 of labels, are skipped.
         tokenizer: The language model's tokenizer.
-        image_tokens: How an image is written: each image's ids become one mark.
-        skip_special_tokens: Whether to leave out special tokens, and with them the marks.
+        image_tokens: The mark and ids of an image; each image's ids become one mark.
+        skip_special_tokens: Whether to skip special tokens, including the marks.
         **options: Further options of the tokenizer's `decode`.
     """
     size = len(tokenizer)
@@ -167,7 +166,7 @@ def decode_ids(
     for is_image, group in itertools.groupby(ids, key=lambda id_: id_ == image_tokens.token_id):
         run = list(group)
         if is_image:
-            # Two images may be neighbours; the last of them may be cut short.
+            # Two images may be adjacent, and the last may be truncated.
             count = 0 if skip_special_tokens else -(-len(run) // image_tokens.num_tokens)
             pieces.append(image_tokens.mark * count)
         else:

@@ -111,7 +111,8 @@ def test_nano_is_checked_by_its_name(saved: Path, monkeypatch: pytest.MonkeyPatc
 def test_check_of_what_is_not_here() -> None:
     result = run("check", "YanweiLi/MGM-7B", status=1)
     assert result.stderr == (
-        "Error: 'YanweiLi/MGM-7B' is no folder, and is not in the local cache. Fetch it: hf download YanweiLi/MGM-7B\n"
+        "Error: 'YanweiLi/MGM-7B' is not a folder and is not in the local cache. Download it: "
+        "hf download YanweiLi/MGM-7B\n"
     )
 
 
@@ -120,7 +121,7 @@ def test_convert(saved: Path, tmp_path: Path) -> None:
     assert result.stdout.splitlines()[0].split() == ["folder", str(tmp_path / "new")]
     assert MiniGeminiForConditionalGeneration.from_pretrained(tmp_path / "new").dtype == torch.bfloat16
     result = run("convert", saved, tmp_path / "new", status=1)
-    assert "holds something. Name another, or ask to overwrite it." in result.stderr
+    assert "is not empty. Give another folder, or allow overwriting." in result.stderr
     run("convert", saved, tmp_path / "new", "--overwrite", "--max-shard-size", "1KB")
     assert len(list((tmp_path / "new").glob("*.safetensors"))) > 5
 

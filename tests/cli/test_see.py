@@ -155,7 +155,7 @@ def test_in_fewer_bits(folder: Path, pictures: list[str], quantize: str) -> None
         (["red.png", QUESTION, "-m", "nowhere"], "There is no folder 'nowhere'."),
         (
             ["red.png", QUESTION, "-m", "YanweiLi/MGM-7B"],
-            "'YanweiLi/MGM-7B' is no folder, is not whole in the local cache, and cannot be fetched",
+            "'YanweiLi/MGM-7B' is not a folder, is not complete in the local cache, and cannot be downloaded",
         ),
     ],
 )

@@ -189,9 +189,7 @@ def test_refuses_parts_of_another_kind(
     vision: CLIPVisionModel, high_res: HighResEncoder, make_text: Callable[..., PreTrainedModel]
 ) -> None:
     text = make_text()
-    with pytest.raises(
-        InputError, match="^vision must be a CLIPVisionModel or where to load one from, got 'HighResEnc"
-    ):
+    with pytest.raises(InputError, match="^vision must be a CLIPVisionModel, a folder or a hub id, got 'HighResEnc"):
         assemble(high_res, high_res, text)
     with pytest.raises(InputError, match="^high_res_vision must be a HighResEncoder, got 'CLIPVisionModel'"):
         assemble(vision, vision, text)

@@ -198,7 +198,7 @@ def test_refuses_options_that_cannot_work(make_model: Make, option: str) -> None
 def test_refuses_an_assistant_that_sees(make_model: Make) -> None:
     model = make_model()
     with pytest.raises(
-        InputError, match="assistant_model must be a causal language model without eyes, .* got a 'Mini"
+        InputError, match="assistant_model must be a text-only causal language model with .* got a 'Mini"
     ):
         model.generate(input_ids=torch.tensor([[1, 2]]), assistant_model=make_model(), max_new_tokens=1)
 
@@ -300,7 +300,7 @@ def test_refuses_a_context_that_overflows(make_model: Make) -> None:
 def test_refuses_images_and_places_that_do_not_match(make_model: Make) -> None:
     model = make_model()
     ids, images = prompt(model, [[1], [2]]), make_images(model, 2)
-    with pytest.raises(PromptError, match=r"places for 16 visual tokens, the 2 image\(s\) have 32"):
+    with pytest.raises(PromptError, match=r"has 16 image tokens, but the 2 image\(s\) have 32 visual tokens"):
         model(ids, **images)
     with pytest.raises(PromptError, match="16 image tokens and no images"):
         model(ids)

@@ -129,7 +129,7 @@ def test_arrays_that_are_no_picture(array: np.ndarray[Any, Any], words: str) -> 
 
 def test_a_tensor_without_values_is_refused() -> None:
     with pytest.raises(
-        ImageError, match=r"^The tensor given \(type 'torch.float32', device 'meta'\) has no plain values"
+        ImageError, match=r"^The tensor given \(type 'torch.float32', device 'meta'\) has no values that can be read"
     ):
         load_image(torch.zeros(3, 2, 2, device="meta"))
 
@@ -300,7 +300,8 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("os.open", refuse)
     with pytest.raises(
-        ImageError, match=r"locked.png' may not be read. Change its permissions, or give another file\.$"
+        ImageError,
+        match=r"locked.png' cannot be read: permission denied. Change its permissions, or give another file\.$",
     ):
         load_image(path)
 
@@ -312,7 +313,7 @@ def test_names_of_no_file(name: str) -> None:
     message = str(caught.value)
     assert message.startswith(f"There is no file {name!r:.80}")
     assert message.endswith(
-        ", and it is no data URL ('data:image/png;base64,…') either. Check the path and the current folder."
+        ", and it is not a data URL ('data:image/png;base64,…'). Check the path and the current folder."
     )
     assert message.isprintable()
     assert len(message) < 400
@@ -325,7 +326,7 @@ def test_nothing_is_fetched(url: str) -> None:
     with pytest.raises(ImageError) as caught:
         load_image(url)
     assert str(caught.value) == (
-        f"{url!r} is an address, and nothing is fetched here. Download the picture and give its path."
+        f"{url!r} is a URL, and URLs are not downloaded here. Download the picture and give its path."
     )
 
 
@@ -390,7 +391,7 @@ def test_a_header_that_promises_more_than_there_is() -> None:
 
 
 def test_an_empty_image_is_refused() -> None:
-    with pytest.raises(ImageError, match="^The PIL image given is 0×3 pixels, and so is empty"):
+    with pytest.raises(ImageError, match="^The PIL image given is empty: 0×3 pixels. Give a picture that has pixels"):
         load_image(Image.new("RGB", (0, 3)))
 
 

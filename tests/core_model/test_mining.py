@@ -129,7 +129,7 @@ def test_refuses_a_map_that_does_not_divide() -> None:
 @pytest.mark.parametrize(
     ("tokens", "stages", "message"),
     [
-        (torch.zeros(1, 17, 16), make_stages(16, 1), "17 query tokens do not form a square; leave out the class token"),
+        (torch.zeros(1, 17, 16), make_stages(16, 1), "17 query tokens do not form a square. Leave out the class token"),
         (torch.zeros(1, 16, 15), make_stages(16, 1), r"query_tokens must be \(b, n, 16\), got \(1, 16, 15\)"),
         (torch.zeros(1, 16, 16), make_stages(16, 1)[:3], r"4 \+ 6 \+ 10 channels.*candidate_dim = 34"),
         (torch.zeros(1, 16, 16), torch.zeros(1, 34, 16, 16), "list of stage maps .*got Tensor"),

@@ -24,7 +24,7 @@ def test_linear_and_identity() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mlp0x_gelu", "No projector 'mlp0x_gelu'"),
+        ("mlp0x_gelu", "Unknown projector_type 'mlp0x_gelu'"),
         ("resampler", "'mlp2x_gelu'"),
         ("identity", "equal widths, got 4 and 6"),
     ],

@@ -108,7 +108,7 @@ def test_what_is_chosen_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_refuses_other_bits_and_libraries() -> None:
     with pytest.raises(InputError, match=r"^Weights can have 8 or 4 bits, got 2\.$"):
         quantization_config(2)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^4 bits can be had from 'bitsandbytes', not from 'torchao'\.$"):
+    with pytest.raises(InputError, match=r"^4 bits are supported by 'bitsandbytes', not by 'torchao'\.$"):
         quantization_config(4, "torchao")
 
 

@@ -115,7 +115,7 @@ def test_true_opens_every_file(store: ArtifactStore, album: Path) -> None:
 def test_nothing_is_fetched(store: ArtifactStore, allow_paths: AllowPaths, address: str) -> None:
     access = PictureAccess.of(allow_paths)
     for image in (address, {"type": "image", "url": address}, {"type": "image_url", "image_url": address}):
-        with pytest.raises(ImageError, match=r"is an address, and nothing is fetched here"):
+        with pytest.raises(ImageError, match=r"is a URL, and URLs are not downloaded here"):
             access.store(image, store)
 
 

@@ -115,13 +115,15 @@ def test_halves_that_do_not_fit(folder: Path, language_model: Path, cache: Path,
     config.intermediate_size = 32
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     expected = (
-        r"^nano cannot be put together\. The language model is not the one that .*vlm' was trained with\. "
-        r"Give that one\.\n1 with a wrong shape:\n  intermediate_size: 32, trained with 64\n"
+        r"^nano cannot be put together\. This is not the language model that .*vlm' was trained with\. "
+        r"Give that language model\.\n1 with a wrong shape:\n  intermediate_size: 32, trained with 64\n"
         r"Leave MGEM_NANO_LLM unset; if it is, install mgem-agent again\.$"
     )
     with pytest.raises(CheckpointError, match=expected):
         find_nano(folder=folder, language_model=tmp_path / "other")
     (folder / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(CheckpointError, match=r"^nano cannot be put together\. .*vlm' is no model without its"):
+    with pytest.raises(
+        CheckpointError, match=r"^nano cannot be put together\. .*vlm' is not a model saved without its"
+    ):
         find_nano(folder=folder, language_model=language_model)
     assert not any(path.name.startswith("nano-") and path.is_dir() for path in cache.iterdir())

@@ -38,12 +38,12 @@ def test_what_cannot_be_found_is_told_with_the_command_that_fetches_it(snapshot:
     with pytest.raises(CheckpointError) as caught:
         find_folder("YanweiLi/MGM-7B")
     assert str(caught.value) == (
-        "'YanweiLi/MGM-7B' is no folder, and is not in the local cache. Fetch it: hf download YanweiLi/MGM-7B"
+        "'YanweiLi/MGM-7B' is not a folder and is not in the local cache. Download it: hf download YanweiLi/MGM-7B"
     )
-    with pytest.raises(CheckpointError, match=r"^There is no folder '\./nowhere'\. Name a folder, or a hub id such as"):
+    with pytest.raises(CheckpointError, match=r"^There is no folder '\./nowhere'\. Give a folder or a hub id such as"):
         find_folder("./nowhere")
     with pytest.raises(
-        CheckpointError, match=r"is a file\. Name the folder that holds config\.json and the weights\.$"
+        CheckpointError, match=r"is a file\. Give the folder that holds config\.json and the weights\.$"
     ):
         find_folder(snapshot / "config.json")
     assert find_folder(tmp_path) == tmp_path
@@ -68,7 +68,7 @@ def test_only_what_is_not_whole_in_the_cache_is_fetched(
 
 def test_a_hub_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        CheckpointError, match=r"'YanweiLi/MGM-34B' is no folder, .* cannot be fetched: .*name the folder"
+        CheckpointError, match=r"'YanweiLi/MGM-34B' is not a folder, .* cannot be downloaded: .*give that folder"
     ):
         fetch_folder("YanweiLi/MGM-34B")
     with pytest.raises(CheckpointError, match="There is no folder 'nowhere'"):

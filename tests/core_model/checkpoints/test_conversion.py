@@ -118,7 +118,7 @@ def test_a_destination_is_not_overwritten_unasked(official: Path, tmp_path: Path
     target = tmp_path / "new"
     target.mkdir()
     (target / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"holds something\. Name another, or ask to overwrite it\.$"):
+    with pytest.raises(CheckpointError, match=r"is not empty\. Give another folder, or allow overwriting\.$"):
         convert_checkpoint(official, target)
     assert (target / "notes.txt").read_text() == "mine"
     assert convert_checkpoint(official, target, overwrite=True).whole
@@ -134,7 +134,7 @@ def test_destinations_that_cannot_be(official: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds the source"):
         convert_checkpoint(official, tmp_path, overwrite=True)
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="is a file. Name a folder."):
+    with pytest.raises(CheckpointError, match="is a file. Give a folder."):
         convert_checkpoint(official, tmp_path / "file")
     with pytest.raises(InputError) as caught:
         convert_checkpoint(official, tmp_path / "new", dtype="int4")
@@ -145,7 +145,7 @@ def test_a_source_that_is_not_whole_is_refused_with_the_list(official: Path, fol
     tensors = {"lm_head.weight": torch.ones(100, 32), "more": torch.ones(1)}
     (official / "model.safetensors.index.json").unlink()
     folder.write(tensors)
-    with pytest.raises(CheckpointError, match="it is no whole checkpoint of Mini-Gemini") as caught:
+    with pytest.raises(CheckpointError, match="it is not a complete Mini-Gemini checkpoint") as caught:
         convert_checkpoint(official, tmp_path / "new")
     assert "model.mm_projector.0.weight" in caught.value.missing
     assert caught.value.unexpected == ("more",)
@@ -182,7 +182,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
         save(shard, file, **options)
 
     monkeypatch.setattr(conversion, "save_file", save_once)
-    with pytest.raises(CheckpointError, match=r"is full; what was written for 'new' has been removed\. Make room"):
+    with pytest.raises(CheckpointError, match=r"is full; the partly written 'new' has been removed\. Make room"):
         convert_checkpoint(official, tmp_path / "new", max_shard_size="20KB")
     assert not written[0].exists()
     assert not list(tmp_path.glob("*new*"))

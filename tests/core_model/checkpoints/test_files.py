@@ -59,14 +59,14 @@ def test_which_files_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "sub/1.safetensors"])
 def test_an_index_that_points_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
-    with pytest.raises(CheckpointError, match="which is not a file beside it. Do not use this folder"):
+    with pytest.raises(CheckpointError, match="which is not a file in the same folder. Do not use this folder"):
         find_weight_files(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": []}', "{}"])
 def test_a_broken_index_is_told(content: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(CheckpointError, match="Fetch it anew"):
+    with pytest.raises(CheckpointError, match="Download it again"):
         find_weight_files(tmp_path)
     with pytest.raises(CheckpointError, match=r"^There is no 'config\.json' in "):
         read_json(tmp_path / "config.json")
@@ -77,7 +77,7 @@ def test_a_half_written_safetensors_file_is_told(kept: int, tmp_path: Path) -> N
     file = tmp_path / "model.safetensors"
     save_file(TENSORS, file)
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match="is empty|is damaged or half-written"):
+    with pytest.raises(CheckpointError, match="is empty|is damaged or incomplete"):
         read_headers(file)
 
 
@@ -86,10 +86,10 @@ def test_a_file_that_is_longer_than_its_header_says_is_told(tmp_path: Path) -> N
     save_file(TENSORS, file)
     with file.open("ab") as end:
         end.write(b"more")
-    with pytest.raises(CheckpointError, match="is damaged or half-written"):
+    with pytest.raises(CheckpointError, match="is damaged or incomplete"):
         read_headers(file)
     file.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
-    with pytest.raises(CheckpointError, match="is damaged or half-written"):
+    with pytest.raises(CheckpointError, match="is damaged or incomplete"):
         read_headers(file)
 
 
@@ -98,7 +98,7 @@ def test_a_half_written_bin_file_is_told(kept: int, tmp_path: Path) -> None:
     file = tmp_path / "pytorch_model.bin"
     torch.save(TENSORS, file)
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match="is empty|is damaged or half-written"):
+    with pytest.raises(CheckpointError, match="is empty|is damaged or incomplete"):
         read_headers(file)
 
 

@@ -113,7 +113,7 @@ def test_a_stage_1_projector(
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "is no checkpoint: it has neither config.json nor open_clip_config.json nor mm_projector.bin."),
+        ({}, "is not a checkpoint: it has neither config.json nor open_clip_config.json nor mm_projector.bin."),
         ({"config.json": '{"model_type": "llama"}'}, "holds a 'llama' model. Known: Mini-Gemini in this library's"),
         ({"config.json": "{"}, "cannot be read as JSON"),
         (
@@ -142,7 +142,7 @@ def test_a_quantized_folder_is_not_compared(make_model: Callable[..., Any], tmp_
     report = inspect_checkpoint(tmp_path)
     assert report.whole
     assert report.notes == (
-        "The weights are quantized: their files are read, their names and shapes are not compared.",
+        "The weights are quantized. Their files were read, but names and shapes were not compared.",
     )
 
 

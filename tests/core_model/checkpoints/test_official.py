@@ -146,12 +146,12 @@ def test_gemmas_first_name_for_its_activation_is_understood() -> None:
     [
         (
             {"mm_vision_tower_aux": None, "image_size_aux": None},
-            "This config.json lacks mm_vision_tower_aux, image_size_aux: it is not that of a Mini-Gemini with two "
-            "encoders. A plain LLaVA model is loaded by transformers' own LlavaForConditionalGeneration.",
+            "This config.json lacks mm_vision_tower_aux, image_size_aux: it does not describe a Mini-Gemini with two "
+            "encoders. Load a plain LLaVA model with transformers' LlavaForConditionalGeneration.",
         ),
         (
             {"mm_vision_select_feature": "cls_patch"},
-            "mm_vision_select_feature 'cls_patch' is not supported: mining needs one visual token a patch. "
+            "mm_vision_select_feature 'cls_patch' is not supported: mining needs one visual token per patch. "
             "Allowed: 'patch'.",
         ),
         (

@@ -96,7 +96,10 @@ def test_what_does_not_fit_is_named(make_model: Make, tmp_path: Path) -> None:
     model = make_model()
     folder = write(model, tmp_path / "own")
     other = LlamaForCausalLM(type(model.config.text_config)(**{**model.config.text_config.to_dict(), "vocab_size": 50}))
-    with pytest.raises(CheckpointError, match=r"is not the one that .*own' was trained with\. Give that one\.") as told:
+    with pytest.raises(
+        CheckpointError,
+        match=r"This is not the language model that .*own' was trained with\. Give that language model\.",
+    ) as told:
         load_without_language_model(folder, other)
     assert told.value.mismatched == ("vocab_size: 50, trained with 100",)
     weights = load_file(folder / WEIGHTS_FILE)
@@ -110,7 +113,7 @@ def test_what_does_not_fit_is_named(make_model: Make, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none(make_model: Make, tmp_path: Path) -> None:
     model = make_model()
-    expected = r"is no model without its language model: .*Make one with: mgem train export --small$"
+    expected = r"is not a model saved without its language model: .*Make one with: mgem train export --small$"
     with pytest.raises(CheckpointError, match=expected):
         load_without_language_model(tmp_path / "nowhere", language_model_of(model))
     folder = write(model, tmp_path / "own")

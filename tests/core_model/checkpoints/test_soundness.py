@@ -43,14 +43,20 @@ def change(folder: Path, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"text_config": None}, "describes no Mini-Gemini model: text_config must be objects"),
-        ({"vision_config": []}, "describes no Mini-Gemini model: vision_config must be objects"),
-        ({"text_config__num_hidden_layers": 1_000_000}, "says text_config.num_hidden_layers=1,000,000, and "),
-        ({"text_config__num_hidden_layers": 999}, "says text_config.num_hidden_layers=999, and its weight files hold"),
-        ({"text_config__num_hidden_layers": -1}, "says text_config.num_hidden_layers=-1"),
-        ({"high_res_vision_config__depths": [1, 1, 10**9, 1]}, "says high_res_vision_config.depths=1,000,000,003"),
-        ({"text_config__intermediate_size": 10**7}, "describes a model of .* numbers, and its weight files hold"),
-        ({"text_config__vocab_size": 10**9}, "describes a model of .* numbers, and its weight files hold"),
+        ({"text_config": None}, "does not describe a Mini-Gemini model: text_config must be objects"),
+        ({"vision_config": []}, "does not describe a Mini-Gemini model: vision_config must be objects"),
+        (
+            {"text_config__num_hidden_layers": 1_000_000},
+            "sets text_config.num_hidden_layers=1,000,000; allowed: 0 to 10,000",
+        ),
+        (
+            {"text_config__num_hidden_layers": 999},
+            "sets text_config.num_hidden_layers=999, but its weight files hold only",
+        ),
+        ({"text_config__num_hidden_layers": -1}, "sets text_config.num_hidden_layers=-1"),
+        ({"high_res_vision_config__depths": [1, 1, 10**9, 1]}, "sets high_res_vision_config.depths=1,000,000,003"),
+        ({"text_config__intermediate_size": 10**7}, "describes a model of .* parameters, but its weight files hold"),
+        ({"text_config__vocab_size": 10**9}, "describes a model of .* parameters, but its weight files hold"),
     ],
 )
 def test_configurations_that_their_weights_cannot_belong_to(folder: Path, fields: dict[str, Any], words: str) -> None:
@@ -110,5 +116,5 @@ def test_weights_that_are_no_numbers_give_no_answer(
 ) -> None:
     model: Any = make_model()
     model.lm_head.weight.data[7] = torch.nan
-    with pytest.raises(CheckpointError, match="^The model computes scores that are no numbers"):
+    with pytest.raises(CheckpointError, match=r"^The model computed NaN logits\."):
         model.generate(input_ids=torch.tensor([[1, 2]]), max_new_tokens=2)

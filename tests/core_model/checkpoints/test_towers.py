@@ -94,7 +94,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
     with pytest.raises(CheckpointError, match="describes a 'siglip'; the low-resolution encoder must be a 'clip'"):
         vision_tower_config(str(tmp_path))
-    with pytest.raises(CheckpointError, match="describes no ConvNeXt: it has no lists hidden_sizes and depths"):
+    with pytest.raises(
+        CheckpointError, match="does not describe a ConvNeXt: it lacks the lists hidden_sizes and depths"
+    ):
         high_res_tower_config(str(tmp_path))
     (tmp_path / "config.json").write_text("[1")
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -121,7 +121,7 @@ def test_a_grammar_wins_over_other_processors(tokens: GrammarTokens) -> None:
 
 
 def test_a_form_that_cannot_be_held_is_refused(tokens: GrammarTokens) -> None:
-    with pytest.raises(InputError, match=r"^The model cannot be held to this form: .* Use a simpler JSON schema"):
+    with pytest.raises(InputError, match=r"^Answers cannot be constrained to this form: .* Use a simpler JSON schema"):
         tokens.constraint(json_form({"type": "string", "pattern": "("}))
 
 

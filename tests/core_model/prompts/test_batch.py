@@ -17,7 +17,7 @@ from mgem_agent.errors import PromptError
 TWO = ["a <image> b", "<image><image>"]
 ADVICE = (
     "Give one picture for each '<image>'. "
-    "In a dialogue an image is a part of a message; typed as text, the mark is removed."
+    "In a dialogue, an image is a part of a message; a mark typed as text is removed."
 )
 
 
@@ -119,12 +119,15 @@ def test_columns() -> None:
     ("options", "words"),
     [
         ({"pad_ids": ()}, "The tokenizer has no padding token and no EOS to pad prompts of different lengths with."),
-        ({"padding": False}, "Prompts of different lengths make no tensor. Use padding=True, or return_tensors=None."),
+        (
+            {"padding": False},
+            "Prompts of different lengths cannot form a tensor. Use padding=True, or return_tensors=None.",
+        ),
         ({"padding": "max_length"}, "padding='max_length' needs max_length. Give it, or use padding=True."),
         (
             {"truncation": True, "max_length": 1},
-            "A prompt has 2 tokens and max_length is 1. It is not cut, as that would lose part of an image or of the "
-            "last turn. Shorten it, or raise max_length.",
+            "A prompt has 2 tokens and max_length is 1. It is not truncated, because that would lose part of an "
+            "image or of the last turn. Shorten it, or raise max_length.",
         ),
     ],
 )

@@ -291,7 +291,7 @@ def test_a_message_left_open() -> None:
         ([user([{"type": "image", "base64": b"x"}])], "has an image part whose 'base64' is a 'bytes'. Give a string."),
         (
             [user([{"type": "image", "url": "https://example.com/a.png"}])],
-            "Message 1 has an image part with the url 'https://example.com/a.png'. Nothing is fetched here: "
+            "Message 1 has an image part with the url 'https://example.com/a.png'. URLs are not downloaded here: "
             "download the picture and give it as 'image' or 'path', or give a data URL.",
         ),
         ([user([{"type": "image_url", "image_url": {"url": "/etc/passwd"}}])], "with the url '/etc/passwd'. Nothing"),
@@ -394,7 +394,7 @@ def test_unknown_names() -> None:
     ],
 )
 def test_a_template_that_does_not_end_is_refused(template: str) -> None:
-    with pytest.raises(PromptError, match="would not come to an end|does not come to an end"):
+    with pytest.raises(PromptError, match="may not terminate|does not terminate"):
         render_dialogue([{"role": "user", "content": "a"}], template=template)
     counted = render_dialogue([{"role": "user", "content": "a"}], template="{% for a in range(3) %}{{ a }}{% endfor %}")
     assert counted.text == "012"

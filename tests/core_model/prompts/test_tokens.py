@@ -157,7 +157,7 @@ def test_offsets_need_a_tokenizer_that_has_them() -> None:
         is_fast = False
 
     slow: Any = Slow()
-    with pytest.raises(PromptError, match="^The tokenizer 'Slow' cannot say which text a token stands for"):
+    with pytest.raises(PromptError, match="^The tokenizer 'Slow' cannot map tokens to text, so"):
         encode_prompt("Q1", slow, IMAGE, with_offsets=True)
 
 
@@ -165,7 +165,7 @@ def test_text_may_not_hold_the_id_of_images() -> None:
     with pytest.raises(PromptError) as caught:
         encode_prompt("what is <image>", word_level(), ImageTokens("<image>", 12, 3))
     assert str(caught.value) == (
-        "The prompt holds the token 'is', whose id 12 stands for visual tokens in this model. "
+        "The prompt holds the token 'is', whose id 12 this model reserves for visual tokens. "
         "Remove it from the text, or choose another image_token_id for processor and model."
     )
 
