@@ -194,7 +194,10 @@ def test_refuses_parts_of_another_kind(
     with pytest.raises(InputError, match="^high_res_vision must be a HighResEncoder, got 'CLIPVisionModel'"):
         assemble(vision, vision, text)
     trunk = AutoModel.from_config(text.config)
-    message = r"^text must be a causal language model .*, got 'LlamaModel'\. Load it with AutoModelForCausalLM\.$"
+    message = (
+        r"^text must be a causal language model, a folder or a hub id, got 'LlamaModel'\. "
+        r"Load it with AutoModelForCausalLM\.$"
+    )
     with pytest.raises(InputError, match=message):
         assemble(vision, high_res, trunk)
     with pytest.raises(InputError, match="has a bias"):

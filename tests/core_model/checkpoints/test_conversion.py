@@ -131,7 +131,7 @@ def test_a_destination_is_not_overwritten_unasked(official: Path, tmp_path: Path
 def test_destinations_that_cannot_be(official: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="Source and destination are the same folder"):
         convert_checkpoint(official, official, overwrite=True)
-    with pytest.raises(CheckpointError, match="holds the source"):
+    with pytest.raises(CheckpointError, match="contains the source"):
         convert_checkpoint(official, tmp_path, overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="is a file. Give a folder."):

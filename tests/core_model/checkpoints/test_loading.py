@@ -314,7 +314,9 @@ def test_a_broken_file_is_told_by_name_before_anything_is_built(
             MiniGeminiForConditionalGeneration.from_pretrained(folder.path)
         assert words in str(caught.value)
     shard.unlink()
-    with pytest.raises(CheckpointError, match=r"'model-00002-of-00002\.safetensors' is missing from .*\. Fetch it\."):
+    with pytest.raises(
+        CheckpointError, match=r"'model-00002-of-00002\.safetensors' is missing from .*\. Download it\."
+    ):
         MiniGeminiForConditionalGeneration.from_pretrained(folder.path)
 
 

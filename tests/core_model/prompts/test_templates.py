@@ -294,7 +294,7 @@ def test_a_message_left_open() -> None:
             "Message 1 has an image part with the url 'https://example.com/a.png'. URLs are not downloaded here: "
             "download the picture and give it as 'image' or 'path', or give a data URL.",
         ),
-        ([user([{"type": "image_url", "image_url": {"url": "/etc/passwd"}}])], "with the url '/etc/passwd'. Nothing"),
+        ([user([{"type": "image_url", "image_url": {"url": "/etc/passwd"}}])], "with the url '/etc/passwd'. URLs are"),
     ],
 )
 def test_dialogues_that_are_refused(messages: Any, words: str) -> None:
