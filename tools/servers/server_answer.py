@@ -14,6 +14,9 @@ from mgem_agent.redaction import redacted_start
 __all__ = ["ServerAnswer", "described", "message_of"]
 
 MAX_MESSAGE_CHARS = 400
+MAX_DEPTH = 8
+WORDS = ("message", "msg", "errors", "detail", "error", "details")
+"""Where servers put what went wrong, the most telling first: AUTOMATIC1111's `error` is only the name of a class."""
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -63,13 +66,29 @@ def described(body: bytes) -> str:
 
 
 def message_of(data: Any) -> str:
-    """What the body of an error says, on one line and not too long."""
-    if isinstance(data, dict):
-        for name in ("message", "errors", "error", "detail", "details"):
-            if data.get(name):
-                return message_of(data[name])
-    text = data if isinstance(data, str) else json.dumps(data)
+    """What the body of an error says, on one line and not too long.
+
+    Several errors, such as FastAPI's list under `detail`, are joined by `; `, each with the field that it is about.
+
+    Args:
+        data: The body as JSON, or as text.
+    """
+    text = _words(data, MAX_DEPTH)
     if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
         return "an HTML page"
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return redacted_start(text, MAX_MESSAGE_CHARS).rstrip(".") or "no reason given"
+
+
+def _words(data: Any, depth: int) -> str:
+    if isinstance(data, str):
+        return data
+    if depth and isinstance(data, list):
+        return "; ".join(_words(each, depth - 1) for each in data)
+    if depth and isinstance(data, dict):
+        for name in WORDS:
+            if data.get(name):
+                place = data.get("loc")
+                where = ".".join(map(str, place)) + ": " if isinstance(place, list) and place else ""
+                return where + _words(data[name], depth - 1)
+    return json.dumps(data)
