@@ -12,8 +12,9 @@ from PIL import Image
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.langchain.picture_access import PictureAccess
+from mgem_agent.langchain.picture_blocks import PictureBlocks, check_picture_blocks
 from mgem_agent.langchain.tool_errors import told_to_the_caller
-from mgem_agent.langchain.tool_output import PictureBlocks, ToolOutput, make_tool, tool_output, with_notices
+from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output, with_notices
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.drawing_arguments import CaptionArguments, EditArguments
 from mgem_agent.tools.editing import edit_image
@@ -26,7 +27,12 @@ __all__ = ["draw_tool", "edit_tool"]
 
 
 def draw_tool(generator: ImageGenerator, store: ArtifactStore, *, picture_blocks: PictureBlocks = "none") -> BaseTool:
-    """Create the tool `generate_image`; arguments as for `image_tools`."""
+    """Create the tool `generate_image`; arguments as for `image_tools`.
+
+    Raises:
+        InputError: If `picture_blocks` is unknown, or needs a package that is not installed.
+    """
+    check_picture_blocks(picture_blocks)
 
     def run(arguments: CaptionArguments) -> ToolOutput:
         with told_to_the_caller():
@@ -50,8 +56,9 @@ def edit_tool(
     """Create the tool `edit_image`; arguments as for `image_tools`.
 
     Raises:
-        InputError: If a fallback is unknown.
+        InputError: If a fallback or `picture_blocks` is unknown, or a package that it needs is not installed.
     """
+    check_picture_blocks(picture_blocks)
     if isinstance(fallbacks, str) or not set(fallbacks) <= set(get_args(EditWay)):
         raise InputError(f"fallbacks is {fallbacks!r}. Allowed: a list of {', '.join(map(repr, get_args(EditWay)))}.")
 

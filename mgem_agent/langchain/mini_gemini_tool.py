@@ -15,8 +15,9 @@ from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.agent.events import Turn
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
+from mgem_agent.langchain.picture_blocks import PictureBlocks, check_picture_blocks
 from mgem_agent.langchain.tool_errors import told_to_the_caller
-from mgem_agent.langchain.tool_output import PictureBlocks, ToolOutput, tool_output
+from mgem_agent.langchain.tool_output import ToolOutput, tool_output
 from mgem_agent.tools.tool_arguments import NamedPicture, ToolArguments, explain_arguments
 
 __all__ = ["MiniGeminiInput", "MiniGeminiTool"]
@@ -47,7 +48,8 @@ class MiniGeminiTool(BaseTool):
 
     Attributes:
         agent: The agent.
-        picture_blocks: How pictures appear in the content, in addition to their ids in the text.
+        picture_blocks: How pictures appear in the content, in addition to their ids in the text: `none`; `file_id`, for
+            models of this package; `base64`, for models that look at them; `mcp`, for a tool on an MCP server.
         allow_paths: Which local files the outer model may name: none, those in one or more folders, or with True any
             that this process can read. Ids, data URLs and image blocks are always accepted; nothing is downloaded.
 
@@ -72,6 +74,12 @@ class MiniGeminiTool(BaseTool):
     agent: MgemAgent
     picture_blocks: PictureBlocks = "none"
     allow_paths: Annotated[AllowPaths, SkipValidation] = False
+
+    @field_validator("picture_blocks")
+    @classmethod
+    def _check_blocks(cls, value: PictureBlocks) -> PictureBlocks:
+        check_picture_blocks(value)
+        return value
 
     @field_validator("allow_paths")
     @classmethod

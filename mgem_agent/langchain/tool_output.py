@@ -1,28 +1,23 @@
 """The output of a tool: text for the model that called it, and a manifest for the program.
 
-The text names pictures by id. The caller decides whether they are also image blocks: a provider's API does not know our
-ids, and pixels cost tokens.
+The text names pictures by id. `picture_blocks.py` decides how they appear in the content.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.tools import ArgsSchema, StructuredTool
 
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.langchain.picture_blocks import Content, PictureBlocks, content_of
 from mgem_agent.tools.tool_arguments import ToolArguments, explain_arguments
 
-__all__ = ["PictureBlocks", "PictureTool", "ToolOutput", "make_tool", "tool_output", "with_notices"]
+__all__ = ["PictureTool", "ToolOutput", "make_tool", "tool_output", "with_notices"]
 
-ToolOutput = tuple[list[dict[str, Any]], dict[str, Any]]
-"""Content blocks and artifact, as LangChain's `content_and_artifact` has them."""
-
-PictureBlocks = Literal["none", "file_id", "base64"]
-"""How pictures appear in a tool's content, in addition to their ids in the text: not at all; as image blocks with the
-id, for models of this package; or as image blocks with the pixels, for models that look at them."""
+ToolOutput = tuple[Content, dict[str, Any]]
+"""Content and artifact, as LangChain's `content_and_artifact` has them."""
 
 
 def tool_output(
@@ -37,8 +32,8 @@ def tool_output(
         blocks: How they appear in the content.
         manifest: Further JSON data of the artifact.
     """
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     images = []
+    pictures = []
     for name in artifact_ids:
         artifact, path = store.get(name), store.path(name)
         recipe = artifact.recipe
@@ -53,12 +48,8 @@ def tool_output(
                 "parents": list(artifact.parents),
             }
         )
-        if blocks == "file_id":
-            content.append({"type": "image", "file_id": artifact.id})
-        elif blocks == "base64":
-            data = base64.b64encode(path.read_bytes()).decode("ascii")
-            content.append({"type": "image", "id": artifact.id, "mime_type": "image/png", "base64": data})
-    return content, {"images": images, **manifest}
+        pictures.append((artifact.id, path))
+    return content_of(text, pictures, blocks), {"images": images, **manifest}
 
 
 class PictureTool(StructuredTool):

@@ -11,8 +11,8 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import MissingDependencyError
 from mgem_agent.langchain.drawing_tools import draw_tool, edit_tool
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
+from mgem_agent.langchain.picture_blocks import PictureBlocks
 from mgem_agent.langchain.seeing_tools import look_tool, read_tool
-from mgem_agent.langchain.tool_output import PictureBlocks
 from mgem_agent.tools.editing_plan import EditWay
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.reading import can_read_text
@@ -44,12 +44,15 @@ def image_tools(
         read_text: Whether to create `read_text`; by default, if the extra `ocr` is installed.
         allow_paths: Which local files the calling model may name: none, those in one or more folders, or with True
             any that this process can read. Ids, data URLs and image blocks are always accepted; nothing is downloaded.
-        picture_blocks: How drawn pictures appear in the content, in addition to their ids in the text.
+        picture_blocks: How drawn pictures appear in the content, in addition to their ids in the text: `none`;
+            `file_id`, for models of this package; `base64`, for models that look at them; `mcp`, for tools on an MCP
+            server.
 
     Raises:
-        InputError: If a fallback is unknown, `allow_paths` names something that is not a folder, or the reasoner takes
-            no pictures.
-        MissingDependencyError: If `read_text` is requested and the extra `ocr` is not installed.
+        InputError: If a fallback or `picture_blocks` is unknown, `allow_paths` names something that is not a folder, or
+            the reasoner takes no pictures.
+        MissingDependencyError: If `read_text` is requested and the extra `ocr` is not installed, or `picture_blocks` is
+            `mcp` and the package `mcp` is not installed.
 
     Examples:
         >>> from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner

@@ -37,7 +37,7 @@ def call(generator: Any, store: ArtifactStore, name: str, **args: Any) -> ToolMe
 def test_a_picture_is_drawn_stored_and_named(generator: FlatColourGenerator, store: ArtifactStore) -> None:
     told = call(generator, store, "generate_image", prompt="a red fox", seed=7, width=48)
     [picture] = told.artifact["images"]
-    assert told.content == [{"type": "text", "text": f"Drew {picture['id']}, 48x32 pixels."}]
+    assert told.content == f"Drew {picture['id']}, 48x32 pixels."
     assert (picture["prompt"], picture["seed"]) == ("a red fox", 7)
     assert store.open(picture["id"]).size == (48, 32)
 
@@ -67,7 +67,7 @@ def test_another_way_of_editing_is_taken_only_where_the_developer_allows_it(stor
     assert (told.artifact["way"], told.artifact["is_fallback"]) == ("redraw", True)
     assert (picture["prompt"], picture["seed"]) == ("a red fox. make it night", 7)
     said = "flat does not support 'edit'; 'redraw' was used with the prompt 'a red fox. make it night'."
-    assert told.content == [{"type": "text", "text": f"Drew {picture['id']}, 32x32 pixels. {said}"}]
+    assert told.content == f"Drew {picture['id']}, 32x32 pixels. {said}"
 
 
 def test_what_the_original_was_made_from_need_not_be_stored_any_more(
@@ -120,12 +120,7 @@ def test_what_goes_wrong_is_told(generator: Any, store: Any, name: str, args: di
 def test_filled_and_unknown_arguments_cost_no_picture(generator: FlatColourGenerator, store: ArtifactStore) -> None:
     told = call(generator, store, "generate_image", prompt="x", seed=-1, width=0, negative_prompt="null", mood="calm")
     [picture] = told.artifact["images"]
-    assert told.content == [
-        {
-            "type": "text",
-            "text": f"Drew {picture['id']}, 32x32 pixels. The argument 'mood' is unknown and was left out.",
-        }
-    ]
+    assert told.content == (f"Drew {picture['id']}, 32x32 pixels. The argument 'mood' is unknown and was left out.")
     fox = picture["id"]
     told = call(generator, store, "edit_image", image=fox, instruction="x", mask="", strength=0, references="", n=1)
     assert told.status == "success" and told.artifact["way"] == "edit"

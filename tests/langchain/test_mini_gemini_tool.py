@@ -58,12 +58,7 @@ def test_it_works_inside_create_agent(agent: MgemAgent) -> None:
     told = messages[2]
     assert isinstance(told, ToolMessage) and told.status == "success"
     [picture] = told.artifact["images"]
-    assert told.content == [
-        {
-            "type": "text",
-            "text": f"Here it is.\nDrew {picture['id']}: a red fox\n(session {told.artifact['session']})",
-        }
-    ]
+    assert told.content == f"Here it is.\nDrew {picture['id']}: a red fox\n(session {told.artifact['session']})"
     assert Path(picture["path"]).is_file()
     assert (picture["prompt"], picture["generator"], picture["parents"]) == ("a red fox", "flat", [])
     assert told.artifact["outcome"] == "answered"

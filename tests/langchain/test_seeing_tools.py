@@ -49,13 +49,10 @@ def test_a_picture_is_judged_by_the_caption_it_was_drawn_from(store: ArtifactSto
     answer = '{"follows": false, "score": 3, "problem": "There is no hat.", "caption": "a fox in a tall hat"}'
     told, reasoner = look(store, answer, image=drawn)
     assert "Caption: a fox in a hat\n" in asked(reasoner)
-    assert told.content == [
-        {
-            "type": "text",
-            "text": f"{drawn} does not follow the caption. Score: 0.3 of 1. What is wrong: There is no hat. "
-            "A better caption: a fox in a tall hat",
-        }
-    ]
+    assert told.content == (
+        f"{drawn} does not follow the caption. Score: 0.3 of 1. What is wrong: There is no hat. "
+        "A better caption: a fox in a tall hat"
+    )
     assert told.artifact["images"][0]["id"] == drawn
     assert told.artifact["verdict"] == {
         "follows": False,
@@ -69,12 +66,12 @@ def test_a_picture_is_judged_by_the_caption_it_was_drawn_from(store: ArtifactSto
 def test_a_picture_is_judged_by_another_caption(store: ArtifactStore, drawn: str) -> None:
     told, reasoner = look(store, '{"follows": true}', image=drawn, caption="a red card")
     assert "Caption: a red card\n" in asked(reasoner)
-    assert told.content == [{"type": "text", "text": f"{drawn} follows the caption."}]
+    assert told.content == f"{drawn} follows the caption."
 
 
 def test_an_answer_without_a_verdict_is_passed_on(store: ArtifactStore, drawn: str) -> None:
     told, _ = look(store, "Nice.", image=drawn)
-    assert told.content == [{"type": "text", "text": f"No verdict on {drawn}. The reasoner said: Nice."}]
+    assert told.content == f"No verdict on {drawn}. The reasoner said: Nice."
 
 
 def test_what_cannot_be_judged_is_told(store: ArtifactStore) -> None:
@@ -92,12 +89,12 @@ def test_text_is_read(store: ArtifactStore, drawn: str, monkeypatch: pytest.Monk
     read = ReadText((TextLine("EXIT", 0.9, (1, 2, 30, 12)),), 32, 32)
     monkeypatch.setattr(seeing_tools, "read_text", lambda image: read)
     told = call(read_tool(store, access=PictureAccess()), image=drawn)
-    assert told.content == [{"type": "text", "text": f"Text in {drawn}:\nEXIT"}]
+    assert told.content == f"Text in {drawn}:\nEXIT"
     assert told.artifact["text"] == "EXIT"
     assert told.artifact["lines"] == [{"text": "EXIT", "confidence": 0.9, "box": [1, 2, 30, 12]}]
     monkeypatch.setattr(seeing_tools, "read_text", lambda image: ReadText((), 32, 32))
     told = call(read_tool(store, access=PictureAccess()), image=drawn)
-    assert told.content == [{"type": "text", "text": f"There is no text in {drawn}."}]
+    assert told.content == f"There is no text in {drawn}."
 
 
 def test_a_reader_that_fails_is_told(store: ArtifactStore, drawn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,12 @@ def test_text_is_read_where_the_library_is_installed(
 
 def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
     assert "look_at_image" in names(tmp_path, reasoner=ScriptedReasoner(script=[]))
-    with pytest.raises(InputError, match=r"needs a reasoner that takes pictures, and 'ScriptedReasoner' takes none"):
+    with pytest.raises(InputError) as refusal:
         names(tmp_path, reasoner=ScriptedReasoner(script=[], profile={"image_inputs": False}))
+    assert str(refusal.value) == (
+        "Judging pictures needs a reasoner that takes pictures, and 'ScriptedReasoner' takes none. "
+        "Give another reasoner, such as ChatMiniGemini."
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,10 @@ def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
             r"fallbacks is \['magic'\]\. Allowed: a list of 'edit', 'inpaint', 'image_to_image', 'redraw'\.",
         ),
         ({"fallbacks": "inpaint"}, r"fallbacks is 'inpaint'\. Allowed: a list of"),
+        (
+            {"picture_blocks": "png"},
+            r"picture_blocks is 'png'\. Allowed: 'none', 'file_id', 'base64', 'mcp'\. Give one of them\.",
+        ),
         ({"allow_paths": "nowhere"}, r"allow_paths names 'nowhere', which is not a folder"),
     ],
 )
