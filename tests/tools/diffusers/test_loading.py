@@ -86,7 +86,12 @@ def test_a_folder_without_an_index(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "cannot be read"), ("[]", "is not a JSON object"), ("{}", "names no pipeline class"), ("\xff", "is no JSON")],
+    [
+        ("{", "cannot be read"),
+        ("[]", "is not a JSON object"),
+        ("{}", "names no pipeline class"),
+        ("\xff", "is no JSON"),
+    ],
 )
 def test_an_index_that_is_none(folder: Path, content: str, words: str) -> None:
     (folder / "model_index.json").write_bytes(content.encode("latin-1"))

@@ -125,7 +125,7 @@ def test_what_other_encoders_cut_is_counted_and_reported(
     assert result.error is None
     (notice,) = result.notices
     assert notice.argument == "prompt"
-    count = int(notice.message.split()[0])
+    count = int(notice.message.split()[3])
     assert 600 <= count <= 640
     assert notice.message == (
         f"the prompt has {count} tokens, the model reads {limit}; the last {count - limit} were cut."
