@@ -21,7 +21,13 @@ from mgem_agent.core_model.checkpoints.expected import (
 )
 from mgem_agent.core_model.checkpoints.files import TensorHeader, find_weight_files, read_headers, read_json
 from mgem_agent.core_model.checkpoints.official import is_official
-from mgem_agent.core_model.checkpoints.soundness import check_files, check_sizes, read_config, read_config_dict
+from mgem_agent.core_model.checkpoints.soundness import (
+    check_counts,
+    check_files,
+    read_config,
+    read_config_dict,
+    surplus,
+)
 from mgem_agent.core_model.checkpoints.towers import convnext_config
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.geometry import VisualGeometry
@@ -161,7 +167,9 @@ def _inspect_model(folder: Path, config_dict: dict[str, Any]) -> CheckpointRepor
     files = find_weight_files(folder)
     headers, problems = _read_all(files)
     if not problems:
-        check_sizes(folder, config_dict, headers)
+        check_counts(folder, config_dict, headers)
+        message = surplus(folder, config_dict, headers)
+        problems = (message,) if message else ()
     split = official or any(".block_sparse_moe." in key for key in headers)
     expected = expected_model(config, official=official, split=split)
     notes = []

@@ -21,7 +21,7 @@ from mgem_agent.errors import CheckpointError, InputError
 if TYPE_CHECKING:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
-__all__ = ["check_files", "check_sizes", "is_sound", "read_config", "read_config_dict"]
+__all__ = ["check_counts", "check_files", "check_sizes", "is_sound", "read_config", "read_config_dict", "surplus"]
 
 _PARTS = ("text_config", "vision_config", "high_res_vision_config")
 _COUNTS = ("num_hidden_layers", "num_local_experts", "num_experts", "n_routed_experts")
@@ -158,15 +158,44 @@ def check_sizes(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[s
     Raises:
         CheckpointError: If the model would have more layers or many more parameters than the files.
     """
-    from mgem_agent.core_model.checkpoints.expected import expected_model
+    check_counts(folder, config_dict, headers)
+    if message := surplus(folder, config_dict, headers):
+        raise CheckpointError(message)
 
-    file = folder / "config.json"
+
+def check_counts(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[str, TensorHeader]) -> None:
+    """Compare the counts of layers and experts with the number of tensors, before anything is built.
+
+    Args:
+        folder: The checkpoint, for messages.
+        config_dict: Content of its `config.json`.
+        headers: Headers of its tensors, by name.
+
+    Raises:
+        CheckpointError: If there are more layers or experts than tensors.
+    """
     for name, count in _counts(config_dict):
         if not 0 <= count <= len(headers):  # a layer or an expert has at least one tensor
             raise CheckpointError(
-                f"{str(file)!r} sets {name}={count:,}, but its weight files hold only {len(headers):,} tensors. The "
-                "two do not match: download or export both again."
+                f"{str(folder / 'config.json')!r} sets {name}={count:,}, but its weight files hold only "
+                f"{len(headers):,} tensors. The two do not match: download or export both again."
             )
+
+
+def surplus(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[str, TensorHeader]) -> str | None:
+    """Say that a model would have many more parameters than its weight files, or return None.
+
+    Args:
+        folder: The checkpoint, for messages.
+        config_dict: Content of its `config.json`, whose counts were checked.
+        headers: Headers of its tensors, by name.
+
+    Raises:
+        CheckpointError: If the configuration describes a model that cannot be built.
+    """
+    from mgem_agent.core_model.checkpoints.expected import expected_model
+
+    file = folder / "config.json"
     config = read_config(folder, config_dict)
     try:
         expected = expected_model(config, official=False, split=False)
@@ -175,11 +204,12 @@ def check_sizes(folder: Path, config_dict: Mapping[str, Any], headers: Mapping[s
     needed = sum(math.prod(shape) for shape in expected.values())
     held = sum(header.num_elements for header in headers.values())
     packed = _MAX_PACKING if config_dict.get("quantization_config") else 1
-    if needed > held * packed * _MAX_SURPLUS:
-        raise CheckpointError(
-            f"{str(file)!r} describes a model of {needed:,} parameters, but its weight files hold {held:,}. The two "
-            "do not match: download or export both again."
-        )
+    if needed <= held * packed * _MAX_SURPLUS:
+        return None
+    return (
+        f"{str(file)!r} describes a model of {needed:,} parameters, but its weight files hold {held:,}. The two "
+        "do not match: download or export both again."
+    )
 
 
 def _counts(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, int]]:
