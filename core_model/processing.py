@@ -16,6 +16,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MiniGeminiProcessor"]
 
-_SMALLEST_VOCABULARY = 10
+_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 OWN_SETTINGS = ("chat_template", "image_token", "image_token_id", "num_image_tokens", "prompt_template")
 
@@ -403,7 +404,9 @@ def _load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> PreTrainedTo
             f"The tokenizer of {os.fspath(path)!r} cannot be loaded: {reason} Put its language model's tokenizer files "
             "(tokenizer.json, tokenizer_config.json, or tokenizer.model) into the folder."
         ) from error
-    if len(tokenizer) < _SMALLEST_VOCABULARY:  # some families build this from a folder without tokenizer files
+    folder = Path(path)
+    is_without_files = folder.is_dir() and not any(next(folder.glob(name), None) for name in _TOKENIZER_FILES)
+    if is_without_files:  # some families then build a tokenizer of a few special tokens
         raise CheckpointError(
             f"The tokenizer of {os.fspath(path)!r} has {len(tokenizer)} tokens: its files are missing. Put its "
             "language model's tokenizer files (tokenizer.json, tokenizer_config.json, or tokenizer.model) into "
