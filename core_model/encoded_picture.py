@@ -22,7 +22,6 @@ from mgem_agent.errors import ImageError
 
 __all__ = [
     "MAX_ENCODED_BYTES",
-    "MAX_FILE_BYTES",
     "WEB_ADDRESS",
     "base64_bytes",
     "check_encoded_size",

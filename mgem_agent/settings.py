@@ -52,7 +52,6 @@ __all__ = [
     "hidden",
     "known_setting",
     "load_settings",
-    "read_config",
     "setting_names",
 ]
 

@@ -10,7 +10,7 @@ import codecs
 import re
 from typing import NamedTuple
 
-__all__ = ["SURROGATE", "DecodedText", "SurrogateJoiner", "clean_text", "decode_text"]
+__all__ = ["SURROGATE", "SurrogateJoiner", "clean_text", "decode_text"]
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

@@ -17,7 +17,7 @@ from mgem_agent.tools.english_words import (
     PLAIN_WORDS,
 )
 
-__all__ = ["CaptionReading", "CaptionWord", "FoundWord", "name_looks", "read_words"]
+__all__ = ["CaptionWord", "name_looks", "read_words"]
 
 Known = Mapping[tuple[str, ...], "CaptionWord"]
 """Known things and places, keyed by the words that name them in a caption."""

@@ -28,7 +28,6 @@ from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_generator import ImageGenerator
 
 __all__ = [
-    "ENTRY_POINT_GROUP",
     "GeneratorFactory",
     "GeneratorScheme",
     "describe_generators",

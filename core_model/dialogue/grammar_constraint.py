@@ -20,7 +20,7 @@ from mgem_agent.errors import InputError
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-__all__ = ["GrammarConstraint", "GrammarTokens", "can_follow_grammar"]
+__all__ = ["GrammarTokens", "can_follow_grammar"]
 
 _LONGEST_REPETITION = 16
 """Most tokens that an answer may repeat where its grammar leaves a choice: a small model repeats fields endlessly."""

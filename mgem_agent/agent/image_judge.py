@@ -27,7 +27,6 @@ from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError, ReasonerPicturesError, ToolError
 
 __all__ = [
-    "MAX_SCORE",
     "Verdict",
     "check_sees",
     "look_at_image",

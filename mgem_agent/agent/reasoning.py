@@ -35,7 +35,7 @@ from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_
 from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
 from mgem_agent.tools.tool_arguments import decode_json
 
-__all__ = ["Answer", "AnswerCall", "Reasoning", "speaks_protocol"]
+__all__ = ["Answer", "Reasoning", "speaks_protocol"]
 
 
 _FIXED_CHARS = 2_000

@@ -20,7 +20,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.core_model.encoded_picture import base64_bytes, data_url_bytes, is_data_url, shown
 from mgem_agent.errors import InputError
 
-__all__ = ["ORIGIN_OF_DATA", "NamedPicture", "ReadFile", "resolve_picture"]
+__all__ = ["ORIGIN_OF_DATA", "resolve_picture"]
 
 ReadFile = Callable[[str], bytes]
 """Reads the file of a name, or refuses it by an `InputError`."""

@@ -13,7 +13,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.prompts import render_prompt
 
-__all__ = ["ToolPlan", "plan_json", "plan_tools", "read_response_format", "read_tool_choice"]
+__all__ = ["plan_json", "plan_tools", "read_response_format", "read_tool_choice"]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mgem_agent.errors import InputError
 if TYPE_CHECKING:
     from mgem_agent.workflows.book import BookFormat
 
-__all__ = ["StoryGroup", "app"]
+__all__ = ["app"]
 
 FORMATS = ("html", "md", "pdf")
 DEFAULT_COMMAND = "tell"

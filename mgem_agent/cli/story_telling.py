@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mgem_agent.workflows import OutlineDecision, Story, StoryEvent, StoryRecipe, Storyteller
     from mgem_agent.workflows.book import BookFormat
 
-__all__ = ["StoryTelling", "is_asked"]
+__all__ = ["StoryTelling"]
 
 
 def is_asked() -> bool:

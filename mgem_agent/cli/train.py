@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from mgem_agent.cli.printing import echo
 
-__all__ = ["TrainByDefault", "app"]
+__all__ = ["app"]
 
 _SIGNAL_STATUS = 128
 

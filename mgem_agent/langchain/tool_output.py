@@ -14,7 +14,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.langchain.picture_blocks import Content, PictureBlocks, content_of
 from mgem_agent.tools.tool_arguments import ToolArguments, explain_arguments
 
-__all__ = ["PictureTool", "ToolOutput", "make_tool", "tool_output", "with_notices"]
+__all__ = ["ToolOutput", "make_tool", "tool_output", "with_notices"]
 
 ToolOutput = tuple[Content, dict[str, Any]]
 """Content and artifact, as LangChain's `content_and_artifact` has them."""

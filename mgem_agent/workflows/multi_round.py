@@ -19,7 +19,7 @@ from mgem_agent.agent.events import AgentEvent, Turn, TurnFinished
 from mgem_agent.errors import InputError
 from mgem_agent.tools.image_request import ImageRequest
 
-__all__ = ["Building", "run", "stream"]
+__all__ = ["run", "stream"]
 
 Building = Literal["caption", "edit"]
 """How a round builds on the one before."""

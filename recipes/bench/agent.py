@@ -31,7 +31,7 @@ from mgem_agent.recipes.bench.measure import describe_machine, require_positive,
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import Capabilities, GenerationProgress, ImageRequest, ImageResult
 
-__all__ = ["AgentComparison", "LongSession", "StoryComparison", "bench_agent"]
+__all__ = ["AgentComparison", "bench_agent"]
 
 NUM_SCENES = 8
 SIZE = (64, 64)

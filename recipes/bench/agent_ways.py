@@ -25,7 +25,7 @@ from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import ScriptedReasoner
 from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, draw
 
-__all__ = ["BareAgent", "OurAgent", "scripted_scenes", "used_bytes"]
+__all__ = ["BareAgent", "OurAgent", "used_bytes"]
 
 CLOSING = "There it is, as you asked for it."
 

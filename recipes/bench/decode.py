@@ -30,7 +30,7 @@ from mgem_agent.recipes.bench.measure import describe_machine, require_positive
 from mgem_agent.recipes.bench.rounds import build_tokenizer
 from mgem_agent.recipes.bench.sizes import bench_config, build_model
 
-__all__ = ["DecodeComparison", "DecodeModelName", "bench_decode"]
+__all__ = ["DecodeComparison", "bench_decode"]
 
 DecodeModelName = Literal["nano", "random", "small"]
 """nano's language model; random weights of its size, without download; or one narrow layer."""

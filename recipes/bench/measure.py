@@ -31,7 +31,6 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Comparison, Machine, Run
 
 __all__ = [
-    "Computation",
     "DTypeName",
     "compare",
     "describe_machine",

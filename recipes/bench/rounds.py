@@ -32,7 +32,7 @@ from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds,
 from mgem_agent.recipes.bench.measure import DTypeName, describe_machine, find_device, require_positive
 from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes
 
-__all__ = ["RoundLatency", "RoundsComparison", "bench_rounds", "build_tokenizer"]
+__all__ = ["RoundsComparison", "bench_rounds", "build_tokenizer"]
 
 _SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
 _QUESTION_WORDS = 24

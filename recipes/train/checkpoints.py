@@ -25,14 +25,7 @@ from mgem_agent.errors import CheckpointError
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_trained
 from mgem_agent.recipes.train.target_loss import TargetLoss
 
-__all__ = [
-    "Checkpoints",
-    "keep_trained_weights",
-    "newest_checkpoint",
-    "put_in_place",
-    "save_trained",
-    "trained_weights",
-]
+__all__ = ["Checkpoints", "keep_trained_weights", "newest_checkpoint", "put_in_place"]
 
 _STATE_FILE = "progress.json"
 _NAME = re.compile(r"step-(\d+)")

@@ -23,7 +23,7 @@ from typing import Any
 
 from mgem_agent.errors import InputError
 
-__all__ = ["BrokenRecordError", "RecordFile", "RecordSummary", "dialogue_of", "pictures_of", "summarise"]
+__all__ = ["BrokenRecordError", "RecordFile", "RecordSummary", "dialogue_of", "summarise"]
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _MARK = "<image>"

@@ -28,7 +28,7 @@ from mgem_agent.tools.diffusers.signature import (
 )
 from mgem_agent.tools.image_request import ImageTask
 
-__all__ = ["COMBINED", "PRESETS", "Family", "PipelineTraits", "Preset", "describe_class"]
+__all__ = ["COMBINED", "PRESETS", "PipelineTraits", "describe_class"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PromptLimit", "count_chunks", "encode_in_chunks", "find_limit"]
+__all__ = ["count_chunks", "encode_in_chunks", "find_limit"]
 
 
 @dataclass(frozen=True, slots=True)

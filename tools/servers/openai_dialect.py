@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["SD_CPP_HONOURS", "OpenAIDialect", "dialect_of", "with_extra_args"]
+__all__ = ["SD_CPP_HONOURS", "dialect_of", "with_extra_args"]
 
 GPT_IMAGE = re.compile(r"(chatgpt|gpt)-image")
 NEEDED = frozenset({"model", "prompt", "image", "image[]", "mask"})

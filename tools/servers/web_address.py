@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-__all__ = ["ForbiddenAddressError", "PublicAddresses", "is_public", "is_this_machine", "look_up", "proxy_for"]
+__all__ = ["ForbiddenAddressError", "PublicAddresses", "is_this_machine", "look_up", "proxy_for"]
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 

@@ -16,7 +16,7 @@ from mgem_agent.errors import InputError
 if TYPE_CHECKING:
     from mgem_agent.cli.chat.state import Chat, ChatUI
 
-__all__ = ["COMMANDS", "show_sessions"]
+__all__ = ["COMMANDS"]
 
 DATE_COLUMNS = 16
 MAX_COPIED_BYTES = 74_994

@@ -15,7 +15,7 @@ from typing import Any
 
 from mgem_agent.cli.display.typed_ahead import without_echo
 
-__all__ = ["INTERRUPTED_STATUS", "Stop", "stopped_by_ctrl_c"]
+__all__ = ["INTERRUPTED_STATUS", "stopped_by_ctrl_c"]
 
 INTERRUPTED_STATUS = 130
 """Exit status after Ctrl-C: 128 plus the signal number."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mgem_agent.settings import PictureDisplay
 
-__all__ = ["PictureWindow", "ShownAs"]
+__all__ = ["PictureWindow"]
 
 ShownAs = Literal["sixel", "kitty", "blocks", "path", "none"]
 """The way in which pictures are shown."""

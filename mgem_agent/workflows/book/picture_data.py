@@ -16,7 +16,7 @@ from PIL import Image
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.workflows.book.book import BookPicture
 
-__all__ = ["SMALL_PX", "PagePicture", "hue_of", "page_picture"]
+__all__ = ["SMALL_PX", "hue_of", "page_picture"]
 
 SMALL_PX = 384
 """A picture whose longer side is below this is small."""

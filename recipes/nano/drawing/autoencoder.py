@@ -38,7 +38,6 @@ from mgem_agent.recipes.train.precision import training_dtype
 
 __all__ = [
     "AutoencoderConfig",
-    "LayerPieces",
     "added_latents",
     "cut_piece",
     "detail_loss",

@@ -32,7 +32,6 @@ from mgem_agent.recipes.nano.world.scene_captions import CaptionStyle, caption
 from mgem_agent.recipes.nano.world.scene_parts import Scene
 
 __all__ = [
-    "MAX_POSITIONS",
     "CaptionEncoderConfig",
     "CaptionReader",
     "captions_and_facts",

@@ -31,11 +31,8 @@ from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
 __all__ = [
-    "AnswersAboutPictures",
-    "DrawnCaption",
     "GeneratedPictures",
     "Named",
-    "NamesPictures",
     "draw_captions",
     "draw_real",
     "name_pictures",

@@ -24,7 +24,7 @@ from mgem_agent.recipes.nano.world.scene import sample_scene
 from mgem_agent.recipes.nano.world.scene_questions import QUESTION_KINDS
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 
-__all__ = ["AnswersPictures", "SceneQuestion", "Understanding", "held_out_questions", "measure_understanding"]
+__all__ = ["SceneQuestion", "Understanding", "held_out_questions", "measure_understanding"]
 
 _MAX_SCENES = 200
 """Maximum scenes searched for each question of a kind; the rarest kind is in one scene of twenty."""

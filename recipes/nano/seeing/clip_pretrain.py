@@ -35,7 +35,7 @@ from mgem_agent.recipes.nano.seeing.scene_batch import batch_kinds, cut_out, sce
 from mgem_agent.recipes.nano.seeing.scene_regions import ALPHABET, SPELLED, cut_window, pool_regions
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 
-__all__ = ["ContrastiveModel", "EncodersConfig", "TowerEmbeds", "train_encoders"]
+__all__ = ["ContrastiveModel", "EncodersConfig", "train_encoders"]
 
 
 class EncodersConfig(PretrainingConfig):

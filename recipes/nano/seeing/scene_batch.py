@@ -20,7 +20,7 @@ from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
 if TYPE_CHECKING:
     from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig
 
-__all__ = ["SceneBatch", "batch_kinds", "cut_out", "scene_batch"]
+__all__ = ["batch_kinds", "cut_out", "scene_batch"]
 
 _KINDS: dict[str, tuple[SceneKind, ...]] = {
     "low": ("drawable", "any"),

@@ -22,7 +22,6 @@ __all__ = [
     "ALPHABET",
     "SPELLED",
     "RegionBatch",
-    "SceneRegion",
     "box_coverage",
     "cut_window",
     "pool_regions",

@@ -22,7 +22,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.user_files import user_path
 
-__all__ = ["EMOJI_PACKAGES", "EmojiAssets", "NpmPackage", "fetch_emoji"]
+__all__ = ["EMOJI_PACKAGES", "EmojiAssets", "fetch_emoji"]
 
 PICTURE_PX = 256
 _ANNOTATIONS = "en/data.json"

@@ -19,7 +19,7 @@ from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS, SCENERY, Back
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import in_a_row, is_countable, plural, verb_for, with_article, with_capital
 
-__all__ = ["GENERATION_KINDS", "GenerationKind", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
+__all__ = ["GENERATION_KINDS", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
 
 GenerationKind = Literal["recaption", "in_context", "story", "text_only"]
 GENERATION_KINDS: tuple[GenerationKind, ...] = ("recaption", "in_context", "story", "text_only")

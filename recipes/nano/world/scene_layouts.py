@@ -34,10 +34,8 @@ from mgem_agent.recipes.nano.world.scene_parts import (
 
 __all__ = [
     "ANY_LAYOUTS",
-    "CHART_LABELS",
     "DRAWABLE_LAYOUTS",
     "LAYOUTS",
-    "MAX_COUNT",
     "PAGE_LAYOUTS",
     "POSED_LAYOUTS",
     "POSES",

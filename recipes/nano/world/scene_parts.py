@@ -17,7 +17,6 @@ __all__ = [
     "SceneObject",
     "SceneShape",
     "SceneText",
-    "ShapeName",
     "Split",
     "TextSize",
 ]

@@ -26,7 +26,7 @@ from mgem_agent.recipes.nano.world.nouns import (
 from mgem_agent.recipes.nano.world.scene_captions import name_of
 from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, Chart, Scene, TextSize
 
-__all__ = ["MAX_SIGNS", "QUESTION_KINDS", "Question", "QuestionKind", "questions_about"]
+__all__ = ["MAX_SIGNS", "QUESTION_KINDS", "Question", "questions_about"]
 
 QuestionKind = Literal[
     "what", "colour", "count", "where", "place", "read_large", "read_medium", "read_small", "yes_no", "chart"

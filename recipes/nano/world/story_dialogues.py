@@ -24,16 +24,7 @@ from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import in_a_row, is_countable, with_article, with_capital
 from mgem_agent.user_files import user_path
 
-__all__ = [
-    "STORY_TASKS",
-    "RenderPrompt",
-    "SmallStory",
-    "StoryPage",
-    "small_story",
-    "story_record",
-    "story_turn",
-    "write_stories",
-]
+__all__ = ["STORY_TASKS", "small_story", "story_turn", "write_stories"]
 
 STORY_TASKS = ("title", "outline", "cast", "looks", "scene_text", "caption")
 """Tasks: the names of the workflow's prompts."""
