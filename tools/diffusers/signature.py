@@ -121,7 +121,7 @@ def _explain_output(cls: type[Any]) -> str | None:
 
 def _output_fields(cls: type[Any]) -> list[str]:
     """Fields of what the call returns: by its annotation, else by the output classes that its module names."""
-    from diffusers.utils import BaseOutput
+    from diffusers.utils.outputs import BaseOutput
 
     hint = inspect.signature(cls.__call__).return_annotation
     named = [kind for kind in (*typing.get_args(hint), hint) if _is_output(kind, BaseOutput)]
