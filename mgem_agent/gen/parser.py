@@ -26,43 +26,15 @@ from mgem_agent.gen.events import (
     CaptionPiece,
     GenEvent,
     GenNotice,
-    GenNoticeReason,
     TextPiece,
-    captions,
     merged,
-    notices,
-    readable_text,
-    visible_text,
 )
 from mgem_agent.gen.markup import (
-    MAX_CAPTION_LENGTH,
     clean_caption,
     cut_caption,
-    neutralize_tags,
-    render_assistant_turn,
 )
 
-__all__ = [
-    "MAX_CAPTION_LENGTH",
-    "CaptionClosed",
-    "CaptionOpened",
-    "CaptionPiece",
-    "GenEvent",
-    "GenNotice",
-    "GenNoticeReason",
-    "GenProtocolParser",
-    "TextPiece",
-    "captions",
-    "clean_caption",
-    "cut_caption",
-    "merged",
-    "neutralize_tags",
-    "notices",
-    "parse",
-    "readable_text",
-    "render_assistant_turn",
-    "visible_text",
-]
+__all__ = ["GenProtocolParser", "parse"]
 
 _CANDIDATE = re.compile(r"<\s*+(?:/\s*+)?(?:(?:[hH]|[gG][eE][nN])\s*+(?:>|\Z)|[gG][eE]?\Z|\Z)")
 """A tag, or the beginning of one at the end of the text. There is no backtracking, so a search takes linear time."""

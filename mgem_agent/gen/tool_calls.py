@@ -14,13 +14,8 @@ from typing import Any, Literal, TypedDict, get_args
 from pydantic import JsonValue, ValidationError
 
 from mgem_agent.errors import InputError
-from mgem_agent.gen.parser import (
-    GenEvent,
-    GenNotice,
-    captions,
-    clean_caption,
-    cut_caption,
-)
+from mgem_agent.gen.events import GenEvent, GenNotice, captions
+from mgem_agent.gen.markup import clean_caption, cut_caption
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.tool_arguments import wrong_fields
 

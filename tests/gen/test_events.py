@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgem_agent.gen.events import CaptionClosed, CaptionPiece, GenEvent, GenNotice, TextPiece, merged, readable_text
-from mgem_agent.gen.parser import parse, visible_text
+from mgem_agent.gen.events import (
+    CaptionClosed,
+    CaptionPiece,
+    GenEvent,
+    GenNotice,
+    TextPiece,
+    merged,
+    readable_text,
+    visible_text,
+)
+from mgem_agent.gen.parser import parse
 
 
 def test_neighbouring_pieces_of_one_kind_are_joined() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mgem_agent.gen.events import captions, notices, visible_text
 from mgem_agent.gen.markup import (
     MAX_CAPTION_LENGTH,
     clean_caption,
@@ -15,7 +16,7 @@ from mgem_agent.gen.markup import (
     neutralize_tags,
     render_assistant_turn,
 )
-from mgem_agent.gen.parser import captions, notices, parse, visible_text
+from mgem_agent.gen.parser import parse
 
 TAG = re.compile(r"<\s*/?\s*(?:h|gen)\s*>", re.IGNORECASE)
 SHARDS = [

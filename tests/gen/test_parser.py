@@ -12,25 +12,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from mgem_agent.gen.parser import (
-    MAX_CAPTION_LENGTH,
+from mgem_agent.gen.events import (
     CaptionClosed,
     CaptionOpened,
     CaptionPiece,
     GenEvent,
     GenNotice,
     GenNoticeReason,
-    GenProtocolParser,
     TextPiece,
     captions,
-    clean_caption,
     merged,
     notices,
-    parse,
     readable_text,
-    render_assistant_turn,
     visible_text,
 )
+from mgem_agent.gen.markup import MAX_CAPTION_LENGTH, clean_caption, render_assistant_turn
+from mgem_agent.gen.parser import GenProtocolParser, parse
 
 TAG = re.compile(r"<\s*/?\s*(?:h|gen)\s*>", re.IGNORECASE)
 TAG_AT_END = re.compile(r"<\s*(/?)\s*(h|gen)\s*>\Z", re.IGNORECASE)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgem_agent.errors import InputError
-from mgem_agent.gen.parser import MAX_CAPTION_LENGTH, GenNotice, captions, parse
+from mgem_agent.gen.events import GenNotice, captions
+from mgem_agent.gen.markup import MAX_CAPTION_LENGTH
+from mgem_agent.gen.parser import parse
 from mgem_agent.gen.tool_calls import DrawMode, DrawPlan, check_draw_defaults, new_call_id, plan_drawing, to_tool_call
 from mgem_agent.tools.image_request import ImageRequest
 
