@@ -19,10 +19,10 @@ from pydantic import ValidationError
 
 from mgem_agent.errors import InputError, MgemError
 
-__all__ = ["main"]
+__all__ = ["RECIPES", "main"]
 
 _PROGRAM = "python -m mgem_agent.recipes.nano"
-_RECIPES = {
+RECIPES = {
     "clip_pretrain": ("seeing", "EncodersConfig", "train_encoders", "the two vision encoders"),
     "visual_words": ("seeing", "VisualWordsConfig", "train_visual_words", "mining and the projector"),
     "autoencoder": ("drawing", "AutoencoderConfig", "train_autoencoder", "the autoencoder of pictures"),
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words and words[0] in _RECIPES:
+        if words and words[0] in RECIPES:
             result = _train(words[0], words[1:])
         else:
             result = _write_vocabulary(_list_parser().parse_args(words).file)
@@ -62,7 +62,7 @@ def _list_parser() -> argparse.ArgumentParser:
     """Return the parser of the program: its help lists the recipes, which have parsers of their own."""
     parser = argparse.ArgumentParser(prog=_PROGRAM, description="Train one part of nano. RECIPE --help lists settings.")
     recipes = parser.add_subparsers(metavar="RECIPE", required=True)
-    for name, (_, _, _, subject) in _RECIPES.items():
+    for name, (_, _, _, subject) in RECIPES.items():
         recipes.add_parser(name, help=f"train {subject}")
     vocabulary = recipes.add_parser(_VOCABULARY, help="write what the generator can draw, as a JSON file")
     vocabulary.add_argument("file", type=Path, help="the file to write")
@@ -77,7 +77,7 @@ def _write_vocabulary(file: Path) -> Path:
 
 
 def _train(name: str, words: Sequence[str]) -> Path:
-    package, config_name, function_name, _ = _RECIPES[name]
+    package, config_name, function_name, _ = RECIPES[name]
     module = importlib.import_module(f"mgem_agent.recipes.nano.{package}.{name}")
     config_type: Any = getattr(module, config_name)
     parser = argparse.ArgumentParser(

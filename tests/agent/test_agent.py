@@ -620,7 +620,8 @@ def test_a_picture_is_edited_by_its_id(make: Any, generator: FlatColourGenerator
 def test_agents_do_not_continue_each_others_dialogue(make: Any, sessions: Sessions) -> None:
     first, second = make("One.", "Two.")[0], make("Three.")[0]
     assert first.session != second.session
-    first.invoke("Hello."), first.invoke("And?"), second.invoke("Hello.")
+    for agent, words in ((first, "Hello."), (first, "And?"), (second, "Hello.")):
+        agent.invoke(words)
     assert [len(agent.turns()) for agent in (first, second)] == [2, 1]
     assert len(first.turns(second.session)) == 1
     assert {summary.name for summary in sessions.list()} == {first.session, second.session}

@@ -53,7 +53,7 @@ def test_its_help_lists_every_recipe(capsys):
         assert f"    {name} " in shown
 
 
-@pytest.mark.parametrize("name", program._RECIPES)
+@pytest.mark.parametrize("name", program.RECIPES)
 def test_help_of_a_recipe_explains_every_setting(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         program.main([name, "--help"])

@@ -153,7 +153,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
 def test_an_interrupt_is_a_checkpoint_and_the_old_handlers_come_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     run = train(make_run(tmp_path), until=3)
-    assert newest_checkpoint(tmp_path).name == "step-00000003"
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None and newest.name == "step-00000003"
     assert run.step == 3
     assert signal.getsignal(signal.SIGINT) is before
 
