@@ -4,6 +4,8 @@ The authors write one flat file: the language model's keys, plus ``mm_…`` and 
 time they used three sets of names for ``model_type``, and some files lack it. So the family of the language model is
 looked up in this order: ``model_type``, ``architectures``, the language model's own fields. Our own files also use the
 name ``mini_gemini``; only the authors' files have ``mm_vision_tower``.
+
+transformers is imported in functions: its Auto classes import our configuration, which imports this module.
 """
 
 from __future__ import annotations
@@ -12,8 +14,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
-
-from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from mgem_agent.core_model.checkpoints.released import Family
 from mgem_agent.core_model.checkpoints.towers import high_res_tower_config, vision_tower_config
@@ -114,6 +114,8 @@ def translate_config(config: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: If the language model or an encoder is unknown, or the file needs a feature that this model
             does not have.
     """
+    from transformers import CONFIG_MAPPING
+
     _refuse_unsupported(config)
     family = find_family(config)
     text_config = _text_config(config, family)
@@ -167,6 +169,8 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
 
 def _text_config(config: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """The language model's own keys, without the authors' additions."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
     general = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     own = {field.name for field in dataclasses.fields(CONFIG_MAPPING[family])} - general
     own |= {"rope_theta", "rope_scaling"}  # older names of rope_parameters, which transformers still reads

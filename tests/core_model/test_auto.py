@@ -69,6 +69,25 @@ def test_importing_the_package_makes_the_auto_classes_know_its_folders(
     assert (done.returncode, done.stdout.split()) == (0, printed), done.stderr
 
 
+@pytest.mark.parametrize("name", ["official", "soundness", "loading"])
+def test_a_module_of_checkpoints_may_be_imported_first(name: str) -> None:
+    """transformers' Auto classes import our configuration while that module is being imported."""
+    code = f"import mgem_agent.core_model.checkpoints.{name}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_any_module_may_be_imported_first(sources: dict[str, Path]) -> None:
+    failed = {}
+    for name in sources:
+        if name.startswith(("mgem_agent.core_model", "mgem_agent.nano", "mgem_agent.chat_models", "mgem_agent.tools")):
+            done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
+            if done.returncode:
+                failed[name] = done.stderr.splitlines()[-1]
+    assert failed == {}
+
+
 def test_the_authors_own_model_types_are_known(tmp_path: Path) -> None:
     from transformers import AutoConfig
 
