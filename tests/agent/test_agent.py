@@ -554,7 +554,7 @@ def test_pictures_of_the_user_are_stored_and_shown(make: Any, store: ArtifactSto
         (["img-00000000"], "There is no picture 'img-00000000'"),
         (["no-such-file.png"], "no-such-file.png"),
         ([{"type": "video"}], r"^A block of type 'video' is not a picture\. Give a block of type 'image'\."),
-        ([{"type": "image"}], r"^An image block holds nothing\. Give 'base64', a data 'url', or the 'file_id' of a"),
+        ([{"type": "image"}], r"^An image block is empty\. Give 'base64', a data 'url', or the 'file_id' of a"),
         ([], r"^The message is empty\. Give a text or a picture\."),
     ],
 )

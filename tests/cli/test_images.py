@@ -75,8 +75,8 @@ def test_show(store: ArtifactStore) -> None:
     ("arguments", "message"),
     [
         (("show", "img-0000"), "There is no picture 'img-0000'"),
-        (("show", "../x"), "is no id of a picture"),
-        (("redraw", "no.png"), "is no id of a picture"),
+        (("show", "../x"), "is not a picture id. An id is 'img-' and hexadecimal digits"),
+        (("redraw", "no.png"), "is not a picture id. An id is 'img-' and hexadecimal digits"),
     ],
 )
 def test_what_is_not_there(store: ArtifactStore, arguments: tuple[str, ...], message: str) -> None:
