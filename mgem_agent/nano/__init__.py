@@ -1,7 +1,7 @@
-"""`nano`: the models that come in the box, small enough for two cores of a laptop.
+"""`nano`: the models that ship in the package, small enough for two CPU cores.
 
-The language model is fetched once from the package index; everything else is in `weights/`, beside this file. What a
-model is made of and what it can do stands in its model card there. Nothing heavy is imported until a name is used.
+The language model is downloaded once from the package index. All other weights are in `weights/`, each with a model
+card that says how it was made and what it can do. Nothing heavy is imported until a name is used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""One file from the network: checked, whole or not there, and gone on with after an interruption.
+"""Downloads one file, checks it, and resumes after an interruption.
 
-What has arrived lies beside the file's place, under its name and `.part`, until its checksum is right. A server that
-cannot go on in the middle starts afresh; a connection that breaks, or is too slow, is tried again where it broke.
+Received bytes are kept in `NAME.part` until the checksum is right; then the file is renamed. A broken or slow
+connection is retried from where it broke. A server without range requests starts again from the beginning.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def fetch_file(
         url: Its address.
         path: Where it shall be; its folder is made.
         sha256: What its bytes must hash to, in hexadecimal.
-        num_bytes: How long it is.
-        report: Called with the bytes that have arrived.
-        advice: Where else it may be had, in a sentence; ends the error where it cannot be had from there.
+        num_bytes: Its length in bytes.
+        report: Called with the number of bytes received so far.
+        advice: A sentence that ends the error: where else to get the file.
 
     Returns:
         The path.
 
     Raises:
-        CheckpointError: If there is no network, the server refuses, the bytes are others, or they cannot be written.
-            What has arrived of the right file is kept, and the next call goes on from there.
+        CheckpointError: If there is no network, the server refuses, the checksum is wrong, or the disk cannot be
+            written. Received bytes of the right file are kept, and the next call resumes from there.
     """
     if path.is_file():
         return path
@@ -77,11 +77,11 @@ def fetch_file(
         _check(url, part, sha256, advice)
         os.replace(part, path)
     except OSError as error:
-        mending = "Mend the permissions of that folder, or set MGEM_CACHE to another one."
+        advice_here = "Change the permissions of that folder, or set MGEM_CACHE to another one."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            mending = f"Free {num_bytes / 1e6:,.0f} MB there, or set MGEM_CACHE to a folder on another disk."
+            advice_here = f"Free {num_bytes / 1e6:,.0f} MB there, or set MGEM_CACHE to a folder on another disk."
         raise CheckpointError(
-            f"{path.name!r} cannot be written to {str(path.parent)!r}: {error.strerror or error}. {mending}"
+            f"{path.name!r} cannot be written to {str(path.parent)!r}: {error.strerror or error}. {advice_here}"
         ) from error
     return path
 
@@ -102,10 +102,10 @@ def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], N
                 problem = error
                 break
     arrived = _size_of(part)
-    kept = f" {arrived:,} of {num_bytes:,} bytes are here already, and the next try goes on from there." * bool(arrived)
+    kept = f" {arrived:,} of {num_bytes:,} bytes are downloaded already, and the next try resumes from there."
     raise CheckpointError(
-        f"{url!r} cannot be fetched: {str(problem) or type(problem).__name__}.{kept} Check the network and its proxy "
-        f"and try again.{advice and f' {advice}'}"
+        f"{url!r} cannot be downloaded: {str(problem) or type(problem).__name__}.{kept if arrived else ''} "
+        f"Check the network and its proxy and try again.{advice and f' {advice}'}"
     ) from problem
 
 

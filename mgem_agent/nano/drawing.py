@@ -1,7 +1,7 @@
-"""The image generator in the box: a small latent diffusion model, an ordinary diffusers folder beside this file.
+"""The image generator that ships in the package: a small latent diffusion model in the format of diffusers.
 
-It is `diffusers:FOLDER` with the size, steps and guidance that it was trained for, which stand in `nano.json` in that
-folder. It draws one size alone: a picture of another is asked for in vain, and the result says so.
+It is `diffusers:FOLDER` with the size, steps and guidance that it was trained for, read from `nano.json` in that
+folder. It draws in one size only; a request for another size gets a notice.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class NanoGenerator(DiffusersGenerator):
             options: Those of :class:`DiffusersOptions`.
 
         Raises:
-            InputError: If the name goes on after `nano`, or an option is unknown or has no such value.
+            InputError: If anything follows `nano` in the name, or an option is unknown or has an invalid value.
             GeneratorUnavailableError: If `nano.json` cannot be read.
         """
         if rest.strip():

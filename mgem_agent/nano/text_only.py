@@ -37,7 +37,7 @@ _CAPTIONS = "nano captions"
 
 
 class TextOnlyEngine:
-    """Goes on with a dialogue whose pictures it is only told of.
+    """Answers a dialogue without seeing its pictures: it is told that they were shown.
 
     Args:
         engine: Writes the text.

@@ -111,7 +111,7 @@ class StoryWriter:
 
     def _check(self) -> None:
         if self._cancel.is_set():
-            raise GenerationCancelledError("The story was stopped. Resume it to go on.")
+            raise GenerationCancelledError("The story was stopped. Resume it to continue.")
 
 
 def _size(found: object) -> int:

@@ -140,7 +140,7 @@ class AgentComparison(Comparison):
         ):
             long.add_row(title, f"{early / 1024:,.1f} KiB", f"{late / 1024:,.1f} KiB", format_times(ratio))
         resumes = [format_seconds(statistics.median(each)) for each in (session.early_resume_s, session.late_resume_s)]
-        long.add_row("time to go on", *resumes, format_times(session.resume_ratio))
+        long.add_row("time to resume", *resumes, format_times(session.resume_ratio))
         for table in (scenes, long):
             for column in table.columns[1:]:
                 column.justify = "right"

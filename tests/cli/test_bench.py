@@ -35,7 +35,7 @@ def test_json_is_one_object(name: str) -> None:
     [
         ("mining", ["TextbookPatchInfoMining", "extra memory", "Largest difference of the output"]),
         ("vision", ["textbook_image_features", "HR encoder", "LLaVA-1.5 56", "Weights and pixels are random"]),
-        ("agent", ["create_agent, bare", "8 scenes", "session of 4 turns", "growth a turn", "time to go on"]),
+        ("agent", ["create_agent, bare", "8 scenes", "session of 4 turns", "growth a turn", "time to resume"]),
         ("rounds", ["generate, afresh", "2 : 2", "All answers were the same, token for token."]),
     ],
 )

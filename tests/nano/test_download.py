@@ -105,7 +105,7 @@ def test_a_connection_that_breaks_is_gone_on_with(server: Server, tmp_path: Path
 def test_what_an_earlier_program_left_is_gone_on_with(server: Server, tmp_path: Path) -> None:
     server.manner = "always breaks"
     with pytest.raises(
-        CheckpointError, match=r"cannot be fetched: .* bytes are here already, and the next try goes on"
+        CheckpointError, match=r"cannot be downloaded: .* bytes are downloaded already, and the next try resumes"
     ):
         fetch(server, tmp_path / "file.whl")
     arrived = (tmp_path / "file.whl.part").stat().st_size
@@ -136,7 +136,7 @@ def test_other_bytes_are_refused_and_not_kept(server: Server, tmp_path: Path, le
 def test_a_server_that_refuses_is_asked_once(server: Server, tmp_path: Path) -> None:
     server.manner = "missing"
     with pytest.raises(
-        CheckpointError, match=r"cannot be fetched: the server answered 404 Not Found\. Check the network"
+        CheckpointError, match=r"cannot be downloaded: the server answered 404 Not Found\. Check the network"
     ):
         fetch(server, tmp_path / "file.whl")
     assert len(server.asked) == 1
@@ -144,7 +144,7 @@ def test_a_server_that_refuses_is_asked_once(server: Server, tmp_path: Path) -> 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
-    told = r"^'http://127\.0\.0\.1:9/a\.whl' cannot be fetched: .* Check the network and its proxy and try again\."
+    told = r"^'http://127\.0\.0\.1:9/a\.whl' cannot be downloaded: .* Check the network and its proxy and try again\."
     for advice, end in (("", ""), ("Ask a friend.", r" Ask a friend\.")):
         with pytest.raises(CheckpointError, match=f"{told}{end}$"):
             fetch_file("http://127.0.0.1:9/a.whl", tmp_path / "a.whl", sha256=SHA256, num_bytes=1, advice=advice)
@@ -167,7 +167,7 @@ def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeyp
     monkeypatch.setattr(download, "_TIMEOUT_S", 0.1)
     server.manner = "drips"
     began = time.monotonic()
-    with pytest.raises(CheckpointError, match=r"cannot be fetched: The deadline for the answer has passed\."):
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded: The deadline for the answer has passed\."):
         fetch(server, tmp_path / "file.whl")
     assert time.monotonic() - began < 2
 

@@ -233,7 +233,7 @@ class A1111Generator:
                 max_retries=0,
             )["state"]
             return int(state["sampling_step"]), int(state["sampling_steps"])
-        except (ToolError, KeyError, TypeError, ValueError):  # a bar that stands still is no reason to stop drawing
+        except (ToolError, KeyError, TypeError, ValueError):  # a stuck progress bar is no reason to stop drawing
             return None
 
     def _interrupt(self) -> None:

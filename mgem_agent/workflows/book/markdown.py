@@ -1,4 +1,4 @@
-"""A book as Markdown, with its pictures in a folder beside it.
+"""A book as Markdown, with its pictures in a folder next to it.
 
 Whatever has a meaning in Markdown or HTML is escaped, so that a model's text is read as it was written. Seeds
 and ids of pictures are not repeated: the files of the pictures bear them.
@@ -13,7 +13,7 @@ from mgem_agent.workflows.book.book import Book, BookPage
 __all__ = ["PICTURE_FOLDER", "render_markdown"]
 
 PICTURE_FOLDER = "pictures"
-"""Folder of the pictures, beside the Markdown file."""
+"""Folder of the pictures, next to the Markdown file."""
 
 # What means something anywhere in a line, and what does so at its beginning alone.
 ANYWHERE = re.compile(r"([\\`*_\[\]<>&~|$])")

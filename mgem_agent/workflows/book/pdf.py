@@ -91,7 +91,7 @@ def _compile(book: Book, folder: Path) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _data(book: Book, folder: Path) -> dict[str, Any]:
-    """What the template reads; pictures are put beside it under names of ours."""
+    """What the template reads; pictures are written next to it under our own names."""
     language, _, rest = book.language.lower().partition("-")
     region = next((part for part in rest.split("-") if len(part) == 2), None)
     pages = []
@@ -126,7 +126,7 @@ def _data(book: Book, folder: Path) -> dict[str, Any]:
 
 
 def _picture(picture: BookPicture, name: str, folder: Path) -> dict[str, Any]:
-    """Put a picture beside the template; a small one enlarged."""
+    """Write a picture next to the template; a small one is enlarged."""
     longer = max(picture.width, picture.height)
     try:
         if longer < SMALL_PX:

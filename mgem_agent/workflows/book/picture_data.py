@@ -47,7 +47,7 @@ class PagePicture:
 
 
 def page_picture(picture: BookPicture) -> PagePicture:
-    """Return a picture as it stands in a page.
+    """Return a picture as a page shows it.
 
     Raises:
         ImageError: If its file is damaged.

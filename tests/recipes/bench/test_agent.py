@@ -59,7 +59,7 @@ def test_what_is_shown(comparison: AgentComparison) -> None:
     turn, scenes, long = comparison.tables()
     assert [column.header for column in turn.columns][1:] == ["MgemAgent", "create_agent, bare", "ratio"]
     assert [column.header for column in scenes.columns][1:] == ["one batch", "one by one", "ratio"]
-    assert list(long.columns[0].cells) == ["growth a turn", "growth a turn, create_agent, bare", "time to go on"]
+    assert list(long.columns[0].cells) == ["growth a turn", "growth a turn, create_agent, bare", "time to resume"]
 
 
 @pytest.mark.parametrize("counts", [{"turns": 3}, {"repeats": 0}])
