@@ -40,7 +40,7 @@ from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 from mgem_agent.user_files import user_path
 
-__all__ = ["ArtifactStore", "default_artifact_root"]
+__all__ = ["ON_BLACK", "ArtifactStore", "default_artifact_root"]
 
 NUM_ID_DIGITS = 12
 ON_BLACK = (

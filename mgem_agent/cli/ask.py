@@ -101,6 +101,9 @@ def run_ask(text: str, images: list[Path], flags: dict[str, Any], *, as_json: bo
     prepare_reasoner(settings, parts["reasoner"])
     shown = [store_typed(str(image), agent.store) for image in images]
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
+    for name in shown:
+        for notice in agent.store.get(name).notices:
+            display.tell(notice.message)
     stopped = threading.Event()
     events = agent.stream(text, shown, session="ask")
     turn = run_turn(agent, "ask", events, display, _decider(console, display), stopped=stopped)

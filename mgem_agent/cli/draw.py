@@ -160,6 +160,9 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
         errors.print(prompt, style="italic", markup=False, soft_wrap=True)
     requests = _requests(prompt, options, settings, made, store)
     display = open_display(console, errors, window, as_json=as_json, name_of=lambda artifact_id, call_id: artifact_id)
+    for name in dict.fromkeys(name for request in requests for name in request.picture_ids):
+        for notice in store.get(name).notices:
+            display.tell(notice.message)
     cancel = threading.Event()
 
     def stop() -> bool:

@@ -67,10 +67,14 @@ def see(
     Ctrl-C stops the answer with exit status 130.
     """
     paths, question = _pictures_and_question(words)
+    from mgem_agent.artifacts.store import ON_BLACK
     from mgem_agent.chat_models.finish_reasons import finish_notice
     from mgem_agent.core_model.image_loading import load_image
 
     pictures = [load_image(typed_path(path)) for path in paths]
+    on_black = [
+        f"{path}: {ON_BLACK}" for path, each in zip(paths, pictures, strict=True) if each.info.get("ground") == "black"
+    ]
     model, folder = _find_model(model)
     start = time.perf_counter()
     with _spinner(f"Loading {model}"):
@@ -84,17 +88,18 @@ def see(
     def end(*, is_complete: bool) -> None:
         reason = conversation.finish_reason if is_complete else "cancelled"
         notice = finish_notice(reason, is_empty=not "".join(said).strip())
+        notices = [*on_black, *([notice] if notice else [])]
         if not as_json:
             echo()
-            if notice:
-                echo(notice, err=True)
+            for each in notices:
+                echo(each, err=True)
             return
         usage = conversation.usage
         result = {
             "answer": "".join(said),
             "complete": reason == "stop",
             "finish_reason": reason,
-            "notices": [notice] if notice else [],
+            "notices": notices,
             "question": question,
             "images": paths,
             "model": model,

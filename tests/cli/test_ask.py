@@ -38,6 +38,14 @@ def test_the_answer_and_then_its_pictures(parts: Any, capsys: Any, tmp_path: Pat
     assert [block["type"] for block in content] == ["image", "text"]
 
 
+def test_a_notice_says_that_white_lettering_is_shown_on_black(parts: Any, capsys: Any, tmp_path: Path) -> None:
+    lettering = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    lettering.paste((255, 255, 255, 255), (5, 5, 20, 15))
+    lettering.save(tmp_path / "white.png")
+    run_ask("What is it?", [tmp_path / "white.png"], {}, **parts)
+    assert "The picture is white on a transparent background. It is shown on black" in capsys.readouterr().err
+
+
 def test_events_as_json(parts: Any, capsys: Any) -> None:
     run_ask("Draw it.", [], {}, as_json=True, **parts)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -90,6 +90,18 @@ def test_it_answers(folder: Path, pictures: list[str]) -> None:
     assert one.stderr == "The answer reached its token limit and was cut off.\n"
 
 
+def test_white_lettering_is_shown_on_black_with_a_notice(folder: Path, tmp_path: Path) -> None:
+    lettering = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    lettering.paste((255, 255, 255, 255), (5, 5, 20, 15))
+    lettering.save(tmp_path / "white.png")
+    result = see(
+        str(tmp_path / "white.png"), QUESTION, "-m", str(folder), "--max-new-tokens", "2", "--dtype", "float32"
+    )
+    assert f"{tmp_path / 'white.png'}: The picture is white on a transparent background. It is shown on black" in (
+        result.stderr.replace("\n", " ")
+    )
+
+
 def test_as_json(folder: Path, pictures: list[str]) -> None:
     result = see(*pictures, QUESTION, "-m", str(folder), "--max-new-tokens", "9", "--dtype", "float32", "--json")
     shown = json.loads(result.stdout)
