@@ -60,6 +60,9 @@ def draw(
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale: how closely the picture follows the prompt.")
+    ] = None,
     negative: Annotated[str | None, typer.Option(metavar="TEXT", help="Negative prompt: what not to draw.")] = None,
     image: Annotated[str | None, typer.Option("--image", "-a", metavar=_Picture, help="Picture to start from.")] = None,
     mask: Annotated[
@@ -95,6 +98,7 @@ def draw(
     width, height = _size(size)
     named: dict[str, Any] = {"seed": seed, "width": width, "height": height, "num_inference_steps": steps}
     named |= {
+        "guidance_scale": guidance,
         "negative_prompt": negative,
         "strength": strength,
         "options": read_generator_options(option or ()) or None,

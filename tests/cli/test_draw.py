@@ -29,7 +29,7 @@ def run(*arguments: str) -> Any:
 
 
 def test_pictures_are_kept_and_named(home: Path) -> None:
-    result = run("a fox", "-n", "2", "--seed", "7", "--steps", "3", "--negative", "snow")
+    result = run("a fox", "-n", "2", "--seed", "7", "--steps", "3", "--guidance", "4.5", "--negative", "snow")
     assert result.exit_code == 0, result.stderr
     store = ArtifactStore()
     made = [store.get(Path(path).stem).recipe for path in result.stdout.splitlines()]
@@ -38,6 +38,7 @@ def test_pictures_are_kept_and_named(home: Path) -> None:
         (7, 48, 3, "snow"),
         (8, 48, 3, "snow"),
     ]
+    assert {each.guidance_scale for each in asked} == {4.5}
 
 
 def test_a_size_and_files(home: Path) -> None:
