@@ -87,6 +87,7 @@ def test_the_first_screen_of_the_readme(root: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of NumPy, within diffusers
 def test_the_lines_of_the_first_screen_draw_a_picture(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

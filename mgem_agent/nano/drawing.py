@@ -109,7 +109,8 @@ class NanoGenerator(DiffusersGenerator):
             unread: dict[str, Any] = {name: False for name in read_drawing(self._folder).without_effect}
             own: dict[str, Any] = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder)}
             own |= unread
-            self._own_capabilities = super().capabilities.model_copy(update=own)
+            with without_foreign_warnings(), quiet_diffusers(), quiet_transformers():  # it imports diffusers
+                self._own_capabilities = super().capabilities.model_copy(update=own)
         return self._own_capabilities
 
     def _load(self) -> DiffusersCall:
