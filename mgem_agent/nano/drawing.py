@@ -109,7 +109,7 @@ class NanoGenerator(DiffusersGenerator):
             unread: dict[str, Any] = {name: False for name in read_drawing(self._folder).without_effect}
             own: dict[str, Any] = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder)}
             own |= unread
-            with without_foreign_warnings(), quiet_diffusers(), quiet_transformers():  # it imports diffusers
+            with without_foreign_warnings():  # it imports diffusers
                 self._own_capabilities = super().capabilities.model_copy(update=own)
         return self._own_capabilities
 
