@@ -1,4 +1,4 @@
-"""Packages that only some features need: which extra installs them, and what is said where one is missing."""
+"""Packages that only some features need: which extra installs each, and the error if one is missing."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_the_things_of_every_scene_are_seen_in_nanos_picture(name: str, tmp_path
         unnamed = [thing for thing in things if not keeps_things([told], {thing})]
         asked = [f"Is there a {thing} in the picture?" for thing in (*unnamed, absent)]
         *replies, wrong = seeing.answer([picture] * len(asked), asked)
-        assert not wrong.startswith("Yes"), f"{absent!r} is said to be in scene {scene.index}"
+        assert not wrong.startswith("Yes"), f"{absent!r} was seen in scene {scene.index}, which does not show it"
         found = {thing for thing, reply in zip(unnamed, replies, strict=True) if reply.startswith("Yes")}
         named = [thing not in unnamed or thing in found for thing in things]
         assert any(named), f"scene {scene.index} shows nothing of {things}: {told}"
