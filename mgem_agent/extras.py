@@ -34,10 +34,20 @@ EXTRAS = {
         "torchvision": "torchvision",
         "transformers": "transformers",
     },
+    "mcp": {"mcp": "mcp"},
     "ocr": {"onnxruntime": "onnxruntime", "rapidocr": "rapidocr"},
     "openai": {"langchain_openai": "langchain-openai"},
     "postgres": {"langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres", "psycopg": "psycopg"},
     "quantization": {"bitsandbytes": "bitsandbytes", "torchao": "torchao"},
+    "serve": {
+        "fastapi": "fastapi",
+        "multipart": "python-multipart",
+        "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
+        "opentelemetry.sdk": "opentelemetry-sdk",
+        "prometheus_client": "prometheus-client",
+        "sse_starlette": "sse-starlette",
+        "uvicorn": "uvicorn",
+    },
     "train": {"matplotlib": "matplotlib"},
 }
 """By extra: each module that it installs, with the name of its package. A test compares this with pyproject.toml."""

@@ -1,0 +1,1 @@
+"""The agent as tools and resources of the Model Context Protocol (MCP)."""
