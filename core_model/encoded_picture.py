@@ -23,6 +23,7 @@ from mgem_agent.errors import ImageError
 __all__ = [
     "MAX_ENCODED_BYTES",
     "WEB_ADDRESS",
+    "as_subject",
     "base64_bytes",
     "check_encoded_size",
     "data_url_bytes",
@@ -57,6 +58,11 @@ def shown(name: str) -> str:
     return repr(name) if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]!r}…"
 
 
+def as_subject(name: str) -> str:
+    """Return a name as the start of a sentence."""
+    return name[0].upper() + name[1:]
+
+
 def is_data_url(text: str) -> bool:
     """Whether text is a `data:` URL."""
     return text[:5].lower() == "data:"
@@ -75,7 +81,7 @@ def check_encoded_size(num_bytes: int, name: str, *, most: int) -> None:
     """
     if num_bytes > most:
         raise ImageError(
-            f"{name[0].upper()}{name[1:]} has {num_bytes:,} bytes, and was not read. A picture may have at most "
+            f"{as_subject(name)} has {num_bytes:,} bytes, and was not read. A picture may have at most "
             f"{most:,}. Scale it down, or save it as JPEG."
         )
 

@@ -16,10 +16,9 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from mgem_agent.core_model.image_processing import MiniGeminiImageProcessor
@@ -38,15 +37,14 @@ from mgem_agent.core_model.prompts.templates import (
     prompt_template_stop_tokens,
     render_dialogue,
 )
-from mgem_agent.core_model.prompts.tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
-from mgem_agent.errors import CheckpointError, PromptError
+from mgem_agent.core_model.prompts.tokens import ImageTokens, decode_ids, disarm_dialogue, encode_prompt
+from mgem_agent.core_model.tokenizer_loading import load_tokenizer
+from mgem_agent.errors import PromptError
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
 __all__ = ["MiniGeminiProcessor"]
-
-_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 OWN_SETTINGS = ("chat_template", "image_token", "image_token_id", "num_image_tokens", "prompt_template")
 
@@ -117,7 +115,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         if "prompt_template" in own:
             own.setdefault("chat_template", load_prompt_template(own["prompt_template"]))
         saved, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        tokenizer = _load_tokenizer(pretrained_model_name_or_path, **kwargs)
+        tokenizer = load_tokenizer(pretrained_model_name_or_path, **kwargs)
         if "num_image_tokens" in saved:
             image_processor = MiniGeminiImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
             return cls(
@@ -284,7 +282,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
         rendered = [
             render_dialogue(
-                disarmed(dialogue, self.tokenizer),
+                disarm_dialogue(dialogue, self.tokenizer),
                 template=template,
                 image_token=self.image_token,
                 add_generation_prompt=add_generation_prompt,
@@ -370,49 +368,6 @@ class MiniGeminiProcessor(ProcessorMixin):
 def is_template_variable(name: str, template: str) -> bool:
     """Return whether a keyword is a variable of the template rather than an option of the call."""
     return name in template and name not in TEXT_OPTIONS
-
-
-def disarmed(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Return a dialogue with the special tokens in its texts defused; return anything else unchanged."""
-    if not isinstance(dialogue, (list, tuple)):
-        return dialogue
-
-    def text_of(value: Any) -> Any:
-        return disarm_special_tokens(value, tokenizer) if isinstance(value, str) else value
-
-    def part_of(part: Any) -> Any:
-        if isinstance(part, Mapping) and part.get("type") == "text":
-            return {**part, "text": text_of(part.get("text"))}
-        return text_of(part)
-
-    def message_of(message: Any) -> Any:
-        if not isinstance(message, Mapping) or "content" not in message:
-            return message
-        content = message["content"]
-        parts = list(map(part_of, content)) if isinstance(content, (list, tuple)) else text_of(content)
-        return {**message, "content": parts}
-
-    return list(map(message_of, dialogue))
-
-
-def _load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, **kwargs)
-    except Exception as error:  # the tokenizers library raises plain Exception
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise CheckpointError(
-            f"The tokenizer of {os.fspath(path)!r} cannot be loaded: {reason} Put its language model's tokenizer files "
-            "(tokenizer.json, tokenizer_config.json, or tokenizer.model) into the folder."
-        ) from error
-    folder = Path(path)
-    is_without_files = folder.is_dir() and not any(next(folder.glob(name), None) for name in _TOKENIZER_FILES)
-    if is_without_files:  # some families then build a tokenizer of a few special tokens
-        raise CheckpointError(
-            f"The tokenizer of {os.fspath(path)!r} has {len(tokenizer)} tokens: its files are missing. Put its "
-            "language model's tokenizer files (tokenizer.json, tokenizer_config.json, or tokenizer.model) into "
-            "the folder."
-        )
-    return cast(PreTrainedTokenizerBase, tokenizer)
 
 
 def _register() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mgem_agent.errors import PromptError
 
-__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_special_tokens", "encode_prompt"]
+__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_dialogue", "disarm_special_tokens", "encode_prompt"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,34 @@ def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
         return text
     pattern = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
     return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+
+def disarm_dialogue(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Return a dialogue with the special tokens in its texts disarmed; see `disarm_special_tokens`.
+
+    Args:
+        dialogue: A list of messages; anything else is returned unchanged.
+        tokenizer: The language model's tokenizer.
+    """
+    if not isinstance(dialogue, (list, tuple)):
+        return dialogue
+
+    def text_of(value: Any) -> Any:
+        return disarm_special_tokens(value, tokenizer) if isinstance(value, str) else value
+
+    def part_of(part: Any) -> Any:
+        if isinstance(part, Mapping) and part.get("type") == "text":
+            return {**part, "text": text_of(part.get("text"))}
+        return text_of(part)
+
+    def message_of(message: Any) -> Any:
+        if not isinstance(message, Mapping) or "content" not in message:
+            return message
+        content = message["content"]
+        parts = list(map(part_of, content)) if isinstance(content, (list, tuple)) else text_of(content)
+        return {**message, "content": parts}
+
+    return list(map(message_of, dialogue))
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

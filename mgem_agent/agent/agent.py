@@ -7,39 +7,34 @@ drawn again.
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
-from mgem_agent.agent.async_bridge import in_thread
+from mgem_agent.agent.agent_settings import AgentSettings, known_draw_mode
 from mgem_agent.agent.decision import Decision, apply_decision, read_decision
 from mgem_agent.agent.drawing import read_request
-from mgem_agent.agent.events import AgentEvent, CaptionReady, ConfirmationNeeded, Turn, TurnFinished
-from mgem_agent.agent.graph import AgentGraph, AgentSettings, TurnContext
-from mgem_agent.agent.limits import above_zero, at_least, known_draw_mode
+from mgem_agent.agent.events import AgentEvent, ConfirmationNeeded, Turn
+from mgem_agent.agent.graph import AgentGraph
 from mgem_agent.agent.messages import from_records, user_message
 from mgem_agent.agent.named_parts import generator_of, reasoner_of
 from mgem_agent.agent.reasoning import speaks_protocol
+from mgem_agent.agent.turn_context import TurnContext
+from mgem_agent.agent.turn_runner import Events, TurnRunner, confirmation
 from mgem_agent.agent.turn_state import TurnState, begin_drawing, begin_turn, read_turn
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import ContextOverflowError, InputError
+from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
 from mgem_agent.sessions.sessions import Sessions, new_session_name
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 
 __all__ = ["MgemAgent"]
-
-Events = Generator[AgentEvent, None, None]
 
 
 class MgemAgent:
@@ -108,21 +103,19 @@ class MgemAgent:
         reasoner, generator = reasoner_of(reasoner), generator_of(generator)
         check_draw_defaults(defaults or {})
         self._settings = AgentSettings(
-            draw=known_draw_mode(draw),
+            draw=draw,
             confirm=confirm,
-            look=at_least("look", look, 0),
-            max_pictures=at_least("max_pictures", max_pictures, 1),
-            max_rounds=at_least("max_rounds", max_rounds, 1),
-            timeout_s=timeout_s if timeout_s is None else above_zero("timeout_s", timeout_s),
+            look=look,
+            max_pictures=max_pictures,
+            max_rounds=max_rounds,
+            timeout_s=timeout_s,
             defaults=dict(defaults or {}),
             system_prompt=system_prompt,
-            max_context_pictures=at_least("max_context_pictures", max_context_pictures, 0),
-            max_history_turns=at_least("max_history_turns", max_history_turns, 0),
+            max_context_pictures=max_context_pictures,
+            max_history_turns=max_history_turns,
             answer_tools=not speaks_protocol(reasoner) if answer_tools is None else answer_tools,
             sees=sees,
-            max_context_tokens=None
-            if max_context_tokens is None
-            else at_least("max_context_tokens", max_context_tokens, 1),
+            max_context_tokens=max_context_tokens,
         )
         if look and (sees is False or (sees is None and (reasoner.profile or {}).get("image_inputs") is False)):
             raise InputError(
@@ -133,7 +126,7 @@ class MgemAgent:
         self.store = store if store is not None else ArtifactStore()
         self.sessions = sessions if sessions is not None else Sessions.at()
         self._graph = AgentGraph(reasoner, generator, self.store, self.sessions, self._settings).compile()
-        self._running: dict[str, TurnContext] = {}
+        self._runner = TurnRunner(self._graph, self.store, self.sessions, self._settings)
 
     @property
     def graph(self) -> CompiledStateGraph[TurnState, TurnContext, TurnState, TurnState]:
@@ -223,7 +216,7 @@ class MgemAgent:
                     f"Session {session!r} has no unfinished turn. Start one with invoke or stream, or name another "
                     "session."
                 )
-            state = self._graph.get_state(_thread(begun["turn"]))
+            state = self._runner.state(begun["turn"])
             # A turn with a checkpoint gets no input: LangGraph continues from its pending writes.
             given: Any = None if state.metadata is not None else begun
             if state.interrupts:
@@ -241,45 +234,47 @@ class MgemAgent:
                 raise InputError(f"Session {session!r} does not wait for a decision. Resume it without one.")
             # Use `tasks`: `next` omits nodes with pending writes, which remain after a kill.
             if state.metadata is not None and not state.tasks:
-                yield self._finish(session, state.values)
+                yield self._runner.finish(session, state.values)
                 return
             spent_s = state.values.get("seconds", 0.0)
-            yield from self._drive(session, begun["turn"], given, spent_s=spent_s, is_resumed=True)
+            yield from self._runner.run(session, begun["turn"], given, spent_s=spent_s, is_resumed=True)
 
     def invoke(
         self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> Turn:
         """Run a turn; arguments and errors as for `stream`."""
         name = self._named(session)
-        return self._last(name, self._said(text, images, name, draw, is_watched=False))
+        return self._runner.result(name, self._said(text, images, name, draw, is_watched=False))
 
     def resume(self, session: str | None = None, decision: Decision | str | None = None) -> Turn:
         """Continue an unfinished turn; arguments and errors as for `stream_resume`."""
-        return self._last(self._named(session), self.stream_resume(session, decision))
+        return self._runner.result(self._named(session), self.stream_resume(session, decision))
 
     def astream(
         self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> AsyncIterator[AgentEvent]:
         """Run a turn without blocking the event loop; arguments, events and errors as for `stream`."""
-        return self._in_thread(self._named(session), lambda: self.stream(text, images, session=session, draw=draw))
+        return self._runner.in_thread(
+            self._named(session), lambda: self.stream(text, images, session=session, draw=draw)
+        )
 
     def astream_resume(
         self, session: str | None = None, decision: Decision | str | None = None
     ) -> AsyncIterator[AgentEvent]:
         """Continue an unfinished turn without blocking the event loop; otherwise like `stream_resume`."""
-        return self._in_thread(self._named(session), lambda: self.stream_resume(session, decision))
+        return self._runner.in_thread(self._named(session), lambda: self.stream_resume(session, decision))
 
     async def ainvoke(
         self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
     ) -> Turn:
         """Run a turn without blocking the event loop; arguments and errors as for `stream`."""
         events = [event async for event in self.astream(text, images, session=session, draw=draw)]
-        return self._turn(self._named(session), events)
+        return self._runner.result(self._named(session), events)
 
     async def aresume(self, session: str | None = None, decision: Decision | str | None = None) -> Turn:
         """Continue an unfinished turn without blocking the event loop; otherwise like `resume`."""
         events = [event async for event in self.astream_resume(session, decision)]
-        return self._turn(self._named(session), events)
+        return self._runner.result(self._named(session), events)
 
     def cancel(self, session: str | None = None) -> bool:
         """Stop the running turn, from another thread or a signal handler. Finished pictures are kept.
@@ -290,7 +285,7 @@ class MgemAgent:
         Returns:
             Whether a turn was running.
         """
-        context = self._running.get(self._named(session))
+        context = self._runner.running(self._named(session))
         if context is not None:
             context.stop("cancelled")
         return context is not None
@@ -304,15 +299,15 @@ class MgemAgent:
         Returns:
             Whether a drawing was running that was not already being stopped.
         """
-        context = self._running.get(self._named(session))
+        context = self._runner.running(self._named(session))
         return context is not None and context.stop_drawing()
 
     def waiting(self, session: str | None = None) -> ConfirmationNeeded | None:
         """Return the captions that wait for the user's decision, or None."""
         session = self._named(session)
         begun = self.sessions.open_turn(session)
-        state = self._graph.get_state(_thread(begun["turn"])) if begun is not None else None
-        return _confirmation(session, state.values) if state is not None and state.interrupts else None
+        state = self._runner.state(begun["turn"]) if begun is not None else None
+        return confirmation(session, state.values) if state is not None and state.interrupts else None
 
     def undo(self, session: str | None = None) -> None:
         """Drop the unfinished turn, or the last turn if there is none. Its pictures stay in the store.
@@ -342,7 +337,8 @@ class MgemAgent:
         """Return the finished turns of a session, oldest first."""
         session = self._named(session)
         return [
-            read_turn(session, record | {"turn": record["id"]}, self._path) for record in self.sessions.turns(session)
+            read_turn(session, record | {"turn": record["id"]}, self._runner.path_of)
+            for record in self.sessions.turns(session)
         ]
 
     def _named(self, session: str | None) -> str:
@@ -351,100 +347,4 @@ class MgemAgent:
 
     def _begin(self, session: str, state: dict[str, Any], *, title: str, is_watched: bool = True) -> Events:
         self.sessions.begin(session, state, title=" ".join(title.split()))
-        yield from self._drive(session, state["turn"], state, spent_s=0.0, is_watched=is_watched)
-
-    def _drive(
-        self,
-        session: str,
-        turn: str,
-        given: Any,
-        *,
-        spent_s: float,
-        is_watched: bool = True,
-        is_resumed: bool = False,
-    ) -> Events:
-        """Run the graph to its end or to an interrupt. If not watched, which is faster, yield only the last event."""
-        limit = self._settings.max_history_turns
-        records = self.sessions.turns(session, limit=limit) if limit else []
-        history = [message for record in records for message in from_records(record["messages"])]
-        context = TurnContext(history, is_resumed=is_resumed)
-        timer = self._timer(context, spent_s)
-        self._running[session] = context
-        is_too_long = False
-        events = self._graph.stream(
-            given,
-            _thread(turn),
-            context=context,
-            stream_mode="custom" if is_watched else "updates",
-            durability="sync",
-        )
-        try:
-            for event in events:
-                if is_watched:
-                    yield cast(AgentEvent, event)
-        except BaseException as error:
-            context.abandon()
-            is_too_long = isinstance(error, ContextOverflowError)
-            raise
-        finally:
-            cast(Events, events).close()  # waits for the current step
-            timer.cancel()
-            del self._running[session]
-            if is_too_long and not self.sessions.drawn(turn):
-                self.sessions.undo(session)  # nothing was drawn, and the same request would fail again
-        state = self._graph.get_state(_thread(turn))
-        if state.interrupts:
-            yield _confirmation(session, state.values)
-        else:
-            yield self._finish(session, state.values)
-
-    def _timer(self, context: TurnContext, spent_s: float) -> threading.Timer:
-        limit = self._settings.timeout_s
-        timer = threading.Timer(max((limit or 0.0) - spent_s, 0.0), context.stop, ["timeout"])
-        timer.daemon = True
-        if limit is not None:
-            timer.start()
-        return timer
-
-    def _finish(self, session: str, state: Mapping[str, Any]) -> TurnFinished:
-        kept = {name: state[name] for name in ("messages", "pictures", "failures", "outcome")}
-        kept |= {name: state[name] for name in ("finish_reason", "notices") if state.get(name)}
-        self.sessions.finish(session, kept | {"id": state["turn"], "created": datetime.now(UTC).isoformat()})
-        return TurnFinished(read_turn(session, state, self._path))
-
-    def _path(self, artifact_id: str) -> str:
-        """Return the path of a picture; empty if it was deleted."""
-        with suppress(InputError):
-            return str(self.store.path(artifact_id))
-        return ""
-
-    def _last(self, session: str, events: Events) -> Turn:
-        return self._turn(session, list(events))
-
-    def _turn(self, session: str, events: list[AgentEvent]) -> Turn:
-        last = events[-1]
-        if isinstance(last, TurnFinished):
-            return last.turn
-        begun = self.sessions.open_turn(session)
-        turn = begun["turn"] if begun else ""
-        values = self._graph.get_state(_thread(turn)).values
-        waiting = last.captions if isinstance(last, ConfirmationNeeded) else ()
-        done = read_turn(session, values, self._path)
-        return Turn(session, turn, done.text, done.pictures, done.failures, "confirmation_needed", waiting)
-
-    def _in_thread(self, session: str, start: Callable[[], Events]) -> AsyncIterator[AgentEvent]:
-        def abandon() -> None:
-            context = self._running.get(session)
-            if context is not None:
-                context.abandon()
-
-        return in_thread(start, abandon)
-
-
-def _thread(turn: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": turn}, "recursion_limit": 10_000}
-
-
-def _confirmation(session: str, state: Mapping[str, Any]) -> ConfirmationNeeded:
-    waiting = tuple(CaptionReady(call["call_id"], call["request"]) for call in state["calls"])
-    return ConfirmationNeeded(session, waiting)
+        yield from self._runner.run(session, state["turn"], state, spent_s=0.0, is_watched=is_watched)

@@ -14,16 +14,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
+from mgem_agent.agent.agent_settings import AgentSettings
 from mgem_agent.agent.decision import Decision, apply_decision
 from mgem_agent.agent.drawing import TurnDrawing
 from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
@@ -31,91 +31,16 @@ from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict, 
 from mgem_agent.agent.messages import from_records, store_pictures, to_record
 from mgem_agent.agent.reasoning import Answer, Reasoning
 from mgem_agent.agent.request import Limits
+from mgem_agent.agent.turn_context import TurnContext
 from mgem_agent.agent.turn_state import TurnState
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import ContextOverflowError, GenerationCancelledError
-from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
+from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 
-__all__ = ["AgentGraph", "AgentSettings", "TurnContext"]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
-    """The settings of an agent; see `MgemAgent` for their meaning."""
-
-    draw: DrawMode = "auto"
-    confirm: bool = False
-    look: int = 0
-    max_pictures: int = 8
-    max_rounds: int = 4
-    timeout_s: float | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    system_prompt: str | None = None
-    max_context_pictures: int = 4
-    max_history_turns: int = 50
-    answer_tools: bool = True
-    sees: bool | None = None
-    max_context_tokens: int | None = None
-
-
-@dataclass(slots=True)
-class TurnContext:
-    """The context of a run of the graph, which is not stored.
-
-    Attributes:
-        history: Messages of earlier turns.
-        cancel: Set to stop reasoning and drawing.
-        why: Why it was set.
-        drawing: Set to stop the current drawing; None while nothing is drawn.
-        is_resumed: Whether the turn was interrupted before.
-        is_abandoned: Whether the run was given up, so that the rest of the turn is left for a later resume.
-    """
-
-    history: list[BaseMessage]
-    cancel: threading.Event = field(default_factory=threading.Event)
-    why: TurnOutcome | None = None
-    drawing: threading.Event | None = None
-    is_resumed: bool = False
-    is_abandoned: bool = False
-
-    def stop(self, why: TurnOutcome) -> None:
-        """Stop the run; only the first reason is recorded."""
-        if not self.cancel.is_set():
-            self.why = why
-            self.cancel.set()
-            self.stop_drawing()
-
-    def begin_drawing(self) -> threading.Event:
-        """Return the event that stops the drawing that is about to start."""
-        self.drawing = drawing = threading.Event()
-        if self.cancel.is_set():  # checked after the assignment, so that a concurrent `stop` is not missed
-            drawing.set()
-        return drawing
-
-    def stop_drawing(self) -> bool:
-        """Stop only the current drawing; return whether one was running that was not already being stopped."""
-        drawing = self.drawing
-        if drawing is None or drawing.is_set():
-            return False
-        drawing.set()
-        return True
-
-    def abandon(self) -> None:
-        """Stop the run and leave its turn unfinished, so that it can be resumed."""
-        self.is_abandoned = True
-        self.stop("cancelled")
-
-    def check(self) -> None:
-        """Prevent the current step from being stored as done if the run is abandoned.
-
-        Raises:
-            GenerationCancelledError: If the run is abandoned.
-        """
-        if self.is_abandoned:
-            raise GenerationCancelledError("The turn was left unfinished. Resume it to continue.")
+__all__ = ["AgentGraph"]
 
 
 class AgentGraph:

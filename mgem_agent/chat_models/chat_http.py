@@ -15,7 +15,7 @@ import anyio
 import httpx
 
 from mgem_agent.tools.servers.http_client import asked_pause_s
-from mgem_agent.tools.servers.http_exchange import BoundedTransport
+from mgem_agent.tools.servers.http_transport import BoundedTransport
 
 __all__ = ["chat_clients"]
 

@@ -242,7 +242,7 @@ def _service(topic: str, name: str, address: str, mend: str) -> Finding:
 
 def _no_answer(address: str) -> str | None:
     """Return why a server does not answer, or None; any answer counts, even one that requires a key."""
-    from mgem_agent.tools.servers.http_exchange import bounded_client
+    from mgem_agent.tools.servers.http_transport import bounded_client
 
     try:
         with bounded_client(timeout_s=TIMEOUT_S) as client, client.stream("GET", address) as answer:

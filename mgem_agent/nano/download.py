@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 
 from mgem_agent.errors import CheckpointError
-from mgem_agent.tools.servers.http_exchange import Exchange, bounded_client
+from mgem_agent.tools.servers.http_exchange import Exchange
+from mgem_agent.tools.servers.http_transport import bounded_client
 
 __all__ = ["fetch_file", "http_client"]
 

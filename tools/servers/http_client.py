@@ -36,12 +36,9 @@ from mgem_agent.errors import (
     UnsupportedRequestError,
 )
 from mgem_agent.redaction import redacted_start
-from mgem_agent.tools.servers.http_exchange import (
-    AnswerTooLongError,
-    Exchange,
-    ExchangeCancelledError,
-    bounded_client,
-)
+from mgem_agent.tools.servers.http_compression import AnswerTooLongError
+from mgem_agent.tools.servers.http_exchange import Exchange, ExchangeCancelledError
+from mgem_agent.tools.servers.http_transport import bounded_client
 from mgem_agent.tools.servers.served_picture import ServedPicture, read_picture
 from mgem_agent.tools.servers.server_answer import ServerAnswer, described, message_of
 from mgem_agent.tools.servers.web_address import ForbiddenAddressError, PublicAddresses

@@ -48,7 +48,7 @@ from mgem_agent.tools.servers.executed_request import executed_request, facts_of
 from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
 from mgem_agent.tools.servers.openai_dialect import SD_CPP_HONOURS, dialect_of, with_extra_args
 from mgem_agent.tools.servers.served_picture import ServedPicture, read_picture_text
-from mgem_agent.tools.servers.wire_pictures import png_bytes
+from mgem_agent.tools.servers.wire_pictures import mask_with_holes, png_bytes
 
 __all__ = ["OpenAIImagesGenerator"]
 
@@ -380,18 +380,9 @@ def _picture_files(request: ImageRequest, pictures: Mapping[str, Image.Image]) -
         (field, (f"picture-{place}.png", png_bytes(pictures[name]), "image/png")) for place, name in enumerate(named)
     ]
     if request.mask is not None and request.image is not None:
-        cut = _with_holes(pictures[request.image], pictures[request.mask])
+        cut = mask_with_holes(pictures[request.image], pictures[request.mask])
         files.append(("mask", ("mask.png", png_bytes(cut), "image/png")))
     return files
-
-
-def _with_holes(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """A mask for every server: transparent where it redraws, as OpenAI has it, and white there, as others read it."""
-    white = mask.convert("L").resize(image.size, Image.Resampling.NEAREST)
-    chosen = white.point([0] * 128 + [255] * 128)
-    holed = Image.merge("RGB", (chosen, chosen, chosen))
-    holed.putalpha(white.point([255] * 128 + [0] * 128))
-    return holed
 
 
 def _first_item(answer: Any) -> dict[str, Any]:

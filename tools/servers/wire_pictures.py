@@ -13,7 +13,7 @@ from PIL import Image
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import GeneratorOutputError, ImageError
 
-__all__ = ["decode_picture", "png_base64", "png_bytes"]
+__all__ = ["decode_picture", "mask_with_holes", "png_base64", "png_bytes"]
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -45,3 +45,17 @@ def decode_picture(data: bytes, *, source: str) -> Image.Image:
         return load_image(data)
     except ImageError as error:
         raise GeneratorOutputError(f"{source} sent an invalid picture: {error}", retryable=True) from error
+
+
+def mask_with_holes(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """Return a mask that every server reads: the part to redraw is transparent (OpenAI) and white (other servers).
+
+    Args:
+        image: The picture; the mask gets its size.
+        mask: A mask of any mode, white where the picture is redrawn.
+    """
+    white = mask.convert("L").resize(image.size, Image.Resampling.NEAREST)
+    chosen = white.point([0] * 128 + [255] * 128)
+    holed = Image.merge("RGB", (chosen, chosen, chosen))
+    holed.putalpha(white.point([255] * 128 + [0] * 128))
+    return holed

@@ -20,14 +20,11 @@ from mgem_agent.errors import (
     GeneratorTimeoutError,
     GeneratorUnavailableError,
 )
-from mgem_agent.tools.servers import http_exchange, web_address
+from mgem_agent.tools.servers import http_transport, web_address
 from mgem_agent.tools.servers.http_client import ServerClient
-from mgem_agent.tools.servers.http_exchange import (
-    AnswerTooLongError,
-    ExchangeCancelledError,
-    bounded_client,
-    end_exchanges_with,
-)
+from mgem_agent.tools.servers.http_compression import AnswerTooLongError
+from mgem_agent.tools.servers.http_exchange import ExchangeCancelledError, end_exchanges_with
+from mgem_agent.tools.servers.http_transport import bounded_client
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 Script = Callable[[socket.socket, threading.Event], None]
@@ -193,7 +190,7 @@ def test_attempts_share_one_deadline(hostile: Hostile) -> None:
 
 def test_a_name_that_is_not_found_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     found = threading.Event()
-    monkeypatch.setattr(http_exchange, "look_up", lambda host, port: found.wait(5) and [])
+    monkeypatch.setattr(http_transport, "look_up", lambda host, port: found.wait(5) and [])
     began = time.monotonic()
     with pytest.raises(GeneratorUnavailableError, match=r"cannot be reached \(no connection within 0.2 s\)"):
         ServerClient("http://slow.invalid", server="It", timeout_s=5, connect_timeout_s=0.2, max_retries=0).request(
@@ -318,7 +315,7 @@ def test_a_redirect_to_this_machine_is_not_followed(hostile: Hostile) -> None:
 
 
 def test_a_name_that_leads_here_is_not_followed(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_exchange, "look_up", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr(http_transport, "look_up", lambda host, port: ["127.0.0.1"])
     with pytest.raises(GeneratorOutputError, match=r"\(127.0.0.1\)"):
         client(hostile, timeout_s=5).download_picture("http://pictures.example/a.png")
 
