@@ -81,7 +81,7 @@ def _show(name: _Name, as_json: _AsJson = False) -> None:
 
     To find a picture's file: mgem images show ID
     """
-    from mgem_agent.cli.display.transcript import transcript_markdown
+    from mgem_agent.agent.transcript import transcript_markdown
 
     summary, turns = _read(name)
     if as_json:
@@ -99,8 +99,8 @@ def _export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")] = False,
 ) -> None:
     """Export a session to a folder: session.md, session.json and its pictures."""
+    from mgem_agent.agent.transcript import transcript_markdown
     from mgem_agent.artifacts.atomic_file import write_atomically
-    from mgem_agent.cli.display.transcript import transcript_markdown
     from mgem_agent.cli.factories import open_store
     from mgem_agent.errors import InputError
     from mgem_agent.settings import load_settings
@@ -165,7 +165,7 @@ def _opened() -> Iterator[Sessions]:
 
 def _read(name: str) -> tuple[SessionSummary, list[dict[str, Any]]]:
     """A session's summary, and its turns as data."""
-    from mgem_agent.cli.display.transcript import read_transcript
+    from mgem_agent.agent.transcript import read_transcript
 
     with _opened() as sessions:
         return sessions.summary(name), read_transcript(sessions.turns(name))

@@ -14,9 +14,10 @@ from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS
 from mgem_agent.cli.display.story import StoryDisplay, print_outline
 from mgem_agent.cli.factories import open_generator, open_reasoner, open_store, prepare_reasoner
 from mgem_agent.cli.printing import ask, echo, echo_json
-from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
+from mgem_agent.cli.story_recipes import find_recipe
 from mgem_agent.errors import InputError, ToolError
 from mgem_agent.user_files import user_path
+from mgem_agent.workflows.recipe_options import has_everything, with_options
 
 if TYPE_CHECKING:
     from mgem_agent.settings import Settings

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
-from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
-from mgem_agent.errors import InputError, MgemError
+from mgem_agent.cli.story_recipes import find_recipe
+from mgem_agent.errors import MgemError
 from mgem_agent.recipes.stories import story_recipe_files
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
-from mgem_agent.workflows import StoryRecipe, read_story
+from mgem_agent.workflows import read_story
 
 PICTURE = {"width": 32, "height": 32}
 RECIPE = {
@@ -202,19 +202,5 @@ def test_a_command_may_be_a_premise_where_telling_is_named(monkeypatch: pytest.M
     assert "There is no story recipe 'schema'" in run("tell", "schema").stderr
 
 
-def test_options_go_before_the_recipe_and_the_recipe_before_what_is_settled() -> None:
-    recipe, folder = find_recipe("A mouse.  ")
-    assert recipe.premise == "A mouse."
-    told = with_options(recipe, folder, {"style": "ink", "seed": None}, {"width": 64, "style": "oil"})
-    assert (told.style, told.width, told.seed) == ("ink", 64, None)
-    stated = StoryRecipe(premise="x", width=32)
-    assert with_options(stated, folder, {}, {"width": 64}).width == 32
-    with pytest.raises(InputError, match="width: Input should be greater than or equal to 16"):
-        with_options(recipe, folder, {}, {"width": 1})
-
-
-def test_a_story_that_is_written_out_asks_no_reasoner() -> None:
-    assert has_everything(StoryRecipe.model_validate(RECIPE))
-    assert not has_everything(StoryRecipe(premise="A mouse."))
-    assert not has_everything(StoryRecipe.model_validate({**RECIPE, "cast": []}))
-    assert has_everything(StoryRecipe.model_validate({**RECIPE, "cast": [], "kind": "how_to"}))
+def test_words_that_are_no_name_are_a_premise() -> None:
+    assert find_recipe("A mouse.  ")[0].premise == "A mouse."

@@ -11,7 +11,7 @@ import yaml
 
 from mgem_agent.artifacts import ArtifactStore
 from mgem_agent.chat_models.text_engine import TextRequest
-from mgem_agent.cli.story_recipes import find_recipe, has_everything
+from mgem_agent.cli.story_recipes import find_recipe
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator, read_vocabulary
 from mgem_agent.recipes.nano.eval.answer_matching import keeps_things
@@ -20,6 +20,7 @@ from mgem_agent.recipes.stories import story_recipe_files
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 from mgem_agent.workflows import Story, Storyteller
 from mgem_agent.workflows.book import BookFolder
+from mgem_agent.workflows.recipe_options import has_everything
 
 NAMES = sorted(story_recipe_files())
 

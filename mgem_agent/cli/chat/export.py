@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mgem_agent.agent.transcript import read_transcript, transcript_markdown
 from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.artifacts.picture_id import is_picture_id
 from mgem_agent.cli.chat.command import Command
 from mgem_agent.cli.chat.page import render_page
 from mgem_agent.cli.chat.pdf import render_talk_pdf
-from mgem_agent.cli.display.transcript import read_transcript, transcript_markdown
 from mgem_agent.cli.typed_path import typed_path
 from mgem_agent.errors import InputError
 

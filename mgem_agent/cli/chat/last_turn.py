@@ -22,7 +22,7 @@ def show_last_turn(chat: Chat, face: ChatUI) -> None:
     """
     from rich.markdown import Markdown
 
-    from mgem_agent.cli.display.transcript import read_transcript
+    from mgem_agent.agent.transcript import read_transcript
 
     numbers = {name: number for number, name in enumerate(chat.pictures(), 1)}
     for turn in read_transcript(chat.sessions.turns(chat.session, limit=1)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mgem_agent.cli.display.foreign_markdown import foreign_html
 from mgem_agent.errors import MgemError
+from mgem_agent.foreign_markdown import foreign_html
 
 if TYPE_CHECKING:
     from mgem_agent.artifacts import ArtifactStore

@@ -28,9 +28,10 @@ QUESTION = "Draw this story? [y]es or [n]o: "
 
 def _story(chat: Chat, face: ChatUI, rest: str) -> None:
     from mgem_agent.cli.factories import prepare_reasoner
-    from mgem_agent.cli.story_recipes import find_recipe, has_everything, with_options
+    from mgem_agent.cli.story_recipes import find_recipe
     from mgem_agent.workflows import Storyteller
     from mgem_agent.workflows.book import BookFolder
+    from mgem_agent.workflows.recipe_options import has_everything, with_options
     from mgem_agent.workflows.story import STORY_FILE
 
     words = rest.strip("\"' ")

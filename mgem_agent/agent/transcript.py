@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mgem_agent.cli.display.foreign_markdown import disarmed_markdown, foreign_markdown, is_steering
+from mgem_agent.foreign_markdown import disarmed_markdown, foreign_markdown, is_steering
 from mgem_agent.tools.printable_text import terminal_text
 
 __all__ = ["read_transcript", "transcript_markdown"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mgem_agent.cli.display.transcript import transcript_markdown
+from mgem_agent.agent.transcript import transcript_markdown
 
 
 def said(*texts: str, **fields: Any) -> list[dict[str, Any]]:

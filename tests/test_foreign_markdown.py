@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mgem_agent.cli.display.foreign_markdown import foreign_html, foreign_markdown
+from mgem_agent.foreign_markdown import foreign_html, foreign_markdown
 
 
 def steering(text: str) -> list[str]:
