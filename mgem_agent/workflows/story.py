@@ -65,6 +65,8 @@ class StoryScene(BaseModel):
         model: Name of the model.
         notices: Sentences that name what was changed or left out.
         message: Why there is no picture, and what to do next; empty unless it failed.
+        seed: Seed of its picture if it is not the story's; None for the story's.
+        earlier_ids: Ids of its earlier pictures, which a revision replaced; oldest first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +86,8 @@ class StoryScene(BaseModel):
     model: str = ""
     notices: tuple[str, ...] = ()
     message: str = ""
+    seed: int | None = None
+    earlier_ids: tuple[str, ...] = ()
 
 
 class Story(BaseModel):

@@ -117,13 +117,16 @@ def scene_request(story: Story, scene: StoryScene) -> ImageRequest:
     """Make the image request of a scene.
 
     Every picture has the story's seed, because pictures from the same noise are similar in layout and colour. With
-    `consistency="none"` each scene has its own seed, which follows from the story's seed and the scene's number.
+    `consistency="none"` each scene has its own seed, which follows from the story's seed and the scene's number. A
+    revised scene may have a seed of its own, and is not drawn with its own earlier pictures as references.
     """
     recipe = story.recipe
     members = [each for each in story.cast if each.name in scene.characters]
     seed = story.seed
     if seed is not None and story.consistency == "none":
         seed = (seed + scene.index - 1) % 2**63
+    if scene.seed is not None:
+        seed = scene.seed
     return ImageRequest(
         prompt=compose_caption(scene.caption, members, story.style),
         negative_prompt=recipe.negative_prompt or None,
@@ -132,5 +135,5 @@ def scene_request(story: Story, scene: StoryScene) -> ImageRequest:
         seed=seed,
         num_inference_steps=recipe.steps,
         guidance_scale=recipe.guidance_scale,
-        references=story.reference_ids,
+        references=tuple(name for name in story.reference_ids if name not in scene.earlier_ids),
     )

@@ -1,14 +1,17 @@
-"""Write the pages of a story: for each scene its text, then the caption of its picture."""
+"""Write the pages of a story: for each scene its text, then the caption of its picture; or one text again."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from mgem_agent.prompts import render_prompt
 from mgem_agent.workflows.story import Story, StoryScene
 from mgem_agent.workflows.story_events import SceneWritten
 from mgem_agent.workflows.story_outline import cast_line, find_members, outline_lines
 from mgem_agent.workflows.story_text import first_sentence, read_line, read_text
 from mgem_agent.workflows.story_writer import StorySteps, StoryWriter
 
-__all__ = ["write_pages"]
+__all__ = ["caption_fields", "rewrite_text", "write_pages"]
 
 MAX_BEFORE_CHARS = 300
 
@@ -24,23 +27,64 @@ def write_pages(writer: StoryWriter) -> StorySteps[None]:
         yield SceneWritten(scene)
 
 
+def rewrite_text(writer: StoryWriter, index: int, wish: str = "") -> StorySteps[None]:
+    """Write the text of one page again; the old text is kept if the reasoner writes none.
+
+    Args:
+        writer: The writer.
+        index: Number of the scene, from 1.
+        wish: What should be different, in the person's words.
+    """
+    scene = writer.draft.story.scenes[index - 1]
+    text = yield from writer.ask(
+        "text",
+        "rewrite",
+        lambda said: read_text(said, scene.title or scene.summary),
+        index=index,
+        is_enough=lambda found: bool(found) and found != scene.text,
+        question=render_prompt("scene_text", **_about_text(writer.draft.story, index)).rstrip(),
+        text=scene.text,
+        wish=wish,
+    )
+    if not text or text == scene.text:
+        yield writer.draft.notice(f"The reasoner wrote no other text for scene {index}; its text was kept.")
+        return
+    writer.draft.change_scene(index, text=text)
+
+
+def caption_fields(story: Story, scene: StoryScene) -> dict[str, Any]:
+    """Return the fields of a scene that follow from its caption."""
+    return {
+        "caption": scene.caption,
+        "alt_text": _alt_text(story, scene),
+        "characters": find_members(story, scene),
+    }
+
+
+def _about_text(story: Story, index: int) -> dict[str, Any]:
+    """Return the variables of the prompt for a page's text."""
+    before = story.scenes[index - 2].text if index > 1 else ""
+    return {
+        "kind": story.recipe.kind,
+        "audience": story.recipe.audience,
+        "title": story.title,
+        "outline": outline_lines(story),
+        "cast": cast_line(story),
+        "before": before[-MAX_BEFORE_CHARS:],
+        "number": index,
+        "language": story.language,
+    }
+
+
 def _write_text(writer: StoryWriter, index: int) -> StorySteps[None]:
     story = writer.draft.story
     scene = story.scenes[index - 1]
-    before = story.scenes[index - 2].text if index > 1 else ""
     text = yield from writer.ask(
         "text",
         "scene_text",
         lambda said: read_text(said, scene.title or scene.summary),
         index=index,
-        kind=story.recipe.kind,
-        audience=story.recipe.audience,
-        title=story.title,
-        outline=outline_lines(story),
-        cast=cast_line(story),
-        before=before[-MAX_BEFORE_CHARS:],
-        number=index,
-        language=story.language,
+        **_about_text(story, index),
     )
     if not text:
         text = scene.summary
@@ -58,13 +102,7 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
         yield writer.draft.notice(f"The reasoner wrote no caption for scene {index}; its line of the outline is drawn.")
     story = writer.draft.story
     whole = scene.model_copy(update={"caption": caption})
-    return writer.draft.change_scene(
-        index,
-        caption=caption,
-        alt_text=_alt_text(story, whole),
-        characters=find_members(story, whole),
-        status="written",
-    )
+    return writer.draft.change_scene(index, status="written", **caption_fields(story, whole))
 
 
 def _alt_text(story: Story, scene: StoryScene) -> str:

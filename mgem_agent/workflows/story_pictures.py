@@ -7,7 +7,7 @@ all others. If a picture fails, only its own scene is affected.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,8 +47,11 @@ class StoryPictures:
         self._cancel = cancel
         self._last_error: MgemError | None = None
 
-    def run(self) -> Iterator[StoryEvent]:
+    def run(self, pages: Collection[int] = ()) -> Iterator[StoryEvent]:
         """Draw every scene that has no picture.
+
+        Args:
+            pages: Numbers of the only scenes to draw, from 1; all if empty.
 
         Yields:
             Progress, pictures, failures and notices.
@@ -58,7 +61,11 @@ class StoryPictures:
         """
         yield from self._forget_lost()
         self._mend_references()
-        waiting = [scene for scene in self._draft.story.scenes if scene.status != "drawn"]
+        waiting = [
+            scene
+            for scene in self._draft.story.scenes
+            if scene.status != "drawn" and (not pages or scene.index in pages)
+        ]
         is_shown_first = self._draft.story.consistency in ("reference", "ip_adapter")
         while waiting and is_shown_first and not self._draft.story.reference_ids:
             first, *others = waiting

@@ -18,7 +18,7 @@ import hashlib
 import os
 import threading
 import uuid
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from mgem_agent.workflows.story_outline import plan_story
 from mgem_agent.workflows.story_pages import write_pages
 from mgem_agent.workflows.story_pictures import StoryPictures
 from mgem_agent.workflows.story_recipe import StoryRecipe
+from mgem_agent.workflows.story_revision import PageRevision, check_revision, revise_page
 from mgem_agent.workflows.story_writer import StoryWriter
 
 __all__ = ["Storyteller", "tell_story"]
@@ -122,7 +123,7 @@ class Storyteller:
                 raise InputError(f"There is already a story in {str(self.folder)!r}. Resume it, or use another folder.")
             draft = StoryDraft(self.folder, self._begin(recipe))
             draft.change()
-            yield from self._tell(draft)
+            yield from self._tell(draft, lambda: self._steps(draft))
 
     def stream_resume(self, decision: OutlineDecision | str | None = None) -> Events:
         """Resume the story in the folder, and yield events as they come.
@@ -158,9 +159,36 @@ class Storyteller:
                 )
             yield from self._go_on(draft)
 
+    def stream_revision(self, revision: PageRevision) -> Events:
+        """Change one page of the story in the folder: its words, its picture or both; yield events as they come.
+
+        The page's earlier picture stays in the store. If the new one fails or is cancelled, the page keeps the old one.
+
+        Args:
+            revision: The change.
+
+        Yields:
+            As `stream`.
+
+        Raises:
+            InputError: If there is no story, it is in use, the page is not written yet, or the change is not possible.
+        """
+        self._cancel.clear()
+        read_story(self.folder)
+        with hold_folder(self.folder):
+            draft = StoryDraft(self.folder, read_story(self.folder))
+            check_revision(draft.story, revision, self.store)
+            writer = self._writer(draft)
+            pictures = StoryPictures(draft, self._generator, self.store, self._cancel)
+            yield from self._tell(draft, lambda: revise_page(writer, pictures, self.store, revision))
+
     def run(self, recipe: StoryRecipe) -> Story:
         """Write and draw a story; arguments and errors as for `stream`."""
         return self._last(self.stream(recipe))
+
+    def revise(self, revision: PageRevision) -> Story:
+        """Change one page of the story in the folder; arguments and errors as for `stream_revision`."""
+        return self._last(self.stream_revision(revision))
 
     def resume(self, decision: OutlineDecision | str | None = None) -> Story:
         """Resume the story in the folder; arguments and errors as for `stream_resume`."""
@@ -223,11 +251,11 @@ class Storyteller:
                 f"The story was started with generator {story.generator!r} and continues with "
                 f"{self._generator.name!r}: later pictures may look different."
             )
-        yield from self._tell(draft)
+        yield from self._tell(draft, lambda: self._steps(draft))
 
-    def _tell(self, draft: StoryDraft) -> Events:
+    def _tell(self, draft: StoryDraft, steps: Callable[[], Iterator[StoryEvent]]) -> Events:
         try:
-            yield from self._steps(draft)
+            yield from steps()
         except GenerationCancelledError:
             if not self._cancel.is_set():
                 raise
@@ -255,6 +283,14 @@ class Storyteller:
 
     def _write(self, draft: StoryDraft) -> Events:
         """Write the missing parts, up to the approval or to the last caption."""
+        writer = self._writer(draft)
+        if draft.story.state == "outlining":
+            yield from plan_story(writer)
+            draft.change(state="waiting" if draft.story.needs_approval else "telling")
+        if draft.story.state == "telling":
+            yield from write_pages(writer)
+
+    def _writer(self, draft: StoryDraft) -> StoryWriter:
         agent = None
         if self._reasoner is not None:
             agent = MgemAgent(
@@ -263,11 +299,7 @@ class Storyteller:
         writer = StoryWriter(agent, draft, self._cancel)
         if agent is not None:
             self._running = (agent, writer.session)
-        if draft.story.state == "outlining":
-            yield from plan_story(writer)
-            draft.change(state="waiting" if draft.story.needs_approval else "telling")
-        if draft.story.state == "telling":
-            yield from write_pages(writer)
+        return writer
 
 
 def _seed(recipe: StoryRecipe) -> int:
