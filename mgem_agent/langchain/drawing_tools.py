@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -10,7 +11,7 @@ from langchain_core.tools import BaseTool
 from PIL import Image
 
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import InputError
+from mgem_agent.errors import GeneratorOutputError, InputError
 from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.langchain.picture_blocks import PictureBlocks, check_picture_blocks
 from mgem_agent.langchain.tool_errors import told_to_the_caller
@@ -21,13 +22,32 @@ from mgem_agent.tools.editing import edit_image
 from mgem_agent.tools.editing_plan import EditRequest, EditWay
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
-from mgem_agent.tools.image_result import ImageResult
+from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
 __all__ = ["draw_tool", "edit_tool"]
 
+OnProgress = Callable[[GenerationProgress], None]
+"""Called with each step, in the thread that draws."""
 
-def draw_tool(generator: ImageGenerator, store: ArtifactStore, *, picture_blocks: PictureBlocks = "none") -> BaseTool:
-    """Create the tool `generate_image`; arguments as for `image_tools`.
+
+def draw_tool(
+    generator: ImageGenerator,
+    store: ArtifactStore,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    picture_blocks: PictureBlocks = "none",
+    cancel: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
+) -> BaseTool:
+    """Create the tool `generate_image`; other arguments as for `image_tools`.
+
+    Args:
+        generator: The generator that draws.
+        store: The store of the pictures.
+        defaults: Values for fields of the request that a call does not set.
+        picture_blocks: How pictures appear in the content.
+        cancel: Set this from another thread to stop.
+        on_progress: Called with each step.
 
     Raises:
         InputError: If `picture_blocks` is unknown, or needs a package that is not installed.
@@ -36,11 +56,16 @@ def draw_tool(generator: ImageGenerator, store: ArtifactStore, *, picture_blocks
 
     def run(arguments: CaptionArguments) -> ToolOutput:
         with told_to_the_caller():
-            request, notices = arguments.request({})
-            [result] = (it for it in draw(generator, [request]) if isinstance(it, ImageResult))
-            if result.error is not None:
-                raise result.error
-            return _drawn(result, store, picture_blocks, notices)
+            request, notices = arguments.request(defaults or {})
+            for event in draw(generator, [request], cancel=cancel):
+                if isinstance(event, GenerationProgress):
+                    if on_progress is not None:
+                        on_progress(event)
+                elif event.error is not None:
+                    raise event.error
+                else:
+                    return _drawn(event, store, picture_blocks, notices)
+            raise GeneratorOutputError(f"Generator {generator.name!r} gave no result.")
 
     return make_tool("generate_image", "Draw a picture from a caption.", CaptionArguments, run)
 
@@ -52,8 +77,10 @@ def edit_tool(
     fallbacks: Sequence[EditWay] = (),
     access: PictureAccess,
     picture_blocks: PictureBlocks = "none",
+    cancel: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
 ) -> BaseTool:
-    """Create the tool `edit_image`; arguments as for `image_tools`.
+    """Create the tool `edit_image`; arguments as for `image_tools` and `draw_tool`.
 
     Raises:
         InputError: If a fallback or `picture_blocks` is unknown, or a package that it needs is not installed.
@@ -70,7 +97,11 @@ def edit_tool(
                 original=_original(start, store),
                 fallbacks=tuple(fallbacks),
             )
-            return _edited(generator, edit, store, picture_blocks, arguments.notices)
+            edited = edit_image(
+                generator, edit, pictures=_pictures(edit, store), cancel=cancel, on_progress=on_progress
+            )
+            facts = {"way": edited.way, "is_fallback": edited.is_fallback}
+            return _drawn(edited.result, store, picture_blocks, arguments.notices, **facts)
 
     description = "Edit a picture: by an instruction, or by redrawing a part of it."
     return make_tool("edit_image", description, EditArguments, run)
@@ -81,15 +112,12 @@ def _original(artifact_id: str, store: ArtifactStore) -> ImageRequest | None:
     return recipe.request if recipe is not None else None
 
 
-def _edited(
-    generator: ImageGenerator, edit: EditRequest, store: ArtifactStore, blocks: PictureBlocks, notices: Sequence[str]
-) -> ToolOutput:
+def _pictures(edit: EditRequest, store: ArtifactStore) -> dict[str, Image.Image]:
     pictures: dict[str, Image.Image] = {}
     for name in edit.picture_ids:
         with suppress(InputError):  # what the original was made from may be gone, and is seldom needed
             pictures[name] = store.open(name)
-    edited = edit_image(generator, edit, pictures=pictures)
-    return _drawn(edited.result, store, blocks, notices, way=edited.way, is_fallback=edited.is_fallback)
+    return pictures
 
 
 def _drawn(
@@ -97,5 +125,5 @@ def _drawn(
 ) -> ToolOutput:
     artifact = store.put(result)
     text = f"Drew {artifact.id}, {artifact.width}x{artifact.height} pixels."
-    told = with_notices(text, [*notices, *(notice.message for notice in result.notices)])
-    return tool_output(told, [artifact.id], store, blocks=blocks, **manifest)
+    told = [*notices, *(notice.message for notice in result.notices)]
+    return tool_output(with_notices(text, told), [artifact.id], store, blocks=blocks, notices=told, **manifest)

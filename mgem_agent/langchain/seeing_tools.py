@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
-from pydantic import Field
 
 from mgem_agent.agent.image_judge import Verdict, check_sees, look_at_image
 from mgem_agent.artifacts.store import ArtifactStore
@@ -16,24 +14,9 @@ from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.langchain.tool_errors import told_to_the_caller
 from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output, with_notices
 from mgem_agent.tools.reading import read_text
-from mgem_agent.tools.tool_arguments import NamedPicture, ToolArguments
+from mgem_agent.tools.seeing_arguments import LookArguments, ReadArguments
 
 __all__ = ["look_tool", "read_tool"]
-
-
-class LookArguments(ToolArguments):
-    """Arguments to judge a picture."""
-
-    image: Annotated[NamedPicture, Field(description="The picture to judge: its id (img-…) or a data URL.")]
-    caption: Annotated[
-        str | None, Field(description="What it should show; leave out for the caption that it was drawn from.")
-    ] = None
-
-
-class ReadArguments(ToolArguments):
-    """Arguments to read the text in a picture."""
-
-    image: Annotated[NamedPicture, Field(description="The picture to read: its id (img-…) or a data URL.")]
 
 
 def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureAccess) -> BaseTool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 from mgem_agent import image_tools
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.langchain.drawing_tools import draw_tool, edit_tool
+from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import Capabilities
 
@@ -130,3 +133,23 @@ def test_the_async_way(generator: FlatColourGenerator, store: ArtifactStore) -> 
     [draw, *_] = image_tools(generator, store)
     told = asyncio.run(draw.ainvoke({"name": draw.name, "args": {"prompt": "x"}, "id": "1", "type": "tool_call"}))
     assert told.artifact["images"][0]["prompt"] == "x"
+
+
+def test_a_program_sees_each_step_and_can_stop(generator: FlatColourGenerator, store: ArtifactStore) -> None:
+    given = store.put_picture(Image.new("RGB", (32, 32), "white"), origin="a test").id
+    for args in ({"prompt": "a fox"}, {"image": given, "instruction": "make it blue"}):
+        cancel, steps = threading.Event(), []
+        for watch in (steps.append, lambda step: cancel.set()):  # noqa: B023 (called in this round)
+            hooks: dict[str, Any] = {"cancel": cancel, "on_progress": watch}
+            drawing = draw_tool(generator, store, defaults={"seed": 5}, **hooks)
+            tool = edit_tool(generator, store, access=PictureAccess(), **hooks) if "image" in args else drawing
+            told = tool.invoke({"name": tool.name, "args": args, "id": "call_1", "type": "tool_call"})
+            if not cancel.is_set():
+                assert [step.step for step in steps] == [1, 2, 3, 4] and told.status == "success"
+        assert told.status == "error" and "cancelled" in told.content
+    assert [request.seed for request in generator.drawn if request.task == "text_to_image"] == [5]
+
+
+def test_the_manifest_has_the_notices(generator: FlatColourGenerator, store: ArtifactStore) -> None:
+    told = call(generator, store, "generate_image", prompt="a red fox", mood="calm")
+    assert told.artifact["notices"] == ["The argument 'mood' is unknown and was left out."]

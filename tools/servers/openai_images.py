@@ -48,6 +48,7 @@ from mgem_agent.tools.servers.executed_request import executed_request, facts_of
 from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
 from mgem_agent.tools.servers.openai_dialect import SD_CPP_HONOURS, dialect_of, with_extra_args
 from mgem_agent.tools.servers.served_picture import ServedPicture, read_picture_text
+from mgem_agent.tools.servers.web_address import may_charge
 from mgem_agent.tools.servers.wire_pictures import mask_with_holes, png_bytes
 
 __all__ = ["OpenAIImagesGenerator"]
@@ -156,6 +157,11 @@ class OpenAIImagesGenerator:
     def name(self) -> str:
         """Name in the registry, with the address where it is not the usual one."""
         return f"openai:{self._model}" + ("" if self._has_usual_address else f"@{self._client.address}")
+
+    @property
+    def costs_money(self) -> bool:
+        """Whether the server may charge for a picture: any but this machine and private addresses."""
+        return may_charge(self._client.address)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-__all__ = ["ForbiddenAddressError", "PublicAddresses", "is_this_machine", "look_up", "proxy_for"]
+__all__ = ["ForbiddenAddressError", "PublicAddresses", "is_this_machine", "look_up", "may_charge", "proxy_for"]
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -34,6 +34,21 @@ def is_this_machine(host: str) -> bool:
         return _unwrapped(ipaddress.ip_address(name)).is_loopback
     except ValueError:
         return False
+
+
+def may_charge(address: str) -> bool:
+    """Whether a server is of somebody who may charge for it; nothing is looked up.
+
+    Args:
+        address: Its URL. This machine and private IP addresses are free; every other name counts as the internet.
+    """
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    if is_this_machine(host):
+        return False
+    try:
+        return is_public(host)
+    except ValueError:  # a name
+        return True
 
 
 def is_public(address: str) -> bool:
