@@ -53,6 +53,7 @@ class Capabilities(BaseModel):
         max_batch_size: Maximum number of pictures in one batch; None for no maximum.
         progress: Whether it reports each step.
         cancel: Whether a running request can be cancelled.
+        previews: Whether it can show a picture while drawing it; see `PreviewingGenerator`.
         options: Supported names in `ImageRequest.options`.
         vocabulary: All things and places that a small model can draw; None for a model that takes any text.
     """
@@ -73,6 +74,7 @@ class Capabilities(BaseModel):
     max_batch_size: int | None = Field(default=None, ge=1)
     progress: bool = False
     cancel: bool = False
+    previews: bool = False
     options: frozenset[str] = frozenset()
     vocabulary: Vocabulary | None = None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from PIL import Image
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ from mgem_agent.errors import (
     ToolError,
 )
 from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
-from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_generator import ImageGenerator, PreviewingGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
@@ -56,6 +57,7 @@ def draw(
     pictures: Mapping[str, Image.Image] | None = None,
     cancel: threading.Event | None = None,
     strict: bool = False,
+    num_previews: int = 0,
 ) -> Iterator[GenerationProgress | ImageResult]:
     """Draw pictures, and yield progress and results as they come.
 
@@ -67,6 +69,8 @@ def draw(
         pictures: The pictures that the requests name, by id.
         cancel: Set this from another thread to stop. Pictures that are finished by then are still yielded.
         strict: Refuse a request instead of dropping or adapting its arguments.
+        num_previews: Number of previews of each unfinished picture, in the progress. A generator without the capability
+            `previews` shows none.
 
     Yields:
         Progress, and exactly one result for each request, in any order. Its picture is RGB and has the size in its
@@ -91,7 +95,7 @@ def draw(
     size = capabilities.max_batch_size or max(len(jobs), 1)
     given_up: MgemError | None = None
     for start in range(0, len(jobs), size):
-        batch = _Batch(generator, capabilities, jobs[start : start + size], strict=strict)
+        batch = _Batch(generator, capabilities, jobs[start : start + size], strict=strict, num_previews=num_previews)
         if given_up is None and cancel is not None and cancel.is_set():
             given_up = GenerationCancelledError("The request was cancelled before drawing began.")
         if given_up is None:
@@ -126,13 +130,20 @@ class _Batch:
     """
 
     def __init__(
-        self, generator: ImageGenerator, capabilities: Capabilities, jobs: Sequence[_Job], *, strict: bool
+        self,
+        generator: ImageGenerator,
+        capabilities: Capabilities,
+        jobs: Sequence[_Job],
+        *,
+        strict: bool,
+        num_previews: int,
     ) -> None:
         self.failure: MgemError | None = None
         self._generator = generator
         self._capabilities = capabilities
         self._jobs = jobs
         self._strict = strict
+        self._num_previews = num_previews if capabilities.previews else 0
         self._open = set(range(len(jobs)))
         self._cancelled = False
 
@@ -142,7 +153,7 @@ class _Batch:
         """Let the generator draw, and yield its valid events."""
         needed = {name: pictures[name] for job in self._jobs for name in job.fitted.picture_ids}
         try:
-            events = self._generator.generate([job.fitted for job in self._jobs], pictures=needed, cancel=cancel)
+            events = self._started([job.fitted for job in self._jobs], needed, cancel)
         except Exception as error:  # a third-party generator may raise anything; the results report it
             self.failure = _as_ours(error, self._generator)
             return
@@ -161,6 +172,14 @@ class _Batch:
             close = getattr(events, "close", None)
             if close is not None:
                 close()
+
+    def _started(
+        self, requests: Sequence[ImageRequest], pictures: Mapping[str, Image.Image], cancel: threading.Event | None
+    ) -> Iterator[GenerationProgress | ImageResult]:
+        if not self._num_previews:
+            return self._generator.generate(requests, pictures=pictures, cancel=cancel)
+        generator = cast(PreviewingGenerator, self._generator)
+        return generator.generate(requests, pictures=pictures, cancel=cancel, num_previews=self._num_previews)
 
     def missing(self, failure: MgemError | None) -> Iterator[ImageResult]:
         """Yield an error for each request without a result."""

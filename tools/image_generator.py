@@ -12,7 +12,7 @@ from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
-__all__ = ["ImageGenerator"]
+__all__ = ["ImageGenerator", "PreviewingGenerator", "preview_steps"]
 
 
 @runtime_checkable
@@ -62,3 +62,41 @@ class ImageGenerator(Protocol):
     def unload(self) -> None:
         """Free memory; the next call loads the model again. It does nothing if there is nothing to free."""
         ...
+
+
+@runtime_checkable
+class PreviewingGenerator(ImageGenerator, Protocol):
+    """A generator that can show a picture while drawing it. Its capabilities have `previews=True`."""
+
+    def generate(
+        self,
+        requests: Sequence[ImageRequest],
+        *,
+        pictures: Mapping[str, Image.Image] | None = None,
+        cancel: threading.Event | None = None,
+        num_previews: int = 0,
+    ) -> Iterator[GenerationProgress | ImageResult]:
+        """Draw a batch; otherwise as for `ImageGenerator`. Previews do not change the pictures.
+
+        Args:
+            requests: The requests, already fitted by `negotiate`.
+            pictures: The pictures that the requests name, by id.
+            cancel: Set from another thread to stop.
+            num_previews: Number of progress events of each picture that have a `preview`; `preview_steps` chooses them.
+        """
+        ...
+
+
+def preview_steps(num_steps: int, num_previews: int) -> frozenset[int]:
+    """Return the steps after which a preview is shown: evenly spaced, and never the last one.
+
+    Args:
+        num_steps: Number of steps.
+        num_previews: Number of previews; fewer are shown if there are not as many steps.
+
+    Examples:
+        >>> sorted(preview_steps(20, 3))
+        [5, 10, 15]
+    """
+    steps = {round(num_steps * place / (num_previews + 1)) for place in range(1, num_previews + 1)}
+    return frozenset(step for step in steps if 0 < step < num_steps)

@@ -21,11 +21,13 @@ class GenerationProgress:
         index: Index of the request in the batch.
         step: Steps done, from 1.
         num_steps: Number of steps; 0 if the generator does not know it.
+        preview: The unfinished picture (RGB) after this step, if the caller asked for previews; else None.
     """
 
     index: int
     step: int
     num_steps: int
+    preview: Image.Image | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

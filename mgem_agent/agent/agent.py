@@ -66,6 +66,8 @@ class MgemAgent:
         sees: Whether the reasoner accepts pictures; None to find out from its profile or its first error.
         answer_tools: Whether the reasoner is called again with the results of its tool calls; if not given, only a
             model that does not use the protocol is.
+        num_previews: Number of previews of each unfinished picture, in `DrawingProgress`, if the generator has the
+            capability `previews`.
 
     Raises:
         InputError: If an argument is out of range, or a name is unknown.
@@ -99,6 +101,7 @@ class MgemAgent:
         max_context_tokens: int | None = None,
         sees: bool | None = None,
         answer_tools: bool | None = None,
+        num_previews: int = 0,
     ) -> None:
         reasoner, generator = reasoner_of(reasoner), generator_of(generator)
         check_draw_defaults(defaults or {})
@@ -116,6 +119,7 @@ class MgemAgent:
             answer_tools=not speaks_protocol(reasoner) if answer_tools is None else answer_tools,
             sees=sees,
             max_context_tokens=max_context_tokens,
+            num_previews=num_previews,
         )
         if look and (sees is False or (sees is None and (reasoner.profile or {}).get("image_inputs") is False)):
             raise InputError(

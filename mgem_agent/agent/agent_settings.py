@@ -33,10 +33,11 @@ class AgentSettings:
     answer_tools: bool = True
     sees: bool | None = None
     max_context_tokens: int | None = None
+    num_previews: int = 0
 
     def __post_init__(self) -> None:
         known_draw_mode(self.draw)
-        for name in ("look", "max_context_pictures", "max_history_turns"):
+        for name in ("look", "max_context_pictures", "max_history_turns", "num_previews"):
             _check_at_least(name, getattr(self, name), 0)
         for name in ("max_pictures", "max_rounds"):
             _check_at_least(name, getattr(self, name), 1)

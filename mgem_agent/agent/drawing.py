@@ -25,6 +25,7 @@ from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.servers.wire_pictures import png_base64
 from mgem_agent.tools.tool_arguments import wrong_fields
 
 __all__ = ["TurnDrawing", "read_request"]
@@ -62,6 +63,7 @@ class TurnDrawing:
         emit: Receives events.
         cancel: Set to stop drawing.
         is_resumed: Whether the turn was interrupted, so that pictures may be stored but not recorded.
+        num_previews: Number of previews of each unfinished picture.
     """
 
     generator: ImageGenerator
@@ -71,6 +73,7 @@ class TurnDrawing:
     emit: Callable[[AgentEvent], None]
     cancel: threading.Event
     is_resumed: bool = False
+    num_previews: int = 0
 
     def run(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Draw a batch.
@@ -99,10 +102,11 @@ class TurnDrawing:
             except InputError as error:
                 found[call["call_id"]] = self._failed(call, error)
         requests = [ImageRequest.model_validate(call["request"]) for call in waiting]
-        for event in draw(self.generator, requests, pictures=pictures, cancel=self.cancel) if requests else ():
+        events = draw(self.generator, requests, pictures=pictures, cancel=self.cancel, num_previews=self.num_previews)
+        for event in events if requests else ():
             call = waiting[event.index]
             if isinstance(event, GenerationProgress):
-                self.emit(DrawingProgress(call["call_id"], event.step, event.num_steps))
+                self.emit(DrawingProgress(call["call_id"], event.step, event.num_steps, _data_url(event.preview)))
             else:
                 found[call["call_id"]] = self._kept(call, event)
         return found
@@ -168,3 +172,7 @@ def _drawn_event(call_id: str, known: Mapping[str, Any], *, stored_before: bool)
     return PictureDrawn(
         call_id, known["artifact"], known["path"], known["prompt"], tuple(known["notices"]), stored_before
     )
+
+
+def _data_url(preview: Image.Image | None) -> str | None:
+    return None if preview is None else f"data:image/png;base64,{png_base64(preview)}"

@@ -1,8 +1,8 @@
 """The events of a turn, and the finished turn.
 
-Events are frozen dataclasses, distinguished by `kind`, that pydantic converts to JSON and back. They contain no
-pictures, only ids and paths. A stream ends with `TurnFinished`, or with `ConfirmationNeeded` if the user must decide
-before anything is drawn.
+Events are frozen dataclasses, distinguished by `kind`, that pydantic converts to JSON and back. They name pictures by
+id and path; only a preview, which is not stored, is a data URL. A stream ends with `TurnFinished`, or with
+`ConfirmationNeeded` if the user must decide before anything is drawn.
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ class DrawingProgress:
         call_id: Id of the tool call.
         step: Number of finished steps.
         num_steps: Total number of steps; 0 if unknown.
+        preview: The unfinished picture as a PNG data URL, if the agent was asked for previews; else None.
         kind: Type of the event.
     """
 
     call_id: str
     step: int
     num_steps: int
+    preview: str | None = field(default=None, repr=False)
     kind: Literal["progress"] = "progress"
 
 

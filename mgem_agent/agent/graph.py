@@ -168,7 +168,14 @@ class AgentGraph:
         run = runtime.context
         cancel = run.begin_drawing()
         drawing = TurnDrawing(
-            self._generator, self._store, self._sessions, state["turn"], runtime.stream_writer, cancel, run.is_resumed
+            self._generator,
+            self._store,
+            self._sessions,
+            state["turn"],
+            runtime.stream_writer,
+            cancel,
+            run.is_resumed,
+            self._settings.num_previews,
         )
         found = drawing.run(state["calls"])
         run.drawing = None

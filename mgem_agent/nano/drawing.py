@@ -123,9 +123,10 @@ class NanoGenerator(DiffusersGenerator):
         *,
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: Event | None = None,
+        num_previews: int = 0,
     ) -> Iterator[GenerationProgress | ImageResult]:
         """Draw a batch; see :meth:`DiffusersGenerator.generate`. The model is called `nano`, not by its folder."""
-        for event in super().generate(requests, pictures=pictures, cancel=cancel):
+        for event in super().generate(requests, pictures=pictures, cancel=cancel, num_previews=num_previews):
             yield replace(event, model="nano") if isinstance(event, ImageResult) else event
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mgem_agent.errors import GenerationCancelledError, GeneratorOutputError, InputError
 from mgem_agent.tools.capabilities import Capabilities
+from mgem_agent.tools.image_generator import preview_steps
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
@@ -61,6 +62,7 @@ class FlatColourGenerator:
         max_references=4,
         progress=True,
         cancel=True,
+        previews=True,
     )
 
     def __init__(
@@ -129,6 +131,7 @@ class FlatColourGenerator:
         *,
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
+        num_previews: int = 0,
     ) -> Iterator[GenerationProgress | ImageResult]:
         """Draw a card for each request, as `ImageGenerator` defines it."""
         with self._lock:
@@ -142,7 +145,8 @@ class FlatColourGenerator:
             for step in range(1, num_steps + 1):
                 if cancel.wait(delay_s / len(requests) / num_steps) if delay_s else cancel.is_set():
                     break
-                yield GenerationProgress(index, step, num_steps)
+                shown = _card(executed, pictures or {}) if step in preview_steps(num_steps, num_previews) else None
+                yield GenerationProgress(index, step, num_steps, shown)
             yield self._result(index, request, executed, pictures or {}, cancel, started)
 
     def unload(self) -> None:

@@ -39,6 +39,7 @@ from mgem_agent.agent.events import (
     TurnFinished,
 )
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import InputError, ReasonerUnavailableError
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator
@@ -166,6 +167,13 @@ def test_events_come_in_the_order_in_which_things_happen(make: Any) -> None:
     assert step == DrawingProgress("call_0", 1, 2)
     assert (picture.prompt, picture.stored_before) == ("a red fox", False)
     assert end.turn.pictures[0].artifact_id == picture.artifact_id
+
+
+def test_previews_are_data_urls_and_only_come_if_asked_for(make: Any) -> None:
+    agent, _ = make(asks("a red fox"), num_previews=1)
+    steps = [event for event in agent.stream("Draw.") if isinstance(event, DrawingProgress)]
+    assert [(step.step, step.preview is not None) for step in steps] == [(1, True), (2, False)]
+    assert load_image(steps[0].preview).size == (32, 32)
 
 
 def test_events_are_json_and_come_back(make: Any) -> None:

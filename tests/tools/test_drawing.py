@@ -250,3 +250,19 @@ def test_leaving_early_closes_the_generator() -> None:
     next(events)
     events.close()
     assert closed == [True]
+
+
+def test_previews_come_from_the_generators_that_can_show_them() -> None:
+    request = ImageRequest(prompt="a fox", num_inference_steps=4)
+    shown = [
+        (event.step, event.preview.size)
+        for event in draw(FlatColourGenerator(size=(64, 32)), [request], num_previews=2)
+        if isinstance(event, GenerationProgress) and event.preview is not None
+    ]
+    assert shown == [(1, (64, 32)), (3, (64, 32))]
+
+
+def test_a_generator_without_previews_is_not_asked_for_them() -> None:
+    unable = FlatColourGenerator.CAPABILITIES.model_copy(update={"previews": False})
+    events = list(draw(FlatColourGenerator(capabilities=unable), [ImageRequest(prompt="a fox")], num_previews=2))
+    assert [event.preview for event in events if isinstance(event, GenerationProgress)] == [None] * 4

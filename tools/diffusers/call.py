@@ -18,6 +18,7 @@ from mgem_agent.tools.diffusers.families import PipelineTraits
 from mgem_agent.tools.diffusers.loading import make_scheduler
 from mgem_agent.tools.diffusers.long_prompts import encode_in_chunks
 from mgem_agent.tools.diffusers.plan import DrawingPlan
+from mgem_agent.tools.diffusers.previews import OnStep, PreviewDecoder, no_previews
 from mgem_agent.tools.diffusers.signature import PICTURE_FIELDS
 from mgem_agent.tools.image_request import ImageTask
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["DiffusersCall"]
-
-OnStep = Callable[[int, int], None]
-"""Called after each step with the steps done, from 1, and the steps in all; what it raises stops the drawing."""
 
 
 class DiffusersCall:
@@ -63,7 +61,7 @@ class DiffusersCall:
         task = plans[0].request.task
         pipeline = self._pipeline_for(task)
         arguments = self._arguments(pipeline, plans)
-        arguments.update(self._callbacks(task, plans[0], on_step))
+        arguments.update(self._callbacks(pipeline, plans[0], on_step))
         own = pipeline.scheduler if "scheduler" in plans[0].request.options else None
         try:
             if own is not None:
@@ -196,34 +194,41 @@ class DiffusersCall:
             embeds = pipeline.prepare_ip_adapter_image_embeds(shown, None, device, 1, guided)
         return {"ip_adapter_image_embeds": embeds}
 
-    def _callbacks(self, task: ImageTask, plan: DrawingPlan, on_step: OnStep) -> dict[str, Any]:
+    def _callbacks(self, pipeline: Any, plan: DrawingPlan, on_step: OnStep) -> dict[str, Any]:
         """Return the arguments that report steps, in the form that the pipeline supports."""
-        parameters = self.traits.parameters[task]
-        steps = plan.request.num_inference_steps or 1
+        request = plan.request
+        parameters = self.traits.parameters[request.task]
+        steps = request.num_inference_steps or 1
         if self.traits.two_stages:
-            decoding = plan.request.options["decoder_num_inference_steps"]
+            decoding = request.options["decoder_num_inference_steps"]
             num_steps = steps + (decoding if isinstance(decoding, int) else 0)
 
             def after_first(pipeline: Any, index: int, timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
-                on_step(min(index + 1, steps), num_steps)
+                on_step(min(index + 1, steps), num_steps, no_previews)
                 return kept
 
             def after_second(pipeline: Any, index: int, timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
-                on_step(min(steps + index + 1, num_steps), num_steps)
+                on_step(min(steps + index + 1, num_steps), num_steps, no_previews)
                 return kept
 
             return {"prior_callback_on_step_end": after_first, "callback_on_step_end": after_second}
+        size = (request.width, request.height) if request.width and request.height else None
+        decoder = PreviewDecoder(pipeline, size)
         if "callback_on_step_end" in parameters:
 
             def after(pipeline: Any, index: int, timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
                 # Strength leaves out steps, and schedulers of second order take two for one.
                 num_steps = int(getattr(pipeline, "num_timesteps", None) or steps)
-                on_step(min(index + 1, num_steps), num_steps)
+                on_step(min(index + 1, num_steps), num_steps, decoder.after_step(kept.get("latents")))
                 return kept
 
             return {"callback_on_step_end": after}
         if "callback" in parameters:
-            return {"callback": lambda index, timestep, latents: on_step(min(index + 1, steps), steps)}
+
+            def after_old(index: int, timestep: Any, latents: Any) -> None:
+                on_step(min(index + 1, steps), steps, decoder.after_step(latents))
+
+            return {"callback": after_old}
         return {}
 
 

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from mgem_agent.errors import GeneratorUnavailableError
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers.logging import quiet_diffusers
+from mgem_agent.tools.diffusers.previews import can_preview
 from mgem_agent.tools.diffusers.signature import (
     explain_refusal,
     find_guidance,
@@ -189,6 +190,7 @@ class PipelineTraits:
             max_batch_size=max_batch_size,
             progress=steps,
             cancel=steps,
+            previews=steps and not self.two_stages and all(map(can_preview, self.classes.values())),
             options=self.options | ({"ip_adapter_scale"} if ip_adapter else set()),
         )
 

@@ -136,6 +136,7 @@ class DiffusersGenerator:
         *,
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
+        num_previews: int = 0,
     ) -> Iterator[GenerationProgress | ImageResult]:
         """Draw a batch, and yield progress and results as they come.
 
@@ -143,6 +144,7 @@ class DiffusersGenerator:
             requests: The requests.
             pictures: The pictures that the requests name, by id.
             cancel: Set from another thread to stop at the end of the current step.
+            num_previews: Number of previews of each unfinished picture.
 
         Yields:
             Progress, and one result for each request.
@@ -156,7 +158,7 @@ class DiffusersGenerator:
         fitting: dict[int, tuple[Notice, ...]] = {}
         refused: list[tuple[Job, MgemError]] = []
         for index, request in enumerate(requests):
-            job = Job(index, request, pictures=pictures or {}, cancel=cancel, events=events)
+            job = Job(index, request, pictures=pictures or {}, cancel=cancel, events=events, num_previews=num_previews)
             try:
                 job.request, fitting[index] = negotiate(request, capabilities, generator=self._name)
                 waiting[index] = job

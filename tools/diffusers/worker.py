@@ -20,6 +20,8 @@ from PIL import Image
 
 from mgem_agent.errors import GenerationCancelledError, GeneratorUnavailableError, MgemError, ToolError
 from mgem_agent.tools.diffusers.plan import DrawingPlan
+from mgem_agent.tools.diffusers.previews import OnStep, Unfinished
+from mgem_agent.tools.image_generator import preview_steps
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress
 
@@ -66,6 +68,7 @@ class Job:
         pictures: The picture of each id that it names.
         cancel: Set by the caller to stop it.
         events: Where progress and the outcome go.
+        num_previews: Number of progress events that have a preview.
     """
 
     def __init__(
@@ -76,11 +79,13 @@ class Job:
         pictures: Mapping[str, Image.Image],
         cancel: threading.Event | None,
         events: queue.SimpleQueue[GenerationProgress | Outcome | Unready],
+        num_previews: int = 0,
     ) -> None:
         self.index = index
         self.request = request
         self.pictures = pictures
         self.events = events
+        self.num_previews = num_previews
         self.plan: DrawingPlan | None = None
         self._cancel = cancel
         self._lock = threading.Lock()
@@ -118,7 +123,8 @@ class BatchWorker:
     Args:
         ready: Loads what is not loaded; called before each batch.
         plan: Says what a job becomes.
-        draw: Draws plans of one key, calling back after each step with the steps done and in all.
+        draw: Draws plans of one key, calling back after each step with the steps done and in all, and with what decodes
+            the unfinished pictures.
         max_batch_size: Most pictures at once; None for as many as there are.
         gather_s: How long to wait for jobs of other threads, in seconds.
         idle_s: How long the thread stays without a job, in seconds.
@@ -129,7 +135,7 @@ class BatchWorker:
         *,
         ready: Callable[[], object],
         plan: Callable[[Job], DrawingPlan],
-        draw: Callable[[Sequence[DrawingPlan], Callable[[int, int], None]], list[Image.Image | MgemError]],
+        draw: Callable[[Sequence[DrawingPlan], OnStep], list[Image.Image | MgemError]],
         max_batch_size: int | None = None,
         gather_s: float = 0.01,
         idle_s: float = 1.0,
@@ -270,7 +276,7 @@ class BatchWorker:
         too_large = False
         try:
             self._ready()
-            pictures = self._draw(plans, lambda step, num_steps: self._report(live, step, num_steps))
+            pictures = self._draw(plans, lambda *state: self._report(live, *state))
         except GenerationCancelledError as error:
             pictures = [error] * len(live)
         except Exception as error:  # whatever a pipeline raises, the other jobs go on
@@ -289,13 +295,16 @@ class BatchWorker:
         for job, picture in zip(live, pictures, strict=True):
             job.events.put(Outcome(job, _cancelled() if job.cancelled else picture, seconds))
 
-    def _report(self, jobs: Sequence[Job], step: int, num_steps: int) -> None:
+    def _report(self, jobs: Sequence[Job], step: int, num_steps: int, unfinished: Unfinished) -> None:
         """Tell the callers of a step; raise if none of them wants the rest."""
         wanted = [job for job in jobs if not job.cancelled]
         if not wanted or self._closing:
             raise _cancelled()
+        watched = [job for job in wanted if step in preview_steps(num_steps, job.num_previews)]
+        pictures = dict(zip(jobs, unfinished(), strict=False)) if watched else {}
         for job in wanted:
-            job.events.put(GenerationProgress(index=job.index, step=step, num_steps=num_steps))
+            preview = pictures.get(job) if job in watched else None
+            job.events.put(GenerationProgress(job.index, step, num_steps, preview))
 
 
 def _close(worker: weakref.ref[BatchWorker]) -> None:

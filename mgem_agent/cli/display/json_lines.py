@@ -5,7 +5,7 @@
 =============== =====================================================================================
 `text`          `text`: a piece of the answer; all pieces joined are the answer
 `caption`       `call_id`, `request`: the reasoner requests a picture
-`progress`      `call_id`, `step`, `num_steps`: progress of a drawing
+`progress`      `call_id`, `step`, `num_steps`, `preview`: progress of a drawing
 `picture`       `call_id`, `artifact_id`, `path`, `prompt`, `notices`, `stored_before`: a picture was drawn
 `failed`        `call_id`, `message`, `error`, `retryable`: a drawing failed
 `looked`        `call_id`, `artifact_id`, `follows`, `score`, `problem`: the reasoner judged a picture
