@@ -37,6 +37,7 @@ from pydantic_settings import (
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
+from mgem_agent.server_settings import ServerSettings
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.user_files import read_user_file, user_path
 
@@ -123,6 +124,7 @@ class Settings(BaseSettings):
         max_context_pictures: Maximum number of pictures sent to the reasoner; the latest are sent.
         max_history_turns: Maximum number of turns sent to the reasoner; the latest are sent.
         picture: Default values for image requests.
+        server: Settings of `mgem serve`.
 
     Examples:
         >>> settings = load_settings(model="openai:gpt-5", picture={"width": 512, "seed": None}, look=None)
@@ -153,6 +155,7 @@ class Settings(BaseSettings):
     max_context_pictures: int = Field(default=4, ge=0)
     max_history_turns: int = Field(default=50, ge=0)
     picture: PictureDefaults = PictureDefaults()
+    server: ServerSettings = ServerSettings()
 
     @field_validator("store")
     @classmethod

@@ -24,6 +24,7 @@ LAYERS = (
     ("foreign_markdown", "prompts", "redaction", "text_decoding", "types"),
     ("errors",),
     ("extras", "user_files"),
+    ("server_settings",),
     ("_lazy",),
     ("core_model", "sessions"),
     ("tools",),
@@ -34,7 +35,9 @@ LAYERS = (
     ("agent", "doctor"),
     ("langchain", "testing"),
     ("recipes", "workflows"),
-    ("cli", "mcp", "server"),
+    ("server",),
+    ("mcp",),
+    ("cli",),
     ("", "__main__"),  # the page of public names, of every layer
 )
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import Executor
 from typing import TypeVar
 
 __all__ = ["in_thread"]
@@ -14,7 +15,9 @@ Event = TypeVar("Event")
 
 
 async def in_thread(
-    start: Callable[[], Generator[Event, None, None]], abandon: Callable[[], None]
+    start: Callable[[], Generator[Event, None, None]],
+    abandon: Callable[[], None],
+    executor: Executor | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Run a generator in a thread, and yield its items.
 
@@ -22,6 +25,7 @@ async def in_thread(
         start: Creates the generator.
         abandon: Called if the iteration ends early or its task is cancelled. It must make a blocked generator yield
             soon; the generator is then closed.
+        executor: Where the thread comes from; None for that of the event loop.
 
     Yields:
         The generator's items in order. Its exceptions are raised here.
@@ -41,7 +45,7 @@ async def in_thread(
             events.close()
             loop.call_soon_threadsafe(queue.put_nowait, None)
 
-    running = loop.run_in_executor(None, contextvars.copy_context().run, work)
+    running = loop.run_in_executor(executor, contextvars.copy_context().run, work)
     try:
         while (item := await queue.get()) is not None:
             yield item[0]

@@ -27,6 +27,7 @@ from mgem_agent.cli import (
     images,
     models,
     see,
+    serve,
     sessions,
     story,
     train,
@@ -149,6 +150,7 @@ app.command("ask", rich_help_panel=_TALK)(ask.ask)
 app.command("draw", rich_help_panel=_TALK)(draw.draw)
 app.add_typer(story.app, name="story", rich_help_panel=_TALK)
 app.command("see", rich_help_panel=_TALK)(see.see)
+app.command("serve", rich_help_panel=_TALK)(serve.serve)
 app.add_typer(images.app, name="images", rich_help_panel=_STORED)
 app.add_typer(sessions.app, name="sessions", rich_help_panel=_STORED)
 app.add_typer(config.app, name="config", rich_help_panel=_STORED)

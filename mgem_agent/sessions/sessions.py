@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import sqlite3
 import uuid
@@ -108,6 +109,7 @@ class Sessions:
         records: Stores finished turns.
         locks: Prevent two processes from using one session.
         closing: Closes the database.
+        owner: Name of the user whose sessions these are; empty for those of this machine's user.
 
     Examples:
         >>> sessions = Sessions.in_memory()
@@ -116,12 +118,19 @@ class Sessions:
     """
 
     def __init__(
-        self, checkpointer: BaseCheckpointSaver[Any], records: BaseStore, locks: _Locks, closing: ExitStack
+        self,
+        checkpointer: BaseCheckpointSaver[Any],
+        records: BaseStore,
+        locks: _Locks,
+        closing: ExitStack,
+        owner: str = "",
     ) -> None:
         self.checkpointer = checkpointer
         self._records = records
         self._locks = locks
         self._closing = closing
+        self._owner = owner
+        self._names = ("users", owner, "sessions") if owner else SESSIONS
 
     @classmethod
     def at(cls, folder: str | os.PathLike[str] | None = None) -> Self:
@@ -169,6 +178,19 @@ class Sessions:
             from mgem_agent.sessions.postgres import open_postgres
         return cls(*open_postgres(url))
 
+    def of_user(self, owner: str) -> Self:
+        """Return the sessions of one user, in the same database. No user's sessions are visible to another.
+
+        Args:
+            owner: Name of the user; empty for this machine's user.
+
+        Raises:
+            InputError: If the name has other characters than letters, digits, `-` and `_`.
+        """
+        if owner and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", owner):
+            raise InputError(f"{owner[:80]!r} is not a valid user name. Use 1 to 64 letters, digits, '-' and '_'.")
+        return type(self)(self.checkpointer, self._records, self._locks, self._closing, owner)
+
     def close(self) -> None:
         """Close the database; the sessions cannot be used afterwards."""
         self._closing.close()
@@ -183,11 +205,11 @@ class Sessions:
             raise InputError(
                 f"{session[:80]!r} is not a valid session name. Use 1 to {MAX_NAME_CHARS} printable characters."
             )
-        return self._locks.hold(session)
+        return self._locks.hold(f"{self._owner}/{session}" if self._owner else session)
 
     def list(self) -> list[SessionSummary]:
         """Return all sessions, most recently changed first."""
-        found = [_summary(item) for _, item in self._all(SESSIONS)]
+        found = [_summary(item) for _, item in self._all(self._names)]
         return sorted(found, key=lambda summary: (summary.updated, summary.name), reverse=True)
 
     def summary(self, session: str) -> SessionSummary:
@@ -252,7 +274,7 @@ class Sessions:
         if record["head"] != turn["id"]:
             writes.append(_put_op(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]}))
             record = _counted(record, turn, 1) | {"head": turn["id"]}
-        writes.append(_put_op(SESSIONS, session, record | {"open": None, "updated": _now()}))
+        writes.append(_put_op(self._names, session, record | {"open": None, "updated": _now()}))
         self._records.batch(writes)  # atomically, and with one write to the disk
         self._forget(turn["id"])
 
@@ -290,10 +312,10 @@ class Sessions:
             InputError: If there is no such session.
         """
         record = self._get(session)
-        self._records.delete(SESSIONS, session)
+        self._records.delete(self._names, session)
         if record["open"] is not None:
             self._forget(record["open"]["turn"])
-        if not any(item["lineage"] == record["lineage"] for _, item in self._all(SESSIONS)):
+        if not any(item["lineage"] == record["lineage"] for _, item in self._all(self._names)):
             self._clear(("turns", record["lineage"]))
 
     def note_drawn(self, turn: str, key: str, drawn: dict[str, Any]) -> None:
@@ -311,7 +333,7 @@ class Sessions:
         return dict(self._all(("drawn", turn)))
 
     def _find(self, session: str) -> dict[str, Any] | None:
-        item = self._records.get(SESSIONS, session)
+        item = self._records.get(self._names, session)
         return item.value if item is not None else None
 
     def _get(self, session: str) -> dict[str, Any]:
@@ -322,7 +344,7 @@ class Sessions:
         return record
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._put(SESSIONS, record["name"], record | {"updated": _now()})
+        self._put(self._names, record["name"], record | {"updated": _now()})
 
     def _put(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
         self._records.put(namespace, key, _fit_to_keep(value), index=False)

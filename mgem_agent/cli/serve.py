@@ -1,0 +1,123 @@
+"""`mgem serve`: the agent over HTTP, for clients of OpenAI's protocol and for the browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgem_agent.cli.printing import open_console
+from mgem_agent.cli.turn_options import Draw, Look, Model, Store, System
+
+if TYPE_CHECKING:
+    from mgem_agent.server.service import AgentService
+    from mgem_agent.settings import Settings
+
+__all__ = ["open_service", "serve"]
+
+
+def serve(
+    model: Model = None,
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generator",
+            "-g",
+            metavar="NAME",
+            help="An image generator that clients may use; repeatable. The first is the default.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Any but loopback requires a token.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = None,
+    draw: Draw = None,
+    look: Look = None,
+    system: System = None,
+    store: Store = None,
+) -> None:
+    """Serve the agent over HTTP, with OpenAI's protocol. Stop it with Ctrl-C or SIGTERM.
+
+    A client sends its requests to http://127.0.0.1:8765/v1, with the model mgem. Off loopback, each request needs a
+    token: MGEM_SERVER_TOKEN, or one that is printed once. Further settings: mgem config show, the table server.
+    """
+    from mgem_agent.extras import EXTRAS, require_packages
+
+    require_packages("'mgem serve'", *EXTRAS["serve"])
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings(
+        model=model,
+        generator=generator[0] if generator else None,
+        draw=draw,
+        look=look,
+        system_prompt=system,
+        store=store,
+        server={"host": host, "port": port},
+    )
+    run_server(settings, generator or [])
+
+
+def run_server(settings: Settings, generators: list[str], **parts: Any) -> None:
+    """Run a server until it is told to stop.
+
+    Args:
+        settings: All settings.
+        generators: Names of the generators that clients may use; the configured one if empty.
+        **parts: `reasoner`, `store` or `sessions` to use instead of those that the settings name.
+
+    Raises:
+        InputError: If a setting is not valid, or the address cannot be used.
+    """
+    from mgem_agent.server.serving import serve as run
+
+    console = open_console()
+    with open_console(stderr=True).status("Starting"):
+        service = open_service(settings, generators, **parts)
+
+    def tell(address: str) -> None:
+        access = service.access
+        if access.made_token is not None:
+            console.print(f"Token, shown only once: {access.made_token}", markup=False, soft_wrap=True)
+        console.print(f"Serving {settings.model} and {service.generators.default} at {address}", soft_wrap=True)
+
+    try:
+        run(service, tell)
+    finally:
+        service.sessions(_local_user()).close()
+
+
+def open_service(settings: Settings, generators: list[str] | None = None, **parts: Any) -> AgentService:
+    """Return the parts of a server that the settings describe; arguments and errors as for `run_server`."""
+    from mgem_agent.cli.factories import (
+        open_named_generator,
+        open_reasoner,
+        open_sessions,
+        open_store,
+        prepare_reasoner,
+    )
+    from mgem_agent.server.security import open_access
+    from mgem_agent.server.service import AgentService
+
+    access = open_access(settings.server)
+    if "reasoner" not in parts:
+        parts["reasoner"] = open_reasoner(settings)
+        prepare_reasoner(settings, parts["reasoner"])
+    service = AgentService(
+        settings,
+        reasoner=parts["reasoner"],
+        generators=generators or [settings.generator],
+        make_generator=lambda name: open_named_generator(settings, name),
+        store=parts["store"] if "store" in parts else open_store(settings),
+        sessions=parts["sessions"] if "sessions" in parts else open_sessions(settings),
+        access=access,
+    )
+    for name in service.generators.names:
+        service.generators.get(name)  # an unknown name is an error now, and not at the first request
+    return service
+
+
+def _local_user() -> Any:
+    from mgem_agent.server.security import LOCAL_USER
+
+    return LOCAL_USER

@@ -1,0 +1,87 @@
+"""The application: all routes, one error handler, and the checks of `mgem_agent.server.security`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from mgem_agent import __version__
+from mgem_agent.errors import MgemError
+from mgem_agent.server.health import health_router
+from mgem_agent.server.http_errors import InvalidRequestError, error_body, error_response
+from mgem_agent.server.pictures import picture_router
+from mgem_agent.server.security import SecurityMiddleware
+from mgem_agent.server.service import AgentService
+
+__all__ = ["ROUTERS", "create_app"]
+
+ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (health_router, picture_router)
+"""The routers of the server. Each is created with the service."""
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(service: AgentService) -> FastAPI:
+    """Return the application.
+
+    Args:
+        service: The parts of the server. They are closed when the application ends.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.close()
+
+    app = FastAPI(title="mgem-agent", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service = service
+    for make_router in ROUTERS:
+        app.include_router(make_router(service))
+    app.add_exception_handler(MgemError, _our_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    max_body_bytes = int(service.settings.max_body_mb * 1_000_000)
+    app.add_middleware(SecurityMiddleware, access=service.access, max_body_bytes=max_body_bytes)
+    if service.access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(service.access.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+        )
+    return app
+
+
+async def _our_error(request: Request, error: Exception) -> JSONResponse:
+    return error_response(error)
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    """Report the first invalid field of a request."""
+    found: Any = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    param = ".".join(str(part) for part in found.get("loc", ())[1:]) or None
+    return error_response(InvalidRequestError(f"{param or 'The body'} is not valid: {found.get('msg')}.", param=param))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """Report an error of the framework, such as an unknown path."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else "The server failed"
+    message = f"{request.method} {request.url.path[:200]}: {detail}. See the paths in docs/guides/server.md."
+    told = {"message": message, "type": "invalid_request_error", "code": "unknown_path", "param": None}
+    return JSONResponse({"error": told}, status, getattr(error, "headers", None))
+
+
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    status, body = error_body(error)
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse(body, status)
