@@ -24,6 +24,7 @@ class ServerSettings(BaseModel):
         allowed_hosts: Further host names under which the server is reached.
         allowed_origins: Web pages of other servers that may send requests, such as `http://localhost:3000`.
         allow_urls: Whether pictures in requests may be web addresses; private addresses are never fetched.
+        model_aliases: Further names of models, for clients with fixed names: `{"gpt-image-1": "nano"}`.
         max_body_mb: Maximum size of a request in megabytes.
         max_pictures_in: Maximum number of pictures in a request.
         workers: Maximum number of requests that run at once; the others wait.
@@ -44,6 +45,7 @@ class ServerSettings(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     allow_urls: bool = False
+    model_aliases: dict[str, str] = {}
     max_body_mb: float = Field(default=64, gt=0)
     max_pictures_in: int = Field(default=16, ge=1)
     workers: int = Field(default=16, ge=1)

@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from PIL import Image
 
 from mgem_agent.errors import GenerationCancelledError, GeneratorOutputError, GeneratorUnavailableError
 from mgem_agent.tools.capabilities import Capabilities
-from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.image_generator import ImageGenerator, PreviewingGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
@@ -40,6 +41,7 @@ class _Client:
     requests: Sequence[ImageRequest]
     pictures: Mapping[str, Image.Image]
     cancel: threading.Event
+    num_previews: int = 0
     events: queue.SimpleQueue[_Event | Exception] = field(default_factory=queue.SimpleQueue)
     has_left: bool = False
 
@@ -55,10 +57,19 @@ class _Item:
 
     client: _Client
     index: int
+    num_shown: int = 0
 
     @property
     def request(self) -> ImageRequest:
         return self.client.requests[self.index]
+
+    def tell(self, event: _Event) -> None:
+        """Pass an event on to the client, with a preview only if the client wants one more."""
+        if isinstance(event, GenerationProgress) and event.preview is not None:
+            self.num_shown += 1
+            if self.num_shown > self.client.num_previews:
+                event = replace(event, preview=None)
+        self.client.events.put(replace(event, index=self.index))
 
 
 class GatheringGenerator:
@@ -109,9 +120,10 @@ class GatheringGenerator:
         *,
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
+        num_previews: int = 0,
     ) -> Iterator[_Event]:
-        """Draw requests together with those of other callers, as `ImageGenerator` defines it."""
-        client = _Client(list(requests), pictures or {}, cancel or threading.Event())
+        """Draw requests together with those of other callers, as `PreviewingGenerator` defines it."""
+        client = _Client(list(requests), pictures or {}, cancel or threading.Event(), num_previews)
         self._submit([_Item(client, index) for index in range(len(requests))])
         left = set(range(len(requests)))
         try:
@@ -228,13 +240,13 @@ class GatheringGenerator:
         left = set(range(len(batch)))
         error: Exception | None = None
         try:
-            for event in self.generator.generate([item.request for item in batch], pictures=pictures, cancel=cancel):
+            for event in self._started(batch, pictures, cancel):
                 if event.index not in left:
                     continue
                 item = batch[event.index]
                 if isinstance(event, ImageResult):
                     left.discard(event.index)
-                item.client.events.put(replace(event, index=item.index))
+                item.tell(event)
         except Exception as raised:  # a third-party generator may raise anything; the callers report it
             error = raised
         if left and error is None:
@@ -242,6 +254,16 @@ class GatheringGenerator:
             if cancel.is_set():
                 error = GenerationCancelledError("The request was cancelled.")
         return [batch[index] for index in sorted(left)], error
+
+    def _started(
+        self, batch: Sequence[_Item], pictures: Mapping[str, Image.Image], cancel: threading.Event
+    ) -> Iterator[_Event]:
+        requests = [item.request for item in batch]
+        num_previews = max(item.client.num_previews for item in batch)
+        if not num_previews:
+            return self.generator.generate(requests, pictures=pictures, cancel=cancel)
+        generator = cast(PreviewingGenerator, self.generator)
+        return generator.generate(requests, pictures=pictures, cancel=cancel, num_previews=num_previews)
 
 
 class _AllGone(threading.Event):

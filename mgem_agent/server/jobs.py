@@ -204,6 +204,7 @@ class Jobs:
         on_progress: Callable[[GenerationProgress], None] | None = None,
         on_result: Callable[[ImageResult], None] | None = None,
         strict: bool = False,
+        num_previews: int = 0,
         kind: str = "draw",
     ) -> list[ImageResult]:
         """Draw pictures; those of equal shape are drawn in one batch with those of other clients.
@@ -217,6 +218,7 @@ class Jobs:
             on_progress: Called on the event loop with each step.
             on_result: Called in the drawing thread with each result, as soon as it is there.
             strict: As for `mgem_agent.tools.drawing.draw`.
+            num_previews: As for `mgem_agent.tools.drawing.draw`.
             kind: What the job does.
 
         Returns:
@@ -230,7 +232,8 @@ class Jobs:
 
         def work(cancel: threading.Event) -> list[ImageResult]:
             found: dict[int, ImageResult] = {}
-            for event in draw(generator, requests, pictures=pictures, cancel=cancel, strict=strict):
+            options: Any = {"pictures": pictures, "cancel": cancel, "strict": strict, "num_previews": num_previews}
+            for event in draw(generator, requests, **options):
                 if isinstance(event, ImageResult):
                     found[event.index] = event
                     if on_result is not None:
