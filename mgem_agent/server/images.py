@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import MgemError, ToolError
-from mgem_agent.server.event_stream import event_response
+from mgem_agent.server.event_response import event_response
 from mgem_agent.server.gathering import GatheringGenerator
 from mgem_agent.server.http_errors import InvalidRequestError, NotFoundError, error_body
 from mgem_agent.server.image_plan import ImagePlan, ImagesBody, plan_edits, plan_images

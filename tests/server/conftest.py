@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.server.app import create_app
@@ -70,3 +73,33 @@ async def _client_of(
             yield client
         finally:
             await service.close()
+
+
+@pytest.fixture
+def running() -> Callable[[AgentService], AbstractContextManager[str]]:
+    """Runs a server on a loopback port in a thread, for clients with connections of their own; yields its address."""
+    return _running
+
+
+@contextmanager
+def _running(service: AgentService) -> Iterator[str]:
+    config = uvicorn.Config(create_app(service), host="127.0.0.1", port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    started = threading.Event()
+
+    async def serve() -> None:
+        task = asyncio.create_task(server.serve())
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+        started.set()
+        await task
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    started.wait(10)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -22,7 +22,6 @@ from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.server.security import LOCAL_USER
 from mgem_agent.server.service import AgentService
 from mgem_agent.testing import FlatColourGenerator
-from tests.server.live import running
 
 GEN_EVENT: TypeAdapter[Any] = TypeAdapter(ImageGenStreamEvent)
 EDIT_EVENT: TypeAdapter[Any] = TypeAdapter(ImageEditStreamEvent)
@@ -61,7 +60,7 @@ def service(open_service: Callable[..., AgentService], generator: FlatColourGene
 
 
 @pytest.fixture
-def address(service: AgentService) -> Iterator[str]:
+def address(service: AgentService, running: Any) -> Iterator[str]:
     with running(service) as found:
         yield found
 
@@ -127,7 +126,7 @@ def test_what_a_generator_does_not_have_is_a_notice_or_an_error(client: openai.O
     assert (caught.value.param, caught.value.code) == ("background", "unsupported_parameter")
 
 
-def test_an_option_of_the_generator_is_passed_on(open_service: Any) -> None:
+def test_an_option_of_the_generator_is_passed_on(open_service: Any, running: Any) -> None:
     able = FlatColourGenerator.CAPABILITIES.model_copy(update={"options": frozenset({"quality", "background"})})
     generator = FlatColourGenerator(size=(32, 32), capabilities=able)
     with (
@@ -175,7 +174,7 @@ def test_a_body_that_is_no_object(address: str) -> None:
         assert answer.json()["error"]["message"].startswith("The body is")
 
 
-def test_one_failure_leaves_the_others(open_service: Any) -> None:
+def test_one_failure_leaves_the_others(open_service: Any, running: Any) -> None:
     class Picky(FlatColourGenerator):
         def generate(self, requests: Any, **options: Any) -> Any:
             self._fail_on = "fox" if len(self.drawn) == 1 else None
@@ -192,7 +191,7 @@ def test_one_failure_leaves_the_others(open_service: Any) -> None:
         assert "came out blank" in response.model_extra["failures"][0]
 
 
-def test_a_failure_is_an_error(open_service: Any) -> None:
+def test_a_failure_is_an_error(open_service: Any, running: Any) -> None:
     with (
         running(open_service(generator=FlatColourGenerator(fail_on="fox"))) as address,
         openai.OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0) as client,
@@ -221,7 +220,7 @@ def test_a_stream_that_fails_at_once_has_a_status(client: openai.OpenAI) -> None
         client.images.generate(prompt="a fox", model="other", stream=True)
 
 
-def test_a_stream_that_fails_later_ends_with_an_error(open_service: Any) -> None:
+def test_a_stream_that_fails_later_ends_with_an_error(open_service: Any, running: Any) -> None:
     with (
         running(open_service(generator=FlatColourGenerator(size=(32, 32), fail_on="fox"))) as address,
         openai.OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0) as client,
@@ -266,7 +265,7 @@ def test_a_mask_without_transparency_is_white_where_it_is_redrawn(
     assert service.store(LOCAL_USER).open(str(generator.drawn[0].mask)).getpixel((2, 2)) == (255, 255, 255)
 
 
-def test_a_generator_without_inpainting_refuses_a_mask(open_service: Any) -> None:
+def test_a_generator_without_inpainting_refuses_a_mask(open_service: Any, running: Any) -> None:
     able = FlatColourGenerator.CAPABILITIES.model_copy(update={"tasks": frozenset({"text_to_image", "image_to_image"})})
     with (
         running(open_service(generator=FlatColourGenerator(size=(32, 32), capabilities=able))) as address,
@@ -280,7 +279,9 @@ def test_a_generator_without_inpainting_refuses_a_mask(open_service: Any) -> Non
             client.images.edit(image=("a.png", png()), prompt="a moon", input_fidelity="high")
 
 
-def test_a_picture_of_this_server_can_be_redrawn_by_a_generator_that_only_draws(open_service: Any) -> None:
+def test_a_picture_of_this_server_can_be_redrawn_by_a_generator_that_only_draws(
+    open_service: Any, running: Any
+) -> None:
     able = FlatColourGenerator.CAPABILITIES.model_copy(
         update={"tasks": frozenset({"text_to_image"}), "max_references": 0}
     )
@@ -349,7 +350,7 @@ async def test_async_clients_at_once_each_get_their_own(address: str, generator:
     assert generator.num_batches < 8
 
 
-async def test_a_client_that_leaves_a_stream_stops_its_drawing(open_service: Any) -> None:
+async def test_a_client_that_leaves_a_stream_stops_its_drawing(open_service: Any, running: Any) -> None:
     generator = FlatColourGenerator(size=(32, 32), num_steps=100, delay_s=5)
     service = open_service(generator=generator)
     with running(service) as address:
