@@ -35,7 +35,7 @@ from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_
 from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
 from mgem_agent.tools.tool_arguments import decode_json
 
-__all__ = ["Answer", "Reasoning", "speaks_protocol"]
+__all__ = ["Answer", "Reasoning", "draw_tool_schema", "speaks_protocol"]
 
 
 _FIXED_CHARS = 2_000
@@ -309,7 +309,7 @@ class Reasoning:
         if request.draw != "never":
             try:
                 options = {"tool_choice": "any"} if request.must_draw else {}
-                model = self._reasoner.bind_tools([_tool_schema()], **options)
+                model = self._reasoner.bind_tools([draw_tool_schema()], **options)
             except NotImplementedError:
                 model = self._reasoner
         return interruptible(lambda: model.stream(list(messages), config), request.cancel)
@@ -364,8 +364,8 @@ def _with_own_ids(message: AIMessage) -> AIMessage:
     return message.model_copy(update=changes)
 
 
-def _tool_schema() -> dict[str, Any]:
-    """Return the schema of the drawing tool, with the arguments that a model can choose."""
+def draw_tool_schema() -> dict[str, Any]:
+    """Return the schema of the drawing tool in OpenAI's form, with the arguments that a model can choose."""
     return {
         "type": "function",
         "function": {

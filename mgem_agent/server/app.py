@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mgem_agent import __version__
 from mgem_agent.errors import MgemError
+from mgem_agent.server.chat_completions import chat_router
 from mgem_agent.server.health import health_router
 from mgem_agent.server.http_errors import InvalidRequestError, error_body, error_response
 from mgem_agent.server.images import images_router
@@ -24,7 +25,12 @@ from mgem_agent.server.service import AgentService
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (health_router, picture_router, images_router)
+ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
+    health_router,
+    picture_router,
+    chat_router,
+    images_router,
+)
 """The routers of the server. Each is created with the service."""
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +17,7 @@ from starlette.requests import Request
 
 from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import InputError
 from mgem_agent.redaction import redact
 from mgem_agent.server.generators import Generators
 from mgem_agent.server.jobs import Jobs
@@ -80,6 +84,7 @@ class AgentService:
         self._store = store
         self._sessions = sessions
         self._passing = Sessions.in_memory()
+        self._passing_names: set[str] = set()
         self._agents: OrderedDict[str, MgemAgent] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -96,9 +101,31 @@ class AgentService:
         """Return a user's saved sessions."""
         return self._sessions.of_user(user.namespace) if user.namespace else self._sessions
 
-    def passing_sessions(self) -> Sessions:
-        """Return sessions in memory, for clients that send the whole dialogue with each request."""
-        return self._passing
+    @contextmanager
+    def passing_session(self, dialogue: str) -> Iterator[tuple[Sessions, str]]:
+        """Provide a session in memory for a client that sends the whole dialogue with each request.
+
+        Requests of one dialogue get the same name, so that the reasoner finds its caches. The session is deleted at the
+        end.
+
+        Args:
+            dialogue: What all requests of the dialogue have in common, such as its first message.
+
+        Yields:
+            The sessions, and the name of the session.
+        """
+        stem = f"dialogue-{sha256(dialogue.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+        with self._lock:
+            names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+            name = next(name for name in names if name not in self._passing_names)
+            self._passing_names.add(name)
+        try:
+            yield self._passing, name
+        finally:
+            with suppress(InputError):  # it was never begun
+                self._passing.delete(name)
+            with self._lock:
+                self._passing_names.discard(name)
 
     def store(self, user: User) -> ArtifactStore:
         """Return a user's pictures."""

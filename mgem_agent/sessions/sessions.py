@@ -19,8 +19,9 @@ import os
 import re
 import secrets
 import sqlite3
+import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from filelock import FileLock
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.store.base import BaseStore, PutOp
+from langgraph.store.base import BaseStore, Op, PutOp, Result
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
@@ -74,6 +75,25 @@ class _SqliteCheckpoints(LatestStep, SqliteSaver):
 
 class _MemoryCheckpoints(LatestStep, InMemorySaver):
     """Checkpoints in memory."""
+
+
+class _MemoryRecords(InMemoryStore):
+    """Records in memory. Threads may use them at once, and deleted records leave no empty namespaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Run operations, as defined by `BaseStore`."""
+        ops = list(ops)
+        with self._lock:
+            results = super().batch(ops)
+            for op in ops:
+                namespace = getattr(op, "namespace", None)
+                if namespace is not None and not self._data.get(namespace, True):
+                    del self._data[namespace]
+        return results
 
 
 class _Locks(Protocol):
@@ -162,7 +182,7 @@ class Sessions:
     @classmethod
     def in_memory(cls) -> Self:
         """Return sessions in memory, which end with the program."""
-        return cls(_MemoryCheckpoints(), InMemoryStore(), MemoryLocks(), ExitStack())
+        return cls(_MemoryCheckpoints(), _MemoryRecords(), MemoryLocks(), ExitStack())
 
     @classmethod
     def postgres(cls, url: str) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
@@ -17,6 +17,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.server.app import create_app
 from mgem_agent.server.security import Access
 from mgem_agent.server.service import AgentService
+from mgem_agent.server.serving import GracefulServer
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import Settings, load_settings
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
@@ -76,30 +77,21 @@ async def _client_of(
 
 
 @pytest.fixture
-def running() -> Callable[[AgentService], AbstractContextManager[str]]:
-    """Runs a server on a loopback port in a thread, for clients with connections of their own; yields its address."""
+def running() -> Callable[..., AbstractContextManager[str]]:
+    """Runs a server on a free port of this machine, in a thread; yields its address."""
     return _running
 
 
 @contextmanager
-def _running(service: AgentService) -> Iterator[str]:
-    config = uvicorn.Config(create_app(service), host="127.0.0.1", port=0, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    started = threading.Event()
-
-    async def serve() -> None:
-        task = asyncio.create_task(server.serve())
-        while not server.started and not task.done():
-            await asyncio.sleep(0.005)
-        started.set()
-        await task
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+def _running(service: AgentService, **options: Any) -> Iterator[str]:
+    ready: queue.SimpleQueue[str] = queue.SimpleQueue()
+    config = uvicorn.Config(create_app(service), port=0, log_config=None, access_log=False, **options)
+    server = GracefulServer(config, service, ready.put)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    started.wait(10)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield ready.get(timeout=10)
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(timeout=20)
+        assert not thread.is_alive()
