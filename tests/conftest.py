@@ -106,7 +106,7 @@ def seeds() -> None:
 def no_packed_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep bitsandbytes from its 4-bit kernel for processors with bf16, which takes multiples of 32 rows alone.
 
-    Tiny models have other sizes.
+    Tiny models have other sizes. Releases before 0.49 have no such kernel.
     """
     pytest.importorskip("bitsandbytes")
-    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False, raising=False)

@@ -10,9 +10,13 @@ from mgem_agent.nano.foreign_warnings import TALKATIVE, without_foreign_warnings
 
 
 @pytest.mark.parametrize("name", TALKATIVE)
-def test_they_are_held_back_for_a_while(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_they_are_held_back_for_a_while(
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logger = logging.getLogger(name)
     level = logger.level
+    monkeypatch.setattr(logger, "propagate", False)  # torch 2.6 has handlers of its own and keeps records from ours
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
     with without_foreign_warnings():
         logger.warning("no one can mend this")
         logger.error("this one can be mended")
