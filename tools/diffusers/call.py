@@ -8,7 +8,8 @@ decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -19,7 +20,7 @@ from mgem_agent.tools.diffusers.loading import make_scheduler
 from mgem_agent.tools.diffusers.long_prompts import encode_in_chunks
 from mgem_agent.tools.diffusers.plan import DrawingPlan
 from mgem_agent.tools.diffusers.previews import OnStep, PreviewDecoder, no_previews
-from mgem_agent.tools.diffusers.signature import PICTURE_FIELDS
+from mgem_agent.tools.diffusers.signature import PICTURE_FIELDS, find_picture, find_placeholder
 from mgem_agent.tools.image_request import ImageTask
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class DiffusersCall:
         try:
             if own is not None:
                 pipeline.scheduler = self._scheduler_of(str(plans[0].request.options["scheduler"]))
-            output = pipeline(**arguments)
+            with _seeded(pipeline, plans[0].request.seed or 0):
+                output = pipeline(**arguments)
         finally:
             if own is not None:
                 pipeline.scheduler = own
@@ -129,6 +131,7 @@ class DiffusersCall:
             arguments["max_area"] = first.width * first.height
         arguments.update(self._prompts(pipeline, plans))
         arguments.update(self._pictures(pipeline, plans))
+        _name_pictures(arguments)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(plan.request.seed or 0) for plan in plans]
         arguments["output_type"] = "np"  # before it is rounded to bytes, where a NaN is black
         return arguments
@@ -160,12 +163,11 @@ class DiffusersCall:
             if len(plans) > 1:
                 arguments["image"] = [plan.start for plan in plans]
             else:
-                shown = [first.start, *first.references]
-                arguments["image"] = shown if self.traits.family.max_images > 1 else shown[0]
+                arguments.update(self._shown([first.start, *first.references]))
             if "max_area" in self.traits.parameters["edit"] and first.request.width is None:
                 arguments["width"], arguments["height"] = first.start.size
         elif self.traits.family.max_images and first.references:
-            arguments["image"] = list(first.references) if self.traits.family.max_images > 1 else first.references[0]
+            arguments.update(self._shown(first.references))
         elif first.start is not None:
             arguments["image"] = [plan.start for plan in plans]
             if first.mask is not None:
@@ -173,6 +175,13 @@ class DiffusersCall:
         if not self.traits.family.max_images:
             arguments.update(self._adapted(pipeline, plans))
         return arguments
+
+    def _shown(self, pictures: Sequence[Image.Image]) -> dict[str, Any]:
+        """Return pictures for one prompt, in the form that the pipeline takes."""
+        name = self.traits.picture or "image"
+        if name != "image":
+            return {name: [list(pictures)]}  # one list for each prompt
+        return {name: list(pictures) if self.traits.family.max_images > 1 else pictures[0]}
 
     def _adapted(self, pipeline: Any, plans: Sequence[DrawingPlan]) -> dict[str, Any]:
         """Return references for an IP-Adapter; its U-Net always needs some, so without any, a blank one of weight 0."""
@@ -230,6 +239,31 @@ class DiffusersCall:
 
             return {"callback": after_old}
         return {}
+
+
+@contextmanager
+def _seeded(pipeline: Any, seed: int) -> Iterator[None]:
+    """Seed torch's own random numbers for a call, for some pipelines take them where they forget `generator`."""
+    import torch
+
+    device = pipeline.device
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _name_pictures(arguments: dict[str, Any]) -> None:
+    """Put words for each picture in front of the prompt, where the pipeline looks for them and the prompt has none."""
+    name = find_picture(arguments)
+    words = find_placeholder(name) if name is not None else None
+    if name is None or words is None:
+        return
+    prompts = []
+    for prompt, pictures in zip(arguments["prompt"], arguments[name], strict=True):
+        named = [words.format(number) for number in range(1, len(pictures) + 1)]
+        prompts.append(" ".join([*(word for word in named if word not in prompt), prompt]))
+    arguments["prompt"] = prompts
 
 
 def _to_picture(pixels: np.ndarray[Any, Any], flagged: bool) -> Image.Image | MgemError:

@@ -23,6 +23,7 @@ from mgem_agent.tools.diffusers.previews import can_preview
 from mgem_agent.tools.diffusers.signature import (
     explain_refusal,
     find_guidance,
+    find_picture,
     read_parameters,
     read_tasks,
     takes_lists,
@@ -46,6 +47,7 @@ class Family:
         clip_only: Whether every text encoder is CLIP's, of 77 tokens, and prompts can be given as embeddings.
         chat_template: Whether the prompt is put into the tokenizer's chat template, which takes tokens too.
         max_images: Pictures that a model takes as `image` if it edits.
+        default_size: Width and height of a picture whose size is not given, in pixels, where the pipeline needs one.
         max_adapter_images: Pictures that an IP-Adapter on this pipeline takes; 0 where there are no such adapters.
     """
 
@@ -58,6 +60,7 @@ class Family:
     clip_only: bool = False
     chat_template: bool = False
     max_images: int = 1
+    default_size: int | None = None
     max_adapter_images: int = 0
 
 
@@ -79,7 +82,7 @@ _FAMILIES: Mapping[str, Family] = {
     "Flux2Pipeline": _FLUX2,
     "FluxKontextPipeline": Family(size_multiple=16, true_cfg=True),
     "FluxPipeline": _FLUX,
-    "GlmImagePipeline": Family(size_multiple=32, max_images=4),
+    "GlmImagePipeline": Family(size_multiple=32, default_size=1024),
     "HunyuanDiTPipeline": Family(size_multiple=16),
     "KolorsPipeline": Family(size_multiple=8, max_adapter_images=4),
     "LatentConsistencyModelPipeline": _CLIP,
@@ -163,6 +166,17 @@ class PipelineTraits:
     def two_stages(self) -> bool:
         """Whether a first pipeline draws what a second one decodes, each in steps of its own."""
         return self.family.steps == "prior_num_inference_steps"
+
+    @property
+    def picture(self) -> str | None:
+        """Parameter for the picture to edit and for references; None where it takes neither."""
+        parameters = self.parameters.get("edit")
+        return None if parameters is None else find_picture(parameters)
+
+    @property
+    def needs_size(self) -> bool:
+        """Whether an edit is told its size: some pipelines need one, some draw in a size of their own without."""
+        return self.family.default_size is not None or self.picture not in ("image", None)
 
     def capabilities(
         self, *, guided: bool = True, ip_adapter: bool = False, max_batch_size: int | None = None
@@ -265,6 +279,7 @@ def _find_family(cls: type[Any], base: type[Any] | None, *, edits: bool) -> Fami
             guidance=guidance,
             true_cfg="true_cfg_scale" in parameters and guidance == "guidance_scale",
             blank_negative=guidance == "true_cfg_scale",
+            max_images=1 if find_picture(parameters) in ("image", None) else 4,
         )
     return family if edits else replace(family, max_images=0)
 

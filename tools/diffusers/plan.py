@@ -100,7 +100,14 @@ def make_plan(
     filled = _fill_options(request, pipeline, traits, defaults, options)
     steered, notices = _fill_steering(request, traits, pipeline, filled, defaults, options)
     start, mask, references = _fit_pictures(request, pipeline, traits, pictures)
-    size = start.size if start is not None and request.task != "edit" else (request.width, request.height)
+    size: tuple[int | None, int | None] = (
+        request.width or traits.family.default_size,
+        request.height or traits.family.default_size,
+    )
+    if start is not None and request.task != "edit":
+        size = start.size
+    elif start is not None and traits.needs_size:
+        size = _choose_size(request, start.size, pipeline, traits.family.size_multiple)
     executed = request.model_copy(
         update={
             "width": size[0],

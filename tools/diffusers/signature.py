@@ -12,17 +12,36 @@ import inspect
 import sys
 import typing
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from mgem_agent.tools.image_request import ImageTask
 
-__all__ = ["PICTURE_FIELDS", "explain_refusal", "find_guidance", "read_parameters", "read_tasks", "takes_lists"]
+__all__ = [
+    "PICTURE_FIELDS",
+    "explain_refusal",
+    "find_guidance",
+    "find_picture",
+    "find_placeholder",
+    "read_parameters",
+    "read_tasks",
+    "takes_lists",
+]
 
 _CARRIED = frozenset({"prompt", "image", "mask_image"})
 """Parameters without a default that a request can fill."""
 
 PICTURE_FIELDS = ("images", "image")
 """Fields of an output that may hold pictures."""
+
+_PLURALS = ("images", "input_images")
+"""Parameters for any number of pictures to edit or to refer to, instead of `image`."""
+
+_PLACEHOLDERS: Mapping[str, str] = {"input_images": "<img><|image_{}|></img>"}
+"""Words that a prompt must have for each picture, by the parameter for pictures, and numbered from 1."""
+
+_PACKAGES: Mapping[str, str] = {"CosmosSafetyChecker": "cosmos_guardrail"}
+"""Parts that a pipeline makes itself, and the package of each; the pipeline refuses to draw without them."""
 
 _RESULTS: Mapping[str, str] = {
     "audios": "sound",
@@ -70,8 +89,13 @@ _NEEDS_PICTURE = frozenset(
 )
 """Classes that edit, and fail without a picture although `image` has a default."""
 
-_READS_EITHER = frozenset({"UniDiffuserPipeline"})
-"""Classes that read a prompt or a picture, but not both in one call."""
+_DRAWS_ONLY = frozenset({"GlmImagePipeline", "StableCascadeCombinedPipeline", "UniDiffuserPipeline"})
+"""Classes that take pictures and cannot edit.
+
+Stable Cascade draws something like its `images`, whose composition it does not keep. UniDiffuser reads a prompt or a
+picture, but not both in one call. GLM-Image of diffusers 0.42 joins the features of all pictures, and transformers 5.23
+and 5.24 read one after the other, so every edit fails.
+"""
 
 
 def explain_refusal(cls: type[Any]) -> str | None:
@@ -80,7 +104,7 @@ def explain_refusal(cls: type[Any]) -> str | None:
         return "has no call of its own; it is a base for others"
     if reason := _NOT_FROM_A_REQUEST.get(cls.__name__):
         return reason
-    if reason := _explain_output(cls):
+    if reason := _explain_output(cls) or _explain_missing(cls):
         return reason
     parameters = inspect.signature(cls.__call__).parameters
     needed = [
@@ -119,6 +143,13 @@ def _explain_output(cls: type[Any]) -> str | None:
     return f"makes {known[0] if known else ' and '.join(fields)} instead of a picture"
 
 
+def _explain_missing(cls: type[Any]) -> str | None:
+    """Say which packages a class needs for its parts; None if they are installed."""
+    parts = str([part.annotation for part in inspect.signature(cls.__init__).parameters.values()])
+    missing = [package for part, package in _PACKAGES.items() if part in parts and not find_spec(package)]
+    return f"needs packages that are not all installed: {', '.join(missing)}" if missing else None
+
+
 def _output_fields(cls: type[Any]) -> list[str]:
     """Fields of what the call returns: by its annotation, else by the output classes that its module names."""
     from diffusers.utils.outputs import BaseOutput
@@ -138,7 +169,8 @@ def read_tasks(cls: type[Any]) -> tuple[ImageTask, ...]:
     if explain_refusal(cls) is not None:
         return ()
     parameters = inspect.signature(cls.__call__).parameters
-    if "image" not in parameters or cls.__name__ in _READS_EITHER:
+    picture = find_picture(parameters)
+    if picture is None or cls.__name__ in _DRAWS_ONLY:
         return ("text_to_image",)
     if "mask_image" in parameters:
         return ("inpaint",)
@@ -148,9 +180,20 @@ def read_tasks(cls: type[Any]) -> tuple[ImageTask, ...]:
 
 
 def _needs_picture(cls: type[Any]) -> bool:
-    """Whether a class with `image` draws nothing without one."""
-    image = inspect.signature(cls.__call__).parameters["image"]
+    """Whether a class that edits draws nothing without a picture."""
+    parameters = inspect.signature(cls.__call__).parameters
+    image = parameters[find_picture(parameters) or "image"]
     return image.default is image.empty or cls.__name__ in _NEEDS_PICTURE
+
+
+def find_picture(parameters: Mapping[str, Any]) -> str | None:
+    """Name of the parameter for the picture to start from or to edit, and for references; None if there is none."""
+    return next((name for name in ("image", *_PLURALS) if name in parameters), None)
+
+
+def find_placeholder(picture: str) -> str | None:
+    """Words that a prompt must have for each picture given as `picture`, with {} for its number; None if none."""
+    return _PLACEHOLDERS.get(picture)
 
 
 def read_parameters(cls: type[Any]) -> dict[str, Any]:
@@ -171,6 +214,12 @@ def find_guidance(parameters: Mapping[str, Any]) -> str | None:
 
 
 def takes_lists(cls: type[Any]) -> bool:
-    """Whether a call takes several prompts at once."""
-    prompt = inspect.signature(cls.__call__).parameters["prompt"].annotation
+    """Whether a call takes several prompts at once, and draws each as it would draw it alone.
+
+    A class with `prior_token_ids` lets a language model write them, and seeds it for the first prompt only.
+    """
+    parameters = inspect.signature(cls.__call__).parameters
+    if "prior_token_ids" in parameters:
+        return False
+    prompt = parameters["prompt"].annotation
     return prompt is inspect.Parameter.empty or "list" in str(prompt).lower()

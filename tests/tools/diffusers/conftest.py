@@ -42,12 +42,12 @@ def gemma_tokenizer() -> Any:
     )
 
 
-def qwen_tokenizer() -> Any:
+def qwen_tokenizer(**settings: Any) -> Any:
     from transformers import Qwen2Tokenizer
 
     pieces = ["<|endoftext|>", *LETTERS, *string.ascii_uppercase, "Ġ", "Ċ"]
     tokenizer = Qwen2Tokenizer(
-        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], model_max_length=4096
+        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], model_max_length=4096, **settings
     )
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
