@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,18 +18,19 @@ from transformers import AutoModelForCausalLM, CLIPVisionModel, PreTrainedModel
 from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling, quiet_loading
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.core_model.modeling import MiniGeminiPreTrainedModel
 from mgem_agent.errors import CheckpointError, InputError
-
-if TYPE_CHECKING:
-    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
 __all__ = ["assemble", "join_parts"]
 
 Source = str | os.PathLike[str]
 
+Model = TypeVar("Model", bound=MiniGeminiPreTrainedModel)
+"""A class of model with a trunk, `model`, and a head, `lm_head`."""
+
 
 def assemble(
-    model_class: type[MiniGeminiForConditionalGeneration],
+    model_class: type[Model],
     vision: CLIPVisionModel | Source,
     high_res_vision: HighResEncoder | Source,
     text: PreTrainedModel | Source,
@@ -37,7 +38,7 @@ def assemble(
     dtype: torch.dtype | None = None,
     prompt_template: str = "vicuna_v1",
     **config_fields: Any,
-) -> MiniGeminiForConditionalGeneration:
+) -> Model:
     """Build a model from pretrained encoders, a pretrained language model, and new mining and projector.
 
     Args:
@@ -77,13 +78,13 @@ def assemble(
 
 
 def join_parts(
-    model_class: type[MiniGeminiForConditionalGeneration],
+    model_class: type[Model],
     config: MiniGeminiConfig,
     vision: CLIPVisionModel,
     high_res_vision: HighResEncoder,
     language_model: PreTrainedModel,
     dtype: torch.dtype,
-) -> MiniGeminiForConditionalGeneration:
+) -> Model:
     """Build a model from the given parts; mining and projector are new.
 
     Args:
@@ -118,7 +119,7 @@ def join_parts(
     model.model.apply_freezing()
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # not the buffers: the angles of rotary embeddings stay float32
-    joined: MiniGeminiForConditionalGeneration = model.eval()
+    joined: Model = model.eval()
     return joined
 
 

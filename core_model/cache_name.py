@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import GenerationMixin
 
-__all__ = ["CACHE_NAME", "CACHE_NAMES", "with_cache_named"]
+__all__ = ["CACHE_NAME", "CACHE_NAMES", "rename_cache"]
 
 CACHE_NAMES = ("cache", "past_key_values")
 """All names of the cache in transformers, the newest first."""
@@ -23,7 +23,7 @@ CACHE_NAME = next(
 """The name in the installed release."""
 
 
-def with_cache_named(arguments: dict[str, Any]) -> dict[str, Any]:
+def rename_cache(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return keyword arguments with the cache renamed for the installed release.
 
     Args:

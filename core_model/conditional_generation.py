@@ -21,16 +21,16 @@ from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mgem_agent.core_model.assembly import assemble
-from mgem_agent.core_model.cache_name import with_cache_named
+from mgem_agent.core_model.cache_name import rename_cache
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.in_vocabulary import (
-    CandidatesInVocabulary,
     ImageTokenMap,
-    InVocabulary,
-    OfNewTokens,
+    InVocabularyCandidates,
+    InVocabularyProcessors,
+    NewTokensProcessor,
     check_options,
     without_images,
 )
@@ -97,11 +97,9 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         **config_fields: Any,
     ) -> MiniGeminiForConditionalGeneration:
         """Build a new model, ready for training, from pretrained parts; see :func:`assembly.assemble`."""
-        own_class: Any = cls
-        model: Any = assemble(
-            own_class, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
+        return assemble(
+            cls, vision, high_res_vision, text, dtype=dtype, prompt_template=prompt_template, **config_fields
         )
-        return model
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's embedding (vocabulary, d)."""
@@ -174,7 +172,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             high_res_pixel_values=high_res_pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            **with_cache_named({"cache": cache, "past_key_values": past_key_values}),
+            **rename_cache({"cache": cache, "past_key_values": past_key_values}),
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             **({"output_router_logits": True} if balance else {}),
@@ -229,7 +227,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             asked = kwargs.get("max_new_tokens", options.max_new_tokens)
             check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)
         library: Any = super()
-        return library.generate(inputs, generation_config, **with_cache_named(kwargs))
+        return library.generate(inputs, generation_config, **rename_cache(kwargs))
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         """Give the logits processors prompts in which every id is in the vocabulary."""
@@ -238,10 +236,10 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         if isinstance(kwargs.get("encoder_input_ids"), Tensor):
             kwargs["encoder_input_ids"] = mapped(kwargs["encoder_input_ids"])
         processors = LogitsProcessorList(
-            OfNewTokens(each, num_prompt) if isinstance(each, NoRepeatNGramLogitsProcessor) else each
+            NewTokensProcessor(each, num_prompt) if isinstance(each, NoRepeatNGramLogitsProcessor) else each
             for each in library._get_logits_processor(*args, **kwargs)
         )
-        return InVocabulary(processors, mapped)
+        return InVocabularyProcessors(processors, mapped)
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> CandidateGenerator:
         """Give the candidate generator a prompt of ids in the vocabulary, and an assistant model no pictures."""
@@ -252,7 +250,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         for name in ("input_ids", "inputs_tensor"):
             if isinstance(kwargs.get(name), Tensor):
                 kwargs[name] = mapped(kwargs[name])
-        return CandidatesInVocabulary(library._get_candidate_generator(*args, **kwargs), mapped)
+        return InVocabularyCandidates(library._get_candidate_generator(*args, **kwargs), mapped)
 
 
 AutoModelForImageTextToText.register(MiniGeminiConfig, MiniGeminiForConditionalGeneration)

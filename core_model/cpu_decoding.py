@@ -32,7 +32,7 @@ from mgem_agent.core_model.cache_name import CACHE_NAME
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
-__all__ = ["QuickDecoding", "quicken"]
+__all__ = ["CpuDecoding", "enable_cpu_decoding"]
 
 _GROUP = 32
 """Weights that share a step and an offset on a grid of 4 bits."""
@@ -48,7 +48,7 @@ Product = Callable[[Tensor], Tensor]
 """From (1, d) to (1, n)."""
 
 
-def quicken(model: MiniGeminiForConditionalGeneration, *, exact: bool = False) -> QuickDecoding | None:
+def enable_cpu_decoding(model: MiniGeminiForConditionalGeneration, *, exact: bool = False) -> CpuDecoding | None:
     """Turn on fast decoding for a model.
 
     Args:
@@ -62,10 +62,10 @@ def quicken(model: MiniGeminiForConditionalGeneration, *, exact: bool = False) -
     head: Any = model.get_output_embeddings()
     if not _is_fitting(trunk, head):
         return None
-    return QuickDecoding(trunk, head, exact=exact or not _has_kernels())
+    return CpuDecoding(trunk, head, exact=exact or not _has_kernels())
 
 
-class QuickDecoding:
+class CpuDecoding:
     """Fast decoding of one model, which can be turned on and off.
 
     Args:

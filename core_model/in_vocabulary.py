@@ -20,7 +20,14 @@ from mgem_agent.errors import CheckpointError, InputError
 if TYPE_CHECKING:
     from mgem_agent.core_model.configuration import MiniGeminiConfig
 
-__all__ = ["CandidatesInVocabulary", "ImageTokenMap", "InVocabulary", "OfNewTokens", "check_options", "without_images"]
+__all__ = [
+    "ImageTokenMap",
+    "InVocabularyCandidates",
+    "InVocabularyProcessors",
+    "NewTokensProcessor",
+    "check_options",
+    "without_images",
+]
 
 _IMAGE_INPUTS = ("high_res_pixel_values", "mm_encoder_outputs", "mm_token_type_ids", "pixel_values")
 
@@ -48,7 +55,7 @@ class ImageTokenMap:
         return input_ids.masked_fill(input_ids == self.image_token_id, self.stand_in)
 
 
-class OfNewTokens(LogitsProcessor):
+class NewTokensProcessor(LogitsProcessor):
     """A logits processor that sees only new tokens, not the `num_prompt` tokens of the prompt."""
 
     def __init__(self, processor: LogitsProcessor, num_prompt: int) -> None:
@@ -61,7 +68,7 @@ class OfNewTokens(LogitsProcessor):
         return result
 
 
-class InVocabulary(LogitsProcessorList):
+class InVocabularyProcessors(LogitsProcessorList):
     """Logits processors that see an ordinary token wherever the prompt has an image token."""
 
     def __init__(self, processors: LogitsProcessorList, mapped: ImageTokenMap) -> None:
@@ -84,7 +91,7 @@ class InVocabulary(LogitsProcessorList):
         return result
 
 
-class CandidatesInVocabulary(CandidateGenerator):
+class InVocabularyCandidates(CandidateGenerator):
     """Wrap a candidate generator, which sees an ordinary token wherever the prompt has an image token."""
 
     def __init__(self, generator: CandidateGenerator, mapped: ImageTokenMap) -> None:

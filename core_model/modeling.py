@@ -22,7 +22,7 @@ from transformers import AutoModel, Cache, CLIPVisionModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
-from mgem_agent.core_model.cache_name import CACHE_NAME, CACHE_NAMES, with_cache_named
+from mgem_agent.core_model.cache_name import CACHE_NAME, CACHE_NAMES, rename_cache
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_res_modules
@@ -291,7 +291,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             inputs_embeds=embedded,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            **with_cache_named({"cache": cache, "past_key_values": past_key_values}),
+            **rename_cache({"cache": cache, "past_key_values": past_key_values}),
             **kwargs,
         )
         return MiniGeminiOutput(

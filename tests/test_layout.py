@@ -11,6 +11,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,40 @@ def test_layers_point_one_way(module_name: str, sources: dict[str, Path]) -> Non
         if is_within(target, "mgem_agent") and (rule := broken_rule(module_name, target)):
             broken.append(f"{target}: {rule}")
     assert broken == []
+
+
+def circle_of(sources: dict[str, Path]) -> list[str]:
+    """Return modules that import each other in a circle, also within functions or for types only; empty if none do."""
+    graph = {
+        importer: {
+            f"{module}.{name}" if f"{module}.{name}" in sources else module
+            for module, name in imports_of(path)
+            if f"{module}.{name}" in sources or module in sources
+        }
+        for importer, path in sources.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle(sources: dict[str, Path]) -> None:
+    assert circle_of(sources) == []
+
+
+def test_a_circle_is_found_where_an_import_is_late_or_for_types(tmp_path: Path) -> None:
+    sources = {name: tmp_path / f"{name}.py" for name in ("one", "two")}
+    sources["one"].write_text("def late():\n    import two\n")
+    sources["two"].write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from one import late\n")
+    assert set(circle_of(sources)) == {"one", "two"}
+
+
+def test_recipes_for_any_model_do_not_use_those_of_nano(module_name: str, sources: dict[str, Path]) -> None:
+    if is_within(module_name, "mgem_agent.recipes") and not is_within(module_name, "mgem_agent.recipes.nano"):
+        used = [module for module, _ in imports_of(sources[module_name])]
+        assert [module for module in used if is_within(module, "mgem_agent.recipes.nano")] == []
 
 
 def test_imports_are_absolute_and_by_the_installed_name(root: Path, sources: dict[str, Path]) -> None:

@@ -82,7 +82,7 @@ class CaptionArguments(ToolArguments):
 class DrawArguments(CaptionArguments):
     """Arguments to draw a picture from a prompt or from other pictures."""
 
-    unshown: ClassVar[frozenset[str]] = frozenset({"num_inference_steps", "guidance_scale", "options"})
+    hidden_fields: ClassVar[frozenset[str]] = frozenset({"num_inference_steps", "guidance_scale", "options"})
 
     task: Annotated[ImageTask | None, Field(description="The task; leave out to draw from the prompt alone.")] = None
     image: Annotated[str | None, Field(description="Id of the picture to start from.")] = None
@@ -132,12 +132,12 @@ class EditArguments(ToolArguments):
         Raises:
             InputError: If the arguments contradict each other or are out of range, or a picture may not be read.
         """
-        is_whole = self.strength == 1 and self.mask is None
+        is_complete = self.strength == 1 and self.mask is None
         fields: dict[str, Any] = {
             "instruction": self.instruction,
             "image": stored(self.image),
             "mask": None if self.mask is None else stored(self.mask),
-            "strength": None if is_whole else self.strength,
+            "strength": None if is_complete else self.strength,
             "references": tuple(stored(each) for each in self.references or ()),
             "caption": self.caption,
             "negative_prompt": self.negative_prompt,

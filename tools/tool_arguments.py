@@ -84,7 +84,7 @@ class ToolArguments(BaseModel):
     """Arguments of a tool; a subclass defines the fields, and every provider accepts its JSON schema.
 
     Attributes:
-        unshown: Fields that are accepted but not part of the schema that models see.
+        hidden_fields: Fields that are accepted but not part of the schema that models see.
 
     Examples:
         >>> class Card(ToolArguments):
@@ -99,7 +99,7 @@ class ToolArguments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    unshown: ClassVar[frozenset[str]] = frozenset()
+    hidden_fields: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class ToolArguments(BaseModel):
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the schema that models see; the arguments are those of pydantic."""
         schema = shared_schema(super().model_json_schema(*args, **kwargs))
-        shown = {name: field for name, field in schema["properties"].items() if name not in cls.unshown}
+        shown = {name: field for name, field in schema["properties"].items() if name not in cls.hidden_fields}
         return {"type": "object", "properties": shown, "required": schema.get("required", [])}
 
     @model_validator(mode="before")
@@ -147,7 +147,7 @@ def wrong_fields(error: ValidationError) -> str:
 
 @functools.cache
 def _schemas(kind: type[ToolArguments]) -> dict[str, Any]:
-    """Return the schema of every field, also of unshown ones."""
+    """Return the schema of every field, also of hidden_fields ones."""
     return shared_schema(super(ToolArguments, kind).model_json_schema())["properties"]
 
 

@@ -71,7 +71,7 @@ def convert_checkpoint(
     source, target = find_folder(src), user_path(dst)
     _check_target(source, target, overwrite)
     report = inspect_checkpoint(source)
-    if report.format not in ("official", "ours") or not report.whole:
+    if report.format not in ("official", "ours") or not report.is_complete:
         raise CheckpointError(
             f"{str(src)!r} cannot be converted: it is not a complete Mini-Gemini checkpoint. "
             + " ".join(report.problems),
@@ -96,7 +96,7 @@ def convert_checkpoint(
         _write_generation_config(source, folder)
         _write_processor(source, folder)
         written = inspect_checkpoint(folder)
-        if not written.whole:
+        if not written.is_complete:
             raise CheckpointError(
                 f"The converted checkpoint {str(dst)!r} was incomplete and has been removed. "
                 + " ".join(written.problems),

@@ -10,7 +10,9 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, split_experts, to_official_key
-from mgem_agent.core_model.configuration import MiniGeminiConfig
+from mgem_agent.core_model.configuration import HighResVisionConfig, MiniGeminiConfig
+from mgem_agent.core_model.high_res_encoder import HighResEncoder
+from mgem_agent.core_model.modeling import MiniGeminiModel
 
 __all__ = ["Differences", "compare", "expected_clip", "expected_model", "expected_trunk"]
 
@@ -44,11 +46,10 @@ def expected_model(config: MiniGeminiConfig, *, official: bool, split: bool) -> 
         official: Whether to use the authors' names.
         split: Whether Mixtral's experts are one tensor each, as in published files.
     """
-    # A late import: the model's class itself imports this package.
-    from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
-
     with torch.device("meta"):
-        shapes = _shapes(MiniGeminiForConditionalGeneration(config))
+        trunk = _shapes(MiniGeminiModel(config))
+    shapes = {f"model.{key}": shape for key, shape in trunk.items()}
+    shapes["lm_head.weight"] = (config.text_config.vocab_size, config.text_config.hidden_size)
     if split and config.text_config.model_type == "mixtral":
         shapes = split_experts(shapes)
     return {to_official_key(key): shape for key, shape in shapes.items()} if official else shapes
@@ -70,9 +71,6 @@ def expected_trunk(config: dict[str, Any]) -> Shapes:
     Args:
         config: Keyword arguments of [`HighResVisionConfig`].
     """
-    from mgem_agent.core_model.configuration import HighResVisionConfig
-    from mgem_agent.core_model.high_res_encoder import HighResEncoder
-
     with torch.device("meta"):
         return _shapes(HighResEncoder(HighResVisionConfig(**config)))
 

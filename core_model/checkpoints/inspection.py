@@ -79,13 +79,13 @@ class CheckpointReport:
     notes: tuple[str, ...] = ()
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all weights are present, have the right shape, and none is unexpected."""
         return self.format != "unknown" and not (self.missing or self.unexpected or self.mismatched or self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values, including `whole`."""
-        return {"whole": self.whole, **asdict(self)}
+        return {"is_complete": self.is_complete, **asdict(self)}
 
 
 def inspect_checkpoint(path: str | Path) -> CheckpointReport:

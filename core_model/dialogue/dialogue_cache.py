@@ -90,7 +90,7 @@ class DialogueCache:
         image_keys: Sequence[int],
         *,
         is_asked: bool = True,
-        begun: str = "",
+        prefill: str = "",
     ) -> DialoguePrompt:
         """Render a dialogue.
 
@@ -98,12 +98,12 @@ class DialogueCache:
             messages: The dialogue.
             image_keys: Keys of its images from `images`, in order.
             is_asked: Whether an answer follows.
-            begun: The prefilled beginning of that answer.
+            prefill: The prefilled beginning of that answer.
         """
         marks, tokenizer = self.processor.image_tokens, self.processor.tokenizer
-        said = [*messages, {"role": "assistant", "content": begun}] if begun else list(messages)
+        said = [*messages, {"role": "assistant", "content": prefill}] if prefill else list(messages)
         text = self.processor.apply_chat_template(
-            said, add_generation_prompt=is_asked and not begun, continue_final_message=bool(begun)
+            said, add_generation_prompt=is_asked and not prefill, continue_final_message=bool(prefill)
         )
         has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)  # the format already contains it
         ids = encode_prompt(text, tokenizer, marks, add_special_tokens=not has_bos).input_ids

@@ -24,13 +24,13 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from mgem_agent.agent.agent_settings import AgentSettings
+from mgem_agent.agent.context_window import Limits
 from mgem_agent.agent.decision import Decision, apply_decision
 from mgem_agent.agent.drawing import TurnDrawing
 from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
 from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict, verdict_by_probability, yes_no_question
 from mgem_agent.agent.messages import from_records, store_pictures, to_record
 from mgem_agent.agent.reasoning import Answer, Reasoning
-from mgem_agent.agent.request import Limits
 from mgem_agent.agent.turn_context import TurnContext
 from mgem_agent.agent.turn_state import TurnState
 from mgem_agent.artifacts.store import ArtifactStore

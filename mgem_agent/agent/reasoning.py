@@ -20,8 +20,8 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from mgem_agent.agent.context_window import DialogueTurns, Limits, Window
 from mgem_agent.agent.messages import with_pixels
-from mgem_agent.agent.request import DialogueTurns, Limits, Window
 from mgem_agent.agent.streamed_answer import read_answer
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.chat_model import GenProtocolModel

@@ -52,7 +52,7 @@ def read_answer(
         ReasonerError: If the model's server fails.
     """
     facts, shown = facts_of(reasoner), _Shown(emit)
-    reader = ThoughtReader(holds=facts.thinks_bare or thinks_by_name(_name_of(reasoner)))
+    reader = ThoughtReader(holds=facts.omits_thought_tag or thinks_by_name(_name_of(reasoner)))
     joiner = SurrogateJoiner()
     whole: BaseMessageChunk | None = None
     message: BaseMessage | None = None
@@ -80,7 +80,7 @@ def read_answer(
     answer = _cleaned(message) if isinstance(message, AIMessage) else AIMessage(content="")
     if reader.has_thought:
         answer = answer.model_copy(update={"content": without_thoughts(answer.content)})
-    facts.thinks_bare = facts.thinks_bare or reader.num_bare > 0
+    facts.omits_thought_tag = facts.omits_thought_tag or reader.num_bare > 0
     return answer, _notices(answer, thought_aloud=shown.was_thought)
 
 

@@ -29,7 +29,7 @@ from mgem_agent.core_model.image_loading import quietly
 from mgem_agent.errors import ImageError
 from mgem_agent.redaction import without_secrets
 
-__all__ = ["encode_picture", "is_whole_png", "parameters_text", "read_recipe"]
+__all__ = ["encode_picture", "is_complete_png", "parameters_text", "read_recipe"]
 
 CHUNK = "mgem"
 COMPRESS_LEVEL = 6
@@ -125,7 +125,7 @@ def read_recipe(path: str | Path) -> PictureRecipe | None:
         ) from error
 
 
-def is_whole_png(path: Path) -> bool:
+def is_complete_png(path: Path) -> bool:
     """Whether a file begins and ends as a PNG does; its pixels are not decoded.
 
     Args:

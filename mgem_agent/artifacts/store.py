@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
 from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
-from mgem_agent.artifacts.picture_file import encode_picture, is_whole_png, read_recipe
+from mgem_agent.artifacts.picture_file import encode_picture, is_complete_png, read_recipe
 from mgem_agent.artifacts.picture_id import is_picture_id, picture_id_digits
 from mgem_agent.core_model.encoded_picture import file_hash, is_data_url, read_file
 from mgem_agent.core_model.image_loading import decode, load_image
@@ -194,7 +194,7 @@ class ArtifactStore:
         found: dict[Path, str] = {}
         self.list(on_skip=lambda path, error: found.update({path: str(error)}))
         for path in self._pictures():
-            if path not in found and not is_whole_png(path):
+            if path not in found and not is_complete_png(path):
                 found[path] = f"{str(path)!r} is cut off or damaged."
         return found
 

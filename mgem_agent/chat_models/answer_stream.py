@@ -44,7 +44,7 @@ class TurnPlan:
 
     Args:
         engine: The text engine.
-        request: Request to the engine. Its `begun` is read as part of the answer.
+        request: Request to the engine. Its `prefill` is read as part of the answer.
         model_name: Name of the model, for the answer's metadata.
         draw: When captions become calls.
         draw_defaults: Default values of drawings.
@@ -57,7 +57,7 @@ class TurnPlan:
         cancel: Set by the caller to stop the answer.
         fallback_caption: Caption to use if a drawing is required and the model writes none.
         may_think: Whether thinking may arrive without an opening tag.
-        holds_thoughts: Whether to hold text back until thinking has ended.
+        buffers_thoughts: Whether to hold text back until thinking has ended.
     """
 
     engine: TextEngine
@@ -74,7 +74,7 @@ class TurnPlan:
     cancel: threading.Event | None = None
     fallback_caption: str = "a picture"
     may_think: bool = True
-    holds_thoughts: bool = False
+    buffers_thoughts: bool = False
 
 
 class ProtocolTurn:
@@ -95,7 +95,7 @@ class ProtocolTurn:
         self._raw = ""  # the text of a JSON answer
         self._num_calls = 0
         self._waiting: list[AIMessageChunk] = []  # calls to emit when the answer is complete
-        self._thoughts = ThoughtReader(holds=plan.holds_thoughts)
+        self._thoughts = ThoughtReader(holds=plan.buffers_thoughts)
         self._ends: list[TextEnd] = []
         self._deadline = None if plan.timeout_s is None else time.monotonic() + plan.timeout_s
         self._is_cancelled = False
@@ -117,7 +117,7 @@ class ProtocolTurn:
 
     def _first_pass(self) -> Iterator[AIMessageChunk]:
         request, stops = self.plan.request, StopStrings(self.plan.stop)
-        yield from self._read(request.begun)
+        yield from self._read(request.prefill)
         cancel = TurnCancel(self.plan.cancel, self._deadline)
         with closing(self._pieces(replace(request, cancel=cancel))) as pieces:
             for piece in pieces:
@@ -144,10 +144,10 @@ class ProtocolTurn:
         self.text = self._raw = ""
         self.notices, self._events, self._waiting, self._num_calls = [], [], [], 0
         self._gen, self._calls, self._readable = GenProtocolParser(), JsonCallParser(), ReadableStream()
-        yield from self._read(self.plan.request.begun)
+        yield from self._read(self.plan.request.prefill)
 
     @property
-    def num_bare_thoughts(self) -> int:
+    def num_untagged_thoughts(self) -> int:
         """Number of times that thinking arrived without an opening tag."""
         return self._thoughts.num_bare
 
@@ -160,12 +160,14 @@ class ProtocolTurn:
     def _second_pass(self) -> Iterator[AIMessageChunk]:
         """Append an opening `<h>` to the answer, and read until the caption is closed."""
         cancel = TurnCancel(self.plan.cancel, self._deadline)
-        begun = f"{self.text} <h>" if self.text else "<h>"
-        parser, thoughts = _open_caption(), ThoughtReader(holds=self.plan.holds_thoughts)
+        prefill = f"{self.text} <h>" if self.text else "<h>"
+        parser, thoughts = _open_caption(), ThoughtReader(holds=self.plan.buffers_thoughts)
         events: list[GenEvent] = []
         was_cut, self._is_cut = self._is_cut, False
         try:
-            with closing(self._pieces(replace(self.plan.request, begun=begun, cancel=cancel, form=None))) as pieces:
+            with closing(
+                self._pieces(replace(self.plan.request, prefill=prefill, cancel=cancel, grammar=None))
+            ) as pieces:
                 for piece in pieces:
                     if not any(isinstance(event, CaptionClosed) for event in events):
                         num_bare, text = thoughts.num_bare, thoughts.feed(piece)

@@ -31,7 +31,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
-from mgem_agent.chat_models.answer_form import words_form
+from mgem_agent.chat_models.answer_grammar import text_grammar
 from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
 from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, tools_called, user_text
 from mgem_agent.chat_models.reasoner_facts import facts_of
@@ -42,7 +42,7 @@ from mgem_agent.chat_models.text_engine import (
     TextEngine,
     TextRequest,
     TurnCancel,
-    follows_form,
+    follows_grammar,
 )
 from mgem_agent.chat_models.thoughts import THOUGHT_END, thinks_by_name, without_thoughts
 from mgem_agent.chat_models.tool_choice import plan_json, plan_tools, read_response_format, read_tool_choice
@@ -162,11 +162,11 @@ class GenProtocolModel(BaseChatModel):
         yes, no = engine.choice_probabilities(replace(plan.request, cancel=cancel), ("yes", "no"))
         return yes / (yes + no) if yes + no > 0 else None
 
-    def takes_addresses(self) -> bool:
+    def accepts_urls(self) -> bool:
         """Return whether the engine accepts web addresses of pictures."""
         return False
 
-    def drawing_wanted(self, messages: Sequence[BaseMessage]) -> DrawMode:
+    def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
         """Return what the mode `auto` means for a dialogue; by default the model decides as it writes.
 
         Args:
@@ -174,7 +174,7 @@ class GenProtocolModel(BaseChatModel):
         """
         return "auto"
 
-    def keeps_to_words(self) -> bool:
+    def forbids_tags(self) -> bool:
         """Return whether an engine that can holds an answer that is not to be drawn to words, without any tag."""
         return False
 
@@ -273,8 +273,8 @@ class GenProtocolModel(BaseChatModel):
         for chunk in turn.chunks():
             info = {"finish_reason": chunk.response_metadata["finish_reason"]} if chunk.response_metadata else None
             yield ChatGenerationChunk(message=chunk, generation_info=info)
-        if turn.num_bare_thoughts:
-            facts_of(self).thinks_bare = True
+        if turn.num_untagged_thoughts:
+            facts_of(self).omits_thought_tag = True
 
     async def _astream(
         self,
@@ -307,33 +307,33 @@ class GenProtocolModel(BaseChatModel):
         schema = read_response_format(options.get("response_format"))
         name = str(options.get("model") or self.default_model_name())
         engine = self.text_engine(name)
-        is_led = follows_form(engine)
+        is_led = follows_grammar(engine)
         if schema is None:
             called = tools_called(messages) if is_led else ()
             tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"), called=called)
         else:
             tools = plan_json(schema)
-        is_plain = schema is None and not tools.instructions and tools.form is None
-        draw = self.drawing_wanted(messages) if is_plain and tools.draw == "auto" else tools.draw
-        form = words_form() if is_plain and draw == "never" and self.keeps_to_words() else tools.form
+        is_plain = schema is None and not tools.instructions and tools.grammar is None
+        draw = self.auto_draw_mode(messages) if is_plain and tools.draw == "auto" else tools.draw
+        grammar = text_grammar() if is_plain and draw == "never" and self.forbids_tags() else tools.grammar
         dialogue = dialogue_from_messages(
             messages,
             image_resolver=self.image_resolver,
-            allow_addresses=self.takes_addresses(),
+            allow_urls=self.accepts_urls(),
             instructions=[*self.fixed_instructions(), *filter(None, [tools.instructions])],
             closing=tools.closing,
             draw=draw == "always",
         )
         request = TextRequest(
             dialogue,
-            begun=tools.opening if is_led and tools.form else tools.begun,
+            prefill=tools.opening if is_led and tools.grammar else tools.prefill,
             max_tokens=option("max_tokens"),
             temperature=option("temperature"),
             top_p=option("top_p"),
             seed=option("seed"),
             options=option("generation_options"),
             thread_id=options.get("thread_id") or _current_thread_id(),
-            form=form if is_led else None,
+            grammar=grammar if is_led else None,
         )
         cancel: threading.Event | None = options.get("cancel")
         return TurnPlan(
@@ -344,23 +344,23 @@ class GenProtocolModel(BaseChatModel):
             draw_defaults=defaults,
             draw_arguments=tools.draw_arguments,
             reads_calls=bool(tools.instructions) and schema is None,
-            is_forced=bool(tools.begun) and schema is None,
+            is_forced=bool(tools.prefill) and schema is None,
             is_json=schema is not None,
             stop=self.stop or () if stop is None else stop,
             timeout_s=option("timeout"),
             cancel=cancel,
             fallback_caption=clean_caption(user_text(messages)) or "a picture",
             may_think=self.may_think(),
-            holds_thoughts=self.holds_thoughts(name),
+            buffers_thoughts=self.buffers_thoughts(name),
         )
 
-    def holds_thoughts(self, model_name: str) -> bool:
+    def buffers_thoughts(self, model_name: str) -> bool:
         """Return whether an answer is held back until its thinking has ended.
 
         Args:
             model_name: Name of the model.
         """
-        return self.may_think() and (facts_of(self).thinks_bare or thinks_by_name(model_name))
+        return self.may_think() and (facts_of(self).omits_thought_tag or thinks_by_name(model_name))
 
 
 def _without_thoughts(result: ChatResult) -> ChatResult:

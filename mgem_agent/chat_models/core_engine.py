@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mgem_agent.chat_models.dialogue_pool import CachedDialogue, ConversationPool
+from mgem_agent.chat_models.dialogue_pool import CachedDialogue, DialoguePool
 from mgem_agent.chat_models.text_engine import Dialogue, PromptSize, TextEnd, TextRequest
 from mgem_agent.core_model.context import max_context
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache
@@ -79,9 +79,9 @@ class CoreEngine:
     ) -> None:
         self.model = model
         self.processor = processor
-        self.follows_form = can_follow_grammar(processor.tokenizer)
+        self.follows_grammar = can_follow_grammar(processor.tokenizer)
         self._grammar_tokens: GrammarTokens | None = None
-        self.dialogues: ConversationPool[_Caches] = ConversationPool(self._new_caches, max_dialogues)
+        self.dialogues: DialoguePool[_Caches] = DialoguePool(self._new_caches, max_dialogues)
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer, as defined by `TextEngine.stream`.
@@ -105,7 +105,7 @@ class CoreEngine:
         """
         seen = _FirstToken()
         options = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "logits_processor": [seen]}
-        once = replace(request, max_tokens=1, temperature=0, options=options, form=None)
+        once = replace(request, max_tokens=1, temperature=0, options=options, grammar=None)
         for _ in self.stream(once):
             pass
         if seen.probabilities is None:
@@ -127,7 +127,7 @@ class CoreEngine:
         """
         counter = DialogueCache(self.model, self.processor)
         num_images = len(_images(request.dialogue))
-        prompt = counter.prompt(request.dialogue, range(num_images), begun=request.begun)
+        prompt = counter.prompt(request.dialogue, range(num_images), prefill=request.prefill)
         num_tokens = self.processor.image_tokens.num_tokens
         return PromptSize(
             len(prompt.input_ids) - prompt.num_image_tokens,
@@ -146,7 +146,7 @@ class CoreEngine:
         try:
             shown = _images(request.dialogue)
             image_keys = tuple(_image_key(source, pictures[id(source)], caches) for source in shown)
-            prompt = caches.dialogue.prompt(request.dialogue, image_keys, begun=request.begun)
+            prompt = caches.dialogue.prompt(request.dialogue, image_keys, prefill=request.prefill)
             answer = caches.dialogue.answer(prompt, self._options(request))
             with closing(answer.stream(request.cancel)) as pieces:
                 yield from pieces
@@ -159,14 +159,14 @@ class CoreEngine:
     def _options(self, request: TextRequest) -> dict[str, Any]:
         """Return the options of `generate` for a request, including the grammar constraint."""
         options = _options(request)
-        if request.form is None:
+        if request.grammar is None:
             return options
         if self._grammar_tokens is None:
             stop_ids = stop_token_ids(self.model, self.processor)
             head: Any = self.model.get_output_embeddings()
             num_scores: int = head.weight.shape[0]
             self._grammar_tokens = GrammarTokens(self.processor.tokenizer, num_scores=num_scores, stop_ids=stop_ids)
-        constraint = self._grammar_tokens.constraint(request.form)
+        constraint = self._grammar_tokens.constraint(request.grammar)
         processors = [*(options.get("logits_processor") or ()), constraint]
         return {
             **options,

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from mgem_agent.errors import InputError
 
-__all__ = ["CachedDialogue", "ConversationPool"]
+__all__ = ["CachedDialogue", "DialoguePool"]
 
 State = TypeVar("State")
 
@@ -37,7 +37,7 @@ class CachedDialogue(Generic[State]):
     messages: list[str] = field(default_factory=list)
 
 
-class ConversationPool(Generic[State]):
+class DialoguePool(Generic[State]):
     """Lends caches.
 
     Args:

@@ -43,7 +43,7 @@ def dialogue_from_messages(
     messages: Sequence[BaseMessage],
     *,
     image_resolver: ImageResolver | None = None,
-    allow_addresses: bool = False,
+    allow_urls: bool = False,
     instructions: Sequence[str] = (),
     closing: str = "",
     draw: bool = False,
@@ -53,7 +53,7 @@ def dialogue_from_messages(
     Args:
         messages: Messages; at least one is not a system message, and the last is not the assistant's.
         image_resolver: Returns the pictures of blocks with a `file_id`.
-        allow_addresses: Whether a picture may be a web address, which is passed on unread.
+        allow_urls: Whether a picture may be a web address, which is passed on unread.
         instructions: Texts that are added to the system message.
         closing: Text at the end of the last user message.
         draw: Whether the last user message requests a picture.
@@ -64,7 +64,7 @@ def dialogue_from_messages(
     Raises:
         InputError: If there is nothing to answer, or a block has a type that the model cannot read.
     """
-    reader = _BlockReader(image_resolver, allow_addresses)
+    reader = _BlockReader(image_resolver, allow_urls)
     system: list[str] = []
     turns: list[dict[str, Any]] = []
     for message in messages:
@@ -114,9 +114,9 @@ def tools_called(messages: Sequence[BaseMessage]) -> tuple[str, ...]:
 class _BlockReader:
     """Converts the content blocks of messages to parts of a dialogue."""
 
-    def __init__(self, resolver: ImageResolver | None, allow_addresses: bool) -> None:
+    def __init__(self, resolver: ImageResolver | None, allow_urls: bool) -> None:
         self.resolver = resolver
-        self.allow_addresses = allow_addresses
+        self.allow_urls = allow_urls
 
     def parts(self, message: BaseMessage) -> Iterator[Part]:
         """Yield the pictures and the texts of a message, with tags neutralized."""
@@ -148,7 +148,7 @@ class _BlockReader:
             return f"data:{block.get('mime_type') or 'image/png'};base64,{block['base64']}"
         url = block.get("url")
         # Other texts are refused, because an engine that reads files would open a file that a message names.
-        is_address = isinstance(url, str) and self.allow_addresses and _WEB_ADDRESS.match(url)
+        is_address = isinstance(url, str) and self.allow_urls and _WEB_ADDRESS.match(url)
         if is_address or (isinstance(url, str) and is_data_url(url)):
             return url
         if url:

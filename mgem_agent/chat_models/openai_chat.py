@@ -43,18 +43,18 @@ class OpenAIProtocolChat(ChatOpenAI):
             return
         if self.stream_usage is None and "stream_usage" not in given:
             given["stream_usage"] = not self._refuses_usage
-        has_begun = is_whole = False
+        has_begun = is_complete = False
         try:
             for chunk in super()._stream(messages, **given):
                 has_begun = True
-                is_whole = is_whole or bool((chunk.generation_info or {}).get("finish_reason"))
+                is_complete = is_complete or bool((chunk.generation_info or {}).get("finish_reason"))
                 yield chunk
         except Exception as error:
             if has_begun or not given.get("stream_usage") or not refuses_usage(error):
                 raise
             self._refuses_usage = True
         else:
-            self._check(has_begun, is_whole)
+            self._check(has_begun, is_complete)
             return
         yield from self._stream(messages, **{**given, "stream_usage": False})
 
@@ -68,7 +68,7 @@ class OpenAIProtocolChat(ChatOpenAI):
             made.message.additional_kwargs["refusal"] = refusal
         return made
 
-    def _check(self, has_begun: bool, is_whole: bool) -> None:
+    def _check(self, has_begun: bool, is_complete: bool) -> None:
         """Check that the response is a complete answer.
 
         Raises:
@@ -79,7 +79,7 @@ class OpenAIProtocolChat(ChatOpenAI):
             raise ReasonerOutputError(
                 f"{where} sent no answer. Check the address: that of an OpenAI-compatible API ends in /v1."
             )
-        if not is_whole:
+        if not is_complete:
             raise ReasonerOutputError(
                 f"{where} ended its answer early. Try again, or see the server's log.", retryable=True
             )

@@ -32,11 +32,11 @@ class GenProtocolChat(GenProtocolModel):
 
     Attributes:
         chat_model: The model that writes the text. Its own tool calling is not used.
-        sees_addresses: Whether to pass a picture's web address on, for its server to download.
+        passes_urls: Whether to pass a picture's web address on, for its server to download.
     """
 
     chat_model: BaseChatModel = Field(repr=False)
-    sees_addresses: bool = True
+    passes_urls: bool = True
 
     @property
     def _llm_type(self) -> str:
@@ -52,30 +52,30 @@ class GenProtocolChat(GenProtocolModel):
     def text_engine(self, model_name: str) -> TextEngine:
         """Return the chat model as a text engine."""
         name = None if model_name == self.default_model_name() else model_name
-        return _ChatEngine(self.chat_model, name, holds_thoughts=self.holds_thoughts(model_name))
+        return _ChatEngine(self.chat_model, name, buffers_thoughts=self.buffers_thoughts(model_name))
 
     def fixed_instructions(self) -> Sequence[str]:
         """Return the explanation of the protocol."""
         return (render_prompt("drawing"),)
 
-    def takes_addresses(self) -> bool:
+    def accepts_urls(self) -> bool:
         """Return whether pictures may be web addresses."""
-        return self.sees_addresses
+        return self.passes_urls
 
 
 class _ChatEngine:
     """A chat model as a text engine."""
 
-    def __init__(self, chat_model: BaseChatModel, model_name: str | None, *, holds_thoughts: bool) -> None:
+    def __init__(self, chat_model: BaseChatModel, model_name: str | None, *, buffers_thoughts: bool) -> None:
         self.chat_model = chat_model
         self.model_name = model_name
-        self.holds_thoughts = holds_thoughts
+        self.buffers_thoughts = buffers_thoughts
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; if its beginning is prefilled, the model is asked to continue it."""
         messages = _messages(request.dialogue)
-        if request.begun:
-            messages += [AIMessage(request.begun), HumanMessage(render_prompt("continue"))]
+        if request.prefill:
+            messages += [AIMessage(request.prefill), HumanMessage(render_prompt("continue"))]
         fields = {
             "model": self.model_name,
             "max_tokens": request.max_tokens,
@@ -84,7 +84,7 @@ class _ChatEngine:
             "seed": request.seed,
         }
         options: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        answer = _ChatAnswer(request, holds=self.holds_thoughts)
+        answer = _ChatAnswer(request, holds=self.buffers_thoughts)
         try:
             start = partial(self.chat_model.stream, messages, **options, **request.options)
             for chunk in interruptible(start, request.cancel):
@@ -104,7 +104,7 @@ class _ChatAnswer:
 
     def __init__(self, request: TextRequest, *, holds: bool) -> None:
         self.is_cancelled = False
-        self._begun = self._held = request.begun or None  # a model may repeat the prefilled beginning
+        self._prefill = self._held = request.prefill or None  # a model may repeat the prefilled beginning
         self._thoughts = ThoughtReader(holds=holds)
         self._text = ""  # text that may still turn out to be a repetition
         self._full: AIMessageChunk | None = None
@@ -117,7 +117,7 @@ class _ChatAnswer:
         num_bare = self._thoughts.num_bare
         text = self._thoughts.feed(str(chunk.text))
         if self._thoughts.num_bare > num_bare:
-            self._text, self._held = "", self._begun
+            self._text, self._held = "", self._prefill
             yield THOUGHT_END
         yield from self._unrepeated(text)
 

@@ -23,7 +23,7 @@ __all__ = [
     "TextEngine",
     "TextRequest",
     "TurnCancel",
-    "follows_form",
+    "follows_grammar",
 ]
 
 Dialogue = Sequence[Mapping[str, Any]]
@@ -63,7 +63,7 @@ class TextRequest:
 
     Args:
         dialogue: The whole dialogue.
-        begun: Prefilled beginning of the answer; the engine continues it and does not repeat it.
+        prefill: Prefilled beginning of the answer; the engine continues it and does not repeat it.
         max_tokens: Maximum number of tokens in the answer; None for the engine's default.
         temperature: Sampling temperature; 0 is greedy decoding, None is the engine's default.
         top_p: Probability mass for nucleus sampling.
@@ -71,11 +71,11 @@ class TextRequest:
         options: Further options, by the engine's names.
         cancel: When it is set, the engine stops within one token.
         thread_id: Thread of the dialogue, for engines that keep caches between turns.
-        form: Grammar of the answer, in llguidance's Lark format; only for engines whose `follows_form` is true.
+        grammar: Grammar of the answer, in llguidance's Lark format; only for engines whose `follows_grammar` is true.
     """
 
     dialogue: Dialogue
-    begun: str = ""
+    prefill: str = ""
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -83,7 +83,7 @@ class TextRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     cancel: threading.Event = field(default_factory=threading.Event)
     thread_id: str | None = None
-    form: str | None = None
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class PromptSize:
 class TextEngine(Protocol):
     """Continues a dialogue. It may be called from several threads at once.
 
-    An engine that supports grammars has a true attribute `follows_form`.
+    An engine that supports grammars has a true attribute `follows_grammar`.
     """
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
@@ -157,13 +157,13 @@ class SizingEngine(TextEngine, Protocol):
         ...
 
 
-def follows_form(engine: TextEngine) -> bool:
+def follows_grammar(engine: TextEngine) -> bool:
     """Return whether an engine supports the grammar of a request.
 
     Args:
         engine: The engine.
     """
-    return bool(getattr(engine, "follows_form", False))
+    return bool(getattr(engine, "follows_grammar", False))
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgem_agent.chat_models.answer_form import call_form, json_form, open_form, words_form
+from mgem_agent.chat_models.answer_grammar import call_grammar, json_grammar, mixed_grammar, text_grammar
 from mgem_agent.chat_models.json_calls import CALL_OPEN, describe_tools
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
@@ -24,8 +24,8 @@ class ToolPlan:
         draw: When captions become calls.
         draw_arguments: Arguments of the drawing tool; None for all fields of an image request.
         instructions: Description of the other tools for the prompt; empty if there are none.
-        begun: Prefilled beginning of the answer, if a call is required.
-        form: Grammar of the answer, for an engine that supports grammars.
+        prefill: Prefilled beginning of the answer, if a call is required.
+        grammar: Grammar of the answer, for an engine that supports grammars.
         opening: Prefilled beginning of the answer for such an engine.
         closing: Text at the end of the last user message.
     """
@@ -33,8 +33,8 @@ class ToolPlan:
     draw: DrawMode
     draw_arguments: frozenset[str] | None = None
     instructions: str = ""
-    begun: str = ""
-    form: str | None = None
+    prefill: str = ""
+    grammar: str | None = None
     opening: str = ""
     closing: str = ""
 
@@ -93,7 +93,7 @@ def plan_json(schema: Mapping[str, Any]) -> ToolPlan:
         schema: JSON schema of the answer; if it has only a type, the caller's prompt must describe the answer.
     """
     told = render_prompt("json", schema=json.dumps(schema, ensure_ascii=False)) if len(schema) > 1 else ""
-    return ToolPlan("never", None, told, "{", json_form(schema))
+    return ToolPlan("never", None, told, "{", json_grammar(schema))
 
 
 def plan_tools(
@@ -103,7 +103,7 @@ def plan_tools(
 
     Drawing is native: the model writes a caption. Where tools are bound and drawing is none of them, an answer is not
     drawn unless that is asked for. Other tools are described in the prompt and called in JSON; a call that must be made
-    is begun for the model.
+    is prefill for the model.
 
     An answer to a tool's result is in words, unless the caller asks for a call: a small model would make the same call
     again and again. Where any call must be made, it is one of a tool that was not called yet, if there is one.
@@ -117,7 +117,7 @@ def plan_tools(
     names = [str(tool["function"]["name"]) for tool in tools]
     choice = read_tool_choice(choice, names)
     if choice == "auto" and called and (draw != "always" or DRAW_TOOL_NAME in called):
-        return ToolPlan("never", form=words_form(), closing=render_prompt("after_tools"))
+        return ToolPlan("never", grammar=text_grammar(), closing=render_prompt("after_tools"))
     if not tools:
         return ToolPlan(draw)
     others = [tool for tool in tools if tool["function"]["name"] != DRAW_TOOL_NAME]
@@ -135,10 +135,10 @@ def plan_tools(
         if not others:
             return ToolPlan(draw, arguments)
         told = render_prompt("tools", tools=describe_tools(others), must="")
-        return ToolPlan(draw, arguments, told, form=open_form(others))
+        return ToolPlan(draw, arguments, told, grammar=mixed_grammar(others))
     wanted = [tool for tool in tools if choice in ("any", tool["function"]["name"])]
     wanted = [tool for tool in wanted if tool["function"]["name"] not in called] or wanted
     only = wanted[0]["function"]["name"] if len(wanted) == 1 else None
     told = render_prompt("tools", tools=describe_tools(wanted), must=only or "one of them")
-    begun = f'{CALL_OPEN}\n{{"name": "' + (f'{only}", "arguments": ' if only else "")
-    return ToolPlan("never", arguments, told, begun, call_form(wanted), f"{CALL_OPEN}\n")
+    prefill = f'{CALL_OPEN}\n{{"name": "' + (f'{only}", "arguments": ' if only else "")
+    return ToolPlan("never", arguments, told, prefill, call_grammar(wanted), f"{CALL_OPEN}\n")

@@ -136,6 +136,7 @@ def _replay(
     from mgem_agent.nano import find_language_model
     from mgem_agent.nano.gguf_conversion import quiet_transformers
     from mgem_agent.recipes.data.replay import write_replay
+    from mgem_agent.recipes.nano.world.replay_questions import replay_question
 
     source = str(find_language_model()) if model == "nano" else model
     with quiet_transformers():
@@ -144,6 +145,7 @@ def _replay(
         path = write_replay(
             folder,
             num,
+            replay_question,
             loaded,
             AutoTokenizer.from_pretrained(source),
             prompt_template=prompt_template,

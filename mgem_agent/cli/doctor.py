@@ -69,9 +69,9 @@ def _print(finding: Finding) -> None:
     console.print(f"{mark} ", style=style, end="")
     console.print(f"{finding.topic:<10} ", style="bold", end="")
     console.print(finding.text, markup=False)
-    if finding.mend:
+    if finding.fix:
         console.print(f"  {'':<10} ", end="")
-        console.print(finding.mend, style="cyan", markup=False)
+        console.print(finding.fix, style="cyan", markup=False)
 
 
 def _print_verdict(num_problems: int) -> None:

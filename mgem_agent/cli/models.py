@@ -96,7 +96,7 @@ def _check(
         echo_json(report.to_dict())
     else:
         _print_report(report)
-    raise typer.Exit(0 if report.whole else 1)
+    raise typer.Exit(0 if report.is_complete else 1)
 
 
 def _folder(path: str) -> str:
@@ -143,7 +143,7 @@ def _print_report(report: CheckpointReport) -> None:
             fact(title, name)
         if len(names) > _NAMES_SHOWN:
             fact(title, f"and {len(names) - _NAMES_SHOWN} more; list all with --json")
-    verdict = "[bold green]complete[/]" if report.whole else "[bold red]not complete[/]"
+    verdict = "[bold green]complete[/]" if report.is_complete else "[bold red]not complete[/]"
     console.print(f"[bold]{'verdict':<15}[/]{verdict}")
 
 

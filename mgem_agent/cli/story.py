@@ -88,7 +88,7 @@ def _tell(
     }
     telling = StoryTelling(settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json)
     if resume:
-        telling.go_on(recipe, options)
+        telling.resume(recipe, options)
     elif recipe is None:
         raise InputError(
             "No story was given. Give a recipe, a premise, or --resume. List the built-in recipes: mgem story recipes"

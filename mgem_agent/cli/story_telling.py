@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["StoryTelling"]
 
 
-def is_asked() -> bool:
+def is_interactive() -> bool:
     """Whether standard input is a terminal, so that the user can be asked."""
     return sys.stdin.isatty()
 
@@ -90,7 +90,7 @@ class StoryTelling:
             )
         self._resume(story)
 
-    def go_on(self, words: str | None, options: dict[str, Any]) -> None:
+    def resume(self, words: str | None, options: dict[str, Any]) -> None:
         """Continue the story in the folder.
 
         Raises:
@@ -132,7 +132,7 @@ class StoryTelling:
 
     def _resume(self, story: Story) -> None:
         """Continue a story, after asking for any decision that it waits for."""
-        if story.is_whole:
+        if story.is_complete:
             self._finish(story)
             return
         decision = None
@@ -220,7 +220,7 @@ class StoryTelling:
         """Ask the user for a decision; None without a terminal."""
         if self._yes:
             return "approve"
-        if not is_asked():
+        if not is_interactive():
             print_outline(story, self._display.console)
             self._display.console.print(
                 f"The outline waits for approval. Approve it: mgem story --resume --yes --out {self._folder}",

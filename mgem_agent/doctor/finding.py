@@ -20,13 +20,13 @@ class Finding:
         topic: The topic, in one or two words.
         status: Whether it is ok, a note or a problem.
         text: What was found.
-        mend: The command that fixes it, or None.
+        fix: The command that fixes it, or None.
     """
 
     topic: str
     status: FindingStatus
     text: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 Check = tuple[str, Callable[[], Sequence[Finding]]]

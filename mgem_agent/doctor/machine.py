@@ -132,14 +132,14 @@ def _requirements() -> dict[str, list[Requirement]]:
 def _misfit(requirement: Requirement, topic: str) -> Finding | None:
     """Return a finding if a package is missing or has an unsupported version."""
     wanted = str(requirement.specifier)
-    mend = f"pip install '{requirement.name}{wanted}'"
+    fix = f"pip install '{requirement.name}{wanted}'"
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(topic, "problem", f"{requirement.name} is not installed", mend)
+        return Finding(topic, "problem", f"{requirement.name} is not installed", fix)
     if requirement.specifier.contains(version, prereleases=True):
         return None
-    return Finding(topic, "problem", f"{requirement.name} {version} is not supported; it must be {wanted}", mend)
+    return Finding(topic, "problem", f"{requirement.name} {version} is not supported; it must be {wanted}", fix)
 
 
 def _dtype(kind: object) -> str:

@@ -85,10 +85,10 @@ def check_sessions(settings: Settings) -> Sequence[Finding]:
     from mgem_agent.sessions.sessions import default_session_folder
 
     place = settings.sessions
-    mend = "mgem config set sessions FOLDER"
+    fix = "mgem config set sessions FOLDER"
     if place is None or "://" not in place:
         folder = default_session_folder() if place is None else user_path(place)
-        return [_place("sessions", folder, mend)]
+        return [_place("sessions", folder, fix)]
     if not is_installed("psycopg"):
         text = f"{hidden('sessions', place)} needs the extra postgres"
         return [Finding("sessions", "problem", text, "pip install 'mgem-agent[postgres]'")]
@@ -99,7 +99,7 @@ def check_sessions(settings: Settings) -> Sequence[Finding]:
             version = connection.info.server_version // 10_000
     except psycopg.Error as error:  # the driver's message contains neither the address nor the password
         reason = " ".join(str(error).split())
-        return [Finding("sessions", "problem", f"the PostgreSQL database cannot be used: {reason}", mend)]
+        return [Finding("sessions", "problem", f"the PostgreSQL database cannot be used: {reason}", fix)]
     return [Finding("sessions", "ok", f"PostgreSQL {version}, {hidden('sessions', place)}")]
 
 
@@ -130,7 +130,7 @@ def check_nano(settings: Settings) -> Sequence[Finding]:
     """Check which parts of the built-in models are on this machine."""
     from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS
     from mgem_agent.nano.language_model import SMOLLM2, nano_cache
-    from mgem_agent.nano.vision_language import has_eyes
+    from mgem_agent.nano.vision_language import has_vision_weights
 
     findings = []
     own, fetched = os.environ.get("MGEM_NANO_LLM"), nano_cache() / f"{SMOLLM2.name}-{SMOLLM2.sha256[:12]}"
@@ -143,7 +143,7 @@ def check_nano(settings: Settings) -> Sequence[Finding]:
         text += ", and offline mode is on" if offline else ""
         findings.append(Finding("nano", status, text, 'mgem ask "Hello" --model nano'))
     update = "pip install --upgrade mgem-agent"
-    if has_eyes():
+    if has_vision_weights():
         findings.append(Finding("nano", "ok", "sees"))
     else:
         findings.append(Finding("nano", "note", "has no vision weights, so it answers text only", update))
@@ -159,16 +159,16 @@ def check_model(settings: Settings) -> Sequence[Finding]:
     from mgem_agent.reasoners import make_reasoner
 
     name = settings.model
-    mend = "mgem config set model NAME"
+    fix = "mgem config set model NAME"
     try:
         made = make_reasoner(name, **settings.model_options)
     except MissingDependencyError as error:
         return [Finding("model", "problem", *_with_command(error))]
     except MgemError as error:
-        return [Finding("model", "problem", str(error), mend)]
+        return [Finding("model", "problem", str(error), fix)]
     found = ADDRESS.match(name)
     if found:
-        return [_service("model", name, f"{found[0].rstrip('/')}/models", mend)]
+        return [_service("model", name, f"{found[0].rstrip('/')}/models", fix)]
     if name != "nano" and os.path.isdir(name):
         return [_checkpoint(name)]
     if name != "nano" and ":" not in name:
@@ -181,7 +181,7 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
     from mgem_agent.tools.registry import make_generator
 
     name = settings.generator
-    mend = "mgem config set generator NAME"
+    fix = "mgem config set generator NAME"
     try:
         made = make_generator(name, **settings.generator_options)
         require_packages(f"The generator {name!r}", *getattr(made, "REQUIRES", ()))
@@ -193,7 +193,7 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
         return [Finding("generator", "problem", str(error), "mgem generators")]
     address = ADDRESS.search(name) or ADDRESS.match(str(settings.generator_options.get("base_url", "")))
     if address:
-        return [_service("generator", name, address[0], mend)]
+        return [_service("generator", name, address[0], fix)]
     return [Finding("generator", "ok", f"{name}, a {type(made).__name__}")]
 
 
@@ -207,7 +207,7 @@ def _checkpoint(folder: str) -> Finding:
     from mgem_agent.core_model.checkpoints.inspection import inspect_checkpoint
 
     report = inspect_checkpoint(folder)
-    if report.whole:
+    if report.is_complete:
         return Finding("model", "ok", f"{folder}, {report.num_parameters / 1e6:,.0f} million parameters")
     return Finding("model", "problem", f"{folder} is not a complete checkpoint", f"mgem models check {folder}")
 
@@ -223,21 +223,21 @@ def _hub_model(settings: Settings) -> Finding:
     return Finding("model", status, f"{name} is not on this machine yet", f"hf download {name}")
 
 
-def _place(topic: str, folder: Path, mend: str) -> Finding:
+def _place(topic: str, folder: Path, fix: str) -> Finding:
     """Check whether a folder, or the parent it would be created in, is writable."""
     there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Finding(topic, "problem", f"{folder} is not writable", mend)
+        return Finding(topic, "problem", f"{folder} is not writable", fix)
     free = shutil.disk_usage(there).free
     text = f"{folder}, {free / 2**30:.1f} GiB free"
     return Finding(topic, "ok" if free >= ENOUGH_SPACE_BYTES else "note", text)
 
 
-def _service(topic: str, name: str, address: str, mend: str) -> Finding:
+def _service(topic: str, name: str, address: str, fix: str) -> Finding:
     problem = _no_answer(address)
     if problem is None:
         return Finding(topic, "ok", f"{hidden(topic, name)} answers")
-    return Finding(topic, "problem", f"{hidden(topic, name)} does not answer ({problem}). Start its server.", mend)
+    return Finding(topic, "problem", f"{hidden(topic, name)} does not answer ({problem}). Start its server.", fix)
 
 
 def _no_answer(address: str) -> str | None:

@@ -14,7 +14,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import GeneratorOutputError, InputError
 from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.langchain.picture_blocks import PictureBlocks, check_picture_blocks
-from mgem_agent.langchain.tool_errors import told_to_the_caller
+from mgem_agent.langchain.tool_errors import errors_for_the_model
 from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output, with_notices
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.drawing_arguments import CaptionArguments, EditArguments
@@ -55,7 +55,7 @@ def draw_tool(
     check_picture_blocks(picture_blocks)
 
     def run(arguments: CaptionArguments) -> ToolOutput:
-        with told_to_the_caller():
+        with errors_for_the_model():
             request, notices = arguments.request(defaults or {})
             for event in draw(generator, [request], cancel=cancel):
                 if isinstance(event, GenerationProgress):
@@ -90,7 +90,7 @@ def edit_tool(
         raise InputError(f"fallbacks is {fallbacks!r}. Allowed: a list of {', '.join(map(repr, get_args(EditWay)))}.")
 
     def run(arguments: EditArguments) -> ToolOutput:
-        with told_to_the_caller():
+        with errors_for_the_model():
             start = access.store(arguments.image, store)
             edit = arguments.request(
                 lambda image: access.store(image, store),

@@ -16,7 +16,7 @@ from mgem_agent.agent.events import Turn
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
 from mgem_agent.langchain.picture_blocks import PictureBlocks, check_picture_blocks
-from mgem_agent.langchain.tool_errors import told_to_the_caller
+from mgem_agent.langchain.tool_errors import errors_for_the_model
 from mgem_agent.langchain.tool_output import ToolOutput, tool_output
 from mgem_agent.tools.tool_arguments import NamedPicture, ToolArguments, explain_arguments
 
@@ -93,13 +93,13 @@ class MiniGeminiTool(BaseTool):
         return MiniGeminiInput
 
     def _run(self, run_manager: CallbackManagerForToolRun | None = None, **given: Any) -> ToolOutput:
-        with told_to_the_caller():
+        with errors_for_the_model():
             asked = MiniGeminiInput.model_validate(given)
             shown, session = self._stored(asked.images), asked.session or _new_name()
             return self._output(self.agent.invoke(asked.request, shown, session=session, draw=asked.draw), asked)
 
     async def _arun(self, run_manager: AsyncCallbackManagerForToolRun | None = None, **given: Any) -> ToolOutput:
-        with told_to_the_caller():
+        with errors_for_the_model():
             asked = MiniGeminiInput.model_validate(given)
             shown = await asyncio.to_thread(self._stored, asked.images)
             session = asked.session or _new_name()

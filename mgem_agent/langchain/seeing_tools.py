@@ -11,7 +11,7 @@ from mgem_agent.agent.image_judge import Verdict, check_sees, look_at_image
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.langchain.picture_access import PictureAccess
-from mgem_agent.langchain.tool_errors import told_to_the_caller
+from mgem_agent.langchain.tool_errors import errors_for_the_model
 from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output, with_notices
 from mgem_agent.tools.reading import read_text
 from mgem_agent.tools.seeing_arguments import LookArguments, ReadArguments
@@ -33,7 +33,7 @@ def look_tool(reasoner: BaseChatModel, store: ArtifactStore, *, access: PictureA
     check_sees(reasoner)
 
     def run(arguments: LookArguments) -> ToolOutput:
-        with told_to_the_caller():
+        with errors_for_the_model():
             name = access.store(arguments.image, store)
             verdict = look_at_image(reasoner, store.open(name), arguments.caption or _own_caption(name, store))
             said = with_notices(_in_words(name, verdict), arguments.notices)
@@ -52,7 +52,7 @@ def read_tool(store: ArtifactStore, *, access: PictureAccess) -> BaseTool:
     """
 
     def run(arguments: ReadArguments) -> ToolOutput:
-        with told_to_the_caller():
+        with errors_for_the_model():
             name = access.store(arguments.image, store)
             found = read_text(store.open(name))
             lines = [asdict(line) | {"box": list(line.box)} for line in found.lines]

@@ -9,11 +9,11 @@ from langchain_core.tools import ToolException
 
 from mgem_agent.errors import MgemError
 
-__all__ = ["told_to_the_caller"]
+__all__ = ["errors_for_the_model"]
 
 
 @contextmanager
-def told_to_the_caller() -> Iterator[None]:
+def errors_for_the_model() -> Iterator[None]:
     """Convert errors of this package to the exception that LangChain returns to the model as a tool message.
 
     Raises:

@@ -17,19 +17,19 @@ from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextEngine
 from mgem_agent.extras import require_packages
 from mgem_agent.gen.tool_calls import DrawMode
+from mgem_agent.nano.drawing_intent import DrawingIntent, read_drawing_intent
 from mgem_agent.nano.foreign_warnings import without_foreign_warnings
-from mgem_agent.nano.picture_request import PictureWish, read_picture_wish
 from mgem_agent.nano.text_only import TextOnlyEngine, load_text_only
-from mgem_agent.nano.vision_language import has_eyes, load_nano
+from mgem_agent.nano.vision_language import has_vision_weights, load_nano
 from mgem_agent.prompts import render_prompt
 
 __all__ = ["NanoChat", "NanoTextChat", "make_nano_reasoner"]
 
 
 class NanoChat(ChatMiniGemini):
-    """nano, which draws in the mode `auto` as :mod:`mgem_agent.nano.picture_request` reads the user's words."""
+    """nano, which draws in the mode `auto` as :mod:`mgem_agent.nano.drawing_intent` reads the user's words."""
 
-    def drawing_wanted(self, messages: Sequence[BaseMessage]) -> DrawMode:
+    def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
         """Return `always` or `never` where the user's words are clear; what a tool returned is left to the model.
 
         Args:
@@ -37,10 +37,10 @@ class NanoChat(ChatMiniGemini):
         """
         if not messages or not isinstance(messages[-1], HumanMessage):
             return "auto"
-        modes: dict[PictureWish, DrawMode] = {"draw": "always", "words": "never", "open": "auto"}
-        return modes[read_picture_wish(user_text(messages))]
+        modes: dict[DrawingIntent, DrawMode] = {"draw": "always", "words": "never", "open": "auto"}
+        return modes[read_drawing_intent(user_text(messages))]
 
-    def keeps_to_words(self) -> bool:
+    def forbids_tags(self) -> bool:
         """Return true: nano would answer with a caption alone, which leaves no words."""
         return True
 
@@ -73,7 +73,7 @@ def make_nano_reasoner(
         MissingDependencyError: If the extra `local` is not installed.
     """
     require_packages("The reasoner 'nano'", *ChatMiniGemini.REQUIRES)
-    sees = has_eyes()
+    sees = has_vision_weights()
     where: dict[str, Any] = {"language_model": language_model, "offline": offline, "exact": exact}
 
     def make_engine(name: str) -> TextEngine:

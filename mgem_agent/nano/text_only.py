@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEnd, TextRequest, follows_form
+from mgem_agent.chat_models.text_engine import PromptSize, SizingEngine, TextEnd, TextRequest, follows_grammar
 from mgem_agent.errors import InputError
+from mgem_agent.nano.drawing_intent import read_drawing_intent
 from mgem_agent.nano.gguf_conversion import quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
-from mgem_agent.nano.picture_request import read_picture_wish
 from mgem_agent.prompts import render_prompt
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class TextOnlyEngine:
 
     def __init__(self, engine: SizingEngine) -> None:
         self.engine = engine
-        self.follows_form = follows_form(engine)
+        self.follows_grammar = follows_grammar(engine)
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
@@ -62,10 +62,10 @@ class TextOnlyEngine:
             )
         dialogue = [{**message, "content": _told(message["content"])} for message in request.dialogue]
         asked = dialogue[-1]["content"]
-        if request.begun.endswith("<h>"):
-            yield from self._caption(request, f"{asked}\n{_first_sentence(request.begun.removesuffix('<h>'))}")
+        if request.prefill.endswith("<h>"):
+            yield from self._caption(request, f"{asked}\n{_first_sentence(request.prefill.removesuffix('<h>'))}")
             return
-        if dialogue[-1].get("draw") and read_picture_wish(asked) == "draw":
+        if dialogue[-1].get("draw") and read_drawing_intent(asked) == "draw":
             yield "<h>"  # a picture is the whole answer
             yield from self._caption(request, asked)
             return
@@ -87,9 +87,9 @@ class TextOnlyEngine:
         options = {**request.options, "no_repeat_ngram_size": 0}  # a caption may say a thing twice
         short = replace(
             request,
-            form=None,
+            grammar=None,
             dialogue=dialogue,
-            begun="<h>",
+            prefill="<h>",
             max_tokens=_CAPTION_TOKENS,
             temperature=0,
             options=options,
@@ -124,7 +124,7 @@ def load_text_only(
 
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
     from mgem_agent.core_model.configuration import HighResVisionConfig
-    from mgem_agent.core_model.cpu_decoding import quicken
+    from mgem_agent.core_model.cpu_decoding import enable_cpu_decoding
     from mgem_agent.core_model.high_res_encoder import HighResEncoder
 
     folder = find_language_model(language_model, offline=offline)
@@ -140,7 +140,7 @@ def load_text_only(
             vision_feature_layer=-1,
         )
     model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
-    quicken(model, exact=exact)
+    enable_cpu_decoding(model, exact=exact)
     return model, MiniGeminiProcessor.from_model_config(model.config, AutoTokenizer.from_pretrained(folder))
 
 

@@ -23,13 +23,13 @@ from mgem_agent.nano.progress import shown_progress
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-__all__ = ["VLM_WEIGHTS", "find_nano", "has_eyes", "hash_of", "load_nano"]
+__all__ = ["VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_nano"]
 
 VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"
 """Everything but the language model."""
 
 
-def has_eyes(folder: Path = VLM_WEIGHTS) -> bool:
+def has_vision_weights(folder: Path = VLM_WEIGHTS) -> bool:
     """Return whether the half of nano that sees is in this installation."""
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
 
@@ -50,7 +50,7 @@ def find_nano(
     Raises:
         CheckpointError: If a half is not there, or the two do not fit.
     """
-    if not has_eyes(folder):
+    if not has_vision_weights(folder):
         raise CheckpointError(
             f"The vision weights of 'nano' are not in this installation: there is no config.json with a "
             f"model.safetensors in {str(folder)!r}. Install a release of mgem-agent that has them."
@@ -93,7 +93,7 @@ def load_nano(
     import torch
 
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-    from mgem_agent.core_model.cpu_decoding import quicken
+    from mgem_agent.core_model.cpu_decoding import enable_cpu_decoding
 
     whole = find_nano(language_model=language_model, offline=offline, folder=folder)
     with quiet_transformers():
@@ -101,7 +101,7 @@ def load_nano(
             whole, **{"dtype": torch.float32, **(options or {})}
         ).eval()
     model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
-    quicken(model, exact=exact)
+    enable_cpu_decoding(model, exact=exact)
     return model, MiniGeminiProcessor.from_pretrained(whole)
 
 

@@ -65,7 +65,7 @@ class ScriptedReasoner(GenProtocolModel):
         """Return `scripted`."""
         return "scripted"
 
-    def takes_addresses(self) -> bool:
+    def accepts_urls(self) -> bool:
         """Return true: nothing is looked at, so nothing need be read."""
         return True
 

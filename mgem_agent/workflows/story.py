@@ -140,7 +140,7 @@ class Story(BaseModel):
     notices: tuple[str, ...] = ()
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every scene has its picture."""
         return self.state == "finished" and all(scene.status == "drawn" for scene in self.scenes)
 

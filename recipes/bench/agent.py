@@ -25,9 +25,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
-from mgem_agent.recipes.bench.agent_ways import BareAgent, OurAgent, used_bytes
+from mgem_agent.recipes.bench.compared_agents import BareAgent, OurAgent, used_bytes
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
-from mgem_agent.recipes.bench.measure import describe_machine, require_positive, time_in_turns
+from mgem_agent.recipes.bench.measure import describe_machine, require_positive, time_alternating
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import Capabilities, GenerationProgress, ImageRequest, ImageResult
 
@@ -220,8 +220,8 @@ def _time_turns(place: Path, repeats: int) -> tuple[tuple[float, ...], tuple[flo
     with OurAgent(place / "turn", generator) as ours, BareAgent(place / "turn-bare", generator) as bare:
         numbers = iter(range(2 * (repeats + 1)))
         calls = [lambda agent=agent: _one_turn(agent, f"turn-{next(numbers)}") for agent in (ours, bare)]
-        time_in_turns(calls, repeats=1, device=CPU)  # warms up
-        our_seconds, bare_seconds = time_in_turns(calls, repeats=repeats, device=CPU)
+        time_alternating(calls, repeats=1, device=CPU)  # warms up
+        our_seconds, bare_seconds = time_alternating(calls, repeats=repeats, device=CPU)
     return our_seconds, bare_seconds
 
 
@@ -239,7 +239,7 @@ def _time_story(place: Path, single_s: float, repeats: int) -> StoryComparison:
     ):
         numbers = iter(range(2 * repeats))
         calls = [lambda agent=agent: _one_turn(agent, f"{next(numbers)}", NUM_SCENES) for agent in (batch, slow)]
-        batch_seconds, slow_seconds = time_in_turns(calls, repeats=repeats, device=CPU)
+        batch_seconds, slow_seconds = time_alternating(calls, repeats=repeats, device=CPU)
     return StoryComparison(
         single_s=single_s,
         batch_run=Run(label="one batch", seconds=batch_seconds),

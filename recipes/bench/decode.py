@@ -1,8 +1,8 @@
 """Streamed tokens, against plain transformers on the same weights: `mgem bench decode --json`.
 
-Ours is `stream_generate` on a model after `quicken`. The alternative is `generate` of the language model alone, as
-`AutoModelForCausalLM` loads it, with the same float32 weights and the same prompt. Both decode greedily. The time is
-measured from the first token to the last, without reading the prompt, which is the same for both.
+Ours is `stream_generate` on a model after `enable_cpu_decoding`. The alternative is `generate` of the language model
+alone, as `AutoModelForCausalLM` loads it, with the same float32 weights and the same prompt. Both decode greedily. The
+time is measured from the first token to the last, without reading the prompt, which is the same for both.
 
 Faster tokens must also be the right ones. So the benchmark counts the tokens before the first difference, and measures
 the agreement on the same text: the Kullback-Leibler divergence of the next token in nats, and how often the most likely
@@ -22,7 +22,7 @@ from transformers import DynamicCache, LlamaForCausalLM
 from transformers.generation.streamers import BaseStreamer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.core_model.cpu_decoding import QuickDecoding, quicken
+from mgem_agent.core_model.cpu_decoding import CpuDecoding, enable_cpu_decoding
 from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Comparison, Run
@@ -96,7 +96,7 @@ def bench_decode(
         raise InputError(f"tokens must be at least 2, got {tokens}: the time from the first to the last is measured.")
     ours, processor = _loaded(model)
     plain = _plain_model(ours)
-    way = quicken(ours, exact=exact)
+    way = enable_cpu_decoding(ours, exact=exact)
     if way is None:
         raise InputError(f"The model {model!r} is of a kind that is not made quicker. Use 'nano', 'random' or 'small'.")
     both = _BothWays(ours, plain, processor, way, tokens)
@@ -164,7 +164,7 @@ class _BothWays:
         ours: MiniGeminiForConditionalGeneration,
         plain: LlamaForCausalLM,
         processor: MiniGeminiProcessor,
-        way: QuickDecoding,
+        way: CpuDecoding,
         tokens: int,
     ) -> None:
         self._plain: Any = plain

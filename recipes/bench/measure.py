@@ -38,7 +38,7 @@ __all__ = [
     "peak_extra_memory",
     "require_positive",
     "seconds_of",
-    "time_in_turns",
+    "time_alternating",
     "use_threads",
     "wait_for",
 ]
@@ -90,7 +90,7 @@ def compare(
         values = {key: max(_largest(value) for value in wanted) for key, wanted in results[1].items()}
         results.clear()
         memory = [peak_extra_memory(call, device) for call in calls]
-        seconds = time_in_turns(calls, repeats=repeats, device=device)
+        seconds = time_alternating(calls, repeats=repeats, device=device)
     runs = [
         Run(label=label, seconds=timed, extra_memory_bytes=peak, flops=count)
         for label, timed, peak, count in zip(labels, seconds, memory, flops, strict=True)
@@ -107,7 +107,7 @@ def compare(
     )
 
 
-def time_in_turns(
+def time_alternating(
     calls: Sequence[Callable[[], object]], *, repeats: int, device: torch.device
 ) -> list[tuple[float, ...]]:
     """Time calls one after another, `repeats` times, in the opposite order every other time.

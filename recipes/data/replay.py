@@ -10,9 +10,6 @@ Fine-Tuning").
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
-import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,49 +21,18 @@ from mgem_agent.core_model.prompts.batch import pad_rows
 from mgem_agent.core_model.prompts.templates import load_prompt_template, render_dialogue
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.record_files import RecordWriter
-from mgem_agent.recipes.nano.world.backgrounds import SCENERY
-from mgem_agent.recipes.nano.world.concepts import load_concepts
-from mgem_agent.recipes.nano.world.nouns import is_countable, plural, with_article, with_capital
 from mgem_agent.user_files import user_path
 
-__all__ = ["replay_question", "write_replay"]
+__all__ = ["write_replay"]
 
 _VERSION = 1
 _SENTENCE_END = re.compile(r"[.!?][\"'”)]*(?=\s|$)")
 
 
-@functools.cache
-def _forms() -> tuple[str, ...]:
-    file = importlib.resources.files("mgem_agent.recipes.data") / "prompts" / "replay.txt"
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
-
-
-def replay_question(index: int, seed: int = 0) -> str:
-    """Return a question; most questions of a series are different.
-
-    Args:
-        index: Index in the series, from 0.
-        seed: Seed of the series.
-    """
-    forms = _forms()
-    rng = random.Random(f"replay/{seed}/{index}")
-    thing, other = rng.sample([concept.name for concept in load_concepts() if is_countable(concept.name)], 2)
-    form = rng.choice([form for form in forms if "{" in form] if rng.random() < 0.75 else forms)
-    noun = with_article(thing)
-    return form.format(
-        thing=noun,
-        Thing=with_capital(noun),
-        other=with_article(other),
-        things=plural(thing),
-        others=plural(other),
-        place=rng.choice(rng.choice(SCENERY).phrases),
-    )
-
-
 def write_replay(
     folder: str | Path,
     num_answers: int,
+    question: Callable[[int, int], str],
     model: Any,
     tokenizer: Any,
     *,
@@ -81,6 +47,7 @@ def write_replay(
     Args:
         folder: Folder of `replay_train.jsonl`.
         num_answers: Total number of answers.
+        question: Returns the question of an index and a seed.
         model: A causal language model of transformers, before it is trained.
         tokenizer: Its tokenizer.
         prompt_template: Dialogue format; use that of the training.
@@ -106,10 +73,10 @@ def write_replay(
     with RecordWriter.open(path, settings) as writer:
         while writer.num_records < num_answers:
             first = writer.num_records
-            questions = [replay_question(first + row, seed) for row in range(min(batch_size, num_answers - first))]
+            questions = [question(first + row, seed) for row in range(min(batch_size, num_answers - first))]
             answers = _answers(questions, model, tokenizer, prompt_template, max_tokens, seed * 1_000_003 + first)
-            for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-                turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+            for row, (asked, answer) in enumerate(zip(questions, answers, strict=True)):
+                turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]
                 writer.write({"id": f"replay-{seed}-{first + row}", "kind": "replay", "conversations": turns})
             if report is not None:
                 report(writer.num_records)

@@ -284,7 +284,7 @@ class TrainConfig(_Section):
             )
         return share
 
-    def what_matters(self) -> dict[str, Any]:
+    def result_settings(self) -> dict[str, Any]:
         """Return the settings that change the result, which must stay the same when a run resumes."""
         settings = self.model_dump(mode="json", exclude={"evaluation": True})
         for name in ("output", "log_every", "checkpoint_every", "keep_checkpoints", "save", "micro_batch"):

@@ -93,7 +93,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
         )
         broken = BrokenReport(folder, accelerator.process_index)
         held_out = _held_out(config, accelerator, trained)
-        loop.go(data.loader(loop.step, num_steps, config.data.num_workers), broken, held_out, stop, say)
+        loop.run(data.loader(loop.step, num_steps, config.data.num_workers), broken, held_out, stop, say)
         if summary := broken.summary():
             say(summary)
     if loop.step == num_steps:
@@ -126,8 +126,8 @@ def _claim(folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
     """Write the configuration into the run's folder, unless the folder holds another run."""
     file = folder / CONFIG_FILE
     if file.is_file():
-        before = TrainConfig.model_validate(read_settings(file)).what_matters()
-        differing = _differing(before, config.what_matters())
+        before = TrainConfig.model_validate(read_settings(file)).result_settings()
+        differing = _differing(before, config.result_settings())
         if differing:
             lines = "\n".join(f"  {key}: {old!r} before, {new!r} now" for key, old, new in differing)
             raise InputError(

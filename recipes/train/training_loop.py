@@ -105,7 +105,7 @@ class TrainingLoop:
         self.last_loss = progress.get("last_loss")
         self._since = progress.get("since", self._since)
 
-    def go(
+    def run(
         self,
         batches: Iterator[list[Batch]],
         broken: BrokenReport,

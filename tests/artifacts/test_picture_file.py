@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mgem_agent.artifacts import PictureRecipe, encode_picture, read_recipe
-from mgem_agent.artifacts.picture_file import is_whole_png, parameters_text
+from mgem_agent.artifacts.picture_file import is_complete_png, parameters_text
 from mgem_agent.artifacts.shareable import shareable_name
 from mgem_agent.errors import ImageError
 from mgem_agent.tools import ImageRequest
@@ -169,7 +169,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_whole_files(tmp_path: Path) -> None:
     data = encode_picture(Image.new("RGB", (4, 4)))
-    assert is_whole_png(save(tmp_path, data))
+    assert is_complete_png(save(tmp_path, data))
     for wrong in (b"", b"x", data[:-1], data[1:], data[: len(data) // 2]):
-        assert not is_whole_png(save(tmp_path, wrong))
-    assert not is_whole_png(tmp_path / "no.png")
+        assert not is_complete_png(save(tmp_path, wrong))
+    assert not is_complete_png(tmp_path / "no.png")

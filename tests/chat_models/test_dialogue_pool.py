@@ -6,16 +6,16 @@ import itertools
 
 import pytest
 
-from mgem_agent.chat_models.dialogue_pool import ConversationPool
+from mgem_agent.chat_models.dialogue_pool import DialoguePool
 from mgem_agent.errors import InputError
 
 
-def pool_of(max_dialogues: int) -> ConversationPool[int]:
+def pool_of(max_dialogues: int) -> DialoguePool[int]:
     numbers = itertools.count()
-    return ConversationPool(lambda: next(numbers), max_dialogues)
+    return DialoguePool(lambda: next(numbers), max_dialogues)
 
 
-def use(pool: ConversationPool[int], messages: str, thread_id: str | None = None) -> int:
+def use(pool: DialoguePool[int], messages: str, thread_id: str | None = None) -> int:
     with pool.lend(list(messages), thread_id) as lent:
         return lent.state
 

@@ -97,7 +97,7 @@ class TestReading:
         answer = model.invoke("A fox!", draw="always")
         assert (answer.text, prompts(answer)) == ("Here you are.", ["a red fox"])
         assert model.requests[0].dialogue[-1]["draw"] is True
-        assert [request.begun for request in model.requests] == ["", "Here you are. <h>"]
+        assert [request.prefill for request in model.requests] == ["", "Here you are. <h>"]
         assert answer.response_metadata["finish_reason"] == "stop"
 
     @pytest.mark.parametrize("rest", ["", "   ", "</h>", "overflow"])
@@ -128,7 +128,7 @@ class TestReading:
     def test_a_call_that_must_be_made_is_begun(self, line: str) -> None:
         model = says(line.removeprefix("```json\n"))
         answer = model.bind_tools([ADD_TOOL, DRAW_TOOL], tool_choice="add").invoke("Add.")
-        assert model.requests[0].begun == '<tool_call>\n{"name": "add", "arguments": '
+        assert model.requests[0].prefill == '<tool_call>\n{"name": "add", "arguments": '
         assert (answer.text, answer.tool_calls[0]["args"]) == ("", {"a": 2})
 
     def test_what_is_no_call_is_an_invalid_one(self) -> None:

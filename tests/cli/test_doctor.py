@@ -64,7 +64,7 @@ def test_json() -> None:
     data = json.loads(result.output)
     assert data["able"] is False
     assert [each["status"] for each in data["findings"]] == ["ok", "note", "problem", "ok"]
-    assert data["findings"][1]["mend"] == "pip install 'mgem-agent[ocr]'"
+    assert data["findings"][1]["fix"] == "pip install 'mgem-agent[ocr]'"
     assert json.loads(run("--json").output)["able"] is True
 
 

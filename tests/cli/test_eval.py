@@ -16,7 +16,7 @@ from mgem_agent.recipes.bench.measure import describe_machine
 from mgem_agent.recipes.nano.eval import evaluation
 from mgem_agent.recipes.nano.eval.evaluation import EvalPlan
 from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.report import EvalReport
 from mgem_agent.recipes.nano.eval.understanding import Understanding
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -24,7 +24,7 @@ from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 REPORT = EvalReport(
     seed=3,
     machine=describe_machine(torch.device("cpu")),
-    understanding=(Understanding(model="nano", kinds={"what": Share(num=4, num_right=3)}),),
+    understanding=(Understanding(model="nano", kinds={"what": Proportion(num=4, num_right=3)}),),
     pictures=GeneratedPictures(generator="nano", num_pictures=2, num_failed=0),
 )
 

@@ -86,7 +86,7 @@ def test_check_of_a_whole_folder(saved: Path) -> None:
     assert facts["verdict"] == "complete"
 
     report = json.loads(run("check", saved, "--json").stdout)
-    assert report["whole"] is True
+    assert report["is_complete"] is True
     assert facts["parameters"] == f"{report['num_parameters']:,}"
     assert report["geometry"]["high_res_size"] == 64
 

@@ -56,7 +56,7 @@ def test_a_recipe_becomes_a_book() -> None:
     assert lines[:2] == ["The Key: 3 scenes", "  page 1 written: Part 1"]
     assert re.fullmatch(r"  scene 3 drawn: img-[0-9a-f]{12}", lines[-1])
     assert '<h1 dir="auto">The Key</h1>' in Path("book/book.html").read_text()
-    assert read_story(Path("book")).is_whole
+    assert read_story(Path("book")).is_complete
 
 
 def test_the_same_command_draws_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_reasoner_that_breaks_off_leaves_a_story_to_go_on_with(monkeypatch: py
     result = run("A mouse and its day.", *options)
     assert result.exit_code == 0, result.output
     story = read_story(Path("book"))
-    assert story.is_whole and [scene.text for scene in story.scenes] == ["The mouse woke.", "The mouse slept."]
+    assert story.is_complete and [scene.text for scene in story.scenes] == ["The mouse woke.", "The mouse slept."]
     assert story.seed == 5 and story.recipe.scenes == 2
 
 
@@ -107,7 +107,7 @@ def test_an_outline_waits_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path("book/book.md").exists()
     script(monkeypatch, "The mouse woke.", "a mouse in bed", "The mouse slept.", "a mouse asleep")
     assert run("--resume", "--yes", "--formats", "md", "--out", "book").exit_code == 0
-    assert read_story(Path("book")).is_whole
+    assert read_story(Path("book")).is_complete
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_outline_waits_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_person_decides_at_a_terminal(monkeypatch: pytest.MonkeyPatch, answers: str, state: str, title: str) -> None:
     script(monkeypatch, *SCRIPT, "The mouse woke.", "a mouse in bed", "The mouse slept.", "a mouse asleep")
-    monkeypatch.setattr("mgem_agent.cli.story_telling.is_asked", lambda: True)
+    monkeypatch.setattr("mgem_agent.cli.story_telling.is_interactive", lambda: True)
     result = run(
         "A mouse and its day.", "--scenes", "2", "--approve", "--formats", "md", "--out", "book", input=answers
     )

@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, LlamaModel
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
-from mgem_agent.core_model.cache_name import CACHE_NAME, CACHE_NAMES, with_cache_named
+from mgem_agent.core_model.cache_name import CACHE_NAME, CACHE_NAMES, rename_cache
 
 
 def test_the_name_is_that_of_the_librarys_own_models() -> None:
@@ -35,4 +35,4 @@ def test_forward_and_generate_take_either_name(
 
 
 def test_no_cache_is_no_argument() -> None:
-    assert with_cache_named({"cache": None, "past_key_values": None, "use_cache": True}) == {"use_cache": True}
+    assert rename_cache({"cache": None, "past_key_values": None, "use_cache": True}) == {"use_cache": True}

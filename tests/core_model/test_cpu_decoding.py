@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, cpu_decoding
-from mgem_agent.core_model.cpu_decoding import QuickDecoding, quicken
+from mgem_agent.core_model.cpu_decoding import CpuDecoding, enable_cpu_decoding
 
 HAS_KERNELS = cpu_decoding._has_kernels()  # pyright: ignore[reportPrivateUsage]
 
@@ -37,7 +37,7 @@ def answer(model: Any, **options: Any) -> Any:
 
 def test_exact_says_the_same(model: MiniGeminiForConditionalGeneration) -> None:
     wanted = answer(model, return_dict_in_generate=True, output_logits=True)
-    way = quicken(model, exact=True)
+    way = enable_cpu_decoding(model, exact=True)
     assert way is not None and way.exact
     found = answer(model, return_dict_in_generate=True, output_logits=True)
     assert torch.equal(found.sequences, wanted.sequences)
@@ -55,7 +55,7 @@ def test_it_is_what_writes(model: MiniGeminiForConditionalGeneration, monkeypatc
         return step(self, *args)
 
     monkeypatch.setattr(cpu_decoding._Step, "__call__", counted)  # pyright: ignore[reportPrivateUsage]
-    quicken(model, exact=True)
+    enable_cpu_decoding(model, exact=True)
     answer(model)
     assert len(steps) == 11, "the first token comes of reading the prompt"
     answer(model, num_beams=2)
@@ -82,8 +82,8 @@ def test_fewer_bits_say_nearly_the_same(model: MiniGeminiForConditionalGeneratio
                 if isinstance(linear, torch.nn.Linear):
                     linear.weight.data = on_grid(linear.weight.data)
     wanted = answer(model, return_dict_in_generate=True, output_logits=True)
-    way = quicken(model)
-    assert isinstance(way, QuickDecoding) and not way.exact
+    way = enable_cpu_decoding(model)
+    assert isinstance(way, CpuDecoding) and not way.exact
     weight = trunk.layers[0].mlp.down_proj.weight.detach()
     assert (cpu_decoding._in_four_bits(weight) is not None) == is_on_grid  # pyright: ignore[reportPrivateUsage]
     found = answer(model, return_dict_in_generate=True, output_logits=True)
@@ -108,17 +108,17 @@ def test_each_product_is_that_of_its_matrix() -> None:
 @pytest.mark.parametrize("family", ["gemma", "mistral", "qwen2"])
 def test_other_families_are_left_alone(make_model: MakeModel, family: str) -> None:
     other = make_model(family)
-    assert quicken(other) is None
+    assert enable_cpu_decoding(other) is None
     assert "forward" not in other.model.language_model.__dict__
 
 
 def test_other_number_formats_are_left_alone(make_model: MakeModel) -> None:
-    assert quicken(make_model(**SIZES).bfloat16()) is None
+    assert enable_cpu_decoding(make_model(**SIZES).bfloat16()) is None
 
 
 def test_a_machine_without_the_kernels_is_exact(
     model: MiniGeminiForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-    way = quicken(model)
+    way = enable_cpu_decoding(model)
     assert way is not None and way.exact

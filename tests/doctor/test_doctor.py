@@ -27,7 +27,7 @@ def test_what_goes_wrong_in_a_check_is_a_finding() -> None:
         raise KeyError("one\ntwo")
 
     def works() -> Sequence[Finding]:
-        return [Finding("works", "ok", "well"), Finding("works", "note", "so so", "mend it")]
+        return [Finding("works", "ok", "well"), Finding("works", "note", "so so", "fix it")]
 
     checks = [("hangs", hangs), ("fails", fails), ("breaks", breaks), ("works", works)]
     found = list(run_checks(checks, time_limit_s=0.05))

@@ -74,7 +74,7 @@ def test_an_extra_of_extras_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_machine_without_torch_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     [found] = check_processor()
-    assert (found.status, found.mend) == ("note", "pip install 'mgem-agent[local]'")
+    assert (found.status, found.fix) == ("note", "pip install 'mgem-agent[local]'")
 
 
 def test_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     found = check_store(load_settings(store=tmp_path))
     assert len(found) == 22
     path = tmp_path / "ab" / f"img-ab{0:010d}.png"
-    assert [each.mend for each in found if each.text.startswith(f"{path.name} cannot be read")] == [f"rm {path}"]
+    assert [each.fix for each in found if each.text.startswith(f"{path.name} cannot be read")] == [f"rm {path}"]
     assert found[-1].text == "3 more files cannot be read"
 
 
@@ -103,7 +103,7 @@ def test_a_database_that_is_not_there_is_told_without_its_password() -> None:
 def test_the_extra_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     [found] = check_sessions(load_settings(sessions="postgresql://me:secret@db/tales"))
-    assert (found.status, found.mend) == ("problem", "pip install 'mgem-agent[postgres]'")
+    assert (found.status, found.fix) == ("problem", "pip install 'mgem-agent[postgres]'")
     assert found.text == "postgresql://me:(hidden)@db/tales needs the extra postgres"
 
 
@@ -141,8 +141,8 @@ def test_the_model(url: str, tmp_path: Path) -> None:
     assert look("no such thing").text.startswith("There is no reasoner 'no such thing'")
     assert look("nano").status == "ok"
     missing = look("Nobody/No-Such-Model")
-    assert (missing.status, missing.mend) == ("problem", "hf download Nobody/No-Such-Model")
-    assert look(str(tmp_path)).mend == f"mgem models check {tmp_path}"
+    assert (missing.status, missing.fix) == ("problem", "hf download Nobody/No-Such-Model")
+    assert look(str(tmp_path)).fix == f"mgem models check {tmp_path}"
 
 
 @pytest.mark.usefixtures("online")

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from mgem_agent.chat_models import core_engine
-from mgem_agent.chat_models.answer_form import words_form
+from mgem_agent.chat_models.answer_grammar import text_grammar
 from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.nano import reasoner
 from mgem_agent.nano.reasoner import NanoChat, NanoTextChat, make_nano_reasoner
@@ -21,7 +21,7 @@ LOADED = ("model", "processor")
 class Engine:
     """Stands in for the core model, and keeps what it was made of and asked."""
 
-    follows_form = True
+    follows_grammar = True
     made: list[tuple[Any, ...]] = []
     asked: list[TextRequest] = []
 
@@ -30,7 +30,7 @@ class Engine:
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         self.asked.append(request)
-        yield "a fox </h>" if request.begun.endswith("<h>") else "Hello."
+        yield "a fox </h>" if request.prefill.endswith("<h>") else "Hello."
         yield TextEnd(3, 2)
 
 
@@ -54,7 +54,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 def test_with_eyes_it_is_the_whole_model(
     engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: True)
     chat = make_nano_reasoner(language_model="here", offline=True, exact=True, max_dialogues=2)
     assert type(chat) is NanoChat
     assert loads == [], "nothing is loaded before it is asked"
@@ -67,7 +67,7 @@ def test_with_eyes_it_is_the_whole_model(
 def test_without_eyes_it_is_the_language_model_alone(
     engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reasoner, "has_eyes", lambda: False)
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: False)
     chat = make_nano_reasoner()
     assert isinstance(chat, NanoTextChat)
     assert chat.invoke("Hello").text == "Hello."
@@ -78,7 +78,7 @@ def test_without_eyes_it_is_the_language_model_alone(
 def test_plain_words_stand_for_the_trigger(
     engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reasoner, "has_eyes", lambda: False)
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: False)
     chat = make_nano_reasoner()
     drawn: Any = chat.invoke("Please draw a fox.")
     assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
@@ -89,20 +89,20 @@ def test_plain_words_stand_for_the_trigger(
 def test_with_eyes_clear_words_decide_and_the_model_decides_the_rest(
     engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: True)
     chat = make_nano_reasoner()
     chat.invoke("Please don't draw anything, just tell me what a fox is.")
     chat.invoke("and now in blue")
     drawn: Any = chat.invoke("I'd like a picture of a dog")
     assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
-    assert [request.form for request in engine.asked] == [words_form(), None, None, None]
+    assert [request.grammar for request in engine.asked] == [text_grammar(), None, None, None]
     assert [bool(request.dialogue[-1].get("draw")) for request in engine.asked] == [False, False, True, True]
 
 
 def test_a_picture_that_was_drawn_is_not_asked_for_again(
     engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reasoner, "has_eyes", lambda: True)
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: True)
     chat = make_nano_reasoner()
     call = {"name": "generate_image", "args": {"prompt": "a dog"}, "id": "1", "type": "tool_call"}
     told = [

@@ -26,9 +26,9 @@ class Engine:
         yield TextEnd(3, len(self.text))
 
 
-def answer(text: str, *messages: dict[str, Any], begun: str = "") -> tuple[str, TextRequest]:
+def answer(text: str, *messages: dict[str, Any], prefill: str = "") -> tuple[str, TextRequest]:
     engine = Engine(text)
-    pieces = list(TextOnlyEngine(engine).stream(TextRequest(messages, begun=begun)))
+    pieces = list(TextOnlyEngine(engine).stream(TextRequest(messages, prefill=prefill)))
     assert isinstance(pieces[-1], TextEnd)
     return "".join(piece for piece in pieces if isinstance(piece, str)), engine.asked[0]
 
@@ -50,12 +50,12 @@ def test_a_picture_that_is_asked_for_is_the_whole_answer() -> None:
     message = {"role": "user", "content": "Draw a fox.", "draw": True}
     text, request = answer(" a red fox </h> and more", message)
     assert text == "<h> a red fox  </h>"
-    assert request.begun == "<h>" and request.dialogue[-1]["content"] == "Picture: Draw a fox."
+    assert request.prefill == "<h>" and request.dialogue[-1]["content"] == "Picture: Draw a fox."
     assert answer(" a fox, a fo", message)[0] == "<h> a fox </h>", "what was cut off is left out"
 
 
 def test_a_second_pass_reads_the_question_and_the_first_sentence() -> None:
     message = {"role": "user", "content": "A story of a mouse.", "draw": True}
-    text, request = answer(" a mouse </h>", message, begun="Max ran. He won. <h>")
+    text, request = answer(" a mouse </h>", message, prefill="Max ran. He won. <h>")
     assert text == " a mouse  </h>"
     assert request.dialogue[-1]["content"] == "Picture: A story of a mouse. Max ran."

@@ -21,7 +21,7 @@ from mgem_agent.core_model.checkpoints.partial_checkpoint import own_weights
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano import vision_language
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
-from mgem_agent.nano.vision_language import find_nano, has_eyes, load_nano
+from mgem_agent.nano.vision_language import find_nano, has_vision_weights, load_nano
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def scores(loaded: tuple[Any, Any]) -> torch.Tensor:
 
 def test_it_is_put_together_once(folder: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where: dict[str, Any] = {"folder": folder, "language_model": language_model}
-    assert has_eyes(folder)
+    assert has_vision_weights(folder)
     model, processor = load_nano(**where, exact=True)
     assert ({value.dtype for value in model.parameters()}, model.training) == ({torch.float32}, False)
     assert model.generation_config.no_repeat_ngram_size == LONGEST_REPETITION
@@ -102,7 +102,7 @@ def test_a_broken_language_model_is_converted_anew(wheel: Path, cache: Path) -> 
 
 
 def test_without_its_eyes(tmp_path: Path) -> None:
-    assert not has_eyes(tmp_path)
+    assert not has_vision_weights(tmp_path)
     with pytest.raises(
         CheckpointError,
         match=r"^The vision weights of 'nano' are not in this installation: .* Install a release of mgem-agent that",

@@ -14,7 +14,7 @@ from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.cli.story_recipes import find_recipe
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator, read_vocabulary
-from mgem_agent.recipes.nano.eval.answer_matching import keeps_things
+from mgem_agent.recipes.nano.eval.answer_matching import names_all_things
 from mgem_agent.recipes.nano.eval.seeing_model import SeeingModel
 from mgem_agent.recipes.stories import story_recipe_files
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
@@ -63,7 +63,7 @@ def test_it_is_told_to_its_end(name: str, tmp_path: Path) -> None:
     lines: list[Any] = [answer]
     reasoner = None if has_everything(recipe) else ScriptedReasoner(script=lines, is_endless=True)
     story = Storyteller(reasoner, generator, store, folder=tmp_path / "book").run(recipe.in_folder(folder))
-    assert story.is_whole and len(story.scenes) == recipe.num_scenes and story.notices == ()
+    assert story.is_complete and len(story.scenes) == recipe.num_scenes and story.notices == ()
     assert all(scene.text and scene.caption and scene.alt_text for scene in story.scenes)
     if recipe.style:
         assert all(scene.executed and recipe.style in scene.executed.prompt for scene in story.scenes)
@@ -112,7 +112,7 @@ def test_the_things_of_every_scene_are_seen_in_nanos_picture(name: str, tmp_path
     assert vocabulary is not None
     story = told_with(name, tmp_path, generator)
     store = ArtifactStore(tmp_path / "store")
-    assert story.is_whole and not any(scene.notices for scene in story.scenes)
+    assert story.is_complete and not any(scene.notices for scene in story.scenes)
     seen: list[bool] = []
     for scene in story.scenes:
         assert scene.request is not None and scene.artifact_id is not None
@@ -122,7 +122,7 @@ def test_the_things_of_every_scene_are_seen_in_nanos_picture(name: str, tmp_path
         [told] = seeing.answer(
             [picture], ["Which things do you see?" if len(things) > 1 else "What is in the picture?"]
         )
-        unnamed = [thing for thing in things if not keeps_things([told], {thing})]
+        unnamed = [thing for thing in things if not names_all_things([told], {thing})]
         asked = [f"Is there a {thing} in the picture?" for thing in (*unnamed, absent)]
         *replies, wrong = seeing.answer([picture] * len(asked), asked)
         assert not wrong.startswith("Yes"), f"{absent!r} was seen in scene {scene.index}, which does not show it"

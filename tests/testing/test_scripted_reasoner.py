@@ -10,11 +10,11 @@ from mgem_agent.testing import ScriptedReasoner
 
 
 def test_lines_are_said_in_order_and_then_there_are_none() -> None:
-    model = ScriptedReasoner(script=["one", ValueError("two"), lambda request: f"begun: {request.begun!r}"])
+    model = ScriptedReasoner(script=["one", ValueError("two"), lambda request: f"prefill: {request.prefill!r}"])
     assert model.invoke("x").text == "one"
     with pytest.raises(ValueError, match="^two$"):
         model.invoke("x")
-    assert model.invoke("x").text == "begun: ''"
+    assert model.invoke("x").text == "prefill: ''"
     with pytest.raises(
         MgemError, match=r"^The script has only 3 line\(s\), but one more was requested\. Add a line, or"
     ):

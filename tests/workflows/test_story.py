@@ -29,9 +29,9 @@ def test_it_is_written_and_read_again(tmp_path: Path) -> None:
 
 def test_whole_is_finished_with_every_picture() -> None:
     drawn = [StoryScene(index=1, status="drawn")]
-    assert a_story(state="finished", scenes=drawn).is_whole
-    assert not a_story(state="telling", scenes=drawn).is_whole
-    assert not a_story(state="finished", scenes=[StoryScene(index=1, status="failed")]).is_whole
+    assert a_story(state="finished", scenes=drawn).is_complete
+    assert not a_story(state="telling", scenes=drawn).is_complete
+    assert not a_story(state="finished", scenes=[StoryScene(index=1, status="failed")]).is_complete
 
 
 def test_what_is_no_story(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_an_ip_adapter_is_shown_the_first_picture(teller: Teller) -> None:
     )
     generator = FlatColourGenerator(size=(16, 16), capabilities=able)
     story = teller(generator).run(RECIPE)
-    assert story.consistency == "ip_adapter" and story.is_whole
+    assert story.consistency == "ip_adapter" and story.is_complete
     assert [len(request.references) for request in generator.drawn] == [0, 1, 1]
 
 
@@ -60,7 +60,7 @@ def test_a_full_disk_costs_the_picture_and_no_other(teller: Teller, monkeypatch:
     monkeypatch.setattr(maker.store, "put", full)
     assert [scene.status for scene in maker.run(RECIPE).scenes] == ["drawn", "failed", "drawn"]
     monkeypatch.undo()
-    assert maker.resume().is_whole
+    assert maker.resume().is_complete
 
 
 def test_what_is_not_honoured_stands_with_the_scene(teller: Teller) -> None:

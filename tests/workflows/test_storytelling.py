@@ -44,7 +44,7 @@ def test_figure_6_tell_me_a_story_about_a_fire_spitting_dragon(teller: Teller) -
     maker = teller()
     events = list(maker.stream(StoryRecipe.from_premise(DRAGON, scenes=3)))
     last = events[-1]
-    assert isinstance(last, StoryFinished) and last.story.is_whole
+    assert isinstance(last, StoryFinished) and last.story.is_complete
     story = last.story
     assert story.title == "The Dragon and the Knight"
     assert [scene.title for scene in story.scenes] == ["The fire", "The knight", "The end"]
@@ -66,7 +66,7 @@ def test_a_reasoner_that_gives_nothing_is_completed_aloud(teller: Teller, author
     author.answers = {}
     events = list(teller().stream(StoryRecipe.from_premise("A mouse opens a shop. It is happy.", scenes=2)))
     story = events[-1].story if isinstance(events[-1], StoryFinished) else None
-    assert story is not None and story.is_whole
+    assert story is not None and story.is_complete
     assert story.title == "A mouse opens a shop"
     assert [scene.text for scene in story.scenes] == ["A mouse opens a shop (1/2)", "A mouse opens a shop (2/2)"]
     assert notices(events) == list(story.notices)
@@ -128,8 +128,8 @@ def test_without_a_reasoner_a_full_recipe_is_drawn(tmp_path: Path) -> None:
     recipe = StoryRecipe.from_premise("P.", title="T", kind="explainer", scenes=scenes)
     store = ArtifactStore(tmp_path / "store")
     story = tell_story(recipe, None, generator, store=store, folder=tmp_path / "book")
-    assert story.is_whole and story.notices == () and len(generator.drawn) == 1
-    assert tell_story(recipe, None, generator, store=store, folder=tmp_path / "book").is_whole
+    assert story.is_complete and story.notices == () and len(generator.drawn) == 1
+    assert tell_story(recipe, None, generator, store=store, folder=tmp_path / "book").is_complete
     assert len(generator.drawn) == 1
     with pytest.raises(InputError, match=r"^The story in .* has a different recipe\. Use another folder\.$"):
         tell_story("A mouse.", None, generator, store=store, folder=tmp_path / "book")
@@ -138,7 +138,7 @@ def test_without_a_reasoner_a_full_recipe_is_drawn(tmp_path: Path) -> None:
 def test_pictures_are_one_batch(teller: Teller) -> None:
     generator = cards(capabilities=SEEDED)
     story = teller(generator).run(EIGHT)
-    assert story.is_whole and generator.num_batches == 1
+    assert story.is_complete and generator.num_batches == 1
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_eight_scenes_are_three_times_faster_than_one_by_one(tmp_path: Path) -> 
         generator = cards(capabilities=able, delay_s=0.7, extra_delay_s=0.1)
         store = ArtifactStore(tmp_path / str(most))
         started = time.monotonic()
-        assert Storyteller(None, generator, store, folder=tmp_path / f"book {most}").run(EIGHT).is_whole
+        assert Storyteller(None, generator, store, folder=tmp_path / f"book {most}").run(EIGHT).is_complete
         seconds.append(time.monotonic() - started)
     assert seconds[0] / seconds[1] >= 3
 
@@ -158,7 +158,7 @@ def test_eight_scenes_are_three_times_faster_than_one_by_one(tmp_path: Path) -> 
 def test_the_generators_batch_size_is_kept(teller: Teller) -> None:
     generator = cards(capabilities=SEEDED.model_copy(update={"max_batch_size": 2}))
     story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=3))
-    assert story.is_whole and generator.num_batches == 2
+    assert story.is_complete and generator.num_batches == 2
 
 
 def test_seed_and_card_is_one_seed_and_the_same_looks(teller: Teller) -> None:
@@ -206,7 +206,7 @@ def test_what_the_generator_cannot_do_is_refused_before_anything_is_done(
 def test_a_generator_without_seeds_is_told_none(teller: Teller) -> None:
     generator = cards(capabilities=Capabilities())
     story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=2))
-    assert story.seed is None and story.is_whole
+    assert story.seed is None and story.is_complete
     assert all(scene.notices == () for scene in story.scenes)
     assert story.notices == ()  # nobody asked for one
 
@@ -225,11 +225,11 @@ def test_a_picture_that_fails_costs_its_scene_alone(teller: Teller, author: Any)
     story = events[-1].story  # type: ignore[union-attr]
     assert [scene.status for scene in story.scenes] == ["drawn", "failed", "drawn"]
     assert "a bad one" not in story.scenes[0].message and story.scenes[1].message
-    assert story.state == "finished" and not story.is_whole
+    assert story.state == "finished" and not story.is_complete
 
     mended = cards(capabilities=SEEDED)
     again = teller(mended).resume()
-    assert again.is_whole and len(mended.drawn) == 1 and again.scenes[1].message == ""
+    assert again.is_complete and len(mended.drawn) == 1 and again.scenes[1].message == ""
 
 
 def test_a_first_picture_that_fails_is_not_followed(teller: Teller) -> None:
@@ -253,7 +253,7 @@ def test_a_person_approves_edits_or_refuses_the_outline(teller: Teller, tmp_path
         teller(generator).resume()
     outline = ("The fire: Ember burns.", "Bors runs away.", "They meet.")
     story = teller(generator).resume(OutlineDecision(title="Ember", outline=outline))  # another storyteller's work
-    assert story.title == "Ember" and story.is_whole
+    assert story.title == "Ember" and story.is_complete
     assert [scene.summary for scene in story.scenes] == ["Ember burns.", "Bors runs away.", "They meet."]
     with pytest.raises(InputError, match=r"No outline in .* waits for a decision\. Resume without one\."):
         teller(generator).resume("approve")

@@ -94,7 +94,7 @@ def test_a_story_outlives_kill_9_at_any_moment(teller: Teller, tmp_path: Path) -
     ran = subprocess.run([sys.executable, "-c", CHAIN, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert ran.stdout.split() == [str(-signal.SIGKILL)] * 6 + ["0"], ran.stderr
     story = teller().story()
-    assert story.is_whole
+    assert story.is_complete
     assert len({scene.artifact_id for scene in story.scenes}) == 4
     log = (tmp_path / "log").read_text().splitlines()
     for place, line in enumerate(log):
@@ -118,7 +118,7 @@ def test_a_cancelled_story_keeps_what_is_made(teller: Teller) -> None:
     assert story.state == "telling"
     statuses = [scene.status for scene in story.scenes]
     assert "drawn" in statuses and "written" in statuses and "failed" not in statuses
-    assert teller(generator).resume().is_whole
+    assert teller(generator).resume().is_complete
     assert len(generator.drawn) == 4
 
 
@@ -132,7 +132,7 @@ def test_cancelled_while_it_is_written(teller: Teller, author: Any) -> None:
     assert isinstance(events[-1], StoryStopped)
     assert [scene.status for scene in events[-1].story.scenes] == ["written", "planned", "planned", "planned"]
     num_asked = len(author.asked)
-    assert teller().resume().is_whole
+    assert teller().resume().is_complete
     assert len(author.asked) == num_asked + 6
 
 
@@ -141,7 +141,7 @@ def test_a_stream_that_is_closed_leaves_the_story_to_be_resumed(teller: Teller) 
     while not isinstance(next(events), SceneWritten):
         pass
     events.close()
-    assert teller().resume().is_whole
+    assert teller().resume().is_complete
 
 
 def test_a_reasoner_that_fails_costs_nothing_that_is_made(teller: Teller, author: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_reasoner_that_fails_costs_nothing_that_is_made(teller: Teller, author
         teller().run(RECIPE)
     author.answers = good
     num_asked = len(author.asked)
-    assert teller().resume().is_whole
+    assert teller().resume().is_complete
     assert not any("Plan a" in question for question in author.asked[num_asked:])
 
 
@@ -175,7 +175,7 @@ def test_a_picture_that_somebody_deleted_is_drawn_again(teller: Teller) -> None:
         maker.store.path(name).unlink()
     generator = FlatColourGenerator(size=(32, 32))
     again = teller(generator).resume()
-    assert again.is_whole and len(generator.drawn) == 2
+    assert again.is_complete and len(generator.drawn) == 2
     assert again.reference_ids == (story.scenes[2].artifact_id,)
 
 
@@ -187,7 +187,7 @@ def test_another_generator_goes_on_aloud(teller: Teller) -> None:
 
     teller(FlatColourGenerator(size=(32, 32), fail_on="Ember")).run(RECIPE)
     story = teller(Other(size=(32, 32), capabilities=Capabilities(seed=True))).resume()
-    assert story.is_whole and story.generator == "other" and story.consistency == "seed+card"
+    assert story.is_complete and story.generator == "other" and story.consistency == "seed+card"
     assert story.notices[-1] == (
         "The story was started with generator 'flat' and continues with 'other': later pictures may look different."
     )

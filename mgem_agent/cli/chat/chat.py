@@ -28,7 +28,7 @@ def chat(
     image: Annotated[
         list[Path] | None, typer.Option("--image", "-a", help="A picture for the first message; repeatable.")
     ] = None,
-    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Continue the most recent session.")] = False,
+    is_continued: Annotated[bool, typer.Option("--continue", "-c", help="Continue the most recent session.")] = False,
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Continue this session; a unique beginning of its name is enough.")
     ] = None,
@@ -60,9 +60,9 @@ def chat(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     names = [name for name in (resume, session) if name is not None]
-    if len(names) + go_on > 1:
+    if len(names) + is_continued > 1:
         raise InputError("--continue, --resume and --session cannot be combined. Give one of them.")
-    run_chat(given, image or [], resume=resume, session=session, go_on=go_on, yes=yes, as_json=as_json)
+    run_chat(given, image or [], resume=resume, session=session, is_continued=is_continued, yes=yes, as_json=as_json)
 
 
 def run_chat(
@@ -71,7 +71,7 @@ def run_chat(
     *,
     resume: str | None = None,
     session: str | None = None,
-    go_on: bool = False,
+    is_continued: bool = False,
     yes: bool = False,
     as_json: bool = False,
     **parts: Any,
@@ -83,7 +83,7 @@ def run_chat(
         images: Pictures for the first message.
         resume: Session to continue: its name, or the beginning of it.
         session: Session to continue or to create.
-        go_on: Whether to continue the most recent session.
+        is_continued: Whether to continue the most recent session.
         yes: Whether captions are approved without asking.
         as_json: Whether events are written as JSON.
         **parts: `reasoner`, `generator`, `store` or `sessions` to use instead of the one that the settings name.
@@ -103,17 +103,17 @@ def run_chat(
     window = PictureWindow(console, "path" if as_json else settings.images)  # must query the terminal first
     with errors.status("Starting"):
         dialogue = Chat.open(flags, "", **parts)
-        dialogue.session = find_session(dialogue.sessions, resume=resume, session=session, go_on=go_on)
+        dialogue.session = find_session(dialogue.sessions, resume=resume, session=session, is_continued=is_continued)
         dialogue.attached = [store_typed(str(path), dialogue.store) for path in images]
     reader = open_reader(lambda line: complete(line, dialogue))
-    face = open_face(console, errors, window, dialogue, reader, yes=yes, as_json=as_json)
+    ui = open_ui(console, errors, window, dialogue, reader, yes=yes, as_json=as_json)
     try:
-        _talk(dialogue, face, reader, is_new=not (resume or go_on))
+        _talk(dialogue, ui, reader, is_new=not (resume or is_continued))
     finally:
         dialogue.sessions.close()
 
 
-def open_face(
+def open_ui(
     console: Console,
     errors: Console,
     window: Any,
@@ -156,68 +156,68 @@ def open_face(
     return ChatUI(console, display, window, decide, reader.edit, edit_text if reader.is_person else None)
 
 
-def _talk(dialogue: Chat, face: ChatUI, reader: Reader, *, is_new: bool) -> None:
+def _talk(dialogue: Chat, ui: ChatUI, reader: Reader, *, is_new: bool) -> None:
     from mgem_agent.cli.chat.last_turn import show_last_turn
 
     if reader.is_person:
-        _greet(dialogue, face)
+        _greet(dialogue, ui)
         if not is_new:
-            show_last_turn(dialogue, face)
+            show_last_turn(dialogue, ui)
     failures = 0
     if dialogue.is_unfinished():
-        face.display.tell("Continuing the unfinished turn.")
-        failures += _step(lambda: dialogue.go_on(face), dialogue, face)
+        ui.display.tell("Continuing the unfinished turn.")
+        failures += _step(lambda: dialogue.resume_turn(ui), dialogue, ui)
     while not dialogue.is_over:
         try:
             line = reader.read()
         except KeyboardInterrupt:
-            face.display.tell("To leave, type /quit or press Ctrl-D. The session is saved.")
+            ui.display.tell("To leave, type /quit or press Ctrl-D. The session is saved.")
             continue
         if line is None:
             break
         if line.strip():
-            failures += _step(lambda said=line: _take(said, dialogue, face), dialogue, face)
+            failures += _step(lambda said=line: _take(said, dialogue, ui), dialogue, ui)
     if reader.is_person and dialogue.sessions.turns(dialogue.session, limit=1):
-        face.display.tell(f"To continue: mgem chat --resume {dialogue.session}")
+        ui.display.tell(f"To continue: mgem chat --resume {dialogue.session}")
     if failures and not reader.is_person:
         raise typer.Exit(1)
 
 
-def _take(line: str, dialogue: Chat, face: ChatUI) -> None:
+def _take(line: str, dialogue: Chat, ui: ChatUI) -> None:
     """Run a command, or send a message."""
     from mgem_agent.cli.chat.commands import run_command
 
     line = line.strip()
     if line.startswith("/") and not line.startswith("//"):
-        run_command(line, dialogue, face)
+        run_command(line, dialogue, ui)
     else:
-        dialogue.say(line.removeprefix("/") if line.startswith("//") else line, face)
+        dialogue.say(line.removeprefix("/") if line.startswith("//") else line, ui)
 
 
-def _step(do: Any, dialogue: Chat, face: ChatUI) -> int:
+def _step(do: Any, dialogue: Chat, ui: ChatUI) -> int:
     """Run one step of the dialogue and report its errors. Returns the number of failures."""
     try:
         do()
     except KeyboardInterrupt:
-        face.display.tell("Interrupted.")
+        ui.display.tell("Interrupted.")
     except MgemError as error:
-        face.display.fail(str(error))
+        ui.display.fail(str(error))
     except Exception as error:  # a provider's client may raise anything; the chat must survive it
         if "--debug" in sys.argv:
             raise
-        face.display.fail(f"{type(error).__name__}: {error}")
+        ui.display.fail(f"{type(error).__name__}: {error}")
     else:
         return 0
     if dialogue.is_unfinished() and dialogue.agent.waiting(dialogue.session) is None:
-        face.display.tell("The turn is unfinished: /resume continues it, /undo drops it.")
+        ui.display.tell("The turn is unfinished: /resume continues it, /undo drops it.")
     return 1
 
 
-def _greet(dialogue: Chat, face: ChatUI) -> None:
+def _greet(dialogue: Chat, ui: ChatUI) -> None:
     settings: Settings = dialogue.settings
     num_turns = len(dialogue.sessions.turns(dialogue.session))
     what = f"{num_turns} turn(s) so far" if num_turns else "a new session"
-    face.console.print(
+    ui.console.print(
         f"{settings.model} and {dialogue.generator.name} · {dialogue.session}, {what} · /help",
         style="dim",
         markup=False,

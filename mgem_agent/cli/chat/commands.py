@@ -32,7 +32,7 @@ def command_table() -> dict[str, Command]:
     return {command.name: command for command in commands}
 
 
-def run_command(line: str, chat: Chat, face: ChatUI) -> None:
+def run_command(line: str, chat: Chat, ui: ChatUI) -> None:
     """Run a line that begins with a slash.
 
     Raises:
@@ -48,7 +48,7 @@ def run_command(line: str, chat: Chat, face: ChatUI) -> None:
         raise InputError(
             f"There is no command '/{name}'.{hint} /help lists all. To begin a message with a slash, type '//'."
         )
-    command.run(chat, face, rest.strip())
+    command.run(chat, ui, rest.strip())
 
 
 def complete(text: str, chat: Chat) -> tuple[str, list[str]]:
@@ -74,19 +74,19 @@ def complete(text: str, chat: Chat) -> tuple[str, list[str]]:
     return word, [each for each in wanted(chat) if each.startswith(word)]
 
 
-def _help(chat: Chat, face: ChatUI, rest: str) -> None:
+def _help(chat: Chat, ui: ChatUI, rest: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     # Limit the width of this column: commands with many options would leave no room for the explanations.
-    table.add_column(max_width=min(MAX_LABEL_COLUMNS, face.console.width // 2))
+    table.add_column(max_width=min(MAX_LABEL_COLUMNS, ui.console.width // 2))
     table.add_column(overflow="fold")
     for command in command_table().values():
         label = Text(f"/{command.name}", style="bold").append(f" {command.arguments}", style="not bold dim")
         table.add_row(label, command.explanation)
-    face.console.print(table)
-    face.console.print(
+    ui.console.print(table)
+    ui.console.print(
         'Alt-Enter starts a new line, as does Enter between """ and """. N is a picture: its number, its id or a file; '
         "the last picture if left out. Ctrl-C stops the current picture; pressed again, it stops the turn.",
         style="dim",
@@ -94,5 +94,5 @@ def _help(chat: Chat, face: ChatUI, rest: str) -> None:
     )
 
 
-def _quit(chat: Chat, face: ChatUI, rest: str) -> None:
+def _quit(chat: Chat, ui: ChatUI, rest: str) -> None:
     chat.is_over = True

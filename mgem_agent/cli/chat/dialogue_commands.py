@@ -23,20 +23,20 @@ MAX_COPIED_BYTES = 74_994
 """Maximum size that terminals accept for the clipboard, before base64 encoding."""
 
 
-def _undo(chat: Chat, face: ChatUI, rest: str) -> None:
+def _undo(chat: Chat, ui: ChatUI, rest: str) -> None:
     was_unfinished = chat.is_unfinished()
     last = chat.agent.turns(chat.session)[-1:]
     chat.agent.undo(chat.session)
     if was_unfinished:
-        face.display.tell("The unfinished turn was dropped. Its pictures are still in the store.")
+        ui.display.tell("The unfinished turn was dropped. Its pictures are still in the store.")
         return
     pictures = ", ".join(picture.artifact_id for turn in last for picture in turn.pictures)
-    face.display.tell(
+    ui.display.tell(
         f"The last turn was dropped.{f' Its pictures are still in the store: {pictures}.' if pictures else ''}"
     )
 
 
-def _fork(chat: Chat, face: ChatUI, rest: str) -> None:
+def _fork(chat: Chat, ui: ChatUI, rest: str) -> None:
     num_turns = len(chat.sessions.turns(chat.session))
     if rest and (not rest.isdecimal() or int(rest) > num_turns):
         raise InputError(f"This session has no turn {rest!r}. It has {num_turns} turn(s).")
@@ -47,19 +47,19 @@ def _fork(chat: Chat, face: ChatUI, rest: str) -> None:
         chat.agent.undo(name)
     old = chat.session
     chat.switch(name)
-    face.display.tell(f"Now in the new session {name!r}, with {kept} turn(s) of {old!r}. The old session is unchanged.")
+    ui.display.tell(f"Now in the new session {name!r}, with {kept} turn(s) of {old!r}. The old session is unchanged.")
 
 
-def _sessions(chat: Chat, face: ChatUI, rest: str) -> None:
-    show_sessions(chat, face)
+def _sessions(chat: Chat, ui: ChatUI, rest: str) -> None:
+    show_sessions(chat, ui)
 
 
-def show_sessions(chat: Chat, face: ChatUI, limit: int = 20) -> None:
+def show_sessions(chat: Chat, ui: ChatUI, limit: int = 20) -> None:
     """List the latest sessions.
 
     Args:
         chat: The dialogue.
-        face: Where to print the list.
+        ui: Where to print the list.
         limit: Maximum number of sessions.
     """
     from rich.table import Table
@@ -77,30 +77,30 @@ def show_sessions(chat: Chat, face: ChatUI, limit: int = 20) -> None:
         label = Text(each.name, style="bold" if each.name == chat.session else "")
         what = f"(unfinished) {each.title}" if each.unfinished else each.title
         table.add_row(label, f"{each.updated.astimezone():%Y-%m-%d %H:%M}", str(each.num_turns), Text(what))
-    print_table(face.console, table)
+    print_table(ui.console, table)
 
 
-def _resume(chat: Chat, face: ChatUI, rest: str) -> None:
+def _resume(chat: Chat, ui: ChatUI, rest: str) -> None:
     if rest:
         chat.switch(match_session(chat.sessions, rest))
-        face.display.tell(f"Now in session {chat.session!r}.")
-        show_last_turn(chat, face)
+        ui.display.tell(f"Now in session {chat.session!r}.")
+        show_last_turn(chat, ui)
     if chat.is_unfinished():
-        chat.go_on(face)
+        chat.resume_turn(ui)
     elif not rest:
         raise InputError(
             "This session has no unfinished turn. /resume ID switches to another session; /sessions lists them."
         )
 
 
-def _clear(chat: Chat, face: ChatUI, rest: str) -> None:
+def _clear(chat: Chat, ui: ChatUI, rest: str) -> None:
     old = chat.session
     chat.switch(new_session_name())
-    face.console.clear()
-    face.display.tell(f"Now in a new session. To return to the old one: /resume {old}")
+    ui.console.clear()
+    ui.display.tell(f"Now in a new session. To return to the old one: /resume {old}")
 
 
-def _tokens(chat: Chat, face: ChatUI, rest: str) -> None:
+def _tokens(chat: Chat, ui: ChatUI, rest: str) -> None:
     from langchain_core.messages import AIMessage
     from langchain_core.messages.utils import count_tokens_approximately
 
@@ -109,27 +109,27 @@ def _tokens(chat: Chat, face: ChatUI, rest: str) -> None:
     if counted:
         total = sum(each["input_tokens"] for each in counted), sum(each["output_tokens"] for each in counted)
         last = counted[-1]
-        face.display.tell(
+        ui.display.tell(
             f"The last answer used {last['input_tokens']:,} input tokens and {last['output_tokens']:,} output tokens; "
             f"the session so far {total[0]:,} and {total[1]:,}."
         )
     a_picture = tokens_a_picture(chat.settings.model)
     about = count_tokens_approximately(messages, tokens_per_image=a_picture or 0)
     pictures = f"with {a_picture} for each picture" if a_picture else "without its pictures"
-    face.display.tell(f"The whole dialogue is about {about:,} tokens, {pictures}.")
+    ui.display.tell(f"The whole dialogue is about {about:,} tokens, {pictures}.")
 
 
-def _editor(chat: Chat, face: ChatUI, rest: str) -> None:
-    if face.ask_text is None:
+def _editor(chat: Chat, ui: ChatUI, rest: str) -> None:
+    if ui.ask_text is None:
         raise InputError("An editor needs a terminal. Send the message on standard input.")
-    text = face.ask_text(rest)
+    text = ui.ask_text(rest)
     if text is None or not text.strip():
-        face.display.tell("The message is empty, so nothing was sent.")
+        ui.display.tell("The message is empty, so nothing was sent.")
         return
-    chat.say(text.strip(), face)
+    chat.say(text.strip(), ui)
 
 
-def _paste(chat: Chat, face: ChatUI, rest: str) -> None:
+def _paste(chat: Chat, ui: ChatUI, rest: str) -> None:
     from PIL import Image, ImageGrab
 
     try:
@@ -146,22 +146,22 @@ def _paste(chat: Chat, face: ChatUI, rest: str) -> None:
         raise InputError("There is no picture in the clipboard. To paste text, use your terminal's paste key.")
     for name in names:
         chat.attached.append(name)
-        face.window.show(chat.store.path(name), "will be sent with your next message")
+        ui.window.show(chat.store.path(name), "will be sent with your next message")
 
 
-def _copy(chat: Chat, face: ChatUI, rest: str) -> None:
+def _copy(chat: Chat, ui: ChatUI, rest: str) -> None:
     said = [turn.text for turn in chat.agent.turns(chat.session) if turn.text]
     if not said:
         raise InputError("There is no answer to copy yet.")
-    if not face.console.is_terminal:
+    if not ui.console.is_terminal:
         raise InputError("/copy needs a terminal. Copy the answer from the output.")
     data = said[-1].encode()
     if len(data) > MAX_COPIED_BYTES:
         raise InputError("The last answer is too long for the clipboard. Write it to a file: /export md answer.md")
     # OSC 52: the terminal sets its own clipboard, which also works over SSH.
-    face.console.file.write(f"\x1b]52;c;{base64.b64encode(data).decode()}\a")
-    face.console.file.flush()
-    face.display.tell("The last answer was sent to the terminal's clipboard.")
+    ui.console.file.write(f"\x1b]52;c;{base64.b64encode(data).decode()}\a")
+    ui.console.file.flush()
+    ui.display.tell("The last answer was sent to the terminal's clipboard.")
 
 
 def _names(chat: Chat) -> Iterable[str]:

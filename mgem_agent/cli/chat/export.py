@@ -27,7 +27,7 @@ OVERWRITE = "--overwrite"
 FORMATS = {"md": ".md", "html": ".html", "pdf": ".pdf", "json": ".json"}
 
 
-def _save(chat: Chat, face: ChatUI, rest: str) -> None:
+def _save(chat: Chat, ui: ChatUI, rest: str) -> None:
     rest, may_overwrite = _without_flag(rest)
     first, _, second = rest.partition(" ")
     number, target = (first, second) if second and (first.isdecimal() or is_picture_id(first)) else ("", rest)
@@ -40,10 +40,10 @@ def _save(chat: Chat, face: ChatUI, rest: str) -> None:
         path = path.with_name(f"{path.name}.png")
     _check_free(path, may_overwrite=may_overwrite)
     write_atomically(path, chat.store.path(name).read_bytes())
-    face.display.tell(f"{name} was saved to {path}")
+    ui.display.tell(f"{name} was saved to {path}")
 
 
-def _export(chat: Chat, face: ChatUI, rest: str) -> None:
+def _export(chat: Chat, ui: ChatUI, rest: str) -> None:
     rest, may_overwrite = _without_flag(rest)
     kind, _, target = rest.partition(" ")
     if kind not in FORMATS:
@@ -66,7 +66,7 @@ def _export(chat: Chat, face: ChatUI, rest: str) -> None:
         places = _write_pictures(chat, turns, path.with_name(f"{path.stem}-pictures"))
         text = transcript_markdown(title, turns, lambda name: places.get(name, name))
         write_atomically(path, text.encode())
-    face.display.tell(f"The dialogue was exported to {path}")
+    ui.display.tell(f"The dialogue was exported to {path}")
 
 
 def _without_flag(rest: str) -> tuple[str, bool]:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["show_last_turn"]
 
 
-def show_last_turn(chat: Chat, face: ChatUI) -> None:
+def show_last_turn(chat: Chat, ui: ChatUI) -> None:
     """Show the messages and pictures of the last finished turn, if there is one.
 
     Args:
         chat: The dialogue.
-        face: The user interface.
+        ui: The user interface.
     """
     from rich.markdown import Markdown
 
@@ -28,17 +28,17 @@ def show_last_turn(chat: Chat, face: ChatUI) -> None:
     for turn in read_transcript(chat.sessions.turns(chat.session, limit=1)):
         for said in turn["said"]:
             if said["who"] == "human":
-                face.console.print(f"{PROMPT}{said['text']}", style="dim", markup=False)
+                ui.console.print(f"{PROMPT}{said['text']}", style="dim", markup=False)
             elif said["text"]:
-                face.console.print(Markdown(said["text"]))
+                ui.console.print(Markdown(said["text"]))
             for picture in said["pictures"]:
-                _show(chat, face, picture["id"], numbers.get(picture["id"]))
+                _show(chat, ui, picture["id"], numbers.get(picture["id"]))
             for failure in said["failures"]:
-                face.display.tell(f"Not drawn: {failure['message']}")
+                ui.display.tell(f"Not drawn: {failure['message']}")
 
 
-def _show(chat: Chat, face: ChatUI, name: str, number: int | None) -> None:
+def _show(chat: Chat, ui: ChatUI, name: str, number: int | None) -> None:
     try:
-        face.window.show(chat.store.path(name), f"[{number}]" if number else name)
+        ui.window.show(chat.store.path(name), f"[{number}]" if number else name)
     except InputError as error:  # it is no longer stored
-        face.display.tell(str(error))
+        ui.display.tell(str(error))

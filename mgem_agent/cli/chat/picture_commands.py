@@ -24,33 +24,33 @@ VARIATION_STRENGTH = 0.6
 NUM_VARIATIONS = 3
 
 
-def _image(chat: Chat, face: ChatUI, rest: str) -> None:
+def _image(chat: Chat, ui: ChatUI, rest: str) -> None:
     if not rest:
         raise InputError("The picture is missing. Example: /image photo.jpg")
     paths = typed_paths(rest)
     for name in [chat.picture(str(path)) for path in paths] if len(paths) > 1 else [chat.picture(rest)]:
         chat.attached.append(name)
-        face.window.show(chat.store.path(name), "will be sent with your next message")
+        ui.window.show(chat.store.path(name), "will be sent with your next message")
         for notice in chat.store.get(name).notices:
-            face.display.tell(notice.message)
+            ui.display.tell(notice.message)
 
 
-def _images(chat: Chat, face: ChatUI, rest: str) -> None:
+def _images(chat: Chat, ui: ChatUI, rest: str) -> None:
     pictures = chat.pictures()
     for number, name in enumerate(pictures, 1):
-        face.console.print(f"[{number}]  {name}  {_title(chat, name)}", markup=False, highlight=False, soft_wrap=True)
+        ui.console.print(f"[{number}]  {name}  {_title(chat, name)}", markup=False, highlight=False, soft_wrap=True)
     for name in chat.attached:
-        face.console.print(f"[+]  {name}  will be sent with your next message", markup=False, highlight=False)
+        ui.console.print(f"[+]  {name}  will be sent with your next message", markup=False, highlight=False)
     if not pictures and not chat.attached:
-        face.display.tell("This session has no pictures yet. /image attaches one, /gen draws one.")
+        ui.display.tell("This session has no pictures yet. /image attaches one, /gen draws one.")
 
 
-def _show(chat: Chat, face: ChatUI, rest: str) -> None:
+def _show(chat: Chat, ui: ChatUI, rest: str) -> None:
     name = chat.picture(rest)
-    face.window.show(chat.store.path(name), f"{name}  {_title(chat, name)}")
+    ui.window.show(chat.store.path(name), f"{name}  {_title(chat, name)}")
 
 
-def _gen(chat: Chat, face: ChatUI, rest: str) -> None:
+def _gen(chat: Chat, ui: ChatUI, rest: str) -> None:
     options: dict[str, Callable[[str], Any]] = {
         "-n": int,
         "--seed": int,
@@ -64,10 +64,10 @@ def _gen(chat: Chat, face: ChatUI, rest: str) -> None:
     fields = _fields(given)
     number = given.get("n", 1)
     requests = [_request(prompt=prompt, **_seeded(fields, place)) for place in range(number)]
-    chat.draw(requests, f"Draw {prompt}", face)
+    chat.draw(requests, f"Draw {prompt}", ui)
 
 
-def _edit(chat: Chat, face: ChatUI, rest: str) -> None:
+def _edit(chat: Chat, ui: ChatUI, rest: str) -> None:
     from pydantic import ValidationError
 
     from mgem_agent.tools.editing_plan import EditRequest, EditWay, plan_edit
@@ -96,19 +96,19 @@ def _edit(chat: Chat, face: ChatUI, rest: str) -> None:
     except InputError as error:
         raise InputError(f"{error} In this chat: /edit {words} --any-way") from error
     for notice in plan.notices:
-        face.display.tell(notice.message)
-    chat.draw([plan.request], f"Change the picture: {instruction}", face)
+        ui.display.tell(notice.message)
+    chat.draw([plan.request], f"Change the picture: {instruction}", ui)
 
 
-def _regen(chat: Chat, face: ChatUI, rest: str) -> None:
+def _regen(chat: Chat, ui: ChatUI, rest: str) -> None:
     word, given = read_options(rest, {"--seed": int})
     name = chat.picture(word)
     seed = given.get("seed", secrets.randbelow(MAX_SEED))
     request = _request_of(chat, name)
-    chat.draw([_request(**{**request, "seed": seed})], "Draw it again with another seed.", face)
+    chat.draw([_request(**{**request, "seed": seed})], "Draw it again with another seed.", ui)
 
 
-def _vary(chat: Chat, face: ChatUI, rest: str) -> None:
+def _vary(chat: Chat, ui: ChatUI, rest: str) -> None:
     word, given = read_options(rest, {"-n": int, "--strength": float})
     name = chat.picture(word)
     request = _request_of(chat, name)
@@ -117,33 +117,33 @@ def _vary(chat: Chat, face: ChatUI, rest: str) -> None:
         strength = given.get("strength", VARIATION_STRENGTH)
         changes = {"task": "image_to_image", "image": name, "mask": None, "strength": strength}
     else:
-        face.display.tell(
+        ui.display.tell(
             "This generator cannot start from a picture. The variations use the same caption with other seeds."
         )
     seeds = [secrets.randbelow(MAX_SEED) for _ in range(given.get("n", NUM_VARIATIONS))]
-    chat.draw([_request(**{**request, **changes, "seed": seed}) for seed in seeds], "Draw variations of it.", face)
+    chat.draw([_request(**{**request, **changes, "seed": seed}) for seed in seeds], "Draw variations of it.", ui)
 
 
-def _ref(chat: Chat, face: ChatUI, rest: str) -> None:
+def _ref(chat: Chat, ui: ChatUI, rest: str) -> None:
     references = chat.generator.references
     words = rest.split()
     if not words:
         for name, picture in references.items():
-            face.console.print(f"{name}  {picture}", markup=False, highlight=False)
+            ui.console.print(f"{name}  {picture}", markup=False, highlight=False)
         if not references:
-            face.display.tell("There are no references. Example: /ref 2 as hero")
+            ui.display.tell("There are no references. Example: /ref 2 as hero")
         return
     if words[-1] == "off" and len(words) == 2:
         if references.pop(words[0], None) is None:
             raise InputError(f"There is no reference {words[0]!r}. References: {', '.join(references) or 'none'}.")
-        face.display.tell(f"The reference {words[0]} was removed.")
+        ui.display.tell(f"The reference {words[0]} was removed.")
         return
     if len(words) != 3 or words[1] != "as":
         raise InputError("Give a picture and a name, as in /ref 2 as hero. To remove it: /ref hero off")
     if not chat.generator.capabilities.max_references:
         raise InputError(f"Generator {chat.generator.name!r} takes no reference pictures. Choose another one: /backend")
     references[words[2]] = chat.picture(words[0])
-    face.display.tell(f"When a caption contains {words[2]!r}, {references[words[2]]} is now used as a reference.")
+    ui.display.tell(f"When a caption contains {words[2]!r}, {references[words[2]]} is now used as a reference.")
 
 
 def _title(chat: Chat, name: str) -> str:

@@ -38,7 +38,7 @@ def match_session(sessions: Sessions, word: str) -> str:
 
 
 def find_session(
-    sessions: Sessions, *, resume: str | None = None, session: str | None = None, go_on: bool = False
+    sessions: Sessions, *, resume: str | None = None, session: str | None = None, is_continued: bool = False
 ) -> str:
     """Return the name of the session to use.
 
@@ -46,7 +46,7 @@ def find_session(
         sessions: The session storage.
         resume: Name of an existing session, or the beginning of it.
         session: Name of an existing or new session.
-        go_on: Whether to continue the most recent session.
+        is_continued: Whether to continue the most recent session.
 
     Returns:
         The session's name; a new name if no session is given.
@@ -56,7 +56,7 @@ def find_session(
     """
     if resume is not None:
         return match_session(sessions, resume)
-    if go_on:
+    if is_continued:
         latest = sessions.list()
         if not latest:
             raise InputError("There is no session to continue yet. Start one: mgem chat")

@@ -17,46 +17,46 @@ __all__ = ["COMMANDS"]
 UNSET = ("default", "none", "off", "random")
 
 
-def _seed(chat: Chat, face: ChatUI, rest: str) -> None:
+def _seed(chat: Chat, ui: ChatUI, rest: str) -> None:
     if rest:
         if rest.lower() not in UNSET and not rest.isdecimal():
             raise InputError(f"{rest!r} is not a seed. Give a whole number, or 'random'.")
         chat.change("picture.seed", None if rest.lower() in UNSET else int(rest))
     seed = chat.settings.picture.seed
     said = "Each picture gets a random seed." if seed is None else f"Pictures are drawn with seed {seed}."
-    face.display.tell(said)
+    ui.display.tell(said)
 
 
-def _style(chat: Chat, face: ChatUI, rest: str) -> None:
+def _style(chat: Chat, ui: ChatUI, rest: str) -> None:
     if rest:
         chat.generator.style = "" if rest.lower() in UNSET else " ".join(rest.split())
     style = chat.generator.style
-    face.display.tell(f"The style of every picture is: {style}" if style else "No style is set.")
+    ui.display.tell(f"The style of every picture is: {style}" if style else "No style is set.")
 
 
-def _backend(chat: Chat, face: ChatUI, rest: str) -> None:
+def _backend(chat: Chat, ui: ChatUI, rest: str) -> None:
     from mgem_agent.tools import describe_generators
 
     if rest:
         chat.change("generator", rest)
-    face.display.tell(f"The generator is {chat.generator.name}.")
+    ui.display.tell(f"The generator is {chat.generator.name}.")
     if not rest:
         for scheme in describe_generators():
             what = scheme.problem or scheme.description
-            face.console.print(f"{scheme.scheme:<12} {what}", markup=False, highlight=False)
+            ui.console.print(f"{scheme.scheme:<12} {what}", markup=False, highlight=False)
 
 
-def _set(chat: Chat, face: ChatUI, rest: str) -> None:
+def _set(chat: Chat, ui: ChatUI, rest: str) -> None:
     name, _, value = rest.partition(" ")
     if not name:
         for known in _names(chat):
-            face.console.print(f"{known:<24} {_shown(chat, known)}", markup=False, highlight=False)
+            ui.console.print(f"{known:<24} {_shown(chat, known)}", markup=False, highlight=False)
         return
     if value.strip():
         chat.change(name, None if value.strip().lower() in UNSET else value.strip())
     elif name not in _names(chat):
         raise InputError(f"There is no setting {name!r}. Settings: {', '.join(_names(chat))}.")
-    face.display.tell(f"{name} = {_shown(chat, name)}")
+    ui.display.tell(f"{name} = {_shown(chat, name)}")
 
 
 def _shown(chat: Chat, name: str) -> str:

@@ -148,7 +148,7 @@ class Chat:
         if old is not inner:
             old.unload()
 
-    def say(self, text: str, face: ChatUI, *, draw: Any = None) -> Turn | None:
+    def say(self, text: str, ui: ChatUI, *, draw: Any = None) -> Turn | None:
         """Run a turn with the user's message and the attached pictures.
 
         Raises:
@@ -160,31 +160,31 @@ class Chat:
             self.name_of(name, f"attached {name}")
         given = self.attached
         try:
-            turn = self._run(self.agent.stream(text, given, session=self.session, draw=draw), face)
+            turn = self._run(self.agent.stream(text, given, session=self.session, draw=draw), ui)
         except BaseException:
             self.attached = [] if self.is_unfinished() else given  # an unfinished turn already has them
             raise
         self.attached = []
         return turn
 
-    def draw(self, requests: Sequence[ImageRequest], text: str, face: ChatUI) -> Turn | None:
+    def draw(self, requests: Sequence[ImageRequest], text: str, ui: ChatUI) -> Turn | None:
         """Draw the user's requests as a turn without the reasoner."""
         self.check_free()
-        return self._run(self.agent.stream_drawing(requests, text, session=self.session), face)
+        return self._run(self.agent.stream_drawing(requests, text, session=self.session), ui)
 
-    def go_on(self, face: ChatUI) -> Turn | None:
+    def resume_turn(self, ui: ChatUI) -> Turn | None:
         """Continue the unfinished turn; if captions wait for confirmation, ask first."""
         waiting = self.agent.waiting(self.session)
         decision = None
         if waiting is not None:
             for caption in waiting.captions:
-                face.display.show(caption)
-            face.display.show(waiting)
-            face.display.close()
-            decision = face.decide(waiting)
+                ui.display.show(caption)
+            ui.display.show(waiting)
+            ui.display.close()
+            decision = ui.decide(waiting)
             if decision is None:
                 return None
-        return self._run(self.agent.stream_resume(self.session, decision), face)
+        return self._run(self.agent.stream_resume(self.session, decision), ui)
 
     def is_unfinished(self) -> bool:
         """Whether the last turn was interrupted or waits for a decision."""
@@ -243,8 +243,8 @@ class Chat:
             self._numbers[call_id] = self._known.index(artifact_id) + 1
         return f"[{self._numbers[call_id]}]"
 
-    def _run(self, events: Iterator[AgentEvent], face: ChatUI) -> Turn | None:
+    def _run(self, events: Iterator[AgentEvent], ui: ChatUI) -> Turn | None:
         try:
-            return run_turn(self.agent, self.session, events, face.display, face.decide)
+            return run_turn(self.agent, self.session, events, ui.display, ui.decide)
         finally:
             self._numbers, self._known = {}, []

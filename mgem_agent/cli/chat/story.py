@@ -26,7 +26,7 @@ MAX_NAME_CHARS = 60  # a character may take four bytes in a file name
 QUESTION = "Draw this story? [y]es or [n]o: "
 
 
-def _story(chat: Chat, face: ChatUI, rest: str) -> None:
+def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
     from mgem_agent.cli.factories import prepare_reasoner
     from mgem_agent.cli.story_recipes import find_recipe
     from mgem_agent.workflows import Storyteller
@@ -50,17 +50,17 @@ def _story(chat: Chat, face: ChatUI, rest: str) -> None:
         raise InputError(
             f"{str(folder)!r} already holds another story, or this one with other picture settings. Move that folder."
         )
-    if is_begun and teller.story().is_whole:
-        face.display.tell("This story is already finished. Its book will be written again.")
+    if is_begun and teller.story().is_complete:
+        ui.display.tell("This story is already finished. Its book will be written again.")
         story: Story | None = teller.story()
     elif is_begun and teller.story().state == "waiting":
-        story = _decided(teller, teller.story(), face)
+        story = _decided(teller, teller.story(), ui)
     else:
-        story = _told(teller.stream_resume() if is_begun else teller.stream(recipe), teller, face)
+        story = _told(teller.stream_resume() if is_begun else teller.stream(recipe), teller, ui)
         if story is not None and story.state == "waiting":
-            story = _decided(teller, story, face)
+            story = _decided(teller, story, ui)
     if story is not None:
-        _bind(story, chat, face, folder)
+        _bind(story, chat, ui, folder)
 
 
 def story_folder(words: str) -> Path:
@@ -73,7 +73,7 @@ def story_folder(words: str) -> Path:
     return Path(cut_text(name, MAX_NAME_CHARS) or "story")
 
 
-def _told(events: Iterator[StoryEvent], teller: Storyteller, face: ChatUI) -> Story | None:
+def _told(events: Iterator[StoryEvent], teller: Storyteller, ui: ChatUI) -> Story | None:
     """Show a story's events; return the story, or None if it was stopped."""
     story: Story | None = None
 
@@ -82,62 +82,62 @@ def _told(events: Iterator[StoryEvent], teller: Storyteller, face: ChatUI) -> St
         return True
 
     try:
-        with stopped_by_ctrl_c([(stop, STOPPING)], face.display.hint_at):
+        with stopped_by_ctrl_c([(stop, STOPPING)], ui.display.hint_at):
             for event in events:
                 if event.kind == "finished" or event.kind == "approval":
                     story = event.story
                 else:
-                    _show(event, face)
+                    _show(event, ui)
     finally:
-        face.display.close()
+        ui.display.close()
     return story
 
 
-def _show(event: StoryEvent, face: ChatUI) -> None:
+def _show(event: StoryEvent, ui: ChatUI) -> None:
     """Show an event of a story in the display for turns."""
     from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn, TextPiece
 
     if event.kind == "outline":
         lines = [f"{scene.index}. {scene.summary or scene.title or scene.caption}" for scene in event.story.scenes]
-        face.display.show(TextPiece(f"# {event.story.title}\n\n" + "\n".join(lines) + "\n\n"))
+        ui.display.show(TextPiece(f"# {event.story.title}\n\n" + "\n".join(lines) + "\n\n"))
     elif event.kind == "scene":
         scene = event.scene
-        face.display.show(
+        ui.display.show(
             TextPiece(f"## {scene.index}. {scene.title}".rstrip() + f"\n\n{scene.text or scene.caption}\n\n")
         )
     elif isinstance(event, (AgentNotice, DrawingProgress, PictureDrawn, DrawingFailed)):
-        face.display.show(event)
+        ui.display.show(event)
 
 
-def _decided(teller: Storyteller, story: Story, face: ChatUI) -> Story | None:
+def _decided(teller: Storyteller, story: Story, ui: ChatUI) -> Story | None:
     """Ask whether to draw the outline, and continue."""
     from mgem_agent.workflows import OutlineReady
 
-    _show(OutlineReady(story), face)
-    face.display.close()
-    answer = (face.edit(QUESTION, "") or "").strip().lower()
+    _show(OutlineReady(story), ui)
+    ui.display.close()
+    answer = (ui.edit(QUESTION, "") or "").strip().lower()
     if answer not in ("y", "yes", "n", "no"):
-        face.display.tell("The outline still waits for approval. Run the same command to be asked again.")
+        ui.display.tell("The outline still waits for approval. Run the same command to be asked again.")
         return None
-    return _told(teller.stream_resume("approve" if answer[0] == "y" else "refuse"), teller, face)
+    return _told(teller.stream_resume("approve" if answer[0] == "y" else "refuse"), teller, ui)
 
 
-def _bind(story: Story, chat: Chat, face: ChatUI, folder: Path) -> None:
+def _bind(story: Story, chat: Chat, ui: ChatUI, folder: Path) -> None:
     """Write the book and print its path."""
     from mgem_agent.workflows.book import BookFolder
 
     if story.state != "finished":
-        face.display.tell("The outline was refused, so nothing was drawn.")
+        ui.display.tell("The outline was refused, so nothing was drawn.")
         return
     book = BookFolder(folder, chat.store).write(story, ("html",))
     for notice in book.notices:
-        face.display.tell(notice)
-    face.display.tell(f"The book was written to {book.files[0].absolute()}")
+        ui.display.tell(notice)
+    ui.display.tell(f"The book was written to {book.files[0].absolute()}")
     drawn = [scene.artifact_id for scene in story.scenes if scene.artifact_id]
     if drawn:
-        face.display.tell(f"Use its pictures here by their ids, as in /show {drawn[0]}")
+        ui.display.tell(f"Use its pictures here by their ids, as in /show {drawn[0]}")
     if story.failed_scenes:
-        face.display.tell(f"{len(story.failed_scenes)} picture(s) are missing. Run the same command to try them again.")
+        ui.display.tell(f"{len(story.failed_scenes)} picture(s) are missing. Run the same command to try them again.")
 
 
 def _names(chat: Chat) -> Iterator[str]:

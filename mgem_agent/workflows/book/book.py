@@ -14,7 +14,7 @@ from typing import Literal
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
-from mgem_agent.workflows.book.translations import BookWords, direction_of, words_for
+from mgem_agent.workflows.book.translations import BookLabels, direction_of, labels_for
 from mgem_agent.workflows.story import STORY_FILE, Story, StoryScene
 from mgem_agent.workflows.story_text import split_title
 
@@ -76,7 +76,7 @@ class Book:
         cover: Picture of the title page, or None: that of the page that the recipe names, else the first with the hero,
             else the first.
         pages: The pages, in order.
-        is_whole: Whether the story is finished.
+        is_complete: Whether the story is finished.
         words: The book's own labels, in its language.
         facts: Lines of the last page.
         details: Further lines, such as the ids of the pictures; collapsed if the format allows it.
@@ -90,8 +90,8 @@ class Book:
     kind: str
     cover: BookPicture | None
     pages: tuple[BookPage, ...]
-    is_whole: bool
-    words: BookWords
+    is_complete: bool
+    words: BookLabels
     facts: tuple[str, ...]
     details: tuple[str, ...]
     command: str
@@ -108,7 +108,7 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
     Raises:
         ImageError: If the file of a picture is damaged.
     """
-    words = words_for(story.language)
+    words = labels_for(story.language)
     pages = tuple(_page(scene, store) for scene in story.scenes)
     return Book(
         title=story.title or story.recipe.title or words.untitled,
@@ -117,7 +117,7 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
         kind=story.recipe.kind,
         cover=_cover(story, pages),
         pages=pages,
-        is_whole=story.state == "finished",
+        is_complete=story.state == "finished",
         words=words,
         facts=_facts(story, words),
         details=_details(story, words),
@@ -165,7 +165,7 @@ def _page_title(line: str) -> str:
     return split_title(line)[0]
 
 
-def _facts(story: Story, words: BookWords) -> tuple[str, ...]:
+def _facts(story: Story, words: BookLabels) -> tuple[str, ...]:
     """Lines on how the book was made, without those that have nothing to say."""
     drawn = [scene for scene in story.scenes if scene.artifact_id is not None]
     models = dict.fromkeys(scene.model for scene in drawn if scene.model)
@@ -177,7 +177,7 @@ def _facts(story: Story, words: BookWords) -> tuple[str, ...]:
     return tuple(line.format(value) for line, value in values if value)
 
 
-def _details(story: Story, words: BookWords) -> tuple[str, ...]:
+def _details(story: Story, words: BookLabels) -> tuple[str, ...]:
     """Lines that only somebody needs who looks a picture up; those that have nothing to say are left out."""
     drawn = [scene for scene in story.scenes if scene.artifact_id is not None]
     seeds = dict.fromkeys(

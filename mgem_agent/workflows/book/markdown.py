@@ -34,7 +34,7 @@ def render_markdown(book: Book) -> str:
     for page in book.pages:
         blocks += _page(page, book)
     blocks.append("---")
-    if not book.is_whole:
+    if not book.is_complete:
         blocks.append(f"*{_escaped(words.unfinished)}*")
     blocks.append(f"**{_escaped(words.about)}**")
     blocks.append("  \n".join(_escaped(fact) for fact in book.facts))

@@ -116,7 +116,7 @@ def _data(book: Book, folder: Path) -> dict[str, Any]:
         "hue": hue_of(book.cover),
         "cover": _picture(book.cover, "cover.png", folder) if book.cover else None,
         "pages": pages,
-        "is_whole": book.is_whole,
+        "is_complete": book.is_complete,
         "words": asdict(book.words),
         "facts": book.facts,
         "details": book.details,

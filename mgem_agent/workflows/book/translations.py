@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BookWords", "direction_of", "words_for"]
+__all__ = ["BookLabels", "direction_of", "labels_for"]
 
 RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"})
 RIGHT_TO_LEFT_SCRIPTS = frozenset({"adlm", "arab", "hebr", "nkoo", "syrc", "thaa"})
 
 
 @dataclass(frozen=True, slots=True)
-class BookWords:
+class BookLabels:
     """The labels of a book; {} is filled in.
 
     Attributes:
@@ -46,7 +46,7 @@ class BookWords:
 
 
 WORDS = (
-    BookWords(
+    BookLabels(
         "en",
         "About this book",
         "Written by {}",
@@ -61,7 +61,7 @@ WORDS = (
         "This story is not finished yet.",
         "Untitled",
     ),
-    BookWords(
+    BookLabels(
         "de",
         "Über dieses Buch",
         "Geschrieben von {}",
@@ -76,7 +76,7 @@ WORDS = (
         "Diese Geschichte ist noch nicht zu Ende.",
         "Ohne Titel",
     ),
-    BookWords(
+    BookLabels(
         "es",
         "Sobre este libro",
         "Escrito por {}",
@@ -91,7 +91,7 @@ WORDS = (
         "Este cuento aún no ha terminado.",
         "Sin título",
     ),
-    BookWords(
+    BookLabels(
         "fr",
         "À propos de ce livre",
         "Écrit par {}",
@@ -106,7 +106,7 @@ WORDS = (
         "Cette histoire n’est pas encore finie.",
         "Sans titre",
     ),
-    BookWords(
+    BookLabels(
         "it",
         "Su questo libro",
         "Scritto da {}",
@@ -121,7 +121,7 @@ WORDS = (
         "Questa storia non è ancora finita.",
         "Senza titolo",
     ),
-    BookWords(
+    BookLabels(
         "nl",
         "Over dit boek",
         "Geschreven door {}",
@@ -136,7 +136,7 @@ WORDS = (
         "Dit verhaal is nog niet af.",
         "Zonder titel",
     ),
-    BookWords(
+    BookLabels(
         "pt",
         "Sobre este livro",
         "Escrito por {}",
@@ -154,14 +154,14 @@ WORDS = (
 )
 
 
-def words_for(language: str) -> BookWords:
+def labels_for(language: str) -> BookLabels:
     """Return the labels for a language.
 
     Args:
         language: A BCP 47 tag; its first part counts.
 
     Examples:
-        >>> words_for("pt-BR").untitled, words_for("xx").language
+        >>> labels_for("pt-BR").untitled, labels_for("xx").language
         ('Sem título', 'en')
     """
     first = language.lower().partition("-")[0]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from mgem_agent.recipes.nano.world.concepts import concept_named, load_concepts
 from mgem_agent.recipes.nano.world.nouns import plural
 
-__all__ = ["is_right_answer", "keeps_things"]
+__all__ = ["is_right_answer", "names_all_things"]
 
 _OPPOSITE = {"yes": "no", "no": "yes"}
 
@@ -36,7 +36,7 @@ def is_right_answer(kind: str, answer: str, accepted: Iterable[str]) -> bool:
     return any(re.search(rf"\b{re.escape(name)}\b", words) for name in wanted)
 
 
-def keeps_things(captions: Sequence[str], wanted: Iterable[str]) -> bool:
+def names_all_things(captions: Sequence[str], wanted: Iterable[str]) -> bool:
     """Return whether captions name every requested thing, by any of its names.
 
     Args:

@@ -21,14 +21,14 @@ from mgem_agent.gen.events import captions, readable_text
 from mgem_agent.gen.parser import parse
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, to_tool_call
 from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
-from mgem_agent.recipes.nano.eval.answer_matching import keeps_things
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.answer_matching import names_all_things
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, generation_record
 
 __all__ = [
-    "AskedPictures",
     "DrawingProtocol",
     "DrawingTurn",
+    "RequestedPictures",
     "Sign",
     "held_out_turns",
     "measure_drawing",
@@ -59,7 +59,7 @@ class DrawingTurn:
     wanted: tuple[str, ...] = ()
 
 
-class AskedPictures(BaseModel):
+class RequestedPictures(BaseModel):
     """Results of turns that ask for a picture.
 
     Attributes:
@@ -69,8 +69,8 @@ class AskedPictures(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    well_formed: Share
-    kept: Share
+    well_formed: Proportion
+    kept: Proportion
 
 
 class DrawingProtocol(BaseModel):
@@ -85,8 +85,8 @@ class DrawingProtocol(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
-    asked: dict[Sign, dict[str, AskedPictures]]
-    told: Share
+    asked: dict[Sign, dict[str, RequestedPictures]]
+    told: Proportion
 
 
 def held_out_turns(num: int, seed: int = 0) -> list[DrawingTurn]:
@@ -137,7 +137,7 @@ def measure_drawing(
     num: int,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[dict[Sign, dict[str, AskedPictures]], Share]:
+) -> tuple[dict[Sign, dict[str, RequestedPictures]], Proportion]:
     """Ask, and count well-formed captions.
 
     Args:
@@ -166,12 +166,12 @@ def measure_drawing(
                 log.add({"id": key, **_asked(reasoner, turn, sign)})
         report(len(jobs), len(jobs))
         found = {(turn.id, sign): log.answers[f"{turn.id}/{sign}"] for turn, sign in jobs}
-    asked: dict[Sign, dict[str, AskedPictures]] = {}
+    asked: dict[Sign, dict[str, RequestedPictures]] = {}
     for sign in signs:
         rows = [(turn, found[turn.id, sign]) for turn in turns if turn.wanted]
         kinds = {kind: [row for row in rows if row[0].kind == kind] for kind in sorted({row[0].kind for row in rows})}
         asked[sign] = {kind: _counted(some) for kind, some in {**kinds, "all": rows}.items()}
-    told = Share.of(not _has_caption(found[turn.id, "words"]) for turn in turns if not turn.wanted)
+    told = Proportion.of(not _has_caption(found[turn.id, "words"]) for turn in turns if not turn.wanted)
     return asked, told
 
 
@@ -189,10 +189,10 @@ def _has_caption(answer: Mapping[str, Any]) -> bool:
     return bool(answer["captions"] or answer["broken"])
 
 
-def _counted(rows: list[tuple[DrawingTurn, dict[str, Any]]]) -> AskedPictures:
+def _counted(rows: list[tuple[DrawingTurn, dict[str, Any]]]) -> RequestedPictures:
     whole = [bool(answer["captions"]) and not answer["broken"] for _, answer in rows]
     kept = [
-        is_whole and keeps_things(answer["captions"], turn.wanted)
-        for is_whole, (turn, answer) in zip(whole, rows, strict=True)
+        is_complete and names_all_things(answer["captions"], turn.wanted)
+        for is_complete, (turn, answer) in zip(whole, rows, strict=True)
     ]
-    return AskedPictures(well_formed=Share.of(whole), kept=Share.of(kept))
+    return RequestedPictures(well_formed=Proportion.of(whole), kept=Proportion.of(kept))

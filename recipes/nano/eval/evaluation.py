@@ -30,8 +30,8 @@ from mgem_agent.recipes.nano.eval.generated_pictures import (
     GeneratedPictures,
     draw_captions,
     draw_real,
+    measure_recognition,
     name_pictures,
-    tell_pictures,
     write_contact_sheet,
 )
 from mgem_agent.recipes.nano.eval.report import EvalReport
@@ -196,7 +196,7 @@ def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> Generate
     real = draw_real(drawn, assets, min(pictures[0].size))
     model = SeeingModel.open(plan.model)
     for name, shown, what in (("seen", pictures, "generated pictures"), ("seen_real", real, "scenes")):
-        told = tell_pictures(model, shown, scenes, partial(report, f"Questions about {what}, {plan.model}"))
+        told = measure_recognition(model, shown, scenes, partial(report, f"Questions about {what}, {plan.model}"))
         counts |= {"seen_by": plan.model, name: told}
     if namer is not None:
         counts |= {

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
-from mgem_agent.recipes.nano.eval.answer_matching import keeps_things
+from mgem_agent.recipes.nano.eval.answer_matching import names_all_things
 from mgem_agent.recipes.nano.eval.contact_sheet import contact_sheet
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption
@@ -32,11 +32,11 @@ from mgem_agent.tools.image_result import ImageResult
 
 __all__ = [
     "GeneratedPictures",
-    "Named",
+    "NamingAccuracy",
     "draw_captions",
     "draw_real",
+    "measure_recognition",
     "name_pictures",
-    "tell_pictures",
     "write_contact_sheet",
 ]
 
@@ -46,7 +46,7 @@ _LIKELY = 5
 _QUESTIONS = {"one thing": "What is in the picture?", "two things": "Which things do you see?"}
 
 
-class AnswersAboutPictures(Protocol):
+class PictureAnswerer(Protocol):
     """The interface of `SeeingModel`."""
 
     def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
@@ -54,7 +54,7 @@ class AnswersAboutPictures(Protocol):
         ...
 
 
-class NamesPictures(Protocol):
+class PictureNamer(Protocol):
     """The interface of `ConceptNamer`."""
 
     def name(self, pictures: Sequence[Image.Image], num: int = 5) -> list[list[str]]:
@@ -79,7 +79,7 @@ class DrawnCaption:
     seconds: float
 
 
-class Named(BaseModel):
+class NamingAccuracy(BaseModel):
     """How often things were named.
 
     Attributes:
@@ -89,8 +89,8 @@ class Named(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    first: Share
-    among_five: Share
+    first: Proportion
+    among_five: Proportion
 
 
 class GeneratedPictures(BaseModel):
@@ -120,10 +120,10 @@ class GeneratedPictures(BaseModel):
     num_failed: int
     size_px: tuple[int, int] | None = None
     seconds_per_picture: float | None = None
-    seen: dict[str, Share] = {}
-    seen_real: dict[str, Share] = {}
-    generated: dict[str, Named] = {}
-    real: dict[str, Named] = {}
+    seen: dict[str, Proportion] = {}
+    seen_real: dict[str, Proportion] = {}
+    generated: dict[str, NamingAccuracy] = {}
+    real: dict[str, NamingAccuracy] = {}
     contact_sheet: str | None = None
 
 
@@ -194,7 +194,9 @@ def _keep(result: ImageResult, index: int, folder: Path, log: AnswerLog) -> None
     log.add({"id": str(index), "caption": result.request.prompt, "seconds": round(result.seconds, 3)})
 
 
-def name_pictures(namer: NamesPictures, pictures: Sequence[Image.Image], scenes: Sequence[Scene]) -> dict[str, Named]:
+def name_pictures(
+    namer: PictureNamer, pictures: Sequence[Image.Image], scenes: Sequence[Scene]
+) -> dict[str, NamingAccuracy]:
     """Count how often the things in pictures are named, by their number.
 
     Args:
@@ -209,17 +211,19 @@ def name_pictures(namer: NamesPictures, pictures: Sequence[Image.Image], scenes:
         row = rows.setdefault(_title(scene), [])
         row.append((names[0] in things, things <= set(names)))
     return {
-        title: Named(first=Share.of(first for first, _ in row), among_five=Share.of(among for _, among in row))
+        title: NamingAccuracy(
+            first=Proportion.of(first for first, _ in row), among_five=Proportion.of(among for _, among in row)
+        )
         for title, row in sorted(rows.items())
     }
 
 
-def tell_pictures(
-    model: AnswersAboutPictures,
+def measure_recognition(
+    model: PictureAnswerer,
     pictures: Sequence[Image.Image],
     scenes: Sequence[Scene],
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Share]:
+) -> dict[str, Proportion]:
     """Count how often a model names every thing in a picture, by their number.
 
     Args:
@@ -235,9 +239,9 @@ def tell_pictures(
         answers = model.answer(pictures[start : start + _AT_ONCE], [_QUESTIONS[_title(scene)] for scene in some])
         for scene, answer in zip(some, answers, strict=True):
             things = {thing.concept for thing in scene.objects}
-            verdicts.setdefault(_title(scene), []).append(keeps_things([answer], things))
+            verdicts.setdefault(_title(scene), []).append(names_all_things([answer], things))
     report(len(pictures), len(pictures))
-    return {title: Share.of(found) for title, found in sorted(verdicts.items())}
+    return {title: Proportion.of(found) for title, found in sorted(verdicts.items())}
 
 
 def _title(scene: Scene) -> str:

@@ -9,12 +9,12 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-__all__ = ["Share"]
+__all__ = ["Proportion"]
 
 _Z = NormalDist().inv_cdf(0.975)
 
 
-class Share(BaseModel):
+class Proportion(BaseModel):
     """A proportion of right answers.
 
     Attributes:
@@ -22,7 +22,7 @@ class Share(BaseModel):
         num_right: Number of right answers.
 
     Examples:
-        >>> share = Share(num=20, num_right=18)
+        >>> share = Proportion(num=20, num_right=18)
         >>> share.value, round(share.low, 3), round(share.high, 3)
         (0.9, 0.699, 0.972)
     """

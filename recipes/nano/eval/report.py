@@ -15,7 +15,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Machine
 from mgem_agent.recipes.nano.eval.drawing_protocol import DrawingProtocol
 from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.understanding import Understanding
 
 __all__ = ["EvalReport"]
@@ -101,7 +101,7 @@ def _understanding_table(models: tuple[Understanding, ...]) -> Table:
     titles = [f"{each.model}, LR only" if each.without_hr else each.model for each in models]
     table = _table("right answers to", "asked", *titles)
     for kind in models[0].kinds:
-        shares = [each.kinds.get(kind, Share(num=0, num_right=0)) for each in models]
+        shares = [each.kinds.get(kind, Proportion(num=0, num_right=0)) for each in models]
         table.add_row(kind, str(shares[0].num), *map(str, shares))
     return table
 

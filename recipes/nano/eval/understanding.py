@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
 from mgem_agent.recipes.nano.eval.answer_matching import is_right_answer
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, scene_record
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import sample_scene
@@ -30,7 +30,7 @@ _MAX_SCENES = 200
 """Maximum scenes searched for each question of a kind; the rarest kind is in one scene of twenty."""
 
 
-class AnswersPictures(Protocol):
+class PictureAnswerer(Protocol):
     """The interface of `SeeingModel`."""
 
     def answer(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
@@ -70,7 +70,7 @@ class Understanding(BaseModel):
 
     model: str
     without_hr: bool = False
-    kinds: dict[str, Share]
+    kinds: dict[str, Proportion]
 
 
 def held_out_questions(num: int, seed: int = 0) -> list[SceneQuestion]:
@@ -105,7 +105,7 @@ def _questions_of(index: int, seed: int) -> Iterator[SceneQuestion]:
 
 
 def measure_understanding(
-    model: AnswersPictures,
+    model: PictureAnswerer,
     assets: EmojiAssets,
     file: Path,
     settings: Mapping[str, Any],
@@ -114,7 +114,7 @@ def measure_understanding(
     seed: int = 0,
     batch_size: int = 16,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Share]:
+) -> dict[str, Proportion]:
     """Ask the questions, and count right answers by kind.
 
     Args:
@@ -144,7 +144,7 @@ def measure_understanding(
             report(len(questions) - len(missing) + start + len(batch), len(questions))
         said = {question.id: log.answers[question.id]["answer"] for question in questions}
     return {
-        kind: Share.of(
+        kind: Proportion.of(
             is_right_answer(kind, said[question.id], question.accepted)
             for question in questions
             if question.kind == kind

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mgem_agent.core_model.low_res_encoder import low_res_features
 
-__all__ = ["EncoderFeatures", "see"]
+__all__ = ["EncoderFeatures", "encode_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class EncoderFeatures:
         return tokens
 
 
-def see(trunk: Any, pixels: Any) -> EncoderFeatures:
+def encode_images(trunk: Any, pixels: Any) -> EncoderFeatures:
     """Run only the encoders.
 
     Args:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from mgem_agent.recipes.nano.seeing.encoders_config import EncodersConfig
 from mgem_agent.recipes.nano.seeing.scene_regions import RegionBatch, cut_window, region_batch
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
-from mgem_agent.recipes.nano.world.nouns import in_a_row
+from mgem_agent.recipes.nano.world.nouns import joined_with_and
 from mgem_agent.recipes.nano.world.scene import SceneKind, Split, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption, place_of
 from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
-
-if TYPE_CHECKING:
-    from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig
 
 __all__ = ["batch_kinds", "cut_out", "scene_batch"]
 
@@ -85,7 +82,7 @@ def scene_batch(step: int, config: EncodersConfig, assets: EmojiAssets, *, split
     _, is_inside = cut_window(regions.boxes, windows)
     for row, scene in enumerate(scenes):
         inside = [regions.phrases[label] for label in regions.labels[row][is_inside[row] & (regions.labels[row] >= 0)]]
-        seen = in_a_row(list(dict.fromkeys(inside)))
+        seen = joined_with_and(list(dict.fromkeys(inside)))
         window_captions.append(f"{seen} {place_of(scene, chance)}" if seen else captions[row])
     return SceneBatch(kind, (pixels - mean) / std, captions, regions, windows, window_captions)
 

@@ -34,7 +34,7 @@ from mgem_agent.recipes.nano.seeing.activation_scaling import (
     start_in_scale,
     unfold_norms,
 )
-from mgem_agent.recipes.nano.seeing.encoder_features import EncoderFeatures, see
+from mgem_agent.recipes.nano.seeing.encoder_features import EncoderFeatures, encode_images
 from mgem_agent.recipes.nano.seeing.latent_cache import LatentCache
 from mgem_agent.recipes.nano.seeing.patch_labels import patch_labels, visual_vocabulary, word_embeds, word_loss
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -185,7 +185,7 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     scenes = _Scenes(processor, trunk.config.geometry.tokens_per_side, config, assets)
 
     def look(indices: Sequence[int]) -> EncoderFeatures:
-        return see(trunk, scenes.pixels(indices).to(trunk.device))
+        return encode_images(trunk, scenes.pixels(indices).to(trunk.device))
 
     parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in config.trained})
     for parameter in unused_low_res_modules(trunk.vision_tower, trunk.config.vision_feature_layer):

@@ -17,7 +17,14 @@ from typing import Literal
 
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS, SCENERY, Background
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
-from mgem_agent.recipes.nano.world.nouns import in_a_row, is_countable, plural, verb_for, with_article, with_capital
+from mgem_agent.recipes.nano.world.nouns import (
+    is_countable,
+    joined_with_and,
+    plural,
+    verb_for,
+    with_article,
+    with_capital,
+)
 
 __all__ = ["GENERATION_KINDS", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
 
@@ -256,7 +263,7 @@ def _list(rng: random.Random) -> GenerationTurn:
             "clothing": "things to wear", "sports": "things for sport", "food": "things to eat"}.get(
         concept.group, concept.group)  # fmt: skip
     names = [plural(name) for name in rng.sample(same, 3)]
-    return GenerationTurn(f"Name three {what}.", f"{in_a_row(names).capitalize()}.")
+    return GenerationTurn(f"Name three {what}.", f"{joined_with_and(names).capitalize()}.")
 
 
 def _text_only(rng: random.Random) -> tuple[GenerationTurn, ...]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "in_a_row", "is_countable", "number_word", "plural", "verb_for", "with_article", "with_capital"]
+__all__ = [
+    "counted",
+    "is_countable",
+    "joined_with_and",
+    "number_word",
+    "plural",
+    "verb_for",
+    "with_article",
+    "with_capital",
+]
 
 _PLURALS = frozenset(
     "grapes cherries berries blueberries bananas pancakes fries chips jeans socks glasses spectacles sunglasses "
@@ -100,10 +109,10 @@ def verb_for(noun: str, number: int = 1) -> str:
     return "are" if number != 1 or _is_plural(noun) else "is"
 
 
-def in_a_row(items: Sequence[str]) -> str:
+def joined_with_and(items: Sequence[str]) -> str:
     """Return items joined by commas and "and".
 
-    >>> in_a_row(["a fox", "an owl", "a bee"])
+    >>> joined_with_and(["a fox", "an owl", "a bee"])
     'a fox, an owl and a bee'
     """
     if len(items) < 2:

@@ -12,7 +12,7 @@ from typing import Literal
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.world.backgrounds import background_named
 from mgem_agent.recipes.nano.world.concepts import concept_named
-from mgem_agent.recipes.nano.world.nouns import counted, in_a_row, with_article
+from mgem_agent.recipes.nano.world.nouns import counted, joined_with_and, with_article
 from mgem_agent.recipes.nano.world.scene_parts import Chart, Scene
 
 __all__ = ["CaptionStyle", "caption", "name_of", "place_of", "printed"]
@@ -87,7 +87,7 @@ def things_of(scene: Scene, rng: random.Random, *, with_colours: bool = False) -
         return _pair(scene, words, rng)
     items = [counted(words[concept], number) for concept, number in numbers.items()]
     rng.shuffle(items)
-    return in_a_row(items)
+    return joined_with_and(items)
 
 
 def _coloured(concept: str, word: str) -> str:
@@ -124,11 +124,11 @@ def _texts(scene: Scene, rng: random.Random) -> str:
         else rng.choice((printed(text.text), f'a {text.size} sign that says "{text.text}"'))
         for text in scene.texts
     ]
-    return in_a_row(signs)
+    return joined_with_and(signs)
 
 
 def _chart_words(chart: Chart, rng: random.Random) -> str:
-    labels = in_a_row([part.label for part in chart.parts])
+    labels = joined_with_and([part.label for part in chart.parts])
     most = max(chart.parts, key=lambda part: part.value)
     return rng.choice(
         (
@@ -140,7 +140,7 @@ def _chart_words(chart: Chart, rng: random.Random) -> str:
 
 
 def _shape_words(scene: Scene) -> str:
-    return in_a_row([with_article(f"{shape.colour} {shape.shape}") for shape in scene.shapes])
+    return joined_with_and([with_article(f"{shape.colour} {shape.shape}") for shape in scene.shapes])
 
 
 def _content(scene: Scene, rng: random.Random, *, with_colours: bool = False) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from mgem_agent.recipes.nano.world.nouns import in_a_row, with_article, with_capital
+from mgem_agent.recipes.nano.world.nouns import joined_with_and, with_article, with_capital
 from mgem_agent.recipes.nano.world.scene_captions import caption
 from mgem_agent.recipes.nano.world.scene_parts import Scene
 from mgem_agent.recipes.nano.world.scene_questions import MAX_SIGNS, Question, questions_about
@@ -75,7 +75,9 @@ def _list_turn(scene: Scene, rng: random.Random) -> DialogueTurn | None:
         return None
     things = sorted(scene.objects, key=lambda thing: (_row(thing.y), thing.x))
     return DialogueTurn(
-        "list", rng.choice(_ASK_LIST), f"{with_capital(in_a_row([with_article(thing.concept) for thing in things]))}."
+        "list",
+        rng.choice(_ASK_LIST),
+        f"{with_capital(joined_with_and([with_article(thing.concept) for thing in things]))}.",
     )
 
 

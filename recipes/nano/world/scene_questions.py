@@ -15,8 +15,8 @@ from typing import Literal
 from mgem_agent.recipes.nano.world.backgrounds import background_named
 from mgem_agent.recipes.nano.world.concepts import Concept, concept_named, load_concepts
 from mgem_agent.recipes.nano.world.nouns import (
-    in_a_row,
     is_countable,
+    joined_with_and,
     number_word,
     plural,
     verb_for,
@@ -257,8 +257,8 @@ def _about_chart(chart: Chart, rng: random.Random) -> Iterator[Question]:
     yield Question("colour", f"Which colour is the {piece} for {part.label}?", _sentence(part.colour), (part.colour,))
     number = number_word(len(labels))
     yield Question("count", f"How many {piece}s are there?", _sentence(number), (number, str(len(labels))))
-    yield Question("what", "What does the picture show?", _sentence(f"a {chart.kind} chart of {in_a_row(labels)}"),
-                   (f"{chart.kind} chart",))  # fmt: skip
+    content = f"a {chart.kind} chart of {joined_with_and(labels)}"
+    yield Question("what", "What does the picture show?", _sentence(content), (f"{chart.kind} chart",))
     if chart.kind == "bar":
         word = number_word(part.value)
         yield Question("chart", f"What is the value for {part.label}?", _sentence(word), (word, str(part.value)))

@@ -21,7 +21,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.record_files import RecordWriter
 from mgem_agent.recipes.nano.world.backgrounds import SCENERY
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
-from mgem_agent.recipes.nano.world.nouns import in_a_row, is_countable, with_article, with_capital
+from mgem_agent.recipes.nano.world.nouns import is_countable, joined_with_and, with_article, with_capital
 from mgem_agent.user_files import user_path
 
 __all__ = ["STORY_TASKS", "small_story", "story_turn", "write_stories"]
@@ -153,7 +153,7 @@ def _caption(text: str, words: dict[str, str]) -> str:
     for name, bare in ((words["name"], words["bare"]), (words["friend"], words["friend_bare"])):
         if name in text:
             who.append(f"{name} the {bare}" if bare in text else name)
-    seen = in_a_row(who or [words["name"]])
+    seen = joined_with_and(who or [words["name"]])
     if words["the_it"].removeprefix("the ") in text:
         seen += f" with {words['it']}"
     where = next((words[name] for name in ("place", "place2") if words[name] in text), "")

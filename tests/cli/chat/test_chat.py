@@ -87,7 +87,7 @@ def test_lines_from_a_pipe_are_messages(talk: Any) -> None:
 
 def test_a_session_goes_on(talk: Any, tmp_path: Path) -> None:
     talk("draw a fox")
-    out, _, _ = talk("/images", session=None, go_on=True)
+    out, _, _ = talk("/images", session=None, is_continued=True)
     assert re.fullmatch(r"\[1\]  img-\w+  a fox\n", out)
     out, _, _ = talk("/images", session=None, resume="s")
     assert "a fox" in out
@@ -296,14 +296,14 @@ def test_options_of_a_command() -> None:
 def test_which_session_is_meant() -> None:
     sessions = Sessions.in_memory()
     with pytest.raises(InputError, match=r"^There is no session to continue yet\. Start one: mgem chat$"):
-        find_session(sessions, go_on=True)
+        find_session(sessions, is_continued=True)
     for name in ("fox-1", "fox-2", "fox"):
         sessions.begin(name, {"turn": name}, title="")
     assert match_session(sessions, "fox") == "fox"
     assert match_session(sessions, "fox-1") == "fox-1"
     with pytest.raises(InputError, match=r"^'fo' matches 3 sessions: 'fox', 'fox-2', 'fox-1'\."):
         match_session(sessions, "fo")
-    assert find_session(sessions, go_on=True) == "fox"
+    assert find_session(sessions, is_continued=True) == "fox"
     assert find_session(sessions, session="new") == "new"
 
 

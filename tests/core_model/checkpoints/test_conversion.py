@@ -69,7 +69,7 @@ def test_the_new_folder_is_the_same_model(
     report = convert_checkpoint(
         folder.path, tmp_path / "new", max_shard_size=max_shard_size, progress=lambda *step: steps.append(step)
     )
-    assert report.whole and report.format == "ours"
+    assert report.is_complete and report.format == "ours"
     assert report.path == str(tmp_path / "new")
     assert report.num_parameters == sum(tensor.numel() for tensor in tensors.values()) - 4
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
@@ -121,10 +121,10 @@ def test_a_destination_is_not_overwritten_unasked(official: Path, tmp_path: Path
     with pytest.raises(CheckpointError, match=r"is not empty\. Give another folder, or allow overwriting\.$"):
         convert_checkpoint(official, target)
     assert (target / "notes.txt").read_text() == "mine"
-    assert convert_checkpoint(official, target, overwrite=True).whole
+    assert convert_checkpoint(official, target, overwrite=True).is_complete
     assert not (target / "notes.txt").exists()
     (tmp_path / "empty").mkdir()
-    assert convert_checkpoint(official, tmp_path / "empty").whole
+    assert convert_checkpoint(official, tmp_path / "empty").is_complete
     assert not list(tmp_path.glob(".*"))
 
 
@@ -221,7 +221,7 @@ def test_a_killed_run_leaves_nothing_of_that_name(official: Path, tmp_path: Path
     assert not (tmp_path / "new").exists()
     (left,) = tmp_path.glob(".new.converting-*")
     assert list(left.glob("*.safetensors"))
-    assert not inspect_checkpoint(left).whole
+    assert not inspect_checkpoint(left).is_complete
 
 
 def test_the_tokenizer_comes_along_as_a_processor(official: Path, tmp_path: Path) -> None:

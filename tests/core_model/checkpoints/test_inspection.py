@@ -28,13 +28,13 @@ def test_an_official_folder(
     folder.write_config(tiny_config(family))
     folder.write(tensors, form=form, num_shards=2)
     report = inspect_checkpoint(folder.path)
-    assert report.whole, report
+    assert report.is_complete, report
     assert (report.format, report.family) == ("official", family)
     assert report.num_parameters == sum(tensor.numel() for tensor in tensors.values())
     assert report.num_bytes == 2 * report.num_parameters
     assert report.dtypes == {"float16": len(tensors)}
     assert len(report.files) == 2
-    assert json.loads(json.dumps(report.to_dict()))["whole"] is True
+    assert json.loads(json.dumps(report.to_dict()))["is_complete"] is True
     assert bool(report.notes) == (family == "gemma")
 
 
@@ -43,7 +43,7 @@ def test_a_folder_of_ours(family: str, make_model: Callable[..., Any], tmp_path:
     model = make_model(family, hd=True)
     model.save_pretrained(tmp_path, max_shard_size="30KB", save_original_format=family == "mixtral")
     report = inspect_checkpoint(tmp_path)
-    assert report.whole, report
+    assert report.is_complete, report
     assert (report.format, report.family) == ("ours", family)
     assert report.geometry == model.config.geometry
     assert report.num_parameters == model.num_parameters()
@@ -59,7 +59,7 @@ def test_everything_that_is_wrong_is_told_at_once(
     shard = folder.path / "model-00003-of-00004.safetensors"
     shard.write_bytes(shard.read_bytes()[:-8])
     report = inspect_checkpoint(folder.path)
-    assert not report.whole
+    assert not report.is_complete
     assert [problem.split(" is ")[0].split("/")[-1] for problem in report.problems] == [
         "The weight file 'model-00001-of-00004.safetensors'",
         f"model-00003-of-00004.safetensors' ({shard.stat().st_size} bytes)",
@@ -74,7 +74,7 @@ def test_raw_towers(raw_shapes: dict[str, Any], tiny_config: Callable[..., Any],
     clip = folder.path.parent / "my-vit"
     save_file({key: torch.zeros(shape) for key, shape in raw_shapes["clip"].items()}, clip / "model.safetensors")
     report = inspect_checkpoint(clip)
-    assert (report.format, report.whole, report.family) == ("clip", True, None)
+    assert (report.format, report.is_complete, report.family) == ("clip", True, None)
 
     shapes = {**raw_shapes["open_clip"], "visual.head.proj.weight": (768, 1536), "logit_scale": (1,)}
     content = {"model_cfg": {"vision_cfg": {"timm_model_name": "convnext_large", "image_size": 320}}}
@@ -82,7 +82,7 @@ def test_raw_towers(raw_shapes: dict[str, Any], tiny_config: Callable[..., Any],
     folder.write_sparse(shapes, num_shards=1)
     (folder.path / "model-00001-of-00001.safetensors").rename(folder.path / "open_clip_model.safetensors")
     report = inspect_checkpoint(folder.path)
-    assert (report.format, report.whole) == ("open_clip", True)
+    assert (report.format, report.is_complete) == ("open_clip", True)
 
     del shapes["visual.trunk.stages.2.blocks.26.gamma"]
     folder.write_sparse(shapes, num_shards=1)
@@ -100,7 +100,7 @@ def test_a_stage_1_projector(
         folder.write_config(tiny_config())
     torch.save(tensors, folder.path / "mm_projector.bin")
     report = inspect_checkpoint(folder.path)
-    assert (report.format, report.whole) == ("stage_1", True)
+    assert (report.format, report.is_complete) == ("stage_1", True)
 
     del tensors["model.vlm_uni_aux_projector.0.bias"]
     tensors["model.mm_projector.2.bias"] = torch.zeros(7)
@@ -130,7 +130,7 @@ def test_a_folder_of_something_else(files: dict[str, str], words: str, tmp_path:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     report = inspect_checkpoint(tmp_path)
-    assert (report.format, report.whole) == ("unknown", False)
+    assert (report.format, report.is_complete) == ("unknown", False)
     assert words in report.problems[0]
 
 
@@ -140,7 +140,7 @@ def test_a_quantized_folder_is_not_compared(make_model: Callable[..., Any], tmp_
     content["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (tmp_path / "config.json").write_text(json.dumps(content))
     report = inspect_checkpoint(tmp_path)
-    assert report.whole
+    assert report.is_complete
     assert report.notes == (
         "The weights are quantized. Their files were read, but names and shapes were not compared.",
     )
@@ -158,7 +158,7 @@ def test_34_billion_parameters_are_looked_over_in_little_memory(
         "import mgem_agent.core_model.conditional_generation;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "report = inspect_checkpoint(sys.argv[1]);"
-        "print(report.whole, report.num_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(report.is_complete, report.num_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder.path)], check=True, capture_output=True, text=True, timeout=120

@@ -28,7 +28,7 @@ def test_a_released_checkpoint_is_whole_and_each_change_is_told(
 
     report = inspect_checkpoint(folder.path)
     assert (report.missing, report.unexpected, report.mismatched, report.problems) == ((), (), (), ())
-    assert report.whole
+    assert report.is_complete
     assert (report.format, report.family) == ("official", released.family)
     assert report.prompt_template == released.prompt_template
     assert report.geometry is not None
@@ -49,7 +49,7 @@ def test_a_released_checkpoint_is_whole_and_each_change_is_told(
     shapes["model.image_newline"] = (4,)
     folder.write_sparse(shapes, num_shards=3)
     report = inspect_checkpoint(folder.path)
-    assert not report.whole
+    assert not report.is_complete
     assert report.missing == (gone, renamed)
     assert report.unexpected == ("model.image_newline", "model.vlm_uni_value_projector.1.bias")
     width = released.text_config["hidden_size"]

@@ -64,7 +64,7 @@ def test_configurations_that_their_weights_cannot_belong_to(folder: Path, fields
     with pytest.raises(CheckpointError, match=f"^'.*config.json' {words}"):
         MiniGeminiForConditionalGeneration.from_pretrained(folder)
     report = inspect_checkpoint(folder)
-    assert not report.whole and words.split(" .*")[0] in report.problems[0]
+    assert not report.is_complete and words.split(" .*")[0] in report.problems[0]
 
 
 def test_a_folder_without_configuration(folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_files_that_are_no_json(folder: Path, name: str, content: bytes) -> None
     with pytest.raises(CheckpointError, match=f"{name}' (cannot be read as JSON|must hold a JSON object)"):
         MiniGeminiForConditionalGeneration.from_pretrained(folder)
     assert not is_sound(folder)
-    assert not inspect_checkpoint(folder).whole
+    assert not inspect_checkpoint(folder).is_complete
 
 
 def test_generation_options_of_the_wrong_kind(folder: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_begun_answer_goes_on_from_the_one_before(cache: DialogueCache) -> Non
     first = cache.answer(cache.prompt(ASKED, ()), {"max_new_tokens": 6})
     text = "".join(first.stream())
     assert (len(text), len(first.produced), first.num_cached, first.finish_reason) == (6, 6, 0, "length")
-    begun = cache.answer(cache.prompt(ASKED, (), begun=text[:3]), {"max_new_tokens": 3})
+    begun = cache.answer(cache.prompt(ASKED, (), prefill=text[:3]), {"max_new_tokens": 3})
     assert begun.num_cached == len(begun.prompt.input_ids) - 1 == len(first.prompt.input_ids) + 2
     assert "".join(begun.stream()) == text[3:]
 

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mgem_agent.chat_models import answer_form
-from mgem_agent.chat_models.answer_form import call_form, json_form, open_form, words_form
+from mgem_agent.chat_models import answer_grammar
+from mgem_agent.chat_models.answer_grammar import call_grammar, json_grammar, mixed_grammar, text_grammar
 from mgem_agent.core_model.dialogue.grammar_constraint import GrammarTokens, can_follow_grammar
 from mgem_agent.errors import InputError
 
@@ -67,31 +67,31 @@ TOOLS = [
     "wish", ['{"name": "add", "arguments": {"a": 3, "why": "\\nin rain"}}', '{"name": "stop", "arguments": {}}']
 )
 def test_what_fits_is_left_alone(tokens: GrammarTokens, tokenizer: Any, wish: str) -> None:
-    assert written(tokens, tokenizer, call_form(TOOLS), wish) == f"{wish}\n</tool_call>"
+    assert written(tokens, tokenizer, call_grammar(TOOLS), wish) == f"{wish}\n</tool_call>"
 
 
 @pytest.mark.parametrize(
     "wish", ["No, thanks.", '{"name": "adder"}', '{"name": "add", "arguments": [1]}', "", "{" * 50]
 )
 def test_a_call_comes_out_whatever_the_model_wants(tokens: GrammarTokens, tokenizer: Any, wish: str) -> None:
-    answer = written(tokens, tokenizer, call_form(TOOLS), wish, most=1500)
+    answer = written(tokens, tokenizer, call_grammar(TOOLS), wish, most=1500)
     call = json.loads(answer.removesuffix("\n</tool_call>"))
     assert call["name"] in ("add", "stop")
     assert call["arguments"].keys() <= {"a", "why"} and isinstance(call["arguments"].get("a", 0), int)
 
 
 def test_objects_and_texts_end(tokens: GrammarTokens, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_form, "_MAX_TEXT", 20)
-    json.loads(written(tokens, tokenizer, json_form({"type": "object", "maxProperties": 1}), '{"a": 1, "b": 2'))
+    monkeypatch.setattr(answer_grammar, "_MAX_TEXT", 20)
+    json.loads(written(tokens, tokenizer, json_grammar({"type": "object", "maxProperties": 1}), '{"a": 1, "b": 2'))
     text = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    found = json.loads(written(tokens, tokenizer, json_form(text), "?" * 100))
+    found = json.loads(written(tokens, tokenizer, json_grammar(text), "?" * 100))
     assert len(found["a"]) <= 20
 
 
 def test_words_hold_no_tag_and_are_not_blank(tokens: GrammarTokens, tokenizer: Any) -> None:
-    assert written(tokens, tokenizer, words_form(), "Here it is.") == "Here it is."
-    assert "<" not in written(tokens, tokenizer, words_form(), "<h> a fox </h>")
-    assert written(tokens, tokenizer, words_form(), "").strip()
+    assert written(tokens, tokenizer, text_grammar(), "Here it is.") == "Here it is."
+    assert "<" not in written(tokens, tokenizer, text_grammar(), "<h> a fox </h>")
+    assert written(tokens, tokenizer, text_grammar(), "").strip()
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,21 @@ def test_words_hold_no_tag_and_are_not_blank(tokens: GrammarTokens, tokenizer: A
     ],
 )
 def test_calls_in_words_are_whole(tokens: GrammarTokens, tokenizer: Any, wish: str, begin: str) -> None:
-    answer = written(tokens, tokenizer, open_form(TOOLS), wish, most=1500)
+    answer = written(tokens, tokenizer, mixed_grammar(TOOLS), wish, most=1500)
     assert answer.startswith(begin)
     if begin.startswith("<tool_call>\n{"):
         json.loads(answer.removeprefix("<tool_call>\n").partition("\n</tool_call>")[0])
 
 
 def test_a_grammar_wins_over_other_processors(tokens: GrammarTokens) -> None:
-    constraint = tokens.constraint(call_form(TOOLS))
+    constraint = tokens.constraint(call_grammar(TOOLS))
     scores = constraint(torch.tensor([[5]]), torch.full((1, STOP + 2), float("-inf")))
     assert scores.isfinite().sum() == 1
 
 
 def test_a_form_that_cannot_be_held_is_refused(tokens: GrammarTokens) -> None:
     with pytest.raises(InputError, match=r"^Answers cannot be constrained to this form: .* Use a simpler JSON schema"):
-        tokens.constraint(json_form({"type": "string", "pattern": "("}))
+        tokens.constraint(json_grammar({"type": "string", "pattern": "("}))
 
 
 def test_only_fast_tokenizers_follow_grammars(tokenizer: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.agent import AgentComparison, bench_agent
-from mgem_agent.recipes.bench.agent_ways import BareAgent, OurAgent, used_bytes
+from mgem_agent.recipes.bench.compared_agents import BareAgent, OurAgent, used_bytes
 from mgem_agent.testing import FlatColourGenerator
 
 

@@ -12,7 +12,7 @@ from mgem_agent.recipes.bench.measure import (
     find_device,
     peak_extra_memory,
     require_positive,
-    time_in_turns,
+    time_alternating,
     use_threads,
 )
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def test_calls_take_turns_in_going_first() -> None:
     order: list[str] = []
-    seconds = time_in_turns([lambda: order.append("a"), lambda: order.append("b")], repeats=3, device=CPU)
+    seconds = time_alternating([lambda: order.append("a"), lambda: order.append("b")], repeats=3, device=CPU)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert [len(timed) for timed in seconds] == [3, 3]
     assert min(min(timed) for timed in seconds) >= 0

@@ -1,4 +1,4 @@
-"""Replay: questions of many kinds, and the answers of the model that is asked."""
+"""Replay: the answers of a model to questions, stored once."""
 
 import json
 
@@ -8,7 +8,11 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.replay import replay_question, write_replay
+from mgem_agent.recipes.data.replay import write_replay
+
+
+def question(index, seed):
+    return f"What is {index + seed}?"
 
 
 @pytest.fixture(scope="module")
@@ -23,28 +27,20 @@ def language_model():
     return model.eval(), PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|im_end|>")
 
 
-def test_questions_vary_and_are_those_of_their_number():
-    questions = [replay_question(index) for index in range(200)]
-    assert questions == [replay_question(index) for index in range(200)]
-    assert len(set(questions)) > 120
-    assert not any("{" in question for question in questions)
-    assert replay_question(3, seed=1) != replay_question(3)
-
-
-def test_answers_are_written_once_and_gone_on_with(tmp_path, language_model):
+def test_answers_are_written_once_and_continued(tmp_path, language_model):
     options = {"batch_size": 2, "max_tokens": 12}
     told: list[int] = []
-    path = write_replay(tmp_path, 4, *language_model, **options, report=told.append)
+    path = write_replay(tmp_path, 4, question, *language_model, **options, report=told.append)
     first = path.read_text(encoding="utf-8")
     records = [json.loads(line) for line in first.splitlines()]
     assert told == [2, 4]
     assert [record["id"] for record in records] == [f"replay-0-{number}" for number in range(4)]
-    assert records[1]["conversations"][0] == {"from": "human", "value": replay_question(1)}
+    assert records[1]["conversations"][0] == {"from": "human", "value": "What is 1?"}
     assert all("<|im_end|>" not in record["conversations"][1]["value"] for record in records)
-    write_replay(tmp_path, 6, *language_model, **options)
+    write_replay(tmp_path, 6, question, *language_model, **options)
     assert path.read_text(encoding="utf-8").startswith(first)
     path.unlink()
-    assert write_replay(tmp_path, 4, *language_model, **options).read_text(encoding="utf-8") == first
+    assert write_replay(tmp_path, 4, question, *language_model, **options).read_text(encoding="utf-8") == first
 
 
 def test_a_sentence_that_was_cut_off_is_left_out(tmp_path, language_model, monkeypatch):
@@ -53,10 +49,10 @@ def test_a_sentence_that_was_cut_off_is_left_out(tmp_path, language_model, monke
     monkeypatch.setattr(
         model, "generate", lambda input_ids, **_: torch.cat([input_ids, torch.tensor([said] * len(input_ids))], 1)
     )
-    path = write_replay(tmp_path, 1, model, tokenizer)
+    path = write_replay(tmp_path, 1, question, model, tokenizer)
     assert json.loads(path.read_text(encoding="utf-8"))["conversations"][1]["value"] == "One is whole."
 
 
 def test_no_answers_are_refused(tmp_path, language_model):
     with pytest.raises(InputError, match="0 answers cannot be written"):
-        write_replay(tmp_path, 0, *language_model)
+        write_replay(tmp_path, 0, question, *language_model)

@@ -13,7 +13,7 @@ from mgem_agent.workflows.story import StoryCharacter
 def test_a_whole_story(make_story: Any, store: ArtifactStore) -> None:
     story = make_story()
     book = make_book(story, store)
-    assert (book.title, book.language, book.direction, book.is_whole) == ("The Fox", "en", "ltr", True)
+    assert (book.title, book.language, book.direction, book.is_complete) == ("The Fox", "en", "ltr", True)
     assert book.pages[0].paragraphs == ("The fox walks 1 miles.", "Then it rests.")
     picture = book.pages[0].picture
     assert picture is not None and (picture.alt, picture.width, picture.path.is_file()) == ("A fox on page 1", 32, True)
@@ -24,7 +24,7 @@ def test_a_whole_story(make_story: Any, store: ArtifactStore) -> None:
 
 def test_a_story_that_is_half_told(make_story: Any, store: ArtifactStore) -> None:
     book = make_book(make_story(0, state="telling", title="", scene={"text": ""}), store)
-    assert (book.title, book.cover, book.is_whole) == ("Untitled", None, False)
+    assert (book.title, book.cover, book.is_complete) == ("Untitled", None, False)
     assert [(page.picture, page.paragraphs, page.problem) for page in book.pages] == [
         (None, (), "The brush broke.")
     ] * 3

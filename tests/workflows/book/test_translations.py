@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mgem_agent.workflows.book.translations import WORDS, direction_of, words_for
+from mgem_agent.workflows.book.translations import WORDS, direction_of, labels_for
 
 
 def test_every_language_says_everything_and_fills_in_the_same_values() -> None:
@@ -18,7 +18,7 @@ def test_every_language_says_everything_and_fills_in_the_same_values() -> None:
 
 @pytest.mark.parametrize(("tag", "language"), [("de-AT", "de"), ("PT-br", "pt"), ("ja", "en"), ("deu", "en")])
 def test_a_language_that_we_have_not_is_answered_in_english(tag: str, language: str) -> None:
-    assert words_for(tag).language == language
+    assert labels_for(tag).language == language
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.recipes.bench.measure import describe_machine, use_threads
 from mgem_agent.recipes.nano.drawing.caption_tokenizer import train_caption_tokenizer
-from mgem_agent.recipes.nano.eval.drawing_protocol import AskedPictures, DrawingProtocol, Sign
-from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures, Named
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.drawing_protocol import DrawingProtocol, RequestedPictures, Sign
+from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures, NamingAccuracy
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.report import EvalReport
 from mgem_agent.recipes.nano.eval.understanding import Understanding
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -88,9 +88,9 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory, drawn_assets: EmojiAss
 @pytest.fixture
 def whole_report() -> EvalReport:
     """A report of all parts, made up."""
-    half, all_ = Share(num=20, num_right=10), Share(num=20, num_right=20)
-    named = {"one thing": Named(first=half, among_five=all_)}
-    asked = {"all": AskedPictures(well_formed=all_, kept=half)}
+    half, all_ = Proportion(num=20, num_right=10), Proportion(num=20, num_right=20)
+    named = {"one thing": NamingAccuracy(first=half, among_five=all_)}
+    asked = {"all": RequestedPictures(well_formed=all_, kept=half)}
     return EvalReport(
         seed=0,
         machine=describe_machine(torch.device("cpu")),

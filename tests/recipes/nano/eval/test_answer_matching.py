@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mgem_agent.recipes.nano.eval.answer_matching import is_right_answer, keeps_things
+from mgem_agent.recipes.nano.eval.answer_matching import is_right_answer, names_all_things
 from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, scene_record
 from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, generation_record
 
@@ -61,7 +61,7 @@ def test_every_answer_of_the_data_is_right() -> None:
     ],
 )
 def test_captions_keep_things(captions: list[str], wanted: list[str], is_kept: bool) -> None:
-    assert keeps_things(captions, wanted) is is_kept
+    assert names_all_things(captions, wanted) is is_kept
 
 
 def test_every_caption_of_the_data_keeps_its_things() -> None:
@@ -69,4 +69,4 @@ def test_every_caption_of_the_data_keeps_its_things() -> None:
         record = generation_record(index, GenerationDataSettings("held_out"))
         answers = [turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"]
         for answer, wanted in zip(answers, record["wanted"], strict=True):
-            assert keeps_things([answer], wanted), (answer, wanted)
+            assert names_all_things([answer], wanted), (answer, wanted)

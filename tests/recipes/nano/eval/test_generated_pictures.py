@@ -10,8 +10,8 @@ from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.recipes.nano.eval.generated_pictures import (
     draw_captions,
     draw_real,
+    measure_recognition,
     name_pictures,
-    tell_pictures,
     write_contact_sheet,
 )
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -92,7 +92,7 @@ def test_a_model_is_asked_what_there_is_and_must_name_every_thing() -> None:
 
     scenes = [scene("fox"), scene("fox"), scene("fox", "owl"), scene("fox", "owl")]
     told: list[tuple[int, int]] = []
-    found = tell_pictures(
+    found = measure_recognition(
         Seeing(), [Image.new("RGB", (side, 8)) for side in (1, 2, 3, 4)], scenes, lambda *numbers: told.append(numbers)
     )
     assert {title: (share.num_right, share.num) for title, share in found.items()} == {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 
 
 @pytest.mark.parametrize(
@@ -11,19 +11,19 @@ from mgem_agent.recipes.nano.eval.proportion import Share
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)],
 )
 def test_intervals_are_those_of_the_literature(num_right: int, num: int, low: float, high: float) -> None:
-    share = Share(num=num, num_right=num_right)
+    share = Proportion(num=num, num_right=num_right)
     assert share.value == num_right / num
     assert (share.low, share.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_it_counts_and_reads_well() -> None:
-    share = Share.of([True] * 18 + [False] * 2)
+    share = Proportion.of([True] * 18 + [False] * 2)
     assert (share.num, share.num_right, str(share)) == (20, 18, "90 % (70–97)")
-    assert Share.model_validate_json(share.model_dump_json()) == share
+    assert Proportion.model_validate_json(share.model_dump_json()) == share
 
 
 def test_of_nothing_there_is_no_share() -> None:
-    share = Share.of([])
+    share = Proportion.of([])
     assert (share.value, share.low, share.high, str(share)) == (None, None, None, "–")
     with pytest.raises(ValidationError, match="2 of 1 cannot be right"):
-        Share(num=1, num_right=2)
+        Proportion(num=1, num_right=2)

@@ -33,4 +33,4 @@ def test_numbers_and_verbs() -> None:
     assert nouns.counted("fox", 3) == "three foxes"
     assert nouns.counted("owl", 1) == "an owl"
     assert (nouns.verb_for("jeans"), nouns.verb_for("fox"), nouns.verb_for("fox", 2)) == ("are", "is", "are")
-    assert nouns.in_a_row(["a"]) == "a"
+    assert nouns.joined_with_and(["a"]) == "a"

@@ -21,9 +21,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["PictureWish", "read_picture_wish"]
+__all__ = ["DrawingIntent", "read_drawing_intent"]
 
-PictureWish = Literal["draw", "words", "open"]
+DrawingIntent = Literal["draw", "words", "open"]
 
 
 def _any(*rows: str) -> str:
@@ -185,20 +185,20 @@ _PAUSE = re.compile(r"[,;:.!?\n]+\s*")
 _AND = re.compile(r"\s+(?=(?:and|but|und|aber|et|mais|y|pero)\s)")
 
 
-def read_picture_wish(text: str) -> PictureWish:
+def read_drawing_intent(text: str) -> DrawingIntent:
     """Return whether plain words ask for a picture, for words, or for neither.
 
     Args:
         text: What the user said.
 
     Example:
-        >>> read_picture_wish("Draw me a dog"), read_picture_wish("Please don't draw anything.")
+        >>> read_drawing_intent("Draw me a dog"), read_drawing_intent("Please don't draw anything.")
         ('draw', 'words')
-        >>> read_picture_wish("and now in blue")
+        >>> read_drawing_intent("and now in blue")
         'open'
     """
     plain = text.casefold().replace("’", "'").replace("¿", "").replace("¡", "").strip()
-    found: PictureWish = "open"
+    found: DrawingIntent = "open"
     talks = plain.endswith("?")
     for sentence in filter(None, map(str.strip, _SENTENCE.split(plain))):
         talks = talks or _TALKS.search(sentence) is not None
@@ -207,7 +207,7 @@ def read_picture_wish(text: str) -> PictureWish:
     return "words" if found == "open" and talks else found
 
 
-def _after_clause(clause: str, before: PictureWish) -> PictureWish:
+def _after_clause(clause: str, before: DrawingIntent) -> DrawingIntent:
     """What is wished after one more clause."""
     if _DRAW_NOTHING.search(clause) or _WORDS_ONLY.search(clause):
         return "words"
@@ -216,8 +216,8 @@ def _after_clause(clause: str, before: PictureWish) -> PictureWish:
     refusal = _REFUSAL.search(clause)
     if refusal is None:
         return before
-    is_whole = refusal["picture"] is not None or _WHOLE.search(refusal["rest"]) is not None
-    return "words" if is_whole or before != "draw" else "draw"
+    is_complete = refusal["picture"] is not None or _WHOLE.search(refusal["rest"]) is not None
+    return "words" if is_complete or before != "draw" else "draw"
 
 
 def _clauses(sentence: str) -> list[str]:

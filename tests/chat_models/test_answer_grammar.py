@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mgem_agent.chat_models.answer_form import json_form
+from mgem_agent.chat_models.answer_grammar import json_grammar
 
 
 def schema_in(form: str) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def schema_in(form: str) -> dict[str, Any]:
 
 def test_what_is_open_gets_a_limit() -> None:
     limited = schema_in(
-        json_form(
+        json_grammar(
             {
                 "type": "object",
                 "properties": {

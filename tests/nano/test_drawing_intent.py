@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mgem_agent.nano.picture_request import read_picture_wish
+from mgem_agent.nano.drawing_intent import read_drawing_intent
 
-LISTS = Path(__file__).parent / "picture_requests"
+LISTS = Path(__file__).parent / "drawing_intents"
 
 
 def sentences(name: str) -> list[tuple[str, str]]:
@@ -20,7 +20,7 @@ def sentences(name: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("text", "wish"), sentences("tuning"))
 def test_the_sentences_of_the_grammar(text: str, wish: str) -> None:
-    assert read_picture_wish(text) == wish
+    assert read_drawing_intent(text) == wish
 
 
 def test_few_sentences_that_it_was_not_tuned_on_are_misread() -> None:
@@ -28,14 +28,14 @@ def test_few_sentences_that_it_was_not_tuned_on_are_misread() -> None:
     requests = [text for text, wish in rows if wish == "draw"]
     others = [text for text, wish in rows if wish == "words"]
     assert min(len(requests), len(others)) >= 30
-    missed = [text for text in requests if read_picture_wish(text) == "words"]
-    drawn = [text for text in others if read_picture_wish(text) == "draw"]
+    missed = [text for text in requests if read_drawing_intent(text) == "words"]
+    drawn = [text for text in others if read_drawing_intent(text) == "draw"]
     assert len(missed) <= 0.12 * len(requests), missed
     assert len(drawn) <= 0.05 * len(others), drawn
 
 
 def test_odd_spelling_and_long_text_are_read() -> None:
-    assert read_picture_wish("PLEASE DON’T DRAW ANYTHING") == "words"
-    assert read_picture_wish("") == read_picture_wish("…") == "open"
-    assert read_picture_wish("no " * 20_000 + "fox") in ("words", "open")
-    assert read_picture_wish("zeig mir ein " * 5_000) in ("draw", "open")
+    assert read_drawing_intent("PLEASE DON’T DRAW ANYTHING") == "words"
+    assert read_drawing_intent("") == read_drawing_intent("…") == "open"
+    assert read_drawing_intent("no " * 20_000 + "fox") in ("words", "open")
+    assert read_drawing_intent("zeig mir ein " * 5_000) in ("draw", "open")

@@ -12,7 +12,7 @@ from typing import Any
 
 from mgem_agent.chat_models.json_calls import CALL_CLOSE, CALL_OPEN
 
-__all__ = ["call_form", "json_form", "open_form", "words_form"]
+__all__ = ["call_grammar", "json_grammar", "mixed_grammar", "text_grammar"]
 
 _MAX_TEXT = 1000
 _MAX_ITEMS = 32
@@ -25,7 +25,7 @@ ignored here and checked when the answer is read."""
 _OPEN_TEXT = ("maxLength", "enum", "const", "pattern", "format")
 
 
-def json_form(schema: Mapping[str, Any]) -> str:
+def json_grammar(schema: Mapping[str, Any]) -> str:
     """Return the grammar of a JSON value.
 
     Args:
@@ -34,7 +34,7 @@ def json_form(schema: Mapping[str, Any]) -> str:
     return f"start: {_json(schema)}"
 
 
-def call_form(tools: Sequence[Mapping[str, Any]]) -> str:
+def call_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the grammar of a call of one of the tools.
 
     Args:
@@ -43,7 +43,7 @@ def call_form(tools: Sequence[Mapping[str, Any]]) -> str:
     return f"""start: ({_calls(tools)}) "\\n{CALL_CLOSE}\""""
 
 
-def open_form(tools: Sequence[Mapping[str, Any]]) -> str:
+def mixed_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the grammar of free text with captions, in which every call is a call of one of the tools.
 
     Args:
@@ -57,7 +57,7 @@ caption: "\\n<h>"
 WORDS: /(?s:.*)/"""
 
 
-def words_form() -> str:
+def text_grammar() -> str:
     """Return the grammar of plain text: not blank, and without the `<` that begins tags and calls."""
     return r"""start: WORDS
 WORDS: /[^<]*[^\s<][^<]*/"""

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mgem_agent import ChatMiniGemini
 from mgem_agent.agent.agent import MgemAgent
+from mgem_agent.agent.context_window import DialogueTurns, Limits, Window
 from mgem_agent.agent.events import AgentNotice, TurnFinished
-from mgem_agent.agent.request import DialogueTurns, Limits, Window
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.reasoner_facts import ReasonerFacts
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
