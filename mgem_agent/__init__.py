@@ -1,8 +1,8 @@
 """mgem-agent: a vision-language model that sees, reasons and draws.
 
-Importing the package imports nothing heavy: a public name brings its module, and with it torch and transformers, when
-it is first used. The names of the model come by way of `mgem_agent.core_model`, which makes them known to the Auto
-classes of transformers.
+Importing the package imports nothing heavy. The first use of a public name imports its module, and with it torch and
+transformers if needed. The names of the model are imported through `mgem_agent.core_model`, which registers them with
+transformers' Auto classes.
 """
 
 from typing import TYPE_CHECKING

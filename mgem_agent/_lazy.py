@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that importing the package stays quick."""
+"""Import the public names of a package at first use, so that importing the package is quick."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["attach"]
 def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's module-level ``__getattr__`` and ``__dir__`` (PEP 562).
 
-    The module that calls it names what it exports three times: in ``exports``, in ``__all__``, and in an import under
-    ``TYPE_CHECKING``, which editors and type checkers read. A test holds the three together.
+    The calling module lists its exports three times: in ``exports``, in ``__all__``, and in an import under
+    ``TYPE_CHECKING`` for editors and type checkers. A test checks that the three agree.
 
     Args:
         package: The package's ``__name__``.
         exports: The module that each public name is imported from.
 
     Raises:
-        AttributeError: By the returned ``__getattr__``, for any other name; it lists the public ones.
-        MissingDependencyError: By the same, if the name needs a package that is not installed.
+        AttributeError: From the returned ``__getattr__``, for any other name; it lists the public ones.
+        MissingDependencyError: From the returned ``__getattr__``, if the name needs a package that is not installed.
 
     Examples:
         >>> load, names = attach("json", {"Decimal": "decimal"})

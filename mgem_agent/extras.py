@@ -1,8 +1,8 @@
 """The packages that only some features need, and the extra of mgem-agent that installs each.
 
-A plain `pip install mgem-agent` has no torch. Whatever needs a package of an extra says so with a
-:class:`~mgem_agent.errors.MissingDependencyError`, which names the command that installs it. A feature checks before
-it starts (:func:`require_packages`), or an import that has failed is explained (:func:`explain_missing`).
+A plain `pip install mgem-agent` has no torch. A feature that needs a package of an extra raises a
+:class:`~mgem_agent.errors.MissingDependencyError` that names the command to install it: either before it starts
+(:func:`require_packages`) or when an import fails (:func:`explain_missing`).
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ EXTRAS = {
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a module can be found; nothing is imported but the packages that it is in."""
+    """Return whether a module can be found; only its parent packages are imported."""
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:  # the package that it is in is missing
+    except ImportError:  # its parent package is missing
         return False
-    except ValueError:  # it is imported already, and has no spec
+    except ValueError:  # already imported, without a spec
         return True
 
 
@@ -80,7 +80,7 @@ def require_packages(feature: str, *modules: str) -> None:
 
 @contextmanager
 def explain_missing(feature: str) -> Iterator[None]:
-    """Turn a failed import of an extra's package into an error that names the command; others pass unchanged.
+    """Convert a failed import of an extra's package to an error that names the command; other errors are unchanged.
 
     Args:
         feature: What needs the package, as the start of a sentence.
@@ -101,7 +101,7 @@ def missing_package(error: Exception, feature: str) -> MissingDependencyError | 
     """Return the error that names the command, if an import failed because a package of an extra is not installed.
 
     Args:
-        error: What was raised. A package that is installed and broken raises an ImportError too: that is not explained.
+        error: The failed import. The error of an installed but broken package is not explained.
         feature: What needs the package, as the start of a sentence.
     """
     name = error.name if isinstance(error, ImportError) else None

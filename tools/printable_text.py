@@ -26,7 +26,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def terminal_text(text: str) -> str:
-    r"""Remove what a terminal would interpret; line ends, tabs and all visible characters are kept, also joined emoji.
+    r"""Remove the control sequences of a terminal; line ends, tabs and all visible characters are kept.
 
     Examples:
         >>> terminal_text("\x1b]0;title\x07a \x1b[31mred\x1b[0m fox\n")
@@ -39,7 +39,7 @@ def terminal_text(text: str) -> str:
 
 
 def printable_text(text: str, *, keep: str = "") -> str:
-    r"""Replace each control character with a blank, and remove joiners that join nothing.
+    r"""Replace each control character with a blank, and remove joiners that do not join letters or pictographs.
 
     Args:
         text: Any text.
@@ -59,5 +59,5 @@ def printable_text(text: str, *, keep: str = "") -> str:
 def _joins(text: str, place: int) -> bool:
     """Whether the characters on both sides of an index can be joined."""
     sides = text[place - 1 : place], text[place + 1 : place + 2]
-    # No symbol of ASCII: `<` and `>` are those of tags.
+    # No ASCII symbol: `<` and `>` belong to tags.
     return all(side.isalpha() or (not side.isascii() and unicodedata.category(side)[0] in _JOINED) for side in sides)

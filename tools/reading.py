@@ -35,7 +35,7 @@ TILE_PX = 2000
 OVERLAP_PX = 200
 """What neighbouring tiles share: more than the height of a line."""
 MAX_TILES = 64
-"""Tiles of a picture that are read; what is below or to the right of them is not, and a notice says so."""
+"""Maximum number of tiles of a picture; the rest of a larger picture is not read, and a notice says so."""
 MAX_RATIO = 8
 """How much longer than wide a tile is at most; a narrower one is widened by its edge."""
 
@@ -130,7 +130,7 @@ def read_text(image: Any, *, min_confidence: float = 0.5) -> ReadText:
 
 
 def _tiles(width: int, height: int) -> list[_Box]:
-    """The tiles of a picture, row by row."""
+    """Return the tiles of a picture, row by row."""
     return [
         (left, top, min(left + TILE_PX, width), min(top + TILE_PX, height))
         for top in _starts(height)
@@ -139,7 +139,7 @@ def _tiles(width: int, height: int) -> list[_Box]:
 
 
 def _starts(side: int) -> list[int]:
-    """Where tiles begin along a side; the last one ends with the side."""
+    """Return where tiles begin along a side; the last one ends at the end of the side."""
     if side <= TILE_PX:
         return [0]
     step = TILE_PX - OVERLAP_PX
@@ -160,7 +160,7 @@ def _read_tile(picture: Image, tile: _Box, min_confidence: float) -> list[TextLi
         reader = _reader()
         try:
             found = reader(np.ascontiguousarray(pixels))
-        except Exception as error:  # of OpenCV, ONNX Runtime or RapidOCR, which have no error in common
+        except Exception as error:  # OpenCV, ONNX Runtime and RapidOCR have no common error class
             raise ToolError(
                 f"The text of the picture ({picture.width}×{picture.height} pixels) could not be read "
                 f"({type(error).__name__}: {error}). Give another picture, or a part of this one."
@@ -180,7 +180,7 @@ def _moved(box: _Box, x: int, y: int) -> _Box:
 
 
 def _without_doubles(found: Sequence[tuple[TextLine, _Box]]) -> list[TextLine]:
-    """Leave out a line that another tile has more of: half of its box is within that one's."""
+    """Leave out duplicates: lines with half of their box inside a longer line of another tile."""
     kept: list[tuple[TextLine, _Box]] = []
     for line, tile in sorted(found, key=lambda each: _area(each[0].box), reverse=True):
         doubles = (
@@ -196,28 +196,28 @@ def _area(box: _Box) -> int:
 
 
 def _shared(one: _Box, other: _Box) -> int:
-    """The area of what two boxes have in common."""
+    """Return the area of the intersection of two boxes."""
     return _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
 
 
 @cache
 def _reader() -> Any:
-    """The models; imported by name, since they are an extra."""
+    """Return RapidOCR's models; imported here, because they belong to an extra."""
     with explain_missing("Reading text"):
         rapidocr, _ = map(importlib.import_module, PACKAGES)
-    # It would log to the terminal, and leave out unsure lines by a measure of its own.
+    # Without these options, it would log to the terminal and apply its own confidence threshold.
     return rapidocr.RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.0})
 
 
 def _box(corners: np.ndarray[Any, Any], width: int, height: int) -> _Box:
-    """The rectangle around four corners (4, 2) = (x, y), within the picture."""
+    """Return the rectangle around four corners (4, 2) = (x, y), clipped to the picture."""
     left, top = map(math.floor, corners.min(axis=0))
     right, bottom = map(math.ceil, corners.max(axis=0))
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
 def _rows(lines: Iterable[TextLine]) -> list[list[TextLine]]:
-    """Put lines side by side into one row: those whose middle is within the height of the row's first line."""
+    """Group lines into rows: a line belongs to a row if its middle is within the height of the row's first line."""
     rows: list[list[TextLine]] = []
     for line in sorted(lines, key=lambda line: line.box[1] + line.box[3]):
         middle = (line.box[1] + line.box[3]) / 2

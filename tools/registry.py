@@ -121,7 +121,7 @@ def make_generator(name: str, **options: Any) -> ImageGenerator:
             f"It takes: {', '.join(_option_names(factory)) or 'none'}."
         ) from error
     generator = factory(rest, **options)
-    # The protocol itself is not asked: looking for `capabilities` could load a model.
+    # No isinstance check against the protocol: reading `capabilities` could load a model.
     lacking = [method for method in METHODS if not callable(getattr(type(generator), method, None))]
     if lacking:
         raise GeneratorUnavailableError(
@@ -158,7 +158,7 @@ def _find(scheme: str) -> GeneratorFactory:
             factory: GeneratorFactory = point.load()
     except MgemError:
         raise
-    except Exception as error:  # a package of anybody's can fail in any way when it is imported
+    except Exception as error:  # a third-party package may raise anything when it is imported
         raise GeneratorUnavailableError(
             f"The generator {scheme!r} of the package {_package(point)!r} cannot be loaded "
             f"({type(error).__name__}: {error}). Update that package or uninstall it."

@@ -1,6 +1,6 @@
 """Which generators cost money, so that a program can ask before it uses one.
 
-A generator says so itself, by the optional property `costs_money`. One without it is free.
+A generator may have the property `costs_money`. A generator without it is free.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["costs_money"]
 
 
 def costs_money(generator: ImageGenerator) -> bool:
-    """Whether somebody may be charged for each picture of a generator. No model is loaded, and no server is contacted.
+    """Whether pictures of a generator may cost money. No model is loaded, and no server is contacted.
 
     Args:
         generator: The generator.

@@ -147,7 +147,7 @@ def wrong_fields(error: ValidationError) -> str:
 
 @functools.cache
 def _schemas(kind: type[ToolArguments]) -> dict[str, Any]:
-    """Return the schema of every field, also of hidden_fields ones."""
+    """Return the schema of every field, also of hidden ones."""
     return shared_schema(super(ToolArguments, kind).model_json_schema())["properties"]
 
 

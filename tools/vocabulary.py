@@ -131,7 +131,7 @@ class Vocabulary(BaseModel):
         places: list[str] = []
         replaced: dict[str, str] = {}
         left_out: list[str] = list(words.unknown)
-        for found in sorted(words.known, key=lambda each: each.word.is_near):  # what is known itself comes first
+        for found in sorted(words.known, key=lambda each: each.word.is_near):  # known words take precedence
             into, most = (places, 1) if found.word.is_place else (things, self.max_things)
             if found.word.name not in into:
                 if len(into) >= most:

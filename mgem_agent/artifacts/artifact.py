@@ -22,7 +22,7 @@ MAX_LINE_CHARS = 500
 
 
 def _on_one_line(text: object) -> str:
-    """Put spaces for control characters, hide secrets, and cut what is too long: a name of a file can hold anything."""
+    """Return untrusted text on one line: control characters become spaces, secrets are hidden, long text is cut."""
     clean = redact("".join(letter if letter.isprintable() else " " for letter in str(text)).strip())
     return clean[:MAX_LINE_CHARS]
 
@@ -62,7 +62,7 @@ class Artifact(BaseModel):
         sha256: Hash of the PNG file.
         width: Width in pixels.
         height: Height in pixels.
-        origin: Where it comes from: "generated", or for an imported picture what the caller says.
+        origin: Where it comes from: "generated", or the caller's words for an imported picture.
         recipe: How it was drawn; None for an imported picture.
         asked: The original request, if it is known.
         call: Key of the latest call that it was drawn for (see `mgem_agent.artifacts.drawn_call`).

@@ -32,7 +32,7 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
     Args:
         path: Path of the file; its folder is created.
         data: The content.
-        is_last: False where another file of the same folder is written next: that one makes both names last.
+        is_last: False if another file of the same folder is written next; syncing the folder then makes both durable.
 
     Raises:
         ToolError: If it cannot be written: a full disk, no permission. An existing file is not changed.
@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_once(path.parent)
         try:
-            # Not mkstemp: a picture is as readable to others as the person's umask says.
+            # Not mkstemp, which ignores the user's umask: its files are readable by the owner only.
             with os.fdopen(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                 file.write(data)
                 file.flush()
@@ -86,7 +86,7 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _writer() -> str:
-    """This process, as the name of a passing file has it: whether it still runs can be seen on this machine alone."""
+    """Return the suffix of temporary files that identifies this process and this machine."""
     return f"{os.getpid()}@{re.sub(r'[^A-Za-z0-9-]', '-', platform.node())}."
 
 
@@ -95,16 +95,16 @@ def _is_writer_gone(name: str) -> bool:
     if found is None or os.name != "posix" or not _writer().endswith(f"@{found['machine']}."):
         return False
     try:
-        os.kill(int(found["process"]), 0)  # sends nothing
+        os.kill(int(found["process"]), 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return True
-    except OSError:  # somebody else's process
+    except OSError:  # the process belongs to another user
         return False
     return False
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last as well, on systems where a folder can be synced."""
+    """Make a renamed file durable, on systems where a folder can be synced."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

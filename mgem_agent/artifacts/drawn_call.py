@@ -1,4 +1,4 @@
-"""The call that a stored picture was drawn for, so that a resumed process finds a picture that it had not recorded.
+"""Identify the call that a stored picture was drawn for, so that a resumed process finds unrecorded pictures.
 
 A call is identified by its key, a hash of its owner, its place and its request. Times are not used, because a clock can
 be set back.

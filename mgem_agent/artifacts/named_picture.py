@@ -1,9 +1,9 @@
 """Resolve a named picture to bytes or to the id of a stored picture, or refuse it.
 
-A name is a string or an image block, and may come from anyone: a person, an outer model, a chat server. One function
-reads it, once. It returns what the name came to, and nothing later looks at the name again.
+A name is a string or an image block. It may come from an untrusted source: a user, an outer model, a chat server. One
+function parses it, once; later code uses only the result.
 
-- **Every unknown form is refused**: a block with two addresses, an address that is itself a block or not a string.
+- **Every unknown format is refused**: a block with two addresses, an address that is a block or not a string.
 - **The caller decides what may be named**: ids with `allow_ids`, files with `read_file`. Data is always accepted, and
   nothing is downloaded.
 - **A refusal does not access the disk**, so its message does not reveal whether a file exists.
@@ -34,7 +34,7 @@ ORIGIN_OF_DATA = "a picture given as data"
 
 @dataclass(frozen=True, slots=True)
 class NamedPicture:
-    """What a name came to: either an id or bytes.
+    """The result of resolving a name: either an id or bytes.
 
     Attributes:
         picture_id: Id of a stored picture, or the beginning of one; None for bytes.
@@ -54,7 +54,7 @@ class NamedPicture:
 
         Raises:
             InputError: If the id is unknown.
-            ImageError: If the bytes are no picture.
+            ImageError: If the bytes are not a picture.
         """
         if self.picture_id is not None:
             return store.get(self.picture_id).id
@@ -65,22 +65,22 @@ class NamedPicture:
 def resolve_picture(
     named: str | Mapping[str, Any], *, allow_ids: bool = False, read_file: ReadFile | None = None
 ) -> NamedPicture:
-    """Read what a picture is named by.
+    """Resolve the name of a picture.
 
     Args:
-        named: An id, a data URL, a path, or an image block of LangChain's form or OpenAI's.
+        named: An id, a data URL, a path, or an image block in LangChain's or OpenAI's format.
         allow_ids: Whether stored pictures may be named.
-        read_file: Reads files; None if none may be named.
+        read_file: Reads files; None if files may not be named.
 
     Returns:
         An id or bytes.
 
     Raises:
-        InputError: If it is refused: a form that is not known, an id or a file where none may be named.
-        ImageError: If data is no valid base64, or too large.
+        InputError: If the format is unknown, or an id or a file is not allowed.
+        ImageError: If the data is not valid base64, or too large.
     """
     if isinstance(named, Mapping):
-        block = dict(named)  # read once: a mapping may answer differently the next time
+        block = dict(named)  # copied, because a mapping may return other values the next time
         key, address = _address(block)
         if key == "base64":
             return NamedPicture(None, base64_bytes(address, "base64 of an image block"), ORIGIN_OF_DATA)
@@ -99,7 +99,7 @@ def resolve_picture(
 
 
 def _address(block: dict[Any, Any]) -> tuple[str, str]:
-    """The one address of a block, and the key that says what it is: base64, file_id or url."""
+    """Return the only address of a block, and its kind: base64, file_id or url."""
     kind = block.get("type")
     if kind not in ("image", "image_url"):
         raise InputError(f"A block of type {str(kind)[:80]!r} is not a picture. Give a block of type 'image'.")
@@ -129,7 +129,7 @@ def _address(block: dict[Any, Any]) -> tuple[str, str]:
 
 
 def _openai_address(address: Any) -> Any:
-    """The address in OpenAI's form of a block: a string, or an object with `url` and at most `detail`."""
+    """Return the address of a block in OpenAI's format: a string, or an object with `url` and at most `detail`."""
     if not isinstance(address, Mapping):
         return address
     inner = dict(address)

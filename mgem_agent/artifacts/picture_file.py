@@ -1,14 +1,13 @@
-"""The PNG file of a picture: the same picture and recipe give the same bytes, and say how it was made.
+"""The PNG file of a picture, with the metadata to draw it again. The same picture and recipe give the same bytes.
 
-Two text chunks are written before the pixels. `parameters` is the web UI's of AUTOMATIC1111, which other programs and
-the sites where pictures are shared read. `mgem` is the recipe as JSON, from which the picture can be drawn again.
-Neither holds a time or a version, so that a picture which is drawn again is the same file; nor the address of a server
-or a path of this machine, as a picture is given away. Both are tEXt chunks where Latin-1 has all their letters, which
-more programs read, and else iTXt.
+Two text chunks precede the pixels. `parameters` has the format of AUTOMATIC1111's web UI, which other programs and
+picture-sharing sites read. `mgem` is the recipe as JSON, for redrawing. Neither contains a time or a version, so that a
+redrawn picture is the same file. Neither contains a server's address or a local path, because pictures are shared. The
+chunks are tEXt, which more programs read; text that is not Latin-1 goes into iTXt.
 
-What other programs want of `parameters`: the line of settings begins with `Steps:` (ComfyUI, sd-prompt-reader) and has
-a `Sampler:` and a seed (sd-parsers), and a line `Negative prompt:` comes before it, also where there is none (ComfyUI).
-What is not known of them is `Steps: 0`, `Sampler: default` and `Seed: -1`.
+Other programs require of `parameters`: the line of settings begins with `Steps:` (ComfyUI, sd-prompt-reader), has a
+`Sampler:` and a seed (sd-parsers), and follows a line `Negative prompt:`, even an empty one (ComfyUI). Unknown values
+are written as `Steps: 0`, `Sampler: default` and `Seed: -1`.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
         recipe: How it was drawn, if it was.
 
     Returns:
-        The bytes of the file; the same ones each time, on one version of the compressor.
+        The bytes of the file, which depend only on the arguments and the version of the compressor.
     """
     chunks = PngImagePlugin.PngInfo()
     if recipe is not None:
@@ -55,7 +54,7 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
         chunks.add_text("parameters", without_secrets(parameters_text(recipe)))
         chunks.add_text(CHUNK, without_secrets(whole))
     plain = image if image.mode == "RGB" else image.convert("RGB")
-    if plain.info:  # what a loaded file carries along: profile, density, EXIF
+    if plain.info:  # metadata of the loaded file: profile, density, EXIF
         plain = plain.copy()
         plain.info = {}
     buffer = io.BytesIO()
@@ -64,7 +63,7 @@ def encode_picture(image: Image.Image, recipe: PictureRecipe | None = None) -> b
 
 
 def parameters_text(recipe: PictureRecipe) -> str:
-    """A recipe in the form of AUTOMATIC1111's web UI: prompt, negative prompt, and a line of settings."""
+    """Return a recipe in the format of AUTOMATIC1111's web UI: prompt, negative prompt, and a line of settings."""
     request = recipe.request
     options = request.options
     named = MODEL.fullmatch(recipe.model)
@@ -86,7 +85,7 @@ def parameters_text(recipe: PictureRecipe) -> str:
 
 
 def _quoted(value: object) -> str:
-    """A value as that form has it: in JSON's quotes where it holds one of the form's own signs."""
+    """Return a value, in JSON quotes if it contains a separator of the format."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",:\n") else text
 
@@ -98,7 +97,7 @@ def read_recipe(path: str | Path) -> PictureRecipe | None:
         path: Any file.
 
     Returns:
-        The recipe, or None if it is no PNG of ours.
+        The recipe, or None if this package did not write the file.
 
     Raises:
         ImageError: If the file cannot be read, or its chunk is damaged or of a later version.

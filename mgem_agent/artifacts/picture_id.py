@@ -1,7 +1,6 @@
-"""What an id of a stored picture looks like: the one place that decides it.
+"""The format of a stored picture's id; no other module checks it.
 
-Only a full match is an id. `img-001.png`, `IMG-20240101-WA0003.jpg` and `img-x/../a.png` are names of files, and are
-opened, or refused, as such.
+Only a full match is an id. `img-001.png`, `IMG-20240101-WA0003.jpg` and `img-x/../a.png` are treated as file names.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ def is_picture_id(text: object) -> bool:
     """Whether text is an id, or the beginning of one: `img-` and 4 to 64 hexadecimal digits in lower case.
 
     Args:
-        text: Anything; what is no string is no id.
+        text: Any value; only a string can be an id.
 
     Examples:
         >>> [is_picture_id(text) for text in ("img-0123abcd", "img-001.png", "IMG-0123ABCD", "img-0123/../a")]
@@ -28,10 +27,10 @@ def is_picture_id(text: object) -> bool:
 
 
 def picture_id_digits(text: str) -> str | None:
-    """Return the digits of an id; None if it is none.
+    """Return the digits of an id; None if the text is not an id.
 
     Args:
-        text: An id, with `img-` or without, as a person may write it for the store.
+        text: An id, with or without `img-`.
     """
     digits = text.removeprefix(PREFIX)
     return digits if DIGITS.fullmatch(digits) else None

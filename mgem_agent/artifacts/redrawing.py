@@ -50,7 +50,7 @@ def recipe_of(artifact_id: str, store: ArtifactStore) -> PictureRecipe:
 
 
 def is_recorded_as(name: str, recorded: str) -> bool:
-    """Whether a record names a generator: by its name, or by what is left of it in a file.
+    """Whether a record names a generator, by its full name or by its shareable name.
 
     Args:
         name: Name of the generator.

@@ -19,7 +19,7 @@ PATH = re.compile(r"(?:[/~]|\.{1,2}[/\\]|[a-z]:[/\\]|\\\\).*", re.IGNORECASE | r
 
 
 def shareable_recipe(recipe: PictureRecipe) -> PictureRecipe:
-    """Return a recipe without addresses and paths; what a person or a model wrote to be drawn is as it was."""
+    """Return a recipe without addresses and paths; prompts are unchanged."""
     options = {name: _shareable(value) for name, value in recipe.request.options.items()}
     return recipe.model_copy(
         update={
@@ -45,7 +45,7 @@ def shareable_name(name: str) -> str:
 
 
 def _without_place(text: str) -> str:
-    """A text without the addresses in it, or the name of the file where it is a path."""
+    """Return a text without addresses; of a path, only the file name."""
     text = ADDRESS.sub("", text).strip()
     if not PATH.fullmatch(text):
         return text

@@ -174,7 +174,7 @@ class ArtifactStore:
             limit: Maximum number.
             on_skip: Called with each skipped file and the reason.
         """
-        # Sidecars are written once, so the time of the file is that of the picture; no more are read than shown.
+        # A sidecar is written once, so its file time is the picture's. Only the records that are returned are read.
         artifacts: list[Artifact] = []
         for path in sorted(self._pictures(), key=lambda path: (-_changed(path), path.name)):
             if limit is not None and len(artifacts) >= limit:
@@ -189,7 +189,7 @@ class ArtifactStore:
     def damaged(self) -> dict[Path, str]:
         """Return the files that cannot be read, each with the reason.
 
-        Records are read, and of each picture its end; pixels are decoded only where there is no record.
+        Reads all records and the end of each picture file; pixels are decoded only for a missing record.
         """
         found: dict[Path, str] = {}
         self.list(on_skip=lambda path, error: found.update({path: str(error)}))
@@ -199,13 +199,13 @@ class ArtifactStore:
         return found
 
     def lineage(self, artifact_id: str) -> dict[str, Artifact | None]:
-        """Return a picture and all that it was made from.
+        """Return the records of a picture and of all pictures that it was made from.
 
         Args:
             artifact_id: As for `get`.
 
         Returns:
-            Records by id, the picture itself first, then its parents, then theirs; None for one that is not stored.
+            Records by id: the picture itself, then its parents, then theirs; None for one that is not stored.
         """
         first = self.get(artifact_id)
         found: dict[str, Artifact | None] = {first.id: first}
@@ -249,7 +249,7 @@ class ArtifactStore:
         return found
 
     def _store(self, data: bytes, *, size: tuple[int, int], **known: Any) -> Artifact:
-        """Store bytes, unless they are, and return their record."""
+        """Store bytes, unless they are stored already, and return their record."""
         self._sweep()
         digest = hashlib.sha256(data).hexdigest()
         place, is_stored = self._place_of(digest)
@@ -263,13 +263,13 @@ class ArtifactStore:
             created=datetime.now(UTC).replace(microsecond=0),
             **known,
         )
-        # What follows syncs the folder for both.
+        # The next write syncs the folder for both files.
         write_atomically(_sidecar(place), _sidecar_text(artifact), is_last=False)
         write_atomically(place, data)
         return artifact
 
     def _called(self, artifact: Artifact, place: Path, call: str | None) -> Artifact:
-        """The record of a picture that is stored already, with the call that it has now been drawn for."""
+        """Return the record of a stored picture, updated with the call that drew it again."""
         if call is None or call == artifact.call:
             return artifact
         artifact = artifact.model_copy(update={"call": call})
@@ -280,23 +280,23 @@ class ArtifactStore:
         return self.root / digits[:2] / f"img-{digits}.png"
 
     def _place_of(self, digest: str) -> tuple[Path, bool]:
-        """The place of a hash, under the shortest id that no other picture has, and whether it is stored there."""
+        """Return the path for a hash, by the shortest unique id, and whether the picture is stored there."""
         for num_digits in range(self._num_id_digits, len(digest), 4):
             place = self._place(digest[:num_digits])
             held = file_hash(place) if place.is_file() else ""
-            # A file whose hash does not begin with its own id is damaged, and is written anew.
+            # A file whose hash does not begin with its id is damaged, and is written again.
             if held == digest or not held.startswith(digest[:num_digits]):
                 return place, held == digest
         return self._place(digest), False
 
     def _record(self, place: Path) -> Artifact:
-        """Read a sidecar; make the record again from the picture where it is missing or damaged."""
+        """Read a sidecar; if it is missing or damaged, restore the record from the picture."""
         try:
             artifact = Artifact.model_validate_json(read_file(_sidecar(place)))
             if artifact.id == place.stem and place.is_file():
                 return artifact
         except (ImageError, ValidationError):
-            pass  # the picture itself knows the better part of it
+            pass  # the picture file contains most of the record
         recipe = read_recipe(place)
         image = load_image(place)
         return Artifact(
@@ -314,7 +314,7 @@ class ArtifactStore:
         return (path for path in self.root.glob("[0-9a-f][0-9a-f]/img-*.png") if is_picture_id(path.stem))
 
     def _sweep(self) -> None:
-        """Once, remove what programs that were killed while writing have left."""
+        """Remove temporary files of killed programs, once in the life of this object."""
         if self._is_swept:
             return
         self._is_swept = True
@@ -332,7 +332,7 @@ def _sidecar_text(artifact: Artifact) -> bytes:
 
 
 def _read_if_it_holds(path: Path, signs: Iterable[bytes]) -> Artifact | None:
-    """Read a sidecar that holds one of some bytes; None for another one, and for one that is missing or damaged."""
+    """Read a sidecar that contains one of the given byte strings; None if it does not, is missing, or is damaged."""
     try:
         text = read_file(path)
         return Artifact.model_validate_json(text) if any(sign in text for sign in signs) else None
@@ -341,10 +341,10 @@ def _read_if_it_holds(path: Path, signs: Iterable[bytes]) -> Artifact | None:
 
 
 def _given_hash(picture: Any) -> str | None:
-    """Hash of encoded bytes or of a file that a person gave; None for whatever else it may be.
+    """Return the hash of encoded bytes or of a file; None for any other object.
 
     Raises:
-        ImageError: If it is a file that cannot be read, or is too large to be looked at.
+        ImageError: If the file cannot be read, or is too large.
     """
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return hashlib.sha256(picture).hexdigest()
@@ -354,7 +354,7 @@ def _given_hash(picture: Any) -> str | None:
 
 
 def _changed(path: Path) -> float:
-    """When a file was changed; 0 if it has gone meanwhile."""
+    """Return the modification time of a file; 0 if it no longer exists."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

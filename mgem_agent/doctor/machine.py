@@ -117,7 +117,7 @@ def _requirements() -> dict[str, list[Requirement]]:
     found: dict[str, list[Requirement]] = {"": []}
     for line in importlib.metadata.requires(DISTRIBUTION) or []:
         requirement = Requirement(line)
-        if requirement.name == DISTRIBUTION:  # an extra that brings another, which is looked at by itself
+        if requirement.name == DISTRIBUTION:  # an extra that includes another one, which is checked separately
             continue
         marker = requirement.marker
         if marker is None or marker.evaluate({"extra": ""}):

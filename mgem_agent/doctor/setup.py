@@ -198,7 +198,7 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
 
 
 def _with_command(error: MissingDependencyError) -> tuple[str, str]:
-    """What a feature needs, and the command that installs it."""
+    """Return a finding that names the command to install a feature."""
     text, _, command = str(error).partition(" Run: ")
     return text, command
 

@@ -115,7 +115,7 @@ def _original(artifact_id: str, store: ArtifactStore) -> ImageRequest | None:
 def _pictures(edit: EditRequest, store: ArtifactStore) -> dict[str, Image.Image]:
     pictures: dict[str, Image.Image] = {}
     for name in edit.picture_ids:
-        with suppress(InputError):  # what the original was made from may be gone, and is seldom needed
+        with suppress(InputError):  # a parent picture may be deleted, and is rarely needed
             pictures[name] = store.open(name)
     return pictures
 

@@ -27,7 +27,7 @@ AllowPaths = bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 @dataclass(frozen=True, slots=True)
 class PictureAccess:
-    """What may be opened.
+    """The pictures that an outer model may name.
 
     Attributes:
         folders: Folders whose files may be read, resolved; None for any file.
@@ -37,7 +37,7 @@ class PictureAccess:
 
     @classmethod
     def of(cls, allow_paths: AllowPaths) -> Self:
-        """Read a switch.
+        """Create the access for an `allow_paths` value.
 
         Args:
             allow_paths: Which local files may be named.
@@ -72,7 +72,7 @@ class PictureAccess:
 
     def _read(self, name: str) -> bytes:
         if self.folders is None or WEB_ADDRESS.match(name):
-            return read_file(name)  # which opens no address
+            return read_file(name)  # this does not open URLs
         found = [path for folder in self.folders if (path := _inside(folder, name)) is not None]
         if not found:
             folders = f", and files in {', '.join(repr(str(each)) for each in self.folders)}" if self.folders else ""
@@ -84,23 +84,23 @@ class PictureAccess:
 
 
 def has_other_root(name: PurePath, folder: PurePath) -> bool:
-    """Whether a name begins at another root than a folder: another drive, or on Windows a server.
+    """Whether a path has another root than a folder: another drive, or a server on Windows.
 
-    Such a name is refused before it is resolved: Windows would contact the server, and greet it with the user's name.
+    Such a path is refused before it is resolved: Windows would contact the server and send the user's name.
 
     Args:
-        name: What is named.
+        name: The path.
         folder: An absolute path.
     """
     return bool(name.anchor) and name.anchor != name.root and name.anchor.casefold() != folder.anchor.casefold()
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """The path of a name in a folder, links followed; None if it leads out of it."""
+    """Return the resolved path of a name in a folder; None if it is outside."""
     try:
         if has_other_root(Path(name), folder):
             return None
         path = (folder / name).resolve()
-    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links in a circle
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, circular links
         return None
     return path if path.is_relative_to(folder) else None

@@ -1,8 +1,8 @@
 """How pictures appear in the content that a tool returns, in addition to their ids in the text.
 
-A provider's API does not know our ids, and pixels cost its tokens. So the developer chooses. Without picture blocks,
-the content is a plain string: everything that calls tools passes a string on unchanged, while MCP adapters turn
-LangChain's blocks into JSON text.
+A provider's API does not know our ids, and pixels cost tokens, so the developer chooses. Without picture blocks, the
+content is a plain string, which every caller of tools passes on unchanged; MCP adapters turn LangChain's blocks into
+JSON text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_picture_blocks(blocks: Any) -> None:
     """Check a developer's choice before any picture is drawn.
 
     Args:
-        blocks: What was given as `picture_blocks`.
+        blocks: The value of `picture_blocks`.
 
     Raises:
         InputError: If it is unknown.
@@ -74,7 +74,7 @@ def _pixels(path: Path) -> str:
 
 
 def _mcp_types() -> Any:
-    """The module `mcp.types`; releases 1 and 2 of the package take the same fields."""
+    """Return the module `mcp.types`; releases 1 and 2 of the package have the same fields."""
     try:
         return importlib.import_module("mcp.types")
     except ModuleNotFoundError as error:

@@ -70,7 +70,7 @@ def make_tool(
         name: Name for the model.
         description: Description for the model.
         arguments: Class of the arguments.
-        run: Takes the arguments, unknown ones too, and returns content and artifact.
+        run: Gets the arguments, including unknown ones, and returns content and artifact.
     """
     return PictureTool(
         name=name,
@@ -88,6 +88,6 @@ def with_notices(text: str, notices: Iterable[str]) -> str:
 
     Args:
         text: The text.
-        notices: The notices, in sentences.
+        notices: The notices, as sentences.
     """
     return " ".join([text, *notices])

@@ -39,14 +39,14 @@ VOCABULARY_FILE = "vocabulary.json"
 
 
 class NanoDrawing(BaseModel):
-    """What the weights were trained for: `nano.json`.
+    """The settings that the weights were trained for, from `nano.json`.
 
     Attributes:
         size_px: Width and height of a picture.
-        steps: Denoising steps where a request names none.
-        guidance_scale: Guidance where a request names none.
-        without_effect: Fields of a request that do not change what these weights draw.
-        options: What else a call of its pipeline needs, such as `use_resolution_binning`.
+        steps: Denoising steps if a request sets none.
+        guidance_scale: Guidance if a request sets none.
+        without_effect: Fields of a request that do not affect these weights.
+        options: Other arguments of the pipeline, such as `use_resolution_binning`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,21 +59,23 @@ class NanoDrawing(BaseModel):
 
 
 class NanoGenerator(DiffusersGenerator):
-    """Draws with the diffusion model in the box.
+    """Draws with the built-in diffusion model.
 
     Args:
-        options: How it is loaded and run; by default as it was trained.
-        folder: Where its weights are.
+        options: Options of loading and drawing; by default those of the training.
+        folder: Folder of the weights.
 
     Raises:
-        GeneratorUnavailableError: If `nano.json` cannot be read; if the weights are not there, when it is to draw.
+        GeneratorUnavailableError: If `nano.json` cannot be read. Missing weights raise it when drawing begins.
     """
 
     def __init__(self, options: DiffusersOptions | None = None, *, folder: Path = DIFFUSION_WEIGHTS) -> None:
         self._folder = folder
-        drawing = read_drawing(folder) if _is_there(folder) else NanoDrawing()  # who only talks needs no weights
+        drawing = (
+            read_drawing(folder) if _is_there(folder) else NanoDrawing()
+        )  # a program that only chats needs no weights
         given = (options or DiffusersOptions()).model_dump(exclude_unset=True)
-        # In a batch, rounding changes some pixels by one; a record gives the same bytes again only one by one.
+        # Rounding in a batch changes some pixels by one, so only single pictures can be redrawn exactly.
         own = {"local_files_only": True, "max_batch_size": 1}
         super().__init__(str(folder), DiffusersOptions.model_validate({**own, **given}))
         seed = 0 if "seed" in drawing.without_effect else None
@@ -87,8 +89,8 @@ class NanoGenerator(DiffusersGenerator):
         """The diffusion model in the box: small pictures of simple things, on any machine, without a network: `nano`.
 
         Args:
-            rest: Nothing.
-            options: Those of :class:`DiffusersOptions`.
+            rest: Must be empty.
+            options: See :class:`DiffusersOptions`.
 
         Raises:
             InputError: If anything follows `nano` in the name, or an option is unknown or has an invalid value.
@@ -100,7 +102,7 @@ class NanoGenerator(DiffusersGenerator):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it honours: what its pipeline does, in its one size, but for what has no effect on its weights.
+        """The capabilities of its pipeline, in one size, without arguments that do not affect the weights.
 
         Raises:
             GeneratorUnavailableError: If the weights are not in this installation.
@@ -131,7 +133,7 @@ class NanoGenerator(DiffusersGenerator):
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """Read what the weights of a folder can draw; None where it does not say, for weights that read freely."""
+    """Read the vocabulary of the weights in a folder; None for weights that take any caption."""
     file = folder / VOCABULARY_FILE
     if not file.is_file():
         return None
@@ -148,7 +150,7 @@ def _is_there(folder: Path) -> bool:
 
 
 def read_drawing(folder: Path) -> NanoDrawing:
-    """Read what the weights of a folder were trained for."""
+    """Read the settings that the weights in a folder were trained for."""
     if not _is_there(folder):
         raise GeneratorUnavailableError(
             f"The weights of the generator 'nano' are not in this installation: there is no {str(folder)!r}. Install a "

@@ -1,18 +1,18 @@
-"""Whether a user's words ask for a picture: the one place where that is decided for nano.
+"""Decide whether a user's message asks nano for a picture.
 
-nano was taught to draw by short dialogues and draws too readily: it takes "Please don't draw anything" for a request.
-So in the mode `auto` its chat models first read what the user said, by a small grammar of English, German, French and
-Spanish. There are three outcomes:
+nano was trained to draw with short dialogues and draws too often: it takes "Please don't draw anything" for a request.
+So in the mode `auto`, its chat models first classify the message with a small grammar of English, German, French and
+Spanish. There are three results:
 
-- `draw`: a picture is asked for. The answer is asked for with `draw="always"`; if the model opens no caption by itself,
-  a second pass opens `<h>` for it.
-- `words`: drawing is refused, or the sentence is a question, a task for words or small talk. The answer is asked for
-  with `draw="never"`, and the engine keeps the model from writing a tag, so that there are words.
-- `open`: neither, such as "and now in blue". The model decides by itself.
+- `draw`: the message asks for a picture. The model is called with `draw="always"`; if its answer has no caption, a
+  second pass begins one with `<h>`.
+- `words`: the message refuses a picture, or it is a question, a writing task or small talk. The model is called with
+  `draw="never"`, and the engine forbids tags, so that the answer is text.
+- `open`: neither, such as "and now in blue". The model decides.
 
 The grammar reads clause by clause. A request is a clause that begins, after polite words, with a verb of drawing and an
 object, with a wish for a picture, or with a verb of showing and an object. A refusal is a negation with only filler
-words between it and a verb of drawing or a word for pictures. A later clause wins; but what only limits a request
+words between it and a verb of drawing or a word for pictures. A later clause takes precedence; but a limit of a request
 ("draw a dog, but don't draw a collar") does not refuse it.
 """
 
@@ -38,7 +38,7 @@ _DRAW = _any(
     "dibuja(?:r|me|nos|rme|rnos)? dib[uú]ja(?:me|nos) dibujes? píntame pintar(?:me|nos)? ilustra",
 )
 _PAINT = _any("paint render picture", "male mal", "illustre", "pinta pintes?")
-"""These are other words, too: they need an object with an article."""
+"""These words have other meanings, too, so they need an object with an article."""
 _DRAWING = _any(
     r"draw(?:ing|n|s)? paint(?:ing)? sketch(?:ing)? illustrat(?:e|ing) doodle",
     "zeichne[nt]? male[nt]? mal gezeichnet gemalt",
@@ -186,10 +186,10 @@ _AND = re.compile(r"\s+(?=(?:and|but|und|aber|et|mais|y|pero)\s)")
 
 
 def read_drawing_intent(text: str) -> DrawingIntent:
-    """Return whether plain words ask for a picture, for words, or for neither.
+    """Return whether a message asks for a picture, for words, or for neither.
 
     Args:
-        text: What the user said.
+        text: The user's message.
 
     Example:
         >>> read_drawing_intent("Draw me a dog"), read_drawing_intent("Please don't draw anything.")
@@ -208,7 +208,7 @@ def read_drawing_intent(text: str) -> DrawingIntent:
 
 
 def _after_clause(clause: str, before: DrawingIntent) -> DrawingIntent:
-    """What is wished after one more clause."""
+    """Return the intent after one more clause."""
     if _DRAW_NOTHING.search(clause) or _WORDS_ONLY.search(clause):
         return "words"
     if any(request.search(clause) for request in _REQUESTS):
@@ -221,7 +221,7 @@ def _after_clause(clause: str, before: DrawingIntent) -> DrawingIntent:
 
 
 def _clauses(sentence: str) -> list[str]:
-    """Cut at pauses, and before `and` and `but`, which in a question join what is asked."""
+    """Split at punctuation, and before `and` and `but` except in a question."""
     clauses = [clause.strip() for clause in _PAUSE.split(sentence)]
     is_question = _ASKS.search(sentence) is not None
     return [part for clause in clauses if clause for part in ([clause] if is_question else _AND.split(clause))]

@@ -1,6 +1,6 @@
-"""`nano` as a chat model: with eyes where its vision weights are installed, of text alone where they are not.
+"""`nano` as a chat model, which sees if its vision weights are installed.
 
-Nothing is fetched or loaded before the first answer is asked for.
+Nothing is downloaded or loaded before the first request.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["NanoChat", "NanoTextChat", "make_nano_reasoner"]
 
 
 class NanoChat(ChatMiniGemini):
-    """nano, which draws in the mode `auto` as :mod:`mgem_agent.nano.drawing_intent` reads the user's words."""
+    """nano. In the mode `auto`, :mod:`mgem_agent.nano.drawing_intent` decides from the user's words whether it draws."""
 
     def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
-        """Return `always` or `never` where the user's words are clear; what a tool returned is left to the model.
+        """Return `always` or `never` if the user's words are clear; after a tool result, the model decides.
 
         Args:
             messages: The dialogue.
@@ -41,15 +41,15 @@ class NanoChat(ChatMiniGemini):
         return modes[read_drawing_intent(user_text(messages))]
 
     def forbids_tags(self) -> bool:
-        """Return true: nano would answer with a caption alone, which leaves no words."""
+        """Return true: otherwise nano might answer with a caption only, and no text would be left."""
         return True
 
 
 class NanoTextChat(NanoChat):
-    """The language model alone. As it knows no trigger, plain words that ask for a picture stand for it."""
+    """The language model alone. It was not trained on `<GEN>`, so plain words ask for a picture."""
 
     def fixed_instructions(self) -> Sequence[str]:
-        """Return what it is told of itself."""
+        """Return its system prompt."""
         return (render_prompt("nano"),)
 
 
@@ -63,10 +63,10 @@ def make_nano_reasoner(
     """Return nano as a chat model.
 
     Args:
-        language_model: Where to take the language model from; see :func:`find_language_model`.
-        offline: Whether nothing may be fetched; by default as the environment says.
-        exact: Whether the float32 weights write each token; by default the same in fewer bits do, which is quicker and
-            says something else now and then.
+        language_model: Source of the language model; see :func:`find_language_model`.
+        offline: Whether downloads are forbidden; by default from the environment.
+        exact: Whether to decode with the float32 weights; by default quantized weights are used, which is faster and
+            sometimes gives a different answer.
         **options: Fields of :class:`ChatMiniGemini`.
 
     Raises:

@@ -150,7 +150,7 @@ class FlatColourGenerator:
             yield self._result(index, request, executed, pictures or {}, cancel, started)
 
     def unload(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing; it holds no memory."""
 
     def _result(
         self,
@@ -188,7 +188,7 @@ class FlatColourGenerator:
         )
 
     def _executed(self, request: ImageRequest) -> ImageRequest:
-        """Fill in what the request leaves open, and what it must then have been."""
+        """Return the request with the default values filled in."""
         able = self._capabilities
         filled: dict[str, object] = {
             "width": request.width or self._size[0],
@@ -208,7 +208,7 @@ def _digest(text: str) -> bytes:
 
 
 def _card(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> Image.Image:
-    """The card of an executed request: colour, start picture shining through, references in a row, prompt."""
+    """Return the card of a request: its colour over the start picture, references in a row, and the prompt."""
     red, green, blue = _digest(f"{request.prompt}\n{request.seed}")[:3]
     card = Image.new("RGB", (request.width or 1, request.height or 1), (red, green, blue))
     if request.image is not None:

@@ -66,11 +66,11 @@ class ScriptedReasoner(GenProtocolModel):
         return "scripted"
 
     def accepts_urls(self) -> bool:
-        """Return true: nothing is looked at, so nothing need be read."""
+        """Return true: pictures are never downloaded."""
         return True
 
     def text_engine(self, model_name: str) -> TextEngine:
-        """Return what says the script."""
+        """Return an engine that follows the script."""
         return _Script(self._next_line, self.piece_length)
 
     def _next_line(self, request: TextRequest) -> str:
@@ -91,7 +91,7 @@ class ScriptedReasoner(GenProtocolModel):
 
 
 class _Script:
-    """A script as a text engine."""
+    """A text engine that follows a script."""
 
     def __init__(self, next_line: Callable[[TextRequest], str], piece_length: int) -> None:
         self.next_line = next_line

@@ -1,7 +1,7 @@
-"""Patch info mining as the textbook has it: the slow second implementation that the fast one is held against.
+"""Patch info mining in the textbook form: a slow reference implementation for tests and benchmarks.
 
-Every stage map is up-sampled and concatenated, every pixel normalised and projected to a key and a value. Parameters
-have the names of :class:`mgem_agent.core_model.PatchInfoMining`, so that a state dict fits both.
+Stage maps are up-sampled and concatenated; every pixel is normalised and projected to a key and a value. The parameters
+are named as in :class:`mgem_agent.core_model.PatchInfoMining`, so that both can load the same state dict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["TextbookPatchInfoMining", "concatenate_stage_maps"]
 def concatenate_stage_maps(maps: Sequence[Tensor]) -> Tensor:
     """Up-sample stage maps (b, c_s, h_s, w_s), finest first, to the size of the first: (b, Σ c_s, h, w).
 
-    A single map, concatenated before, is returned as it is, so that it may be built once and used twice.
+    A single map is returned unchanged, so that a concatenated map can be reused.
     """
     if len(maps) == 1:
         return maps[0]
@@ -32,7 +32,7 @@ def concatenate_stage_maps(maps: Sequence[Tensor]) -> Tensor:
 
 
 class TextbookPatchInfoMining(nn.Module):
-    """Eq. 1 of the paper with every intermediate built.
+    """Equation 1 of the paper, with every intermediate tensor.
 
     Args:
         query_dim: Channels of the query tokens: c.
@@ -49,7 +49,7 @@ class TextbookPatchInfoMining(nn.Module):
         self.value_proj = nn.Linear(candidate_dim, query_dim)
 
     def forward(self, query_tokens: Tensor, candidates: Sequence[Tensor], *, scale: float = 1.0) -> Tensor:
-        """Return the query tokens (b, n, c) plus what was mined from the stage maps (b, c_s, h_s, w_s).
+        """Return the query tokens (b, n, c) after mining the stage maps (b, c_s, h_s, w_s).
 
         Args:
             query_tokens: (b, n, c) in raster order.

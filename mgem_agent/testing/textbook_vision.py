@@ -1,4 +1,4 @@
-"""The authors' way from pixels to visual tokens, written out plainly, with the weights of a model of ours."""
+"""The authors' computation of visual tokens from pixels, with the weights of a given model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["textbook_image_features"]
 def textbook_image_features(
     model: MiniGeminiForConditionalGeneration, pixel_values: Tensor, high_res_pixel_values: Tensor
 ) -> Tensor:
-    """Encode images with every intermediate built: all CLIP layers run, the 1/4-scale map concatenated and cut up.
+    """Encode images with every intermediate tensor: all CLIP layers, and the concatenated map at 1/4 scale, cropped.
 
     Args:
         model: The model whose weights are used.
@@ -28,7 +28,7 @@ def textbook_image_features(
     config, trunk = model.config, model.model
     grid, size, batch = config.image_grid, config.vision_config.image_size, len(pixel_values)
     dtype = trunk.vision_tower.dtype
-    with torch.device("meta"):  # the weights are taken over, not initialised and copied
+    with torch.device("meta"):  # the weights are shared, so none are initialised
         mining = TextbookPatchInfoMining(trunk.mining.query_dim, trunk.mining.candidate_dim)
     mining.load_state_dict(trunk.mining.state_dict(), assign=True)
 

@@ -94,7 +94,7 @@ class LongSession(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def alternative_growth_ratio(self) -> float | None:
-        """The same of the bare agent."""
+        """The same for the bare agent."""
         early = self.alternative_early_growth_bytes
         return self.alternative_late_growth_bytes / early if early else None
 
@@ -148,19 +148,19 @@ class AgentComparison(Comparison):
 
 
 class _OneByOne:
-    """A generator that draws the pictures of a batch one after another, each as long as one alone."""
+    """A generator that draws the pictures of a batch one after another, each in the time of a single one."""
 
     def __init__(self, generator: FlatColourGenerator) -> None:
         self._generator = generator
 
     @property
     def name(self) -> str:
-        """Of the generator that draws."""
+        """The wrapped generator's."""
         return self._generator.name
 
     @property
     def capabilities(self) -> Capabilities:
-        """Of the generator that draws."""
+        """The wrapped generator's."""
         return self._generator.capabilities
 
     def generate(
@@ -170,7 +170,7 @@ class _OneByOne:
         pictures: Mapping[str, Image.Image] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
-        """Draw; the contract is that of `ImageGenerator`."""
+        """Draw the requests one by one, as `ImageGenerator` defines it."""
         for index, request in enumerate(requests):
             for event in self._generator.generate([request], pictures=pictures, cancel=cancel):
                 if isinstance(event, ImageResult):
@@ -179,7 +179,7 @@ class _OneByOne:
                     yield GenerationProgress(index, event.step, event.num_steps)
 
     def unload(self) -> None:
-        """Do nothing; it uses no memory."""
+        """Do nothing; it holds no memory."""
 
 
 def bench_agent(*, turns: int = 200, single_s: float = 0.5, repeats: int = 20) -> AgentComparison:

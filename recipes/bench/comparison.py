@@ -1,7 +1,7 @@
 """The result of a benchmark: ours against a named alternative, as a table and as JSON.
 
 Every benchmark returns one: `mgem bench mining --json`. Seconds are medians, with the fastest and the slowest run. On a
-machine that does other work too, the fastest is the most reliable.
+busy machine, the fastest is the most reliable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Machine(BaseModel):
 
 
 class Run(BaseModel):
-    """Measurements of one of the two ways.
+    """Measurements of one of the two implementations.
 
     Attributes:
         label: Its name.

@@ -1,12 +1,12 @@
-"""Measure two ways of computing one thing: seconds, memory, arithmetic, and how far their results differ.
+"""Measure two implementations of the same computation: time, memory, FLOPs, and the difference of their results.
 
-Used by the benchmarks, which are launched as `mgem bench mining`, `vision` or `rounds`. Decisions that matter:
+`mgem bench mining`, `vision` and `rounds` use it. Main decisions:
 
-* The two take turns in one process, each going first every other time, so that both see the same load of the machine.
-* Memory is what a call allocates on top of what was there before it, at its peak. On CUDA the allocator counts it; on
-  the CPU torch's profiler reports every tensor. The resident size of the process would not do: freed memory is kept and
-  used again, so that the second way measured would seem to need none. Scratch space inside MKL and oneDNN is not seen.
-* FLOPs are those of matrix products, convolutions and attention, by torch's own counter.
+* Both alternate in one process, and take turns in going first, so that both see the same load of the machine.
+* Memory is the peak of what a call allocates. On CUDA, the allocator counts it; on the CPU, torch's profiler reports
+  every tensor. The resident size of the process is not used: freed memory is reused, so the second measurement would
+  seem to need none. Scratch space inside MKL and oneDNN is not counted.
+* FLOPs are those of matrix products, convolutions and attention, from torch's own counter.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 Computation = Callable[[], Mapping[str, Sequence[Tensor]]]
-"""One way of computing some things: returns the tensors of each, by name."""
+"""One implementation: returns lists of tensors by name."""
 
 DTypeName = Literal["float32", "bfloat16", "float16"]
 
@@ -159,7 +159,7 @@ def peak_extra_memory(call: Callable[[], object], device: torch.device) -> int:
 
 
 def _memory_events(record: profile) -> list[dict[str, Any]]:
-    """Every allocation and every freeing that a profile saw, in order; the trace file is where torch publishes them."""
+    """Return all allocations and releases of a profile, in order, from its trace file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "trace.json")
         record.export_chrome_trace(str(file))
@@ -169,7 +169,7 @@ def _memory_events(record: profile) -> list[dict[str, Any]]:
 
 @contextmanager
 def _quiet_profiler() -> Iterator[None]:
-    """Keep the profiler from writing its own log lines on stderr; it reads the level when it first starts."""
+    """Keep the profiler from logging to stderr; it reads the log level when it first starts."""
     if "KINETO_LOG_LEVEL" in os.environ:
         yield
         return

@@ -1,9 +1,9 @@
 """Patch info mining against the textbook form of Eq. 1: `mgem bench mining --hd --json`.
 
 The textbook form up-samples and concatenates the stage maps and projects every pixel to a key and a value, as the
-authors' code does; ours is exact and projects no pixel. Both get the same random stage maps in the sizes of the
-released models, laid out in memory as the ConvNeXt leaves them. In the HD models the crops and the global image are
-mined one after the other; there the textbook form too builds the concatenated map once.
+authors' code does. Ours gives the same result without projecting pixels. Both get the same random stage maps, in the
+sizes of the released models and in the memory layout of the ConvNeXt's output. In the HD models, the crops and the
+global image are mined one after the other; the textbook form also builds the concatenated map only once.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def bench_mining(
 def _inputs(
     config: MiniGeminiConfig, batch: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return random tokens, of the crops and of the global image if there is one, and random stage maps."""
+    """Return random tokens (of the crops, and of the global image if there is one) and random stage maps."""
     side, finest = config.geometry.tokens_per_side, config.high_res_image_size // 4
     counts = [(side * config.image_grid) ** 2] + [side**2] * config.image_global
     tokens = [

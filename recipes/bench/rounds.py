@@ -1,11 +1,10 @@
 """A dialogue of many rounds, with and without its cache: `mgem bench rounds --rounds 10 --json`.
 
 Ours is `Conversation`, which encodes and pre-fills only what a round adds. The alternative runs the whole dialogue, its
-images too, through `model.generate` in every round. Both are given the same messages and answer greedily, so their
-answers must be the same; the figure is the time from the question to the first piece of the answer.
+including its images, through `model.generate` in every round. Both get the same messages and decode greedily, so their
+answers must be equal. The time from the question to the first piece of the answer is measured.
 
-Weights and texts are random. The tokenizer is made for the benchmark and has one word for every id, so equal answers
-are equal tokens.
+Weights and texts are random. The tokenizer has one word for each id, so equal answers have equal tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class RoundLatency(BaseModel):
 
     Attributes:
         number: Counted from 1.
-        prompt_tokens: Tokens of the dialogue up to the answer, those of the images included.
+        prompt_tokens: Tokens of the dialogue up to the answer, including visual tokens.
         ours_first_token: From the question to the first piece of the answer, with the cache.
         alternative_first_token: The same, without the cache.
         ours_answer: From the question to the end of the answer, with the cache.
@@ -67,7 +66,7 @@ class RoundLatency(BaseModel):
 
 
 class RoundsComparison(Comparison):
-    """Time to the first token of the last round, and what it was in each round.
+    """Time to the first token in the last round and in each round.
 
     Attributes:
         rounds: Each round.
@@ -110,7 +109,7 @@ class RoundsComparison(Comparison):
 
 
 class _Dialogue:
-    """One dialogue in both ways, timed round by round."""
+    """One dialogue with and without the cache, timed round by round."""
 
     def __init__(self, model: MiniGeminiForConditionalGeneration, processor: MiniGeminiProcessor, num_words: int):
         self._model = model
@@ -124,7 +123,7 @@ class _Dialogue:
         self._conversation = Conversation(model, processor, **self._options)
 
     def say(self, question: str, images: Sequence[Image.Image], *, ours_first: bool) -> tuple[_Said, _Said, int]:
-        """Run one round in both ways, and return ours, the alternative, and the tokens of the prompt."""
+        """Run one round with and without the cache; return both, and the number of prompt tokens."""
         content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": question}]
         messages = [*self._conversation.messages, {"role": "user", "content": content}]
         ways = {"ours": self._conversation.stream(question, list(images)), "alternative": self._afresh(messages)}
@@ -216,7 +215,7 @@ def _hold(
     *,
     ours_first: bool,
 ) -> list[tuple[_Said, _Said, int]]:
-    """Run a dialogue; the two ways alternate in going first."""
+    """Run a dialogue; both implementations alternate in going first."""
     dialogue = _Dialogue(model, processor, answer_tokens)
     return [
         dialogue.say(question, images, ours_first=ours_first == (number % 2 == 0))

@@ -51,7 +51,7 @@ def bench_config(*, hd: bool = False, small: bool = False, llm: LanguageModelNam
 
     Args:
         hd: 672/1536 px and 2880 visual tokens instead of 336/768 px and 576.
-        small: Narrow encoders and images of a sixth of the size, for a quick test.
+        small: Narrow encoders and images with a sixth of the side length, for a quick test.
         llm: Language model; "none" is one narrow layer.
     """
     sizes: dict[str, Any] = {"high_res_image_size": 768}

@@ -1,8 +1,8 @@
 """How long a command takes from its start to its result, compared with the import of torch: `mgem bench start --json`.
 
 Each command runs in its own process, with nano's weights in the cache. No command that uses torch can be faster than
-`python -c "import torch"` on the same machine, so that is the baseline. On a machine that does other work too, CPU time
-is more reliable than wall-clock time.
+`python -c "import torch"` on the same machine, so that is the baseline. On a busy machine, CPU time is more reliable
+than wall-clock time.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class StartTimes(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ratios(self) -> dict[str, float]:
-        """Processor seconds of each command, as multiples of the baseline's; medians."""
+        """Median CPU seconds of each command, as multiples of the baseline's."""
         base = statistics.median(self.baseline.processor_seconds)
         return {each.label: statistics.median(each.processor_seconds) / base for each in self.commands}
 

@@ -1,9 +1,9 @@
 """From pixels to visual tokens, against the authors' code: `mgem bench vision --hd --llm smollm2-135m --json`.
 
-Both encode the same random images with the same weights. The authors' way runs every layer of CLIP, concatenates the
-stage maps at 1/4 scale and projects each of their pixels. A second table has the time of each part, in the columns of
-the paper's table of latencies; there is a row for LLaVA-1.5, which has the LR encoder and the projector alone. The last
-column is the language model reading the visual tokens and a question, up to the first new token.
+Both encode the same random images with the same weights. The authors' code runs every layer of CLIP, concatenates the
+stage maps at 1/4 scale and projects each of their pixels. A second table has the time of each part, with the columns of
+the paper's latency table, and a row for LLaVA-1.5, which has only the LR encoder and the projector. The last column is
+the language model's time for the visual tokens and a question, up to the first new token.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def bench_vision(
 
 
 def _llava_features(model: MiniGeminiForConditionalGeneration, pixel_values: Tensor) -> Tensor:
-    """The visual tokens of LLaVA-1.5: (i, n, d), the LR encoder's through the projector."""
+    """Return the visual tokens of LLaVA-1.5, (i, n, d): the LR encoder's, projected."""
     tokens = low_res_features(model.model.vision_tower, pixel_values, model.config.vision_feature_layer)
     projected: Tensor = model.model.multi_modal_projector(tokens)
     return projected
@@ -158,7 +158,7 @@ def _latencies(
     *,
     with_llm: bool,
 ) -> tuple[Latency, ...]:
-    """Time the parts of each method, the methods in turns; a method is its call and its visual tokens per image."""
+    """Time the parts of the methods, alternating; each is given by its call and its visual tokens per image."""
     language_model: dict[int, float] = {}
     if with_llm:
         for count in sorted({count for _, count in methods.values()}):
@@ -186,7 +186,7 @@ def _latencies(
 
 
 def _first_token_seconds(model: MiniGeminiForConditionalGeneration, num_image_tokens: int, repeats: int) -> float:
-    """Seconds from the embedded prompt of one image to the scores of the first new token."""
+    """Return the seconds from the embedded prompt of one image to the logits of the first new token."""
     trunk = model.model.language_model
     width = model.config.text_config.hidden_size
     prompt = torch.randn(1, num_image_tokens + _QUESTION_TOKENS, width, device=model.device, dtype=model.dtype)
@@ -221,7 +221,7 @@ class _PartsWatch:
         self._hooks.close()
 
     def time(self, call: Callable[[], object]) -> dict[str, float]:
-        """Return the seconds of one call by part, and of what is in neither encoder under "rest"."""
+        """Return the seconds of one call by part; "rest" is the time outside both encoders."""
         self._seconds = {"low_res_encoder": 0.0, "high_res_encoder": 0.0}
         whole = seconds_of(call, self._model.device)
         return {**self._seconds, "rest": whole - sum(self._seconds.values())}

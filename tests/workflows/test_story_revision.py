@@ -35,7 +35,7 @@ def test_a_text_is_written_again_and_everything_else_is_kept(told: Storyteller, 
     assert "Add a fox." in author.asked[-1] and before.scenes[1].text in author.asked[-1]
     assert after.scenes[1].artifact_id == before.scenes[1].artifact_id
     assert (after.scenes[0], after.scenes[2]) == (before.scenes[0], before.scenes[2])
-    assert after.is_whole and isinstance(events[-1], StoryFinished)
+    assert after.is_complete and isinstance(events[-1], StoryFinished)
     assert any(isinstance(event, SceneWritten) and event.scene.index == 2 for event in events)
 
 
@@ -78,7 +78,7 @@ def test_a_page_keeps_its_picture_if_the_new_one_fails(told: Storyteller, teller
     kept = told.story().scenes[2]
     assert (kept.artifact_id, kept.status, kept.executed, kept.message) == (old.artifact_id, "drawn", old.executed, "")
     assert kept.caption == "a lake" and kept.earlier_ids == ()
-    assert told.story().is_whole
+    assert told.story().is_complete
 
 
 def test_a_page_keeps_its_picture_if_drawing_is_stopped(told: Storyteller) -> None:
@@ -90,7 +90,7 @@ def test_a_page_keeps_its_picture_if_drawing_is_stopped(told: Storyteller) -> No
             told.cancel()
     assert isinstance(events[-1], StoryStopped)
     assert told.story().scenes[0].artifact_id == old.scenes[0].artifact_id
-    assert told.story().is_whole
+    assert told.story().is_complete
 
 
 def test_a_new_picture_is_not_drawn_with_the_page_as_its_own_reference(teller: Teller) -> None:

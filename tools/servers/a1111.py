@@ -199,7 +199,7 @@ class A1111Generator:
         )
 
     def _watch(self, index: int, drawing: Future[Any], cancel: threading.Event) -> Iterator[GenerationProgress]:
-        """Report steps until the picture is done; the picture does not wait for them.
+        """Yield progress until the picture is done; a slow progress request does not delay the picture.
 
         Raises:
             GenerationCancelledError: If it was cancelled.
@@ -237,7 +237,7 @@ class A1111Generator:
             return None
 
     def _interrupt(self) -> None:
-        """Have the server stop; its answer is waited for only long enough that the request is on its way."""
+        """Tell the server to stop; wait only until the request is probably sent."""
         asking = call_in_background(
             partial(
                 self._client.request,
@@ -247,7 +247,7 @@ class A1111Generator:
                 max_retries=0,
             )
         )
-        wait([asking], timeout=INTERRUPT_S)  # a server without it, or that is gone, cannot be stopped
+        wait([asking], timeout=INTERRUPT_S)  # the server has no interrupt, or cannot be reached
 
 
 def _has_drawn(drawing: Future[Any]) -> bool:
@@ -258,7 +258,7 @@ def _explain(status: int, data: Any) -> MgemError | None:
     if status != 404:
         return None
     said = data.get("detail") if isinstance(data, dict) else None
-    if said and said != "Not Found":  # the API is there, and what the request names is not
+    if said and said != "Not Found":  # the API exists, but something that the request names does not
         return UnsupportedRequestError(f"{SERVER} did not find something in the request: {redacted_start(said, 300)}")
     return GeneratorUnavailableError(
         f"{SERVER} has no API at this address (status 404). Start it with --api, and check the address."
@@ -288,7 +288,7 @@ def _body(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> dict[st
         start = pictures[request.image]
         body["init_images"] = [png_base64(start)]
         body["denoising_strength"] = request.strength
-        # Left open, a size would be the server's own and the start picture be squeezed into it.
+        # Without a size, the server would squeeze the start picture into its default size.
         body["width"] = request.width or _fitted(start.width)
         body["height"] = request.height or _fitted(start.height)
         if request.mask is not None:
@@ -302,7 +302,7 @@ def _fitted(side: int) -> int:
 
 
 def _info(answer: Any) -> dict[str, Any]:
-    """What the server says of the picture; it comes as JSON within JSON."""
+    """Return the server's data about the picture, which is JSON within JSON."""
     info = answer.get("info")
     try:
         info = json.loads(info) if isinstance(info, str) else info
@@ -312,7 +312,7 @@ def _info(answer: Any) -> dict[str, Any]:
 
 
 def _facts(info: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
-    """What the server says it did: in its answer, in the text that it writes into pictures, and in the picture."""
+    """Return the values that the server used, from its answer and from the metadata of the picture."""
     facts: dict[str, Any] = {}
     for ours, theirs, kind in (
         ("seed", "seed", int),

@@ -1,8 +1,8 @@
 """Pictures from ComfyUI, with any workflow that has named slots.
 
 A name is `comfyui:ADDRESS`, or `comfyui:ADDRESS#WORKFLOW.json` with a workflow of your own (several: one `#` each, one
-for each task); see `comfyui_workflow` for how its slots get their names. Without one, workflows of the SDXL kind that
-come with the package are used. Decisions that matter:
+for each task); see `comfyui_workflow` for how its slots get their names. Without one, the package's own SDXL
+workflows are used. Decisions that matter:
 
 - **Progress comes by websocket.** If it cannot be opened, breaks or is silent, the history is polled, so that a lost
   message loses no picture. A restarted server is recognised by its queue.
@@ -64,7 +64,7 @@ class ComfyUIGenerator:
         address: Address of the server, and after each `#` the path of a workflow.
         workflow: Path of a workflow, or several, one for each task; besides those in the address.
         checkpoint: File name of the checkpoint, as ComfyUI lists it, for workflows with such a slot.
-        timeout_s: Seconds for one picture, time in ComfyUI's queue included.
+        timeout_s: Seconds for one picture, including the time in ComfyUI's queue.
         connect_timeout_s: Seconds to reach the server.
         max_retries: Maximum number of retries if the server is busy.
         backoff_s: Seconds before the first retry.
@@ -126,7 +126,7 @@ class ComfyUIGenerator:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the workflows have slots for; the server is not contacted."""
+        """The capabilities that follow from the workflows' slots; the server is not contacted."""
         flows = self._workflows.values()
 
         def every(slot: str) -> bool:
@@ -191,7 +191,7 @@ class ComfyUIGenerator:
                 else:
                     outputs = event
         shown = _shown(outputs, flow)
-        # It is drawn: a moment is left to fetch it, however late it is.
+        # The picture is drawn, so there is always some time to fetch it.
         end = max(end, time.monotonic() + FETCH_S)
         image = self._client.request_picture("/view", params=shown[0], cancel=cancel, end=end).image
         executed, notices = _executed(request, values, image, flow)
@@ -214,7 +214,7 @@ class ComfyUIGenerator:
     def _values(
         self, request: ImageRequest, flow: ComfyUIWorkflow, pictures: Mapping[str, Image.Image]
     ) -> dict[str, Any]:
-        """What goes into each slot, pictures aside: from the request, else as the workflow was exported."""
+        """Return the value of each slot except pictures: from the request, else from the exported workflow."""
         strange = sorted(request.options.keys() - flow.options)
         if strange:
             raise UnsupportedRequestError(
@@ -239,7 +239,7 @@ class ComfyUIGenerator:
         return values | {name: value for name, value in asked.items() if value is not None} | dict(request.options)
 
     def _upload(self, image: Image.Image, cancel: threading.Event, end: float) -> str:
-        """Put a picture where LoadImage finds it, and return its name there."""
+        """Upload a picture for LoadImage, and return its name on the server."""
         data = png_bytes(image)
         name = f"mgem-{hashlib.sha256(data).hexdigest()[:16]}.png"
         answer = self._client.request_json(
@@ -261,12 +261,12 @@ class ComfyUIGenerator:
         try:
             system = self._client.request_json("GET", "/system_stats", timeout_s=VERSIONS_S, max_retries=0)["system"]
             return {"comfyui": str(system["comfyui_version"])}
-        except (MgemError, KeyError, TypeError):  # older servers do not say
+        except (MgemError, KeyError, TypeError):  # older servers do not report it
             return {}
 
 
 def _if_known(versions: Future[dict[str, str]]) -> dict[str, str]:
-    """The versions that the server named while it drew; a picture waits no longer for them than a moment."""
+    """Return the server's versions if they arrive soon; a picture does not wait for them."""
     wait([versions], timeout=MOMENT_S)
     return versions.result() if versions.done() else {}
 
@@ -285,7 +285,7 @@ def _by_task(flows: Sequence[ComfyUIWorkflow]) -> dict[ImageTask, ComfyUIWorkflo
 
 
 def _picture_slots(request: ImageRequest, flow: ComfyUIWorkflow) -> dict[str, str]:
-    """Id of the picture for each slot that takes one; references are repeated to fill all of theirs."""
+    """Return the id of the picture for each picture slot; references are repeated to fill all their slots."""
     slots = {name: picture for name in ("image", "mask") if (picture := getattr(request, name)) is not None}
     if len(request.references) > len(flow.references) or (flow.references and not request.references):
         raise UnsupportedRequestError(
@@ -299,7 +299,7 @@ def _picture_slots(request: ImageRequest, flow: ComfyUIWorkflow) -> dict[str, st
 
 
 def _shown(outputs: Mapping[str, Any], flow: ComfyUIWorkflow) -> list[dict[str, str]]:
-    """Where the pictures of a finished workflow are: kept ones first, then previews."""
+    """Return the places of a finished workflow's pictures: saved ones first, then previews."""
     nodes = [outputs.get(flow.output)] if flow.output is not None else list(outputs.values())
     found = [
         {name: str(picture.get(name) or "") for name in ("filename", "subfolder", "type")}
@@ -319,7 +319,7 @@ def _shown(outputs: Mapping[str, Any], flow: ComfyUIWorkflow) -> list[dict[str, 
 def _executed(
     request: ImageRequest, values: Mapping[str, Any], image: Image.Image, flow: ComfyUIWorkflow
 ) -> tuple[ImageRequest, tuple[Notice, ...]]:
-    """The request with what was really used, and notices where the workflow gave another size."""
+    """Return the request with the values that were used, and a notice if the size differs."""
     used = {name: values[name] for name in NUMBERS if name in values and name != "strength"}
     if request.task in ("image_to_image", "inpaint") and "strength" in values:
         used["strength"] = values["strength"]
@@ -341,7 +341,7 @@ def _executed(
 
 
 def _explain(status: int, data: Any) -> MgemError | None:
-    """Put in words what ComfyUI found wrong with a workflow, node by node."""
+    """Return ComfyUI's validation errors of a workflow as text, node by node."""
     if not isinstance(data, dict) or "node_errors" not in data:
         return None
     error = data.get("error")

@@ -48,7 +48,7 @@ class ComfyUIQueue:
 
     Args:
         client: Talks to the server; its `timeout_s` is also the limit for a prompt.
-        poll_s: Seconds of silence after which the history is asked.
+        poll_s: Seconds of silence after which the history is polled.
     """
 
     def __init__(self, client: ServerClient, *, poll_s: float) -> None:
@@ -63,19 +63,19 @@ class ComfyUIQueue:
         Args:
             nodes: The workflow in API format, slots filled.
             cancel: Set to stop.
-            end: When it is given up, by `time.monotonic()`.
+            end: Deadline, by `time.monotonic()`.
 
         Yields:
-            Steps done and in all, as they come; last, the outputs of each node.
+            The steps done and their total; at the end, the outputs of each node.
 
         Raises:
-            MgemError: If it is not accepted, fails, is interrupted or takes too long.
+            MgemError: If the workflow is not accepted, fails, is interrupted or takes too long.
         """
         client_id = uuid.uuid4().hex
-        # Our own name for it, which servers since 2025 take: what was put in can be taken out whatever they answer.
+        # Servers since 2025 accept an id from the client, so the prompt can be removed even if the answer is lost.
         prompt_id = str(uuid.uuid4())
         with ExitStack() as stack:
-            # The connection comes first, or the first messages would be missed.
+            # Connect first, so that no message is missed.
             socket = self._listen(client_id, stack, end)
             outputs: dict[str, Any] | None = None
             is_queued = True
@@ -101,7 +101,7 @@ class ComfyUIQueue:
                     self._withdraw(prompt_id)
 
     def _listen(self, client_id: str, stack: ExitStack, end: float) -> ClientConnection | None:
-        """Open the websocket, or do without."""
+        """Open the websocket; None if that fails."""
         address = f"ws{self._client.address.removeprefix('http')}/ws?clientId={client_id}"
         headers = {"Authorization": self._client.authorization} if self._client.authorization else {}
         try:
@@ -122,7 +122,7 @@ class ComfyUIQueue:
     def _watch(
         self, prompt_id: str, socket: ClientConnection | None, cancel: threading.Event, end: float
     ) -> Iterator[Step | dict[str, Any]]:
-        """Follow a prompt to its end; its outputs come last."""
+        """Yield the progress of a prompt, and its outputs at the end."""
         looks = 0
         next_look = time.monotonic() + MIN_LOOK_S
         while not cancel.is_set():
@@ -152,7 +152,7 @@ class ComfyUIQueue:
                 next_look = time.monotonic() + MIN_LOOK_S
                 ask = partial(self._client.request_json, cancel=cancel, end=end)
                 outputs = None
-                with suppress(GeneratorTimeoutError):  # it may answer the next time
+                with suppress(GeneratorTimeoutError):  # the next poll may succeed
                     outputs = self._outputs(
                         prompt_id, ask, is_over=kind == "over", ask_queue=looks % LOOKS_BETWEEN_QUEUES == 0
                     )
@@ -162,12 +162,12 @@ class ComfyUIQueue:
         raise GenerationCancelledError("The request was cancelled.")
 
     def _outputs(self, prompt_id: str, ask: Ask, *, is_over: bool, ask_queue: bool) -> dict[str, Any] | None:
-        """Outputs of a prompt that has ended, or None while it has not."""
+        """Return the outputs of a finished prompt, or None if it is not finished."""
         end = time.monotonic() + (SETTLE_S if is_over else 0)
         while (entry := _history(ask, prompt_id)) is None and time.monotonic() < end:
-            time.sleep(0.02)  # the end is announced a moment before it is written down
+            time.sleep(0.02)  # the end is announced shortly before the history has it
         if entry is None and (is_over or (ask_queue and prompt_id not in _queued(ask))):
-            # It may have ended between the two questions.
+            # It may have ended between the two requests.
             entry = _history(ask, prompt_id)
             if entry is None:
                 raise GeneratorOutputError(
@@ -188,13 +188,13 @@ class ComfyUIQueue:
         return outputs if isinstance(outputs, dict) else {}
 
     def _withdraw(self, prompt_id: str) -> None:
-        """Take a prompt from the queue, and stop it if it runs; a server that does not answer is not waited for."""
+        """Remove a prompt from the queue, or interrupt it if it runs; do not wait for a server that does not answer."""
         wait([call_in_background(partial(self._take_out, prompt_id))], timeout=WITHDRAW_S)
 
     def _take_out(self, prompt_id: str) -> None:
         end = time.monotonic() + ASK_S
         self._client.request("POST", "/queue", json={"delete": [prompt_id]}, end=end, is_free=True)
-        # Older servers interrupt whatever runs, so it must be ours.
+        # Older servers interrupt any running prompt, so check that it is this one.
         if prompt_id in _queued(partial(self._client.request_json, end=end), "queue_running"):
             self._client.request("POST", "/interrupt", json={"prompt_id": prompt_id}, end=end, is_free=True)
 
@@ -206,7 +206,7 @@ def _history(ask: Ask, prompt_id: str) -> dict[str, Any] | None:
 
 
 def _queued(ask: Ask, part: str = "") -> set[str]:
-    """Ids of the prompts that wait or run; those of one part of the queue if it is named."""
+    """Return the ids of the prompts that wait or run, or of one part of the queue."""
     queue = ask("GET", "/queue", timeout_s=ASK_S, max_retries=0)
     parts = [part] if part else ["queue_running", "queue_pending"]
     items = [item for name in parts for item in (queue.get(name) if isinstance(queue, dict) else None) or ()]
@@ -223,10 +223,10 @@ def _name_of(answer: Any) -> str:
 
 
 def _message(text: str | bytes, prompt_id: str) -> tuple[str, dict[str, Any]]:
-    """What a message says of a prompt: "progress" with its data, "over", or "other".
+    """Classify a message about a prompt: "progress" with its data, "over", or "other".
 
     Raises:
-        MgemError: If it says that the prompt failed.
+        MgemError: If the message reports that the prompt failed.
     """
     try:
         message = json.loads(text) if isinstance(text, str) else None  # bytes are previews
@@ -243,7 +243,7 @@ def _message(text: str | bytes, prompt_id: str) -> tuple[str, dict[str, Any]]:
 
 
 def _raise_failure(kind: object, data: Mapping[str, Any]) -> None:
-    """Raise what a message of this kind means, if it means a failure."""
+    """Raise an error if a message of this kind reports a failure."""
     if kind == "execution_interrupted":
         raise GenerationCancelledError("The request was interrupted on the server.")
     if kind == "execution_error":

@@ -64,10 +64,10 @@ class ComfyUIWorkflow:
     """A workflow and its slots.
 
     Attributes:
-        source: Where it is from: a path, or the task of a shipped one.
+        source: Its origin: a path, or the task of a shipped workflow.
         nodes: Nodes by id, each with `class_type` and `inputs`.
         slots: Inputs of each slot, as pairs of a node's id and the input's name.
-        output: Id of the node whose picture is wanted, or None for the first that has one.
+        output: Id of the node that returns the picture, or None for the first with a picture.
     """
 
     source: str
@@ -77,24 +77,24 @@ class ComfyUIWorkflow:
 
     @classmethod
     def shipped(cls, task: ImageTask) -> ComfyUIWorkflow:
-        """The workflow that comes with the package for a task of `SHIPPED_WORKFLOWS`."""
+        """Return the shipped workflow for a task of `SHIPPED_WORKFLOWS`."""
         file = importlib.resources.files("mgem_agent.tools.servers") / "workflows" / f"{task}.json"
         return _read(json.loads(file.read_text(encoding="utf-8")), {}, task)
 
     @classmethod
     def from_file(cls, path: str | Path) -> ComfyUIWorkflow:
-        """Read a workflow that was exported in API format, and the slots file beside it if there is one.
+        """Read a workflow that was exported in API format, and its slots file if there is one.
 
         Raises:
             InputError: If it cannot be read, is in another format, or a slot does not fit.
         """
         path = user_path(path)
-        beside = path.with_suffix(".slots.json")
-        return _read(_load(path), _load(beside) if beside.exists() else {}, str(path))
+        slots_file = path.with_suffix(".slots.json")
+        return _read(_load(path), _load(slots_file) if slots_file.exists() else {}, str(path))
 
     @property
     def task(self) -> ImageTask:
-        """What it does."""
+        """The task of the workflow."""
         if "mask" in self.slots:
             return "inpaint"
         if "image" in self.slots:
@@ -113,14 +113,14 @@ class ComfyUIWorkflow:
         return tuple(sorted(found, key=lambda name: int(name.partition("_")[2])))
 
     def value(self, slot: str) -> Any:
-        """What a slot holds as the workflow was exported, or None if there is no such slot or another node fills it."""
+        """Return the exported value of a slot; None if there is no such slot, or another node fills it."""
         for node, name in self.slots.get(slot, ()):
             held = self.nodes[node]["inputs"][name]
             return None if isinstance(held, (list, dict)) else held
         return None
 
     def filled(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the nodes with values put into slots; slots that are not named keep what they hold."""
+        """Return the nodes with filled slots; other slots keep their exported values."""
         nodes = copy.deepcopy(dict(self.nodes))
         for slot, value in values.items():
             for node, name in self.slots[slot]:
@@ -139,18 +139,18 @@ def _load(path: Path) -> Any:
         raise InputError(f"The workflow {str(path)!r} is not JSON: {error}. Export it from ComfyUI again.") from error
 
 
-def _read(data: Any, beside: Any, source: str) -> ComfyUIWorkflow:
+def _read(data: Any, slots_file: Any, source: str) -> ComfyUIWorkflow:
     if isinstance(data, dict) and isinstance(data.get("nodes"), list):
         raise InputError(
             f"The workflow {source!r} is in the format of ComfyUI's editor. Export it there by 'Export (API)'."
         )
     if not isinstance(data, dict) or not data or not all(map(_is_node, data.values())):
         raise InputError(f"The workflow {source!r} is not in ComfyUI's API format. Export it by 'Export (API)'.")
-    if not isinstance(beside, dict):
+    if not isinstance(slots_file, dict):
         raise InputError(f'The slots of the workflow {source!r} are not a JSON object. Write {{"prompt": "6.text"}}.')
     slots: dict[str, list[tuple[str, str]]] = {}
     output: str | None = None
-    for name, node, wanted in (*_titled(data), *_listed(beside)):
+    for name, node, wanted in (*_titled(data), *_listed(slots_file)):
         if node not in data:
             raise InputError(f"The workflow {source!r} has no node {node!r}, which the slot {name!r} names.")
         if name == "output":
@@ -170,7 +170,7 @@ def _is_node(node: object) -> bool:
 
 
 def _titled(nodes: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Slots that the titles of nodes name: slot, node, and input or ""."""
+    """Yield the slots in the titles of nodes: slot, node, and input or ""."""
     for node, content in nodes.items():
         meta = content.get("_meta")
         title = TITLE.fullmatch(str(meta.get("title", ""))) if isinstance(meta, dict) else None
@@ -180,16 +180,16 @@ def _titled(nodes: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield SHORT_NAMES.get(name, name), node, wanted
 
 
-def _listed(beside: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Slots that a file beside the workflow names, in the same form."""
-    for name, targets in beside.items():
+def _listed(slots_file: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the slots of a slots file, in the same format."""
+    for name, targets in slots_file.items():
         for target in targets if isinstance(targets, list) else [targets]:
             node, _, wanted = str(target).partition(".")
             yield SHORT_NAMES.get(name, name), node, wanted
 
 
 def _input(slot: str, node: str, wanted: str, content: Mapping[str, Any], source: str) -> str:
-    """Name of the input that a slot stands for."""
+    """Return the name of the input for a slot."""
     inputs = content["inputs"]
     usual = ("image",) if REFERENCE.fullmatch(slot) else INPUTS.get(slot, (slot,))
     for name in (wanted,) if wanted else usual:

@@ -28,13 +28,13 @@ NAMES = (("sampler_name", "Sampler"), ("scheduler", "Schedule type"), ("model", 
 
 
 def facts_of_parameters(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the settings of a `parameters` chunk say, by our names; what cannot be read is left out."""
+    """Return the settings of a `parameters` chunk by the names of `ImageRequest`; unreadable ones are left out."""
     facts: dict[str, Any] = {ours: parameters[theirs] for ours, theirs in NAMES if parameters.get(theirs)}
     for ours, theirs, kind in NUMBERS:
         try:
             facts[ours] = kind(parameters[theirs])
         except (KeyError, ValueError):
-            continue  # not said, or no number
+            continue  # missing, or not a number
     return facts
 
 
@@ -45,13 +45,13 @@ def executed_request(
     *,
     options: Mapping[str, str],
 ) -> tuple[ImageRequest, tuple[Notice, ...]]:
-    """Return a request with what was really done, and a notice for each value that is not the one asked for.
+    """Return a request with the values that were used, and a notice for each that differs from the request.
 
     Args:
-        request: What was asked for.
+        request: The original request.
         image: The picture.
-        facts: What the server says: fields of a request, and `sampler_name`, `scheduler`, `model`.
-        options: For each of those names, the option that asks for it.
+        facts: Values that the server reports: fields of a request, and `sampler_name`, `scheduler`, `model`.
+        options: For each of these three names, the option that sets it.
     """
     used: dict[str, Any] = {"width": image.width, "height": image.height}
     used |= {name: facts[name] for name, _, _ in NUMBERS if name in facts}
@@ -80,7 +80,7 @@ def executed_request(
 
 
 def _can_be(name: str, value: Any) -> bool:
-    """Whether a request could ask for a value; servers say -1 or 0 for what they do not know."""
+    """Whether a value is valid in a request; servers report -1 or 0 for unknown values."""
     try:
         ImageRequest.model_validate({"prompt": "-", name: value})
     except ValidationError as error:
@@ -89,7 +89,7 @@ def _can_be(name: str, value: Any) -> bool:
 
 
 def _is_same(name: str, asked: object, done: str, facts: Mapping[str, Any]) -> bool:
-    """Whether two names mean one thing: servers know samplers by several names, and models with path and hash."""
+    """Whether two names are equivalent: samplers have several names, and models a path and a hash."""
     if name == "model":
         return _model_name(str(asked)) == _model_name(done)
     if name == "sampler_name":

@@ -79,7 +79,7 @@ class ServerClient:
 
     Attributes:
         address: The address, without a name and password.
-        server: What it is.
+        server: Its name.
         timeout_s: Seconds for one answer.
         authorization: The header that logs in, or None.
 
@@ -116,7 +116,7 @@ class ServerClient:
         self._access_hint = access_hint
         self._explain = explain
         self._retried_statuses = retried_statuses
-        self._jitter = random.Random()  # of its own: a seeded program stays as it is
+        self._jitter = random.Random()  # its own generator, so that a seeded program is not affected
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
 
@@ -126,11 +126,11 @@ class ServerClient:
         Args:
             method: HTTP method.
             path: Path below the address.
-            cancel: Set to give it up.
-            body: What httpx takes: `json`, `data`, `files`, `params`; and what `request` takes.
+            cancel: Set it to cancel the request.
+            body: Arguments of httpx (`json`, `data`, `files`, `params`) and of `request`.
 
         Raises:
-            MgemError: Whatever went wrong, by its kind.
+            MgemError: If the request fails; its class says how.
         """
         answer = self.request(method, path, cancel=cancel, **body)
         try:
@@ -150,15 +150,15 @@ class ServerClient:
     def download_picture(
         self, url: str, *, cancel: threading.Event | None = None, end: float | None = None
     ) -> ServedPicture:
-        """Fetch a picture from an address that the server gave; our key and password are not sent there.
+        """Fetch a picture from an address that the server returned, without sending our key and password.
 
         Args:
-            url: The address; http and https alone are followed, to the open internet or to the server itself.
-            cancel: Set to give it up.
-            end: When it is over at the latest, by `time.monotonic()`.
+            url: The address; only http and https, to the public internet or to the server itself.
+            cancel: Set it to cancel the request.
+            end: Deadline, by `time.monotonic()`.
 
         Raises:
-            GeneratorOutputError: If it is no web address, no picture or too large.
+            GeneratorOutputError: If it is not a web address, not a picture, or too large.
             ToolError: If it cannot be fetched.
         """
         try:
@@ -205,23 +205,23 @@ class ServerClient:
         explain: Explain | None = None,
         **body: Any,
     ) -> ServerAnswer:
-        """Send a request, again if need be, and return an answer with a status below 300.
+        """Send a request, with retries, and return an answer with a status below 300.
 
         Args:
             method: HTTP method.
             path: Path below the address.
-            cancel: Set to give it up.
-            max_retries: How often it is repeated; the client's own number if not given.
-            timeout_s: Seconds for it, repetitions included; the client's own if not given.
-            end: When it is over at the latest, by `time.monotonic()`.
-            max_bytes: Most bytes that are read.
-            public: Which addresses may be connected to; any if None.
-            is_free: Whether it may be done twice, so that it is repeated after it was sent; GET alone if not given.
-            explain: Goes before the client's own.
-            **body: What httpx takes.
+            cancel: Set it to cancel the request.
+            max_retries: Maximum number of retries; the client's if not given.
+            timeout_s: Seconds for the request, including retries; the client's if not given.
+            end: Deadline, by `time.monotonic()`.
+            max_bytes: Maximum number of bytes to read.
+            public: The allowed addresses; None for all.
+            is_free: Whether it may run twice, so that it is retried even after it was sent; only GET if not given.
+            explain: Used instead of the client's.
+            **body: Arguments of httpx.
 
         Raises:
-            MgemError: Whatever went wrong, by its kind.
+            MgemError: If the request fails; its class says how.
         """
         named_s = limit_s = timeout_s or self.timeout_s
         if end is not None and (left_s := end - time.monotonic()) < limit_s:
@@ -282,14 +282,14 @@ class ServerClient:
 
     @staticmethod
     def _is_worth_repeating(error: Exception, is_free: bool) -> bool:
-        """Whether another attempt may do better, and does nothing twice."""
+        """Whether a retry may succeed and cannot run the request twice."""
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            return True  # nothing was sent
+            return True  # nothing was sent yet
         is_broken = isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError))
         return is_broken and is_free
 
     def _failed(self, error: Exception, exchange: Exchange, limit_s: float) -> MgemError:
-        """Say in words why there is no answer."""
+        """Return the error for a request without an answer."""
         where = f"{self.server} at {self.address}"
         if isinstance(error, ExchangeCancelledError):
             return GenerationCancelledError("The request was cancelled.")
@@ -317,10 +317,10 @@ class ServerClient:
             return GeneratorUnavailableError(
                 f"{where} did not complete its answer ({reason}). Check whether it still runs.", retryable=True
             )
-        return GeneratorOutputError(f"{where} sent an invalid answer: {reason}")  # too many redirects, another coding
+        return GeneratorOutputError(f"{where} sent an invalid answer: {reason}")  # such as too many redirects
 
     def _refused(self, method: str, path: str, answer: ServerAnswer, explain: Explain | None) -> MgemError:
-        """Say in words why an answer is none."""
+        """Return the error for an answer of 300 or above."""
         data, status = answer.data, answer.status
         if explain and status >= 400 and (explained := explain(status, data)):
             return explained
@@ -366,7 +366,7 @@ def _parse(address: str) -> httpx.URL:
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two addresses are of one server: the same scheme, host and port."""
+    """Whether two addresses belong to one server: the same scheme, host and port."""
 
     def server(address: str) -> tuple[str, str, int | None]:
         url = _parse(address)
@@ -376,17 +376,17 @@ def same_server(one: str, other: str) -> bool:
 
 
 def _is_final(failure: MgemError) -> bool:
-    """Whether another attempt is pointless, whatever the status says."""
+    """Whether another attempt is pointless, whatever the status."""
     return not (isinstance(failure, ToolError) and failure.retryable)
 
 
 def asked_pause_s(headers: httpx.Headers, *, default: float) -> float:
-    """Seconds that Retry-After asks for, as a number or as a date."""
+    """Return the delay of a Retry-After header in seconds, from a number or a date."""
     asked = headers.get("retry-after", "")
     try:
         return max(0.0, float(asked))
     except ValueError:
-        pass  # not a number: it may be a date
+        pass  # not a number, perhaps a date
     try:
         return max(0.0, (email.utils.parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):

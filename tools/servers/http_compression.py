@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable, Iterator
 
 import httpx
 
-__all__ = ["AnswerTooLongError", "is_packed", "unpacked"]
+__all__ = ["AnswerTooLongError", "decompressed", "is_compressed"]
 
 PIECE_BYTES = 64 * 2**10
 
 
 class AnswerTooLongError(httpx.TransportError):
-    """An answer of more bytes than are read."""
+    """The answer is larger than allowed."""
 
 
-def is_packed(headers: httpx.Headers) -> bool:
-    """Return whether an answer is compressed, and make its headers those of the unpacked one.
+def is_compressed(headers: httpx.Headers) -> bool:
+    """Return whether an answer is compressed, and adapt its headers to the decompressed body.
 
     Raises:
-        httpx.DecodingError: If it is compressed in a way that is not read.
+        httpx.DecodingError: If its compression is not supported.
     """
     codings = [name.strip().lower() for name in headers.get("content-encoding", "").split(",")]
     codings = [name for name in codings if name not in ("", "identity")]
@@ -39,13 +39,13 @@ def is_packed(headers: httpx.Headers) -> bool:
     return True
 
 
-def unpacked(pieces: Iterable[bytes], check: Callable[[], object], *, max_bytes: int) -> Iterator[bytes]:
-    """Unpack gzip or deflate.
+def decompressed(pieces: Iterable[bytes], check: Callable[[], object], *, max_bytes: int) -> Iterator[bytes]:
+    """Decompress gzip or deflate.
 
     Args:
-        pieces: The packed answer as it comes.
-        check: Called before each piece is unpacked; raises where there is no time left.
-        max_bytes: Most bytes of the unpacked answer.
+        pieces: The pieces of the compressed answer.
+        check: Called before each piece is decompressed; raises an error if no time is left.
+        max_bytes: Maximum size of the decompressed answer.
 
     Yields:
         The answer, at most `PIECE_BYTES` at a time.

@@ -54,22 +54,22 @@ class ExchangeCancelledError(httpx.TransportError):
 
 
 def end_exchanges_with(cancel: threading.Event) -> None:
-    """End the exchanges that this context begins from now on when an event is set."""
+    """Cancel all exchanges that begin later in this context when an event is set."""
     _cancel.set(cancel)
 
 
 class Exchange:
-    """What one exchange may take, its redirects and repetitions included.
+    """The limits of one exchange, including its redirects and retries.
 
     Args:
-        timeout_s: Seconds until its last byte.
-        max_bytes: Most bytes that are read, headers included.
+        timeout_s: Seconds until the last byte.
+        max_bytes: Maximum number of bytes to read, including headers.
         connect_timeout_s: Seconds to reach a server.
-        cancel: Ends it when it is set; that of `end_exchanges_with` if not given.
-        public: Which addresses may be connected to; any if None.
+        cancel: When set, the exchange ends; that of `end_exchanges_with` if not given.
+        public: The allowed addresses; None for all.
 
     Attributes:
-        end: When it is over, by `time.monotonic()`. Who reads a long answer may move it.
+        end: Deadline, by `time.monotonic()`. The reader of a long answer may extend it.
     """
 
     def __init__(
@@ -90,15 +90,15 @@ class Exchange:
 
     @property
     def extensions(self) -> dict[str, Any]:
-        """What a request is given as its `extensions`, to be a part of this exchange."""
+        """The `extensions` of a request that belongs to this exchange."""
         return {EXTENSION: self}
 
     def left_s(self) -> float:
         """Return the seconds that are left.
 
         Raises:
-            httpx.ReadTimeout: If none are.
-            ExchangeCancelledError: If it is no longer wanted.
+            httpx.ReadTimeout: If no time is left.
+            ExchangeCancelledError: If it was cancelled.
         """
         if self.cancel is not None and self.cancel.is_set():
             raise ExchangeCancelledError("The exchange was cancelled.")
@@ -111,7 +111,7 @@ class Exchange:
         """Wait before another attempt.
 
         Raises:
-            httpx.HTTPError: As `left_s`.
+            httpx.HTTPError: As for `left_s`.
         """
         if self.cancel is None:
             time.sleep(seconds)
@@ -120,26 +120,26 @@ class Exchange:
         self.left_s()
 
     def count(self, num_bytes: int) -> None:
-        """Take note of bytes that have come.
+        """Count received bytes.
 
         Raises:
-            AnswerTooLongError: If they are too many.
+            AnswerTooLongError: If the limit is exceeded.
         """
         self._num_bytes += num_bytes
         if self._num_bytes > self.max_bytes:
             raise AnswerTooLongError(f"The answer has more than {self.max_bytes:,} bytes.")
 
     def wait_for(self, call: Callable[[], T], *, limit_s: float, discard: Callable[[T], Any]) -> T:
-        """Wait for a call that cannot be broken off, no longer than there is time.
+        """Run a call that cannot be interrupted, and wait for it until the deadline.
 
         Args:
-            call: What blocks; it runs in a thread of its own, and what it returns too late is discarded.
-            limit_s: Seconds for it.
-            discard: Takes what comes too late.
+            call: The blocking call. It runs in another thread; a late result is discarded.
+            limit_s: Maximum seconds to wait.
+            discard: Called with a late result.
 
         Raises:
             httpx.ConnectTimeout: If it takes longer than its limit.
-            httpx.HTTPError: As `left_s`, and what the call raises.
+            httpx.HTTPError: As for `left_s`, and the errors of the call.
         """
         future = call_in_background(call)
         end = time.monotonic() + limit_s

@@ -19,7 +19,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from mgem_agent.tools.servers.http_compression import is_packed, unpacked
+from mgem_agent.tools.servers.http_compression import decompressed, is_compressed
 from mgem_agent.tools.servers.http_exchange import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, EXTENSION, POLL_S, Exchange
 from mgem_agent.tools.servers.web_address import PublicAddresses, look_up, proxy_for
 
@@ -40,7 +40,7 @@ def _close(stream: httpcore.NetworkStream) -> None:
 
 
 class _BoundedStream(httpcore.NetworkStream):
-    """A connection, within the limits of an exchange."""
+    """A connection with the limits of an exchange."""
 
     def __init__(self, stream: httpcore.NetworkStream, exchange: Exchange) -> None:
         self._stream = stream
@@ -99,7 +99,7 @@ class _BoundedBackend(httpcore.NetworkBackend):
 
 
 def _connected(host: str, port: int, public: PublicAddresses | None, limit_s: float) -> httpcore.NetworkStream:
-    """Look a name up and connect to the first of its addresses that answers."""
+    """Resolve a host name, and connect to the first address that answers."""
     try:
         addresses = look_up(host, port)
     except OSError as error:
@@ -118,15 +118,14 @@ def _connected(host: str, port: int, public: PublicAddresses | None, limit_s: fl
 
 
 class BoundedTransport(httpx.BaseTransport):
-    """Carries the requests of an httpx client, each as an exchange of its own.
+    """Sends the requests of an httpx client, each as one exchange.
 
-    An exchange that a request brings along as an extension counts; else one is made of the client's own time-out, whose
-    seconds for a read are taken as those for the whole exchange.
+    A request may bring its exchange as an extension. Otherwise, the client's read time-out limits the whole exchange.
 
     Args:
-        timeout_s: Seconds for an exchange where the client says nothing.
-        max_bytes: Most bytes of an answer.
-        verify: Which certificates are trusted; those that httpx trusts if None.
+        timeout_s: Seconds for an exchange, if the client has no time-out.
+        max_bytes: Maximum size of an answer.
+        verify: The trusted certificates; those of httpx if None.
     """
 
     def __init__(
@@ -141,11 +140,11 @@ class BoundedTransport(httpx.BaseTransport):
         self._verify = verify
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the answer's body is read under the same limits.
+        """Send a request; the limits also apply to reading the answer's body.
 
         Raises:
-            httpx.TransportError: If there is no answer, or none within the limits.
-            httpx.DecodingError: If it is compressed in a way that was not asked for.
+            httpx.TransportError: If there is no answer within the limits.
+            httpx.DecodingError: If its compression is not supported.
         """
         exchange = self.exchange_of(request)
         request.headers["Accept-Encoding"] = "identity"
@@ -154,14 +153,14 @@ class BoundedTransport(httpx.BaseTransport):
             try:
                 answer = pool.handle_request(_as_core_request(request))
                 headers = httpx.Headers(answer.headers)
-                body = _Body(answer, pool, exchange, is_packed=is_packed(headers))
+                body = _Body(answer, pool, exchange, is_compressed=is_compressed(headers))
             except BaseException:
                 pool.close()
                 raise
         return httpx.Response(answer.status, headers=headers, stream=body, extensions=answer.extensions)
 
     def exchange_of(self, request: httpx.Request) -> Exchange:
-        """Return the exchange that a request is a part of, which begins here if it has none."""
+        """Return the exchange of a request, or a new one."""
         known = request.extensions.get(EXTENSION)
         if isinstance(known, Exchange):
             return known
@@ -170,21 +169,21 @@ class BoundedTransport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of an answer as it comes, unpacked; closing it closes the connection."""
+    """The streamed body of an answer, decompressed; closing it closes the connection."""
 
     def __init__(
-        self, answer: httpcore.Response, pool: httpcore.ConnectionPool, exchange: Exchange, *, is_packed: bool
+        self, answer: httpcore.Response, pool: httpcore.ConnectionPool, exchange: Exchange, *, is_compressed: bool
     ) -> None:
         self._answer = answer
         self._pool = pool
         self._exchange = exchange
-        self._is_packed = is_packed
+        self._is_packed = is_compressed
 
     def __iter__(self) -> Iterator[bytes]:
         with _as_httpx_errors():
             pieces = self._answer.iter_stream()
             yield from (
-                unpacked(pieces, self._exchange.left_s, max_bytes=self._exchange.max_bytes)
+                decompressed(pieces, self._exchange.left_s, max_bytes=self._exchange.max_bytes)
                 if self._is_packed
                 else pieces
             )
@@ -196,7 +195,7 @@ class _Body(httpx.SyncByteStream):
 
 
 def _pool(url: httpx.URL, exchange: Exchange, verify: ssl.SSLContext) -> httpcore.ConnectionPool:
-    """Return what connects to a server, or to the proxy on the way to it."""
+    """Return the connection pool for a server, or for its proxy."""
     proxy = proxy_for(url)
     if proxy is None:
         return httpcore.ConnectionPool(ssl_context=verify, network_backend=_BoundedBackend(exchange, exchange.public))
@@ -221,7 +220,7 @@ def _pool(url: httpx.URL, exchange: Exchange, verify: ssl.SSLContext) -> httpcor
 
 
 def _check_behind_proxy(url: httpx.URL, exchange: Exchange) -> None:
-    """Check an address that a proxy will look up, by what it is here; names that only the proxy knows pass."""
+    """Resolve and check a host that a proxy will resolve again; a name that only the proxy knows passes."""
     port = url.port or (443 if url.scheme == "https" else 80)
     limit_s = exchange.connect_timeout_s
     try:
@@ -241,7 +240,7 @@ def _as_core_request(request: httpx.Request) -> httpcore.Request:
 
 @contextmanager
 def _as_httpx_errors() -> Generator[None, None, None]:
-    """Raise httpcore's errors as httpx's of the same names."""
+    """Convert httpcore's errors to httpx's errors of the same name."""
     try:
         yield
     except HTTPCORE_ERRORS as error:
@@ -251,7 +250,7 @@ def _as_httpx_errors() -> Generator[None, None, None]:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """What servers are known by, read once: it takes longer than many an answer."""
+    """Return the trusted certificates; loaded once, because that takes longer than many answers."""
     return httpx.create_ssl_context()
 
 
@@ -265,10 +264,10 @@ def bounded_client(
     """Return an httpx client whose exchanges have one deadline and one byte limit each.
 
     Args:
-        timeout_s: Seconds for a whole exchange; a call's own time-out goes before it.
-        max_bytes: Most bytes of an answer.
-        verify: Which certificates are trusted; those that httpx trusts if None.
-        **options: What `httpx.Client` takes: `headers`, `follow_redirects`, ...
+        timeout_s: Seconds for a whole exchange; a call's own time-out takes precedence.
+        max_bytes: Maximum size of an answer.
+        verify: The trusted certificates; those of httpx if None.
+        **options: Arguments of `httpx.Client`: `headers`, `follow_redirects`, ...
     """
     transport = BoundedTransport(timeout_s=timeout_s, max_bytes=max_bytes, verify=verify)
     return httpx.Client(transport=transport, timeout=timeout_s, **options)

@@ -20,17 +20,17 @@ def draw_one_by_one(
     model: str,
     cancel: threading.Event | None,
 ) -> Iterator[GenerationProgress | ImageResult]:
-    """Draw each request, also if others fail.
+    """Draw each request, even if others fail.
 
     If the server cannot be reached, the rest of the batch fails at once: trying again for each picture would only take
     longer.
 
     Args:
-        requests: What to draw.
-        draw: Called with a place and its request; yields progress, and the result last.
-        generator: Name of the generator, for results that are errors.
-        model: Name of the model, for the same.
-        cancel: Set to stop.
+        requests: The requests.
+        draw: Called with an index and its request; yields progress, and the result at the end.
+        generator: Name of the generator, for failed results.
+        model: Name of the model, for failed results.
+        cancel: Set it to stop.
     """
     given_up: MgemError | None = None
     for index, request in enumerate(requests):

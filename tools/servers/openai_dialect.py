@@ -31,14 +31,14 @@ SD_CPP_HONOURS: Mapping[str, str] = {
     "num_inference_steps": f"{EXTRA_ARGS}.sample_params.sample_steps",
     "guidance_scale": f"{EXTRA_ARGS}.sample_params.guidance.txt_cfg",
 }
-"""What stable-diffusion.cpp's server honours: fields that it reads from a tag in the prompt."""
+"""The additional fields of stable-diffusion.cpp's server, which reads them from a tag in the prompt."""
 
 
 class OpenAIDialect:
-    """What is known of a model on a server.
+    """The known properties of a model on a server.
 
     Args:
-        model: Name of the model; what stands before its last `/` is a provider's name or a route.
+        model: Name of the model; the part before its last `/` is a provider or a route.
     """
 
     def __init__(self, model: str) -> None:
@@ -53,7 +53,7 @@ class OpenAIDialect:
 
     @property
     def honours(self) -> Mapping[str, str]:
-        """What it was found to honour beyond OpenAI's fields."""
+        """Supported fields beyond OpenAI's, as far as known."""
         return SD_CPP_HONOURS if self._is_sd_cpp else {}
 
     def takes(self, field: str) -> bool:
@@ -61,11 +61,11 @@ class OpenAIDialect:
         return field not in self._refused
 
     def learn_from_picture(self, parameters: Mapping[str, str]) -> None:
-        """Take note of what a picture's file says of the program that drew it."""
+        """Recognise the server's program from the metadata of a picture."""
         self._is_sd_cpp = self._is_sd_cpp or SD_CPP in parameters.get("Version", "")
 
     def learn_from_refusal(self, status: int, data: Any, sent: Collection[str]) -> str | None:
-        """Take note of a field that a server does not know.
+        """Record a field that the server refused as unknown.
 
         Args:
             status: HTTP status of the answer.
@@ -83,7 +83,7 @@ class OpenAIDialect:
         named = [field for field in sent if field not in NEEDED and re.search(rf"\b{re.escape(field)}\b", text)]
         if not named:
             return None
-        field = max(named, key=len)  # `output_format` is no `format`
+        field = max(named, key=len)  # `output_format` also contains `format`
         self._refused.add(field)
         return field
 
@@ -115,6 +115,6 @@ _lock = threading.Lock()
 
 
 def dialect_of(address: str, model: str) -> OpenAIDialect:
-    """Return what is known of a model on a server; all generators of this program share it."""
+    """Return the dialect of a model on a server; all generators of this process share it."""
     with _lock:
         return _known.setdefault((address, model), OpenAIDialect(model))

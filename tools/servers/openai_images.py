@@ -1,7 +1,7 @@
 """Pictures from the OpenAI images API, and from every server with this API.
 
-A name is `openai:MODEL`, or `openai:MODEL@ADDRESS` for a server other than the one in `OPENAI_BASE_URL` (OpenAI's own,
-where that is not set). Decisions that matter:
+A name is `openai:MODEL`, or `openai:MODEL@ADDRESS` for another server than the one in `OPENAI_BASE_URL` (by default
+OpenAI's). Decisions that matter:
 
 - **The HTTP API is called directly**: only two endpoints are used, and the vendor's package would be a heavy
   dependency. It would also hide the differences of other servers: picture URLs instead of base64, odd sizes, no JSON.
@@ -78,15 +78,15 @@ class OpenAIImagesGenerator:
 
     Args:
         model: Name of the model, as the server knows it; after an `@`, the address of the server.
-        base_url: Address of the server with its version, such as `http://127.0.0.1:8080/v1`; that in
-            `OPENAI_BASE_URL`, or OpenAI's own, if not given here or with the model.
-        api_key: Key; if not given, that in `OPENAI_API_KEY`, which is sent to no other server than the one in
-            `OPENAI_BASE_URL` (OpenAI's own, where that is not set). Other servers may need none.
+        base_url: Address of the server with its version, such as `http://127.0.0.1:8080/v1`; if
+            neither this nor the model has one, `OPENAI_BASE_URL`, or OpenAI's.
+        api_key: Key; if not given, `OPENAI_API_KEY`, which is sent only to the server in `OPENAI_BASE_URL` (by default
+            OpenAI's). Other servers may need none.
         honours: What this server supports beyond OpenAI's fields: names of `ImageRequest` fields, each with the name
             of the server's field, such as `{"seed": "seed", "num_inference_steps": "step"}`; or "sd.cpp"
             for the server of stable-diffusion.cpp.
         omit: Fields that are never sent, such as `("response_format",)`. A field that the server refuses as unknown
-            is left out by itself.
+            is left out automatically.
         max_parallel: Maximum number of parallel calls.
         timeout_s: Seconds for one picture.
         connect_timeout_s: Seconds to reach the server.
@@ -199,7 +199,7 @@ class OpenAIImagesGenerator:
             if error is None:
                 yield replace(future.result(), index=index)
                 continue
-            if not isinstance(error, MgemError):  # the other pictures, which may cost money, go on
+            if not isinstance(error, MgemError):  # the other pictures, which may cost money, are still drawn
                 error = ToolError(f"{SERVER} sent an unexpected answer ({type(error).__name__}: {error}).")
             yield self._result(requests[index], index=index, error=error)
         for index in sorted(left):
@@ -208,14 +208,14 @@ class OpenAIImagesGenerator:
             )
 
     def unload(self) -> None:
-        """Do nothing: the memory is the server's."""
+        """Do nothing; the model is on the server."""
 
     @property
     def _all_honours(self) -> dict[str, str]:
         return {**self._dialect.honours, **self._honours}
 
     def _draw(self, request: ImageRequest, pictures: Mapping[str, Image.Image], cancel: threading.Event) -> ImageResult:
-        """Draw one picture; runs in a thread of its own."""
+        """Draw one picture, in its own thread."""
         started = time.monotonic()
         end = started + self._client.timeout_s
         honours = self._all_honours
@@ -259,7 +259,7 @@ class OpenAIImagesGenerator:
         cancel: threading.Event,
         end: float,
     ) -> tuple[Any, list[str]]:
-        """Ask for a picture, again without each field that the server does not know; return those, too."""
+        """Request a picture, again without each field that the server refuses; return the answer and these fields."""
         refused: list[str] = []
         fields = self._fields(request, honours)
         for name in [name for name in fields if not self._dialect.takes(name)]:
@@ -292,14 +292,14 @@ class OpenAIImagesGenerator:
         return send("/images/edits", data=plain, files=_picture_files(request, pictures))
 
     def _served(self, item: Mapping[str, Any], answer: Any, cancel: threading.Event, end: float) -> ServedPicture:
-        """The picture of an answer: in it, as base64 or a data URL, or at an address that it gives."""
+        """Return the picture of an answer, from base64, a data URL or a web address."""
         if item.get("b64_json"):
             return read_picture_text(item["b64_json"], source=SERVER)
         address = item.get("url")
         if isinstance(address, str) and address[:5].lower() == "data:":
             return read_picture_text(address, source=SERVER)
         if address:
-            end = max(end, time.monotonic() + FETCH_S)  # it is drawn: a moment is left to fetch it
+            end = max(end, time.monotonic() + FETCH_S)  # the picture is drawn, so there is always some time to fetch it
             return self._client.download_picture(address, cancel=cancel, end=end)
         raise GeneratorOutputError(f"{SERVER} returned no picture: {redacted_start(answer, 200)!r}.", retryable=True)
 
@@ -308,7 +308,7 @@ class OpenAIImagesGenerator:
         if size := _size(request):
             fields["size"] = f"{size[0]}x{size[1]}"
         if not self._dialect.is_gpt_image:
-            fields["response_format"] = "b64_json"  # unknown to OpenAI's models, which give nothing else
+            fields["response_format"] = "b64_json"  # OpenAI's models do not accept it, and always return base64
         for name, field in honours.items():
             if getattr(request, name) is not None:
                 fields[field] = getattr(request, name)
@@ -319,7 +319,7 @@ class OpenAIImagesGenerator:
         return ImageResult(request=request, generator=self.name, model=self._model, **fields)
 
     def _explain(self, status: int, data: Any) -> MgemError | None:
-        """Tell what OpenAI's codes mean where the status says too little."""
+        """Return the error for one of OpenAI's error codes, or None for an unknown code."""
         error = data.get("error") if isinstance(data, dict) else None
         error = error if isinstance(error, dict) else {}
         text = " ".join(str(error.get(name) or "") for name in ("code", "type", "message"))
@@ -350,7 +350,7 @@ class _UnknownFieldError(UnsupportedRequestError):
 def _without(
     request: ImageRequest, refused: Sequence[str], honours: Mapping[str, str]
 ) -> tuple[ImageRequest, tuple[Notice, ...]]:
-    """A request without what the server does not know, and a notice for each field that meant something."""
+    """Return a request without the refused fields, and a notice for each that matters."""
     changes: dict[str, Any] = {}
     notices = []
     ours = {field: name for name, field in honours.items()}
@@ -367,19 +367,19 @@ def _without(
 
 
 def _model_and_address(name: str) -> tuple[str, str | None]:
-    """Part `MODEL@ADDRESS`; a model may have an `@` of its own."""
+    """Split `MODEL@ADDRESS`; the name of a model may contain an `@`, too."""
     parts = NAME.fullmatch(name)
     return (parts["model"], parts["address"]) if parts else (name, None)
 
 
 def _size(request: ImageRequest) -> tuple[int, int] | None:
-    """Width and height to ask for; a side that is left open is as long as the other."""
+    """Return the width and height; a missing side is as long as the other."""
     width, height = request.width or request.height, request.height or request.width
     return (width, height) if width and height else None
 
 
 def _picture_files(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> list[tuple[str, Any]]:
-    """The pictures of a request as parts of a form: the start picture first, then the references."""
+    """Return the pictures of a request as form parts: the start picture, then the references."""
     named = [name for name in (request.image, *request.references) if name is not None]
     field = "image" if len(named) == 1 else "image[]"
     files: list[tuple[str, Any]] = [

@@ -1,7 +1,7 @@
 """A picture from a server: its pixels, and the metadata about how it was drawn.
 
 The web UI of AUTOMATIC1111, its descendants and stable-diffusion.cpp write a chunk `parameters` into a PNG: the prompt,
-the negative prompt, and a line of settings. They are the values that were used, also if others were requested.
+the negative prompt, and a line of settings. These are the values that were used, even if others were requested.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MIN_SETTINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class ServedPicture:
-    """A picture and what its file says.
+    """A picture and its metadata.
 
     Attributes:
         image: The picture, RGB.
-        parameters: The settings that its file names, by the web UI's names, such as `Seed`; empty if it names none.
-        is_transparent: Whether some of it is transparent, which is white in `image`.
+        parameters: The settings in its file, by the web UI's names, such as `Seed`; empty if there are none.
+        is_transparent: Whether parts are transparent; these are white in `image`.
     """
 
     image: Image.Image
@@ -49,7 +49,7 @@ def read_picture(data: bytes, *, source: str) -> ServedPicture:
 
     Args:
         data: The bytes of an encoded picture.
-        source: Who sent it, as the start of a sentence.
+        source: The sender, as the start of a sentence.
 
     Raises:
         GeneratorOutputError: If it is not a picture, incomplete, or too large.
@@ -59,13 +59,13 @@ def read_picture(data: bytes, *, source: str) -> ServedPicture:
         with Image.open(io.BytesIO(data)) as opened:
             text = opened.info.get("parameters")
             is_transparent = _is_transparent(opened)
-    except (OSError, ValueError, SyntaxError):  # its pixels could be read all the same
+    except (OSError, ValueError, SyntaxError):  # the pixels are readable, but not the metadata
         return ServedPicture(image)
     return ServedPicture(image, read_parameters(text) if isinstance(text, str) else {}, is_transparent)
 
 
 def read_picture_text(text: Any, *, source: str) -> ServedPicture:
-    """Read a picture that a server sent as base64, bare or as a data URL; otherwise as `read_picture`."""
+    """Read a picture that a server sent as base64 or as a data URL; otherwise like `read_picture`."""
     if not isinstance(text, str):
         raise GeneratorOutputError(
             f"{source} sent a {type(text).__name__!r} instead of a picture in base64.", retryable=True
@@ -81,7 +81,7 @@ def read_picture_text(text: Any, *, source: str) -> ServedPicture:
 
 
 def read_parameters(text: str) -> dict[str, str]:
-    r"""Read the line of settings of a `parameters` chunk; a text without one has none.
+    r"""Read the line of settings of a `parameters` chunk; empty if there is none.
 
     Examples:
         >>> read_parameters("a fox, red\nNegative prompt: blur\nSteps: 20, Sampler: Euler a, Seed: 7")["Seed"]
@@ -93,7 +93,7 @@ def read_parameters(text: str) -> dict[str, str]:
 
 
 def _is_transparent(picture: Image.Image) -> bool:
-    """Whether a picture has an alpha channel that is used; what is too large to look at counts as opaque."""
+    """Whether a picture has transparent pixels; a very large picture counts as opaque."""
     if picture.width * picture.height > MAX_CHECKED_PIXELS or not picture.has_transparency_data:
         return False
     lowest, _ = picture.convert("RGBA").getchannel("A").getextrema()

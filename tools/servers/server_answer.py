@@ -1,4 +1,4 @@
-"""What a server answered: as data where it is JSON, and in words for a person where it is not."""
+"""The answer of a server: its JSON, or its text; and readable error messages from it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ServerAnswer", "described", "message_of"]
 MAX_MESSAGE_CHARS = 400
 MAX_DEPTH = 8
 WORDS = ("message", "msg", "errors", "detail", "error", "details")
-"""Where servers put what went wrong, the most telling first: AUTOMATIC1111's `error` is only the name of a class."""
+"""Keys of error messages, the most informative first; AUTOMATIC1111's `error` is only a class name."""
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAnswer:
-    """What a server answered.
+    """The answer of a server.
 
     Attributes:
         status: HTTP status.
@@ -35,10 +35,10 @@ class ServerAnswer:
     body: bytes
 
     def json(self) -> Any:
-        """Return the body as JSON, half characters replaced: nothing that is stored later may hold one.
+        """Return the body as JSON. Lone surrogates are replaced, because they cannot be stored.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If it is not JSON.
             RecursionError: If it is nested too deeply.
         """
         data = json.loads(self.body)
@@ -48,7 +48,7 @@ class ServerAnswer:
 
     @property
     def data(self) -> Any:
-        """The body as JSON, or as text where it is none."""
+        """The body as JSON, or as text if it is not JSON."""
         try:
             return self.json()
         except (ValueError, RecursionError):
@@ -56,7 +56,7 @@ class ServerAnswer:
 
 
 def described(body: bytes) -> str:
-    """Say what a body is that should have been something else."""
+    """Describe an unexpected body in a few words."""
     start = body[:200].lstrip().lower()
     if not start:
         return "nothing"
@@ -66,9 +66,9 @@ def described(body: bytes) -> str:
 
 
 def message_of(data: Any) -> str:
-    """What the body of an error says, on one line and not too long.
+    """Return the message in the body of an error, on one line and truncated.
 
-    Several errors, such as FastAPI's list under `detail`, are joined by `; `, each with the field that it is about.
+    Several errors, such as FastAPI's list under `detail`, are joined by `; `, each with its field.
 
     Args:
         data: The body as JSON, or as text.

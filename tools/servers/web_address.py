@@ -26,7 +26,7 @@ class ForbiddenAddressError(httpx.TransportError):
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a name or address is this machine by its spelling; nothing is looked up."""
+    """Whether a name or address is this machine by its spelling; nothing is resolved."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -37,7 +37,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def may_charge(address: str) -> bool:
-    """Whether a server is of somebody who may charge for it; nothing is looked up.
+    """Whether a server may charge money, judged by its address; nothing is resolved.
 
     Args:
         address: Its URL. This machine and private IP addresses are free; every other name counts as the internet.
@@ -52,12 +52,12 @@ def may_charge(address: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the open internet: not loopback, private, link-local, multicast or reserved.
+    """Whether an IP address is on the public internet: not loopback, private, link-local, multicast or reserved.
 
     An IPv4 address within an IPv6 one (mapped, 6to4, Teredo, NAT64) counts as itself.
 
     Raises:
-        ValueError: If it is no IP address.
+        ValueError: If it is not an IP address.
     """
     found = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
     return found.is_global and not found.is_multicast
@@ -78,7 +78,7 @@ def _unwrapped(address: IPAddress) -> IPAddress:
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """Return the IP addresses of a name, in the order in which they are to be tried.
+    """Return the IP addresses of a name, in the order to try.
 
     Raises:
         OSError: If there are none.
@@ -88,7 +88,7 @@ def look_up(host: str, port: int) -> list[str]:
 
 
 class PublicAddresses:
-    """Lets connections through to the open internet, and to one server that the user has configured.
+    """Allows connections to the public internet, and to one server that the user configured.
 
     Args:
         server_host: Host of that server.
@@ -100,12 +100,12 @@ class PublicAddresses:
         self._server_port = server_port
 
     def check(self, host: str, port: int, addresses: Sequence[str]) -> list[str]:
-        """Return the addresses that may be connected to.
+        """Return the allowed addresses.
 
         Args:
             host: The name, for the message.
             port: The port.
-            addresses: What the name was looked up to.
+            addresses: The resolved addresses of the name.
 
         Raises:
             ForbiddenAddressError: If there is none.
@@ -122,7 +122,7 @@ class PublicAddresses:
 
 
 def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
-    """Return the proxy that the environment names for an address; this machine is reached without one."""
+    """Return the proxy for an address from the environment; this machine needs none."""
     if is_this_machine(url.host):
         return None
     known = urllib.request.getproxies()

@@ -33,7 +33,7 @@ def decode_picture(data: bytes, *, source: str) -> Image.Image:
 
     Args:
         data: The bytes of an encoded picture.
-        source: Who sent it, as the start of a sentence.
+        source: The sender, as the start of a sentence.
 
     Returns:
         The picture, RGB.

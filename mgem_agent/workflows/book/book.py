@@ -77,7 +77,7 @@ class Book:
             else the first.
         pages: The pages, in order.
         is_complete: Whether the story is finished.
-        words: The book's own labels, in its language.
+        words: Labels such as "About this book", in its language.
         facts: Lines of the last page.
         details: Further lines, such as the ids of the pictures; collapsed if the format allows it.
         command: The command that redraws every picture.
@@ -127,7 +127,7 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
 
 
 def _cover(story: Story, pages: Sequence[BookPage]) -> BookPicture | None:
-    """The picture of the title page."""
+    """Return the picture of the title page."""
     hero = story.cast[0].name if story.cast else None
     named = [page for page in pages if page.number == story.recipe.cover]
     shows_hero = [
@@ -159,14 +159,14 @@ def _page(scene: StoryScene, store: ArtifactStore) -> BookPage:
 
 
 def _page_title(line: str) -> str:
-    """The title of a page; where a recipe has a whole line of the outline there, what comes before its colon."""
+    """Return the title of a page; of a full outline line (`title: summary`), only the title."""
     if len(line) <= MAX_TITLE_CHARS:
         return line
     return split_title(line)[0]
 
 
 def _facts(story: Story, words: BookLabels) -> tuple[str, ...]:
-    """Lines on how the book was made, without those that have nothing to say."""
+    """Return the lines on how the book was made, without empty ones."""
     drawn = [scene for scene in story.scenes if scene.artifact_id is not None]
     models = dict.fromkeys(scene.model for scene in drawn if scene.model)
     generators = dict.fromkeys(scene.generator for scene in drawn if scene.generator) or {story.generator: None}
@@ -178,7 +178,7 @@ def _facts(story: Story, words: BookLabels) -> tuple[str, ...]:
 
 
 def _details(story: Story, words: BookLabels) -> tuple[str, ...]:
-    """Lines that only somebody needs who looks a picture up; those that have nothing to say are left out."""
+    """Return the lines that help to find the pictures in the store, without empty ones."""
     drawn = [scene for scene in story.scenes if scene.artifact_id is not None]
     seeds = dict.fromkeys(
         scene.executed.seed for scene in drawn if scene.executed is not None and scene.executed.seed is not None

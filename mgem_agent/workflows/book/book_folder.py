@@ -1,7 +1,7 @@
 """The folder of a book: `book.html`, `book.md`, `book.pdf`, `pictures/` and the story's record.
 
-A file from another program, or one that was edited since, is never overwritten. A small file in the folder has the
-hashes of the files that this program wrote; it is written before the files.
+A file that another program wrote, or that was edited since, is never overwritten. A ledger in the folder has the hashes
+of the files that this program wrote; it is written before the files.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ class BookFolder:
         return WrittenBook(tuple(files), notices)
 
     def _write_pictures(self, story: Story) -> None:
-        """Copy the pictures, and those that they were made from, under their names in the store."""
+        """Copy the pictures and their parents, under their names in the store."""
         named = [*story.given_ids, *(scene.artifact_id for scene in story.scenes)]
         for name in dict.fromkeys(filter(None, named)):
             try:
                 source = self._store.path(name)
             except InputError:
-                continue  # the book says that it is missing
+                continue  # the book marks the picture as missing
             place = self.folder / PICTURE_FOLDER / source.name
             data = source.read_bytes()
             if place.is_file() and place.read_bytes() == data:
@@ -119,10 +119,10 @@ class BookFolder:
             write_atomically(place, data)
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Write a file that is known to be ours, having noted that it is."""
+        """Write a file of this program, after adding its hash to the ledger."""
         new = hashlib.sha256(data).hexdigest()
         old = _hash(path)
-        # Both, until the new file is there: whatever is killed in between, one of them is right.
+        # Both hashes until the new file is written: if the program is killed in between, one of them is right.
         self._note(path.name, [new] if old in (None, new) else [old, new])
         write_atomically(path, data)
 
@@ -131,7 +131,7 @@ class BookFolder:
         write_atomically(self.folder / LEDGER, (json.dumps(ours, indent=2) + "\n").encode())
 
     def _read_ledger(self) -> dict[str, list[str]]:
-        """Hashes of what we wrote, by name; none where the record is missing or damaged, so that nothing is ours."""
+        """Return the hashes by file name; empty if the ledger is missing or damaged, so that no file counts as ours."""
         try:
             found = json.loads((self.folder / LEDGER).read_bytes())
         except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""A book as one HTML file that needs nothing else: no script, no font, no picture from anywhere.
+"""A book as one self-contained HTML file, without scripts and without external fonts or pictures.
 
-The page forbids itself to fetch anything, so that whatever a model wrote into it stays text.
+Its content security policy forbids every request, so that text written by a model cannot load anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["render_html"]
 
 
 def render_html(book: Book) -> str:
-    """Return a book as an HTML page, its pictures in it.
+    """Return a book as an HTML page that contains its pictures.
 
     Raises:
         ImageError: If the file of a picture is damaged.

@@ -1,7 +1,7 @@
 """A book as Markdown, with its pictures in a folder next to it.
 
-Whatever has a meaning in Markdown or HTML is escaped, so that a model's text is read as it was written. Seeds
-and ids of pictures are not repeated: the files of the pictures bear them.
+Characters with a meaning in Markdown or HTML are escaped, so that a model's text is shown literally. Seeds and ids of
+pictures are left out, because the names and the metadata of the picture files contain them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ __all__ = ["PICTURE_FOLDER", "render_markdown"]
 PICTURE_FOLDER = "pictures"
 """Folder of the pictures, next to the Markdown file."""
 
-# What means something anywhere in a line, and what does so at its beginning alone.
+# Characters that are special anywhere in a line, and those that are special only at its beginning.
 ANYWHERE = re.compile(r"([\\`*_\[\]<>&~|$])")
 AT_THE_BEGINNING = re.compile(r"^(\s*)([#+=:-]|\d{1,9}(?=[.)]))")
-# GitHub and others make links of bare addresses.
+# GitHub and others turn bare URLs into links.
 ADDRESS = re.compile(r"\b(https?|ftp)(://)|\b(www)(\.)", re.IGNORECASE)
 
 
 def render_markdown(book: Book) -> str:
     """Return a book as Markdown.
 
-    Its pictures are named `pictures/ID.png`; who writes the file puts them there.
+    Pictures are linked as `pictures/ID.png`; the caller writes them there.
     """
     words = book.words
     blocks = [f"# {_escaped(book.title)}"]
@@ -43,7 +43,7 @@ def render_markdown(book: Book) -> str:
 
 
 def _page(page: BookPage, book: Book) -> list[str]:
-    """The blocks of a page."""
+    """Return the blocks of a page."""
     heading = f"{page.number}. {page.title}" if page.title else str(page.number)
     blocks = [f"## {_escaped(heading)}"]
     if page.picture is not None:
@@ -62,13 +62,13 @@ def _image(picture_id: str, alt: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """One line of text whose every sign means itself."""
+    """Return text on one line, with every special character escaped."""
     line = ANYWHERE.sub(r"\\\1", " ".join(text.split()))
     line = ADDRESS.sub(lambda found: "".join((found[1] or found[3], "\\", (found[2] or found[4]))), line)
     return AT_THE_BEGINNING.sub(lambda found: _at_the_beginning(found), line)
 
 
 def _at_the_beginning(found: re.Match[str]) -> str:
-    """Escape the sign itself, or what follows a number."""
+    """Escape the character, or the one after a number."""
     sign = found[2]
     return f"{found[1]}{sign}\\" if sign.isdigit() else f"{found[1]}\\{sign}"

@@ -1,13 +1,13 @@
-"""A book as PDF, set by Typst: text that can be selected and read aloud, pictures with their words, bookmarks.
+"""A book as an accessible PDF, typeset by Typst: selectable text, alternative texts, bookmarks.
 
 Decisions that matter:
 
-- Typst gets the story as data and never as source, so that none of its text can be a command.
-- The fonts are those of Typst (Latin, Greek, Cyrillic, Hebrew), then those of the system. If no font has a letter, a
-  notice names it, and the book is typeset anyway.
-- The same story gives the same file: its date is the story's date.
+- Typst gets the story as data, never as source, so that no text can be a command.
+- Typst's own fonts are used first (Latin, Greek, Cyrillic, Hebrew), then those of the system. A letter that no font has
+  is named in a notice; the book is typeset anyway.
+- The same story gives the same file, because the file's date is the story's.
 - Small pictures are enlarged smoothly here, because viewers scale them differently.
-- Seeds and ids of pictures are keywords of the file, which a reader does not see.
+- Seeds and ids of pictures are in the file's keywords, which are not visible on a page.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENLARGED_PX = 768
 
 
 def render_pdf(book: Book) -> tuple[bytes, tuple[str, ...]]:
-    """Return a book as PDF, and notices of what could not be set.
+    """Return a book as PDF, and notices of what could not be typeset.
 
     Raises:
         InputError: If a language tag or a picture cannot be used.
@@ -58,11 +58,11 @@ def render_pdf(book: Book) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _compile(book: Book, folder: Path) -> tuple[bytes, tuple[str, ...]]:
-    """Set the book so that it can be read aloud; if letters are missing, without that promise."""
+    """Compile to PDF/UA, which screen readers can read; if letters are missing, to plain PDF."""
     import typst
 
     def compiled(standards: list[Any]) -> bytes:
-        # Warnings are of fonts that the template names in the hope that they are there.
+        # The warnings are about optional fonts of the template that are not installed.
         data, _ = typst.compile_with_warnings(
             str(folder / "book.typ"),
             root=str(folder),
@@ -91,7 +91,7 @@ def _compile(book: Book, folder: Path) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _data(book: Book, folder: Path) -> dict[str, Any]:
-    """What the template reads; pictures are written next to it under our own names."""
+    """Return the data for the template, and write the pictures next to it under generated names."""
     language, _, rest = book.language.lower().partition("-")
     region = next((part for part in rest.split("-") if len(part) == 2), None)
     pages = []
@@ -126,7 +126,7 @@ def _data(book: Book, folder: Path) -> dict[str, Any]:
 
 
 def _picture(picture: BookPicture, name: str, folder: Path) -> dict[str, Any]:
-    """Write a picture next to the template; a small one is enlarged."""
+    """Write a picture next to the template, enlarged if it is small."""
     longer = max(picture.width, picture.height)
     try:
         if longer < SMALL_PX:

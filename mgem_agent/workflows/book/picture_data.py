@@ -1,7 +1,7 @@
-"""Pictures as they stand in a page: of a sensible size, as data URIs, and the hue that a book takes from its cover.
+"""Pictures for a page: scaled, as data URIs; and the hue of a cover, from which a book takes its colours.
 
-A small picture, such as a 128 px one, is shown at twice its size in a mat, not blown up to the column. It is enlarged
-here and not by the browser, whose quick filter makes it soft.
+A small picture, such as one of 128 px, is shown in a frame at twice its size, not stretched to the column. It is
+enlarged here, because the filter of browsers makes it soft.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PagePicture:
         uri: Its bytes, as a data URI.
         width: CSS pixels.
         height: CSS pixels.
-        is_small: Whether it is shown in a mat.
+        is_small: Whether it is shown in a frame.
     """
 
     def __init__(self, uri: str, width: int, height: int, *, is_small: bool) -> None:
@@ -47,7 +47,7 @@ class PagePicture:
 
 
 def page_picture(picture: BookPicture) -> PagePicture:
-    """Return a picture as a page shows it.
+    """Return a picture for a page.
 
     Raises:
         ImageError: If its file is damaged.
@@ -64,7 +64,7 @@ def page_picture(picture: BookPicture) -> PagePicture:
 
 
 def hue_of(picture: BookPicture | None) -> int:
-    """Return the hue that prevails in a picture, in degrees: the mean of all pixels on the circle, by saturation."""
+    """Return the dominant hue of a picture in degrees: the circular mean of all pixels, weighted by saturation."""
     if picture is None:
         return DEFAULT_HUE
     image = load_image(picture.path).resize((24, 24), Image.Resampling.BOX)

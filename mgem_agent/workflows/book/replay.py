@@ -94,7 +94,7 @@ def replay_story(
     waiting = [scene for scene in waiting if not pages or scene.index in pages]
     generators: dict[str, ImageGenerator] = {}
     while waiting:
-        # Those that were drawn to look like another come after it, as they did the first time.
+        # Pictures that refer to others come after them, as in the first drawing.
         ready = [scene for scene in waiting if replay.has_all(_needs(scene))]
         if not ready:
             for scene in waiting:
@@ -122,7 +122,7 @@ class _Replay:
     def draw(
         self, batch: Sequence[StoryScene], generator: ImageGenerator
     ) -> Iterator[DrawingProgress | ReplayedPicture]:
-        """Draw scenes by one generator and hold each picture against the old one."""
+        """Draw scenes with one generator, and compare each picture with the old one."""
         requests = [scene.executed for scene in batch if scene.executed is not None]
         pictures: dict[str, Image.Image] = {}
         for name in {name for scene in batch for name in _needs(scene)}:
@@ -153,7 +153,7 @@ class _Replay:
         return ReplayedPicture(scene.index, before, after.id, verdict == SAME_PICTURE, verdict)
 
     def _path(self, name: str) -> Path | None:
-        """The file of a picture, wherever it is."""
+        """Return the file of a picture, from the store or the folder; None if there is none."""
         try:
             return self._store.path(name)
         except InputError:

@@ -10,7 +10,7 @@ from mgem_agent.recipes.nano.seeing.activation_scaling import (
     start_in_scale,
     unfold_norms,
 )
-from mgem_agent.recipes.nano.seeing.encoder_features import see
+from mgem_agent.recipes.nano.seeing.encoder_features import encode_images
 from mgem_agent.recipes.nano.world.scene import sample_scene
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig
@@ -24,7 +24,7 @@ def trunk_and_seen(encoder_parts, drawn_assets):
     model, processor = load_model(source, torch.float32)
     pictures = [render_scene(sample_scene(0, index), drawn_assets, size_px=64) for index in range(4)]
     with torch.no_grad():
-        return model.model, see(model.model, processor.image_processor(pictures, return_tensors="pt"))
+        return model.model, encode_images(model.model, processor.image_processor(pictures, return_tensors="pt"))
 
 
 def test_mining_and_projector_start_in_the_scale_of_what_they_see_and_of_words(trunk_and_seen):
