@@ -42,7 +42,7 @@ QUESTION = """This picture was drawn from the caption below. Does it show what t
 Caption: {caption}
 
 Answer with JSON alone: {{"follows": true or false, "score": 0 to 10, "problem": "what is wrong, or nothing", \
-"caption": "a caption that would mend it, or nothing"}}"""
+"caption": "a caption that would fix it, or nothing"}}"""
 YES_NO_QUESTION = "Is there {caption} in the picture?"
 """As nano was taught. Of 30 captions of 10 pictures that it drew, a third of them the pictures' own, nano
 judges 28 right. With "Does the picture show ...? Answer yes or no." it says yes to all."""

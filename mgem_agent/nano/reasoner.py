@@ -27,7 +27,7 @@ __all__ = ["NanoChat", "NanoTextChat", "make_nano_reasoner"]
 
 
 class NanoChat(ChatMiniGemini):
-    """nano. In the mode `auto`, :mod:`mgem_agent.nano.drawing_intent` decides from the user's words whether it draws."""
+    """nano, whose mode `auto` follows :mod:`mgem_agent.nano.drawing_intent`."""
 
     def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
         """Return `always` or `never` if the user's words are clear; after a tool result, the model decides.
