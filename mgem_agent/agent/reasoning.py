@@ -304,7 +304,9 @@ class Reasoning:
     def _chunks(self, messages: Sequence[BaseMessage], request: _Request) -> Iterator[BaseMessage]:
         config: RunnableConfig = {"configurable": {"thread_id": request.session}}
         if self._speaks_protocol:
-            return self._reasoner.stream(list(messages), config, draw=request.draw, cancel=request.cancel)
+            # Inside a graph, the current configuration names the turn's thread, so the dialogue's is given explicitly.
+            named = {"thread_id": request.session} if isinstance(self._reasoner, GenProtocolModel) else {}
+            return self._reasoner.stream(list(messages), config, draw=request.draw, cancel=request.cancel, **named)
         model: Runnable[Any, Any] = self._reasoner
         if request.draw != "never":
             try:

@@ -23,6 +23,7 @@ from mgem_agent.agent.events import AgentEvent, TextPiece, Turn, TurnFinished
 from mgem_agent.agent.messages import from_records, to_record, with_pixels
 from mgem_agent.agent.reasoning import draw_tool_schema, speaks_protocol
 from mgem_agent.agent.streamed_answer import read_answer
+from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.finish_reasons import read_finish_reason
 from mgem_agent.chat_models.interruptible import interruptible
 from mgem_agent.chat_models.provider_rules import picture_rules, placed
@@ -276,6 +277,8 @@ class ChatTurn:
             model = reasoner.bind_tools(tools, tool_choice=request.tool_choice or "auto")
         config: Any = {"configurable": {"thread_id": self._session}}
         if speaks_protocol(reasoner):
+            if isinstance(reasoner, GenProtocolModel):
+                options["thread_id"] = self._session
             found: Iterator[BaseMessage] = model.stream(messages, config, draw=draw, cancel=self._cancel, **options)
             return found
         return interruptible(lambda: model.stream(messages, config, **options), self._cancel)

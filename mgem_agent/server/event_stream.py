@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -23,7 +23,11 @@ __all__ = ["EventStream", "ServerSentEvent"]
 
 PING_S = 15.0
 MAX_UNSENT = 64
-HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"))
+HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx sends each event at once
+)
 
 _log = logging.getLogger(__name__)
 
@@ -38,14 +42,22 @@ class EventStream(Response):
 
     Args:
         events: The events. They are closed when the client has disconnected.
+        on_error: Returns the last events after an error; by default one with the error.
         ping_s: Seconds of silence after which a comment is sent.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[ServerSentEvent, None], *, ping_s: float = PING_S) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[ServerSentEvent, None],
+        *,
+        on_error: Callable[[Exception], Sequence[ServerSentEvent]] = lambda error: [error_body(error)[1]],
+        ping_s: float = PING_S,
+    ) -> None:
         super().__init__()
         self._events = events
+        self._on_error = on_error
         self._ping_s = ping_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +101,8 @@ class EventStream(Response):
             if isinstance(item, Exception):
                 if not isinstance(item, MgemError):
                     _log.error("A stream failed", exc_info=item)
-                await _send_text(send, _encoded(error_body(item)[1]))
+                for event in self._on_error(item):
+                    await _send_text(send, _encoded(event))
                 break
             await _send_text(send, _encoded(item))
             item = await self._next(queue, send)
