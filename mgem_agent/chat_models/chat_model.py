@@ -45,7 +45,13 @@ from mgem_agent.chat_models.text_engine import (
     follows_grammar,
 )
 from mgem_agent.chat_models.thoughts import THOUGHT_END, thinks_by_name, without_thoughts
-from mgem_agent.chat_models.tool_choice import plan_json, plan_tools, read_response_format, read_tool_choice
+from mgem_agent.chat_models.tool_choice import (
+    plan_grammar,
+    plan_json,
+    plan_tools,
+    read_response_format,
+    read_tool_choice,
+)
 from mgem_agent.errors import InputError
 from mgem_agent.gen.markup import clean_caption
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
@@ -54,8 +60,8 @@ __all__ = ["GenProtocolModel"]
 
 _CALL_OPTIONS = frozenset(
     {
-        "cancel", "draw", "draw_defaults", "generation_options", "max_tokens", "model", "response_format", "seed",
-        "temperature", "thread_id", "timeout", "tool_choice", "tools", "top_p",
+        "cancel", "draw", "draw_defaults", "generation_options", "grammar", "max_tokens", "model", "response_format",
+        "seed", "temperature", "thread_id", "timeout", "tool_choice", "tools", "top_p",
     }
 )  # fmt: skip
 _UNUSED_OPTIONS = frozenset({"ls_structured_output_format", "parallel_tool_calls", "strict"})
@@ -68,8 +74,8 @@ class GenProtocolModel(BaseChatModel):
     """A chat model that uses the `<GEN>` protocol on top of a text engine.
 
     Options of a call, besides `stop`: `draw`, `draw_defaults`, `cancel` (a `threading.Event`), `thread_id`, `model`,
-    and the fields `temperature`, `top_p`, `max_tokens`, `seed`, `timeout`, `generation_options`. Inside LangGraph, the
-    thread id of the run's configuration is used.
+    and the fields `temperature`, `top_p`, `max_tokens`, `seed`, `timeout`, `generation_options`, `grammar`.
+    Inside LangGraph, the thread id of the run's configuration is used.
 
     Attributes:
         temperature: Sampling temperature; 0 is greedy decoding, None is the model's default.
@@ -83,6 +89,8 @@ class GenProtocolModel(BaseChatModel):
         draw_defaults: Default fields of every `ImageRequest`, other than `prompt`.
         image_resolver: Returns the picture for a block's `file_id`, as accepted by `load_image`.
         generation_options: Further options, by the engine's names.
+        grammar: A grammar that answers follow, in llguidance's Lark. Nothing is drawn then, and no tool is called.
+            Only for models that run in this process; see `follows_grammar`.
         max_retries: Accepted for compatibility and ignored.
         streaming: Accepted for compatibility and ignored; all answers are streamed internally.
         api_key: Accepted for compatibility and ignored; no key is needed.
@@ -100,6 +108,7 @@ class GenProtocolModel(BaseChatModel):
     draw_defaults: dict[str, Any] = Field(default_factory=dict)
     image_resolver: ImageResolver | None = Field(default=None, exclude=True, repr=False)
     generation_options: dict[str, Any] = Field(default_factory=dict)
+    grammar: str | None = None
     max_retries: int | None = None
     streaming: bool = False
     api_key: SecretStr | None = Field(default=None, exclude=True)
@@ -164,6 +173,14 @@ class GenProtocolModel(BaseChatModel):
 
     def accepts_urls(self) -> bool:
         """Return whether the engine accepts web addresses of pictures."""
+        return False
+
+    def follows_grammar(self) -> bool:
+        """Return whether answers can follow a grammar. This loads the engine."""
+        return follows_grammar(self.text_engine(self.default_model_name()))
+
+    def needs_grammar(self) -> bool:
+        """Return whether the model loses the thread without a grammar; a large model writes better freely."""
         return False
 
     def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
@@ -308,7 +325,11 @@ class GenProtocolModel(BaseChatModel):
         name = str(options.get("model") or self.default_model_name())
         engine = self.text_engine(name)
         is_led = follows_grammar(engine)
-        if schema is None:
+        grammar = option("grammar")
+        if grammar is not None:
+            others = [name for name in ("response_format", "tools") if options.get(name)]
+            tools = plan_grammar(grammar, is_supported=is_led, others=others)
+        elif schema is None:
             called = tools_called(messages) if is_led else ()
             tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"), called=called)
         else:

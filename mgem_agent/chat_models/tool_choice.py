@@ -13,7 +13,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.prompts import render_prompt
 
-__all__ = ["plan_json", "plan_tools", "read_response_format", "read_tool_choice"]
+__all__ = ["plan_grammar", "plan_json", "plan_tools", "read_response_format", "read_tool_choice"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,27 @@ def plan_json(schema: Mapping[str, Any]) -> ToolPlan:
     """
     told = render_prompt("json", schema=json.dumps(schema, ensure_ascii=False)) if len(schema) > 1 else ""
     return ToolPlan("never", None, told, "{", json_grammar(schema))
+
+
+def plan_grammar(grammar: str, *, is_supported: bool, others: Sequence[str] = ()) -> ToolPlan:
+    """Return the plan for an answer that follows a grammar: nothing is drawn and no tool is called.
+
+    Args:
+        grammar: The grammar, in llguidance's Lark.
+        is_supported: Whether the engine supports grammars.
+        others: Names of other options that determine the form of the answer.
+
+    Raises:
+        InputError: If the engine does not support grammars, or another option determines the form.
+    """
+    if others:
+        raise InputError(f"grammar cannot be combined with {' and '.join(others)}. Leave one of them out.")
+    if not is_supported:
+        raise InputError(
+            "This model does not support grammars. Models that run in this process do, with a fast tokenizer and the "
+            "package llguidance; leave out grammar, or use such a model."
+        )
+    return ToolPlan("never", form=grammar)
 
 
 def plan_tools(

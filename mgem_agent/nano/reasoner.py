@@ -44,6 +44,10 @@ class NanoChat(ChatMiniGemini):
         """Return true: otherwise nano might answer with a caption only, and no text would be left."""
         return True
 
+    def needs_grammar(self) -> bool:
+        """Return whether nano can follow a grammar: freely, it forgets the premise of a story after two sentences."""
+        return self.follows_grammar()
+
 
 class NanoTextChat(NanoChat):
     """The language model alone. It was not trained on `<GEN>`, so plain words ask for a picture."""

@@ -5,9 +5,11 @@ Parts that the reasoner fails to write after a few attempts are completed from t
 
 from __future__ import annotations
 
+from mgem_agent.workflows.premise import Premise
 from mgem_agent.workflows.story import Story, StoryCharacter, StoryScene
 from mgem_agent.workflows.story_captions import find_characters
 from mgem_agent.workflows.story_events import OutlineReady
+from mgem_agent.workflows.story_grammars import outline_grammar
 from mgem_agent.workflows.story_recipe import SceneRecipe
 from mgem_agent.workflows.story_text import (
     first_sentence,
@@ -104,6 +106,7 @@ def _write_outline(writer: StoryWriter) -> StorySteps[None]:
             lambda said: read_outline(said, recipe.num_scenes),
             is_enough=lambda lines: len(lines) == recipe.num_scenes,
             max_asks=MAX_ASKS,
+            grammar=_outline_grammar(writer.premise, recipe.num_scenes, any(known)),
             kind=recipe.kind,
             num_scenes=recipe.num_scenes,
             audience=recipe.audience,
@@ -136,6 +139,10 @@ def _write_outline(writer: StoryWriter) -> StorySteps[None]:
             )
         )
     writer.draft.change(scenes=tuple(scenes))
+
+
+def _outline_grammar(premise: Premise | None, num_scenes: int, is_partly_known: bool) -> str | None:
+    return None if premise is None or is_partly_known else outline_grammar(num_scenes, premise)
 
 
 def _write_cast(writer: StoryWriter) -> StorySteps[None]:

@@ -7,6 +7,7 @@ from typing import Any
 from mgem_agent.prompts import render_prompt
 from mgem_agent.workflows.story import Story, StoryScene
 from mgem_agent.workflows.story_events import SceneWritten
+from mgem_agent.workflows.story_grammars import caption_grammar, scene_text_grammar
 from mgem_agent.workflows.story_outline import cast_line, find_members, outline_lines
 from mgem_agent.workflows.story_text import first_sentence, read_line, read_text
 from mgem_agent.workflows.story_writer import StorySteps, StoryWriter
@@ -41,6 +42,7 @@ def rewrite_text(writer: StoryWriter, index: int, wish: str = "") -> StorySteps[
         "rewrite",
         lambda said: read_text(said, scene.title or scene.summary),
         index=index,
+        grammar=_text_grammar(writer, index),
         is_enough=lambda found: bool(found) and found != scene.text,
         question=render_prompt("scene_text", **_about_text(writer.draft.story, index)).rstrip(),
         text=scene.text,
@@ -84,6 +86,7 @@ def _write_text(writer: StoryWriter, index: int) -> StorySteps[None]:
         "scene_text",
         lambda said: read_text(said, scene.title or scene.summary),
         index=index,
+        grammar=_text_grammar(writer, index),
         **_about_text(story, index),
     )
     if not text:
@@ -96,13 +99,25 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
     scene = writer.draft.story.scenes[index - 1]
     caption = scene.caption
     if not caption:
-        caption = yield from writer.ask("caption", "caption", read_line, index=index, text=scene.text)
+        story, premise = writer.draft.story, writer.premise
+        grammar = premise and caption_grammar(premise, scene.text, is_placed=_is_placed(story, index))
+        caption = yield from writer.ask("caption", "caption", read_line, index=index, grammar=grammar, text=scene.text)
     if not caption:
         caption = scene.summary
         yield writer.draft.notice(f"The reasoner wrote no caption for scene {index}; its line of the outline is drawn.")
     story = writer.draft.story
     whole = scene.model_copy(update={"caption": caption})
     return writer.draft.change_scene(index, status="written", **caption_fields(story, whole))
+
+
+def _text_grammar(writer: StoryWriter, index: int) -> str | None:
+    premise = writer.premise
+    return premise and scene_text_grammar(premise, is_placed=_is_placed(writer.draft.story, index))
+
+
+def _is_placed(story: Story, index: int) -> bool:
+    """Whether a page must name the place of the premise: the first and the last one."""
+    return index in (1, len(story.scenes))
 
 
 def _alt_text(story: Story, scene: StoryScene) -> str:

@@ -15,6 +15,7 @@ from mgem_agent.agent.events import AgentNotice, TextPiece, TurnFinished
 from mgem_agent.chat_models.finish_reasons import EMPTY_NOTICE
 from mgem_agent.errors import GenerationCancelledError
 from mgem_agent.prompts import render_prompt
+from mgem_agent.workflows.premise import Premise
 from mgem_agent.workflows.story_events import StoryEvent, StoryPart, StoryText
 from mgem_agent.workflows.story_folder import StoryDraft
 
@@ -32,20 +33,36 @@ class StoryWriter:
     """Asks the reasoner, reads the answer, and repeats if it is not usable.
 
     Args:
-        agent: The agent whose reasoner writes. Without one (None), every answer is empty.
+        make_agent: Returns an agent whose reasoner follows a grammar, or writes freely for None. Without one (None),
+            every answer is empty.
         draft: The story.
         cancel: Set this to stop.
+        premise: What the answers must keep, for a reasoner that needs grammars for it; None for any other.
     """
 
-    def __init__(self, agent: MgemAgent | None, draft: StoryDraft, cancel: threading.Event) -> None:
+    def __init__(
+        self,
+        make_agent: Callable[[str | None], MgemAgent] | None,
+        draft: StoryDraft,
+        cancel: threading.Event,
+        *,
+        premise: Premise | None = None,
+    ) -> None:
         self.draft = draft
-        self._agent = agent
+        self.premise = premise
+        self._make_agent = make_agent
         self._cancel = cancel
+        self._running: MgemAgent | None = None
 
     @property
     def session(self) -> str:
         """The session of the current step."""
         return f"story {self.draft.story.session}"
+
+    def cancel(self) -> None:
+        """Stop the current answer, from another thread."""
+        if self._running is not None:
+            self._running.cancel(self.session)
 
     def ask(
         self,
@@ -57,6 +74,7 @@ class StoryWriter:
         index: int = 0,
         is_enough: Callable[[Found], bool] = bool,
         max_asks: int = 2,
+        grammar: str | None = None,
         **variables: Any,
     ) -> StorySteps[Found]:
         """Ask until the answer is usable.
@@ -68,6 +86,7 @@ class StoryWriter:
             index: Number of the scene.
             is_enough: Returns whether a parsed answer is usable.
             max_asks: Maximum number of attempts.
+            grammar: A grammar that the answer follows; only for a story with a `premise`.
             **variables: Variables of the prompt.
 
         Returns:
@@ -78,22 +97,23 @@ class StoryWriter:
         """
         question = render_prompt(prompt, **variables)
         best = read("")
-        for attempt in range(max_asks if self._agent is not None else 0):
+        for attempt in range(max_asks if self._make_agent is not None else 0):
             # With greedy decoding, the same prompt gives the same answer.
             asked = question if not attempt else render_prompt("again", question=question)
-            found = read((yield from self._answer(asked, part, index)))
+            found = read((yield from self._answer(asked, part, index, grammar)))
             best = max(best, found, key=_size)
             if is_enough(found):
                 return found
         return best
 
-    def _answer(self, question: str, part: StoryPart, index: int) -> StorySteps[str]:
-        if self._agent is None:
+    def _answer(self, question: str, part: StoryPart, index: int, grammar: str | None) -> StorySteps[str]:
+        if self._make_agent is None:
             return ""
         said = ""
         images = self.draft.story.given_ids if part in ("outline", "cast") else ()
         self._check()
-        events = self._agent.stream(question, images, session=self.session, draw="never")
+        agent = self._running = self._make_agent(grammar)
+        events = agent.stream(question, images, session=self.session, draw="never")
         try:
             for event in events:
                 if isinstance(event, TextPiece):
@@ -105,7 +125,8 @@ class StoryWriter:
                     said = event.turn.text
         finally:
             events.close()
-            self._agent.sessions.delete(self.session)
+            self._running = None
+            agent.sessions.delete(self.session)
         self._check()
         return said
 

@@ -19,6 +19,7 @@ import os
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.agent.async_bridge import in_thread
 from mgem_agent.agent.messages import store_picture
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.errors import GenerationCancelledError, InputError
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.workflows.consistency import choose_consistency
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision, read_outline_decision
+from mgem_agent.workflows.premise import Premise, read_premise
 from mgem_agent.workflows.story import STORY_FILE, Story, read_story
 from mgem_agent.workflows.story_captions import DEFAULT_STYLES
 from mgem_agent.workflows.story_events import ApprovalNeeded, StoryEvent, StoryFinished, StoryStopped
@@ -91,7 +94,7 @@ class Storyteller:
         self._generator = generator
         self._approve_outline = approve_outline
         self._cancel = threading.Event()
-        self._running: tuple[MgemAgent, str] | None = None
+        self._writer: StoryWriter | None = None
 
     def story(self) -> Story:
         """Return the story in the folder.
@@ -178,7 +181,7 @@ class Storyteller:
         with hold_folder(self.folder):
             draft = StoryDraft(self.folder, read_story(self.folder))
             check_revision(draft.story, revision, self.store)
-            writer = self._writer(draft)
+            writer = self._make_writer(draft)
             pictures = StoryPictures(draft, self._generator, self.store, self._cancel)
             yield from self._tell(draft, lambda: revise_page(writer, pictures, self.store, revision))
 
@@ -205,9 +208,8 @@ class Storyteller:
     def cancel(self) -> None:
         """Stop, from another thread or a signal handler. Finished parts are kept, and `resume` continues."""
         self._cancel.set()
-        if self._running is not None:
-            agent, session = self._running
-            agent.cancel(session)
+        if self._writer is not None:
+            self._writer.cancel()
 
     def _last(self, events: Events) -> Story:
         for _ in events:
@@ -261,7 +263,7 @@ class Storyteller:
                 raise
             yield StoryStopped(draft.story)
         finally:
-            self._running = None
+            self._writer = None
 
     def _steps(self, draft: StoryDraft) -> Events:
         story = draft.story
@@ -281,25 +283,45 @@ class Storyteller:
             draft.change(state="finished")
         yield StoryFinished(draft.story)
 
+    def _agent_maker(self, reasoner: BaseChatModel) -> Callable[[str | None], MgemAgent]:
+        sessions = Sessions.in_memory()
+
+        def make_agent(grammar: str | None) -> MgemAgent:
+            writes = reasoner if grammar is None else reasoner.model_copy(update={"grammar": grammar})
+            return MgemAgent(writes, self._generator, store=self.store, sessions=sessions, draw="never")
+
+        return make_agent
+
     def _write(self, draft: StoryDraft) -> Events:
         """Write the missing parts, up to the approval or to the last caption."""
-        writer = self._writer(draft)
+        writer = self._make_writer(draft)
         if draft.story.state == "outlining":
             yield from plan_story(writer)
             draft.change(state="waiting" if draft.story.needs_approval else "telling")
         if draft.story.state == "telling":
             yield from write_pages(writer)
 
-    def _writer(self, draft: StoryDraft) -> StoryWriter:
-        agent = None
-        if self._reasoner is not None:
-            agent = MgemAgent(
-                self._reasoner, self._generator, store=self.store, sessions=Sessions.in_memory(), draw="never"
-            )
-        writer = StoryWriter(agent, draft, self._cancel)
-        if agent is not None:
-            self._running = (agent, writer.session)
-        return writer
+    def _make_writer(self, draft: StoryDraft) -> StoryWriter:
+        premise = kept_premise(draft.story.recipe, self._reasoner)
+        make_agent = None if self._reasoner is None else self._agent_maker(self._reasoner)
+        self._writer = StoryWriter(make_agent, draft, self._cancel, premise=premise)
+        return self._writer
+
+
+def kept_premise(recipe: StoryRecipe, reasoner: BaseChatModel | None) -> Premise | None:
+    """Return what a story must keep, if its reasoner needs grammars for it; None for any other.
+
+    Args:
+        recipe: The recipe. Only English stories have a premise that can be read.
+        reasoner: The chat model that writes.
+    """
+    is_english = recipe.language.lower().split("-")[0] == "en"
+    if recipe.kind != "story" or not is_english or not isinstance(reasoner, GenProtocolModel):
+        return None
+    premise = read_premise(recipe.premise or "") if reasoner.needs_grammar() else None
+    if premise is None or not recipe.cast:
+        return premise
+    return replace(premise, hero=recipe.cast[0].name.removeprefix("the ").removeprefix("The "))
 
 
 def _seed(recipe: StoryRecipe) -> int:

@@ -1,0 +1,88 @@
+"""Grammars for the steps of a story, so that a small model does not forget the premise.
+
+A model of a hundred million parameters writes tidy sentences and loses the hero after two of them. A grammar leaves it
+the words and makes the hero, and the place where it matters, part of every answer. Large models need none of this.
+Grammars are written in llguidance's Lark; every text in them is limited, because a small model may not stop.
+"""
+
+from __future__ import annotations
+
+import json
+
+from mgem_agent.workflows.premise import Premise, read_page
+
+__all__ = ["caption_grammar", "outline_grammar", "scene_text_grammar"]
+
+_HEADING = r"HEADING: /[A-Z][a-z']*( [a-z']+){1,7}/"
+_MAX_CHOICES = 4
+_STARTS = ("", "One day ", "Then ", "Soon ", "At last ")
+"""What may stand before the hero at the start of a sentence."""
+
+
+def outline_grammar(num_scenes: int, premise: Premise) -> str:
+    """Return the grammar of an outline: each line names the hero, and the first and last line the place.
+
+    Args:
+        num_scenes: Number of lines.
+        premise: What the story must keep.
+    """
+    lines = []
+    for number in range(1, num_scenes + 1):
+        is_placed = number in (1, num_scenes)
+        end = json.dumps("\n") if number < num_scenes else ""
+        lines.append(f'"{number}. " HEADING ": " {_start(premise, is_placed=is_placed)} REST {end}')
+    return "\n".join([f"start: {' '.join(lines)}", _HEADING, r"REST: /[ ,][^\n.!?:]{8,110}\./"])
+
+
+def scene_text_grammar(premise: Premise, *, is_placed: bool) -> str:
+    """Return the grammar of a page's text: two to four sentences, of which the first names the hero.
+
+    Args:
+        premise: What the story must keep.
+        is_placed: Whether the first sentence names the place.
+    """
+    return "\n".join(
+        [
+            f"start: {_start(premise, is_placed=is_placed)} FIRST MORE",
+            r"FIRST: /[ ,][^\n.!?<]{8,140}[.!]/",
+            r"MORE: /( [^\n.!?<]{5,140}[.!?][\"”]?){1,3}/",
+        ]
+    )
+
+
+def caption_grammar(premise: Premise, text: str, *, is_placed: bool) -> str:
+    """Return the grammar of a caption: the hero, at most one other thing of the page, and a place.
+
+    Args:
+        premise: What the story must keep.
+        text: The text of the page.
+        is_placed: Whether the place is the premise's; otherwise the page's own places are allowed, too.
+    """
+    nouns, places = read_page(text)
+    named = [each for each in premise.things if each in nouns] or [each for each in nouns if each != premise.hero]
+    things = "".join(f" | {json.dumps(f' and {_with_article(each)}')}" for each in named[:_MAX_CHOICES])
+    own = () if is_placed and premise.place else places[:_MAX_CHOICES]
+    ends = dict.fromkeys(f" {each}." for each in (premise.place, *own) if each)
+    heroes = " | ".join(json.dumps(_capital(each)) for each in _names(premise))
+    return f'start: ({heroes}) (""{things}) ({" | ".join(map(json.dumps, ends or ["."]))})'
+
+
+def _start(premise: Premise, *, is_placed: bool) -> str:
+    """Return a rule for the start of a sentence, up to the hero."""
+    starts = [f"{premise.place}, "] if is_placed and premise.place else _STARTS
+    return f"({' | '.join(json.dumps(_capital(each + name)) for each in starts for name in _names(premise))})"
+
+
+def _names(premise: Premise) -> tuple[str, ...]:
+    """Return how a sentence may name the hero."""
+    if premise.hero[:1].isupper():
+        return (premise.hero,)
+    return (f"the {premise.hero}", _with_article(premise.hero))
+
+
+def _with_article(noun: str) -> str:
+    return noun if noun[:1].isupper() else f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
