@@ -114,7 +114,7 @@ def plan_grammar(grammar: str, *, is_supported: bool, others: Sequence[str] = ()
             "This model does not support grammars. Models that run in this process do, with a fast tokenizer and the "
             "package llguidance; leave out grammar, or use such a model."
         )
-    return ToolPlan("never", form=grammar)
+    return ToolPlan("never", grammar=grammar)
 
 
 def plan_tools(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mgem_agent.cli.printing import echo, echo_json, open_console
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from mgem_agent.recipes.nano.eval.premise_stories import ToldStory
+    from mgem_agent.tools.image_generator import ImageGenerator
 
 __all__ = ["app"]
 
@@ -90,6 +97,67 @@ def _nano(
         echo_json(made.model_dump(mode="json"))
     else:
         open_console().print(made.render())
+
+
+@app.command("stories")
+def _stories(
+    num: Annotated[
+        int, typer.Option("--num", "-n", min=1, max=30, help="Number of premises, of thirty held-out ones.")
+    ] = 30,
+    scenes: Annotated[int, typer.Option(min=1, max=12, help="Pages of a story.")] = 4,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="NAME", help="The reasoner that writes, as for mgem story.")
+    ] = "nano",
+    generator: Annotated[
+        str, typer.Option("--generator", "-g", metavar="NAME", help="The image generator. List them: mgem generators")
+    ] = "nano",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of a table.")] = False,
+) -> None:
+    """Tell stories from premises alone, and count what they keep of the hero, the place and the things.
+
+    Each premise is told twice: with the grammars that keep a small model to its premise, and without.
+    """
+    from mgem_agent.reasoners import make_reasoner
+    from mgem_agent.recipes.nano.eval.premise_stories import PremiseKeeping, held_out_premises, premise_table
+    from mgem_agent.tools.registry import make_generator
+
+    tools = make_reasoner(model), make_generator(generator)
+    found: dict[str, PremiseKeeping] = {}
+    with _bars() as report:
+        for name, is_kept in (("with grammars", True), ("without", False)):
+            told = []
+            for number, premise in enumerate(held_out_premises()[:num]):
+                report(f"stories {name}", number, num)
+                told.append(_told(premise, *tools, num_scenes=scenes, keep_premise=is_kept))
+            report(f"stories {name}", num, num)
+            found[name] = PremiseKeeping.of(told)
+    if as_json:
+        echo_json({name: each.model_dump(mode="json") for name, each in found.items()})
+    else:
+        open_console().print(premise_table(found))
+
+
+def _told(
+    text: str, reasoner: BaseChatModel, generator: ImageGenerator, *, num_scenes: int, keep_premise: bool
+) -> ToldStory:
+    """Tell a story from a premise."""
+    from mgem_agent.artifacts.store import ArtifactStore
+    from mgem_agent.errors import InputError
+    from mgem_agent.recipes.nano.eval.premise_stories import ToldStory
+    from mgem_agent.workflows.premise import read_premise
+    from mgem_agent.workflows.story_recipe import StoryRecipe
+    from mgem_agent.workflows.storytelling import Storyteller
+
+    premise = read_premise(text)
+    if premise is None:
+        raise InputError(f"No hero can be read from the premise {text!r}. Begin with the hero: 'A fox finds a key.'")
+    with tempfile.TemporaryDirectory() as folder:
+        store = ArtifactStore(Path(folder) / "pictures")
+        teller = Storyteller(reasoner, generator, store, folder=folder, keep_premise=keep_premise)
+        story = teller.run(StoryRecipe.from_premise(text, scenes=num_scenes))
+    place = premise.place.split()[-1] if premise.place else ""
+    pages = tuple((scene.text, scene.caption) for scene in story.scenes)
+    return ToldStory(premise.hero, premise.things, place, pages)
 
 
 @app.command("card")

@@ -37,6 +37,7 @@ class ScriptedReasoner(GenProtocolModel):
         script: The answers, in order.
         is_endless: Whether the script starts again at its end; otherwise its end is an error.
         piece_length: Number of characters in each piece of a streamed answer.
+        takes_grammars: Whether calls may have a grammar. The script is not checked against it.
 
     Examples:
         >>> reasoner = ScriptedReasoner(script=["Here: <h> a red fox </h>"])
@@ -48,6 +49,7 @@ class ScriptedReasoner(GenProtocolModel):
     script: Sequence[Any] = Field(repr=False)
     is_endless: bool = False
     piece_length: int = Field(default=7, ge=1)
+    takes_grammars: bool = False
 
     _requests: list[TextRequest] = PrivateAttr(default_factory=list)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
@@ -71,7 +73,7 @@ class ScriptedReasoner(GenProtocolModel):
 
     def text_engine(self, model_name: str) -> TextEngine:
         """Return an engine that follows the script."""
-        return _Script(self._next_line, self.piece_length)
+        return _Script(self._next_line, self.piece_length, follows_grammar=self.takes_grammars)
 
     def _next_line(self, request: TextRequest) -> str:
         with self._lock:
@@ -93,7 +95,8 @@ class ScriptedReasoner(GenProtocolModel):
 class _Script:
     """A text engine that follows a script."""
 
-    def __init__(self, next_line: Callable[[TextRequest], str], piece_length: int) -> None:
+    def __init__(self, next_line: Callable[[TextRequest], str], piece_length: int, *, follows_grammar: bool) -> None:
+        self.follows_grammar = follows_grammar
         self.next_line = next_line
         self.piece_length = piece_length
 

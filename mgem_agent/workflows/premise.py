@@ -27,11 +27,13 @@ _FUNCTION_WORDS = _DETERMINERS | _PLACE_PREPOSITIONS | frozenset(
 _ONE = frozenset("a an one his her its my our your every another this that".split())
 """Determiners after which a word in -s is a verb; after others it may be a plural."""
 
-_BASE_VERBS = frozenset(
+_VERBS = frozenset(
     "become bring build buy cannot carry catch chase climb come cook cross dance decide discover draw dream drive "
     "eat explore fall find fly follow forget get give go grow help hide hunt jump keep learn leave live look lose love "
     "make meet miss open paint plan plant play race read rescue ride run sail save search see sell set share sing sit "
-    "sleep start stay steal swim take teach tell travel try visit wait wake walk want wish win work".split()
+    "sleep start stay steal swim take teach tell travel try visit wait wake walk want wish win work "
+    "ate began brought came caught fell felt flew found gave got held kept knew left let lost made met put ran "
+    "said sang sat saw slept smiled stood swam told took thought went woke won wrote".split()
 )
 _WORD = re.compile(r"[^\W\d_][\w'’-]*|[^\w\s]")
 _NOT_VERBS = re.compile(r"(?:ss|us|is|'s|’s)$")
@@ -151,7 +153,7 @@ def _looks_like_verb(tokens: list[str], place: int) -> bool:
     after = tokens[place + 1].lower() if place + 1 < len(tokens) else "."
     is_followed = after in _FUNCTION_WORDS or not _LATIN.match(after)
     has_ending = _ends_in_s(word) or word.endswith("ed")
-    return word in _BASE_VERBS or after in _DETERMINERS or (has_ending and is_followed)
+    return word in _VERBS or after in _DETERMINERS or (has_ending and is_followed)
 
 
 def _ends_in_s(word: str) -> bool:

@@ -31,7 +31,7 @@ def outline_grammar(num_scenes: int, premise: Premise) -> str:
         is_placed = number in (1, num_scenes)
         end = json.dumps("\n") if number < num_scenes else ""
         lines.append(f'"{number}. " HEADING ": " {_start(premise, is_placed=is_placed)} REST {end}')
-    return "\n".join([f"start: {' '.join(lines)}", _HEADING, r"REST: /[ ,][^\n.!?:]{8,110}\./"])
+    return "\n".join([f"start: {' '.join(lines)}", _HEADING, r"REST: /[ ,][^\x00-\x1f.!?:]{8,110}\./"])
 
 
 def scene_text_grammar(premise: Premise, *, is_placed: bool) -> str:
@@ -44,8 +44,8 @@ def scene_text_grammar(premise: Premise, *, is_placed: bool) -> str:
     return "\n".join(
         [
             f"start: {_start(premise, is_placed=is_placed)} FIRST MORE",
-            r"FIRST: /[ ,][^\n.!?<]{8,140}[.!]/",
-            r"MORE: /( [^\n.!?<]{5,140}[.!?][\"”]?){1,3}/",
+            r"FIRST: /[ ,][^\x00-\x1f.!?<]{8,140}[.!]/",
+            r"MORE: /( [^\x00-\x1f.!?<]{5,140}[.!?][\"”]?){1,3}/",
         ]
     )
 

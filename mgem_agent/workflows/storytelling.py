@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -52,6 +53,7 @@ from mgem_agent.workflows.story_writer import StoryWriter
 __all__ = ["Storyteller", "tell_story"]
 
 Events = Generator[StoryEvent, None, None]
+ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 
 
 class Storyteller:
@@ -63,6 +65,8 @@ class Storyteller:
         store: The store of the pictures; `ArtifactStore()` by default.
         folder: Folder of the story's record, `story.json`; created if missing.
         approve_outline: Whether a person approves the outline and cast before anything is drawn; see `resume`.
+        keep_premise: Whether grammars keep the hero and the place of an English premise in every step; None if the
+            reasoner needs it, as nano does. A reasoner that cannot follow a grammar writes freely.
 
     Examples:
         >>> import tempfile
@@ -87,12 +91,14 @@ class Storyteller:
         *,
         folder: str | os.PathLike[str],
         approve_outline: bool = False,
+        keep_premise: bool | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.store = store if store is not None else ArtifactStore()
         self._reasoner = reasoner
         self._generator = generator
         self._approve_outline = approve_outline
+        self._keep_premise = keep_premise
         self._cancel = threading.Event()
         self._writer: StoryWriter | None = None
 
@@ -302,26 +308,30 @@ class Storyteller:
             yield from write_pages(writer)
 
     def _make_writer(self, draft: StoryDraft) -> StoryWriter:
-        premise = kept_premise(draft.story.recipe, self._reasoner)
+        premise = kept_premise(draft.story.recipe, self._reasoner, is_wanted=self._keep_premise)
         make_agent = None if self._reasoner is None else self._agent_maker(self._reasoner)
         self._writer = StoryWriter(make_agent, draft, self._cancel, premise=premise)
         return self._writer
 
 
-def kept_premise(recipe: StoryRecipe, reasoner: BaseChatModel | None) -> Premise | None:
-    """Return what a story must keep, if its reasoner needs grammars for it; None for any other.
+def kept_premise(
+    recipe: StoryRecipe, reasoner: BaseChatModel | None, *, is_wanted: bool | None = None
+) -> Premise | None:
+    """Return what the grammars of a story must keep; None if its reasoner writes freely.
 
     Args:
-        recipe: The recipe. Only English stories have a premise that can be read.
+        recipe: The recipe. Only the premise of an English story can be read.
         reasoner: The chat model that writes.
+        is_wanted: Whether grammars are wanted; None if the reasoner needs them.
     """
     is_english = recipe.language.lower().split("-")[0] == "en"
-    if recipe.kind != "story" or not is_english or not isinstance(reasoner, GenProtocolModel):
+    if recipe.kind != "story" or not is_english or not isinstance(reasoner, GenProtocolModel) or is_wanted is False:
         return None
-    premise = read_premise(recipe.premise or "") if reasoner.needs_grammar() else None
-    if premise is None or not recipe.cast:
-        return premise
-    return replace(premise, hero=recipe.cast[0].name.removeprefix("the ").removeprefix("The "))
+    premise = read_premise(recipe.premise or "")
+    if premise is None or not (reasoner.follows_grammar() if is_wanted else reasoner.needs_grammar()):
+        return None
+    hero = next((each.name for each in recipe.cast), premise.hero)
+    return replace(premise, hero=ARTICLE.sub("", hero))
 
 
 def _seed(recipe: StoryRecipe) -> int:

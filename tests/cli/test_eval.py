@@ -20,6 +20,7 @@ from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.report import EvalReport
 from mgem_agent.recipes.nano.eval.understanding import Understanding
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.testing import ScriptedReasoner
 
 REPORT = EvalReport(
     seed=3,
@@ -96,3 +97,18 @@ def test_errors_are_one_line_and_usage_ends_with_2(tmp_path: Path) -> None:
     assert "The report lacks drawing. Measure it first" in run("card", tmp_path, code=1).stderr
     assert "cannot be read" in run("card", tmp_path / "none", code=1).stderr
     run("nano", "--num", 0, code=2)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_stories_are_told_with_and_without_grammars(options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "1. Home: The fox sat in the forest."
+    writer = ScriptedReasoner(script=[line], is_endless=True, takes_grammars=True)
+    monkeypatch.setattr("mgem_agent.reasoners.make_reasoner", lambda name: writer)
+    said = run("stories", "-n", 1, "--scenes", 2, "-g", "flat", *options).output
+    if options:
+        found = json.loads(said)
+        assert list(found) == ["with grammars", "without"]
+        assert found["without"]["hero_in_text"] | {"value": 1.0, "num": 2} == found["without"]["hero_in_text"]
+    else:
+        assert "pages that name the hero" in said and "100%" in said
+    assert {bool(request.grammar) for request in writer.requests} == {True, False}

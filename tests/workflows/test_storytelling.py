@@ -14,7 +14,7 @@ from PIL import Image
 from mgem_agent.agent.events import AgentNotice, DrawingFailed, PictureDrawn
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError, UnsupportedRequestError
-from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.workflows.story_events import OutlineReady, SceneWritten, StoryEvent, StoryFinished, StoryText
 from mgem_agent.workflows.story_recipe import StoryRecipe
@@ -281,3 +281,29 @@ def test_it_runs_on_an_event_loop(teller: Teller) -> None:
     events = asyncio.run(tell())
     assert isinstance(events[-1], StoryFinished)
     assert sum(isinstance(event, PictureDrawn) for event in events) == 1
+
+
+def test_grammars_keep_the_premise_where_the_reasoner_needs_them(tmp_path: Path) -> None:
+    class Small(ScriptedReasoner):
+        def needs_grammar(self) -> bool:
+            return True
+
+    def steps(reasoner: ScriptedReasoner, recipe: StoryRecipe) -> list[str | None]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        Storyteller(reasoner, cards(), ArtifactStore(tmp_path / "store"), folder=folder).run(recipe)
+        return [request.grammar for request in reasoner.requests]
+
+    line, scripted = "1. Home: The fox sat in the sun.", {"is_endless": True, "takes_grammars": True}
+    recipe = StoryRecipe.from_premise("A fox in a forest finds a key.", scenes=1)
+    small, large = Small(script=[line], **scripted), ScriptedReasoner(script=[line], **scripted)
+    forms = [form for form in steps(small, recipe) if form is not None]
+    assert len(forms) == 3 and all(
+        "The fox" in form or "the fox" in form for form in forms
+    )  # the outline, the page and the caption
+    assert set(steps(large, recipe)) == {None}
+    named = StoryRecipe.model_validate(
+        {"premise": "A fox finds a key.", "cast": [{"name": "The hare", "looks": "a brown hare"}], "scenes": 1}
+    )
+    assert any(form and "The hare" in form for form in steps(Small(script=[line], **scripted), named))
+    german = StoryRecipe.from_premise("Ein Fuchs findet a Schatz.", scenes=1).model_copy(update={"language": "de"})
+    assert set(steps(Small(script=[line], **scripted), german)) == {None}
