@@ -12,14 +12,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgem_agent import __version__
 from mgem_agent.errors import MgemError
 from mgem_agent.server.chat_completions import chat_router
 from mgem_agent.server.health import health_router
-from mgem_agent.server.http_errors import InvalidRequestError, error_body, error_response
+from mgem_agent.server.http_errors import InvalidRequestError, error_response
 from mgem_agent.server.images import images_router
+from mgem_agent.server.metrics import metrics_router
 from mgem_agent.server.pictures import picture_router
+from mgem_agent.server.request_log import RequestLog
 from mgem_agent.server.security import SecurityMiddleware
 from mgem_agent.server.service import AgentService
 
@@ -52,11 +55,12 @@ def create_app(service: AgentService) -> FastAPI:
     app.state.service = service
     for make_router in ROUTERS:
         app.include_router(make_router(service))
+    app.include_router(metrics_router(service.metrics))
     app.add_exception_handler(MgemError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
     max_body_bytes = int(service.settings.max_body_mb * 1_000_000)
+    app.add_middleware(_UnexpectedErrors)
     app.add_middleware(SecurityMiddleware, access=service.access, max_body_bytes=max_body_bytes)
     if service.access.origins:
         app.add_middleware(
@@ -64,7 +68,9 @@ def create_app(service: AgentService) -> FastAPI:
             allow_origins=sorted(service.access.origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
+            expose_headers=["retry-after", "x-request-id"],
         )
+    app.add_middleware(RequestLog, metrics=service.metrics, tracing=service.tracing)
     return app
 
 
@@ -88,7 +94,24 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": told}, status, getattr(error, "headers", None))
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    status, body = error_body(error)
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse(body, status)
+class _UnexpectedErrors:
+    """Answers a failure of our own with status 500, and logs it. Starlette would do so outside of all other checks."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if scope["type"] != "http" or has_started:
+                raise
+            _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            await error_response(error)(scope, receive, send)

@@ -6,6 +6,7 @@ error, so that no client believes it was followed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,8 @@ __all__ = ["ChatMessage", "ChatRequest", "read_body", "read_request"]
 MAX_MESSAGES = 2_000
 MAX_STOPS = 16
 MAX_TOOLS = 128
+LARGE_BODY_BYTES = 200_000
+"""Size from which a body is read in a thread, so that other clients do not wait for it."""
 
 
 class StreamOptions(BaseModel):
@@ -156,7 +159,7 @@ async def read_body(request: Request) -> Any:
     except ClientDisconnect as error:
         raise GenerationCancelledError("The client disconnected before the request was complete.") from error
     try:
-        return json.loads(data)
+        return json.loads(data) if len(data) < LARGE_BODY_BYTES else await asyncio.to_thread(json.loads, data)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"The body is not valid JSON: {str(error)[:200]}. Send a JSON object.") from error
 

@@ -22,6 +22,8 @@ from typing import cast
 from PIL import Image
 
 from mgem_agent.errors import GenerationCancelledError, GeneratorOutputError, GeneratorUnavailableError
+from mgem_agent.server.metrics import Metrics
+from mgem_agent.server.tracing import Tracing, end_span
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_generator import ImageGenerator, PreviewingGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -30,6 +32,8 @@ from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 __all__ = ["GatheringGenerator"]
 
 CANCEL_CHECK_S = 0.05
+EXPECT_AGAIN_S = 0.005
+"""Seconds after which it is checked again whether further requests are expected."""
 
 _Event = GenerationProgress | ImageResult
 
@@ -80,6 +84,8 @@ class GatheringGenerator:
         max_batch: Maximum number of pictures in a batch.
         wait_s: Seconds to wait for further requests before a batch that is not full.
         expects_more: Returns whether further requests may arrive soon; without them, a batch starts at once.
+        metrics: Counts pictures and batches.
+        tracing: Makes a span for each call.
     """
 
     def __init__(
@@ -89,8 +95,12 @@ class GatheringGenerator:
         max_batch: int = 8,
         wait_s: float = 0.02,
         expects_more: Callable[[int], bool] = lambda num_waiting: False,
+        metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.generator = generator
+        self._metrics = metrics
+        self._tracing = tracing if tracing is not None else Tracing()
         self._max_batch = max_batch
         self._wait_s = wait_s
         self._expects_more = expects_more
@@ -124,21 +134,43 @@ class GatheringGenerator:
     ) -> Iterator[_Event]:
         """Draw requests together with those of other callers, as `PreviewingGenerator` defines it."""
         client = _Client(list(requests), pictures or {}, cancel or threading.Event(), num_previews)
-        self._submit([_Item(client, index) for index in range(len(requests))])
-        left = set(range(len(requests)))
+        attributes: dict[str, str | int] = {"mgem.generator": self.name, "mgem.pictures": len(requests)}
+        span = self._tracing.tracer.start_span(f"draw {self.name}", attributes=attributes)
+        error: BaseException | None = None
+        num_ended = 0
         try:
-            while left:
-                event = _next(client)
-                if event is None:
-                    yield from (_cancelled(self.generator, client, index) for index in sorted(left))
-                    return
-                if isinstance(event, Exception):
-                    raise event
+            self._submit([_Item(client, index) for index in range(len(requests))])
+            for event in self._events(client):
                 if isinstance(event, ImageResult):
-                    left.discard(event.index)
+                    num_ended += 1
+                    self._count(event)
                 yield event
+        except Exception as raised:
+            error = raised
+            if self._metrics is not None:
+                self._metrics.pictures.labels(self.name, "failed").inc(len(requests) - num_ended)
+            raise
         finally:
             client.has_left = True
+            end_span(span, error)
+
+    def _count(self, result: ImageResult) -> None:
+        if self._metrics is not None:
+            self._metrics.picture_ended(self.name, result)
+
+    def _events(self, client: _Client) -> Iterator[_Event]:
+        """Yield a client's events until each of its requests has a result."""
+        left = set(range(len(client.requests)))
+        while left:
+            event = _next(client)
+            if event is None:
+                yield from (_cancelled(self.generator, client, index) for index in sorted(left))
+                return
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, ImageResult):
+                left.discard(event.index)
+            yield event
 
     def unload(self) -> None:
         """Free the generator's memory."""
@@ -185,7 +217,7 @@ class GatheringGenerator:
                 and (left := until - time.monotonic()) > 0
                 and not self._is_closed
             ):
-                self._changed.wait(left)
+                self._changed.wait(min(left, EXPECT_AGAIN_S))
             return self._take()
 
     def _take(self) -> list[_Item]:
@@ -235,6 +267,8 @@ class GatheringGenerator:
         Returns:
             The items without a result, and the error that the generator raised, if any.
         """
+        if self._metrics is not None:
+            self._metrics.batches.labels(self.name).observe(len(batch))
         pictures = {name: picture for item in batch for name, picture in item.client.pictures.items()}
         cancel = _AllGone([item.client for item in batch])
         left = set(range(len(batch)))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from mgem_agent.redaction import redact
 from mgem_agent.server.gathering import GatheringGenerator
 from mgem_agent.server.http_errors import NotFoundError
+from mgem_agent.server.metrics import Metrics
+from mgem_agent.server.tracing import Tracing
 from mgem_agent.tools.image_generator import ImageGenerator
 
 __all__ = ["PREFIX", "Generators"]
@@ -25,6 +28,8 @@ class Generators:
         max_batch: As for `GatheringGenerator`.
         wait_s: As for `GatheringGenerator`.
         expects_more: As for `GatheringGenerator`.
+        metrics: As for `GatheringGenerator`.
+        tracing: As for `GatheringGenerator`.
     """
 
     def __init__(
@@ -35,10 +40,19 @@ class Generators:
         max_batch: int = 8,
         wait_s: float = 0.02,
         expects_more: Callable[[int], bool] = lambda num_waiting: False,
+        metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._real = {redact(name): name for name in names}
         self._make = make
-        self._options = {"max_batch": max_batch, "wait_s": wait_s, "expects_more": expects_more}
+        self._wrap = partial(
+            GatheringGenerator,
+            max_batch=max_batch,
+            wait_s=wait_s,
+            expects_more=expects_more,
+            metrics=metrics,
+            tracing=tracing,
+        )
         self._made: dict[str, GatheringGenerator] = {}
         self._lock = threading.Lock()
 
@@ -75,7 +89,7 @@ class Generators:
             )
         with self._lock:
             if name not in self._made:
-                self._made[name] = GatheringGenerator(self._make(self._real[name]), **self._options)  # type: ignore[arg-type]
+                self._made[name] = self._wrap(self._make(self._real[name]))
             return self._made[name]
 
     def close(self) -> None:

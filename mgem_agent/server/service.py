@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections import OrderedDict
@@ -20,8 +21,11 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.redaction import redact
 from mgem_agent.server.generators import Generators
-from mgem_agent.server.jobs import Jobs
+from mgem_agent.server.jobs import Job, Jobs
+from mgem_agent.server.metrics import Metrics
+from mgem_agent.server.reasoner_watch import watched
 from mgem_agent.server.security import LOCAL_USER, Access, User
+from mgem_agent.server.tracing import open_tracing
 from mgem_agent.server_settings import ServerSettings
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import Settings
@@ -50,11 +54,13 @@ class AgentService:
     Attributes:
         config: As above.
         settings: Settings of the server.
-        reasoner: As above.
+        reasoner: As above, with its answers counted.
         reasoner_name: Name of the reasoner among the models.
         generators: The generators.
         jobs: The queue.
         access: As above.
+        metrics: Counts for Prometheus.
+        tracing: Spans for OpenTelemetry.
     """
 
     def __init__(
@@ -70,16 +76,26 @@ class AgentService:
     ) -> None:
         self.config = config
         self.settings: ServerSettings = config.server
-        self.reasoner = reasoner
+        self.metrics = Metrics()
+        self.tracing = open_tracing()
         self.reasoner_name = redact(config.model)
+        slots = self.settings.reasoner_slots
+        self.reasoner = watched(reasoner, self.reasoner_name, self.metrics, self.tracing, slots=slots)
         self.access = access if access is not None else Access()
-        self.jobs = Jobs(workers=self.settings.workers, queue=self.settings.queue)
+        self.jobs = Jobs(workers=self.settings.workers, queue=self.settings.queue, watch=self._job_ended)
         self.generators = Generators(
             generators,
             make_generator,
             max_batch=self.settings.max_batch,
             wait_s=self.settings.gather_s,
             expects_more=self.jobs.expects_more,
+            metrics=self.metrics,
+            tracing=self.tracing,
+        )
+        self.metrics.show_gauge("mgem_jobs_running", "Running jobs.", lambda: self.jobs.num_running)
+        self.metrics.show_gauge("mgem_jobs_waiting", "Waiting jobs.", lambda: self.jobs.num_waiting)
+        self.metrics.show_gauge(
+            "mgem_pictures_waiting", "Pictures that wait for a batch.", lambda: self.generators.num_waiting
         )
         self._store = store
         self._sessions = sessions
@@ -87,6 +103,9 @@ class AgentService:
         self._passing_names: set[str] = set()
         self._agents: OrderedDict[str, MgemAgent] = OrderedDict()
         self._lock = threading.Lock()
+
+    def _job_ended(self, job: Job, waited_s: float, ran_s: float) -> None:
+        self.metrics.job_ended(job.kind, waited_s, ran_s, is_cancelled=job.state == "cancelled")
 
     def user(self, request: Request) -> User:
         """Return the user of a request.
@@ -233,3 +252,4 @@ class AgentService:
         await self.jobs.drain(self.settings.drain_s)
         self.generators.close()
         self.jobs.close()
+        await asyncio.to_thread(self.tracing.close)

@@ -17,6 +17,7 @@ import uvicorn
 
 from mgem_agent.errors import InputError
 from mgem_agent.server.app import create_app
+from mgem_agent.server.request_log import configure_log
 from mgem_agent.server.service import AgentService
 
 __all__ = ["GracefulServer", "serve"]
@@ -86,6 +87,7 @@ def serve(service: AgentService, on_ready: Callable[[str], None], **options: Any
         **options,
     )
     _check_address(settings.host, settings.port)
+    configure_log(settings.log)
     GracefulServer(config, service, on_ready).run()
 
 

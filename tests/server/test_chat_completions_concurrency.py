@@ -48,7 +48,7 @@ async def test_every_request_is_answered_once_with_its_own_picture(
     open_service: Any, client_of: Any, stream: bool
 ) -> None:
     generator = FlatColourGenerator(size=(16, 16), delay_s=0.01, extra_delay_s=0.001)
-    service = open_service([caption_of], generator, images_as="url")
+    service = open_service([caption_of], generator, images_as="url", gather_s=1)
 
     async def ask(client: httpx.AsyncClient, number: int) -> str:
         answer = await client.post("/v1/chat/completions", json=body_of(f"card {number}", stream=stream))
@@ -67,7 +67,7 @@ async def test_every_request_is_answered_once_with_its_own_picture(
 
 async def test_the_same_seed_gives_the_same_bytes_alone_and_in_a_batch(open_service: Any, client_of: Any) -> None:
     generator = FlatColourGenerator(size=(16, 16), delay_s=0.01)
-    async with client_of(open_service([caption_of], generator)) as client:
+    async with client_of(open_service([caption_of], generator, gather_s=1)) as client:
         alone = (await client.post("/v1/chat/completions", json=body_of("a fox", seed=7))).json()
         others = [client.post("/v1/chat/completions", json=body_of(f"card {n}", seed=n)) for n in range(6)]
         again = client.post("/v1/chat/completions", json=body_of("a fox", seed=7))
