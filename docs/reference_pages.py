@@ -10,11 +10,11 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PAGES", "write_pages"]
+__all__ = ["PAGES", "graph_svg", "write_pages"]
 
 FOLDER = Path(__file__).parent
 CODE = re.compile(r"``([^`]+)``|:(?:class|func|mod|meth):`~?([^`]+)`")
@@ -104,7 +104,7 @@ def story_recipe() -> str:
 
 
 def agent_graph() -> str:
-    """The agent's graph as Mermaid, drawn from the compiled graph."""
+    """The agent's graph as SVG, drawn from the compiled graph."""
     from mgem_agent import MgemAgent
     from mgem_agent.artifacts import ArtifactStore
     from mgem_agent.sessions import Sessions
@@ -116,11 +116,52 @@ def agent_graph() -> str:
         store=ArtifactStore(tempfile.mkdtemp()),
         sessions=Sessions.in_memory(),
     )
-    return agent.graph.get_graph().draw_mermaid()
+    graph = agent.graph.get_graph()
+    return graph_svg(list(graph.nodes), [(edge.source, edge.target) for edge in graph.edges])
+
+
+def graph_svg(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> str:
+    """Draw a graph as an arc diagram: nodes in a column, forward edges on the right, backward edges on the left.
+
+    The SVG has the colour of the text around it, and has no blank line, so that it can be part of a Markdown page.
+
+    Args:
+        nodes: Names of the nodes, from top to bottom.
+        edges: Pairs of names, each from its source to its target.
+    """
+    step, width, height, middle = 64, 112, 34, 240
+    y = {name: 30 + step * index for index, name in enumerate(nodes)}
+    lines = [
+        f'<svg viewBox="0 0 {2 * middle} {step * len(nodes)}" role="img" aria-label="The graph" '
+        'style="max-width: 32rem; color: inherit" font-size="15" fill="none" stroke="currentColor">',
+        '<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0 0 8 4 0 8z" fill="currentColor" stroke="none"/></marker>',
+    ]
+    for source, target in edges:
+        span = nodes.index(target) - nodes.index(source)
+        side = 1 if span > 0 else -1
+        if span == 1:
+            path = f"M{middle} {y[source] + height // 2}V{y[target] - height // 2}"
+        else:  # it leaves below the middle of a node and enters above it, or the other way round on the left
+            edge = middle + side * width // 2
+            bend = edge + side * (22 + 30 * abs(span))
+            start, end = y[source] + side * 8, y[target] - side * 8
+            path = f"M{edge} {start}C{bend} {start} {bend} {end} {edge} {end}"
+        title = f"<title>{_node_label(source)} → {_node_label(target)}</title>"
+        lines.append(f'<path d="{path}" marker-end="url(#tip)">{title}</path>')
+    for name in nodes:
+        box = f'x="{middle - width // 2}" y="{y[name] - height // 2}" width="{width}" height="{height}" rx="8"'
+        text = f'x="{middle}" y="{y[name] + 5}" text-anchor="middle" fill="currentColor" stroke="none"'
+        lines += [f"<rect {box}/>", f"<text {text}>{_node_label(name)}</text>"]
+    return "\n".join(["<figure>", *lines, "</svg>", "</figure>", ""])
+
+
+def _node_label(name: str) -> str:
+    return name.strip("_")
 
 
 def _attributes(model: type) -> dict[str, str]:
-    """What the `Attributes:` section of a docstring says of each name, on one line."""
+    """Return the entries of a docstring's `Attributes:` section, each on one line."""
     section = inspect.getdoc(model).partition("Attributes:\n")[2].partition("\n\n")[0]  # type: ignore[union-attr]
     entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text) for name, text in entries}
@@ -160,7 +201,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings,
     "reference/errors.md": errors,
     "reference/story-recipe.md": story_recipe,
-    "reference/agent-graph.mmd": agent_graph,
+    "reference/agent-graph.svg": agent_graph,
 }
 
 
