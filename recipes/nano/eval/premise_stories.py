@@ -16,7 +16,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
-from mgem_agent.recipes.nano.eval.proportion import Share
+from mgem_agent.recipes.nano.eval.proportion import Proportion
 
 __all__ = ["PremiseKeeping", "ToldStory", "held_out_premises", "premise_table"]
 
@@ -51,26 +51,26 @@ class PremiseKeeping(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    hero_in_text: Share
-    hero_in_caption: Share
-    place: Share
-    things: Share
-    different_captions: Share
+    hero_in_text: Proportion
+    hero_in_caption: Proportion
+    place: Proportion
+    things: Proportion
+    different_captions: Proportion
 
     @classmethod
     def of(cls, stories: Iterable[ToldStory]) -> Self:
         """Count over stories."""
         told = list(stories)
         return cls(
-            hero_in_text=Share.of(_names(story.hero, text) for story in told for text, _ in story.pages),
-            hero_in_caption=Share.of(_names(story.hero, caption) for story in told for _, caption in story.pages),
-            place=Share.of(_keeps_place(story) for story in told if story.place),
-            things=Share.of(
+            hero_in_text=Proportion.of(_names(story.hero, text) for story in told for text, _ in story.pages),
+            hero_in_caption=Proportion.of(_names(story.hero, caption) for story in told for _, caption in story.pages),
+            place=Proportion.of(_keeps_place(story) for story in told if story.place),
+            things=Proportion.of(
                 any(_names(thing, f"{text} {caption}") for text, caption in story.pages)
                 for story in told
                 for thing in story.things
             ),
-            different_captions=Share.of(
+            different_captions=Proportion.of(
                 caption not in {earlier for _, earlier in story.pages[:number]}
                 for story in told
                 for number, (_, caption) in enumerate(story.pages)
@@ -103,7 +103,7 @@ def premise_table(found: Mapping[str, PremiseKeeping]) -> Table:
     return table
 
 
-def _shown(share: Share) -> str:
+def _shown(share: Proportion) -> str:
     if share.value is None or share.low is None or share.high is None:
         return "-"
     return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%}, n={share.num})"
