@@ -46,6 +46,7 @@ EXTRAS = {
         "opentelemetry.sdk": "opentelemetry-sdk",
         "prometheus_client": "prometheus-client",
         "sse_starlette": "sse-starlette",
+        "starlette": "starlette",
         "uvicorn": "uvicorn",
     },
     "train": {"matplotlib": "matplotlib"},

@@ -23,6 +23,7 @@ from mgem_agent.server.images import images_router
 from mgem_agent.server.metrics import metrics_router
 from mgem_agent.server.pictures import picture_router
 from mgem_agent.server.request_log import RequestLog
+from mgem_agent.server.responses import responses_router
 from mgem_agent.server.security import SecurityMiddleware
 from mgem_agent.server.service import AgentService
 
@@ -33,6 +34,7 @@ ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
     picture_router,
     chat_router,
     images_router,
+    responses_router,
 )
 """The routers of the server. Each is created with the service."""
 

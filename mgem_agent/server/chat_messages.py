@@ -70,6 +70,8 @@ def read_dialogue(
     max_pictures: int,
     allow_urls: bool = False,
     cancel: threading.Event | None = None,
+    prior: Sequence[BaseMessage] = (),
+    key: str | None = None,
 ) -> Dialogue:
     """Convert messages, and store their pictures.
 
@@ -79,6 +81,8 @@ def read_dialogue(
         max_pictures: Maximum number of pictures.
         allow_urls: Whether pictures may be fetched from the web.
         cancel: Set to give it up.
+        prior: Messages before those of the request.
+        key: What all requests of the dialogue have in common; None for its first message.
 
     Raises:
         InvalidRequestError: If a message cannot be read; the error names it.
@@ -86,8 +90,10 @@ def read_dialogue(
     """
     pictures = _Pictures(store, max_pictures, allow_urls, cancel)
     system: list[str] = []
-    done: list[BaseMessage] = []
-    calls: dict[str, str] = {}
+    done: list[BaseMessage] = list(prior)
+    answers = [message for message in prior if isinstance(message, AIMessage)]
+    known = [call for answer in answers for call in (*answer.tool_calls, *answer.invalid_tool_calls)]
+    calls = {str(call["id"]): str(call["name"]) for call in known}
     for place, message in enumerate(messages):
         where = f"messages.{place}"
         if message.role in ("system", "developer"):
@@ -103,8 +109,9 @@ def read_dialogue(
         raise InvalidRequestError(
             "The last message must be from the user or a tool. Add the user's next message.", param="messages"
         )
-    first = next(message for message in messages if message.role == "user")
-    key = json.dumps([system, first.content], ensure_ascii=False, default=str)
+    if key is None:
+        first = next(message for message in messages if message.role == "user")
+        key = json.dumps([system, first.content], ensure_ascii=False, default=str)
     return Dialogue("\n\n".join(filter(None, system)), tuple(done[: starts[-1]]), tuple(done[starts[-1] :]), key)
 
 

@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -38,7 +38,7 @@ from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.drawing_arguments import read_draw_arguments
 from mgem_agent.tools.image_request import ImageRequest
 
-__all__ = ["Answer", "ChatTurn", "Usage"]
+__all__ = ["Answer", "ChatTurn", "TurnAdditions", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,26 @@ class Answer:
     tool_calls: tuple[dict[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TurnAdditions:
+    """What a route adds to the request of a turn.
+
+    Attributes:
+        prior: Messages before those of the request.
+        key: What all requests of the dialogue have in common; None for its first message.
+        agent_settings: Arguments of `MgemAgent` for this turn.
+        edit: Returns the request to draw for a dialogue, so that the reasoner is not asked; None to ask it.
+    """
+
+    prior: Sequence[BaseMessage] = ()
+    key: str | None = None
+    agent_settings: Mapping[str, Any] = field(default_factory=dict)
+    edit: Callable[[Dialogue], ImageRequest] | None = None
+
+
+NOTHING = TurnAdditions()
+
+
 class ChatTurn:
     """The turn of one request; each instance is used once.
 
@@ -80,15 +100,20 @@ class ChatTurn:
         service: The parts of the server.
         user: Whose turn it is.
         request: The client's request.
+        additions: What the route adds.
 
     Attributes:
         answer: The result, after the last event.
+        dialogue: The dialogue of the request, after the first event.
+        messages: The messages of the turn after those of the request, after the last event.
 
     Raises:
         NotFoundError: If there is no model of the request's name.
     """
 
-    def __init__(self, service: AgentService, user: User, request: ChatRequest) -> None:
+    def __init__(
+        self, service: AgentService, user: User, request: ChatRequest, additions: TurnAdditions = NOTHING
+    ) -> None:
         known = (AGENT_MODEL, service.reasoner_name)
         if request.model and request.model not in known:
             hint = " Draw with it by /v1/images/generations." if request.model in service.generators.names else ""
@@ -97,6 +122,9 @@ class ChatTurn:
                 param="model",
             )
         self.answer: Answer | None = None
+        self.dialogue: Dialogue | None = None
+        self.messages: tuple[BaseMessage, ...] = ()
+        self._additions = additions
         self._service = service
         self._user = user
         self._request = request
@@ -132,14 +160,16 @@ class ChatTurn:
             self._agent.cancel(self._session)
 
     def _events(self, *, is_watched: bool) -> Generator[AgentEvent, None, None]:
-        request, service = self._request, self._service
+        request, service, additions = self._request, self._service, self._additions
         service.generators.get(request.generator)
-        dialogue = read_dialogue(
+        dialogue = self.dialogue = read_dialogue(
             request.messages,
             service.store(self._user),
             max_pictures=service.settings.max_pictures_in,
             allow_urls=service.settings.allow_urls,
             cancel=self._cancel,
+            prior=additions.prior,
+            key=additions.key,
         )
         with ExitStack() as stack:
             key = f"{self._user.namespace}\n{dialogue.key}"
@@ -147,6 +177,10 @@ class ChatTurn:
             agent = self._agent = self._make_agent(dialogue)
             if self._cancel.is_set():
                 raise GenerationCancelledError("The request was cancelled before it began.")
+            if additions.edit is not None:
+                edit = additions.edit(dialogue)
+                yield from self._noted(agent.stream_drawing([edit], dialogue.text, session=self._session), agent)
+                return
             if request.tools or request.response_format or len(dialogue.last) > 1:
                 yield from self._with_tools(agent, dialogue)
                 return
@@ -171,10 +205,13 @@ class ChatTurn:
         changes: dict[str, Any] = {}
         if dialogue.system:
             changes["system_prompt"] = "\n\n".join(filter(None, [config.system_prompt, dialogue.system]))
-        if request.seed is not None:
-            changes["defaults"] = config.draw_defaults | {"seed": request.seed % 2**63}
+        changes |= self._additions.agent_settings
         return self._service.agent(
-            self._user, generator=request.generator, reasoner_options=options, is_saved=False, **changes
+            self._user,
+            generator=request.generator,
+            reasoner_options=options,
+            is_saved=False,
+            **{**changes, "defaults": self._draw_defaults},
         )
 
     def _noted(self, events: Iterator[AgentEvent], agent: MgemAgent) -> Generator[AgentEvent, None, None]:
@@ -187,6 +224,7 @@ class ChatTurn:
     def _finished(self, turn: Turn, agent: MgemAgent) -> TurnFinished:
         records = agent.sessions.turns(self._session, limit=1)
         messages = from_records(records[-1]["messages"]) if records else []
+        self.messages = tuple(messages[1:])
         self.answer = Answer(turn, _usage(messages))
         return TurnFinished(turn)
 
@@ -213,25 +251,30 @@ class ChatTurn:
         turn = Turn(self._session, uuid.uuid4().hex, str(answer.text), finish_reason=reason, notices=tuple(notices))
         if requests and self._draw_mode != "never" and not self._cancel.is_set():
             turn = yield from self._drawn(agent, dialogue, requests, turn)
+        theirs = {call["id"] for call in calls}
+        kept = [call for call in answer.tool_calls if call["id"] in theirs]
+        self.messages = (*self.messages, answer.model_copy(update={"tool_calls": kept}))
         self.answer = Answer(turn, _usage([answer]), tuple(calls))
         yield TurnFinished(turn)
 
     @property
     def _draw_defaults(self) -> dict[str, Any]:
         seed = {} if self._request.seed is None else {"seed": self._request.seed % 2**63}
-        return self._service.config.draw_defaults | seed
+        return self._service.config.draw_defaults | seed | self._additions.agent_settings.get("defaults", {})
 
     def _drawn(
         self, agent: MgemAgent, dialogue: Dialogue, requests: Sequence[ImageRequest], said: Turn
     ) -> Generator[AgentEvent, None, Turn]:
         """Draw the reasoner's requests, and return the turn with its pictures."""
-        most = self._service.config.max_pictures
+        most = self._additions.agent_settings.get("max_pictures", self._service.config.max_pictures)
         turn = said
         for event in agent.stream_drawing(requests[:most], dialogue.text, session=self._session):
             if isinstance(event, TurnFinished):
                 turn = event.turn
             else:
                 yield event
+        records = agent.sessions.turns(self._session, limit=1)
+        self.messages = tuple(from_records(records[-1]["messages"])[1:]) if records else ()
         limit = (f"A turn draws at most {most} picture(s).",) if len(requests) > most else ()
         return Turn(
             said.session,

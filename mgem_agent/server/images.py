@@ -22,9 +22,10 @@ from starlette.exceptions import HTTPException
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import MgemError, ToolError
-from mgem_agent.server.event_response import event_response
+from mgem_agent.server.chat_request import read_body
+from mgem_agent.server.event_stream import EventStream, ServerSentEvent
 from mgem_agent.server.gathering import GatheringGenerator
-from mgem_agent.server.http_errors import InvalidRequestError, NotFoundError, error_body
+from mgem_agent.server.http_errors import InvalidRequestError, NotFoundError
 from mgem_agent.server.image_plan import ImagePlan, ImagesBody, plan_edits, plan_images
 from mgem_agent.server.picture_wishes import read_fields
 from mgem_agent.server.security import User
@@ -67,7 +68,7 @@ def images_router(service: AgentService) -> APIRouter:
 
     @router.post("/v1/images/generations")
     async def generations(request: Request) -> Response:
-        body = read_fields(ImagesBody, await _json_object(request))
+        body = read_fields(ImagesBody, _as_object(await read_body(request)))
         generator = find_generator(service, body.model)
         defaults = service.config.draw_defaults
         plan = await asyncio.to_thread(plan_images, body, generator, defaults=defaults)
@@ -121,7 +122,7 @@ async def _answer(
             param="output_format",
         )
     if body.stream:
-        return await event_response(_events(service, call), _error_events)
+        return EventStream(_events(service, call))
     drawn: list[_Drawn] = []
     results = await _draw(service, call, drawn)
     by_index = {each.result.index: each for each in drawn}
@@ -162,7 +163,7 @@ async def _draw(
     return results
 
 
-async def _events(service: AgentService, call: _Call) -> AsyncGenerator[dict[str, Any], None]:
+async def _events(service: AgentService, call: _Call) -> AsyncGenerator[ServerSentEvent, None]:
     """Yield the events of a stream: unfinished pictures, and each finished one."""
     queue: asyncio.Queue[Any] = asyncio.Queue()
     drawing = asyncio.create_task(_draw(service, call, [], events=queue))
@@ -190,20 +191,16 @@ async def _events(service: AgentService, call: _Call) -> AsyncGenerator[dict[str
             await drawing
 
 
-def _event(call: _Call, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _event(call: _Call, kind: str, fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    name = f"image_{'edit' if call.plan.is_edit else 'generation'}.{kind}"
     common = {
-        "type": f"image_{'edit' if call.plan.is_edit else 'generation'}.{kind}",
+        "type": name,
         "created_at": int(time.time()),
         "background": call.body.background or "auto",
         "output_format": call.body.format.type,
         "quality": call.body.quality if call.body.quality not in (None, "standard", "hd") else "auto",
     }
-    return common | fields
-
-
-def _error_events(error: Exception) -> list[dict[str, Any]]:
-    _, body = error_body(error)
-    return [{"type": "error", **body}]
+    return name, common | fields
 
 
 def _item(service: AgentService, call: _Call, drawn: _Drawn) -> dict[str, Any]:
@@ -245,11 +242,7 @@ def _usage() -> dict[str, Any]:
     return {"input_tokens": 0, "input_tokens_details": none, "output_tokens": 0, "total_tokens": 0}
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"The body is not valid JSON: {error}.") from None
+def _as_object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequestError(f"The body is a {type(body).__name__!r}. Send a JSON object.")
     return body
@@ -265,7 +258,7 @@ async def _edit_fields(request: Request, max_pictures: int) -> tuple[dict[str, A
     if kind == "multipart/form-data":
         fields, images, mask = await _form(request, max_pictures)
     else:
-        fields = await _json_object(request)
+        fields = _as_object(await read_body(request))
         images = []
         for name in IMAGE_FIELDS:
             given = fields.pop(name, None)

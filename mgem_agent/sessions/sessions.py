@@ -314,15 +314,28 @@ class Sessions:
             raise InputError(f"Session {session!r} has no turn to undo.")
         self._write(_counted(record, last[0], -1) | {"head": last[0]["parent"]})
 
-    def fork(self, session: str, name: str) -> None:
+    def fork(self, session: str, name: str, *, turn: str | None = None) -> None:
         """Create a session with the finished turns of another.
 
+        Args:
+            session: Name of the session.
+            name: Name of the new session.
+            turn: Id of the last turn of the new session; None for all turns.
+
         Raises:
-            InputError: If there is no such session, or the new name is taken.
+            InputError: If there is no such session or turn, or the new name is taken.
         """
         record = self._get(session)
         if self._find(name) is not None:
             raise InputError(f"The session {name!r} already exists. Choose another name.")
+        if turn is not None and turn != record["head"]:
+            turns = self.turns(session)
+            ids = [each["id"] for each in turns]
+            if turn not in ids:
+                raise InputError(f"Session {session!r} has no turn {turn!r}. It may have been undone.")
+            left = turns[: ids.index(turn) + 1]
+            num_pictures = sum(len(each.get("pictures", ())) for each in left)
+            record = record | {"head": turn, "num_turns": len(left), "num_pictures": num_pictures}
         self._write(record | {"name": name, "open": None, "created": _now()})
 
     def delete(self, session: str) -> None:
@@ -351,6 +364,28 @@ class Sessions:
     def drawn(self, turn: str) -> dict[str, dict[str, Any]]:
         """Return the recorded pictures of an unfinished turn, by place."""
         return dict(self._all(("drawn", turn)))
+
+    def put_note(self, kind: str, key: str, note: dict[str, Any]) -> None:
+        """Save a note of the user, which belongs to no turn.
+
+        Args:
+            kind: What it is about, such as `responses`.
+            key: Key among the notes of this kind.
+            note: The note, as JSON.
+        """
+        self._put(self._notes(kind), key, note)
+
+    def note(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Return a note; None if there is none. Arguments as for `put_note`."""
+        item = self._records.get(self._notes(kind), key)
+        return item.value if item is not None else None
+
+    def delete_note(self, kind: str, key: str) -> None:
+        """Delete a note, if there is one. Arguments as for `put_note`."""
+        self._records.delete(self._notes(kind), key)
+
+    def _notes(self, kind: str) -> tuple[str, ...]:
+        return (*self._names[:-1], "notes", kind)
 
     def _find(self, session: str) -> dict[str, Any] | None:
         item = self._records.get(self._names, session)
