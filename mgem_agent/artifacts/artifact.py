@@ -68,6 +68,7 @@ class Artifact(BaseModel):
         call: Key of the latest call that it was drawn for (see `mgem_agent.artifacts.drawn_call`).
         notices: Arguments that were changed or left out.
         parents: Ids of the pictures that it was made from.
+        version_of: Id of the picture that it was requested as another version of, such as with another prompt.
         versions: Versions of the packages or of the server.
         seconds: Seconds that drawing took.
         created: When it was stored (UTC).
@@ -86,6 +87,7 @@ class Artifact(BaseModel):
     call: str | None = None
     notices: tuple[Notice, ...] = ()
     parents: tuple[str, ...] = ()
+    version_of: str | None = None
     versions: dict[str, Line] = Field(default_factory=dict)
     seconds: float | None = None
     created: AwareDatetime

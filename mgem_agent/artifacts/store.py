@@ -78,11 +78,12 @@ class ArtifactStore:
         self._num_id_digits = num_id_digits
         self._is_swept = False
 
-    def put(self, result: ImageResult) -> Artifact:
+    def put(self, result: ImageResult, *, version_of: str | None = None) -> Artifact:
         """Store the picture of a result.
 
         Args:
             result: A result with a picture.
+            version_of: Id of the picture that it was requested as another version of.
 
         Returns:
             Its record; the first record, if the same picture is already stored.
@@ -103,6 +104,7 @@ class ArtifactStore:
             call=result.call,
             notices=result.notices,
             parents=result.executed.picture_ids,
+            version_of=version_of,
             versions=result.versions,
             seconds=round(result.seconds, 3),
         )
@@ -176,7 +178,7 @@ class ArtifactStore:
         """
         # A sidecar is written once, so its file time is the picture's. Only the records that are returned are read.
         artifacts: list[Artifact] = []
-        for path in sorted(self._pictures(), key=lambda path: (-_changed(path), path.name)):
+        for path in self._newest_first():
             if limit is not None and len(artifacts) >= limit:
                 break
             try:
@@ -185,6 +187,10 @@ class ArtifactStore:
                 if on_skip is not None:
                     on_skip(path, error)
         return sorted(artifacts, key=lambda artifact: artifact.created, reverse=True)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all pictures, newest first; no record is read."""
+        return [path.stem for path in self._newest_first()]
 
     def damaged(self) -> dict[Path, str]:
         """Return the files that cannot be read, each with the reason.
@@ -309,6 +315,9 @@ class ArtifactStore:
             parents=recipe.request.picture_ids if recipe else (),
             created=datetime.fromtimestamp(int(_changed(place)), UTC),
         )
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._pictures(), key=lambda path: (-_changed(path), path.name))
 
     def _pictures(self) -> Iterator[Path]:
         return (path for path in self.root.glob("[0-9a-f][0-9a-f]/img-*.png") if is_picture_id(path.stem))

@@ -21,6 +21,7 @@ from mgem_agent.server.health import health_router
 from mgem_agent.server.http_errors import InvalidRequestError, error_response
 from mgem_agent.server.images import images_router
 from mgem_agent.server.metrics import metrics_router
+from mgem_agent.server.page.routes import page_router
 from mgem_agent.server.pictures import picture_router
 from mgem_agent.server.request_log import RequestLog
 from mgem_agent.server.responses import responses_router
@@ -35,6 +36,7 @@ ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
     chat_router,
     images_router,
     responses_router,
+    page_router,
 )
 """The routers of the server. Each is created with the service."""
 

@@ -48,8 +48,10 @@ COOKIE = "mgem_token"
 MIN_TOKEN_CHARS = 16
 MAX_TOKEN_FILE_BYTES = 1_000_000
 SIGNATURE_CHARS = 32
-OPEN_PATHS = ("/health",)
-"""Paths that need no token: what they return is the same for everybody."""
+OPEN_PATHS = ("/health", "/login")
+OPEN_FOLDERS = ("/pictures/", "/static/")
+"""Paths that need no token: what they return is the same for everybody, but a picture, which checks its signature."""
+LOGIN_PATH = "/login"
 
 SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
@@ -280,7 +282,9 @@ class SecurityMiddleware:
             token = self._page_token(connection)
             self._check(connection, has_token=token is not None)
         except ServerError as error:
-            await error_response(error)(scope, receive, answer.send)
+            wants_login = isinstance(error, UnauthorizedError) and _is_page_load(connection)
+            response = RedirectResponse(LOGIN_PATH, status_code=303) if wants_login else error_response(error)
+            await response(scope, receive, answer.send)
             return
         if token is not None:
             await _logged_in(connection, token)(scope, receive, answer.send)
@@ -297,8 +301,7 @@ class SecurityMiddleware:
         if announced.isdecimal() and int(announced) > self._max_body_bytes:
             raise _too_large(self._max_body_bytes)
         path = connection.url.path
-        # A picture checks its own signature.
-        if not has_token and path not in OPEN_PATHS and not path.startswith("/pictures/"):
+        if not has_token and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDERS):
             connection.scope.setdefault("state", {})["user"] = self._access.user_of(connection)
 
     def _page_token(self, connection: HTTPConnection) -> str | None:
@@ -308,6 +311,12 @@ class SecurityMiddleware:
             return None
         self._access.user_of_token(token)
         return token
+
+
+def _is_page_load(connection: HTTPConnection) -> bool:
+    """Whether a browser loads a page, which a person can log in to."""
+    accepted = connection.headers.get("accept", "")
+    return connection.scope["method"] == "GET" and "text/html" in accepted
 
 
 def _logged_in(connection: HTTPConnection, token: str) -> RedirectResponse:
