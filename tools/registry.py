@@ -30,6 +30,7 @@ from mgem_agent.tools.image_generator import ImageGenerator
 __all__ = [
     "GeneratorFactory",
     "GeneratorScheme",
+    "check_scheme",
     "describe_generators",
     "generator_schemes",
     "make_generator",
@@ -129,6 +130,20 @@ def make_generator(name: str, **options: Any) -> ImageGenerator:
             f"Update the package that registers it."
         )
     return generator
+
+
+def check_scheme(name: str) -> None:
+    """Check that the scheme of a name is known. Nothing is imported.
+
+    Args:
+        name: As for `make_generator`.
+
+    Raises:
+        InputError: If it is unknown.
+    """
+    scheme = name.strip().partition(":")[0]
+    if scheme not in generator_schemes():
+        raise _unknown(scheme)
 
 
 def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:

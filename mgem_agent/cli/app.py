@@ -25,6 +25,7 @@ from mgem_agent.cli import (
     eval,
     generators,
     images,
+    mcp,
     models,
     see,
     serve,
@@ -151,6 +152,7 @@ app.command("draw", rich_help_panel=_TALK)(draw.draw)
 app.add_typer(story.app, name="story", rich_help_panel=_TALK)
 app.command("see", rich_help_panel=_TALK)(see.see)
 app.command("serve", rich_help_panel=_TALK)(serve.serve)
+app.command("mcp", rich_help_panel=_TALK)(mcp.mcp)
 app.add_typer(images.app, name="images", rich_help_panel=_STORED)
 app.add_typer(sessions.app, name="sessions", rich_help_panel=_STORED)
 app.add_typer(config.app, name="config", rich_help_panel=_STORED)
