@@ -34,7 +34,7 @@ EXTRAS = {
         "torchvision": "torchvision",
         "transformers": "transformers",
     },
-    "mcp": {"mcp": "mcp"},
+    "mcp": {"mcp": "mcp", "starlette": "starlette", "uvicorn": "uvicorn"},
     "ocr": {"onnxruntime": "onnxruntime", "rapidocr": "rapidocr"},
     "openai": {"langchain_openai": "langchain-openai"},
     "postgres": {"langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres", "psycopg": "psycopg"},

@@ -13,7 +13,7 @@ from mgem_agent.tools.image_request import ImageRequest, ImageTask
 from mgem_agent.tools.tool_arguments import NamedPicture, ToolArguments, explain_arguments
 from mgem_agent.tools.tool_schema import shared_schema
 
-__all__ = ["CaptionArguments", "DrawArguments", "EditArguments", "read_draw_arguments"]
+__all__ = ["CaptionArguments", "DrawArguments", "EditArguments", "Seed", "read_draw_arguments"]
 
 
 def _bounds(field: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mgem_agent.mcp.pictures import picture_uri, shortened, shown_picture
 from mgem_agent.workflows.story import Story, StoryScene
 from mgem_agent.workflows.story_outline import outline_lines
 
-__all__ = ["BookAnswer", "PageFacts", "book_answer", "book_uri"]
+__all__ = ["BOOKS", "BookAnswer", "PageFacts", "book_answer", "book_uri"]
 
 BOOKS = "mgem://books/"
 MAX_SUMMARY_CHARS = 160

@@ -18,7 +18,7 @@ from mgem_agent.artifacts.shareable import shareable_name
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.core_model.image_loading import load_image
 
-__all__ = ["PictureFacts", "picture_facts", "picture_uri", "preview_bytes", "shortened", "shown_picture"]
+__all__ = ["PICTURES", "PictureFacts", "picture_facts", "picture_uri", "preview_bytes", "shortened", "shown_picture"]
 
 PREVIEW_PX = (256, 192, 128, 96, 64)
 """Longest side of a preview; the first at which it is small enough is used."""

@@ -21,10 +21,10 @@ from mgem_agent.mcp.drawing_tools import agreed_to_spend, chosen_generator
 from mgem_agent.mcp.pictures import shortened
 from mgem_agent.mcp.story_arguments import ContinueCall, StatusCall, TellCall
 from mgem_agent.tools.tool_arguments import explain_arguments
-from mgem_agent.workflows.outline_decision import OutlineDecision
+from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision
 from mgem_agent.workflows.recipe_options import has_everything
 from mgem_agent.workflows.story_outline import outline_lines
-from mgem_agent.workflows.story_revision import PageRevision
+from mgem_agent.workflows.story_revision import PageRevision, check_revision
 
 __all__ = ["story_continue", "story_status", "tell_story"]
 
@@ -69,8 +69,10 @@ async def story_continue(call: Call, arguments: ContinueCall) -> ToolAnswer:
         raise InputError(f"The book {book.id!r} is being told. Wait for it: story_status with wait_s.")
     if book.state == "refused":
         raise InputError(f"The outline of the book {book.id!r} was refused. Start another one: tell_story.")
-    if book.state == "outline":
+    if book.state == "outline" and book.story is not None:
         steps = BookSteps(decision=await _outline_decision(call, book, arguments))
+        if steps.decision is not None:
+            apply_outline_decision(book.story, steps.decision)  # a wrong one is the caller's error, now
         start_run(parts, book.id, book.record, steps)
     elif arguments.page is not None or arguments.page_edits or book.state == "page":
         record, steps = await _page_decision(call, book, arguments)
@@ -154,6 +156,8 @@ async def _page_decision(call: Call, book: Book, arguments: ContinueCall) -> tup
     if decision == "refuse" and not edits:
         raise InputError(f"Page {page} was refused. Say what to change: caption, seed, text, wish or picture.")
     revision = _revision(page, edits) if edits else None
+    if revision is not None:
+        await asyncio.to_thread(check_revision, book.story, revision, call.parts.store)
     if revision is not None and revision.draw:
         generator = await asyncio.to_thread(call.parts.recorded_generator, book.record.generator)
         await agreed_to_spend(call, generator, f"Draw page {page} again")
