@@ -12,7 +12,6 @@ from mgem_agent.mcp.book_runs import BookRun
 from mgem_agent.mcp.books import Book, BookState
 from mgem_agent.mcp.pictures import picture_uri, shortened, shown_picture
 from mgem_agent.workflows.story import Story, StoryScene
-from mgem_agent.workflows.story_outline import outline_lines
 
 __all__ = ["BOOKS", "BookAnswer", "PageFacts", "book_answer", "book_uri"]
 
@@ -88,7 +87,7 @@ def book_answer(book: Book, store: ArtifactStore, run: BookRun | None) -> ToolAn
     waiting = book.waiting_page if state == "page" else None
     scene = story.scenes[waiting - 1] if story is not None and waiting is not None else None
     scenes = story.scenes if story is not None else ()
-    is_outline = state == "outline" and story is not None
+    outlined = story if state == "outline" else None
     facts = BookAnswer(
         book=book.id,
         uri=book_uri(book.id),
@@ -101,16 +100,22 @@ def book_answer(book: Book, store: ArtifactStore, run: BookRun | None) -> ToolAn
         progress=run.message if run is not None else None,
         problem=book.record.problem or None,
         pages=[_page(each) for each in scenes],
-        outline=[shortened(line, MAX_SUMMARY_CHARS) for line in outline_lines(story)] if is_outline and story else None,
-        cast=[shortened(f"{each.name}: {each.looks}", MAX_SUMMARY_CHARS) for each in story.cast]
-        if is_outline and story
-        else None,
+        outline=None if outlined is None else _outline(outlined),
+        cast=None
+        if outlined is None
+        else [shortened(f"{each.name}: {each.looks}", MAX_SUMMARY_CHARS) for each in outlined.cast],
         waiting_page=waiting,
         page_text=shortened(scene.text, MAX_PAGE_CHARS) if scene else None,
         page_caption=shortened(scene.caption, MAX_PAGE_CHARS) if scene else None,
         notices=[shortened(notice, MAX_SUMMARY_CHARS) for notice in story.notices[:20]] if story is not None else [],
     )
     return ToolAnswer(_text(facts), facts, _shown(book, story, scene, store))
+
+
+def _outline(story: Story) -> list[str]:
+    from mgem_agent.workflows.story_outline import outline_lines  # imports langchain
+
+    return [shortened(line, MAX_SUMMARY_CHARS) for line in outline_lines(story)]
 
 
 def _page(scene: StoryScene) -> PageFacts:

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mgem_agent.agent.events import DrawingFailed, DrawingProgress, PictureDrawn
 from mgem_agent.errors import MgemError
@@ -22,8 +23,10 @@ from mgem_agent.workflows.outline_decision import OutlineDecision
 from mgem_agent.workflows.recipe_options import has_everything
 from mgem_agent.workflows.story import STORY_FILE, Story
 from mgem_agent.workflows.story_events import OutlineReady, SceneWritten, StoryEvent, StoryText, scene_index
-from mgem_agent.workflows.story_revision import PageRevision
-from mgem_agent.workflows.storytelling import Storyteller
+
+if TYPE_CHECKING:
+    from mgem_agent.workflows.story_revision import PageRevision
+    from mgem_agent.workflows.storytelling import Storyteller
 
 __all__ = ["BookRun", "BookSteps", "find_run", "start_run"]
 
@@ -158,6 +161,8 @@ def start_run(parts: McpParts, book_id: str, record: BookRecord, steps: BookStep
     wanted = steps if steps is not None else BookSteps()
 
     def work(cancel: threading.Event) -> None:
+        from mgem_agent.workflows.storytelling import Storyteller  # imports langchain
+
         generator = parts.recorded_generator(record.generator)
         needs_reasoner = parts.reasoner is not None and not has_everything(record.recipe)
         teller = Storyteller(

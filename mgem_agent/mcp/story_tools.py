@@ -7,7 +7,7 @@ background until it is finished or waits for a person; cancelling a call that wa
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -23,8 +23,9 @@ from mgem_agent.mcp.story_arguments import ContinueCall, StatusCall, TellCall
 from mgem_agent.tools.tool_arguments import explain_arguments
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision
 from mgem_agent.workflows.recipe_options import has_everything
-from mgem_agent.workflows.story_outline import outline_lines
-from mgem_agent.workflows.story_revision import PageRevision, check_revision
+
+if TYPE_CHECKING:
+    from mgem_agent.workflows.story_revision import PageRevision
 
 __all__ = ["story_continue", "story_status", "tell_story"]
 
@@ -114,6 +115,8 @@ async def _follow(call: Call, run: BookRun, wait_s: float) -> None:
 
 async def _outline_decision(call: Call, book: Book, arguments: ContinueCall) -> OutlineDecision:
     """The decision about an outline, from the arguments or from a person."""
+    from mgem_agent.workflows.story_outline import outline_lines  # imports langchain
+
     fields: dict[str, Any] = {"title": arguments.title, "outline": arguments.outline}
     verdict: str | None = arguments.decision
     if verdict is None or call.parts.confirm:
@@ -145,6 +148,8 @@ async def _outline_decision(call: Call, book: Book, arguments: ContinueCall) -> 
 
 async def _page_decision(call: Call, book: Book, arguments: ContinueCall) -> tuple[BookRecord, BookSteps]:
     """What to do with a page, from the arguments or from a person: the new record, and the steps of the run."""
+    from mgem_agent.workflows.story_revision import check_revision  # imports langchain
+
     page = arguments.page if arguments.page is not None else book.waiting_page
     edits, decision = arguments.page_edits, arguments.decision
     if page is None or book.story is None or not 1 <= page <= len(book.story.scenes):
@@ -167,6 +172,8 @@ async def _page_decision(call: Call, book: Book, arguments: ContinueCall) -> tup
 
 
 def _revision(page: int, edits: dict[str, Any]) -> PageRevision:
+    from mgem_agent.workflows.story_revision import PageRevision
+
     is_drawn = "caption" in edits or "seed" in edits
     try:
         return PageRevision(index=page, draw=is_drawn, write="wish" in edits, **edits)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +96,7 @@ def test_tools_are_listed_before_anything_heavy_is_loaded(tmp_path: Path) -> Non
         "import sys, atexit; atexit.register(lambda: print('loaded:', sorted({'torch', 'langchain_core', 'langgraph', "
         "'transformers', 'diffusers'} & set(sys.modules)), file=sys.stderr)); " + COMMAND
     )
-    started = time.process_time()
     lines, errors = exchange([sys.executable, "-c", code, "mcp"], [*HELLO, {"id": 2, "method": "tools/list"}], tmp_path)
-    assert time.process_time() - started < 2
     assert len(json.loads(lines[1])["result"]["tools"]) >= 8
     assert "loaded: []" in errors
 
