@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile, JpegImagePlugin
 
+from mgem_agent.core_model.lean_decoding import avif_bytes, can_decode_webp, count_levels, webp_bytes
 from mgem_agent.errors import ImageError
 
 __all__ = [
@@ -27,10 +28,12 @@ __all__ = [
     "check_cost",
     "check_memory",
     "count_scans",
+    "needs_lean_decoder",
+    "reduce_resolution",
 ]
 
-MAX_DECODED_BYTES = 384 * 2**20
-"""Most bytes of memory for decoding one picture: 50 million pixels that are rotated by their EXIF data."""
+MAX_DECODED_BYTES = 470_000_000
+"""Most bytes of memory for decoding one picture: 50 million pixels of any usual format, and less than 500 MB in all."""
 
 MAX_SCAN_PIXELS = 1_000_000_000
 """Most scans times pixels of a JPEG."""
@@ -41,8 +44,8 @@ MAX_DECODE_S = 5.0
 READ_AT_ONCE = 4096
 """Most bytes that a decoder gets at once; the time is checked after each read."""
 
-DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "JPEG2000": 20}
-"""Measured bytes per pixel of decoders that hold the whole picture in buffers of their own."""
+JPEG2000_BYTES = 16
+"""Measured bytes per pixel of its decoder, besides the picture that it makes."""
 
 RGB_BYTES = 4
 MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
@@ -78,7 +81,37 @@ class TimedFile(_Timed, io.BufferedReader):
     """A timed stream of a file."""
 
 
-def check_cost(image: ImageFile.ImageFile, stream: IO[bytes], name: str, *, is_turned: bool) -> None:
+def needs_lean_decoder(image: ImageFile.ImageFile, stream: IO[bytes]) -> bool:
+    """Whether a WebP is too large for Pillow, and `decode_webp` can decode it in less memory."""
+    if image.format != "WEBP":
+        return False
+    num_bytes = webp_bytes(stream, lean=False) * image.width * image.height + _result_bytes(image)
+    return num_bytes > MAX_DECODED_BYTES and can_decode_webp(image)
+
+
+def reduce_resolution(image: Any, stream: IO[bytes]) -> int:
+    """Let a JPEG 2000 picture be decoded at a half or a quarter of its size if all of it takes too much memory.
+
+    Returns:
+        How many times its sides will be halved.
+    """
+    if image.format != "JPEG2000":
+        return 0
+    full = JPEG2000_BYTES * image.width * image.height + _result_bytes(image)
+    halvings = next((n for n in range(count_levels(stream) + 1) if full >> 2 * n <= MAX_DECODED_BYTES), 0)
+    image.reduce = halvings
+    return halvings
+
+
+def check_cost(
+    image: ImageFile.ImageFile,
+    stream: IO[bytes],
+    name: str,
+    *,
+    is_turned: bool,
+    is_lean: bool = False,
+    halvings: int = 0,
+) -> None:
     """Refuse a picture, before it is decoded, that would take too much memory or time.
 
     Args:
@@ -86,12 +119,29 @@ def check_cost(image: ImageFile.ImageFile, stream: IO[bytes], name: str, *, is_t
         stream: The stream that it is read from; its position is restored.
         name: Its name, as the start of a sentence.
         is_turned: Whether it will be rotated.
+        is_lean: Whether `decode_webp` decodes it.
+        halvings: How many times its sides are halved as it is decoded.
 
     Raises:
         ImageError: If it is over a limit.
     """
     num_pixels = image.width * image.height
-    buffers = DECODER_BYTES.get(image.format or "", 0) * num_pixels
+    turned = 2 * RGB_BYTES * num_pixels if is_turned else 0
+    num_bytes = max(_buffer_bytes(image, stream, name, is_lean=is_lean) + _result_bytes(image), turned)
+    check_memory(num_bytes >> 2 * halvings, image.size, name)
+
+
+def _buffer_bytes(image: ImageFile.ImageFile, stream: IO[bytes], name: str, *, is_lean: bool) -> int:
+    """Memory for a decoder's own buffers."""
+    num_pixels = image.width * image.height
+    if image.format == "WEBP":
+        return webp_bytes(stream, lean=is_lean) * num_pixels
+    if image.format == "AVIF":
+        return int(avif_bytes(stream, num_bands=len(image.getbands())) * num_pixels)
+    if image.format == "JPEG2000":
+        return JPEG2000_BYTES * num_pixels
+    if image.format == "TIFF":
+        return _tiff_buffer_bytes(image)
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         position = stream.tell()
         num_scans = count_scans(stream, most=MAX_SCAN_PIXELS // num_pixels)
@@ -102,12 +152,15 @@ def check_cost(image: ImageFile.ImageFile, stream: IO[bytes], name: str, *, is_t
                 f"Scans times pixels may be at most {MAX_SCAN_PIXELS:,}. Save it again, as a baseline JPEG."
             )
         if num_scans > 1:  # all coefficients are kept, two bytes each
-            buffers = 2 * len(image.getbands()) * num_pixels
-    if image.format == "TIFF":
-        buffers = _tiff_buffer_bytes(image)
-    mode = MODE_BYTES.get(image.mode, 4) * num_pixels
+            return 2 * len(image.getbands()) * num_pixels
+    return 0
+
+
+def _result_bytes(image: Image.Image) -> int:
+    """Memory for the decoded picture, and for its conversion to RGB."""
+    num_pixels = image.width * image.height
     made = 0 if _is_plain_rgb(image) else RGB_BYTES * num_pixels
-    check_memory(max(buffers + mode + made, 2 * RGB_BYTES * num_pixels if is_turned else 0), image.size, name)
+    return MODE_BYTES.get(image.mode, 4) * num_pixels + made
 
 
 def check_memory(num_bytes: int, size: tuple[int, int], name: str) -> None:

@@ -33,6 +33,8 @@ from mgem_agent.core_model.decoding_limits import (
     TimedFile,
     check_cost,
     check_memory,
+    needs_lean_decoder,
+    reduce_resolution,
 )
 from mgem_agent.core_model.encoded_picture import (
     MAX_ENCODED_BYTES,
@@ -44,6 +46,7 @@ from mgem_agent.core_model.encoded_picture import (
     read_open_file,
     shown,
 )
+from mgem_agent.core_model.lean_decoding import decode_webp
 from mgem_agent.core_model.rgb_conversion import to_rgb
 from mgem_agent.errors import ImageError
 
@@ -161,16 +164,26 @@ def from_file(image: ImageFile.ImageFile, stream: TimedBytes | TimedFile, name: 
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise too_large(name)
     is_known = image.format != "PNG" or "exif" in image.info  # Pillow decodes a PNG to look for what follows its pixels
-    check_cost(image, stream, as_subject(name), is_turned=is_known and turn_of(image) is not None)
-    image.decodermaxblock = READ_AT_ONCE
-    image.load()
-    turn = turn_of(image)
-    if turn is not None:
-        check_memory(2 * RGB_BYTES * image.width * image.height, image.size, as_subject(name))
-    rgb = to_rgb(image, name)
-    if rgb is image:
-        image.info = {}
+    is_lean = needs_lean_decoder(image, stream)
+    halvings = reduce_resolution(image, stream)
+    is_turned = is_known and turn_of(image) is not None
+    check_cost(image, stream, as_subject(name), is_turned=is_turned, is_lean=is_lean, halvings=halvings)
+    picture: Image.Image = image
+    if is_lean:
+        turn = turn_of(image)
+        with quietly():
+            picture = decode_webp(stream, "RGBA" if image.has_transparency_data else "RGB")
+    else:
+        image.decodermaxblock = READ_AT_ONCE
+        image.load()
+        turn = turn_of(image)
     del image
+    if turn is not None:
+        check_memory(2 * RGB_BYTES * picture.width * picture.height, picture.size, as_subject(name))
+    rgb = to_rgb(picture, name)
+    if rgb is picture:
+        picture.info = {}
+    del picture
     return rgb if turn is None else rgb.transpose(turn)  # which keeps `info`
 
 
