@@ -18,12 +18,14 @@ from langchain_core.messages import (
 from mgem_agent.chat_models.finish_reasons import finish_notice, read_finish_reason, refusal_text
 from mgem_agent.chat_models.langchain_messages import DRAW_METADATA
 from mgem_agent.chat_models.reasoner_errors import own_error
-from mgem_agent.chat_models.reasoner_facts import facts_of
-from mgem_agent.chat_models.thoughts import ThoughtReader, thinks_by_name, without_thoughts
+from mgem_agent.chat_models.thought_tags import holds_answer, learn_tag
+from mgem_agent.chat_models.thoughts import ThoughtReader, without_thoughts
 from mgem_agent.text_decoding import SurrogateJoiner, clean_text
 
 __all__ = ["read_answer"]
 
+_REASONING_FIELDS = ("reasoning", "reasoning_content", "reasoning_details")
+_REASONING_BLOCKS = ("reasoning", "reasoning_content", "thinking")
 _THOUGHT_ALOUD = "The beginning of the answer was the model's thinking. It is not saved."
 
 
@@ -51,13 +53,15 @@ def read_answer(
         ContextOverflowError: If the request is too long for the model.
         ReasonerError: If the model's server fails.
     """
-    facts, shown = facts_of(reasoner), _Shown(emit)
-    reader = ThoughtReader(holds=facts.omits_thought_tag or thinks_by_name(_name_of(reasoner)))
+    shown = _Shown(emit)
+    reader = ThoughtReader(holds=holds_answer(reasoner))
     joiner = SurrogateJoiner()
     whole: BaseMessageChunk | None = None
     message: BaseMessage | None = None
     try:
         for chunk in chunks:
+            if _has_reasoning(chunk):
+                reader.release()  # the server separates the thinking itself
             shown.add(reader.feed(joiner.feed(str(chunk.text))), reader.num_bare)
             if isinstance(chunk, BaseMessageChunk):
                 whole = chunk if whole is None else whole + chunk
@@ -80,7 +84,7 @@ def read_answer(
     answer = _cleaned(message) if isinstance(message, AIMessage) else AIMessage(content="")
     if reader.has_thought:
         answer = answer.model_copy(update={"content": without_thoughts(answer.content)})
-    facts.omits_thought_tag = facts.omits_thought_tag or reader.num_bare > 0
+    learn_tag(reasoner, is_bare=reader.num_bare > 0)
     return answer, _notices(answer, thought_aloud=shown.was_thought)
 
 
@@ -127,7 +131,9 @@ def _notices(answer: AIMessage, *, thought_aloud: bool) -> list[str]:
     return notices if ending is None or ending in notices else [*notices, ending]
 
 
-def _name_of(reasoner: BaseChatModel) -> str:
-    inner = getattr(reasoner, "chat_model", reasoner)
-    names = (getattr(inner, name, None) for name in ("model_name", "model"))
-    return next((name for name in names if isinstance(name, str)), "")
+def _has_reasoning(message: BaseMessage) -> bool:
+    """Return whether a message has reasoning in a field or a block of its own."""
+    if any(message.additional_kwargs.get(name) for name in _REASONING_FIELDS):
+        return True
+    blocks = message.content if isinstance(message.content, list) else []
+    return any(isinstance(block, dict) and block.get("type") in _REASONING_BLOCKS for block in blocks)

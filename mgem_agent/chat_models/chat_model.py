@@ -34,7 +34,6 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 from mgem_agent.chat_models.answer_grammar import text_grammar
 from mgem_agent.chat_models.answer_stream import ProtocolTurn, TurnPlan
 from mgem_agent.chat_models.langchain_messages import ImageResolver, dialogue_from_messages, tools_called, user_text
-from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.text_engine import (
     ChoosingEngine,
     PromptSize,
@@ -44,7 +43,8 @@ from mgem_agent.chat_models.text_engine import (
     TurnCancel,
     follows_grammar,
 )
-from mgem_agent.chat_models.thoughts import THOUGHT_END, thinks_by_name, without_thoughts
+from mgem_agent.chat_models.thought_tags import holds_answer, learn_tag
+from mgem_agent.chat_models.thoughts import THOUGHT_END, without_thoughts
 from mgem_agent.chat_models.tool_choice import (
     plan_grammar,
     plan_json,
@@ -290,8 +290,7 @@ class GenProtocolModel(BaseChatModel):
         for chunk in turn.chunks():
             info = {"finish_reason": chunk.response_metadata["finish_reason"]} if chunk.response_metadata else None
             yield ChatGenerationChunk(message=chunk, generation_info=info)
-        if turn.num_untagged_thoughts:
-            facts_of(self).omits_thought_tag = True
+        learn_tag(self, is_bare=turn.num_untagged_thoughts > 0)
 
     async def _astream(
         self,
@@ -381,7 +380,7 @@ class GenProtocolModel(BaseChatModel):
         Args:
             model_name: Name of the model.
         """
-        return self.may_think() and (facts_of(self).omits_thought_tag or thinks_by_name(model_name))
+        return self.may_think() and holds_answer(self, model_name)
 
 
 def _without_thoughts(result: ChatResult) -> ChatResult:

@@ -27,7 +27,7 @@ class ReasonerFacts:
         max_context: Size of its context in tokens; None if unknown.
         picture_tokens: Number of tokens per picture.
         text_scale: Ratio of its real token count to the estimated one.
-        omits_thought_tag: Whether its thinking arrives without an opening tag.
+        omits_thought_tag: Whether its thinking arrives without an opening tag; None before its first answer.
         left_out: By session, the number of turns and pictures that the last request left out.
     """
 
@@ -36,7 +36,7 @@ class ReasonerFacts:
     max_context: int | None = None
     picture_tokens: float = TYPICAL_PICTURE_TOKENS
     text_scale: float = 1.0
-    omits_thought_tag: bool = False
+    omits_thought_tag: bool | None = None
     left_out: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 

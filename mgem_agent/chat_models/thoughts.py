@@ -69,6 +69,10 @@ class ThoughtReader:
         self._last = text[cut - 1] if cut else self._last
         return self._returned("".join(shown))
 
+    def release(self) -> None:
+        """Hold no more text back; what was held is returned with the next piece."""
+        self._holds = False
+
     def close(self) -> str:
         """End the answer, and return the held text."""
         text = "" if self.is_inside else self._held
