@@ -115,7 +115,8 @@ class ChatTurn:
         self, service: AgentService, user: User, request: ChatRequest, additions: TurnAdditions = NOTHING
     ) -> None:
         known = (AGENT_MODEL, service.reasoner_name)
-        if request.model and request.model not in known:
+        self._model = service.settings.model_aliases.get(request.model, request.model)
+        if self._model and self._model not in known:
             hint = " Draw with it by /v1/images/generations." if request.model in service.generators.names else ""
             raise NotFoundError(
                 f"There is no chat model {request.model[:200]!r}. Available: {', '.join(map(repr, known))}.{hint}",
@@ -195,7 +196,7 @@ class ChatTurn:
 
     @property
     def _draw_mode(self) -> DrawMode:
-        if self._request.model == self._service.reasoner_name and self._request.model != AGENT_MODEL:
+        if self._model == self._service.reasoner_name and self._model != AGENT_MODEL:
             return "never"
         return self._request.draw_mode or self._service.config.draw
 

@@ -323,3 +323,10 @@ def native_caller(*script: Any) -> Any:
             return ChatResult(generations=[ChatGeneration(message=message)])
 
     return NativeCaller(lines=list(script))
+
+
+def test_an_alias_of_the_agent(open_service: Any, running: Any) -> None:
+    with running(open_service(["Hello."], model_aliases={"gpt-4o": "mgem"})) as address, sdk(address) as client:
+        answer = client.chat.completions.create(model="gpt-4o", messages=[user("Hi.")])
+        assert (answer.model, answer.choices[0].message.content) == ("gpt-4o", "Hello.")
+        assert client.responses.create(model="gpt-4o", input="Hi.").model == "gpt-4o"
