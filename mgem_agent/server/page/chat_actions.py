@@ -76,7 +76,8 @@ class ChatActions:
         agent = self.page.agent(user, generator=options.generator, confirm=options.confirm)
         if agent.sessions.open_turn(session) is not None:
             raise InputError("The last turn is unfinished. Continue it or drop it first.")
-        turn = LiveTurn(agent, session, text=text, picture_ids=picture_ids)
+        prompt = text if options.mode == DIRECT else ""
+        turn = LiveTurn(agent, session, text=text, picture_ids=picture_ids, prompt=prompt)
         if options.mode != DIRECT:
             draw = known_draw_mode(options.mode) if options.mode else None
             self._begin(user, turn, lambda: agent.stream(text, picture_ids, session=session, draw=draw), title=text)

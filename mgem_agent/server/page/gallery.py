@@ -113,11 +113,11 @@ class Pictures:
     def versions(self, artifact: Artifact) -> list[Artifact]:
         """Return the versions of a picture, oldest first, itself included.
 
-        A version has the same prompt, is connected with the picture by parents and children, or was requested as
-        another version.
+        A version has the same prompt, starts from the picture or the other way round, or was requested as another
+        version.
         """
         every = self.all()
-        groups: list[set[str]] = [{each.id, *each.parents, *filter(None, (each.version_of,))} for each in every]
+        groups: list[set[str]] = [{each.id, *filter(None, (started_from(each), each.version_of))} for each in every]
         by_prompt: dict[str, set[str]] = {}
         for each in every:
             if prompt := prompt_of(each):
@@ -139,6 +139,11 @@ def prompt_of(artifact: Artifact) -> str:
     """Return the prompt of a picture that was drawn from words alone; empty for any other."""
     is_drawn = artifact.recipe is not None and artifact.recipe.request.task == "text_to_image"
     return artifact.title if is_drawn else ""
+
+
+def started_from(artifact: Artifact) -> str | None:
+    """Return the id of the picture that a picture starts from; None if it starts from none."""
+    return artifact.recipe.request.image if artifact.recipe is not None else None
 
 
 def generator_of(artifact: Artifact) -> str:

@@ -17,6 +17,7 @@ from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 
 __all__ = ["DrawBatch", "LiveDrawing"]
 
+DRAWING = "Drawing"
 DrawBatch = Callable[
     [Sequence[ImageRequest], Mapping[str, Image.Image], Callable[[GenerationProgress], None]],
     Awaitable[Sequence[ImageResult]],
@@ -35,6 +36,7 @@ class LiveDrawing(Live):
 
     def __init__(self, source: Artifact, change: PictureChange, store: ArtifactStore) -> None:
         super().__init__()
+        self.status = DRAWING
         self.source = source
         self.change = change
         self._store = store
@@ -84,7 +86,7 @@ class LiveDrawing(Live):
 
     def _progress(self, event: GenerationProgress) -> None:
         self.show(f"draw-{event.index}", "drawing", state="drawing", step=event.step, num_steps=event.num_steps)
-        self.say(status="Drawing")
+        self.say(status=DRAWING)
 
     def _take(self, result: ImageResult) -> None:
         """Show a result that has no picture; those with one are shown by `_show_kept`."""

@@ -32,13 +32,17 @@ class LiveTurn(Live):
         session: Name of the session.
         text: The user's text; empty for a turn that is resumed.
         picture_ids: Ids of the user's pictures.
+        prompt: What is drawn, if the turn begins with a drawing.
 
     Attributes:
         num_drawing: Number of pictures that are being drawn.
     """
 
-    def __init__(self, agent: MgemAgent, session: str, *, text: str = "", picture_ids: Sequence[str] = ()) -> None:
+    def __init__(
+        self, agent: MgemAgent, session: str, *, text: str = "", picture_ids: Sequence[str] = (), prompt: str = ""
+    ) -> None:
         super().__init__()
+        self._prompt = prompt
         self.agent = agent
         self.session = session
         self.text = text
@@ -77,15 +81,14 @@ class LiveTurn(Live):
             return
         self._is_writing = False
         if isinstance(event, CaptionReady):
-            self.show(self._key(event.call_id), "drawing", prompt=event.prompt, state="waiting", step=0, num_steps=0)
+            self._draw(event.call_id, prompt=event.prompt)
             self._count()
         elif isinstance(event, DrawingProgress):
-            self.show(self._key(event.call_id), "drawing", state="drawing", **_progress(event))
+            self._draw(event.call_id, state="drawing", **_progress(event))
             self._count()
         elif isinstance(event, PictureDrawn):
-            self.show(
-                self._key(event.call_id),
-                "drawing",
+            self._draw(
+                event.call_id,
                 state="drawn",
                 picture=event.artifact_id,
                 prompt=event.prompt,
@@ -93,7 +96,7 @@ class LiveTurn(Live):
             )
             self._count(f"Picture drawn: {event.prompt}")
         elif isinstance(event, DrawingFailed):
-            self.show(self._key(event.call_id), "drawing", state="failed", message=event.message)
+            self._draw(event.call_id, state="failed", message=event.message)
             self._count(f"Not drawn: {event.message}")
         elif isinstance(event, LookedAt):
             self._look(event)
@@ -102,9 +105,12 @@ class LiveTurn(Live):
         elif isinstance(event, ConfirmationNeeded):
             self.say(announcement="The captions wait for your decision.")
 
-    def _key(self, call_id: str) -> str:
-        """Return the key of a drawing's part; a call's id may have any characters."""
-        return self._keys.setdefault(call_id, f"draw-{len(self._keys) + 1}")
+    def _draw(self, call_id: str, **data: Any) -> None:
+        """Show the state of a drawing; there may have been no caption, such as in a turn that is resumed."""
+        key = self._keys.setdefault(call_id, f"draw-{len(self._keys) + 1}")  # a call's id may have any characters
+        if self.part(key) is None:
+            data = {"prompt": self._prompt, "state": "waiting", "step": 0, "num_steps": 0, **data}
+        self.show(key, "drawing", **data)
 
     def _write(self, text: str) -> None:
         if not self._is_writing:
@@ -118,7 +124,7 @@ class LiveTurn(Live):
     def _look(self, event: LookedAt) -> None:
         if event.follows is False:
             problem = event.problem or "It does not follow its caption."
-            self.show(self._key(event.call_id), "drawing", notices=(f"Looked at: {problem}",))
+            self._draw(event.call_id, notices=(f"Looked at: {problem}",))
 
     def _count(self, announcement: str | None = None) -> None:
         waiting = [part for part in self.parts if part.data.get("state") in ("waiting", "drawing")]

@@ -46,7 +46,7 @@ async def store_upload(file: UploadFile, store: ArtifactStore) -> str:
         ImageError: If it is not a picture.
     """
     name, data = _name_of(file), await file.read()
-    artifact = await asyncio.to_thread(store.put_picture, data, origin=name, name=name)
+    artifact = await asyncio.to_thread(store.put_picture, data, origin=name, name=f"the file {name!r}")
     return artifact.id
 
 
