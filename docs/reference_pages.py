@@ -29,6 +29,7 @@ def command_line() -> str:
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="mgem")
+    text = re.sub(r"\[bold\](.+?)\[/\]", r"`\1`", text).replace("\\[", "[")  # rich's markup
     return text.replace("# `mgem`", "# Command line", 1)
 
 
