@@ -44,12 +44,19 @@ class HighResEncoder(nn.Module):
             depths=tuple(config.depths),
             dims=tuple(config.hidden_sizes),
             patch_size=FINEST_STRIDE,
-            ls_init_value=config.layer_scale_init_value,
+            ls_init_value=None,
             drop_path_rate=config.drop_path_rate,
             norm_eps=config.layer_norm_eps,
         )
         self.stem: Any = trunk.stem
         self.stages: Any = trunk.stages
+        self._scale_layers()
+
+    def _scale_layers(self) -> None:
+        """Add the scales of the blocks. timm multiplies a tensor for each, which is slow on the meta device."""
+        for stage, width in zip(self.stages, self.config.hidden_sizes, strict=True):
+            for block in stage.blocks:
+                block.gamma = nn.Parameter(nn.init.constant_(torch.empty(width), self.config.layer_scale_init_value))
 
     def forward(self, high_res_pixel_values: Tensor) -> list[Tensor]:
         """Return the stage maps of normalised images.

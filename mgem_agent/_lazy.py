@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.extras import explain_missing
 
 __all__ = ["attach"]
@@ -39,7 +40,7 @@ def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], An
         if name not in exports:
             known = ", ".join(sorted(exports))
             raise AttributeError(f"module {package!r} has no attribute {name!r}. Loaded when first used: {known}")
-        with explain_missing(f"{package}.{name}"):
+        with explain_missing(f"{package}.{name}"), deferred_imports():
             return getattr(importlib.import_module(exports[name]), name)
 
     def names() -> list[str]:

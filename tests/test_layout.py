@@ -26,6 +26,8 @@ LAYERS = (
     ("errors",),
     ("extras", "user_files"),
     ("server_settings",),
+    ("deferred_object", "meta_device"),
+    ("deferred_imports",),
     ("_lazy",),
     ("core_model", "sessions"),
     ("tools",),

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, split_experts, to_official_key
 from mgem_agent.core_model.configuration import HighResVisionConfig, MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.modeling import MiniGeminiModel
+from mgem_agent.meta_device import meta_device
 
 __all__ = ["Differences", "compare", "expected_clip", "expected_model", "expected_trunk"]
 
@@ -46,7 +46,7 @@ def expected_model(config: MiniGeminiConfig, *, official: bool, split: bool) -> 
         official: Whether to use the authors' names.
         split: Whether Mixtral's experts are one tensor each, as in published files.
     """
-    with torch.device("meta"):
+    with meta_device():
         trunk = _shapes(MiniGeminiModel(config))
     shapes = {f"model.{key}": shape for key, shape in trunk.items()}
     shapes["lm_head.weight"] = (config.text_config.vocab_size, config.text_config.hidden_size)
@@ -61,7 +61,7 @@ def expected_clip(config: dict[str, Any]) -> Shapes:
     Args:
         config: Content of its `config.json`, for the full CLIP or for the vision tower alone.
     """
-    with torch.device("meta"):
+    with meta_device():
         return _shapes(CLIPVisionModel(CLIPVisionConfig(**config.get("vision_config", config))))
 
 
@@ -71,7 +71,7 @@ def expected_trunk(config: dict[str, Any]) -> Shapes:
     Args:
         config: Keyword arguments of [`HighResVisionConfig`].
     """
-    with torch.device("meta"):
+    with meta_device():
         return _shapes(HighResEncoder(HighResVisionConfig(**config)))
 
 

@@ -21,6 +21,7 @@ from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, key_map
 from mgem_agent.core_model.checkpoints.soundness import check_files, check_sizes, read_config_dict
 from mgem_agent.core_model.quantization import protect_vision
 from mgem_agent.errors import CheckpointError
+from mgem_agent.meta_device import without_meta_values
 
 __all__ = ["clear_idle_sampling", "load_pretrained", "quiet_loading"]
 
@@ -56,7 +57,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
     kwargs["key_mapping"] = {**renaming, **(kwargs.get("key_mapping") or {})}
     if path is not None and Path(path).is_dir() and not kwargs.get("gguf_file"):
         _check_files(Path(path) / kwargs.get("subfolder", ""), kwargs)
-    with quiet_loading(show_report=allows_mismatch), _clear_errors(path):
+    with quiet_loading(show_report=allows_mismatch), _clear_errors(path), without_meta_values():
         model, info = parent(path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
     _account_for(cls, path, info, allows_mismatch)
     _forget_renaming(model, renaming)

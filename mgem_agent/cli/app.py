@@ -36,6 +36,7 @@ from mgem_agent.cli import (
 from mgem_agent.cli.chat import chat
 from mgem_agent.cli.incoming_text import decoded_arguments
 from mgem_agent.cli.printing import echo, prepare_output, print_error, show_log, shown
+from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.errors import MgemError
 from mgem_agent.extras import missing_package
 from mgem_agent.nano.foreign_warnings import TALKATIVE
@@ -131,7 +132,8 @@ def main() -> None:
     """
     prepare_output()
     try:
-        app(prog_name="mgem")
+        with deferred_imports():
+            app(prog_name="mgem")
     finally:
         _flush_output()
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from mgem_agent.deferred_imports import deferred_imports
+from mgem_agent.deferred_object import load_deferred
 from mgem_agent.errors import GeneratorUnavailableError
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers.logging import quiet_diffusers
@@ -215,6 +217,11 @@ def describe_class(class_name: str) -> PipelineTraits:
     Raises:
         GeneratorUnavailableError: If diffusers has no such class, or it draws no pictures from prompts.
     """
+    with deferred_imports():
+        return _describe_class(class_name)
+
+
+def _describe_class(class_name: str) -> PipelineTraits:
     import diffusers
 
     with quiet_diffusers(), warnings.catch_warnings(action="ignore"):  # of torchao and torch.jit, about themselves
@@ -240,7 +247,7 @@ def describe_class(class_name: str) -> PipelineTraits:
     family = _find_family(cls, drawing.get(key), edits="edit" in classes)
     if "text_to_image" in classes or "edit" in classes:
         for task, table in others.items():
-            other = table.get(key)
+            other = load_deferred(table.get(key))
             if other is not None and "strength" in inspect.signature(other.__call__).parameters:
                 classes.setdefault(task, other)
     return PipelineTraits(

@@ -11,7 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.errors import GeneratorUnavailableError, MissingDependencyError
+from mgem_agent.meta_device import without_meta_values
 from mgem_agent.tools.diffusers.families import COMBINED
 from mgem_agent.tools.diffusers.options import DiffusersOptions
 from mgem_agent.user_files import user_path
@@ -162,7 +164,8 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     if options.quantization is not None:
         settings["quantization_config"] = _make_quantization(options, device, dtype)
     try:
-        pipeline: Any = loader.from_pretrained(str(user_path(model)), **settings)
+        with deferred_imports(), without_meta_values():
+            pipeline: Any = loader.from_pretrained(str(user_path(model)), **settings)
         _check_tokenizers(pipeline)
         if options.ip_adapter is not None:
             _put_on_adapter(pipeline, options)

@@ -1,0 +1,108 @@
+"""Make the modules of a model on the meta device, quickly, before its weights are loaded.
+
+torch runs the functions that fill a tensor on the meta device in Python, and imports its compiler and sympy for that:
+more than a second of CPU time. Such a tensor has no values, so nothing needs to be computed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["meta_device", "without_meta_values"]
+
+_FILLED = ("ones", "rand", "randn", "zeros")
+"""Functions of torch whose tensor has the shape and dtype of `torch.empty`."""
+
+_lock = threading.RLock()
+_depth = 0
+_before: list[tuple[Any, str, Any]] = []
+
+
+@contextmanager
+def without_meta_values() -> Iterator[None]:
+    """Compute no values for tensors on the meta device; other tensors get theirs as usual.
+
+    It can be nested, and entered in several threads.
+    """
+    global _depth
+    with _lock:
+        _depth += 1
+        if _depth == 1:
+            _begin()
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if not _depth:
+                while _before:
+                    owner, name, value = _before.pop()
+                    setattr(owner, name, value)
+
+
+@contextmanager
+def meta_device() -> Iterator[None]:
+    """Make tensors on the meta device, without values."""
+    import torch
+
+    with without_meta_values(), torch.device("meta"):
+        yield
+
+
+def _begin() -> None:
+    import torch
+    from torch.nn import init
+    from torch.utils import _device
+
+    _device._device_constructors()  # which keeps the functions that it finds at its first call
+    fill = {name: function for name, function in vars(init).items() if name.endswith("_") and not name.startswith("_")}
+    for name, function in fill.items():
+        if inspect.isfunction(function):
+            _replace(init, name, _filled(function))
+    for name in _FILLED:
+        _replace(torch, name, _made(getattr(torch, name), torch.empty))
+    _replace(torch, "arange", _made(torch.arange, _empty_range(torch.arange)))
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    _before.append((owner, name, getattr(owner, name)))
+    setattr(owner, name, value)
+
+
+def _filled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of `torch.nn.init` that leaves a meta tensor unchanged."""
+
+    @functools.wraps(function)
+    def fill(tensor: Any, *args: Any, **options: Any) -> Any:
+        return tensor if getattr(tensor, "is_meta", False) else function(tensor, *args, **options)
+
+    return fill
+
+
+def _made(function: Callable[..., Any], make_empty: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of torch that makes a tensor, and leaves it empty on the meta device."""
+    import torch
+
+    @functools.wraps(function)
+    def make(*args: Any, **options: Any) -> Any:
+        device = options.get("device")
+        is_meta = torch.device(torch.get_default_device() if device is None else device).type == "meta"
+        if not is_meta or options.keys() - {"device", "dtype", "requires_grad"}:
+            return function(*args, **options)
+        return make_empty(*args, **options)
+
+    return make
+
+
+def _empty_range(arange: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `torch.arange` for the meta device: its size follows from its values, which are computed on the CPU."""
+
+    def make(*args: Any, **options: Any) -> Any:
+        return arange(*args, **{**options, "device": "cpu"}).to("meta")
+
+    return make

@@ -1,0 +1,71 @@
+"""Modules on the meta device, without values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from mgem_agent.meta_device import meta_device, without_meta_values
+
+MAKERS: tuple[Callable[[], torch.Tensor], ...] = (
+    lambda: torch.ones(2, 3),
+    lambda: torch.zeros((4,), dtype=torch.int64),
+    lambda: torch.randn(2, 3, dtype=torch.float16, requires_grad=True),
+    lambda: torch.rand(size=(2,)),
+    lambda: torch.arange(7),
+    lambda: torch.arange(1, 2, 0.25),
+    lambda: torch.arange(3, 9, 2, dtype=torch.float32),
+    lambda: torch.ones(2, 3, 5, 4).to(memory_format=torch.channels_last),
+)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_tensor_has_the_same_shape_and_dtype(make: Callable[[], torch.Tensor]) -> None:
+    with torch.device("meta"):
+        expected = make()
+    with meta_device():
+        found = make()
+    assert (found.shape, found.stride(), found.dtype, found.device, found.requires_grad) == (
+        expected.shape,
+        expected.stride(),
+        expected.dtype,
+        expected.device,
+        expected.requires_grad,
+    )
+
+
+def test_a_module_is_on_the_meta_device() -> None:
+    with meta_device():
+        module = nn.Sequential(nn.Embedding(3, 4), nn.Conv2d(3, 4, 2), nn.LayerNorm(4))
+    assert all(value.is_meta for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_other_devices_get_their_values(make: Callable[[], torch.Tensor]) -> None:
+    torch.manual_seed(3)
+    expected = make()
+    torch.manual_seed(3)
+    with without_meta_values():
+        found = make()
+    assert torch.equal(found, expected)
+
+
+def test_weights_on_the_cpu_are_initialised_as_usual() -> None:
+    torch.manual_seed(3)
+    expected = nn.Linear(3, 4).weight
+    torch.manual_seed(3)
+    with without_meta_values():
+        found = nn.Linear(3, 4).weight
+    assert torch.equal(found, expected)
+
+
+def test_torch_is_as_before_after_the_outermost_block() -> None:
+    before = (torch.ones, torch.arange, nn.init.normal_)
+    with meta_device(), without_meta_values():
+        pass
+    assert (torch.ones, torch.arange, nn.init.normal_) == before
+    with torch.device("meta"):
+        assert torch.ones(2).is_meta
