@@ -19,7 +19,6 @@ from mgem_agent.core_model.lean_decoding import avif_bytes, can_decode_webp, cou
 from mgem_agent.errors import ImageError
 
 __all__ = [
-    "MAX_DECODED_BYTES",
     "MAX_DECODE_S",
     "READ_AT_ONCE",
     "RGB_BYTES",
@@ -27,7 +26,6 @@ __all__ = [
     "TimedFile",
     "check_cost",
     "check_memory",
-    "count_scans",
     "needs_lean_decoder",
     "reduce_resolution",
 ]

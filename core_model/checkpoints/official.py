@@ -19,7 +19,7 @@ from mgem_agent.core_model.checkpoints.released import Family
 from mgem_agent.core_model.checkpoints.towers import high_res_tower_config, vision_tower_config
 from mgem_agent.errors import CheckpointError
 
-__all__ = ["OFFICIAL_MODEL_TYPES", "find_family", "find_prompt_template", "is_official", "translate_config"]
+__all__ = ["OFFICIAL_MODEL_TYPES", "is_official", "translate_config"]
 
 _PREFIXES = ("mgm", "mini_gemini", "llava_uni")
 _SUFFIXES: Mapping[str, Family] = {"": "llama", "_gemma": "gemma", "_mixtral": "mixtral", "_mistral": "mistral"}

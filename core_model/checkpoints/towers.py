@@ -14,7 +14,7 @@ from typing import Any
 
 from mgem_agent.errors import CheckpointError
 
-__all__ = ["convnext_config", "high_res_tower_config", "tower_hub_id", "vision_tower_config"]
+__all__ = ["convnext_config", "high_res_tower_config", "vision_tower_config"]
 
 
 def _vit(width: int, layers: int, image_size: int, patch_size: int, projection_dim: int) -> dict[str, Any]:

@@ -31,7 +31,6 @@ __all__ = [
     "load_prompt_template",
     "prompt_template_names",
     "prompt_template_stop_tokens",
-    "remove_marks",
     "render_dialogue",
 ]
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mgem_agent.errors import PromptError
 
-__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_dialogue", "disarm_special_tokens", "encode_prompt"]
+__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_dialogue", "encode_prompt"]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-__all__ = ["PictureRules", "picture_rules", "placed"]
+__all__ = ["picture_rules", "placed"]
 
 
 @dataclass(frozen=True, slots=True)

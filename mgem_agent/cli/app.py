@@ -41,7 +41,7 @@ from mgem_agent.errors import MgemError
 from mgem_agent.extras import missing_package
 from mgem_agent.nano.foreign_warnings import TALKATIVE
 
-__all__ = ["ErrorReportingGroup", "app", "main"]
+__all__ = ["app", "main"]
 
 
 class ErrorReportingGroup(TyperGroup):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult
 
-__all__ = ["DrawOptions", "draw", "read_generator_options", "run_draw"]
+__all__ = ["draw", "run_draw"]
 
 MAX_SEED = 2**31
 _Picture = "FILE_OR_ID"

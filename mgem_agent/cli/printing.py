@@ -30,7 +30,6 @@ __all__ = [
     "open_console",
     "prepare_output",
     "print_error",
-    "short_message",
     "show_log",
     "shown",
     "write_json",

@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 from mgem_agent.doctor.finding import Check, Finding
 from mgem_agent.extras import is_installed
 
-__all__ = ["check_extras", "check_memory", "check_packages", "check_processor", "check_python", "machine_checks"]
+__all__ = ["check_memory", "machine_checks"]
 
 DISTRIBUTION = "mgem-agent"
 DEVELOPMENT = ("dev", "docs")

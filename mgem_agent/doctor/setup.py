@@ -22,14 +22,6 @@ from mgem_agent.settings import Settings, config_path, hidden
 from mgem_agent.user_files import user_path
 
 __all__ = [
-    "check_cache",
-    "check_generator",
-    "check_hub",
-    "check_model",
-    "check_nano",
-    "check_sessions",
-    "check_settings_file",
-    "check_store",
     "setup_checks",
 ]
 

@@ -35,7 +35,6 @@ __all__ = [
     "compare",
     "describe_machine",
     "find_device",
-    "peak_extra_memory",
     "require_positive",
     "seconds_of",
     "time_alternating",

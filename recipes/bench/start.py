@@ -23,7 +23,7 @@ from rich.table import Table
 
 from mgem_agent.errors import MgemError
 
-__all__ = ["bench_start", "time_commands"]
+__all__ = ["bench_start"]
 
 _BASELINE = 'python -c "import torch"'
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mgem_agent.cli.chat.state import Chat, ChatUI
     from mgem_agent.settings import Settings
 
-__all__ = ["chat", "run_chat"]
+__all__ = ["chat"]
 
 
 def chat(

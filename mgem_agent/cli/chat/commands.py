@@ -11,7 +11,7 @@ from mgem_agent.errors import InputError
 if TYPE_CHECKING:
     from mgem_agent.cli.chat.state import Chat, ChatUI
 
-__all__ = ["command_table", "complete", "run_command"]
+__all__ = ["complete", "run_command"]
 
 MAX_LABEL_COLUMNS = 36
 

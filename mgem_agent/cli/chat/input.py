@@ -26,14 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROMPT",
-    "DumbTerminalReader",
-    "LineReader",
     "Reader",
-    "TerminalReader",
-    "history_path",
-    "is_open_block",
     "open_reader",
-    "without_marks",
 ]
 
 MARK = '"""'

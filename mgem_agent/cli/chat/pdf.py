@@ -18,7 +18,7 @@ from mgem_agent.errors import InputError, ToolError
 if TYPE_CHECKING:
     from mgem_agent.artifacts import ArtifactStore
 
-__all__ = ["markdown_blocks", "render_talk_pdf"]
+__all__ = ["render_talk_pdf"]
 
 TEMPLATE = """
 #let talk = json("talk.json")

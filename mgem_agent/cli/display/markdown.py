@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
 
-__all__ = ["MarkdownStream", "split_settled"]
+__all__ = ["MarkdownStream"]
 
 WINDOW_ROWS = 8
 MAX_LISTING_LINES = 60
