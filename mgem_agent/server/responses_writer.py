@@ -128,7 +128,7 @@ class ResponseWriter:
             yield from self._write_call(call)
         if not self._text and not self.response["output"]:
             yield from self._begin_text()
-        yield from self._end_text(is_whole=turn.finish_reason != "length")
+        yield from self._end_text(is_complete=turn.finish_reason != "length")
         told = self.response.get("notices", [])
         told = list(dict.fromkeys([*notices, *told, *turn.notices]))
         status, reason = _status(answer)
@@ -184,7 +184,7 @@ class ResponseWriter:
         self._text["text"] += text
         yield self._event("response.output_text.delta", **self._where(), delta=text, logprobs=[])
 
-    def _end_text(self, *, is_whole: bool = True) -> Events:
+    def _end_text(self, *, is_complete: bool = True) -> Events:
         if not self._text:
             return
         text, place = self._text["text"], self._text["place"]
@@ -194,7 +194,7 @@ class ResponseWriter:
         yield self._event("response.content_part.done", **where, part=_part(text))
         self.response["output"][place] |= {
             "content": [_part(text)],
-            "status": "completed" if is_whole else "incomplete",
+            "status": "completed" if is_complete else "incomplete",
         }
         yield self._done(place)
 

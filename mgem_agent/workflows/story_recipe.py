@@ -29,7 +29,17 @@ from mgem_agent.errors import InputError
 from mgem_agent.user_files import read_user_file
 from mgem_agent.workflows.recipe_syntax import parse_recipe
 
-__all__ = ["CharacterRecipe", "Consistency", "SceneRecipe", "StoryKind", "StoryRecipe", "load_story_recipe"]
+__all__ = [
+    "Caption",
+    "CharacterRecipe",
+    "Consistency",
+    "Line",
+    "Paragraphs",
+    "SceneRecipe",
+    "StoryKind",
+    "StoryRecipe",
+    "load_story_recipe",
+]
 
 MAX_SCENES = 64
 MAX_CAST = 12
