@@ -35,7 +35,7 @@ class ServerSettings(BaseModel):
         gather_s: Seconds that an idle generator waits for further pictures of running requests.
         reasoner_slots: Maximum number of answers that a reasoner on this machine writes at once.
         drain_s: Seconds that running requests have to finish when the server is stopped.
-        log: Format of the log: `text`, or `json` with one object per line.
+        log: Format of the log: `text`, `json` with one object per line, or `none` for warnings only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ class ServerSettings(BaseModel):
     gather_s: float = Field(default=0.02, ge=0, le=10)
     reasoner_slots: int = Field(default=2, ge=1)
     drain_s: float = Field(default=30, ge=0)
-    log: Literal["text", "json"] = "text"
+    log: Literal["text", "json", "none"] = "text"
 
     @field_validator("token_file")
     @classmethod

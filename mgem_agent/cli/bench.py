@@ -175,6 +175,33 @@ def _decode(
     _run(measure, threads, as_json)
 
 
+@app.command("serve")
+def _serve(
+    requests: Annotated[int, typer.Option(min=1, help="Number of timed requests for each number of clients.")] = 400,
+    memory_requests: Annotated[int, typer.Option(min=1, help="Number of requests for the memory.")] = 10_000,
+    single: Annotated[float, typer.Option(min=0.001, help="Seconds of the generator for one picture.")] = 0.5,
+    threads: _Threads = None,
+    as_json: _AsJson = False,
+) -> None:
+    """The server: requests of 1, 8 and 64 clients, against the agent's graph called in this process.
+
+    Also measures the memory of the server over many requests, and 64 clients who draw with a generator that takes twice
+    as long for a batch of eight pictures as for one picture. The reasoner and the generator are scripted. It takes some
+    minutes.
+    """
+    from mgem_agent.extras import EXTRAS, require_packages
+
+    require_packages("'mgem bench serve'", *EXTRAS["serve"])
+
+    def measure() -> Comparison:
+        from mgem_agent.cli.bench_server import start_server
+        from mgem_agent.recipes.bench.serve import bench_serve
+
+        return bench_serve(start_server, requests=requests, memory_requests=memory_requests, single_s=single)
+
+    _run(measure, threads, as_json)
+
+
 @app.command("start")
 def _start(
     repeats: Annotated[int, typer.Option(min=1, help="Number of timed runs of each side.")] = 3,

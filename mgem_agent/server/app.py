@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgem_agent import __version__
@@ -28,7 +30,7 @@ from mgem_agent.server.responses import responses_router
 from mgem_agent.server.security import SecurityMiddleware
 from mgem_agent.server.service import AgentService
 
-__all__ = ["ROUTERS", "create_app"]
+__all__ = ["ROUTERS", "Mount", "create_app"]
 
 ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
     health_router,
@@ -43,23 +45,43 @@ ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
 _log = logging.getLogger(__name__)
 
 
-def create_app(service: AgentService) -> FastAPI:
+@dataclass(frozen=True)
+class Mount:
+    """Routes of another application within the server, behind the same checks.
+
+    Attributes:
+        routes: The routes.
+        lifespan: Entered while the server runs; None if it needs nothing.
+    """
+
+    routes: Sequence[BaseRoute]
+    lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+
+
+def create_app(service: AgentService, mounts: Sequence[Mount] = ()) -> FastAPI:
     """Return the application.
 
     Args:
         service: The parts of the server. They are closed when the application ends.
+        mounts: Further applications.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await service.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(service.close)
+            for each in mounts:
+                if each.lifespan is not None:
+                    await stack.enter_async_context(each.lifespan())
+            yield
 
     app = FastAPI(title="mgem-agent", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
     for make_router in ROUTERS:
         app.include_router(make_router(service))
     app.include_router(metrics_router(service.metrics))
+    for each in mounts:
+        app.router.routes.extend(each.routes)
     app.add_exception_handler(MgemError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from mgem_agent.errors import GenerationCancelledError
 from mgem_agent.tools.image_result import ImageResult
@@ -39,6 +47,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self.requests = Counter("mgem_requests", "HTTP requests.", ["method", "route", "status"], registry=registry)
         self.request_s = Histogram(
             "mgem_request_seconds", "Seconds of an HTTP request.", ["route"], registry=registry, buckets=SECONDS

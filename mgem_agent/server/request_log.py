@@ -130,17 +130,17 @@ class _TextFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
-def configure_log(form: Literal["text", "json"]) -> None:
+def configure_log(form: Literal["text", "json", "none"]) -> None:
     """Send the log of this package and of uvicorn to stderr.
 
     Args:
-        form: `text`, or `json` with one object per line.
+        form: `text`, `json` with one object per line, or `none` for warnings only, as text.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else _TextFormatter("%(asctime)s %(levelname)s %(message)s"))
     for name in ("mgem_agent", "uvicorn"):
         log = logging.getLogger(name)
         log.handlers = [handler]
-        log.setLevel(logging.INFO)
+        log.setLevel(logging.WARNING if form == "none" else logging.INFO)
         log.propagate = False
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its lines on starting say what the ready line says

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from mgem_agent.errors import InputError
-from mgem_agent.server.app import create_app
+from mgem_agent.server.app import Mount, create_app
 from mgem_agent.server.request_log import configure_log
 from mgem_agent.server.service import AgentService
 
@@ -63,12 +63,15 @@ class GracefulServer(uvicorn.Server):
             self._draining = asyncio.ensure_future(jobs.drain(settings.drain_s))
 
 
-def serve(service: AgentService, on_ready: Callable[[str], None], **options: Any) -> None:
+def serve(
+    service: AgentService, on_ready: Callable[[str], None], *, mounts: Sequence[Mount] = (), **options: Any
+) -> None:
     """Run a server until SIGTERM or Ctrl-C.
 
     Args:
         service: The parts of the server.
         on_ready: Called with the server's address when it accepts requests.
+        mounts: Further applications.
         **options: Options of `uvicorn.Config`.
 
     Raises:
@@ -76,7 +79,7 @@ def serve(service: AgentService, on_ready: Callable[[str], None], **options: Any
     """
     settings = service.settings
     config = uvicorn.Config(
-        create_app(service),
+        create_app(service, mounts),
         host=settings.host,
         port=settings.port,
         log_config=None,
