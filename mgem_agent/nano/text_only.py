@@ -1,9 +1,9 @@
-"""nano without eyes: the fetched language model alone, where the vision weights are not in the installation.
+"""nano without vision: only the downloaded language model, for an installation without the vision weights.
 
-It chats, tells stories and draws. Of a picture it is told that there is one; asked about one it says that it cannot
-see, rather than make something up. It was not taught the `<GEN>` protocol and is too small to be told it: what it
-draws is got from it by examples. Its model has the form of the core model, so that caches and streaming are the same;
-the encoders in it are of the smallest size, know nothing, and are never given a picture.
+It chats, tells stories and draws. It knows that a picture was shown, but answers a question about it with the statement
+that it cannot see. It was not trained on the `<GEN>` protocol and is too small to follow it from a prompt, so captions
+are requested with examples. Its model has the class of the core model, so that caches and streaming work unchanged; the
+encoders are tiny, untrained, and never used.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _CAPTIONS = "nano captions"
 
 
 class TextOnlyEngine:
-    """Answers a dialogue without seeing its pictures: it is told that they were shown.
+    """Answers a dialogue in which pictures are replaced with the note that they were shown.
 
     Args:
-        engine: Writes the text.
+        engine: The engine of the language model.
     """
 
     def __init__(self, engine: SizingEngine) -> None:
@@ -51,7 +51,7 @@ class TextOnlyEngine:
         """Yield the answer; see :class:`mgem_agent.chat_models.text_engine.TextEngine`.
 
         Raises:
-            InputError: If the last message shows a picture that someone else than the model itself has made.
+            InputError: If the last message shows a picture that the model did not draw.
         """
         last = request.dialogue[-1]["content"]
         if _has_picture(last) and not _words(last).startswith(render_prompt("shown")):
@@ -66,25 +66,25 @@ class TextOnlyEngine:
             yield from self._caption(request, f"{asked}\n{_first_sentence(request.prefill.removesuffix('<h>'))}")
             return
         if dialogue[-1].get("draw") and read_drawing_intent(asked) == "draw":
-            yield "<h>"  # a picture is the whole answer
+            yield "<h>"  # the picture is the complete answer
             yield from self._caption(request, asked)
             return
         for message in dialogue:
-            message.pop("draw", None)  # it knows no trigger
+            message.pop("draw", None)  # it was not trained on `<GEN>`
         yield from self.engine.stream(replace(request, dialogue=dialogue))
 
     def prompt_size(self, request: TextRequest) -> PromptSize:
-        """Return what a request takes of the context, its pictures in words."""
+        """Return the size of a request, with pictures as text."""
         dialogue = [{**message, "content": _told(message["content"])} for message in request.dialogue]
         return self.engine.prompt_size(replace(request, dialogue=dialogue))
 
     def _caption(self, request: TextRequest, told: str) -> Iterator[str | TextEnd]:
-        """Yield a caption for what was said, and the tag that closes it."""
+        """Yield a caption for a text, and the closing tag."""
         dialogue = [{"role": "system", "content": render_prompt("nano_caption")}]
         for line in render_prompt("nano_caption_examples").splitlines():
             dialogue += _example(*line.split(" => "))
         dialogue.append({"role": "user", "content": f"Picture: {' '.join(told.split())[:_MAX_TOLD]}"})
-        options = {**request.options, "no_repeat_ngram_size": 0}  # a caption may say a thing twice
+        options = {**request.options, "no_repeat_ngram_size": 0}  # a caption may repeat words
         short = replace(
             request,
             grammar=None,
@@ -109,15 +109,15 @@ class TextOnlyEngine:
 def load_text_only(
     *, language_model: str | os.PathLike[str] | None = None, offline: bool | None = None, exact: bool = False
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
-    """Return the language model in the form of the core model, and a processor for it.
+    """Return the language model as a core model, and its processor.
 
     Args:
-        language_model: Where to take it from; see :func:`find_language_model`.
-        offline: Whether nothing may be fetched; by default as the environment says.
-        exact: Whether its float32 weights write each token, not the same in fewer bits.
+        language_model: Its source; see :func:`find_language_model`.
+        offline: Whether downloads are forbidden; by default from the environment.
+        exact: Whether to decode with the float32 weights instead of quantized ones.
 
     Raises:
-        CheckpointError: If it is not here and cannot be had.
+        CheckpointError: If it is not in the cache and cannot be downloaded.
     """
     import torch
     from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel
@@ -161,7 +161,7 @@ def _words(content: Any) -> str:
 
 
 def _told(content: str | Sequence[Mapping[str, Any]]) -> str:
-    """Return a message's content in words."""
+    """Return a message's content as text."""
     if isinstance(content, str):
         return content
     return "\n".join(_UNSEEN if part["type"] == "image" else str(part["text"]) for part in content)

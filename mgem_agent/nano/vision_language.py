@@ -30,7 +30,7 @@ VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"
 
 
 def has_vision_weights(folder: Path = VLM_WEIGHTS) -> bool:
-    """Return whether the half of nano that sees is in this installation."""
+    """Return whether nano's vision weights are in this installation."""
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
 
 
@@ -40,15 +40,15 @@ def find_nano(
     offline: bool | None = None,
     folder: Path = VLM_WEIGHTS,
 ) -> Path:
-    """Return the folder of the whole model, which is put together if this is the first time or its files are broken.
+    """Return the folder of the complete model; assemble it at first use, or if its files are broken.
 
     Args:
-        language_model: Where to take the language model from; see :func:`find_language_model`.
-        offline: Whether nothing may be fetched; by default as the environment says.
-        folder: Where its other half is.
+        language_model: Source of the language model; see :func:`find_language_model`.
+        offline: Whether downloads are forbidden; by default from the environment.
+        folder: Folder of the vision weights and the adapter.
 
     Raises:
-        CheckpointError: If a half is not there, or the two do not fit.
+        CheckpointError: If one part is missing, or both do not fit together.
     """
     if not has_vision_weights(folder):
         raise CheckpointError(
@@ -63,7 +63,7 @@ def find_nano(
         with locked(whole):
             if not is_sound(whole):
                 shutil.rmtree(whole, ignore_errors=True)
-                with shown_progress("Putting nano together, once"), new_folder(whole) as passing, quiet_transformers():
+                with shown_progress("Assembling nano (only once)"), new_folder(whole) as passing, quiet_transformers():
                     _put_together(folder, text, passing)
     return whole
 
@@ -76,19 +76,19 @@ def load_nano(
     folder: Path = VLM_WEIGHTS,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
-    """Return the whole model in evaluation mode, and its processor: the one way to load nano.
+    """Load the complete model, in evaluation mode, and its processor.
 
-    It does not repeat itself at length, and on the CPU in float32 it writes tokens the quick way.
+    Every caller loads nano here. Long repetitions are prevented, and on a CPU in float32, fast decoding is enabled.
 
     Args:
-        language_model: As in :func:`find_nano`.
-        offline: As there.
-        exact: Whether its float32 weights write each token, not the same in fewer bits.
-        folder: As there.
+        language_model: As for :func:`find_nano`.
+        offline: As for :func:`find_nano`.
+        exact: Whether to decode with the float32 weights instead of quantized ones.
+        folder: As for :func:`find_nano`.
         options: Options of `from_pretrained`; float32 by default.
 
     Raises:
-        CheckpointError: If a half is not there, or the two do not fit.
+        CheckpointError: If one part is missing, or both do not fit together.
     """
     import torch
 
@@ -106,7 +106,7 @@ def load_nano(
 
 
 def hash_of(folder: Path, text: Path) -> str:
-    """Return a name for what two halves make; the language model, which is large, is known by its files' dates."""
+    """Return a hash of both parts; the large language model is identified by the dates of its files."""
     found = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         found.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())

