@@ -179,3 +179,22 @@ def test_a_closed_generator_draws_nothing(gathered: Any) -> None:
     generator = gathered(Recorded())
     generator.close()
     assert "being stopped" in str(drawn(generator, card("late"))[0].error)
+
+
+def test_each_client_of_a_batch_gets_as_many_previews_as_it_asked_for(gathered: Any) -> None:
+    inner = Recorded(num_steps=8)
+    inner.may_draw.clear()
+    generator = gathered(inner)
+
+    def shown(prompt: str, num_previews: int) -> int:
+        events = list(draw(generator, [card(prompt)], num_previews=num_previews))
+        return sum(getattr(event, "preview", None) is not None for event in events)
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(shown, "first", 0)
+        wait_until(lambda: len(inner.batches) == 1)
+        others = [pool.submit(shown, f"fox {number}", number) for number in (0, 1, 3)]
+        wait_until(lambda: generator.num_waiting == 3)
+        inner.may_draw.set()
+        assert [each.result() for each in (first, *others)] == [0, 0, 1, 3]
+    assert sorted(map(len, inner.batches)) == [1, 3]

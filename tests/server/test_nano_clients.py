@@ -13,7 +13,10 @@ from mgem_agent.cli.serve import open_service as open_configured_service
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.settings import load_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers' own
+]
 
 
 def decoded(text: str | None) -> Any:

@@ -92,6 +92,28 @@ def test_a_fork_goes_its_own_way(sessions: Sessions) -> None:
         sessions.fork("tale", "song")
 
 
+def test_a_fork_may_end_at_an_earlier_turn(sessions: Sessions) -> None:
+    for turn in "abc":
+        say(sessions, "tale", turn)
+    sessions.fork("tale", "song", turn="b")
+    say(sessions, "song", "d")
+    assert (ids(sessions, "tale"), ids(sessions, "song")) == (["a", "b", "c"], ["a", "b", "d"])
+    assert sessions.summary("song").num_turns == 3
+    with pytest.raises(InputError, match=r"^Session 'tale' has no turn 'd'\. It may have been undone\."):
+        sessions.fork("tale", "other", turn="d")
+
+
+def test_notes_belong_to_one_user(sessions: Sessions) -> None:
+    other = sessions.of_user("ann")
+    sessions.put_note("responses", "r1", {"turn": "a"})
+    assert (sessions.note("responses", "r1"), other.note("responses", "r1")) == ({"turn": "a"}, None)
+    other.delete_note("responses", "r1")
+    assert sessions.note("responses", "r1") == {"turn": "a"}
+    sessions.delete_note("responses", "r1")
+    assert sessions.note("responses", "r1") is None
+    assert sessions.list() == []
+
+
 def test_deleting_one_leaves_what_the_other_shares(sessions: Sessions) -> None:
     say(sessions, "tale", "a")
     sessions.fork("tale", "song")
