@@ -20,10 +20,13 @@ from dataclasses import dataclass
 
 from mgem_agent.errors import GeometryError
 
-__all__ = ["FINEST_STRIDE", "VisualGeometry"]
+__all__ = ["FINEST_STRIDE", "MAX_SIDE_PX", "VisualGeometry"]
 
 FINEST_STRIDE = 4
 """Pixels of the HR image per pixel of the finest ConvNeXt map (its stem is a 4×4 patch embedding)."""
+
+MAX_SIDE_PX = 8192
+"""Longest side of what an encoder reads, in pixels: five times that of the largest published model."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class VisualGeometry:
         for name in ("low_res_size", "patch_size", "high_res_size", "image_grid"):
             if getattr(self, name) < 1:
                 raise GeometryError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name, side in (
+            ("high_res_size", self.high_res_size),
+            ("low_res_size", self.low_res_size * self.image_grid),
+        ):
+            if side > MAX_SIDE_PX:
+                raise GeometryError(f"{name} is {side:,} px with all crops; at most {MAX_SIDE_PX:,} px are allowed.")
         if self.low_res_size % self.patch_size:
             raise GeometryError(
                 f"The LR image of {self.low_res_size} px is not a whole number of patches of {self.patch_size} px. "

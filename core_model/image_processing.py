@@ -26,6 +26,7 @@ from transformers import AutoImageProcessor, BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from mgem_agent.core_model.geometry import MAX_SIDE_PX
 from mgem_agent.core_model.image_loading import MAX_IMAGE_PIXELS, load_image
 from mgem_agent.errors import ImageError, InputError
 
@@ -110,8 +111,10 @@ class MiniGeminiImageProcessor(PilBackend):
             InputError: If a size is not a positive number, or the aspect ratio is unknown.
         """
         for name in ("high_res_image_size", "low_res_image_size"):
-            if not isinstance(kwargs[name], int) or kwargs[name] < 1:
-                raise InputError(f"{name} must be a whole number of pixels, at least 1; got {kwargs[name]!r}.")
+            if not isinstance(kwargs[name], int) or not 1 <= kwargs[name] <= MAX_SIDE_PX:
+                raise InputError(
+                    f"{name} must be a whole number of pixels from 1 to {MAX_SIDE_PX:,}; got {kwargs[name]!r}."
+                )
         if kwargs["image_aspect_ratio"] not in get_args(AspectRatio):
             allowed = " or ".join(repr(name) for name in get_args(AspectRatio))
             raise InputError(f"image_aspect_ratio must be {allowed}, got {kwargs['image_aspect_ratio']!r}.")

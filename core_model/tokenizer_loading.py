@@ -10,9 +10,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mgem_agent.errors import CheckpointError
 
-__all__ = ["load_tokenizer"]
+__all__ = ["has_tokenizer_files", "load_tokenizer"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
+
+
+def has_tokenizer_files(folder: Path) -> bool:
+    """Return whether a folder has a tokenizer's vocabulary."""
+    return any(next(folder.glob(name), None) for name in _TOKENIZER_FILES)
 
 
 def load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> PreTrainedTokenizerBase:
@@ -34,8 +39,9 @@ def load_tokenizer(path: str | os.PathLike[str], **kwargs: Any) -> PreTrainedTok
             "(tokenizer.json, tokenizer_config.json, or tokenizer.model) into the folder."
         ) from error
     folder = Path(path)
-    is_without_files = folder.is_dir() and not any(next(folder.glob(name), None) for name in _TOKENIZER_FILES)
-    if is_without_files:  # some families then build a tokenizer of a few special tokens
+    if folder.is_dir() and not has_tokenizer_files(
+        folder
+    ):  # some families then build a tokenizer of a few special tokens
         raise CheckpointError(
             f"The tokenizer of {os.fspath(path)!r} has {len(tokenizer)} tokens: its files are missing. Put its "
             "language model's tokenizer files (tokenizer.json, tokenizer_config.json, or tokenizer.model) into "

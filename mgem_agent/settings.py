@@ -108,7 +108,8 @@ class Settings(BaseSettings):
         model: The reasoner, by its name for `mgem_agent.reasoners.make_reasoner`.
         generator: The image generator, by its name for `mgem_agent.tools.make_generator`.
         model_options: Options for the reasoner, such as `temperature`.
-        generator_options: Options for the generator, such as `dtype`.
+        generator_options: Options for the generator, such as `dtype`. A table named like a generator or its scheme has
+            the options of that generator; others belong to the generator that the settings name.
         store: Folder for pictures; None for the default folder.
         sessions: Folder for sessions, or a `postgresql://` address; None for the default folder.
         draw: When to draw: `auto`, `always` or `never`.
@@ -168,6 +169,24 @@ class Settings(BaseSettings):
         given = self.picture.model_dump(exclude_none=True)
         return {REQUEST_NAMES.get(name, name): value for name, value in given.items()}
 
+    def options_of(self, generator: str) -> dict[str, Any]:
+        """Return the options for a generator: those of its scheme, then those of its name.
+
+        Args:
+            generator: Its name. The options without a table are for the generator of these settings only.
+
+        Examples:
+            >>> tables = {"timeout_s": 9, "openai": {"quality": "high"}}
+            >>> settings = load_settings(generator="flat", generator_options=tables)
+            >>> settings.options_of("flat"), settings.options_of("openai:gpt-image-1")
+            ({'timeout_s': 9}, {'quality': 'high'})
+        """
+        tables = _generator_tables(self.generator_options)
+        flat = {name: value for name, value in self.generator_options.items() if name not in tables}
+        scheme = generator.partition(":")[0]
+        own = {} if scheme == generator else tables.get(generator, {})
+        return {**(flat if generator == self.generator else {}), **tables.get(scheme, {}), **own}
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -221,6 +240,8 @@ def load_settings(**flags: Any) -> Settings:
     try:
         settings = Settings(**given)
         remember_secrets(settings.model_dump())
+        if "generator" in given and "generator_options" not in given:
+            settings = _without_foreign_options(settings, given)
         return settings
     except ValidationError as error:
         wrong = error.errors()
@@ -229,6 +250,25 @@ def load_settings(**flags: Any) -> Settings:
         raise InputError("\n".join([*lines, *([f"{more:,} more settings are not valid."] if more else [])])) from error
     except SettingsError as error:
         raise InputError(f"An environment variable cannot be read: {error}. Write its value as JSON.") from error
+
+
+def _generator_tables(options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the tables of `generator_options` that are named like a generator or a scheme."""
+    tables = {name: value for name, value in options.items() if isinstance(value, Mapping)}
+    if not tables:
+        return {}
+    from mgem_agent.tools.registry import generator_schemes
+
+    schemes = generator_schemes()
+    return {name: value for name, value in tables.items() if name.partition(":")[0] in schemes}
+
+
+def _without_foreign_options(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """Drop options without a table if the generator is another than the one that they were set for."""
+    configured = Settings(**{name: value for name, value in given.items() if name != "generator"})
+    if configured.generator == settings.generator or not settings.generator_options:
+        return settings
+    return settings.model_copy(update={"generator_options": _generator_tables(settings.generator_options)})
 
 
 def explain_settings() -> list[Setting]:

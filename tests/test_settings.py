@@ -172,3 +172,18 @@ def test_names() -> None:
     assert set(Settings.model_fields) == {name.partition(".")[0] for name in setting_names()}
     with pytest.raises(InputError, match=r"^There is no setting 'modle'\. Did you mean 'model'\? Known: model, gen"):
         known_setting("modle")
+
+
+def test_options_belong_to_the_generator_that_they_were_set_for(write: Write) -> None:
+    write(
+        'generator = "openai:one"\n[generator_options]\ntimeout_s = 9\nscheduler_options = {shift = 3}\n'
+        '[generator_options.openai]\nquality = "low"\n[generator_options."openai:two"]\nquality = "high"\n'
+    )
+    flat = {"timeout_s": 9, "scheduler_options": {"shift": 3}}
+    assert load_settings().options_of("openai:one") == {**flat, "quality": "low"}
+    assert load_settings().options_of("openai:two") == {"quality": "high"}
+    assert load_settings().options_of("flat") == {}
+    other = load_settings(generator="openai:two")
+    assert (other.options_of("openai:two"), other.options_of("openai:one")) == ({"quality": "high"}, {"quality": "low"})
+    assert load_settings(generator="openai:one").options_of("openai:one") == {**flat, "quality": "low"}
+    assert load_settings(generator="flat", generator_options={"size": 9}).options_of("flat")["size"] == 9

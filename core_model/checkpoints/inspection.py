@@ -31,6 +31,7 @@ from mgem_agent.core_model.checkpoints.soundness import (
 from mgem_agent.core_model.checkpoints.towers import convnext_config
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.geometry import VisualGeometry
+from mgem_agent.core_model.tokenizer_loading import has_tokenizer_files
 from mgem_agent.errors import CheckpointError, InputError
 
 __all__ = ["CheckpointFormat", "CheckpointReport", "inspect_checkpoint"]
@@ -177,6 +178,11 @@ def _inspect_model(folder: Path, config_dict: dict[str, Any]) -> CheckpointRepor
     if tied & headers.keys():
         notes.append(
             "The head is tied to the embedding, but also stored. Loading keeps it separate only if the two differ."
+        )
+    if not has_tokenizer_files(folder):
+        notes.append(
+            "The tokenizer is missing. Put its language model's tokenizer files (tokenizer.json, "
+            "tokenizer_config.json, or tokenizer.model) into the folder."
         )
     differences = compare(_shapes_of(headers), expected, optional=tied)
     if config_dict.get("quantization_config"):

@@ -10,10 +10,8 @@ in linear time. And any error of a template becomes a `PromptError`.
 
 from __future__ import annotations
 
-import functools
 import importlib.resources
 import os
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from mgem_agent.core_model.prompts.bounded_rendering import bounded_rendering
 from mgem_agent.errors import PromptError
 
 __all__ = [
@@ -47,12 +45,6 @@ STOP_TOKENS = {
 
 IMAGE_SOURCES = ("image", "path", "url", "base64")
 """Keys under which a part of a message may hold its image."""
-
-_MAX_COUNTED = 1_000
-"""Largest `range` limit in nested loops."""
-
-_GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
-"""A tag of transformers that marks the assistant's text."""
 
 RENDER_LOCK = threading.Lock()
 """Protects the compiled template, which all threads share and in which transformers tracks the assistant's spans."""
@@ -162,14 +154,13 @@ def render_dialogue(
             "continue_final_message leaves the last message open. "
             "Do not combine it with add_generation_prompt or return_assistant_tokens_mask."
         )
-    _check_that_it_ends(template)
     plain: list[dict[str, Any]] = []
     images: list[Any] = []
     for index, message in enumerate(messages, start=1):
         plain.append(plain_message(message, f"Message {index}", image_token, images))
     render: Any = render_jinja_template  # its annotation omits the spans
     try:
-        with RENDER_LOCK:
+        with RENDER_LOCK, bounded_rendering():
             texts, spans = render(
                 conversations=[plain],
                 chat_template=template,
@@ -188,32 +179,6 @@ def render_dialogue(
         ) from error
     assistant_spans = tuple((int(start), int(end)) for start, end in spans[0]) if return_assistant_spans else ()
     return RenderedDialogue(texts[0], tuple(images), assistant_spans)
-
-
-@functools.lru_cache(maxsize=32)
-def _check_that_it_ends(template: str) -> None:
-    """Refuse a template with a loop over a large `range` in another loop: it may run for days."""
-    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
-    try:
-        tree = environment.parse(_GENERATION_TAG.sub("", template))
-    except jinja2.TemplateError:
-        return  # rendering reports the error
-    for loop in tree.find_all(nodes.For):
-        if _counts_far(loop) and any(_counts_far(inner) for inner in loop.find_all(nodes.For)):
-            raise PromptError(
-                "The chat template nests a loop over range() in another, so it may not terminate. Give another: "
-                "chat_template=…, or the name of a prompt_template."
-            )
-
-
-def _counts_far(loop: nodes.For) -> bool:
-    """Return whether a loop is over `range` with a limit that is unknown or large."""
-    for call in (*([loop.iter] if isinstance(loop.iter, nodes.Call) else []), *loop.iter.find_all(nodes.Call)):
-        if isinstance(call.node, nodes.Name) and call.node.name == "range":
-            limits = [each.value if isinstance(each, nodes.Const) else None for each in call.args]
-            if not all(isinstance(limit, int) and abs(limit) <= _MAX_COUNTED for limit in limits):
-                return True
-    return False
 
 
 def plain_message(message: Any, name: str, mark: str, images: list[Any]) -> dict[str, Any]:

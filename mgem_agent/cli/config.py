@@ -105,8 +105,12 @@ def _unset(name: _Name) -> None:
     if last not in table:
         raise InputError(f"{name!r} is not set in {str(path)!r}. Run: mgem config show")
     del table[last]
-    if not table and table is not document:
-        del document[name.partition(".")[0]]
+    first = document.get(name.partition(".")[0])
+    if isinstance(first, dict):
+        for part in [part for part, value in first.items() if value == {}]:
+            del first[part]
+        if not first:
+            del document[name.partition(".")[0]]
     _write(path, document)
 
 
@@ -203,9 +207,18 @@ def _place(document: TOMLDocument, name: str) -> tuple[Any, str]:
     first, _, rest = name.partition(".")
     if not rest:
         return document, first
-    if not isinstance(document.get(first), dict):
-        document[first] = tomlkit.table()
-    return document[first], rest
+    path, last = [first], rest
+    if first == "generator_options":
+        from mgem_agent.tools.registry import generator_schemes
+
+        scheme, _, option = rest.partition(".")
+        path, last = ([first, scheme], option) if option and scheme in generator_schemes() else (path, last)
+    table: Any = document
+    for part in path:
+        if not isinstance(table.get(part), dict):
+            table[part] = tomlkit.table()
+        table = table[part]
+    return table, last
 
 
 def _write(path: Path, document: TOMLDocument) -> None:

@@ -87,7 +87,7 @@ def open_generator(settings: Settings) -> ImageGenerator:
 
 
 def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
-    """Return a generator by its name. `generator_options` apply only if it is the configured generator.
+    """Return a generator by its name, with its own options of `generator_options`.
 
     Args:
         settings: `generator`, `generator_options` and `offline` are used.
@@ -100,7 +100,7 @@ def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
     go_offline(settings)
     from mgem_agent.tools import make_generator
 
-    return make_generator(name, **(settings.generator_options if name == settings.generator else {}))
+    return make_generator(name, **settings.options_of(name))
 
 
 def open_store(settings: Settings) -> ArtifactStore:

@@ -175,7 +175,7 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
     name = settings.generator
     fix = "mgem config set generator NAME"
     try:
-        made = make_generator(name, **settings.generator_options)
+        made = make_generator(name, **settings.options_of(name))
         require_packages(f"The generator {name!r}", *getattr(made, "REQUIRES", ()))
         if name == "nano":  # reads a file next to its weights
             _ = made.capabilities
@@ -183,7 +183,7 @@ def check_generator(settings: Settings) -> Sequence[Finding]:
         return [Finding("generator", "problem", *_with_command(error))]
     except MgemError as error:
         return [Finding("generator", "problem", str(error), "mgem generators")]
-    address = ADDRESS.search(name) or ADDRESS.match(str(settings.generator_options.get("base_url", "")))
+    address = ADDRESS.search(name) or ADDRESS.match(str(settings.options_of(name).get("base_url", "")))
     if address:
         return [_service("generator", name, address[0], fix)]
     return [Finding("generator", "ok", f"{name}, a {type(made).__name__}")]

@@ -19,7 +19,7 @@ from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MGEM_HOME", str(tmp_path / "home"))
-    (tmp_path / "config.toml").write_text("[picture]\nwidth = 48\n[generator_options]\nfail_on = 'ghost'\n")
+    (tmp_path / "config.toml").write_text("[picture]\nwidth = 48\n[generator_options.flat]\nfail_on = 'ghost'\n")
     monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "config.toml"))
     return tmp_path
 

@@ -28,6 +28,7 @@ def test_sizes_follow(low: int, patch: int, high: int, grid: int, whole: bool, t
         ((336, 14, 700), r"HR image of 700 px .* 24×24 windows. Use a multiple of 96 px, such as 672 or 768"),
         ((336, 14, 50), "such as 96"),
         ((330, 14, 768), "330 px is not a whole number of patches of 14 px"),
+        ((336, 14, 10**9), "high_res_size is 1,000,000,000 px with all crops; at most 8,192 px are allowed"),
         ((0, 14, 768), "low_res_size must be at least 1, got 0"),
         ((336, 14, 768, 0), "image_grid must be at least 1"),
     ],

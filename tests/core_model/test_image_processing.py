@@ -149,7 +149,9 @@ def test_settings_are_checked() -> None:
     for size in (0, -3, "768", 7.5):
         with pytest.raises(InputError) as caught:
             MiniGeminiImageProcessor(high_res_image_size=size)
-        assert str(caught.value) == (f"high_res_image_size must be a whole number of pixels, at least 1; got {size!r}.")
+        assert str(caught.value) == (
+            f"high_res_image_size must be a whole number of pixels from 1 to 8,192; got {size!r}."
+        )
     with pytest.raises(TypeError, match="do_resize"):
         MiniGeminiImageProcessor(high_res_image_size=HIGH, low_res_image_size=LOW)(photo(2, 2), do_resize=False)
 

@@ -35,7 +35,11 @@ def test_an_official_folder(
     assert report.dtypes == {"float16": len(tensors)}
     assert len(report.files) == 2
     assert json.loads(json.dumps(report.to_dict()))["is_complete"] is True
-    assert bool(report.notes) == (family == "gemma")
+    [missing, *others] = reversed(report.notes)
+    assert missing.startswith("The tokenizer is missing. Put its language model's tokenizer files (tokenizer.json, ")
+    assert bool(others) == (family == "gemma")
+    (folder.path / "tokenizer.json").write_text("{}")
+    assert not any("tokenizer" in note for note in inspect_checkpoint(folder.path).notes)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma", "mixtral", "qwen3_moe"])
@@ -139,6 +143,7 @@ def test_a_quantized_folder_is_not_compared(make_model: Callable[..., Any], tmp_
     content = json.loads((tmp_path / "config.json").read_text())
     content["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "tokenizer.json").write_text("{}")
     report = inspect_checkpoint(tmp_path)
     assert report.is_complete
     assert report.notes == (

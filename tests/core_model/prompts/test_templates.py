@@ -390,11 +390,53 @@ def test_unknown_names() -> None:
     "template",
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for a in 'x' * 9999 %}{% for b in 'x' * 9999 %}{% endfor %}{% endfor %}",
+        "{% set mgem_step = messages|length %}{% set long = 'x' * 9999 %}{% for a in long %}{% for b in long %}"
+        "{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     ],
 )
 def test_a_template_that_does_not_end_is_refused(template: str) -> None:
     with pytest.raises(PromptError, match="may not terminate|does not terminate"):
         render_dialogue([{"role": "user", "content": "a"}], template=template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'x' * 99999999 }}",
+        "{{ 99999999 * [1] }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ '%99999999d' % 1 }}",
+        "{{ '%*d' % (99999999, 1) }}",
+        "{{ '{:99999999}'.format(1) }}",
+        "{{ '%99999999d'|format(1) }}",
+        "{{ 'x'.center(99999999) }}",
+        "{{ 'x'|center(99999999) }}",
+        "{{ ('x' * 9999).replace('x', 'y' * 9999) }}",
+        "{{ ('x' * 9999)|replace('x', 'y' * 9999) }}",
+        "{{ range(9999)|join('y' * 9999) }}",
+        "{{ ('y' * 9999).join('x' * 9999) }}",
+        "{% set n = namespace(a='x') %}{% for b in range(40) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+        "{% set n = namespace(a='x') %}{% for b in range(40) %}{% set n.a = n.a + n.a %}{% endfor %}",
+    ],
+)
+def test_a_template_that_makes_huge_texts_is_refused(template: str) -> None:
+    with pytest.raises(PromptError, match=r"^The chat template makes a text of more than 50,000,000 characters\. Give"):
+        render_dialogue([{"role": "user", "content": "a"}], template=template)
+
+
+def test_limits_change_no_text() -> None:
+    template = (
+        "{% for m in messages %}{{ loop.index ~ '/' ~ loop.length }}{{ '-' * 3 + '%3d' % 7 }}{{ [1, 2]|join('+') }}"
+        "{{ m.content.replace('a', 'b')|center(5) }}{{ 'c{}'.format(2 ** 3) }}"
+        "{% if loop.last %}.{% endif %}{% endfor %}"
+    )
+    dialogue = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "aa"}]
+    expected = "1/2---  71+2  b  c82/2---  71+2  bb c8."
+    assert render_dialogue(dialogue, template=template).text == expected
+
+
+def test_a_loop_counts() -> None:
     counted = render_dialogue([{"role": "user", "content": "a"}], template="{% for a in range(3) %}{{ a }}{% endfor %}")
     assert counted.text == "012"
