@@ -291,7 +291,7 @@ class Reasoning:
         num_turns = window.first_turn
         num_pictures = max(0, turns.everything(self._allowed).num_pictures - window.num_pictures)
         before = self.facts.left_out.get(session, (0, 0))
-        self.facts.left_out[session] = (num_turns, num_pictures)
+        self.facts.note_left_out(session, (num_turns, num_pictures))
         if num_turns <= before[0] and num_pictures <= before[1]:
             return notices
         parts = [f"{num_turns} earlier turn(s)"] if num_turns else []

@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 __all__ = ["ReasonerFacts", "facts_of"]
 
 TYPICAL_PICTURE_TOKENS = 1_000.0
+MAX_SESSIONS = 1_000
 
 
 @dataclass(slots=True)
@@ -38,6 +39,19 @@ class ReasonerFacts:
     text_scale: float = 1.0
     omits_thought_tag: bool | None = None
     left_out: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def note_left_out(self, session: str, counts: tuple[int, int]) -> None:
+        """Note what a request left out; only the sessions that were used last are kept.
+
+        Args:
+            session: Name of the session.
+            counts: Number of turns and of pictures.
+        """
+        with _lock:
+            self.left_out.pop(session, None)
+            self.left_out[session] = counts
+            while len(self.left_out) > MAX_SESSIONS:
+                del self.left_out[next(iter(self.left_out))]
 
 
 _facts: dict[int, ReasonerFacts] = {}

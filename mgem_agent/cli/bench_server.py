@@ -57,11 +57,12 @@ def _serve(plan: ServerPlan, folder: str, ready: Connection) -> None:
     """Run the server until it is terminated."""
     os.environ["MGEM_CONFIG"] = os.path.join(folder, "no-config.toml")  # the user's settings change nothing
     from mgem_agent.artifacts.store import ArtifactStore
+    from mgem_agent.recipes.bench.serve import ConstantReasoner
     from mgem_agent.server.service import AgentService
     from mgem_agent.server.serving import serve
     from mgem_agent.sessions.sessions import Sessions
     from mgem_agent.settings import load_settings
-    from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+    from mgem_agent.testing import FlatColourGenerator
 
     server = {
         "host": "127.0.0.1",
@@ -75,7 +76,7 @@ def _serve(plan: ServerPlan, folder: str, ready: Connection) -> None:
     generator = FlatColourGenerator(size=(64, 64), delay_s=plan.single_s, extra_delay_s=plan.single_s / 7)
     service = AgentService(
         load_settings(model="scripted", generator="flat", server=server),
-        reasoner=ScriptedReasoner(script=[plan.answer], is_endless=True),
+        reasoner=ConstantReasoner(script=[plan.answer]),
         generators=["flat"],
         make_generator=lambda name: generator,
         store=ArtifactStore(os.path.join(folder, "images")),

@@ -35,8 +35,9 @@ def serve(
     look: Look = None,
     system: System = None,
     store: Store = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP over streamable HTTP, at /mcp.")] = False,
 ) -> None:
-    """Serve the agent over HTTP, with OpenAI's protocol. Stop it with Ctrl-C or SIGTERM.
+    """Serve the agent over HTTP, with OpenAI's protocol and a page in the browser. Stop it with Ctrl-C or SIGTERM.
 
     A client sends its requests to http://127.0.0.1:8765/v1, with the model mgem. Off loopback, each request needs a
     token: MGEM_SERVER_TOKEN, or one that is printed once. Further settings: mgem config show, the table server.
@@ -44,6 +45,8 @@ def serve(
     from mgem_agent.extras import EXTRAS, require_packages
 
     require_packages("'mgem serve'", *EXTRAS["serve"])
+    if mcp:
+        require_packages("'mgem serve --mcp'", *EXTRAS["mcp"])
     from mgem_agent.settings import load_settings
 
     settings = load_settings(
@@ -55,25 +58,28 @@ def serve(
         store=store,
         server={"host": host, "port": port},
     )
-    run_server(settings, generator or [])
+    run_server(settings, generator or [], mcp=mcp)
 
 
-def run_server(settings: Settings, generators: list[str], **parts: Any) -> None:
+def run_server(settings: Settings, generators: list[str], *, mcp: bool = False, **parts: Any) -> None:
     """Run a server until it is told to stop.
 
     Args:
         settings: All settings.
         generators: Names of the generators that clients may use; the configured one if empty.
+        mcp: Whether MCP is served, too.
         **parts: `reasoner`, `store` or `sessions` to use instead of those that the settings name.
 
     Raises:
         InputError: If a setting is not valid, or the address cannot be used.
     """
+    from mgem_agent.cli.mcp_mount import mcp_mount
     from mgem_agent.server.serving import serve as run
 
     console = open_console()
     with open_console(stderr=True).status("Starting"):
         service = open_service(settings, generators, **parts)
+        mounts = [mcp_mount(service)] if mcp else []
 
     def tell(address: str) -> None:
         access = service.access
@@ -82,7 +88,7 @@ def run_server(settings: Settings, generators: list[str], **parts: Any) -> None:
         console.print(f"Serving {settings.model} and {service.generators.default} at {address}", soft_wrap=True)
 
     try:
-        run(service, tell)
+        run(service, tell, mounts=mounts)
     finally:
         service.sessions(_local_user()).close()
 

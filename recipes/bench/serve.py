@@ -36,12 +36,13 @@ from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.agent.graph import TurnContext
 from mgem_agent.agent.turn_state import begin_turn
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
-__all__ = ["Load", "RunningServer", "ServeComparison", "ServerPlan", "bench_serve"]
+__all__ = ["ConstantReasoner", "Load", "RunningServer", "ServeComparison", "ServerPlan", "bench_serve"]
 
 WORDS = "A red fox sits in the snow and looks at the moon."
 CAPTION = "Here it is: <h> a red fox in the snow </h>"
@@ -83,6 +84,13 @@ class RunningServer:
 
 Start = Callable[[ServerPlan], AbstractContextManager[RunningServer]]
 """Starts a server in another process, and stops it."""
+
+
+class ConstantReasoner(ScriptedReasoner):
+    """A reasoner that always writes the same, and keeps nothing of what it was asked."""
+
+    def _next_line(self, request: TextRequest) -> str:
+        return str(self.script[0])
 
 
 class Load(BaseModel):
@@ -322,7 +330,7 @@ class _BareGraph:
 
     def __init__(self, folder: Path) -> None:
         sessions = Sessions.in_memory()
-        reasoner = ScriptedReasoner(script=[WORDS], is_endless=True)
+        reasoner = ConstantReasoner(script=[WORDS])
         generator = FlatColourGenerator()
         self._agent = MgemAgent(reasoner, generator, store=ArtifactStore(folder), sessions=sessions)
         self._numbers = iter(range(10**9))

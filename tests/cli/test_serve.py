@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,22 +14,42 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
+from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.cli import serve as serve_command
 from mgem_agent.cli.app import app
+from mgem_agent.cli.mcp_mount import mcp_mount
 from mgem_agent.cli.serve import open_service
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import load_settings
-from mgem_agent.testing import ScriptedReasoner
+from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
 
 def test_the_options_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(serve_command, "run_server", lambda *arguments, **options: seen.append(arguments))
-    line = ["serve", "-m", "ollama:x", "-g", "flat", "-g", "nano", "--host", "::1", "--port", "0", "--look", "1"]
+    monkeypatch.setattr(serve_command, "run_server", lambda *arguments, **options: seen.append((arguments, options)))
+    line = [
+        "serve",
+        "-m",
+        "ollama:x",
+        "-g",
+        "flat",
+        "-g",
+        "nano",
+        "--host",
+        "::1",
+        "--port",
+        "0",
+        "--look",
+        "1",
+        "--mcp",
+    ]
     result = CliRunner().invoke(app, line)
     assert result.exit_code == 0, result.output
-    [(settings, generators)] = seen
+    [((settings, generators), options)] = seen
+    assert options == {"mcp": True}
     assert (settings.model, settings.generator, settings.look) == ("ollama:x", "flat", 1)
     assert (settings.server.host, settings.server.port, generators) == ("::1", 0, ["flat", "nano"])
 
@@ -56,6 +77,43 @@ def test_the_service_of_the_settings(tmp_path: Path) -> None:
     service.sessions(user).close()
     artifact = service.store(user).get(turn.pictures[0].artifact_id)
     assert (artifact.width, artifact.height, artifact.seed) == (40, 30, 7)
+
+
+async def test_mcp_on_the_same_server(tmp_path: Path) -> None:
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
+    from mgem_agent.server.app import create_app
+    from mgem_agent.server.security import Access, User
+    from mgem_agent.server.service import AgentService
+
+    alice = User("alice", "alice")
+    settings = load_settings(model="scripted", generator="flat", store=tmp_path / "images")
+    service = AgentService(
+        settings,
+        reasoner=ScriptedReasoner(script=["Yes."]),
+        generators=["flat"],
+        make_generator=lambda name: FlatColourGenerator(size=(16, 16)),
+        store=ArtifactStore(tmp_path / "images"),
+        sessions=Sessions.in_memory(),
+        access=Access(users={"alice-0123456789abcdef": alice}),
+    )
+    server = uvicorn.Server(uvicorn.Config(create_app(service, [mcp_mount(service)]), port=0, log_config=None))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url) as http:
+        assert (await http.post("/mcp", json={})).status_code == 401
+    async with create_mcp_http_client(headers={"Authorization": "Bearer alice-0123456789abcdef"}) as http_client:
+        async with Client(streamable_http_client(f"{url}/mcp", http_client=http_client)) as client:
+            result = await client.call_tool("draw", {"prompt": "a fox"})
+    server.should_exit = True
+    await task
+    assert result.structured_content is not None and result.structured_content["picture"]["prompt"] == "a fox"
+    assert [each.title for each in service.store(alice).list()] == ["a fox"]
+    assert service.metrics.pictures.labels("flat", "drawn")._value.get() == 1
 
 
 @pytest.mark.slow

@@ -13,13 +13,20 @@ import uvicorn
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.bench.serve import Load, RunningServer, ServeComparison, ServerPlan, bench_serve
+from mgem_agent.recipes.bench.serve import (
+    ConstantReasoner,
+    Load,
+    RunningServer,
+    ServeComparison,
+    ServerPlan,
+    bench_serve,
+)
 from mgem_agent.server.app import create_app
 from mgem_agent.server.service import AgentService
 from mgem_agent.server.serving import GracefulServer
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import load_settings
-from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+from mgem_agent.testing import FlatColourGenerator
 
 made: list[tuple[ServerPlan, FlatColourGenerator]] = []
 
@@ -32,7 +39,7 @@ def start(plan: ServerPlan, folder: Path) -> Iterator[RunningServer]:
     server = {"max_batch": plan.max_batch, "workers": plan.workers, "queue": plan.queue, "images_as": "url"}
     service = AgentService(
         load_settings(model="scripted", generator="flat", server=server),
-        reasoner=ScriptedReasoner(script=[plan.answer], is_endless=True),
+        reasoner=ConstantReasoner(script=[plan.answer]),
         generators=["flat"],
         make_generator=lambda name: generator,
         store=ArtifactStore(folder),
