@@ -36,6 +36,7 @@ from mgem_agent.core_model.in_vocabulary import (
 )
 from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput, MiniGeminiPreTrainedModel
 from mgem_agent.core_model.offload import keep_resident
+from mgem_agent.deferred_imports import deferred_imports
 
 __all__ = ["MiniGeminiForConditionalGeneration"]
 
@@ -227,7 +228,8 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             asked = kwargs.get("max_new_tokens", options.max_new_tokens)
             check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)
         library: Any = super()
-        return library.generate(inputs, generation_config, **rename_cache(kwargs))
+        with deferred_imports():
+            return library.generate(inputs, generation_config, **rename_cache(kwargs))
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         """Give the logits processors prompts in which every id is in the vocabulary."""

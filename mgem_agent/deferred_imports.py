@@ -119,6 +119,7 @@ def _begin() -> None:
     if builtins.__import__ is not _import:
         _original_import = builtins.__import__
         _replace(builtins, "__import__", _import)
+    _prepare_torch()
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:

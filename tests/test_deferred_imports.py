@@ -137,6 +137,21 @@ def test_a_disabled_function_imports_the_compiler_only_if_the_program_does(monke
     assert [each() for each in disabled] == ["disabled answer"] * 2
 
 
+def test_the_compiler_is_deferred_in_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    monkeypatch.delitem(vars(torch), "_dynamo", raising=False)
+    before = torch.compiler.disable
+    for _ in range(2):
+        with deferred_imports():
+            assert not isinstance(torch.nn.Identity(), torch._dynamo.eval_frame.OptimizedModule)
+            assert torch.compiler.disable is not before
+        assert "_dynamo" not in vars(torch)
+        assert torch.compiler.disable is before
+    assert "torch._dynamo" not in sys.modules
+
+
 def loaded_after(code: str, folder: Path, *arguments: str) -> tuple[list[str], str]:
     """Run code in a new interpreter; return which of `UNUSED` it imported, and what else it printed."""
     report = f"\nimport json\nprint(json.dumps([name for name in {UNUSED!r} if name in sys.modules]))"

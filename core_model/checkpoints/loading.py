@@ -20,6 +20,7 @@ from mgem_agent.core_model.checkpoints.files import TensorHeader, find_weight_fi
 from mgem_agent.core_model.checkpoints.keys import is_harmless_leftover, key_mapping
 from mgem_agent.core_model.checkpoints.soundness import check_files, check_sizes, read_config_dict
 from mgem_agent.core_model.quantization import protect_vision
+from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.errors import CheckpointError
 from mgem_agent.meta_device import without_meta_values
 
@@ -57,7 +58,7 @@ def load_pretrained(cls: type[Any], parent: Callable[..., Any], path: Any, *args
     kwargs["key_mapping"] = {**renaming, **(kwargs.get("key_mapping") or {})}
     if path is not None and Path(path).is_dir() and not kwargs.get("gguf_file"):
         _check_files(Path(path) / kwargs.get("subfolder", ""), kwargs)
-    with quiet_loading(show_report=allows_mismatch), _clear_errors(path), without_meta_values():
+    with quiet_loading(show_report=allows_mismatch), _clear_errors(path), deferred_imports(), without_meta_values():
         model, info = parent(path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
     _account_for(cls, path, info, allows_mismatch)
     _forget_renaming(model, renaming)

@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 
 from PIL import Image
 
+from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.errors import GenerationCancelledError, InputError, MgemError, UnsupportedRequestError
 from mgem_agent.extras import require_packages
 from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
@@ -23,6 +24,7 @@ from mgem_agent.tools.diffusers.families import PRESETS, describe_class
 from mgem_agent.tools.diffusers.loading import load_pipeline, offload_parts, read_index
 from mgem_agent.tools.diffusers.options import DiffusersOptions
 from mgem_agent.tools.diffusers.plan import Defaults, DrawingPlan, make_plan
+from mgem_agent.tools.diffusers.previews import OnStep
 from mgem_agent.tools.diffusers.worker import BatchWorker, Job, Outcome, Unready
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
@@ -65,7 +67,7 @@ class DiffusersGenerator:
         self._worker = BatchWorker(
             ready=self._load,
             plan=self._plan,
-            draw=lambda plans, on_step: self._load().draw(plans, on_step),
+            draw=self._draw,
             max_batch_size=self._options.max_batch_size,
             gather_s=self._options.gather_s,
         )
@@ -193,10 +195,11 @@ class DiffusersGenerator:
     def _load(self) -> DiffusersCall:
         """Load the weights if they are not; on the worker's thread alone."""
         if self._call is None:
-            class_name = read_index(self._model, self._options)["_class_name"]
-            traits = describe_class(class_name)
-            pipeline = load_pipeline(self._model, class_name, self._options)
-            self._call = DiffusersCall(pipeline, traits, offload=lambda made: offload_parts(made, self._options))
+            with deferred_imports():
+                class_name = read_index(self._model, self._options)["_class_name"]
+                traits = describe_class(class_name)
+                pipeline = load_pipeline(self._model, class_name, self._options)
+                self._call = DiffusersCall(pipeline, traits, offload=lambda made: offload_parts(made, self._options))
         return self._call
 
     def _free(self) -> None:
@@ -210,15 +213,20 @@ class DiffusersGenerator:
             torch.cuda.empty_cache()
 
     def _plan(self, job: Job) -> DrawingPlan:
-        call = self._load()
-        return make_plan(
-            job.request,
-            call.pipeline,
-            call.traits,
-            defaults=self._defaults,
-            options=self._options,
-            pictures=job.pictures,
-        )
+        with deferred_imports():
+            call = self._load()
+            return make_plan(
+                job.request,
+                call.pipeline,
+                call.traits,
+                defaults=self._defaults,
+                options=self._options,
+                pictures=job.pictures,
+            )
+
+    def _draw(self, plans: Sequence[DrawingPlan], on_step: OnStep) -> list[Image.Image | MgemError]:
+        with deferred_imports():
+            return self._load().draw(plans, on_step)
 
     @staticmethod
     def _next_event(

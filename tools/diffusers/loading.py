@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.errors import GeneratorUnavailableError, MissingDependencyError
 from mgem_agent.meta_device import without_meta_values
 from mgem_agent.tools.diffusers.families import COMBINED
@@ -164,7 +163,7 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     if options.quantization is not None:
         settings["quantization_config"] = _make_quantization(options, device, dtype)
     try:
-        with deferred_imports(), without_meta_values():
+        with without_meta_values():
             pipeline: Any = loader.from_pretrained(str(user_path(model)), **settings)
         _check_tokenizers(pipeline)
         if options.ip_adapter is not None:
