@@ -87,7 +87,7 @@ def open_parts(
         settings: `model`, `generator`, `store`, `picture`, `sees` and `offline` are used.
         generators: Names of the generators that clients may use; the configured one if empty.
         roots: Folders whose files clients may name.
-        books: Folder for books; None for the default folder.
+        books: Folder for books; None for the one that belongs to the pictures.
         **options: Further arguments of `McpParts`.
 
     Raises:
@@ -99,6 +99,7 @@ def open_parts(
     from mgem_agent.mcp.parts import McpParts
     from mgem_agent.tools.registry import check_scheme
     from mgem_agent.user_files import user_path
+    from mgem_agent.workflows.story_shelf import StoryShelf
 
     names = tuple(dict.fromkeys(generators or [settings.generator]))
     for name in names:
@@ -109,11 +110,12 @@ def open_parts(
         prepare_reasoner(settings, made)
         return made
 
+    pictures = open_store(settings)
     return McpParts(
         generators=names,
         make_generator=lambda name: open_named_generator(settings, name),
-        store=open_store(settings),
-        books=Books(user_path(books) if books is not None else None),
+        store=pictures,
+        books=Books(StoryShelf.beside(pictures) if books is None else user_path(books)),
         reasoner=reasoner,
         sees=settings.sees is not False,
         access=PictureAccess.of([str(folder) for folder in roots]),

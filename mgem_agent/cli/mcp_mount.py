@@ -41,18 +41,19 @@ def mcp_mount(service: AgentService) -> Mount:
 
 def _parts(service: AgentService, user: User) -> McpParts:
     """Return what MCP works with for one user. All drawing is a job of the server's queue."""
-    from mgem_agent.mcp.books import Books, default_book_root
+    from mgem_agent.mcp.books import Books
     from mgem_agent.mcp.parts import McpParts
+    from mgem_agent.workflows.story_shelf import StoryShelf
 
     async def run(kind: str, work: Any, *, title: str = "", on_cancel: Any = None) -> Any:
         return await service.jobs.run(user, kind, work, title=title, on_cancel=on_cancel)
 
-    config = service.config
+    config, store = service.config, service.store(user)
     return McpParts(
         generators=service.generators.names,
         make_generator=service.generators.get,
-        store=service.store(user),
-        books=Books(default_book_root() / "users" / user.namespace if user.namespace else None),
+        store=store,
+        books=Books(StoryShelf.beside(store)),  # the same as on the page
         reasoner=lambda: service.reasoner,
         sees=config.sees is not False,
         defaults=config.draw_defaults,

@@ -15,7 +15,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mgem_agent.artifacts.atomic_file import write_atomically
-from mgem_agent.artifacts.store import default_artifact_root
 from mgem_agent.errors import InputError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.user_files import read_user_file
@@ -24,7 +23,7 @@ from mgem_agent.workflows.story_folder import hold_folder
 from mgem_agent.workflows.story_recipe import StoryRecipe
 from mgem_agent.workflows.story_shelf import StoryShelf
 
-__all__ = ["Approval", "Book", "BookRecord", "BookState", "Books", "default_book_root"]
+__all__ = ["Approval", "Book", "BookRecord", "BookState", "Books"]
 
 Approval = Literal["none", "outline", "pages"]
 """What a person approves: nothing, the outline before anything is drawn, or the outline and then each page."""
@@ -37,11 +36,6 @@ RECORD = "book.json"
 MAX_RECORD_BYTES = 4_000_000
 
 _checking = threading.Lock()
-
-
-def default_book_root() -> Path:
-    """Folder of books: `books`, next to the default folder of pictures."""
-    return default_artifact_root().parent / "books"
 
 
 class BookRecord(BaseModel):
@@ -107,11 +101,11 @@ class Books:
     """The books in a folder.
 
     Args:
-        root: The folder; `default_book_root()` by default. It is created with the first book.
+        shelf: The folder, or a shelf. It is created with the first book.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        self._shelf = StoryShelf(Path(root) if root is not None else default_book_root())
+    def __init__(self, shelf: StoryShelf | str | os.PathLike[str]) -> None:
+        self._shelf = shelf if isinstance(shelf, StoryShelf) else StoryShelf(Path(shelf))
 
     def create(self, record: BookRecord) -> str:
         """Create the folder of a new book, and return its id.

@@ -28,6 +28,7 @@ from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.image_generator import ImageGenerator, PreviewingGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.spending import costs_money
 
 __all__ = ["GatheringGenerator"]
 
@@ -118,6 +119,11 @@ class GatheringGenerator:
     def capabilities(self) -> Capabilities:
         """The tasks and arguments that the generator supports."""
         return self.generator.capabilities
+
+    @property
+    def costs_money(self) -> bool:
+        """Whether the generator costs money."""
+        return costs_money(self.generator)
 
     @property
     def num_waiting(self) -> int:

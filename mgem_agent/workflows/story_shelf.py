@@ -7,7 +7,9 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
+from mgem_agent.artifacts.store import ArtifactStore, default_artifact_root
 from mgem_agent.errors import InputError
 from mgem_agent.workflows.story import STORY_FILE, Story, read_story
 
@@ -47,6 +49,16 @@ class StoryShelf:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+
+    @classmethod
+    def beside(cls, store: ArtifactStore) -> Self:
+        """Return the shelf that belongs to a store: `books` next to the default folder of pictures, or in any other.
+
+        Args:
+            store: The store of the pictures.
+        """
+        is_default = store.root == default_artifact_root()
+        return cls((store.root.parent if is_default else store.root) / "books")
 
     def new_name(self, about: str) -> str:
         """Return a free name for a story, made of what it is about and random digits."""

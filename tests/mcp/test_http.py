@@ -17,7 +17,10 @@ import httpx
 import pytest
 import uvicorn
 from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
+from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.mcp import mcp_app
 from mgem_agent.mcp.http import BearerToken, read_address
@@ -57,9 +60,7 @@ async def test_a_client_draws_and_answers_over_http(make_parts: Any, version: st
             assert (await client.read_resource(link)).contents[0].mime_type == "image/png"
 
 
-async def test_the_parts_may_depend_on_the_request(make_parts: Any, tmp_path: Path) -> None:
-    from mgem_agent.artifacts.store import ArtifactStore
-
+async def test_the_parts_may_depend_on_the_request(make_parts: Any, version: str, tmp_path: Path) -> None:
     stores: dict[str, ArtifactStore] = {}
 
     def parts_of(request: Any) -> Any:
@@ -68,20 +69,14 @@ async def test_the_parts_may_depend_on_the_request(make_parts: Any, tmp_path: Pa
 
     async with serving(mcp_app(parts_of)) as url:
         for name in ("ann", "bob"):
-            http = httpx_client(name)
-            from mcp.client.streamable_http import streamable_http_client
-
-            async with Client(streamable_http_client(url, http_client=http)) as client:
+            async with (
+                create_mcp_http_client(headers={"Authorization": f"Bearer {name}"}) as http,
+                Client(streamable_http_client(url, http_client=http), mode=MODES[version]) as client,
+            ):
                 await client.call_tool("draw", {"prompt": f"the fox of {name}"})
     assert {name: store.list()[0].title for name, store in stores.items()} == {
         "ann": "the fox of ann", "bob": "the fox of bob",
     }  # fmt: skip
-
-
-def httpx_client(token: str) -> Any:
-    from mcp.shared._httpx_utils import create_mcp_http_client
-
-    return create_mcp_http_client(headers={"Authorization": f"Bearer {token}"})
 
 
 async def test_a_token_is_required_where_one_is_set(make_parts: Any) -> None:
@@ -123,9 +118,9 @@ def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
         env={**os.environ, **folders, "PYTHONUNBUFFERED": "1"},
     )
-    yield process
-    process.kill()
-    process.wait()
+    with process:  # which closes its pipe
+        yield process
+        process.kill()
 
 
 async def test_the_command_serves_checks_the_host_and_stops(command: Any) -> None:

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 
 from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.artifacts.artifact import Artifact
-from mgem_agent.artifacts.store import ArtifactStore, default_artifact_root
+from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import MgemError
 from mgem_agent.server.page.gallery import Pictures
 from mgem_agent.server.page.live import LivePlace
@@ -71,10 +71,8 @@ class PageState:
             return self._pictures[user.namespace]
 
     def shelf(self, user: User) -> StoryShelf:
-        """Return a user's stories: `books` next to the default folder of pictures, or within any other folder."""
-        root = self.store(user).root
-        is_default = root == default_artifact_root()
-        return StoryShelf((root.parent if is_default else root) / "books")
+        """Return a user's stories."""
+        return StoryShelf.beside(self.store(user))
 
     def agent(self, user: User, *, generator: str = "", confirm: bool | None = None) -> MgemAgent:
         """Return the agent of a chat.
