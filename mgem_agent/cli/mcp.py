@@ -43,6 +43,9 @@ def mcp(
         Literal["ask", "allow", "refuse"],
         typer.Option(help="Before a picture that costs money: ask a person, draw it, or refuse it."),
     ] = "ask",
+    links: Annotated[
+        bool, typer.Option("--links/--no-links", help="Whether results have links to the whole pictures and books.")
+    ] = True,
     books: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for books.")] = None,
     store: Store = None,
 ) -> None:
@@ -58,9 +61,8 @@ def mcp(
 
     chosen = generator or []
     settings = load_settings(model=model, generator=chosen[0] if chosen else None, store=store)
-    parts = open_parts(
-        settings, chosen, roots=root or [], books=books, confirm=confirm or settings.confirm, spending=spend
-    )
+    options: dict[str, Any] = {"confirm": confirm or settings.confirm, "spending": spend, "has_links": links}
+    parts = open_parts(settings, chosen, roots=root or [], books=books, **options)
     if http is None:
         from mgem_agent.mcp.stdio import serve_stdio
 

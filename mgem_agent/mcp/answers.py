@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcp.types import CallToolResult, ContentBlock, TextContent
+from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
 from pydantic import BaseModel
 
 from mgem_agent.mcp.pictures import shortened
@@ -31,10 +31,16 @@ class ToolAnswer:
     shown: Sequence[ContentBlock] = ()
 
 
-def success_result(answer: ToolAnswer) -> CallToolResult:
-    """Return an answer as the result of a call."""
+def success_result(answer: ToolAnswer, *, has_links: bool = True) -> CallToolResult:
+    """Return an answer as the result of a call.
+
+    Args:
+        answer: The answer.
+        has_links: Whether links to resources are part of the content; their addresses are in the facts, too.
+    """
+    shown = [block for block in answer.shown if has_links or not isinstance(block, ResourceLink)]
     return CallToolResult(
-        content=[TextContent(text=shortened(answer.text, MAX_TEXT_CHARS)), *answer.shown],
+        content=[TextContent(text=shortened(answer.text, MAX_TEXT_CHARS)), *shown],
         structured_content=answer.facts.model_dump(mode="json", exclude_none=True),
     )
 

@@ -87,6 +87,7 @@ class McpParts:
         fallbacks: Ways of editing that may replace one that the generator does not support.
         confirm: Whether a person approves each caption, outline and page.
         spending: What happens before a picture that costs money.
+        has_links: Whether results have links to resources. Some clients pass a link on to a model, which cannot open it.
         run: Runs what draws or thinks; by default in a thread.
     """
 
@@ -101,6 +102,7 @@ class McpParts:
     fallbacks: Sequence[EditWay] = ("edit", "image_to_image", "redraw")
     confirm: bool = False
     spending: Spending = "ask"
+    has_links: bool = True
     run: RunWork = run_in_thread
     _made: dict[str, ImageGenerator] = field(default_factory=dict, repr=False)
     _models: list[BaseChatModel] = field(default_factory=list, repr=False)

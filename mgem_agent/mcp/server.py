@@ -113,7 +113,8 @@ class _Handlers:
             raise MCPError(INVALID_PARAMS, f"There is no tool {params.name[:80]!r}. Known: {known}.")
         try:
             arguments = tool.arguments.model_validate(params.arguments or {})
-            return success_result(await tool.run(Call(parts, context, params), arguments))
+            answer = await tool.run(Call(parts, context, params), arguments)
+            return success_result(answer, has_links=parts.has_links)
         except NeedsInputError as needed:
             return needed.result
         except ValidationError as error:

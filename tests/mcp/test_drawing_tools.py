@@ -49,6 +49,13 @@ async def test_a_result_has_a_preview_a_link_and_facts_without_bytes(
         assert base64.b64decode(whole.contents[0].blob) == store.path(name).read_bytes()
 
 
+async def test_links_can_be_left_out_for_clients_that_pass_them_to_a_model(make_parts: Any, connect: Any) -> None:
+    async with connect(make_parts(has_links=False)) as client:
+        result = await client.call_tool("draw", {"prompt": "a red fox"})
+        assert [block.type for block in result.content] == ["text", "image"]
+        assert picture_of(result)["uri"].startswith("mgem://pictures/img-")
+
+
 async def test_defaults_apply_to_what_a_call_leaves_out(make_parts: Any, connect: Any) -> None:
     async with connect(make_parts(defaults={"width": 64, "seed": 5})) as client:
         drawn = picture_of(await client.call_tool("draw", {"prompt": "a fox", "seed": 6}))
