@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcp.server.context import ServerRequestContext
-from mcp.types import CallToolRequestParams, ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp.types import (
+    CallToolRequestParams,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequests,
+    InputRequiredResult,
+)
 from mcp.types.version import is_version_at_least
 
 from mgem_agent.errors import InputError
@@ -195,7 +202,7 @@ class Call:
             return ElicitResult.model_validate(answers[digest])
         form = ElicitRequestFormParams(message=question.message, requested_schema=question.schema)
         state = json.dumps({"asked": digest, "answers": answers})
-        requests = {ANSWER: ElicitRequest(params=form)}
+        requests: InputRequests = {ANSWER: ElicitRequest(params=form)}
         raise NeedsInputError(InputRequiredResult(input_requests=requests, request_state=state))
 
 

@@ -87,7 +87,7 @@ class McpParts:
         fallbacks: Ways of editing that may replace one that the generator does not support.
         confirm: Whether a person approves each caption, outline and page.
         spending: What happens before a picture that costs money.
-        has_links: Whether results have links to resources. Some clients pass a link on to a model, which cannot open it.
+        has_links: Whether results have links to resources. Some clients pass them to a model, which cannot open them.
         run: Runs what draws or thinks; by default in a thread.
     """
 

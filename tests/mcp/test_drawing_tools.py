@@ -155,7 +155,7 @@ async def test_cancelling_a_call_stops_its_drawing_and_no_other(
     begun, stopped = threading.Event(), threading.Event()
 
     class Slow(FlatColourGenerator):
-        def generate(self, requests: Any, *, pictures: Any = None, cancel: Any = None) -> Any:
+        def generate(self, requests: Any, *, pictures: Any = None, cancel: Any = None, **options: Any) -> Any:
             if requests[0].prompt == "slow":
                 begun.set()
                 if cancel.wait(20):

@@ -56,7 +56,7 @@ async def test_a_client_draws_and_answers_over_http(make_parts: Any, version: st
             result = await client.call_tool("draw", {"prompt": "a fox"}, progress_callback=on_progress)
             assert result.structured_content["picture"]["prompt"] == "a red fox"
             assert seen and len(asked.questions) == 1
-            link = result.content[2].uri
+            link = result.structured_content["picture"]["uri"]
             assert (await client.read_resource(link)).contents[0].mime_type == "image/png"
 
 

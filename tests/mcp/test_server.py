@@ -98,7 +98,7 @@ async def test_an_answer_counts_only_for_its_question(make_parts: Any, person: A
 
     answer = {"answer": ElicitResult(action="accept", content={})}
     async with Client(make_server(make_parts(confirm=True)), elicitation_callback=person()) as client:
-        asked = await client.session.call_tool("draw", {"prompt": "a fox"}, allow_input_required=True)
+        asked: Any = await client.session.call_tool("draw", {"prompt": "a fox"}, allow_input_required=True)
         for name, state in (("draw", "made up"), ("draw", None)):
             args = {"prompt": "a cat"}
             try:

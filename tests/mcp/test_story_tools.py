@@ -199,7 +199,7 @@ async def test_a_cancelled_call_stops_its_book_which_can_be_continued(make_parts
     class Slow(FlatColourGenerator):
         is_slow = True
 
-        def generate(self, requests: Any, *, pictures: Any = None, cancel: Any = None) -> Any:
+        def generate(self, requests: Any, *, pictures: Any = None, cancel: Any = None, **options: Any) -> Any:
             begun.set()
             if self.is_slow:
                 cancel.wait(20)
