@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-WAIT_MS = 120_000
+WAIT_MS = 60_000
 PROBLEMS = Path(__file__).with_name("page_problems.js").read_text(encoding="utf-8").partition("\n")[2]
 ANSWERS = {
     "Write it anew": "A quiet fox slept all day long.",
@@ -85,7 +85,7 @@ def check(page: Any) -> None:
 
 
 def test_a_chat_draws_and_takes_pictures(tab: Callable[..., Any], tmp_path: Path) -> None:
-    page = tab(FlatColourGenerator(size=(96, 64), delay_s=1.0, num_steps=8))
+    page = tab(FlatColourGenerator(size=(96, 64), delay_s=4.0, num_steps=40))
     page.goto("/")
     check(page)
     say(page, "Draw a fox.")

@@ -160,6 +160,23 @@ async def test_a_story_goes_on_over_a_reload_and_is_continued_after_a_stop(brows
     await browse(test, generator=generator)
 
 
+async def test_a_story_is_continued_after_a_restart_of_the_server(browse: Browse) -> None:
+    found: list[str] = []
+
+    async def before(browser: Any) -> None:
+        found.append((await browser.send("/stories", files=recipe_file())).url.path)
+        await browser.until(found[0], lambda text: "Step " in text)
+
+    async def after(browser: Any) -> None:
+        assert "This story is not finished" in await browser.load(found[0])
+        await browser.send(f"{found[0]}/resume")
+        page = await browser.until(found[0], lambda text: not is_live(text))
+        assert "not finished" not in page and len(re.findall(r"/thumbnails/", page)) == 2
+
+    await browse(before, generator=FlatColourGenerator(size=(32, 32), delay_s=60, num_steps=400), drain_s=0)
+    await browse(after, generator=FlatColourGenerator(size=(32, 32)))
+
+
 async def test_events_of_a_story_show_its_pages(browse: Browse) -> None:
     async def test(browser: Any) -> None:
         address = (await browser.send("/stories", premise="A dragon.", scenes="2")).url.path
