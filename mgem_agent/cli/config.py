@@ -142,6 +142,7 @@ def _checked(name: str, value: str) -> Any:
     import tomlkit
     from tomlkit.exceptions import ParseError
 
+    from mgem_agent.errors import InputError
     from mgem_agent.settings import load_settings
 
     first, _, rest = name.partition(".")
@@ -153,11 +154,30 @@ def _checked(name: str, value: str) -> Any:
             given = tomlkit.value(value).unwrap()
         except (ParseError, ValueError):
             given = value
-    loaded = load_settings(**{first: {rest: given} if rest else given})
+    try:
+        loaded = load_settings(**{first: {rest: given} if rest else given})
+    except InputError:
+        parsed = _list_or_table(value)
+        if not rest or parsed is None:
+            raise
+        loaded = load_settings(**{first: {rest: parsed}})
     _check_names(name, loaded)
     settings = loaded.model_dump(mode="json")
     checked = settings[first][rest] if rest else settings[first]
     return value if first == "store" else checked
+
+
+def _list_or_table(value: str) -> Any:
+    """Return a value that is written as a list or a table of TOML; None if it is neither."""
+    import tomlkit
+    from tomlkit.exceptions import ParseError
+
+    if not value.strip().startswith(("[", "{")):
+        return None
+    try:
+        return tomlkit.value(value.strip()).unwrap()
+    except (ParseError, ValueError):
+        return None
 
 
 def _check_names(name: str, settings: Settings) -> None:

@@ -43,6 +43,23 @@ def test_a_value_is_checked_typed_and_kept(path: Path, tmp_path: Path, monkeypat
     assert run("path").output == f"{path}\n"
 
 
+def test_lists_and_tables_of_the_server(path: Path) -> None:
+    for name, value in (
+        ("server.model_aliases", '{"gpt-image-1" = "image:nano"}'),
+        ("server.allowed_hosts", '["box.local"]'),
+        ("picture.negative_prompt", "[blurred]"),
+    ):
+        result = run("set", name, value)
+        assert (result.exit_code, result.output) == (0, "")
+    assert tomllib.loads(path.read_text()) == {
+        "server": {"model_aliases": {"gpt-image-1": "image:nano"}, "allowed_hosts": ["box.local"]},
+        "picture": {"negative_prompt": "[blurred]"},
+    }
+    assert "image:nano" in run("show").output
+    result = run("set", "server.model_aliases", '{"gpt-image-1" = 7}')
+    assert "Input should be a valid string" in result.output
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("generator", "nano"), ("generator", "openai:gpt-image-2"), ("model", "openai:gpt-5"), ("model", "ollama:qwen3")],
