@@ -255,14 +255,14 @@ def _without_listing(package: Any) -> Any:
 
 def _keep_scans(import_utils: Any) -> None:
     """Keep what transformers reads of its files: it reads them twice, and its cache is smaller than their number."""
-    scan = getattr(import_utils, "create_import_structure_from_path", None)
+    scan: Any = getattr(import_utils, "create_import_structure_from_path", None)
     if hasattr(scan, "__wrapped__"):
         import_utils.create_import_structure_from_path = functools.cache(scan.__wrapped__)
 
 
 def _prepare_torch() -> None:
     """Defer torch's compiler, which transformers and diffusers reach through torch as well."""
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     with _lock:
         if _COMPILER in sys.modules or not hasattr(torch, "compiler") or "_dynamo" in vars(torch):
             return

@@ -150,4 +150,6 @@ def _is_hint(deferred: DeferredObject) -> bool:
     """Return whether `A | B` is evaluated at the top of a module or in the body of a class, and not in a function."""
     if deferred._deferred_value is not _UNSET or deferred._deferred_name is None:
         return False
-    return not sys._getframe(2).f_code.co_flags & inspect.CO_OPTIMIZED
+    here = inspect.currentframe()
+    caller = here.f_back.f_back if here and here.f_back else None  # beyond `__or__`
+    return caller is not None and not caller.f_code.co_flags & inspect.CO_OPTIMIZED

@@ -57,9 +57,9 @@ def meta_device() -> Iterator[None]:
 def _begin() -> None:
     import torch
     from torch.nn import init
-    from torch.utils import _device
 
-    _device._device_constructors()  # which keeps the functions that it finds at its first call
+    with torch.device("meta"):
+        torch.empty(0)  # the first time, torch looks up the functions that take this device, and keeps them
     fill = {name: function for name, function in vars(init).items() if name.endswith("_") and not name.startswith("_")}
     for name, function in fill.items():
         if inspect.isfunction(function):

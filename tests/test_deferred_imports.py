@@ -205,8 +205,10 @@ assert not {"peft", "torch._dynamo"} & sys.modules.keys()
 
 import diffusers, torch
 from peft import LoraConfig
-pipeline = generator._call.pipeline
-denoiser = pipeline.components.get("unet") or pipeline.components["transformer"]
+denoiser = diffusers.UNet2DConditionModel(
+    block_out_channels=(8, 8), layers_per_block=1, cross_attention_dim=8, norm_num_groups=4, attention_head_dim=4,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+)
 denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
 from peft.tuners.lora import LoraLayer
 assert any(isinstance(part, LoraLayer) for part in denoiser.modules())
