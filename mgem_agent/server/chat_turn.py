@@ -318,7 +318,8 @@ class ChatTurn:
             tools.append(draw_tool_schema())
         model: Any = reasoner
         if tools:
-            model = reasoner.bind_tools(tools, tool_choice=request.tool_choice or "auto")
+            choice: Any = request.tool_choice or "auto"
+            model = reasoner.bind_tools(tools, tool_choice=choice)
         config: Any = {"configurable": {"thread_id": self._session}}
         if speaks_protocol(reasoner):
             if isinstance(reasoner, GenProtocolModel):

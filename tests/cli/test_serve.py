@@ -113,7 +113,7 @@ async def test_mcp_on_the_same_server(tmp_path: Path) -> None:
     await task
     assert result.structured_content is not None and result.structured_content["picture"]["prompt"] == "a fox"
     assert [each.title for each in service.store(alice).list()] == ["a fox"]
-    assert service.metrics.pictures.labels("flat", "drawn")._value.get() == 1
+    assert b'mgem_pictures_total{generator="flat",outcome="drawn"} 1.0' in service.metrics.text()
 
 
 @pytest.mark.slow

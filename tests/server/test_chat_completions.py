@@ -194,6 +194,7 @@ def test_the_clients_tools(open_service: Any, running: Any, streamed: bool) -> N
         [choice] = answer.choices
         assert choice.finish_reason == "tool_calls" and choice.message.tool_calls is not None
         [made] = choice.message.tool_calls
+        assert made.type == "function"
         assert (made.function.name, json.loads(made.function.arguments)) == ("weather", {"town": "Oslo"})
         messages += [
             {"role": "assistant", "content": None, "tool_calls": [made.model_dump(include={"id", "type", "function"})]},
