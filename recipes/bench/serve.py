@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ WORDS = "A red fox sits in the snow and looks at the moon."
 CAPTION = "Here it is: <h> a red fox in the snow </h>"
 CLIENTS = (1, 8, 64)
 NUM_DRAWING = 64
+ROUNDS = 5
 CPU = torch.device("cpu")
 TIMEOUT_S = 120.0
 
@@ -213,14 +214,14 @@ def bench_serve(
         InputError: If a number is less than one.
     """
     require_positive(requests=requests, memory_requests=memory_requests)
-    with start(ServerPlan()) as server:
-        _ask_all(server, WORDS, 1, 20)  # warms up
-        served = [_ask_all(server, WORDS, clients, requests) for clients in CLIENTS]
-        early, late = _memory(server, memory_requests)
     with tempfile.TemporaryDirectory(prefix="mgem-bench-", ignore_cleanup_errors=True) as folder:
         bare = _BareGraph(Path(folder))
-        bare.run_all(1, 20)
-        in_process = [bare.run_all(clients, requests) for clients in CLIENTS]
+        with start(ServerPlan()) as server:
+            _ask_all(server, WORDS, 1, 20)  # warms up
+            bare.run_all(1, 20)
+            pairs = [_in_turns(server, bare, clients, requests) for clients in CLIENTS]
+            early, late = _memory(server, memory_requests)
+    served, in_process = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     drawn = []
     for max_batch in (8, 1):
         plan = ServerPlan(answer=CAPTION, single_s=single_s, max_batch=max_batch, queue=2 * NUM_DRAWING)
@@ -283,6 +284,21 @@ def _run_clients(label: str, num_clients: int, num_requests: int, make: Callable
 
 def _ask_all(server: RunningServer, label: str, num_clients: int, num_requests: int) -> Load:
     return _run_clients(label, num_clients, num_requests, lambda: _Client(server.address))
+
+
+def _in_turns(server: RunningServer, bare: _BareGraph, num_clients: int, num_requests: int) -> tuple[Load, Load]:
+    """Measure the server and the bare graph in turns, so that both see the same load of the machine."""
+    num_rounds = min(ROUNDS, num_requests)
+    parts = [num_requests // num_rounds + (part < num_requests % num_rounds) for part in range(num_rounds)]
+    loads = [(_ask_all(server, WORDS, num_clients, part), bare.run_all(num_clients, part)) for part in parts]
+    return _joined([ours for ours, _ in loads]), _joined([other for _, other in loads])
+
+
+def _joined(loads: Sequence[Load]) -> Load:
+    """Return several loads of one kind as one."""
+    seconds = tuple(each for load in loads for each in load.seconds)
+    spent = sum(len(load.seconds) / load.requests_per_s for load in loads)
+    return loads[0].model_copy(update={"seconds": seconds, "requests_per_s": len(seconds) / spent})
 
 
 class _Client:
