@@ -8,7 +8,7 @@ averaged weights. The log, the stop signal and the checkpoints are those of ever
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
 from mgem_agent.errors import CheckpointError
+from mgem_agent.recipes.nano.drawing.orthogonal_optimizer import OrthogonalOptimizer
 from mgem_agent.recipes.train.checkpoints import Checkpoints, newest_checkpoint
 from mgem_agent.recipes.train.run_log import RunLog
 from mgem_agent.recipes.train.stop_signal import StopSignal
@@ -78,6 +79,7 @@ class PretrainingRun:
         model: The model to train.
         config: Settings.
         factors: Factors on the learning rate of some parameters; 1 for all others.
+        orthogonal: Parameters that Muon trains; AdamW trains all others.
 
     Raises:
         CheckpointError: If the folder holds a checkpoint of another model or of other settings.
@@ -93,6 +95,7 @@ class PretrainingRun:
         model: nn.Module,
         config: PretrainingConfig,
         factors: Mapping[nn.Parameter, float] | None = None,
+        orthogonal: Collection[nn.Parameter] = (),
     ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +105,12 @@ class PretrainingRun:
             _load_weights(model, Path(config.start_from))
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         torch.set_flush_denormal(True)  # Adam's averages of rarely used weights become denormal, which is slow
-        groups = _groups(model, config, factors or {})
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+        groups = _groups(model, config, factors or {}, orthogonal)
+        optimizer: torch.optim.Optimizer
+        if orthogonal:
+            optimizer = OrthogonalOptimizer(groups)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.num_steps)
         self._model, self._optimizer, self._schedule = self._accelerator.prepare(model, optimizer, schedule)
         self.ema = EMAModel(model.parameters(), decay=config.ema_decay, foreach=True) if config.ema_decay else None
@@ -229,17 +236,26 @@ def _load_weights(model: nn.Module, folder: Path) -> None:
         ) from error
 
 
-def _groups(model: nn.Module, config: PretrainingConfig, factors: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
+def _groups(
+    model: nn.Module,
+    config: PretrainingConfig,
+    factors: Mapping[nn.Parameter, float],
+    orthogonal: Collection[nn.Parameter],
+) -> list[dict[str, Any]]:
     """Return parameter groups: matrices and kernels with weight decay, the others without, by learning rate."""
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {(True, 1.0, False): [], (False, 1.0, False): []}
+    chosen = set(orthogonal)
     for parameter in model.parameters():
         if parameter.requires_grad:
-            groups.setdefault((parameter.ndim >= 2, factors.get(parameter, 1.0)), []).append(parameter)
+            key = (parameter.ndim >= 2, factors.get(parameter, 1.0), parameter in chosen)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
             "lr": factor * config.learning_rate,
             "weight_decay": config.weight_decay if decays else 0.0,
+            **({"is_orthogonal": True} if is_orthogonal else {}),
         }
-        for (decays, factor), parameters in groups.items()
+        for (decays, factor, is_orthogonal), parameters in groups.items()
+        if parameters or not orthogonal
     ]

@@ -19,6 +19,7 @@ from mgem_agent.recipes.nano.world.scene_layouts import (
     PAGE_LAYOUTS,
     POSED_LAYOUTS,
     SEVERAL_LAYOUTS,
+    VARIED_LAYOUTS,
     posed,
 )
 from mgem_agent.recipes.nano.world.scene_parts import Chart, ChartPart, Scene, SceneObject, SceneShape, SceneText, Split
@@ -35,16 +36,17 @@ __all__ = [
     "sample_scene",
 ]
 
-SceneKind = Literal["any", "drawable", "several", "page", "posed"]
+SceneKind = Literal["any", "drawable", "several", "page", "posed", "varied"]
 
 _SPLIT_KEYS = {"train": 1, "held_out": 2}
-_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5}
+_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5, "varied": 6}
 _LAYOUTS = {
     "any": ANY_LAYOUTS,
     "drawable": DRAWABLE_LAYOUTS,
     "several": SEVERAL_LAYOUTS,
     "page": PAGE_LAYOUTS,
     "posed": POSED_LAYOUTS,
+    "varied": VARIED_LAYOUTS,
 }
 _MAX_TRIES = 10_000
 
@@ -58,6 +60,7 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
         kind: "drawable": one or two large things on a background. "posed": the same at one size and position, on a
             background with fixed details; this is the generator's world. "any": also several things, counts, printed
             words, shapes and charts. "several": a few different things. "page": only printed words, many of them.
+            "varied": like "drawable", also two or three of one thing.
         split: "train" or "held_out". The same seed and index give different scenes, and no held-out scene has the
             composition of a training scene.
 
@@ -67,7 +70,7 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
     if seed < 0 or index < 0 or split not in _SPLIT_KEYS or kind not in _KIND_KEYS:
         raise InputError(
             f"There is no scene {index!r} of seed {seed!r}, kind {kind!r}, split {split!r}. Seed and index are 0 or "
-            "more, the kind is 'any', 'drawable', 'several', 'page' or 'posed', the split "
+            "more, the kind is 'any', 'drawable', 'several', 'page', 'posed' or 'varied', the split "
             "'train' or 'held_out'."
         )
     rng = np.random.default_rng([seed, index, _SPLIT_KEYS[split], _KIND_KEYS[kind]])

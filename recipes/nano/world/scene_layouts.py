@@ -40,6 +40,7 @@ __all__ = [
     "POSED_LAYOUTS",
     "POSES",
     "SEVERAL_LAYOUTS",
+    "VARIED_LAYOUTS",
     "Pose",
     "backdrop_seed",
     "load_words",
@@ -303,12 +304,24 @@ def _chart(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     return _scene(rng, layout, split, "plain white", chart=chart)
 
 
+def _few(rng: np.random.Generator, layout: str, split: Split) -> Scene:
+    """Return two or three of one thing, side by side."""
+    background = _background(rng)
+    number = int(rng.integers(2, 4))
+    size = _size(rng, 0.38, 0.46) if number == 2 else _size(rng, 0.28, 0.33)
+    concept = _pick(rng, _countable_names())
+    y = _between(rng, 0.8, 0.9) - size / 2
+    xs = [(2 * column + 1) / (2 * number) + _between(rng, -0.015, 0.015) for column in range(number)]
+    return _scene(rng, layout, split, background, objects=tuple(_object(rng, concept, x, y, size) for x in xs))
+
+
 LAYOUTS: dict[str, Layout] = {
     "one": _one,
     "two_beside": _two,
     "two_above": _two,
     "crowd": _crowd,
     "count": _count,
+    "few": _few,
     "text_large": _text_scene,
     "text_medium": _text_scene,
     "text_small": _text_scene,
@@ -321,6 +334,9 @@ LAYOUTS: dict[str, Layout] = {
 
 DRAWABLE_LAYOUTS = {"one": 0.6, "two_beside": 0.28, "two_above": 0.12}
 """Frequencies of layouts with one or two large things."""
+
+VARIED_LAYOUTS = {"one": 0.6, "two_beside": 0.22, "two_above": 0.08, "few": 0.1}
+"""Frequencies of layouts for a generator that draws things in several sizes and places."""
 
 POSED_LAYOUTS = {"one": 0.75, "two_beside": 0.25}
 """Frequencies of posed layouts."""

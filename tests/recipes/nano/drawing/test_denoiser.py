@@ -1,0 +1,93 @@
+"""The recipe writes a Stable Diffusion folder that diffusers draws, varies and inpaints with by itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny, DiffusionPipeline
+from PIL import Image
+
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.nano.drawing import denoiser
+from mgem_agent.recipes.nano.drawing.autoencoder import AutoencoderConfig, make_autoencoder
+from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder
+from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid
+from mgem_agent.recipes.nano.drawing.denoiser import DenoiserConfig, train_denoiser
+from mgem_agent.recipes.nano.drawing.scene_latents import (
+    SceneLatents,
+    SceneLatentsConfig,
+    scene_of,
+    write_scene_latents,
+)
+from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("autoencoder")
+    make_autoencoder(AutoencoderConfig(channels=8, latent_channels=3)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, autoencoder: Path, drawn_assets) -> Path:
+    config = SceneLatentsConfig(
+        autoencoder=str(autoencoder), num_shards=3, kept_shards=2, shard_size=4, image_px=32, seed=1
+    )
+    return write_scene_latents(tmp_path / "scenes", config, drawn_assets)
+
+
+def test_old_shards_are_replaced(scenes: Path) -> None:
+    assert sorted(file.name for file in scenes.iterdir()) == ["1.npz", "2.npz"]
+    latents, covered, tokens = SceneLatents(scenes).batch(np.random.default_rng(0), 5)
+    assert (latents.shape, covered.shape, tokens.shape) == ((5, 3, 8, 8), (5, 8, 8), (5, CellGrid().max_tokens))
+    assert 0 < covered.mean() < 1
+    assert tokens[:, 0].eq(0).all()
+
+
+def test_there_must_be_scenes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="scene_latents"):
+        SceneLatents(tmp_path)
+
+
+def test_a_caption_may_leave_out_a_plain_ground() -> None:
+    captions = [scene_of(0, index)[1] for index in range(60)]
+    assert {"the number", "sign"}.isdisjoint(captions)
+    assert any(" on " not in words and " in " not in words and " at " not in words for words in captions)
+
+
+def test_tokens_start_as_what_cells_look_like(autoencoder: Path, drawn_assets) -> None:
+    grid = CellGrid(side=2, num_place_cells=1, max_tokens=16)
+    model = AutoencoderTiny.from_pretrained(autoencoder).eval()
+    looks = cell_looks(model, drawn_assets, grid)
+    assert looks.shape == (len(drawn_assets.concepts), 4, 64)
+    encoder = cell_text_encoder(looks, grid, num_layers=1)
+    num_tokens = 2 + 4 * len(drawn_assets.concepts) + len(BACKGROUNDS) + len(RELATIONS)
+    table = encoder.get_input_embeddings().weight
+    assert table.shape == (num_tokens, 64 + 80)
+    first = grid.first_token(5, len(drawn_assets.concepts))
+    assert torch.equal(table[first + 1, :64], looks[5, 1])
+
+
+def test_it_leaves_a_stable_diffusion_folder(
+    tmp_path: Path, autoencoder: Path, scenes: Path, drawn_assets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(denoiser, "SHEET_CAPTIONS", ("a fox",))
+    config = DenoiserConfig(
+        autoencoder=str(autoencoder), scenes=str(scenes), image_px=32, widths=(16, 16), attends=(True, False),
+        num_steps=2, batch_size=2, warmup_steps=1, sheet_every=1,
+    )  # fmt: skip
+    folder = train_denoiser(tmp_path / "run", config, drawn_assets)
+    assert Image.open(tmp_path / "run" / "contact_sheet.png").size == (32, 6 * 32)
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    first, again, other = (
+        pipeline("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(seed)).images[0]
+        for seed in (1, 1, 2)
+    )
+    assert first.size == (32, 32)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
