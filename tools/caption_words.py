@@ -17,7 +17,7 @@ from mgem_agent.tools.english_words import (
     PLAIN_WORDS,
 )
 
-__all__ = ["CaptionWord", "name_looks", "read_words"]
+__all__ = ["CaptionWord", "FoundWord", "name_looks", "read_words"]
 
 Known = Mapping[tuple[str, ...], "CaptionWord"]
 """Known things and places, keyed by the words that name them in a caption."""
@@ -58,11 +58,15 @@ class FoundWord:
         word: Its meaning.
         text: The words as the caption has them.
         unmet: Details of the caption that are not drawn: a number, a colour.
+        number: Number of things, if the caption states one and it can be drawn.
+        before: The words between it and the known word before it.
     """
 
     word: CaptionWord
     text: str
     unmet: tuple[str, ...] = ()
+    number: int = 1
+    before: str = ""
 
 
 @dataclass(slots=True)
@@ -109,8 +113,14 @@ def _is_name(word: str, known: Known) -> bool:
     return not word[0].islower() and not read_words(word, known).known
 
 
-def read_words(caption: str, known: Known) -> CaptionReading:
-    """Find the known things in a caption, longest names first, and the unknown words."""
+def read_words(caption: str, known: Known, max_count: int = 1) -> CaptionReading:
+    """Find the known things in a caption, longest names first, and the unknown words.
+
+    Args:
+        caption: The caption.
+        known: The known things and places.
+        max_count: Maximum number of one thing that can be drawn.
+    """
     tokens = [token.replace("’", "'") for token in _TOKEN.findall(caption.lower())]
     tokens = [token.removesuffix("'s") if token not in PLAIN_WORDS else token for token in tokens]
     longest = max(map(len, known), default=1)
@@ -126,7 +136,9 @@ def read_words(caption: str, known: Known) -> CaptionReading:
             text = " ".join(tokens[start : start + length])
             if not negated:
                 word = known[tuple(tokens[start : start + length])]
-                reading.known.append(FoundWord(word, text, _unmet(word, text, before[-_BEFORE:])))
+                number = _drawn_number(word, before[-_BEFORE:], max_count)
+                unmet = _unmet(word, text, before[-_BEFORE:], is_counted=number > 1)
+                reading.known.append(FoundWord(word, text, unmet, number, " ".join(before)))
             before, negated = [], False
         elif token in NEGATIONS:
             negated = True
@@ -145,13 +157,24 @@ def read_words(caption: str, known: Known) -> CaptionReading:
     return reading
 
 
-def _unmet(word: CaptionWord, text: str, before: list[str]) -> tuple[str, ...]:
+def _drawn_number(word: CaptionWord, before: list[str], max_count: int) -> int:
+    """Return the number of things that the words before a name state; 1 if they state none or too many."""
+    stated = next((each for each in before if each in NUMBERS or each in MANY or _is_many(each)), None)
+    if stated is None or word.is_place or stated in MANY:
+        return 1
+    number = NUMBERS[stated] if stated in NUMBERS else int(stated)
+    return number if number <= max_count else 1
+
+
+def _unmet(word: CaptionWord, text: str, before: list[str], *, is_counted: bool) -> tuple[str, ...]:
     """Return the details that are not drawn: more than one of a thing, or a colour that the thing does not have."""
     if word.is_place:
         return ()
     unmet = []
     number = next((each for each in before if each in NUMBERS or each in MANY or _is_many(each)), None)
-    if number is not None and not word.is_near:
+    if is_counted:
+        pass
+    elif number is not None and not word.is_near:
         unmet.append(f"{number} {text}")
     elif word.is_plural:
         unmet.append(f"more than one {word.name}")

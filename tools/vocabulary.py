@@ -11,12 +11,14 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mgem_agent.tools.caption_words import CaptionWord, name_looks, read_words
+from mgem_agent.tools.caption_words import CaptionWord, FoundWord, name_looks, read_words
+from mgem_agent.tools.english_words import NUMBERS
 
 __all__ = ["AdaptedCaption", "Vocabulary", "VocabularyWord"]
 
 _MAX_NAMED = 8
 """Maximum number of words that a notice names."""
+_NUMBER_WORDS = {number: word for word, number in reversed(NUMBERS.items())}
 
 
 class VocabularyWord(BaseModel):
@@ -78,6 +80,8 @@ class Vocabulary(BaseModel):
         near: Other words, each with the name of the thing or place that is drawn instead.
         default_place: Name of the place if a caption names none.
         max_things: Maximum number of different things in one picture.
+        max_count: Maximum number of one thing, if it is the only thing.
+        relations: Phrases for the relative position of two things, each with the words that mean it.
 
     Examples:
         >>> cat = VocabularyWord(name="cat", phrase="a cat", plurals=("cats",))
@@ -96,6 +100,8 @@ class Vocabulary(BaseModel):
     near: dict[str, str] = Field(default_factory=dict)
     default_place: str
     max_things: int = Field(default=2, ge=1)
+    max_count: int = Field(default=1, ge=1, le=10)
+    relations: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @cached_property
     def _by_name(self) -> dict[str, VocabularyWord]:
@@ -126,32 +132,45 @@ class Vocabulary(BaseModel):
 
         Names that the caption describes ("Ida sleeps. Ida: a brown hedgehog") are first replaced with the description.
         """
-        words = read_words(name_looks(caption, self._known), self._known)
-        things: list[str] = []
-        places: list[str] = []
+        words = read_words(name_looks(caption, self._known), self._known, self.max_count)
+        things: list[FoundWord] = []
+        places: list[FoundWord] = []
         replaced: dict[str, str] = {}
         left_out: list[str] = list(words.unknown)
         for found in sorted(words.known, key=lambda each: each.word.is_near):  # known words take precedence
             into, most = (places, 1) if found.word.is_place else (things, self.max_things)
-            if found.word.name not in into:
+            if found.word.name not in (each.word.name for each in into):
                 if len(into) >= most:
                     left_out.append(found.text)
                     continue
-                into.append(found.word.name)
+                into.append(found)
                 if found.word.is_near:
                     replaced[found.text] = found.word.name
             left_out.extend(found.unmet)
         if not things and not places:
             return AdaptedCaption(prompt="", left_out=tuple(dict.fromkeys(left_out)))
-        place = places[0] if places else None
+        if len(things) > 1:
+            left_out.extend(f"{_NUMBER_WORDS[each.number]} {each.text}" for each in things if each.number > 1)
+        place = places[0].word.name if places else None
         return AdaptedCaption(
-            prompt=self._phrase(things, place or self.default_place),
-            things=tuple(things),
+            prompt=f"{self._listed(things, words.known)} {self._by_name[place or self.default_place].phrase}".strip(),
+            things=tuple(each.word.name for each in things),
             place=place,
             replaced=replaced,
             left_out=tuple(dict.fromkeys(left_out)),
         )
 
-    def _phrase(self, things: list[str], place: str) -> str:
-        listed = " and ".join(self._by_name[thing].phrase for thing in things)
-        return f"{listed} {self._by_name[place].phrase}".strip()
+    def _listed(self, things: list[FoundWord], found: list[FoundWord]) -> str:
+        """Return a phrase for the things: with their number, or with their relative position if there are two."""
+        if len(things) == 1 and things[0].number > 1:
+            word = self._by_name[things[0].word.name]
+            return f"{_NUMBER_WORDS[things[0].number]} {word.plurals[0] if word.plurals else word.name}"
+        phrases = [self._by_name[each.word.name].phrase for each in things]
+        are_neighbours = len(things) == 2 and found.index(things[1]) == found.index(things[0]) + 1
+        relation = self._relation(things[1].before) if are_neighbours else None
+        return f" {relation or 'and'} ".join(phrases)
+
+    def _relation(self, between: str) -> str | None:
+        """Return the phrase of the relation that the words between two things state."""
+        padded = f" {between} "
+        return next((r for r, words in self.relations.items() if any(f" {each} " in padded for each in words)), None)

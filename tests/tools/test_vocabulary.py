@@ -71,3 +71,30 @@ def test_a_place_alone_and_many_unknown_words() -> None:
     assert KNOWN.adapt("the ocean").prompt == "on the sea"
     message = KNOWN.adapt("a cat with ink jam oil tea gum fig rye tar wax").message
     assert message == "not drawn: 'ink', 'jam', 'oil', 'tea', 'gum', 'fig', 'rye', 'tar' and 1 more"
+
+
+COUNTED = KNOWN.model_copy(
+    update={
+        "max_count": 3,
+        "relations": {"to the left of": ("left of", "on the left and"), "above": ("above", "over", "on top of")},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "prompt", "left_out"),
+    [
+        ("two kittens by a lake", "two cats on the sea", ()),
+        ("3 owls", "three owls in the snow", ()),
+        ("four owls", "an owl in the snow", ("four owls",)),
+        ("several owls", "an owl in the snow", ("several owls",)),
+        ("two cats and an owl", "a cat and an owl in the snow", ("two cats",)),
+        ("a cat on the left and an owl on the right", "a cat to the left of an owl in the snow", ()),
+        ("on the sea, an owl over a kitten", "an owl above a cat on the sea", ()),
+        ("an eagle over a kitten", "a cat and an owl in the snow", ()),
+    ],
+)
+def test_a_generator_may_draw_counts_and_relations(caption: str, prompt: str, left_out: tuple[str, ...]) -> None:
+    adapted = COUNTED.adapt(caption)
+    assert (adapted.prompt, adapted.left_out) == (prompt, left_out)
+    assert COUNTED.adapt(prompt).prompt == prompt

@@ -84,9 +84,13 @@ def cell_tokenizer(vocabulary: Vocabulary, grid: CellGrid) -> PreTrainedTokenize
     for number in range(len(RELATIONS)):
         tokens[chr(_WORDS + number)] = len(tokens)
     tokenizer = Tokenizer(models.WordLevel(tokens, unk_token=END))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), *_rules(vocabulary, spelled)])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Lowercase(), *_rules(vocabulary, spelled)]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(f"[{chr(_SUBJECTS)}-{chr(_WORDS - 1)}][{chr(_CELLS)}-{chr(_CELLS + 255)}]|[{chr(_WORDS)}-{chr(_CELLS - 1)}]"),
+        Regex(
+            f"[{chr(_SUBJECTS)}-{chr(_WORDS - 1)}][{chr(_CELLS)}-{chr(_CELLS + 255)}]|[{chr(_WORDS)}-{chr(_CELLS - 1)}]"
+        ),
         behavior="isolated",
     )
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -36,7 +36,15 @@ from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
-__all__ = ["SCHEDULE", "SHEET_CAPTIONS", "DenoiserConfig", "make_pipeline", "seed_sheet", "train_denoiser", "velocity_loss"]
+__all__ = [
+    "SCHEDULE",
+    "SHEET_CAPTIONS",
+    "DenoiserConfig",
+    "make_pipeline",
+    "seed_sheet",
+    "train_denoiser",
+    "velocity_loss",
+]
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 """Settings of diffusers' noise schedulers."""

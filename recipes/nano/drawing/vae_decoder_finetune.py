@@ -10,7 +10,6 @@ decoder, `nano.json` and the vocabulary: the shipped generator.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from diffusers import DDPMScheduler, PixArtAlphaPipeline
 from pydantic import Field
 from torch import Tensor
 
-from mgem_agent.nano.drawing import VOCABULARY_FILE, NanoDrawing
+from mgem_agent.nano.drawing import NanoDrawing
 from mgem_agent.recipes.nano.drawing.autoencoder import cut_piece, detail_loss, piece_places
 from mgem_agent.recipes.nano.drawing.caption_encoder import captions_and_facts
 from mgem_agent.recipes.nano.drawing.generator import SCHEDULE, FactLooks, contact_sheet, guessed_latents
+from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
 from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
-from mgem_agent.recipes.nano.drawing.vocabulary import write_vocabulary
+from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import sample_scene
@@ -34,9 +34,6 @@ from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
 __all__ = ["DecoderConfig", "train_decoder"]
-
-_UNTIDY = ("_name_or_path", "block_out_channels")
-"""`AutoencoderTiny` writes the second key for pipelines, and warns of it when loaded."""
 
 
 class DecoderConfig(PretrainingConfig):
@@ -83,10 +80,6 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             painted = pipeline.vae.decode(latents).sample.float()
         run.update(detail_loss(painted, scenes))
-    with run.averaged_weights():
-        contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
-        pipeline.to(torch.float16).save_pretrained(folder / "pipeline")
-    _tidy_configs(folder / "pipeline")
     drawing = NanoDrawing(
         without_effect=(
             "negative_prompt",
@@ -99,16 +92,9 @@ def train_decoder(folder: str | Path, config: DecoderConfig, assets: EmojiAssets
         guidance_scale=1.0,
         options={"use_resolution_binning": False},
     )
-    (folder / "pipeline" / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    write_vocabulary(folder / "pipeline" / VOCABULARY_FILE)
-    return folder / "pipeline"
-
-
-def _tidy_configs(pipeline: Path) -> None:
-    """Remove local paths, and keys that cause warnings, from the configurations of a saved pipeline."""
-    for file in (pipeline / "model_index.json", *pipeline.glob("*/config.json")):
-        kept = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k not in _UNTIDY}
-        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    with run.averaged_weights():
+        contact_sheet(pipeline, assets, folder / "contact_sheet.png", size_px=size_px)
+        return export_pipeline(pipeline, folder / "pipeline", drawing, nano_vocabulary())
 
 
 @torch.no_grad()

@@ -17,13 +17,20 @@ from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import is_countable, plural, with_article
 from mgem_agent.tools.vocabulary import Vocabulary, VocabularyWord
 
-__all__ = ["nano_vocabulary", "write_vocabulary"]
+__all__ = ["counting_vocabulary", "nano_vocabulary", "write_vocabulary"]
 
 _DEFAULT_PLACE = "plain blue"
 _NO_NAMES = frozenset({"die", "drop", "palm", "home"})
 """Synonyms that mean something else in most captions."""
 _ADJECTIVES = {"snow": ("snowy",), "night sky": ("night", "starry"), "mountains": ("mountain", "mountainous")}
 """Adjectives that imply a place."""
+
+_RELATIONS = {
+    "to the left of": ("left of", "on the left and"),
+    "to the right of": ("right of", "on the right and"),
+    "above": ("above", "over", "on top of"),
+    "below": ("below", "under", "beneath", "underneath"),
+}
 
 
 def nano_vocabulary() -> Vocabulary:
@@ -48,9 +55,15 @@ def nano_vocabulary() -> Vocabulary:
     )
 
 
-def write_vocabulary(file: Path) -> None:
-    """Write the vocabulary to a file that `NanoGenerator` reads."""
-    file.write_text(nano_vocabulary().model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
+def counting_vocabulary() -> Vocabulary:
+    """Return the vocabulary of the denoiser, which also draws up to three of one thing, and relative positions."""
+    return nano_vocabulary().model_copy(update={"max_count": 3, "relations": _RELATIONS})
+
+
+def write_vocabulary(file: Path, vocabulary: Vocabulary | None = None) -> None:
+    """Write a vocabulary to a file that `NanoGenerator` reads; that of `nano_vocabulary` if None."""
+    written = vocabulary or nano_vocabulary()
+    file.write_text(written.model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
 
 
 def _thing(concept: Concept, others: list[str]) -> VocabularyWord:

@@ -1,0 +1,110 @@
+"""Fine-tuning of the decoder on the latents that the denoiser predicts.
+
+    python -m mgem_agent.recipes.nano denoised_decoder FOLDER pipeline=FOLDER [key=value …]
+
+Encoded scenes get a little noise, the denoiser predicts them without it, and the decoder learns to draw the scenes from
+the predictions, which lack some detail. A quarter of each batch are the encoded scenes themselves, so that the decoder
+still reconstructs any picture. Nothing else is trained. The result is the pipeline's folder in float16 with this
+decoder, `nano.json` and the vocabulary: a folder that `NanoGenerator` draws with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from pydantic import Field
+from torch import Tensor
+
+from mgem_agent.nano.drawing import NanoDrawing
+from mgem_agent.recipes.nano.drawing.autoencoder import detail_loss
+from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, seed_sheet
+from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
+from mgem_agent.recipes.nano.drawing.scene_latents import scene_of
+from mgem_agent.recipes.nano.drawing.vocabulary import counting_vocabulary
+from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
+from mgem_agent.recipes.train.config import Precision
+from mgem_agent.recipes.train.precision import training_dtype
+
+__all__ = ["DenoisedDecoderConfig", "train_denoised_decoder"]
+
+
+class DenoisedDecoderConfig(PretrainingConfig):
+    """Settings of the recipe `denoised_decoder`.
+
+    Attributes:
+        pipeline: Folder of the trained pipeline.
+        image_px: Side of the scenes.
+        noisiest: Maximum time step of the noise, as a share of the schedule.
+        steps: Denoising steps of the exported pipeline if a request sets none.
+        guidance_scale: Its guidance if a request sets none.
+        precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
+    """
+
+    num_steps: Count = 500
+    batch_size: int = Field(default=8, ge=4)
+    learning_rate: Rate = 5e-4
+    ema_decay: Decay = 0.99
+    pipeline: str
+    image_px: int = Field(default=128, ge=16)
+    noisiest: float = Field(default=0.4, gt=0, le=1)
+    steps: int = Field(default=12, ge=1)
+    guidance_scale: float = Field(default=3.0, ge=0)
+    precision: Precision = "auto"
+
+
+def train_denoised_decoder(folder: str | Path, config: DenoisedDecoderConfig, assets: EmojiAssets) -> Path:
+    """Train the decoder, resuming from the folder's checkpoint, and write the whole pipeline for diffusers.
+
+    Returns:
+        The folder that `AutoPipelineForText2Image.from_pretrained` reads.
+    """
+    folder = Path(folder)
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(config.pipeline, dtype=torch.float32, safety_checker=None)
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        part.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    decoder = pipeline.vae.decoder.requires_grad_(True)
+    run = PretrainingRun(folder, decoder, config)
+    pipeline.to(run.device)
+    noising: Any = DDPMScheduler(**SCHEDULE)
+    is_bf16 = training_dtype(config.precision) == torch.bfloat16
+    for step in run.steps():
+        first = step * config.batch_size
+        pairs = [scene_of(config.seed + 1, first + row) for row in range(config.batch_size)]
+        scenes = scene_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+            latents = _predicted(pipeline, noising, scenes, [words for _, words in pairs], run.generator(step), config)
+            drawn = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample.float()
+        run.update(detail_loss(drawn, scenes))
+    with run.averaged_weights():
+        seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
+        drawing = NanoDrawing(size_px=config.image_px, steps=config.steps, guidance_scale=config.guidance_scale)
+        return export_pipeline(pipeline, folder / "pipeline", drawing, counting_vocabulary())
+
+
+@torch.no_grad()
+def _predicted(
+    pipeline: Any,
+    noising: Any,
+    scenes: Tensor,
+    captions: list[str],
+    chance: torch.Generator,
+    config: DenoisedDecoderConfig,
+) -> Tensor:
+    """Return (B, c, h, h) scaled latents of scenes: a quarter as encoded, the others as the denoiser predicts them."""
+    latents = pipeline.vae.encode(scenes).latents.float() * pipeline.vae.config.scaling_factor
+    noisiest = max(1, round(config.noisiest * noising.config.num_train_timesteps))
+    times = torch.randint(0, noisiest, (len(latents),), generator=chance).to(latents.device)
+    noise = torch.randn(latents.shape, generator=chance).to(latents.device)
+    tokens = pipeline.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    text = pipeline.text_encoder(tokens.to(latents.device)).last_hidden_state
+    noisy = noising.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
+    velocity = pipeline.unet(noisy, times, encoder_hidden_states=text).sample.float()
+    kept = noising.alphas_cumprod.to(latents.device)[times].view(-1, 1, 1, 1)
+    predicted = kept.sqrt() * noisy - (1 - kept).sqrt() * velocity
+    num_whole = len(latents) // 4
+    return torch.cat([latents[:num_whole], predicted[num_whole:]])
