@@ -9,10 +9,12 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from PIL import Image
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.nano.drawing import denoiser
+from mgem_agent.nano.drawing import NanoGenerator
+from mgem_agent.recipes.nano.drawing import denoised_decoder, denoiser
 from mgem_agent.recipes.nano.drawing.autoencoder import AutoencoderConfig, make_autoencoder
 from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid
+from mgem_agent.recipes.nano.drawing.denoised_decoder import DenoisedDecoderConfig, train_denoised_decoder
 from mgem_agent.recipes.nano.drawing.denoiser import DenoiserConfig, train_denoiser
 from mgem_agent.recipes.nano.drawing.scene_latents import (
     SceneLatents,
@@ -21,6 +23,9 @@ from mgem_agent.recipes.nano.drawing.scene_latents import (
     write_scene_latents,
 )
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
 
@@ -76,6 +81,7 @@ def test_it_leaves_a_stable_diffusion_folder(
     tmp_path: Path, autoencoder: Path, scenes: Path, drawn_assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(denoiser, "SHEET_CAPTIONS", ("a fox",))
+    monkeypatch.setattr(denoised_decoder, "SHEET_CAPTIONS", ("a fox",))
     config = DenoiserConfig(
         autoencoder=str(autoencoder), scenes=str(scenes), image_px=32, widths=(16, 16), attends=(True, False),
         num_steps=2, batch_size=2, warmup_steps=1, sheet_every=1,
@@ -91,3 +97,15 @@ def test_it_leaves_a_stable_diffusion_folder(
     assert first.size == (32, 32)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+    tuned = train_denoised_decoder(
+        tmp_path / "decoder",
+        DenoisedDecoderConfig(pipeline=str(folder), image_px=32, num_steps=1, batch_size=4, warmup_steps=1, steps=2),
+        drawn_assets,
+    )
+    generator = NanoGenerator(folder=tuned)
+    assert generator.capabilities.seed
+    assert generator.capabilities.tasks >= {"image_to_image", "inpaint"}
+    request = ImageRequest(prompt="two foxes at night", task="image_to_image", image="start", strength=0.5)
+    [result] = [e for e in draw(generator, [request], pictures={"start": first}) if isinstance(e, ImageResult)]
+    assert result.image is not None, result.error
+    assert result.executed.prompt == "two foxes at night"
