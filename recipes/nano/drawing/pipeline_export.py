@@ -13,8 +13,8 @@ from mgem_agent.recipes.nano.drawing.vocabulary import write_vocabulary
 
 __all__ = ["export_pipeline"]
 
-_UNTIDY = ("_name_or_path", "block_out_channels")
-"""`AutoencoderTiny` writes the second key for pipelines, and warns of it when loaded."""
+_UNTIDY = {"": ("_name_or_path",), "AutoencoderTiny": ("_name_or_path", "block_out_channels")}
+"""Keys to remove, by class: local paths, and one that `AutoencoderTiny` writes for pipelines and warns of when loaded."""
 
 
 def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing) -> Path:
@@ -30,7 +30,9 @@ def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing) -> Path:
     """
     pipeline.to(torch.float16).save_pretrained(folder)
     for file in (folder / "model_index.json", *folder.glob("*/config.json")):
-        kept = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if k not in _UNTIDY}
+        written = json.loads(file.read_text(encoding="utf-8"))
+        untidy = _UNTIDY.get(written.get("_class_name", ""), _UNTIDY[""])
+        kept = {key: value for key, value in written.items() if key not in untidy}
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     (folder / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_vocabulary(folder / VOCABULARY_FILE)
