@@ -14,7 +14,7 @@ from mgem_agent.recipes.nano.drawing.vocabulary import write_vocabulary
 __all__ = ["export_pipeline"]
 
 _UNTIDY = {"": ("_name_or_path",), "AutoencoderTiny": ("_name_or_path", "block_out_channels")}
-"""Keys to remove, by class: local paths, and one that `AutoencoderTiny` writes for pipelines and warns of when loaded."""
+"""Keys to remove, by class: local paths, and a key that `AutoencoderTiny` writes and warns of when loaded."""
 
 
 def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing) -> Path:
