@@ -18,6 +18,7 @@ from mgem_agent.errors import GeneratorOutputError, GeneratorRefusalError, MgemE
 from mgem_agent.tools.diffusers.families import PipelineTraits
 from mgem_agent.tools.diffusers.loading import make_scheduler
 from mgem_agent.tools.diffusers.long_prompts import encode_in_chunks
+from mgem_agent.tools.diffusers.masked_steps import MaskedSteps, needs_masked_steps
 from mgem_agent.tools.diffusers.plan import DrawingPlan
 from mgem_agent.tools.diffusers.previews import OnStep, PreviewDecoder, no_previews
 from mgem_agent.tools.diffusers.signature import PICTURE_FIELDS, find_picture, find_placeholder
@@ -59,10 +60,11 @@ class DiffusersCall:
             GeneratorOutputError: If the pipeline gives no pictures, or not as many.
             GeneratorUnavailableError: If the scheduler asked for does not go with it.
         """
-        task = plans[0].request.task
+        task = self._drawn_as(plans[0].request.task)
         pipeline = self._pipeline_for(task)
-        arguments = self._arguments(pipeline, plans)
-        arguments.update(self._callbacks(pipeline, plans[0], on_step))
+        arguments = self._arguments(pipeline, plans, task)
+        masked = MaskedSteps(pipeline, plans) if task != plans[0].request.task else None
+        arguments.update(self._callbacks(pipeline, plans[0], task, on_step, masked))
         own = pipeline.scheduler if "scheduler" in plans[0].request.options else None
         try:
             if own is not None:
@@ -85,6 +87,10 @@ class DiffusersCall:
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(plans)
         return [_to_picture(pixels, flag) for pixels, flag in zip(images, flagged, strict=True)]
 
+    def _drawn_as(self, task: ImageTask) -> ImageTask:
+        """Return the task of the pipeline that draws a task."""
+        return "image_to_image" if task == "inpaint" and needs_masked_steps(self.pipeline) else task
+
     def _pipeline_for(self, task: ImageTask) -> Any:
         """Return the pipeline of a task. It shares the components of the first, so no weight is in memory twice."""
         cls = self.traits.classes[task]
@@ -106,12 +112,12 @@ class DiffusersCall:
             self._schedulers[name] = make_scheduler(self.pipeline, name)
         return self._schedulers[name]
 
-    def _arguments(self, pipeline: Any, plans: Sequence[DrawingPlan]) -> dict[str, Any]:
+    def _arguments(self, pipeline: Any, plans: Sequence[DrawingPlan], task: ImageTask) -> dict[str, Any]:
         """Return the arguments of the pipeline's call for all plans."""
         import torch
 
         first, family = plans[0].request, self.traits.family
-        parameters = self.traits.parameters[first.task]
+        parameters = self.traits.parameters[task]
         arguments: dict[str, Any] = {
             name: value for name, value in first.options.items() if name in parameters and name != "scheduler"
         }
@@ -170,7 +176,7 @@ class DiffusersCall:
             arguments.update(self._shown(first.references))
         elif first.start is not None:
             arguments["image"] = [plan.start for plan in plans]
-            if first.mask is not None:
+            if first.mask is not None and self._drawn_as("inpaint") == "inpaint":
                 arguments["mask_image"] = [plan.mask for plan in plans]
         if not self.traits.family.max_images:
             arguments.update(self._adapted(pipeline, plans))
@@ -203,10 +209,12 @@ class DiffusersCall:
             embeds = pipeline.prepare_ip_adapter_image_embeds(shown, None, device, 1, guided)
         return {"ip_adapter_image_embeds": embeds}
 
-    def _callbacks(self, pipeline: Any, plan: DrawingPlan, on_step: OnStep) -> dict[str, Any]:
+    def _callbacks(
+        self, pipeline: Any, plan: DrawingPlan, task: ImageTask, on_step: OnStep, masked: MaskedSteps | None
+    ) -> dict[str, Any]:
         """Return the arguments that report steps, in the form that the pipeline supports."""
         request = plan.request
-        parameters = self.traits.parameters[request.task]
+        parameters = self.traits.parameters[task]
         steps = request.num_inference_steps or 1
         if self.traits.two_stages:
             decoding = request.options["decoder_num_inference_steps"]
@@ -228,6 +236,8 @@ class DiffusersCall:
             def after(pipeline: Any, index: int, timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
                 # Strength leaves out steps, and schedulers of second order take two for one.
                 num_steps = int(getattr(pipeline, "num_timesteps", None) or steps)
+                if masked is not None:
+                    kept["latents"] = masked.after_step(timestep, kept["latents"])
                 on_step(min(index + 1, num_steps), num_steps, decoder.after_step(kept.get("latents")))
                 return kept
 

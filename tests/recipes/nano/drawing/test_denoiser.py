@@ -1,6 +1,7 @@
 """The recipe writes a Stable Diffusion folder that diffusers draws, varies and inpaints with by itself."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,12 @@ def test_it_leaves_a_stable_diffusion_folder(
     generator = NanoGenerator(folder=tuned)
     assert generator.capabilities.seed
     assert generator.capabilities.tasks >= {"image_to_image", "inpaint"}
-    request = ImageRequest(prompt="two foxes at night", task="image_to_image", image="start", strength=0.5)
-    [result] = [e for e in draw(generator, [request], pictures={"start": first}) if isinstance(e, ImageResult)]
-    assert result.image is not None, result.error
-    assert result.executed.prompt == "two foxes at night"
+    changes: dict[str, Any] = {"prompt": "two foxes at night", "image": "start", "strength": 0.5}
+    requests = [
+        ImageRequest(task="image_to_image", **changes),
+        ImageRequest(task="inpaint", mask="mask", **changes),
+    ]
+    pictures = {"start": first, "mask": Image.new("L", (32, 32), 255)}
+    results = [event for event in draw(generator, requests, pictures=pictures) if isinstance(event, ImageResult)]
+    assert [result.error for result in results] == [None, None]
+    assert {result.executed.prompt for result in results} == {"two foxes at night"}
