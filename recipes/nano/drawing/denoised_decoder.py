@@ -44,9 +44,10 @@ class DenoisedDecoderConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
-    num_steps: Count = 500
+    num_steps: Count = 300
     batch_size: int = Field(default=8, ge=4)
     learning_rate: Rate = 5e-4
+    warmup_steps: int = Field(default=10, ge=0)
     ema_decay: Decay = 0.99
     pipeline: str
     image_px: int = Field(default=128, ge=16)

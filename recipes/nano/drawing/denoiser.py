@@ -84,9 +84,10 @@ class DenoiserConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
-    num_steps: Count = 4_000
+    num_steps: Count = 2_300
     batch_size: Count = 32
-    learning_rate: Rate = 8e-4
+    learning_rate: Rate = 1.5e-3
+    warmup_steps: int = Field(default=60, ge=0)
     ema_decay: Decay = 0.998
     autoencoder: str
     scenes: str
@@ -95,11 +96,11 @@ class DenoiserConfig(PretrainingConfig):
     num_text_layers: int = Field(default=1, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     orthogonal: bool = True
-    table_factor: Rate = 3.0
+    table_factor: Rate = 2.0
     thing_weight: float = Field(default=2.0, ge=0)
     dropped: float = Field(default=0.1, ge=0, lt=1)
     snr_gamma: float = Field(default=5.0, gt=0)
-    sheet_every: Count = 250
+    sheet_every: Count = 100
     precision: Precision = "auto"
 
 

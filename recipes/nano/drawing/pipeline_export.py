@@ -34,6 +34,9 @@ def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing) -> Path:
         untidy = _UNTIDY.get(written.get("_class_name", ""), _UNTIDY[""])
         kept = {key: value for key, value in written.items() if key not in untidy}
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    for file in (folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"):
+        named = file.read_text(encoding="utf-8")  # every transformers release has the older name
+        file.write_text(named.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
     (folder / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_vocabulary(folder / VOCABULARY_FILE)
     return folder

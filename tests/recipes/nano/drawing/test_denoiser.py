@@ -88,7 +88,8 @@ def test_it_leaves_a_stable_diffusion_folder(
         num_steps=2, batch_size=2, warmup_steps=1, sheet_every=1,
     )  # fmt: skip
     folder = train_denoiser(tmp_path / "run", config, drawn_assets)
-    assert Image.open(tmp_path / "run" / "contact_sheet.png").size == (32, 6 * 32)
+    with Image.open(tmp_path / "run" / "contact_sheet.png") as sheet:
+        assert sheet.size == (32, 6 * 32)
     pipeline = DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     first, again, other = (
