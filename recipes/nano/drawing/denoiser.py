@@ -125,16 +125,16 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
         norm_num_groups=16,
     )
     _look_for_positions(unet, look_width(autoencoder.config.latent_channels))
-    return StableDiffusionPipeline(
-        vae=autoencoder,
-        text_encoder=text_encoder,
-        tokenizer=cell_tokenizer(nano_vocabulary(), grid),
-        unet=unet,
-        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    parts: dict[str, Any] = {
+        "vae": autoencoder,
+        "text_encoder": text_encoder,
+        "tokenizer": cell_tokenizer(nano_vocabulary(), grid),
+        "unet": unet,
+        "scheduler": DPMSolverMultistepScheduler(timestep_spacing="trailing", steps_offset=1, **SCHEDULE),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
 @torch.no_grad()
@@ -200,11 +200,10 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
             scenes.refresh()
             with run.averaged_weights():
                 seed_sheet(pipeline, SHEET_CAPTIONS, folder / f"sheet_{step}.png", num_seeds=2)
-        batch = scenes.batch(np.random.default_rng((config.seed, step)), config.batch_size)
+        latents, covered, tokens = scenes.batch(np.random.default_rng((config.seed, step)), config.batch_size)
+        batch = (latents.to(run.device), covered.to(run.device), tokens.to(run.device))
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
-            wrong = velocity_loss(
-                pipeline, noising, tuple(part.to(run.device) for part in batch), run.generator(step), config
-            )
+            wrong = velocity_loss(pipeline, noising, batch, run.generator(step), config)
         clear, noisy = wrong.detach().tensor_split(2)  # the time steps are in order
         run.update(wrong.mean(), clear=float(clear.mean()), noisy=float(noisy.mean()))
     with run.averaged_weights():

@@ -52,8 +52,9 @@ class OrthogonalOptimizer(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             state["average"] = torch.zeros_like(parameter)
-        average: Tensor = state["average"].lerp_(parameter.grad, 1 - group["momentum"])
-        ahead = parameter.grad.lerp(average, group["momentum"]).reshape(len(parameter), -1)
+        gradient: Any = parameter.grad
+        average: Tensor = state["average"].lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(average, group["momentum"]).reshape(len(parameter), -1)
         rows, columns = ahead.shape
         # 0.2: steps of the same size as AdamW's (Liu et al., 2025)
         return (orthogonal(ahead) * (0.2 * max(rows, columns) ** 0.5)).view_as(parameter)

@@ -118,7 +118,7 @@ def _with_cover(scene: Scene, assets: EmojiAssets, size_px: int) -> tuple[Image.
     """Return the picture of a scene, and where it differs from its background."""
     empty = paint_backdrop(scene.background, scene.seed, size_px)
     picture = render_scene(scene, assets, size_px)
-    wrong = ImageChops.difference(picture, empty).convert("L").point(lambda value: 255 if value > _SEEN else 0)
+    wrong = ImageChops.difference(picture, empty).convert("L").point([255 * (value > _SEEN) for value in range(256)])
     return picture, wrong
 
 
