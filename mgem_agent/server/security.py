@@ -41,7 +41,7 @@ from mgem_agent.server_settings import ServerSettings
 from mgem_agent.tools.servers.web_address import is_this_machine
 from mgem_agent.user_files import read_user_file
 
-__all__ = ["LOCAL_USER", "Access", "SecurityMiddleware", "User", "open_access"]
+__all__ = ["COOKIE", "LOCAL_USER", "Access", "SecurityMiddleware", "User", "open_access"]
 
 TOKEN_VARIABLE = "MGEM_SERVER_TOKEN"
 COOKIE = "mgem_token"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StoryText,
     )
     from mgem_agent.workflows.story_recipe import CharacterRecipe, SceneRecipe, StoryRecipe, load_story_recipe
+    from mgem_agent.workflows.story_revision import PageRevision
     from mgem_agent.workflows.storytelling import Storyteller, tell_story
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "CharacterRecipe",
     "OutlineDecision",
     "OutlineReady",
+    "PageRevision",
     "SceneRecipe",
     "SceneWritten",
     "Story",
@@ -52,6 +54,7 @@ __getattr__, __dir__ = attach(
         "CharacterRecipe": "mgem_agent.workflows.story_recipe",
         "OutlineDecision": "mgem_agent.workflows.outline_decision",
         "OutlineReady": "mgem_agent.workflows.story_events",
+        "PageRevision": "mgem_agent.workflows.story_revision",
         "SceneRecipe": "mgem_agent.workflows.story_recipe",
         "SceneWritten": "mgem_agent.workflows.story_events",
         "Story": "mgem_agent.workflows.story",

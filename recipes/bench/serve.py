@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
 from mgem_agent.agent.agent import MgemAgent
-from mgem_agent.agent.graph import TurnContext
+from mgem_agent.agent.turn_context import TurnContext
 from mgem_agent.agent.turn_state import begin_turn
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.text_engine import TextRequest
