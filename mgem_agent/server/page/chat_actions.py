@@ -77,7 +77,8 @@ class ChatActions:
         if agent.sessions.open_turn(session) is not None:
             raise InputError("The last turn is unfinished. Continue it or drop it first.")
         prompt = text if options.mode == DIRECT else ""
-        turn = LiveTurn(agent, session, text=text, picture_ids=picture_ids, prompt=prompt)
+        num_before = len(agent.sessions.turns(session))
+        turn = LiveTurn(agent, session, text=text, picture_ids=picture_ids, prompt=prompt, num_before=num_before)
         if options.mode != DIRECT:
             draw = known_draw_mode(options.mode) if options.mode else None
             self._begin(user, turn, lambda: agent.stream(text, picture_ids, session=session, draw=draw), title=text)
@@ -96,7 +97,7 @@ class ChatActions:
         """
         self.check_free(user, session)
         agent = self.page.agent(user)
-        turn = LiveTurn(agent, session)
+        turn = LiveTurn(agent, session, num_before=len(agent.sessions.turns(session)))
         self._begin(user, turn, lambda: agent.stream_resume(session, decision), title="Continue")
         return turn
 
@@ -128,9 +129,11 @@ class ChatActions:
 
     def view(self, user: User, session: str) -> dict[str, Any]:
         """Return the variables of a chat's templates."""
-        chat = read_chat(self.page.agent(user), session)
         live = self.live(user, session)
         is_running = live is not None and not live.is_over
+        chat = read_chat(self.page.agent(user), session)
+        if live is not None and len(chat.turns) > live.num_before:
+            is_running = False  # it is saved, and is about to end
         error = live.error if live is not None and live.is_over else ""
         unsent = live if error and chat.state == "ready" else None
         composer = self.composer(

@@ -33,15 +33,24 @@ class LiveTurn(Live):
         text: The user's text; empty for a turn that is resumed.
         picture_ids: Ids of the user's pictures.
         prompt: What is drawn, if the turn begins with a drawing.
+        num_before: Number of finished turns of the session before it.
 
     Attributes:
         num_drawing: Number of pictures that are being drawn.
     """
 
     def __init__(
-        self, agent: MgemAgent, session: str, *, text: str = "", picture_ids: Sequence[str] = (), prompt: str = ""
+        self,
+        agent: MgemAgent,
+        session: str,
+        *,
+        text: str = "",
+        picture_ids: Sequence[str] = (),
+        prompt: str = "",
+        num_before: int = 0,
     ) -> None:
         super().__init__()
+        self.num_before = num_before
         self._prompt = prompt
         self.agent = agent
         self.session = session

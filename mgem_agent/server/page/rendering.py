@@ -40,6 +40,12 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # with no-referrer, a browser sends the forms of this page with the origin "null"
+}
 NUM_DIGITS = 10
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 
@@ -53,8 +59,7 @@ def html_response(text: str, status: int = 200, **headers: str) -> HTMLResponse:
         **headers: Further headers, with `_` for `-`.
     """
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    safe = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "same-origin"}
-    return HTMLResponse(text, status, {**safe, **given})
+    return HTMLResponse(text, status, {**HEADERS, **given})
 
 
 def render(template: str, **variables: Any) -> str:

@@ -22,6 +22,7 @@ async def test_every_page_has_a_strict_policy_and_nothing_inline(browse: Callabl
             response = await browser.client.get(address)
             policy = response.headers["content-security-policy"]
             assert response.status_code == 200 and "unsafe" not in policy and "default-src 'none'" in policy
+            assert response.headers["referrer-policy"] == "same-origin"
             assert "frame-ancestors 'none'" in policy and response.headers["x-content-type-options"] == "nosniff"
             assert not re.search(r"<script(?![^>]*\ssrc=)|\sstyle=|\son[a-z]+=|<style", response.text)
             assert not re.findall(r"(?:src|href|action)=\"(?:https?:)?//", response.text)
