@@ -129,7 +129,7 @@ def test_a_disabled_function_imports_the_compiler_only_if_the_program_does(monke
     def answer() -> str:
         return "answer"
 
-    later = module._disabled_later(disable)
+    later = module._disabled_later(disable)  # pyright: ignore[reportPrivateUsage]
     disabled = later(answer), later(recursive=False)(answer)
     assert [each() for each in disabled] == ["answer", "answer"]
     assert not calls
@@ -145,7 +145,7 @@ def test_the_compiler_is_deferred_in_every_block(monkeypatch: pytest.MonkeyPatch
     before = torch.compiler.disable
     for _ in range(2):
         with deferred_imports():
-            assert not isinstance(torch.nn.Identity(), torch._dynamo.eval_frame.OptimizedModule)
+            assert not isinstance(torch.nn.Identity(), torch._dynamo.eval_frame.OptimizedModule)  # pyright: ignore[reportPrivateUsage]
             assert torch.compiler.disable is not before
         assert "_dynamo" not in vars(torch)
         assert torch.compiler.disable is before

@@ -41,7 +41,7 @@ class ObedientEngine:
             if part["type"] == "image":
                 load_image(part["image"])
         said = last if isinstance(last, str) else " ".join(part.get("text", "") for part in last)
-        if request.begun == "{":
+        if request.prefill == "{":
             return '"setup": "Why do cats purr?", "punchline": "They are pleased."} And more.'
         tools = [
             json.loads(line) for line in system.splitlines() if line.startswith('{"name"') and "parameters" in line
@@ -51,8 +51,8 @@ class ObedientEngine:
         tool = tools[0]
         arguments = json.dumps(self.arguments(tool["parameters"], said), ensure_ascii=False)
         whole = f'<tool_call>\n{{"name": "{tool["name"]}", "arguments": {arguments}}}\n</tool_call>'
-        assert whole.startswith(request.begun)
-        return whole.removeprefix(request.begun)
+        assert whole.startswith(request.prefill)
+        return whole.removeprefix(request.prefill)
 
     def arguments(self, parameters: dict[str, Any], said: str) -> dict[str, Any]:
         quoted = re.search("'(.+?)'", said)

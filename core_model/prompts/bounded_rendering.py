@@ -51,12 +51,13 @@ def bounded_rendering() -> Iterator[None]:
 
     Only one thread may do so at a time.
     """
-    plain = chat_template_utils._compile_jinja_template
-    chat_template_utils._compile_jinja_template = _bounded_template  # type: ignore[assignment]
+    module: Any = chat_template_utils
+    plain = module._compile_jinja_template
+    module._compile_jinja_template = _bounded_template
     try:
         yield
     finally:
-        chat_template_utils._compile_jinja_template = plain
+        module._compile_jinja_template = plain
 
 
 def _bounded_template(template: str) -> jinja2.Template:
@@ -67,7 +68,8 @@ def _bounded_template(template: str) -> jinja2.Template:
 @functools.lru_cache(maxsize=32)
 def _compile(template: str) -> jinja2.Template:
     """Compile a template with the tags and functions of transformers, in an environment of its own."""
-    compile_alone: Any = inspect.unwrap(chat_template_utils._cached_compile_jinja_template)
+    module: Any = chat_template_utils
+    compile_alone: Any = inspect.unwrap(module._cached_compile_jinja_template)
     environment: Any = compile_alone("").environment  # compiling evaluates constants, so it needs the limits too
     environment.intercepted_binops = frozenset(_OPERATORS)
     environment.call_binop = _calculate

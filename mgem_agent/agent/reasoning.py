@@ -305,7 +305,9 @@ class Reasoning:
         config: RunnableConfig = {"configurable": {"thread_id": request.session}}
         if self._speaks_protocol:
             # Inside a graph, the current configuration names the turn's thread, so the dialogue's is given explicitly.
-            named = {"thread_id": request.session} if isinstance(self._reasoner, GenProtocolModel) else {}
+            named: dict[str, Any] = (
+                {"thread_id": request.session} if isinstance(self._reasoner, GenProtocolModel) else {}
+            )
             return self._reasoner.stream(list(messages), config, draw=request.draw, cancel=request.cancel, **named)
         model: Runnable[Any, Any] = self._reasoner
         if request.draw != "never":

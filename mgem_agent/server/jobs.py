@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from PIL import Image
@@ -144,7 +143,7 @@ class Jobs:
         job = Job(user, kind, title, on_cancel=on_cancel)
         async with _disconnect_cancels(request, lambda: self._cancel(job)), self._place(job):
             context = contextvars.copy_context()
-            call = partial(context.run, work, job.cancel)
+            call: Callable[[], Result] = lambda: context.run(work, job.cancel)  # noqa: E731
             future = asyncio.get_running_loop().run_in_executor(self._executor, call)
             try:
                 while not future.done():

@@ -112,7 +112,7 @@ async def test_a_drawing_goes_on_over_a_reload_and_is_stopped(browse: Browse) ->
 
     async def test(browser: Any) -> None:
         fox, _, _ = await two(browser)
-        generator._delay_s = 60
+        generator._delay_s = 60  # pyright: ignore[reportPrivateUsage]
         address = f"/gallery/{fox}"
         await browser.send(f"{address}/redraw", prompt="another fox")
         for _ in range(2):

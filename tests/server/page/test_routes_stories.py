@@ -152,7 +152,7 @@ async def test_a_story_goes_on_over_a_reload_and_is_continued_after_a_stop(brows
         await browser.send(f"{address}/stop")
         page = await browser.until(address, lambda text: not is_live(text))
         assert "This story is not finished" in page
-        generator._delay_s = 0
+        generator._delay_s = 0  # pyright: ignore[reportPrivateUsage]
         await browser.send(f"{address}/resume")
         page = await browser.until(address, lambda text: not is_live(text))
         assert "not finished" not in page and len(re.findall(r"/thumbnails/", page)) == 2
