@@ -17,6 +17,13 @@ Browse = Callable[..., Any]
 FOX = ["Here. <h> a red fox </h>", "Here. <h> a blue cat </h>"]
 
 
+class Paced(FlatColourGenerator):
+    """Cards that can become slow."""
+
+    def pace(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+
+
 def shown(page: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r'href="/gallery/(img-[0-9a-f]+)"', page)))
 
@@ -108,11 +115,11 @@ async def test_versions_are_new_pictures_beside_the_old_one(browse: Browse) -> N
 
 
 async def test_a_drawing_goes_on_over_a_reload_and_is_stopped(browse: Browse) -> None:
-    generator = FlatColourGenerator(size=(16, 16), num_steps=400)
+    generator = Paced(size=(16, 16), num_steps=400)
 
     async def test(browser: Any) -> None:
         fox, _, _ = await two(browser)
-        generator._delay_s = 60  # pyright: ignore[reportPrivateUsage]
+        generator.pace(60)
         address = f"/gallery/{fox}"
         await browser.send(f"{address}/redraw", prompt="another fox")
         for _ in range(2):

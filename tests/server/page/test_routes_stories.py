@@ -32,6 +32,13 @@ RECIPE = {
 }
 
 
+class Paced(FlatColourGenerator):
+    """Cards that can become fast."""
+
+    def pace(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+
+
 def author(request: Any) -> str:
     content = request.dialogue[-1]["content"]
     question = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
@@ -140,7 +147,7 @@ async def test_a_page_is_changed_alone(browse: Browse) -> None:
 
 
 async def test_a_story_goes_on_over_a_reload_and_is_continued_after_a_stop(browse: Browse) -> None:
-    generator = FlatColourGenerator(size=(32, 32), delay_s=60, num_steps=400)
+    generator = Paced(size=(32, 32), delay_s=60, num_steps=400)
 
     async def test(browser: Any) -> None:
         address = (await browser.send("/stories", files=recipe_file())).url.path
@@ -152,7 +159,7 @@ async def test_a_story_goes_on_over_a_reload_and_is_continued_after_a_stop(brows
         await browser.send(f"{address}/stop")
         page = await browser.until(address, lambda text: not is_live(text))
         assert "This story is not finished" in page
-        generator._delay_s = 0  # pyright: ignore[reportPrivateUsage]
+        generator.pace(0)
         await browser.send(f"{address}/resume")
         page = await browser.until(address, lambda text: not is_live(text))
         assert "not finished" not in page and len(re.findall(r"/thumbnails/", page)) == 2
