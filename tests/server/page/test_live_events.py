@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
+from sse_starlette.sse import AppStatus
 
 from mgem_agent.server.app import create_app
 from mgem_agent.server.security import LOCAL_USER
@@ -20,7 +22,10 @@ from mgem_agent.server.serving import GracefulServer
 from mgem_agent.testing import FlatColourGenerator
 
 
-def test_an_open_page_does_not_keep_a_server_from_stopping(open_service: Callable[..., Any]) -> None:
+def test_an_open_page_does_not_keep_a_server_from_stopping(
+    open_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AppStatus, "should_exit", False)  # a signal sets it for every server of this process
     generator = FlatColourGenerator(size=(16, 16), delay_s=60, num_steps=600)
     service = open_service(script=["<h> a fox </h>"], generator=generator, drain_s=0)
     ready, address = threading.Event(), []
