@@ -27,7 +27,8 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers, scene_slots
+from mgem_agent.recipes.nano.drawing.caption_encoder import scene_slots
+from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import SceneKind, sample_scene

@@ -23,6 +23,7 @@ from mgem_agent.recipes.nano.drawing.autoencoder import detail_loss
 from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, seed_sheet
 from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
 from mgem_agent.recipes.nano.drawing.scene_latents import scene_of
+from mgem_agent.recipes.nano.drawing.vocabulary import counting_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
@@ -83,7 +84,7 @@ def train_denoised_decoder(folder: str | Path, config: DenoisedDecoderConfig, as
     with run.averaged_weights():
         seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
         drawing = NanoDrawing(size_px=config.image_px, steps=config.steps, guidance_scale=config.guidance_scale)
-        return export_pipeline(pipeline, folder / "pipeline", drawing)
+        return export_pipeline(pipeline, folder / "pipeline", drawing, counting_vocabulary())
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ fourth channel. The empty layer has this colour everywhere.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mgem_agent.recipes.nano.drawing.caption_encoder import fact_sizes
 from mgem_agent.recipes.nano.world.backdrops import paint_backdrop
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS, background_named
 from mgem_agent.recipes.nano.world.concepts import load_concepts
@@ -22,37 +22,10 @@ from mgem_agent.recipes.nano.world.scene_layouts import POSES, Pose, backdrop_se
 from mgem_agent.recipes.nano.world.scene_parts import Scene, SceneObject
 from mgem_agent.recipes.nano.world.scene_rendering import draw_thing
 
-__all__ = ["SceneLayers", "fact_sizes", "scene_slots"]
+__all__ = ["SceneLayers"]
 
-_PLACES = ("alone", "left", "right")
 _NOTHING = (2.0, 2.0, -2.0)
 """Red, green and blue of transparent pixels; pictures have values from -1 to 1."""
-
-
-def fact_sizes() -> tuple[int, int, int, int]:
-    """Return the number of facts of each kind: backgrounds, things alone, left and right."""
-    num_concepts = len(load_concepts())
-    return len(BACKGROUNDS), num_concepts, num_concepts, num_concepts
-
-
-def scene_slots(scene: Scene) -> tuple[int, int, int, int]:
-    """Return the indices of a posed scene's background and of its things alone, left and right.
-
-    An empty position has the number of concepts as its index.
-    """
-    backgrounds, concepts = _numbers()
-    found = dict.fromkeys(_PLACES, len(concepts))
-    for thing in scene.objects:
-        place = "alone" if len(scene.objects) == 1 else "left" if thing.x < 0.5 else "right"
-        found[place] = concepts[thing.concept]
-    return backgrounds[scene.background], found["alone"], found["left"], found["right"]
-
-
-@functools.cache
-def _numbers() -> tuple[dict[str, int], dict[str, int]]:
-    """Return the indices of all backgrounds and of all concepts by name."""
-    backgrounds = {each.name: number for number, each in enumerate(BACKGROUNDS)}
-    return backgrounds, {concept.name: number for number, concept in enumerate(load_concepts())}
 
 
 class SceneLayers:
