@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ class ArtifactStore:
                     on_skip(path, error)
         return sorted(artifacts, key=lambda artifact: artifact.created, reverse=True)
 
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """Return the ids of all pictures, newest first; no record is read."""
         return [path.stem for path in self._newest_first()]
 
@@ -316,7 +316,7 @@ class ArtifactStore:
             created=datetime.fromtimestamp(int(_changed(place)), UTC),
         )
 
-    def _newest_first(self) -> list[Path]:
+    def _newest_first(self) -> Sequence[Path]:
         return sorted(self._pictures(), key=lambda path: (-_changed(path), path.name))
 
     def _pictures(self) -> Iterator[Path]:

@@ -245,13 +245,13 @@ def _answer(message: ChatMessage, pictures: _Pictures, where: str, calls: dict[s
             continue
         theirs.append(tool_call(name=name, args=arguments if isinstance(arguments, dict) else {}, id=call_id))
     yield AIMessage(content=text, tool_calls=[*own, *theirs], invalid_tool_calls=invalid)
-    for call, artifact in zip(own, drawn, strict=True):
+    for drawing, artifact in zip(own, drawn, strict=True):
         told = f"Drawn: {artifact.id}, {artifact.width}x{artifact.height} pixels."
         content: list[str | dict[Any, Any]] = [
             {"type": "text", "text": told},
             {"type": "image", "file_id": artifact.id},
         ]
-        yield ToolMessage(content=content, tool_call_id=call["id"], name=DRAW_TOOL_NAME, artifact=artifact.id)
+        yield ToolMessage(content=content, tool_call_id=drawing["id"], name=DRAW_TOOL_NAME, artifact=artifact.id)
 
 
 def _is_own_result(message: BaseMessage) -> bool:

@@ -234,7 +234,8 @@ class ChatTurn:
         answer = yield from _emitted(lambda emit: self._ask(agent, dialogue, emit))
         own_names = {str(tool["function"]["name"]) for tool in self._request.tools or ()}
         is_ours = DRAW_TOOL_NAME not in own_names
-        calls, requests, notices = [], [], []
+        calls, requests = [], []
+        notices: list[str] = []
         for call in answer.tool_calls:
             if not is_ours or call["name"] != DRAW_TOOL_NAME:
                 calls.append(_openai_call(call["name"], call["args"], call["id"]))

@@ -100,7 +100,8 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
     caption = scene.caption
     if not caption:
         story, premise = writer.draft.story, writer.premise
-        grammar = premise and caption_grammar(premise, scene.text, is_placed=_is_placed(story, index))
+        is_placed = _is_placed(story, index)
+        grammar = caption_grammar(premise, scene.text, is_placed=is_placed) if premise is not None else None
         caption = yield from writer.ask("caption", "caption", read_line, index=index, grammar=grammar, text=scene.text)
     if not caption:
         caption = scene.summary
@@ -112,7 +113,9 @@ def _write_caption(writer: StoryWriter, index: int) -> StorySteps[StoryScene]:
 
 def _text_grammar(writer: StoryWriter, index: int) -> str | None:
     premise = writer.premise
-    return premise and scene_text_grammar(premise, is_placed=_is_placed(writer.draft.story, index))
+    if premise is None:
+        return None
+    return scene_text_grammar(premise, is_placed=_is_placed(writer.draft.story, index))
 
 
 def _is_placed(story: Story, index: int) -> bool:

@@ -90,7 +90,8 @@ def test_a_tied_head_is_written_once(
     folder.write(tensors)
     convert_checkpoint(folder.path, tmp_path / "tied")
     assert json.loads((tmp_path / "tied" / "config.json").read_text())["tie_word_embeddings"] is True
-    assert inspect_checkpoint(tmp_path / "tied").notes == ()
+    notes = inspect_checkpoint(tmp_path / "tied").notes
+    assert [note for note in notes if "tokenizer" not in note] == []  # this folder has none
 
     tensors["lm_head.weight"][-1, -1] += 1
     folder.write(tensors)
