@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.types import ElicitRequestParams, ElicitResult
+from sse_starlette.sse import AppStatus
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.mcp import Books, McpParts, make_server
@@ -16,6 +17,12 @@ from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
 MODES = {"2026-07-28": "auto", "2025-11-25": "legacy"}
 """How the client connects, by the version of the protocol that it then speaks."""
+
+
+@pytest.fixture(autouse=True)
+def running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget servers that other tests stopped: a stop ends every event stream of the process."""
+    monkeypatch.setattr(AppStatus, "should_exit", False)
 
 
 class ChargedGenerator(FlatColourGenerator):

@@ -2,9 +2,11 @@
 
 import colorsys
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -12,6 +14,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig, train_encoders
 from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+
+
+@pytest.fixture(autouse=True, scope="module")
+def denormal_numbers() -> Iterator[None]:
+    """Let the process compute with denormal numbers again: trainings round them to zero."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from mgem_agent.recipes.nano.world.concepts import concept_named
 from mgem_agent.recipes.nano.world.nouns import counted, joined_with_and, with_article
 from mgem_agent.recipes.nano.world.scene_parts import Chart, Scene
 
-__all__ = ["CaptionStyle", "caption", "name_of", "place_of", "printed"]
+__all__ = ["CaptionStyle", "caption", "name_of", "place_of", "printed", "things_of"]
 
 CaptionStyle = Literal["plain", "rich", "tags", "story"]
 
