@@ -219,7 +219,7 @@ def test_a_story_from_a_premise_to_the_book(tab: Callable[..., Any]) -> None:
     check(page)
     second.get_by_label("Your wish for the text (optional)").fill("Make it quiet.")
     second.get_by_role("button", name="Write the text again").click()
-    page.get_by_text("A quiet fox slept all day long.").wait_for()
+    page.locator("p.told", has_text="A quiet fox slept all day long.").wait_for()  # also in the open form
     page.get_by_role("link", name="Read the book").click()
     page.wait_for_url("**/book.html")
     assert page.get_by_role("heading", name="The Dragon and the Knight").is_visible()
