@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import Model, Store
+from mgem_agent.cli.turn_options import Generators, Model, Store
 
 if TYPE_CHECKING:
     from mgem_agent.mcp.parts import McpParts
@@ -19,15 +19,7 @@ __all__ = ["mcp", "open_parts"]
 
 def mcp(
     model: Model = None,
-    generator: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--generator",
-            "-g",
-            metavar="NAME",
-            help="An image generator that clients may use; repeatable. The first is the default.",
-        ),
-    ] = None,
+    generator: Generators = None,
     http: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve streamable HTTP on this address instead of stdio."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import Draw, Look, Model, Store, System
+from mgem_agent.cli.turn_options import Draw, Generators, Look, Model, Store, System
 
 if TYPE_CHECKING:
     from mgem_agent.server.service import AgentService
@@ -18,15 +18,7 @@ __all__ = ["open_service", "serve"]
 
 def serve(
     model: Model = None,
-    generator: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--generator",
-            "-g",
-            metavar="NAME",
-            help="An image generator that clients may use; repeatable. The first is the default.",
-        ),
-    ] = None,
+    generator: Generators = None,
     host: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Any but loopback requires a token.")
     ] = None,

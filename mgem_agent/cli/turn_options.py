@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["AsJson", "Confirm", "Draw", "Generator", "Images", "Look", "Model", "Store", "System", "Yes"]
+__all__ = ["AsJson", "Confirm", "Draw", "Generator", "Generators", "Images", "Look", "Model", "Store", "System", "Yes"]
 
 Model = Annotated[
     str | None,
@@ -20,6 +20,15 @@ Model = Annotated[
 Generator = Annotated[
     str | None,
     typer.Option("--generator", "-g", metavar="NAME", help="The image generator. List them: mgem generators"),
+]
+Generators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--generator",
+        "-g",
+        metavar="NAME",
+        help="An image generator that clients may use; repeatable. The first is the default.",
+    ),
 ]
 Draw = Annotated[
     Literal["auto", "always", "never"] | None,

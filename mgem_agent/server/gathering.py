@@ -6,7 +6,7 @@ the next batch. Decisions that matter:
 - **A client cancels only its own pictures.** A batch is stopped only if nobody wants any of its pictures.
 - **One client's failure is not another's.** If a batch of several clients fails as a whole, it is drawn again client by
   client.
-- **The same seed gives the same bytes**, because a generator draws a picture alike alone and in a batch.
+- **The same seed gives the same bytes**, because a generator draws the same picture alone and in a batch.
 """
 
 from __future__ import annotations

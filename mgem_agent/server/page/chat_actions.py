@@ -55,13 +55,17 @@ class ChatActions:
         """Return the turn that runs, or the last one if it failed."""
         return self.page.turns.get((user.namespace, session))
 
+    def running_turn(self, user: User, session: str) -> LiveTurn | None:
+        """Return the turn that runs."""
+        return self.page.turns.running((user.namespace, session))
+
     def check_free(self, user: User, session: str) -> None:
         """Refuse a second turn while one runs.
 
         Raises:
             InputError: If one runs.
         """
-        if self.page.turns.running((user.namespace, session)) is not None:
+        if self.running_turn(user, session) is not None:
             raise InputError("This chat is answering already. Wait for the answer, or stop it.")
 
     def say(self, user: User, session: str, text: str, picture_ids: Sequence[str], options: ChatOptions) -> LiveTurn:

@@ -78,7 +78,7 @@ def _add_reading(router: APIRouter, page: PageState, chats: ChatActions) -> None
     @router.get("/chats/{key}/events")
     async def events(request: Request, key: str) -> Response:
         user = page.user(request)
-        live = page.turns.running((user.namespace, session_name(key)))
+        live = chats.running_turn(user, session_name(key))
         return live_response(live, lambda template, **found: page.render(template, user, **found))
 
 
@@ -156,14 +156,14 @@ def _add_messages(router: APIRouter, page: PageState, chats: ChatActions) -> Non
 def _add_changes(router: APIRouter, page: PageState, chats: ChatActions) -> None:
     @router.post("/chats/{key}/stop")
     async def stop(request: Request, key: str) -> Response:
-        live = page.turns.running((page.user(request).namespace, session_name(key)))
+        live = chats.running_turn(page.user(request), session_name(key))
         if live is not None:
             live.stop()
         return Response(status_code=204) if is_htmx(request) else go_to(request, f"/chats/{key}")
 
     @router.post("/chats/{key}/skip")
     async def skip(request: Request, key: str) -> Response:
-        live = page.turns.running((page.user(request).namespace, session_name(key)))
+        live = chats.running_turn(page.user(request), session_name(key))
         if live is not None:
             live.skip_drawing()
         return Response(status_code=204) if is_htmx(request) else go_to(request, f"/chats/{key}")

@@ -44,7 +44,7 @@ class SceneLatentsConfig(BaseModel):
 
     Attributes:
         autoencoder: Folder of the trained autoencoder.
-        num_shards: Shards to write in all; a run that was interrupted goes on with the next.
+        num_shards: Total number of shards. An interrupted run continues with the next one.
         kept_shards: Shards to keep.
         shard_size: Scenes in a shard.
         image_px: Side of the scenes.
