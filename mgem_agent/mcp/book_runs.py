@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mgem_agent.workflows.story_revision import PageRevision
     from mgem_agent.workflows.storytelling import Storyteller
 
-__all__ = ["BookRun", "BookSteps", "find_run", "start_run"]
+__all__ = ["BookRun", "BookSteps", "find_run", "running_long", "start_run"]
 
 _runs: dict[Path, BookRun] = {}
 
@@ -56,11 +56,13 @@ class BookRun:
         num_pages: Number of pages.
         message: What is being done.
         task: Ends with the run.
+        is_done: Whether its work is saved, so that it ends in a moment.
     """
 
     num_pages: int
     message: str = "Starting"
     task: asyncio.Task[None] | None = None
+    is_done: bool = False
     _written: set[int] = field(default_factory=set, repr=False)
     _drawn: dict[int, float] = field(default_factory=dict, repr=False)
     _is_outlined: bool = False
@@ -86,6 +88,12 @@ class BookRun:
     def tell(self, teller: Storyteller, record: BookRecord, steps: BookSteps) -> None:
         """Tell the story until it ends or a person has to decide; called in a thread."""
         self._teller = teller
+        try:
+            self._tell(teller, record, steps)
+        finally:
+            self.is_done = True
+
+    def _tell(self, teller: Storyteller, record: BookRecord, steps: BookSteps) -> None:
         if not (teller.folder / STORY_FILE).exists():
             self._follow(teller.stream(record.recipe), record)
             return
@@ -142,6 +150,14 @@ def find_run(folder: Path) -> BookRun | None:
     if run is None or run.task is None or run.task.done() or run.task.get_loop().is_closed():
         return None
     return run
+
+
+async def running_long(folder: Path) -> BookRun | None:
+    """Return the run of a book as `find_run` does; one whose work is saved is waited for, because it has ended."""
+    run = find_run(folder)
+    if run is not None and run.is_done and run.task is not None:
+        await asyncio.wait([run.task])
+    return find_run(folder)
 
 
 def start_run(parts: McpParts, book_id: str, record: BookRecord, steps: BookSteps | None = None) -> BookRun:

@@ -187,7 +187,7 @@ def _state(record: BookRecord, story: Story | None) -> BookState:
 def _is_held(folder: Path) -> bool:
     """Whether a process is telling the story. Two checks at once would each find the other."""
     try:
-        with _checking, hold_folder(folder):
+        with _checking, hold_folder(folder, wait_s=0):
             return False
     except InputError:
         return True

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mgem_agent.errors import InputError
 from mgem_agent.mcp.answers import ToolAnswer
 from mgem_agent.mcp.book_answer import book_answer
-from mgem_agent.mcp.book_runs import BookRun, BookSteps, find_run, start_run
+from mgem_agent.mcp.book_runs import BookRun, BookSteps, find_run, running_long, start_run
 from mgem_agent.mcp.books import Book, BookRecord
 from mgem_agent.mcp.call import Call, Question
 from mgem_agent.mcp.drawing_tools import agreed_to_spend, chosen_generator
@@ -65,8 +65,9 @@ async def story_status(call: Call, arguments: StatusCall) -> ToolAnswer:
 async def story_continue(call: Call, arguments: ContinueCall) -> ToolAnswer:
     """Continue a book: with a decision, with changes, or after it was stopped."""
     parts = call.parts
+    run = await running_long(parts.books.folder(arguments.book))
     book = await asyncio.to_thread(parts.books.get, arguments.book)
-    if book.state == "working" or find_run(book.folder) is not None:
+    if book.state == "working" or run is not None:
         raise InputError(f"The book {book.id!r} is being told. Wait for it: story_status with wait_s.")
     if book.state == "refused":
         raise InputError(f"The outline of the book {book.id!r} was refused. Start another one: tell_story.")

@@ -25,16 +25,21 @@ from mgem_agent.workflows.story import Story, StoryScene
 __all__ = ["StoryDraft", "find_drawn", "hold_folder", "scene_key"]
 
 LOCK_FILE = ".story.lock"
+END_S = 0.5
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path, *, wait_s: float = END_S) -> Iterator[None]:
     """Lock a folder against other processes, and against other stories of this process.
 
     The operating system releases the lock when its holder ends, also if it is killed.
 
+    Args:
+        folder: The folder.
+        wait_s: Seconds to wait for a holder that has written its last record and is about to end.
+
     Raises:
-        InputError: If the folder is locked.
+        InputError: If the folder is still locked then.
         ToolError: If the folder cannot be created.
     """
     try:
@@ -44,7 +49,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
             f"The folder {str(folder)!r} cannot be created: {error.strerror or error}. Give a writable one."
         ) from error
     # A generator may be closed by another thread than the one that started it.
-    lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
+    lock = FileLock(folder / LOCK_FILE, timeout=wait_s, thread_local=False)
     try:
         lock.acquire()
     except Timeout as error:

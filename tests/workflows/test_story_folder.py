@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_one_at_a_time_and_free_again_afterwards(tmp_path: Path) -> None:
             pass
     with hold_folder(tmp_path / "book"):
         pass
+
+
+def test_a_holder_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    held = hold_folder(tmp_path / "book")
+    held.__enter__()
+    ending = threading.Timer(0.1, held.__exit__, (None, None, None))
+    ending.start()
+    with hold_folder(tmp_path / "book"):
+        ending.join()
+    with hold_folder(tmp_path / "book"), pytest.raises(InputError, match="Another process"):
+        hold_folder(tmp_path / "book", wait_s=0).__enter__()
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

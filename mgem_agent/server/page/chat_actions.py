@@ -22,6 +22,7 @@ __all__ = ["DIRECT", "ChatActions", "ChatOptions"]
 
 MAX_TITLE_CHARS = 80
 NUM_RECENT = 20
+BUSY = "This chat is answering already. Wait for the answer, or stop it."
 DIRECT = "direct"
 """Mode of a message whose words are drawn unchanged, without asking the model."""
 
@@ -59,14 +60,14 @@ class ChatActions:
         """Return the turn that runs."""
         return self.page.turns.running((user.namespace, session))
 
-    def check_free(self, user: User, session: str) -> None:
-        """Refuse a second turn while one runs.
+    async def check_free(self, user: User, session: str) -> None:
+        """Refuse a second turn while one runs. The end of a turn that is saved is waited for.
 
         Raises:
             InputError: If one runs.
         """
-        if self.running_turn(user, session) is not None:
-            raise InputError("This chat is answering already. Wait for the answer, or stop it.")
+        if await self.page.turns.running_long((user.namespace, session)) is not None:
+            raise InputError(BUSY)
 
     def say(self, user: User, session: str, text: str, picture_ids: Sequence[str], options: ChatOptions) -> LiveTurn:
         """Begin a turn with a message.
@@ -74,7 +75,7 @@ class ChatActions:
         Raises:
             InputError: If the chat is busy, the message is empty, or the last turn is unfinished.
         """
-        self.check_free(user, session)
+        self._check_free(user, session)
         if not text.strip() and not picture_ids:
             raise InputError("The message is empty. Write something, or add a picture.")
         agent = self.page.agent(user, generator=options.generator, confirm=options.confirm)
@@ -99,7 +100,7 @@ class ChatActions:
         Raises:
             InputError: If the chat is busy.
         """
-        self.check_free(user, session)
+        self._check_free(user, session)
         agent = self.page.agent(user)
         turn = LiveTurn(agent, session, num_before=len(agent.sessions.turns(session)))
         self._begin(user, turn, lambda: agent.stream_resume(session, decision), title="Continue")
@@ -111,7 +112,7 @@ class ChatActions:
         Raises:
             InputError: If the chat is busy or empty.
         """
-        self.check_free(user, session)
+        self._check_free(user, session)
         self.page.agent(user).undo(session)
         self.page.turns.remove((user.namespace, session))
 
@@ -175,6 +176,11 @@ class ChatActions:
             "text": text,
             "picture_ids": tuple(picture_ids),
         }
+
+    def _check_free(self, user: User, session: str) -> None:
+        """Refuse a second turn; nothing is awaited between this check and the start of the turn."""
+        if self.running_turn(user, session) is not None:
+            raise InputError(BUSY)
 
     def _begin(
         self, user: User, turn: LiveTurn, start: Callable[[], Generator[AgentEvent, None, None]], *, title: str

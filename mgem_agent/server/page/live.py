@@ -142,6 +142,11 @@ class Live:
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether its work is saved, so that it ends in a moment."""
+        return self.is_over
+
     async def wait(self) -> None:
         """Wait until it has ended."""
         if self._task is not None:
@@ -202,6 +207,13 @@ class LivePlace(Generic[Run]):
         """Return the run if it has not ended."""
         run = self._runs.get(key)
         return run if run is not None and not run.is_over else None
+
+    async def running_long(self, key: Hashable) -> Run | None:
+        """Return the run if it has not ended. One whose work is saved is waited for: to the user it has ended."""
+        run = self.running(key)
+        if run is not None and run.is_done:
+            await run.wait()
+        return self.running(key)
 
     def keys(self) -> list[Hashable]:
         """Return the keys of the runs that have not ended."""

@@ -52,6 +52,11 @@ class LiveDrawing(Live):
         """Number of pictures that are not finished."""
         return sum(part.data.get("state") in ("waiting", "drawing") for part in self.parts)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every picture is stored."""
+        return self.is_over or len(self._kept) == len(self.change.requests)
+
     def start(self, draw: DrawBatch) -> None:
         """Start drawing.
 

@@ -14,6 +14,7 @@ from mgem_agent.workflows.story_events import (
     SceneWritten,
     StoryEvent,
     StoryFinished,
+    StoryStopped,
     StoryText,
     scene_index,
 )
@@ -42,12 +43,18 @@ class LiveStory(Live):
         super().__init__()
         self.teller = teller
         self.about = about
+        self._is_at_end = False
         self._draft = ""
         self._drafting: tuple[str, int] = ("", 0)
         if (Path(teller.folder) / STORY_FILE).is_file():
             self._show_story(read_story(teller.folder))
         else:
             self.show("head", "head", story=None, about=about)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the story is finished, waits for a decision, or was stopped."""
+        return self.is_over or self._is_at_end
 
     def start(self, events: Callable[[], AsyncGenerator[StoryEvent, None]]) -> None:
         """Start the story.
@@ -89,7 +96,8 @@ class LiveStory(Live):
         elif isinstance(event, OutlineReady):
             self._show_story(event.story)
             self.say(announcement="The outline is written.")
-        elif isinstance(event, (ApprovalNeeded, StoryFinished)):
+        elif isinstance(event, (ApprovalNeeded, StoryFinished, StoryStopped)):
+            self._is_at_end = True
             self._show_story(event.story)
 
     def _write(self, event: StoryText) -> None:

@@ -59,7 +59,14 @@ class LiveTurn(Live):
         self.num_drawing = 0
         self._num_texts = 0
         self._is_writing = False
+        self._is_waiting = False
         self._keys: dict[str, str] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the turn is saved, or waits for a decision."""
+        is_saved = len(self.agent.sessions.turns(self.session, limit=self.num_before + 1)) > self.num_before
+        return self.is_over or self._is_waiting or is_saved
 
     def start(self, events: Callable[[], AsyncGenerator[AgentEvent, None]]) -> None:
         """Start the turn.
@@ -112,6 +119,7 @@ class LiveTurn(Live):
         elif isinstance(event, AgentNotice):
             self.show(f"notice-{len(self.parts)}", "notice", message=event.message)
         elif isinstance(event, ConfirmationNeeded):
+            self._is_waiting = True
             self.say(announcement="The captions wait for your decision.")
 
     def _draw(self, call_id: str, **data: Any) -> None:

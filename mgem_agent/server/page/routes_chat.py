@@ -85,7 +85,7 @@ def _add_reading(router: APIRouter, page: PageState, chats: ChatActions) -> None
 def _add_messages(router: APIRouter, page: PageState, chats: ChatActions) -> None:
     async def begin(user: User, session: str, text: str, known: Ids, files: Files, options: ChatOptions) -> LiveTurn:
         """Store the pictures of a message, and begin its turn."""
-        chats.check_free(user, session)
+        await chats.check_free(user, session)
         ids = [name for name in known or () if is_picture_id(name)]
         most = page.service.settings.max_pictures_in - len(ids)
         ids += await store_uploads(files or (), page.store(user), most=max(most, 0))
@@ -124,13 +124,16 @@ def _add_messages(router: APIRouter, page: PageState, chats: ChatActions) -> Non
 
     @router.post("/chats/{key}/resume")
     async def resume(request: Request, key: str) -> Response:
-        chats.resume(page.user(request), session_name(key), None)
+        user, session = page.user(request), session_name(key)
+        await chats.check_free(user, session)
+        chats.resume(user, session, None)
         return go_to(request, f"/chats/{key}")
 
     @router.post("/chats/{key}/decide")
     async def decide(request: Request, key: str) -> Response:
         user, session = page.user(request), session_name(key)
         form = await request.form()
+        await chats.check_free(user, session)
         waiting = page.agent(user).waiting(session)
         captions = waiting.captions if waiting is not None else ()
         texts = {each.call_id: str(form.get(f"caption-{place}", "")).strip() for place, each in enumerate(captions)}
@@ -171,6 +174,7 @@ def _add_changes(router: APIRouter, page: PageState, chats: ChatActions) -> None
     @router.post("/chats/{key}/undo")
     async def undo(request: Request, key: str) -> Response:
         user, session = page.user(request), session_name(key)
+        await chats.check_free(user, session)
         chats.undo(user, session)
         summary = page.sessions(user).summary(session)
         return go_to(request, f"/chats/{key}" if summary.num_turns else "/")
@@ -183,7 +187,7 @@ def _add_changes(router: APIRouter, page: PageState, chats: ChatActions) -> None
     @router.post("/chats/{key}/delete")
     async def delete(request: Request, key: str) -> Response:
         user, session = page.user(request), session_name(key)
-        chats.check_free(user, session)
+        await chats.check_free(user, session)
         with page.sessions(user).hold(session):
             page.sessions(user).delete(session)
         page.turns.remove((user.namespace, session))

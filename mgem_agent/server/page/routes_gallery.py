@@ -126,9 +126,9 @@ def _add_files(router: APIRouter, page: PageState) -> None:
 
 
 def _add_versions(router: APIRouter, page: PageState) -> None:
-    def begin(request: Request, user: User, source: Artifact, change: PictureChange, generator: str) -> Response:
+    async def begin(request: Request, user: User, source: Artifact, change: PictureChange, generator: str) -> Response:
         key = (user.namespace, source.id)
-        if page.drawings.running(key) is not None:
+        if await page.drawings.running_long(key) is not None:
             raise InputError("A version of this picture is being drawn. Wait for it, or stop it.")
         live = LiveDrawing(source, change, page.store(user))
         chosen = page.service.generators.get(generator or None)
@@ -163,7 +163,7 @@ def _add_versions(router: APIRouter, page: PageState) -> None:
         if seed.strip() and wanted is None:
             raise InputError(f"{seed[:40]!r} is not a seed. Give a whole number from 0, or leave it empty.")
         change = redraw_of(source, seed=wanted, new_seed=new_seed, prompt=prompt.replace("\r\n", "\n"))
-        return begin(request, user, source, change, generator)
+        return await begin(request, user, source, change, generator)
 
     @router.post("/gallery/{picture_id}/vary")
     async def vary(
@@ -176,7 +176,9 @@ def _add_versions(router: APIRouter, page: PageState) -> None:
         user = page.user(request)
         source = page.store(user).get(picture_id)
         able = await asyncio.to_thread(lambda: page.service.generators.get(generator or None).capabilities)
-        return begin(request, user, source, variations_of(source, able, number=number, strength=strength), generator)
+        return await begin(
+            request, user, source, variations_of(source, able, number=number, strength=strength), generator
+        )
 
     @router.post("/gallery/{picture_id}/edit")
     async def edit(
@@ -202,7 +204,7 @@ def _add_versions(router: APIRouter, page: PageState) -> None:
             mask=mask_id,
             any_way=any_way,
         )
-        return begin(request, user, source, change, generator)
+        return await begin(request, user, source, change, generator)
 
     @router.post("/gallery/{picture_id}/stop")
     async def stop(request: Request, picture_id: str) -> Response:

@@ -125,12 +125,12 @@ def _add_telling(router: APIRouter, page: PageState, stories: StoryActions) -> N
         user = page.user(request)
         story = page.shelf(user).get(name).story
         form = await request.form()
-        stories.resume(user, name, _decision(story, {key: str(value) for key, value in form.items()}))
+        await stories.resume(user, name, _decision(story, {key: str(value) for key, value in form.items()}))
         return go_to(request, f"/stories/{name}")
 
     @router.post("/stories/{name}/resume")
     async def resume(request: Request, name: str) -> Response:
-        stories.resume(page.user(request), name, None)
+        await stories.resume(page.user(request), name, None)
         return go_to(request, f"/stories/{name}")
 
     @router.post("/stories/{name}/stop")
@@ -142,22 +142,24 @@ def _add_telling(router: APIRouter, page: PageState, stories: StoryActions) -> N
 
 
 def _add_revising(router: APIRouter, page: PageState, stories: StoryActions) -> None:
-    def revise(request: Request, user: User, name: str, **fields: Any) -> Response:
+    async def revise(request: Request, user: User, name: str, **fields: Any) -> Response:
         try:
             revision = PageRevision.model_validate(fields)
         except ValidationError as error:
             message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
             raise InputError(f"This change is not possible: {message}") from error
-        stories.revise(user, name, revision)
+        await stories.revise(user, name, revision)
         return go_to(request, f"/stories/{name}#page-{revision.index}")
 
     @router.post("/stories/{name}/pages/{index}/words")
     async def words(request: Request, name: str, index: int, title: Text = "", text: Text = "") -> Response:
-        return revise(request, page.user(request), name, index=index, title=title, text=text.replace("\r\n", "\n"))
+        return await revise(
+            request, page.user(request), name, index=index, title=title, text=text.replace("\r\n", "\n")
+        )
 
     @router.post("/stories/{name}/pages/{index}/rewrite")
     async def rewrite(request: Request, name: str, index: int, wish: Text = "") -> Response:
-        return revise(request, page.user(request), name, index=index, write=True, wish=wish)
+        return await revise(request, page.user(request), name, index=index, write=True, wish=wish)
 
     @router.post("/stories/{name}/pages/{index}/redraw")
     async def redraw(
@@ -170,11 +172,11 @@ def _add_revising(router: APIRouter, page: PageState, stories: StoryActions) -> 
         chosen = secrets.randbelow(MAX_SEED) if new_seed else int(seed) if seed.strip() else None
         old = story.scenes[index - 1].caption if 1 <= index <= len(story.scenes) else ""
         changed = caption.strip() if caption.strip() != old else None
-        return revise(request, user, name, index=index, caption=changed or None, draw=True, seed=chosen)
+        return await revise(request, user, name, index=index, caption=changed or None, draw=True, seed=chosen)
 
     @router.post("/stories/{name}/pages/{index}/picture")
     async def picture(request: Request, name: str, index: int, picture: Text) -> Response:
-        return revise(request, page.user(request), name, index=index, picture=picture)
+        return await revise(request, page.user(request), name, index=index, picture=picture)
 
 
 async def _recipe(stories: StoryActions, premise: str, recipe: str, file: UploadFile | None) -> StoryRecipe:

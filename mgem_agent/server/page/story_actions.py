@@ -125,35 +125,35 @@ class StoryActions:
         self._run(user, name, LiveStory(teller, about), lambda: teller.stream(recipe))
         return name
 
-    def resume(self, user: User, name: str, decision: OutlineDecision | None) -> None:
+    async def resume(self, user: User, name: str, decision: OutlineDecision | None) -> None:
         """Continue a story.
 
         Raises:
             InputError: If it runs already, or there is no such story.
         """
-        self.check_free(user, name)
+        await self.check_free(user, name)
         story = self.page.shelf(user).get(name).story
         teller = self._teller(user, name, story.recipe, generator=story.generator)
         self._run(user, name, LiveStory(teller), lambda: teller.stream_resume(decision))
 
-    def revise(self, user: User, name: str, revision: PageRevision) -> None:
+    async def revise(self, user: User, name: str, revision: PageRevision) -> None:
         """Change a page of a story.
 
         Raises:
             InputError: If the story runs, or the change is not possible.
         """
-        self.check_free(user, name)
+        await self.check_free(user, name)
         story = self.page.shelf(user).get(name).story
         teller = self._teller(user, name, None, generator=story.generator)
         self._run(user, name, LiveStory(teller), lambda: teller.stream_revision(revision))
 
-    def check_free(self, user: User, name: str) -> None:
-        """Refuse a second run of a story.
+    async def check_free(self, user: User, name: str) -> None:
+        """Refuse a second run of a story. The end of a run whose work is saved is waited for.
 
         Raises:
             InputError: If it runs.
         """
-        if self.page.stories.running((user.namespace, name)) is not None:
+        if await self.page.stories.running_long((user.namespace, name)) is not None:
             raise InputError("This story is being worked on. Wait until it is done, or stop it.")
 
     def view(self, user: User, name: str) -> dict[str, Any]:

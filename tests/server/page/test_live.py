@@ -79,6 +79,27 @@ async def test_an_unexpected_error_is_named_without_its_text(caplog: pytest.LogC
     assert "a path /home/ann" in caplog.text
 
 
+async def test_a_run_whose_work_is_saved_is_waited_for() -> None:
+    class Saved(Live):
+        is_done = False
+
+    place: LivePlace[Saved] = LivePlace()
+    live, go = Saved(), asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+
+    live.begin(work)
+    place.put("x", live)
+    assert await place.running_long("x") is live  # at once: it is not done
+    live.is_done = True
+    waiting = asyncio.create_task(place.running_long("x"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    go.set()
+    assert await waiting is None and live.is_over
+
+
 async def test_a_run_that_has_ended_is_kept_until_it_is_removed() -> None:
     place: LivePlace[Live] = LivePlace()
     live, go = Live(), asyncio.Event()

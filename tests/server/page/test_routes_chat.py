@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.errors import ReasonerUnavailableError
 from mgem_agent.server.page.chat_actions import ChatActions, ChatOptions
 from mgem_agent.server.page.page_state import PageState
@@ -264,6 +265,29 @@ async def test_a_turn_that_is_saved_is_shown_once(open_service: Callable[..., An
     assert len(view["chat"].turns) == 1 and view["live"] is None
     turn.is_over = True
     await service.close()
+
+
+async def test_a_message_between_the_save_and_the_end_of_a_turn_is_taken(
+    browse: Browse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, stream = threading.Event(), MgemAgent.stream
+
+    def late(agent: MgemAgent, *given: Any, **options: Any) -> Any:
+        yield from stream(agent, *given, **options)
+        assert ended.wait(10)
+
+    monkeypatch.setattr(MgemAgent, "stream", late)
+
+    async def test(browser: Any) -> None:
+        address, _ = await browser.ask("First")  # shown as finished; its run has not ended
+        sending = asyncio.create_task(browser.send(f"{address}/messages", text="Second"))
+        done, _ = await asyncio.wait([sending], timeout=0.1)
+        assert not done
+        ended.set()
+        assert (await sending).status_code == 200
+        await browser.until(address, lambda text: len(answers(text)) == 2 and not is_live(text))
+
+    await browse(test)
 
 
 async def test_two_messages_at_once_begin_one_turn(browse: Browse) -> None:
