@@ -28,6 +28,7 @@ RECIPES = {
     "autoencoder": ("drawing", "AutoencoderConfig", "train_autoencoder", "the autoencoder of pictures"),
     "caption_encoder": ("drawing", "CaptionEncoderConfig", "train_caption_encoder", "the generator's text encoder"),
     "generator": ("drawing", "GeneratorConfig", "train_generator", "the diffusion model, from captions to latents"),
+    "scene_autoencoder": ("drawing", "SceneAutoencoderConfig", "train_scene_autoencoder", "the denoiser's autoencoder"),
     "scene_latents": ("drawing", "SceneLatentsConfig", "write_scene_latents", "nothing: write scenes for the denoiser"),
     "denoiser": ("drawing", "DenoiserConfig", "train_denoiser", "the diffusion model that really denoises"),
     "denoised_decoder": ("drawing", "DenoisedDecoderConfig", "train_denoised_decoder", "its decoder, and export it"),

@@ -22,10 +22,10 @@ from mgem_agent.recipes.nano.world.sprites import Sprites
 
 __all__ = ["cell_looks", "cell_text_encoder", "look_width"]
 
-_LATENTS_A_CELL = 4
-"""Latents along the side of a cell."""
+_LATENTS_A_CELL = 2
+"""Latents along the side of a cell of a thing of the largest size."""
 _GREY = 160
-_PLACE_CODES, _ORDER_CODES = 32, 48
+_PLACE_CODES, _ORDER_CODES = 40, 36
 
 
 def look_width(latent_channels: int) -> int:
@@ -84,7 +84,7 @@ def cell_text_encoder(looks: Tensor, grid: CellGrid, num_layers: int, seed: int 
             intermediate_size=2 * hidden,
             projection_dim=hidden,
             num_hidden_layers=num_layers,
-            num_attention_heads=hidden // 48,
+            num_attention_heads=2,
             max_position_embeddings=grid.max_tokens,
             hidden_act="quick_gelu",
             bos_token_id=0,
@@ -112,7 +112,7 @@ def _embeddings(encoder: Any) -> Any:
 
 
 def _grid_codes(side: int) -> Tensor:
-    """Return (cells, 32) codes of the row and column of each cell."""
+    """Return (cells, 40) codes of the row and column of each cell."""
     middles = (torch.arange(side) + 0.5) / side
     angles = middles[:, None] * math.pi * torch.arange(1, 5)
     waves = torch.cat([angles.cos(), angles.sin()], 1)  # (side, 8)

@@ -46,9 +46,9 @@ class CellGrid:
         max_tokens: Maximum tokens of a caption, with start and end.
     """
 
-    side: int = 5
+    side: int = 12
     num_place_cells: int = 6
-    max_tokens: int = 96
+    max_tokens: int = 304
 
     @property
     def num_thing_cells(self) -> int:

@@ -19,14 +19,13 @@ from pydantic import Field
 from torch import Tensor
 
 from mgem_agent.nano.drawing import NanoDrawing
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
 from mgem_agent.recipes.nano.drawing.autoencoder import detail_loss
 from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, seed_sheet
 from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
-from mgem_agent.recipes.nano.drawing.scene_latents import scene_of
 from mgem_agent.recipes.nano.drawing.vocabulary import counting_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
-from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
@@ -75,8 +74,8 @@ def train_denoised_decoder(folder: str | Path, config: DenoisedDecoderConfig, as
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
         first = step * config.batch_size
-        pairs = [scene_of(config.seed + 1, first + row) for row in range(config.batch_size)]
-        scenes = scene_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
+        pairs = [aligned_scene(config.seed + 1, first + row) for row in range(config.batch_size)]
+        scenes = aligned_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             latents = _predicted(pipeline, noising, scenes, [words for _, words in pairs], run.generator(step), config)
             drawn = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample.float()

@@ -73,6 +73,8 @@ class DenoiserConfig(PretrainingConfig):
         scenes: Folder of the recipe `scene_latents`.
         widths: Channels at each resolution, finest first.
         attends: Whether there is attention to the caption at each resolution; it is always there at the coarsest.
+        copies: Whether attention at a resolution is to the caption only, and not also between positions.
+        num_heads: Attention heads at each resolution.
         num_text_layers: Layers of the text encoder.
         image_px: Side of the pictures.
         orthogonal: Whether Muon trains the kernels and matrices of the denoiser.
@@ -84,7 +86,7 @@ class DenoiserConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
-    num_steps: Count = 2_300
+    num_steps: Count = 3_000
     batch_size: Count = 32
     learning_rate: Rate = 1.5e-3
     warmup_steps: int = Field(default=60, ge=0)
@@ -92,11 +94,13 @@ class DenoiserConfig(PretrainingConfig):
     autoencoder: str
     scenes: str
     widths: tuple[int, ...] = Field(default=(64, 128, 192), min_length=2)
-    attends: tuple[bool, ...] = (False, True, False)
+    attends: tuple[bool, ...] = (True, False, True)
+    copies: tuple[bool, ...] = (True, False, False)
+    num_heads: tuple[int, ...] = (2, 4, 6)
     num_text_layers: int = Field(default=1, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     orthogonal: bool = True
-    table_factor: Rate = 2.0
+    table_factor: Rate = 0.3
     thing_weight: float = Field(default=2.0, ge=0)
     dropped: float = Field(default=0.1, ge=0, lt=1)
     snr_gamma: float = Field(default=5.0, gt=0)
@@ -121,7 +125,8 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
         block_out_channels=config.widths,
         layers_per_block=1,
         cross_attention_dim=text_encoder.config.hidden_size,
-        attention_head_dim=4,
+        attention_head_dim=config.num_heads,  # of old, this argument is the number of heads
+        only_cross_attention=config.copies,
         norm_num_groups=16,
     )
     _look_for_positions(unet, look_width(autoencoder.config.latent_channels))

@@ -9,34 +9,24 @@ background while the denoiser trains; when the folder is full, the oldest are re
 from __future__ import annotations
 
 import os
-import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from PIL import Image, ImageChops
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mgem_agent.errors import InputError
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scene, as_pixels, draw_aligned, thing_cover
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
-from mgem_agent.recipes.nano.world.backdrops import paint_backdrop
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
-from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
-from mgem_agent.recipes.nano.world.scene_captions import caption, things_of
-from mgem_agent.recipes.nano.world.scene_rendering import render_scene
+from mgem_agent.recipes.nano.world.scene import Scene
 
-__all__ = ["SceneLatents", "SceneLatentsConfig", "scene_of", "write_scene_latents"]
-
-_BARE_GROUNDS = ("meadow", "plain blue")
-_BARE_SHARE = 0.5
-"""Share of the scenes on these grounds whose caption does not name the ground."""
-_SEEN = 16
-"""Least difference of a pixel's value from the background where there is a thing."""
+__all__ = ["SceneLatents", "SceneLatentsConfig", "write_scene_latents"]
 
 
 class SceneLatentsConfig(BaseModel):
@@ -55,20 +45,10 @@ class SceneLatentsConfig(BaseModel):
 
     autoencoder: str
     num_shards: int = Field(default=200, ge=1)
-    kept_shards: int = Field(default=60, ge=1)
+    kept_shards: int = Field(default=120, ge=1)
     shard_size: int = Field(default=1024, ge=1)
     image_px: int = Field(default=128, ge=16)
     seed: int = Field(default=0, ge=0)
-
-
-def scene_of(seed: int, index: int) -> tuple[Scene, str]:
-    """Return a scene that the denoiser learns from, and its caption. Things are not mirrored."""
-    scene = sample_scene(seed, index, kind="varied")
-    scene = replace(scene, objects=tuple(replace(thing, is_mirrored=False) for thing in scene.objects))
-    chance = random.Random(seed * 1_000_003 + index)
-    if scene.background in _BARE_GROUNDS and chance.random() < _BARE_SHARE:
-        return scene, things_of(scene, chance)
-    return scene, caption(scene, chance)
 
 
 def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: EmojiAssets) -> Path:
@@ -81,7 +61,7 @@ def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: 
     done = [int(file.stem) for file in folder.glob("*.npz")]
     for number in range(max(done, default=-1) + 1, config.num_shards):
         first = number * config.shard_size
-        pairs = [scene_of(config.seed, index) for index in range(first, first + config.shard_size)]
+        pairs = [aligned_scene(config.seed, index) for index in range(first, first + config.shard_size)]
         parts = [_encoded([scene for scene, _ in pairs[start : start + 64]], autoencoder, assets, config.image_px)
                  for start in range(0, len(pairs), 64)]  # fmt: skip
         captions = tokenizer([words for _, words in pairs], padding="max_length", truncation=True)["input_ids"]
@@ -91,7 +71,7 @@ def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: 
                 file,
                 latents=np.concatenate([latents for latents, _ in parts]),
                 covered=np.concatenate([covered for _, covered in parts]),
-                captions=np.asarray(captions, np.int16),
+                captions=np.asarray(captions, np.int32),
                 numbers=np.asarray([len({thing.concept for thing in scene.objects}) for scene, _ in pairs], np.int8),
             )
         os.replace(part, folder / f"{number}.npz")
@@ -104,22 +84,14 @@ def _encoded(
     scenes: list[Scene], autoencoder: Any, assets: EmojiAssets, size_px: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return (B, c, h, h) scaled latents of scenes, and (B, h, h) how far their things cover them, from 0 to 255."""
-    drawn = [_with_cover(scene, assets, size_px) for scene in scenes]
-    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in drawn]))
-    pixels = (pixels.permute(0, 3, 1, 2) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    drawn = [draw_aligned(scene, assets, size_px) for scene in scenes]
+    pixels = as_pixels(drawn)
     with torch.autocast("cpu", torch.bfloat16):
         latents = autoencoder.encode(pixels).latents.float() * autoencoder.config.scaling_factor
     side = latents.shape[-1]
-    covers = np.stack([np.asarray(cover.resize((side, side), Image.Resampling.BOX)) for _, cover in drawn])
-    return latents.half().contiguous().numpy(), covers
-
-
-def _with_cover(scene: Scene, assets: EmojiAssets, size_px: int) -> tuple[Image.Image, Image.Image]:
-    """Return the picture of a scene, and where it differs from its background."""
-    empty = paint_backdrop(scene.background, scene.seed, size_px)
-    picture = render_scene(scene, assets, size_px)
-    wrong = ImageChops.difference(picture, empty).convert("L").point([255 * (value > _SEEN) for value in range(256)])
-    return picture, wrong
+    covers = [thing_cover(scene, picture).resize((side, side), Image.Resampling.BOX)
+              for scene, picture in zip(scenes, drawn, strict=True)]  # fmt: skip
+    return latents.half().contiguous().numpy(), np.stack([np.asarray(cover) for cover in covers])
 
 
 class SceneLatents:
@@ -130,7 +102,7 @@ class SceneLatents:
         kept: Shards to hold in memory.
     """
 
-    def __init__(self, folder: str | Path, kept: int = 60) -> None:
+    def __init__(self, folder: str | Path, kept: int = 120) -> None:
         self._folder = Path(folder)
         self._kept = kept
         self._shards: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
