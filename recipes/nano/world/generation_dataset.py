@@ -5,8 +5,8 @@
                        {"from": "gpt", "value": "<h> an orange fox in the snow, soft light </h>"}],
      "answer_kinds": ["draw"], "wanted": [["fox"]]}
 
-The prompt template adds `<GEN>` to a turn with `draw`. A held-out dialogue has a pair of two things that no training
-dialogue has, or another seed if it does not have two things.
+The prompt template adds `<GEN>` to a turn with `draw`. Held-out dialogues have questions that are worded otherwise
+than those of training, and those with two things have a pair that no training dialogue has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mgem_agent.user_files import user_path
 
 __all__ = ["GenerationDataSettings", "generation_record", "write_generation"]
 
-_VERSION = 1
+_VERSIONS: dict[Split, int] = {"train": 1, "held_out": 2}  # increase one when the same settings give other records
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def generation_record(index: int, settings: GenerationDataSettings) -> dict[str,
     """
     rng = random.Random(f"generation/{settings.seed}/{settings.split}/{index}")
     kind = choose_generation_kind(rng)
-    turns = generation_dialogue(kind, rng)
+    turns = generation_dialogue(kind, rng, settings.split)
     while not _belongs(turns, settings.split):
-        turns = generation_dialogue(kind, rng)
+        turns = generation_dialogue(kind, rng, settings.split)
     conversations: list[dict[str, Any]] = []
     for turn in turns:
         conversations.append({"from": "human", "value": turn.question, **({"draw": True} if turn.draw else {})})
@@ -92,7 +92,7 @@ def write_generation(folder: str | Path, num_dialogues: int, settings: Generatio
     if num_dialogues < 1:
         raise InputError(f"{num_dialogues} dialogues cannot be made. Give 1 or more.")
     path = user_path(folder) / f"generation_{settings.split}.jsonl"
-    with RecordWriter.open(path, {**asdict(settings), "version": _VERSION}) as writer:
+    with RecordWriter.open(path, {**asdict(settings), "version": _VERSIONS[settings.split]}) as writer:
         for index in range(writer.num_records, num_dialogues):
             writer.write(generation_record(index, settings))
     return path

@@ -4,6 +4,8 @@ They have the paper's two kinds (Mini-Gemini, section 3.3 and Figure 7): a short
 caption, and a conversation whose captions summarise it, with several captions in one answer for a story. Other
 questions are answered without a picture.
 
+Questions of the held-out split are worded otherwise: no training dialogue has one of their sentences.
+
 Captions are in `<h> … </h>`. Most requests to draw have `draw`, which adds `<GEN>`; others omit it, so that the model
 also learns to recognise a request from the words.
 """
@@ -25,6 +27,7 @@ from mgem_agent.recipes.nano.world.nouns import (
     with_article,
     with_capital,
 )
+from mgem_agent.recipes.nano.world.scene_parts import Split
 
 __all__ = ["GENERATION_KINDS", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
 
@@ -68,14 +71,15 @@ def choose_generation_kind(rng: random.Random) -> GenerationKind:
     return rng.choices(GENERATION_KINDS, [_SHARES[kind] for kind in GENERATION_KINDS])[0]
 
 
-def generation_dialogue(kind: GenerationKind, rng: random.Random) -> tuple[GenerationTurn, ...]:
+def generation_dialogue(kind: GenerationKind, rng: random.Random, split: Split = "train") -> tuple[GenerationTurn, ...]:
     """Return the turns of a dialogue.
 
     Args:
         kind: Kind of the dialogue.
         rng: Random generator.
+        split: "train" or "held_out", which has other wordings.
     """
-    return _MAKERS[kind](rng)
+    return _MAKERS[kind](rng, split)
 
 
 def _things(rng: random.Random, number: int) -> list[Concept]:
@@ -104,7 +108,20 @@ def _spoken(rng: random.Random, concept: Concept) -> str:
     return rng.choice(concept.names)
 
 
-def _ask(rng: random.Random, what: str) -> str:
+def _ask(rng: random.Random, split: Split, what: str) -> str:
+    if split == "held_out":
+        return rng.choice(
+            (
+                f"Sketch {what}.",
+                f"I'd love a drawing of {what}.",
+                f"Would you paint {what}?",
+                f"Let me see {what} in a picture.",
+                f"Please illustrate this: {what}.",
+                f"Give me an image that shows {what}.",
+                f"My daughter wants a picture with {what}. Can you make one?",
+                f"Design {what} for my wall.",
+            )
+        )
     return rng.choice(
         (
             f"Draw {what}.",
@@ -128,7 +145,7 @@ def _lead(rng: random.Random, what: str) -> str:
     return rng.choice(("", "", "", f"Here is {what}. ", "Of course! ", "Here you are: ", "Gladly. "))
 
 
-def _recaption(rng: random.Random) -> tuple[GenerationTurn, ...]:
+def _recaption(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:
     concepts = _things(rng, rng.choice((1, 1, 1, 2)))
     background = rng.choice(BACKGROUNDS)
     names = [with_article(_spoken(rng, concept)) for concept in concepts]
@@ -146,39 +163,70 @@ def _recaption(rng: random.Random) -> tuple[GenerationTurn, ...]:
     place = _place(rng, background if says_place else rng.choice(SCENERY))
     asked = f"{what} {place}" if says_place else what
     answer = f"{_lead(rng, what)}{_caption(rng, drawn, place)}"
-    return (_draws(rng, _ask(rng, asked), answer, *(concept.name for concept in concepts)),)
+    return (_draws(rng, _ask(rng, split, asked), answer, *(concept.name for concept in concepts)),)
 
 
-def _in_context(rng: random.Random) -> tuple[GenerationTurn, ...]:
+_DRAW_IT: dict[Split, tuple[str, ...]] = {
+    "train": ("Draw one.", "Now draw it.", "Can you show me that?", "Please draw it for me."),
+    "held_out": ("I want a picture of it.", "Paint it, please.", "Could I see it drawn?"),
+}
+_MOVE: dict[Split, tuple[str, ...]] = {
+    "train": ("Now {}.", "Now draw it {}.", "The same {}, please."),
+    "held_out": ("Again, but {}.", "Let us see it {}.", "Paint it once more, {}."),
+}
+_ADD: dict[Split, tuple[str, ...]] = {
+    "train": ("Add {}.", "Put {} next to it.", "Now with {}."),
+    "held_out": ("Give it {} as company.", "There should be {} too.", "Draw it once more with {}."),
+}
+_REPLACE: dict[Split, tuple[str, ...]] = {
+    "train": ("Make it {} instead.", "No, I meant {}.", "Now {}."),
+    "held_out": ("Change it into {}.", "Rather {}, please.", "Swap it for {}."),
+}
+
+
+def _in_context(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:
     concept, other = _things(rng, 2)
     first, second = rng.sample(SCENERY, 2)
     place, new_place = _place(rng, first), _place(rng, second)
     name, other_name = with_article(concept.name), with_article(other.name)
     turns: list[GenerationTurn] = []
     if rng.random() < 0.5:
-        turns.append(_talk_of(rng, concept))
-        question = rng.choice(("Draw one.", "Now draw it.", "Can you show me that?", "Please draw it for me."))
+        turns.append(_talk_of(rng, split, concept))
+        question = rng.choice(_DRAW_IT[split])
         turns.append(_draws(rng, question, f"{_lead(rng, name)}{_caption(rng, _looks(concept), place)}", concept.name))
     else:
-        asked = _ask(rng, f"{name} {place}")
+        asked = _ask(rng, split, f"{name} {place}")
         turns.append(_draws(rng, asked, _caption(rng, _looks(concept), place), concept.name))
     change = rng.choice(("move", "add", "replace", "talk"))
     if change == "move":
-        question = rng.choice((f"Now {new_place}.", f"Now draw it {new_place}.", f"The same {new_place}, please."))
+        question = rng.choice(_MOVE[split]).format(new_place)
         turns.append(_draws(rng, question, _caption(rng, _looks(concept), new_place), concept.name))
     elif change == "add":
-        question = rng.choice((f"Add {other_name}.", f"Put {other_name} next to it.", f"Now with {other_name}."))
+        question = rng.choice(_ADD[split]).format(other_name)
         both = f"{_looks(concept)} next to {_looks(other)}"
         turns.append(_draws(rng, question, _caption(rng, both, place), concept.name, other.name))
     elif change == "replace":
-        question = rng.choice((f"Make it {other_name} instead.", f"No, I meant {other_name}.", f"Now {other_name}."))
+        question = rng.choice(_REPLACE[split]).format(other_name)
         turns.append(_draws(rng, question, _caption(rng, _looks(other), place), other.name))
     else:
-        turns.append(_thanks(rng))
+        turns.append(_thanks(rng, split))
     return tuple(turns)
 
 
-def _story(rng: random.Random) -> tuple[GenerationTurn, ...]:
+_TELL: dict[Split, tuple[str, ...]] = {
+    "train": (
+        "Tell me a story about {who} and {whom} with {number} pictures.",
+        "Tell an illustrated story of {who} who meets {whom}.",
+        "A picture story about {who} and {whom}, please: {number} pictures.",
+    ),
+    "held_out": (
+        "Make up a tale in which {who} finds {whom}, and illustrate it with {number} pictures.",
+        "I'd like a bedtime story with {number} drawings: {who} becomes a friend of {whom}.",
+    ),
+}
+
+
+def _story(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:
     concept, friend = _things(rng, 2)
     if concept.group not in _HEROES and rng.random() < 0.8:
         concept = rng.choice([one for one in load_concepts() if one.group in _HEROES and one != friend])
@@ -197,87 +245,126 @@ def _story(rng: random.Random) -> tuple[GenerationTurn, ...]:
         place = _place(rng, background)
         drawn = _looks(concept) if index == 0 else f"{_looks(concept)} and {_looks(friend)}"
         parts.append(f"{beat.format(place=place)} {_caption(rng, drawn, place)}")
-    question = rng.choice(
-        (
-            f"Tell me a story about {who} and {whom} with {number} pictures.",
-            f"Tell an illustrated story of {who} who meets {whom}.",
-            f"A picture story about {who} and {whom}, please: {number} pictures.",
-        )
-    )
+    question = rng.choice(_TELL[split]).format(who=who, whom=whom, number=number)
     return (_draws(rng, question, "\n".join(parts), concept.name, friend.name),)
 
 
-_FACTS: tuple[Callable[[Concept], tuple[str, str] | None], ...] = (
-    lambda c: (f"What {verb_for(c.name)} {with_article(c.name)}?", f"{_kind_of(c)}."),
-    lambda c: (f"What colour {verb_for(c.name)} {with_article(c.name)}?", f"Mostly {c.colour}.") if c.colour else None,
-    lambda c: (f"What is another word for {c.name}?", f"You can also say {c.synonyms[0]}.") if c.synonyms else None,
-    lambda c: (
-        (f"What is the plural of {c.name}?", f"The plural is {plural(c.name)}.") if is_countable(c.name) else None
+_FACTS: tuple[tuple[dict[Split, str], Callable[[Concept], str | None]], ...] = (
+    (
+        {"train": "What {verb} {one}?", "held_out": "Explain to me what {one} {verb}."},
+        lambda c: f"{_kind_of(c)}.",
     ),
-    lambda c: (f"Do you like {plural(c.name)}?", f"Yes, {plural(c.name)} are a favourite of mine."),
+    (
+        {"train": "What colour {verb} {one}?", "held_out": "Which colour would you give {one}?"},
+        lambda c: f"Mostly {c.colour}." if c.colour else None,
+    ),
+    (
+        {"train": "What is another word for {name}?", "held_out": "Do you know a synonym of {name}?"},
+        lambda c: f"You can also say {c.synonyms[0]}." if c.synonyms else None,
+    ),
+    (
+        {"train": "What is the plural of {name}?", "held_out": "One {name}, but two what?"},
+        lambda c: f"The plural is {plural(c.name)}." if is_countable(c.name) else None,
+    ),
+    (
+        {"train": "Do you like {many}?", "held_out": "What do you think of {many}?"},
+        lambda c: f"Yes, {plural(c.name)} are a favourite of mine.",
+    ),
 )
 _GROUP_WORDS = {
     "animals": "an animal", "nature": "part of nature", "food": "something to eat or drink", "vehicles": "a vehicle",
     "buildings": "a building", "sports": "something for sport and games", "clothing": "something to wear",
     "music": "something to make or hear music with", "objects": "an object", "faces": "a face or a figure",
 }  # fmt: skip
-_SMALL_TALK = (
-    ("Hello!", "Hello! What can I do for you?"),
-    ("Good morning.", "Good morning! How can I help?"),
-    ("How are you?", "Very well, thank you. What would you like to talk about?"),
-    ("Who are you?", "I am a small assistant that talks, looks at pictures and draws."),
-    ("What can you do?", "I can talk with you, tell you what I see in a picture, and draw pictures for you."),
-    ("Goodbye.", "Goodbye! Come back soon."),
-    ("Can you draw?", "Yes, I can. Tell me what you would like to see."),
-    ("What is a drawing?", "A drawing is a picture made of lines and colours."),
-    ("How do I draw a circle?", "Take a round cup, put it on paper and follow its edge with a pencil."),
-    ("Write no picture, just say hello.", "Hello!"),
-)
+_SMALL_TALK: dict[Split, tuple[tuple[str, str], ...]] = {
+    "train": (
+        ("Hello!", "Hello! What can I do for you?"),
+        ("Good morning.", "Good morning! How can I help?"),
+        ("How are you?", "Very well, thank you. What would you like to talk about?"),
+        ("Who are you?", "I am a small assistant that talks, looks at pictures and draws."),
+        ("What can you do?", "I can talk with you, tell you what I see in a picture, and draw pictures for you."),
+        ("Goodbye.", "Goodbye! Come back soon."),
+        ("Can you draw?", "Yes, I can. Tell me what you would like to see."),
+        ("What is a drawing?", "A drawing is a picture made of lines and colours."),
+        ("How do I draw a circle?", "Take a round cup, put it on paper and follow its edge with a pencil."),
+        ("Write no picture, just say hello.", "Hello!"),
+    ),
+    "held_out": (
+        ("Hi, nice to meet you.", "Nice to meet you, too!"),
+        ("Good evening!", "Good evening! What can I do for you?"),
+        ("Are you well today?", "Very well, thank you."),
+        ("Tell me about yourself.", "I am a small assistant that talks, looks at pictures and draws."),
+        (
+            "What are you able to do?",
+            "I can talk with you, tell you what I see in a picture, and draw pictures for you.",
+        ),
+        ("See you tomorrow.", "See you tomorrow!"),
+        ("Are you good at painting?", "I like to paint simple pictures."),
+        ("What is a painter?", "A painter is a person who makes pictures with paint."),
+        ("Who drew the first picture?", "Nobody knows. People painted on the walls of caves long ago."),
+        ("No drawing this time: just wish me luck.", "Good luck!"),
+    ),
+}
 
 
 def _kind_of(concept: Concept) -> str:
     return with_capital(f"{with_article(concept.name)} {verb_for(concept.name)} {_GROUP_WORDS[concept.group]}")
 
 
-def _talk_of(rng: random.Random, concept: Concept) -> GenerationTurn:
+def _talk_of(rng: random.Random, split: Split, concept: Concept) -> GenerationTurn:
+    words = {
+        "verb": verb_for(concept.name),
+        "one": with_article(concept.name),
+        "name": concept.name,
+        "many": plural(concept.name),
+    }
     while True:
-        fact = rng.choice(_FACTS)(concept)
-        if fact is not None:
-            return GenerationTurn(*fact)
+        questions, answer_for = rng.choice(_FACTS)
+        answer = answer_for(concept)
+        if answer is not None:
+            return GenerationTurn(questions[split].format(**words), answer)
 
 
-def _thanks(rng: random.Random) -> GenerationTurn:
-    question = rng.choice(("Thank you!", "Great, thanks.", "Lovely!", "That is nice."))
+_PRAISE: dict[Split, tuple[str, ...]] = {
+    "train": ("Thank you!", "Great, thanks.", "Lovely!", "That is nice."),
+    "held_out": ("Wonderful, I like it.", "Many thanks!", "What a beautiful picture."),
+}
+
+
+def _thanks(rng: random.Random, split: Split) -> GenerationTurn:
+    question = rng.choice(_PRAISE[split])
     return GenerationTurn(question, rng.choice(("You are welcome!", "I am glad you like it.", "With pleasure!")))
 
 
-def _sum(rng: random.Random) -> GenerationTurn:
+def _sum(rng: random.Random, split: Split) -> GenerationTurn:
     first, second = rng.randint(1, 9), rng.randint(1, 9)
-    return GenerationTurn(f"What is {first} plus {second}?", f"{first} plus {second} is {first + second}.")
+    question = "What is {} plus {}?" if split == "train" else "Add {} and {} for me."
+    return GenerationTurn(question.format(first, second), f"{first} plus {second} is {first + second}.")
 
 
-def _list(rng: random.Random) -> GenerationTurn:
+def _list(rng: random.Random, split: Split) -> GenerationTurn:
     concept = rng.choice(load_concepts())
     same = [other.name for other in load_concepts() if other.group == concept.group]
     what = {"faces": "faces and figures", "nature": "things in nature", "music": "things for music",
             "clothing": "things to wear", "sports": "things for sport", "food": "things to eat"}.get(
         concept.group, concept.group)  # fmt: skip
     names = [plural(name) for name in rng.sample(same, 3)]
-    return GenerationTurn(f"Name three {what}.", f"{joined_with_and(names).capitalize()}.")
+    question = "Name three {}." if split == "train" else "Which {} come to your mind? Three are enough."
+    return GenerationTurn(question.format(what), f"{joined_with_and(names).capitalize()}.")
 
 
-def _text_only(rng: random.Random) -> tuple[GenerationTurn, ...]:
+def _text_only(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:
     makers: list[Callable[[], GenerationTurn]] = [
-        lambda: _talk_of(rng, rng.choice(load_concepts())),
-        lambda: GenerationTurn(*rng.choice(_SMALL_TALK)),
-        lambda: _sum(rng),
-        lambda: _list(rng),
+        lambda: _talk_of(rng, split, rng.choice(load_concepts())),
+        lambda: GenerationTurn(*rng.choice(_SMALL_TALK[split])),
+        lambda: _sum(rng, split),
+        lambda: _list(rng, split),
     ]
     turns = [make() for make in rng.choices(makers, [0.5, 0.25, 0.1, 0.15], k=rng.randint(1, 3))]
     return tuple({turn.question: turn for turn in turns}.values())
 
 
-_MAKERS: dict[GenerationKind, Callable[[random.Random], tuple[GenerationTurn, ...]]] = {
+_MAKERS: dict[GenerationKind, Callable[[random.Random, Split], tuple[GenerationTurn, ...]]] = {
     "recaption": _recaption,
     "in_context": _in_context,
     "story": _story,

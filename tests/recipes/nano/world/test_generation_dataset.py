@@ -4,6 +4,7 @@ import itertools
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSetti
 from mgem_agent.recipes.nano.world.generation_dialogues import GENERATION_KINDS
 from mgem_agent.recipes.nano.world.holdout_split import is_held_out_pair
 
-RECORDS = [generation_record(index, GenerationDataSettings()) for index in range(300)]
+SETTINGS = GenerationDataSettings()
+RECORDS = [generation_record(index, SETTINGS) for index in range(300)]
 
 
 def captions(answer: str) -> list[str]:
@@ -71,6 +73,16 @@ def test_held_out_pairs_are_held_out() -> None:
             pairs = list(itertools.combinations(names, 2))
             if pairs:
                 assert any(is_held_out_pair(*pair) for pair in pairs) == (split == "held_out")
+
+
+def test_held_out_questions_are_worded_otherwise() -> None:
+    def questions(record: dict[str, Any]) -> list[str]:
+        return [turn["value"] for turn in record["conversations"] if turn["from"] == "human"]
+
+    trained = {question for index in range(3000) for question in questions(generation_record(index, SETTINGS))}
+    asked = [q for index in range(300) for q in questions(generation_record(index, GenerationDataSettings("held_out")))]
+    assert len(set(asked)) > 100
+    assert trained.isdisjoint(asked)
 
 
 def test_writing_goes_on(tmp_path: Path) -> None:
