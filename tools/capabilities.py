@@ -40,6 +40,7 @@ class Capabilities(BaseModel):
 
     Attributes:
         tasks: Supported tasks.
+        unsupported: Why a task is not supported, in sentences, for tasks that a user would expect.
         negative_prompt: Whether it uses a negative prompt.
         seed: Whether a seed can be set, so that the same seed gives the same picture.
         num_inference_steps: Whether the number of steps can be set.
@@ -61,6 +62,7 @@ class Capabilities(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: frozenset[ImageTask] = frozenset({"text_to_image"})
+    unsupported: dict[ImageTask, str] = Field(default_factory=dict)
     negative_prompt: bool = False
     seed: bool = False
     num_inference_steps: bool = False
@@ -148,7 +150,9 @@ def recordable(executed: ImageRequest, capabilities: Capabilities) -> ImageReque
 
 def _refusals(request: ImageRequest, capabilities: Capabilities) -> Iterator[tuple[str, str]]:
     if request.task not in capabilities.tasks:
-        yield "task", f"task={request.task!r} is not supported; supported: {', '.join(sorted(capabilities.tasks))}."
+        reason = capabilities.unsupported.get(request.task)
+        able = ", ".join(sorted(capabilities.tasks))
+        yield "task", f"task={request.task!r} is not supported; supported: {able}.{f' {reason}' if reason else ''}"
     if len(request.references) > capabilities.max_references:
         given, taken = len(request.references), capabilities.max_references
         yield "references", f"{given} reference picture(s) given; maximum: {taken}."

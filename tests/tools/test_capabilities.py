@@ -64,3 +64,12 @@ def test_what_changes_the_picture_is_refused(fields: dict[str, object], argument
     with pytest.raises(UnsupportedRequestError, match=message) as caught:
         negotiate(request, Capabilities(options={"clip_skip"}), generator="toy")
     assert caught.value.arguments == arguments
+
+
+def test_the_reason_for_an_unsupported_task_is_given() -> None:
+    able = Capabilities(unsupported={"edit": "Its two halves disagree."})
+    with pytest.raises(UnsupportedRequestError) as raised:
+        negotiate(ImageRequest(prompt="a fox", task="edit", image="a"), able, generator="g")
+    assert str(raised.value) == (
+        "Generator 'g' cannot do this: task='edit' is not supported; supported: text_to_image. Its two halves disagree."
+    )

@@ -131,3 +131,9 @@ def test_only_pictures_that_may_be_needed_are_named() -> None:
 def test_wrong_fields_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
         EditRequest(**{"instruction": "x", "image": "fox", **wrong})
+
+
+def test_the_reason_for_an_unsupported_task_is_given() -> None:
+    able = Capabilities(unsupported={"edit": "Its two halves disagree."})
+    with pytest.raises(UnsupportedRequestError, match=r"edit: task='edit' is not .*\. Its two halves disagree\. It"):
+        plan_edit(EditRequest(instruction="make it night", image="img-1"), able, generator="g")

@@ -23,6 +23,7 @@ from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers.logging import quiet_diffusers
 from mgem_agent.tools.diffusers.previews import can_preview
 from mgem_agent.tools.diffusers.signature import (
+    explain_no_edit,
     explain_refusal,
     find_guidance,
     find_picture,
@@ -144,6 +145,7 @@ class PipelineTraits:
         parameters: What a call takes, by the task, each with its default.
         schedulers: Whether it has a scheduler that a request can replace.
         batches: Whether a call takes several prompts.
+        unsupported: Tasks that its signature suggests and that it cannot do, each with the reason.
     """
 
     class_name: str
@@ -152,6 +154,7 @@ class PipelineTraits:
     parameters: Mapping[ImageTask, Mapping[str, Any]]
     schedulers: bool = True
     batches: bool = True
+    unsupported: Mapping[ImageTask, str] = field(default_factory=dict)
 
     @property
     def options(self) -> frozenset[str]:
@@ -195,6 +198,7 @@ class PipelineTraits:
         family = self.family
         return Capabilities(
             tasks=frozenset(self.classes),
+            unsupported=dict(self.unsupported),
             negative_prompt="negative_prompt" in parameters,
             seed=True,
             num_inference_steps=family.steps in parameters,
@@ -257,6 +261,7 @@ def _describe_class(class_name: str) -> PipelineTraits:
         parameters={task: read_parameters(other) for task, other in classes.items()},
         schedulers="scheduler" in inspect.signature(cls.__init__).parameters,
         batches=takes_lists(cls),
+        unsupported={"edit": reason} if (reason := explain_no_edit(cls)) else {},
     )
 
 

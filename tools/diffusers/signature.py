@@ -8,6 +8,7 @@ a default and refuse the default when they are called.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import inspect
 import sys
 import typing
@@ -15,10 +16,13 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from mgem_agent.tools.image_request import ImageTask
 
 __all__ = [
     "PICTURE_FIELDS",
+    "explain_no_edit",
     "explain_refusal",
     "find_guidance",
     "find_picture",
@@ -89,13 +93,32 @@ _NEEDS_PICTURE = frozenset(
 )
 """Classes that edit, and fail without a picture although `image` has a default."""
 
-_DRAWS_ONLY = frozenset({"GlmImagePipeline", "StableCascadeCombinedPipeline", "UniDiffuserPipeline"})
-"""Classes that take pictures and cannot edit.
 
-Stable Cascade draws something like its `images`, whose composition it does not keep. UniDiffuser reads a prompt or a
-picture, but not both in one call. GLM-Image of diffusers 0.42 joins the features of all pictures, and transformers 5.23
-and 5.24 read one after the other, so every edit fails.
-"""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _NoEdit:
+    """Why a class that takes pictures cannot edit.
+
+    Attributes:
+        reason: The reason, as a sentence.
+        releases: Releases of packages with which it was seen, as requirements; empty if it does not depend on them.
+    """
+
+    reason: str
+    releases: tuple[str, ...] = ()
+
+
+_NO_EDITS: Mapping[str, _NoEdit] = {
+    "GlmImagePipeline": _NoEdit(
+        "diffusers joins the features of all pictures of GLM-Image, and transformers reads them one by one, so every "
+        "edit fails. Draw without a picture, or edit with another model.",
+        ("diffusers>=0.42,<0.43", "transformers>=5.23,<5.25"),
+    ),
+    "StableCascadeCombinedPipeline": _NoEdit(
+        "Stable Cascade draws something like its pictures and does not keep their composition."
+    ),
+    "UniDiffuserPipeline": _NoEdit("UniDiffuser reads a prompt or a picture, and not both in one call."),
+}
+"""Classes whose signature looks like editing, and that draw only. A release without the fault edits again."""
 
 
 def explain_refusal(cls: type[Any]) -> str | None:
@@ -147,7 +170,9 @@ def _explain_missing(cls: type[Any]) -> str | None:
     """Say which packages a class needs for its parts; None if they are installed."""
     parts = str([part.annotation for part in inspect.signature(cls.__init__).parameters.values()])
     missing = [package for part, package in _PACKAGES.items() if part in parts and not find_spec(package)]
-    return f"needs packages that are not all installed: {', '.join(missing)}" if missing else None
+    if not missing:
+        return None
+    return f"needs packages that are not all installed: {', '.join(missing)} (pip install {' '.join(missing)})"
 
 
 def _output_fields(cls: type[Any]) -> list[str]:
@@ -170,13 +195,29 @@ def read_tasks(cls: type[Any]) -> tuple[ImageTask, ...]:
         return ()
     parameters = inspect.signature(cls.__call__).parameters
     picture = find_picture(parameters)
-    if picture is None or cls.__name__ in _DRAWS_ONLY:
+    if picture is None or explain_no_edit(cls) is not None:
         return ("text_to_image",)
     if "mask_image" in parameters:
         return ("inpaint",)
     if "strength" in parameters:
         return ("image_to_image",)
     return ("edit",) if _needs_picture(cls) else ("text_to_image", "edit")
+
+
+def explain_no_edit(cls: type[Any]) -> str | None:
+    """Say why a class cannot edit although its signature takes pictures, in sentences; None if there is no such reason.
+
+    A fault between packages counts only with the releases that have it, which are then named.
+    """
+    found = _NO_EDITS.get(cls.__name__)
+    if found is None:
+        return None
+    requirements = [Requirement(release) for release in found.releases]
+    installed = {each.name: importlib.metadata.version(each.name) for each in requirements}
+    if not all(each.specifier.contains(installed[each.name], prereleases=True) for each in requirements):
+        return None
+    seen = " and ".join(f"{name} {version}" for name, version in installed.items())
+    return f"With {seen}: {found.reason}" if seen else found.reason
 
 
 def _needs_picture(cls: type[Any]) -> bool:

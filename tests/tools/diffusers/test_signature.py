@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mgem_agent.errors import GeneratorUnavailableError
+from mgem_agent.tools.diffusers import signature
 from mgem_agent.tools.diffusers.families import COMBINED, describe_class
 
 DRAWS = {"text_to_image"}
@@ -42,7 +43,9 @@ NAMED: dict[str, tuple[set[str], str | None]] = {
     "ZImageOmniPipeline": (EDITS, "guidance_scale"),
 }
 REFUSED = {
-    "Cosmos2TextToImagePipeline": "needs packages that are not all installed: cosmos_guardrail",
+    "Cosmos2TextToImagePipeline": (
+        "needs packages that are not all installed: cosmos_guardrail (pip install cosmos_guardrail)"
+    ),
     "DDPMPipeline": "takes no prompt",
     "DiffusionPipeline": "has no call of its own; it is a base for others",
     "FluxControlPipeline": "needs a control picture as control_image, such as edges or depth, which no request carries",
@@ -145,3 +148,19 @@ def test_tasks_and_guidance_come_from_the_signature(class_name: str) -> None:
 @pytest.mark.parametrize("class_name", REFUSED)
 def test_a_refusal_gives_the_true_reason(class_name: str) -> None:
     assert reason_for(class_name) == REFUSED[class_name]
+
+
+def test_a_class_whose_edit_fails_with_the_installed_releases_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    able = describe_class("GlmImagePipeline").capabilities()
+    assert re.match(r"With diffusers 0\.42\.\d and transformers 5\.\S+: diffusers joins .+", able.unsupported["edit"])
+    monkeypatch.setattr(signature.importlib.metadata, "version", lambda name: "9.0")
+    able = describe_class("GlmImagePipeline").capabilities()
+    assert able.tasks == {"text_to_image", "edit"}
+    assert able.unsupported == {}
+
+
+@pytest.mark.parametrize("class_name", ["StableCascadeCombinedPipeline", "UniDiffuserPipeline"])
+def test_a_class_that_only_draws_says_why(class_name: str) -> None:
+    able = describe_class(class_name).capabilities()
+    assert able.tasks == {"text_to_image"}
+    assert able.unsupported["edit"].endswith(".")

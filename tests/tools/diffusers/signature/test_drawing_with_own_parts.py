@@ -195,5 +195,7 @@ def test_a_class_with_parts_of_its_own_draws_each_of_its_tasks(
 
 def test_cosmos_names_the_package_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signature, "find_spec", lambda package: None)
-    with pytest.raises(GeneratorUnavailableError, match=r"packages that are not all installed: cosmos_guardrail"):
+    with pytest.raises(
+        GeneratorUnavailableError, match=r"packages that are not all installed: cosmos_guardrail \(pip install cosm"
+    ):
         describe_class("Cosmos2TextToImagePipeline")
