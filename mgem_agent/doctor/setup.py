@@ -44,6 +44,7 @@ def setup_checks(settings: Settings) -> list[Check]:
         ("cache", check_cache),
         ("hub", partial(check_hub, settings)),
         ("nano", partial(check_nano, settings)),
+        ("nano files", check_nano_files),
         ("model", partial(check_model, settings)),
         ("generator", partial(check_generator, settings)),
     ]
@@ -144,6 +145,25 @@ def check_nano(settings: Settings) -> Sequence[Finding]:
     else:
         findings.append(Finding("nano", "note", "has no weights for drawing", update))
     return findings
+
+
+def check_nano_files() -> Sequence[Finding]:
+    """Hash nano's files, in the package and in the cache, and compare them with those that were installed or made."""
+    from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS
+    from mgem_agent.nano.language_model import nano_cache
+    from mgem_agent.nano.seals import damaged_files, explain_damage, sealed_folders
+    from mgem_agent.nano.vision_language import VLM_WEIGHTS
+
+    findings = []
+    for weights in (VLM_WEIGHTS, DIFFUSION_WEIGHTS):
+        if problem := explain_damage(weights, nano_cache(), reread=True):
+            text, _, fix = problem.partition(" Run: ")
+            findings.append(Finding("nano files", "problem", text, fix))
+    for folder in sealed_folders(nano_cache()):
+        for name in damaged_files(folder, reread=True) or ():
+            text = f"{folder / name} is damaged: it has changed since it was made. nano makes a deleted folder anew."
+            findings.append(Finding("nano files", "problem", text, f"rm -r {shlex.quote(str(folder))}"))
+    return findings or [Finding("nano files", "ok", "undamaged, as far as their hashes are known")]
 
 
 def check_model(settings: Settings) -> Sequence[Finding]:

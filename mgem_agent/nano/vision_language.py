@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.gguf_conversion import new_folder, quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model, locked, nano_cache
 from mgem_agent.nano.progress import shown_progress
+from mgem_agent.nano.seals import explain_damage, is_intact, remove_sealed, seal_folder
 
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
@@ -55,16 +55,17 @@ def find_nano(
             f"The vision weights of 'nano' are not in this installation: there is no config.json with a "
             f"model.safetensors in {str(folder)!r}. Install a release of mgem-agent that has them."
         )
-    from mgem_agent.core_model.checkpoints.soundness import is_sound
-
+    if problem := explain_damage(folder, nano_cache()):
+        raise CheckpointError(f"nano cannot be put together. {problem}")
     text = find_language_model(language_model, offline=offline)
     whole = nano_cache() / f"nano-{hash_of(folder, text)}"
-    if not is_sound(whole):
+    if not is_intact(whole):
         with locked(whole):
-            if not is_sound(whole):
-                shutil.rmtree(whole, ignore_errors=True)
+            if not is_intact(whole):
+                remove_sealed(whole)
                 with shown_progress("Assembling nano (only once)"), new_folder(whole) as passing, quiet_transformers():
                     _put_together(folder, text, passing)
+                seal_folder(whole)
     return whole
 
 

@@ -17,6 +17,7 @@ from mgem_agent.doctor.setup import (
     check_hub,
     check_model,
     check_nano,
+    check_nano_files,
     check_sessions,
     check_settings_file,
     check_store,
@@ -24,6 +25,7 @@ from mgem_agent.doctor.setup import (
 )
 from mgem_agent.errors import GeneratorUnavailableError
 from mgem_agent.nano.drawing import NanoGenerator
+from mgem_agent.nano.seals import seal_folder
 from mgem_agent.settings import load_settings
 from mgem_agent.tools import Capabilities
 
@@ -58,7 +60,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_topic_is_looked_at() -> None:
     topics = [topic for topic, _ in setup_checks(load_settings())]
-    assert topics == ["settings", "pictures", "sessions", "cache", "hub", "nano", "model", "generator"]
+    assert topics == ["settings", "pictures", "sessions", "cache", "hub", "nano", "nano files", "model", "generator"]
 
 
 def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +130,22 @@ def test_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(each.status == "problem" for each in found[1:])
     monkeypatch.setenv("MGEM_NANO_LLM", "/somewhere")
     assert check_nano(load_settings())[0] == Finding("nano", "ok", "language model in /somewhere")
+
+
+def test_nano_files_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGEM_CACHE", str(tmp_path))
+    assert [found.status for found in check_nano_files()] == ["ok"]
+    folder = tmp_path / "nano" / "a model"
+    folder.mkdir(parents=True)
+    file = folder / "weights"
+    file.write_bytes(b"1234")
+    seal_folder(folder)
+    time = file.stat().st_mtime_ns
+    file.write_bytes(b"1235")
+    os.utime(file, ns=(time, time))  # a broken disk changes neither size nor time
+    [found] = check_nano_files()
+    assert (found.status, found.fix) == ("problem", f"rm -r '{folder}'")
+    assert found.text == f"{file} is damaged: it has changed since it was made. nano makes a deleted folder anew."
 
 
 def test_the_model(url: str, tmp_path: Path) -> None:

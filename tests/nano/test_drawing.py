@@ -137,3 +137,9 @@ def test_the_name_is_the_whole_name() -> None:
         InputError, match=r"^.nano:big. has a part too many: there is one such generator\. Write .nano.\.$"
     ):
         make_generator("nano:big")
+
+
+def test_damaged_weights_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "explain_damage", lambda place, cache: f"Damaged: {place}.")
+    with pytest.raises(GeneratorUnavailableError, match=r"^The generator 'nano' cannot be loaded\. Damaged: /.*\.$"):
+        draw(NanoGenerator(folder=folder))

