@@ -73,7 +73,7 @@ def test_own_generator(example: Callable[[str], ModuleType], store: ArtifactStor
 
 
 def test_look_and_retry(example: Callable[[str], ModuleType], store: ArtifactStore) -> None:
-    script = [CAPTION, '{"follows": false, "problem": "no dragon"}', '{"follows": true, "score": 9}', "Done."]
+    script = [CAPTION, '{"answers": ["no", "yes", "no"]}', '{"answers": ["yes", "yes", "yes"]}', "Done."]
     reasoner = ScriptedReasoner(script=script, is_endless=True)
     turn = example("look_and_retry").main(reasoner, FlatColourGenerator(), store=store, sessions=Sessions.in_memory())
     assert len(turn.pictures) == 1

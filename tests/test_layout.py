@@ -33,7 +33,7 @@ LAYERS = (
     ("tools",),
     ("artifacts", "gen"),
     ("chat_models", "settings"),
-    ("nano",),
+    ("nano", "scoring"),
     ("reasoners",),
     ("agent", "doctor"),
     ("langchain", "testing"),

@@ -112,7 +112,7 @@ class Vocabulary(BaseModel):
         return frozenset(place.name for place in self.places)
 
     @cached_property
-    def _known(self) -> dict[tuple[str, ...], CaptionWord]:
+    def known_words(self) -> dict[tuple[str, ...], CaptionWord]:
         """Known things and places, keyed by the words that name them in a caption."""
         known: dict[tuple[str, ...], CaptionWord] = {}
         for word in (*self.places, *self.things):
@@ -132,7 +132,7 @@ class Vocabulary(BaseModel):
 
         Names that the caption describes ("Ida sleeps. Ida: a brown hedgehog") are first replaced with the description.
         """
-        words = read_words(name_looks(caption, self._known), self._known, self.max_count)
+        words = read_words(name_looks(caption, self.known_words), self.known_words, self.max_count)
         things: list[FoundWord] = []
         places: list[FoundWord] = []
         replaced: dict[str, str] = {}

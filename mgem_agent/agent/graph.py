@@ -11,7 +11,6 @@ One run of the graph is one turn, with its own LangGraph thread. Key decisions:
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,14 +27,16 @@ from mgem_agent.agent.context_window import Limits
 from mgem_agent.agent.decision import Decision, apply_decision
 from mgem_agent.agent.drawing import TurnDrawing
 from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
-from mgem_agent.agent.image_judge import Verdict, look_question, parse_verdict, verdict_by_probability, yes_no_question
+from mgem_agent.agent.image_judge import Verdict, verdict_of
 from mgem_agent.agent.messages import from_records, store_pictures, to_record
 from mgem_agent.agent.reasoning import Answer, Reasoning
 from mgem_agent.agent.turn_context import TurnContext
+from mgem_agent.agent.turn_judge import TurnJudge
 from mgem_agent.agent.turn_state import TurnState
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import ContextOverflowError, GenerationCancelledError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
+from mgem_agent.scoring.picture_judge import PictureJudge
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -235,8 +236,12 @@ class AgentGraph:
         verdict, notices = Verdict(), []
         if not self._reasoning.sees:
             return verdict, ["The picture was not judged, because the reasoner takes no pictures."]
+        judge = PictureJudge(
+            TurnJudge(self._reasoning, state["session"], run.cancel), vocabulary=self._generator.capabilities.vocabulary
+        )
         try:
-            verdict = self._judged(state, {"type": "image", "file_id": name}, caption, run.cancel)
+            score = judge.score({"type": "image", "file_id": name}, caption)
+            verdict = verdict_of(score) if self._reasoning.sees else verdict
         except GenerationCancelledError:
             pass  # the turn ends without a verdict, and says that it was cancelled
         except ContextOverflowError as error:
@@ -245,23 +250,6 @@ class AgentGraph:
             notices = [f"The reasoner's verdict on the picture could not be read: {verdict.answer.strip()[:80]!r}."]
         emit(LookedAt(result["call_id"], name, verdict.follows, verdict.score, verdict.problem))
         return verdict, notices
-
-    def _judged(self, state: TurnState, picture: dict[str, Any], caption: str, cancel: threading.Event) -> Verdict:
-        probability = self._reasoning.probability_of_yes(yes_no_question(picture, caption), cancel=cancel)
-        if probability is not None:
-            return verdict_by_probability(probability)
-        said = self._reasoning.ask(
-            [look_question(picture, caption)],
-            draw="never",
-            session=f"{state['session']} (looking)",
-            is_first=False,
-            cancel=cancel,
-            emit=lambda text: None,
-        )
-        if not self._reasoning.sees:
-            return Verdict()
-        text = str(said.message.text)
-        return parse_verdict(text if text.strip() else "(nothing)")
 
     def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         return self._answered(state, state["results"], runtime.context)

@@ -32,6 +32,7 @@ from mgem_agent.chat_models.reasoner_facts import facts_of
 from mgem_agent.chat_models.text_engine import FinishReason, PromptSize
 from mgem_agent.errors import ContextOverflowError, InputError, ReasonerPicturesError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_tool_call
+from mgem_agent.scoring.picture_judge import can_write
 from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
 from mgem_agent.tools.tool_arguments import decode_json
 
@@ -128,6 +129,11 @@ class Reasoning:
     def sees(self) -> bool:
         """Whether the reasoner accepts pictures, as far as known."""
         return self.facts.sees is not False
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the reasoner writes JSON and captions well enough to make questions."""
+        return can_write(self._reasoner)
 
     @property
     def _allowed(self) -> Limits:

@@ -507,13 +507,13 @@ def test_decisions_that_nobody_asked_for(make: Any) -> None:
 
 def test_a_picture_that_does_not_follow_is_drawn_again(make: Any, generator: FlatColourGenerator) -> None:
     verdicts = (
-        '```json\n{"follows": false, "score": 2, "problem": "no hat", "caption": "a fox in a tall hat"}\n```',
-        'Better: {"follows": true, "score": 9}',
+        '```json\n{"answers": ["yes", "no", "no"], "problem": "no hat", "caption": "a fox in a tall hat"}\n```',
+        'Better: {"answers": ["yes", "yes", "yes"]}',
     )
     agent, reasoner = make(asks("a fox in a hat"), *verdicts, look=2)
     events = list(agent.stream("Draw."))
     looks = [event for event in events if isinstance(event, LookedAt)]
-    assert [(look.follows, look.score, look.problem) for look in looks] == [(False, 0.2, "no hat"), (True, 0.9, "")]
+    assert [(look.follows, look.score, look.problem) for look in looks] == [(False, 1 / 3, "no hat"), (True, 1.0, "")]
     assert [request.prompt for request in generator.drawn] == ["a fox in a hat", "a fox in a tall hat"]
     assert generator.drawn[0].seed != generator.drawn[1].seed
     [picture] = events[-1].turn.pictures
@@ -525,7 +525,8 @@ def test_a_picture_that_does_not_follow_is_drawn_again(make: Any, generator: Fla
 def test_looking_ends_after_k_attempts_and_the_best_is_kept(
     make: Any, generator: FlatColourGenerator, store: ArtifactStore
 ) -> None:
-    scores = [json.dumps({"follows": False, "score": score, "problem": "no hat"}) for score in (2, 7, 4)]
+    answers = (["no", "no", "no"], ["yes", "yes", "no"], ["yes", "no", "no"])
+    scores = [json.dumps({"answers": each, "problem": "no hat"}) for each in answers]
     turn = make(asks("a fox in a hat"), *scores, look=2)[0].invoke("Draw.")
     assert len(generator.drawn) == 3
     [kept] = turn.pictures

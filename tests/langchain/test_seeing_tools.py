@@ -46,27 +46,32 @@ def look(store: ArtifactStore, answer: Any, **args: Any) -> tuple[ToolMessage, S
 
 
 def test_a_picture_is_judged_by_the_caption_it_was_drawn_from(store: ArtifactStore, drawn: str) -> None:
-    answer = '{"follows": false, "score": 3, "problem": "There is no hat.", "caption": "a fox in a tall hat"}'
+    answer = '{"answers": ["yes", "no", "no"], "problem": "There is no hat.", "caption": "a fox in a tall hat"}'
     told, reasoner = look(store, answer, image=drawn)
     assert "Caption: a fox in a hat\n" in asked(reasoner)
     assert told.content == (
-        f"{drawn} does not follow the caption. Score: 0.3 of 1. What is wrong: There is no hat. "
+        f"{drawn} does not follow the caption. Score: 0.33 of 1. What is wrong: There is no hat. "
         "A better caption: a fox in a tall hat"
     )
     assert told.artifact["images"][0]["id"] == drawn
     assert told.artifact["verdict"] == {
         "follows": False,
-        "score": 0.3,
+        "score": 1 / 3,
         "problem": "There is no hat.",
         "caption": "a fox in a tall hat",
         "answer": answer,
+        "answers": (
+            ("Is there a fox in the picture?", 1.0),
+            ("Is there a hat in the picture?", 0.0),
+            ("Is the fox in the hat?", 0.0),
+        ),
     }
 
 
 def test_a_picture_is_judged_by_another_caption(store: ArtifactStore, drawn: str) -> None:
-    told, reasoner = look(store, '{"follows": true}', image=drawn, caption="a red card")
+    told, reasoner = look(store, '{"answers": ["yes", "yes"]}', image=drawn, caption="a red card")
     assert "Caption: a red card\n" in asked(reasoner)
-    assert told.content == f"{drawn} follows the caption."
+    assert told.content == f"{drawn} follows the caption. Score: 1 of 1."
 
 
 def test_an_answer_without_a_verdict_is_passed_on(store: ArtifactStore, drawn: str) -> None:

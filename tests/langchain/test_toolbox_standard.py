@@ -35,7 +35,7 @@ class Offline:
 
     @property
     def tool_constructor(self) -> type[BaseTool] | BaseTool:
-        reasoner = ScriptedReasoner(script=['{"follows": true, "score": 9}'], is_endless=True)
+        reasoner = ScriptedReasoner(script=['{"answers": ["yes", "yes"]}'], is_endless=True)
         tools = image_tools(FlatColourGenerator(size=(32, 32)), self.store, reasoner=reasoner)
         return next(tool for tool in tools if tool.name == self.tool_name)
 

@@ -19,13 +19,13 @@ def fox(store: ArtifactStore) -> str:
 
 
 async def test_a_picture_is_judged_against_its_caption(make_parts: Any, connect: Any, fox: str) -> None:
-    verdict = '{"follows": false, "score": 3, "problem": "There is no hat.", "caption": "a fox in a hat"}'
+    verdict = '{"answers": ["yes", "no"], "problem": "There is no hat.", "caption": "a fox in a hat"}'
     async with connect(make_parts(verdict)) as client:
         result = await client.call_tool("look", {"image": fox, "caption": "a fox with a hat"})
         assert result.structured_content == {
             "image": fox,
             "follows": False,
-            "score": 0.3,
+            "score": 0.5,
             "problem": "There is no hat.",
             "better_caption": "a fox in a hat",
         }
