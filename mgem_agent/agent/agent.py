@@ -212,7 +212,23 @@ class MgemAgent:
             InputError: If there is no unfinished turn, the decision is missing, not needed or not valid, or the session
                 is in use elsewhere.
         """
-        session = self._named(session)
+        return self._resumed(self._named(session), decision)
+
+    def end_turn(self, session: str | None = None, *, said: str = "") -> Turn:
+        """End an unfinished turn with what it has: nothing more is asked or drawn, and its pictures are kept.
+
+        Args:
+            session: Name of the session.
+            said: Text of the answer that was interrupted, if it was shown to the user.
+
+        Raises:
+            InputError: If there is no unfinished turn, or the session is in use elsewhere.
+        """
+        name = self._named(session)
+        decision = "refuse" if self.waiting(name) is not None else None
+        return self._runner.result(name, self._resumed(name, decision, said=said))
+
+    def _resumed(self, session: str, decision: Decision | str | None, *, said: str | None = None) -> Events:
         with self.sessions.hold(session):
             begun = self.sessions.open_turn(session)
             if begun is None:
@@ -241,7 +257,7 @@ class MgemAgent:
                 yield self._runner.finish(session, state.values)
                 return
             spent_s = state.values.get("seconds", 0.0)
-            yield from self._runner.run(session, begun["turn"], given, spent_s=spent_s, is_resumed=True)
+            yield from self._runner.run(session, begun["turn"], given, spent_s=spent_s, is_resumed=True, said=said)
 
     def invoke(
         self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
@@ -292,6 +308,13 @@ class MgemAgent:
         context = self._runner.running(self._named(session))
         if context is not None:
             context.stop("cancelled")
+        return context is not None
+
+    def abandon(self, session: str | None = None) -> bool:
+        """Stop the running turn, like `cancel`, and leave it unfinished, so that it can be resumed."""
+        context = self._runner.running(self._named(session))
+        if context is not None:
+            context.abandon()
         return context is not None
 
     def cancel_drawing(self, session: str | None = None) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
@@ -91,6 +91,9 @@ class AgentGraph:
     def _reason(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         run, emit = runtime.context, runtime.stream_writer
+        if run.cancel.is_set():  # nothing is asked in a turn that is being ended
+            run.check()
+            return {"messages": [to_record(AIMessage(content=run.said))], "calls": [], "outcome": run.why}
         try:
             answer = self._reasoning.ask(
                 from_records(state["messages"]),

@@ -23,6 +23,7 @@ class TurnContext:
         why: Why it was set.
         drawing: Set to stop the current drawing; None while nothing is drawn.
         is_resumed: Whether the turn was interrupted before.
+        said: Text of an answer that was interrupted and will not be asked for again.
         is_abandoned: Whether the run was given up, so that the rest of the turn is left for a later resume.
     """
 
@@ -31,6 +32,7 @@ class TurnContext:
     why: TurnOutcome | None = None
     drawing: threading.Event | None = None
     is_resumed: bool = False
+    said: str = ""
     is_abandoned: bool = False
 
     def stop(self, why: TurnOutcome) -> None:

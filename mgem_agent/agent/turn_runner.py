@@ -67,6 +67,7 @@ class TurnRunner:
         spent_s: float,
         is_watched: bool = True,
         is_resumed: bool = False,
+        said: str | None = None,
     ) -> Events:
         """Run the graph to its end or to an interrupt.
 
@@ -77,11 +78,14 @@ class TurnRunner:
             spent_s: Seconds of the turn's time limit that are already spent.
             is_watched: Whether to yield all events. Otherwise, which is faster, only the last is yielded.
             is_resumed: Whether the turn was interrupted before.
+            said: Not None to end the turn: nothing more is asked or drawn. The text of its interrupted answer.
         """
         limit = self._settings.max_history_turns
         records = self._sessions.turns(session, limit=limit) if limit else []
         history = [message for record in records for message in from_records(record["messages"])]
-        context = TurnContext(history, is_resumed=is_resumed)
+        context = TurnContext(history, is_resumed=is_resumed, said=said or "")
+        if said is not None:
+            context.stop("cancelled")
         timer = self._timer(context, spent_s)
         self._running[session] = context
         is_too_long = False

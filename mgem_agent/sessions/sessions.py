@@ -41,7 +41,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.extras import explain_missing
 from mgem_agent.redaction import without_secrets
 from mgem_agent.sessions.database import BUSY_S, connect
-from mgem_agent.sessions.latest_step import LatestStep
+from mgem_agent.sessions.latest_step import LatestStep, copy_thread
 from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
 from mgem_agent.text_decoding import clean_text
 from mgem_agent.user_files import user_path
@@ -297,6 +297,31 @@ class Sessions:
         writes.append(_put_op(self._names, session, record | {"open": None, "updated": _now()}))
         self._records.batch(writes)  # atomically, and with one write to the disk
         self._forget(turn["id"])
+
+    def take_open(self, source: Sessions, name: str, session: str, *, title: str) -> str:
+        """Copy the unfinished turn of a session elsewhere to a session here, so that it can be resumed here.
+
+        Args:
+            source: The sessions that have it.
+            name: Its session there.
+            session: Its session here, created if needed.
+            title: Title of the session, if it has none yet.
+
+        Returns:
+            The id of the turn.
+
+        Raises:
+            InputError: If there is no unfinished turn there, or there is one here.
+        """
+        state = source.open_turn(name)
+        if state is None:
+            raise InputError(f"Session {name!r} has no unfinished turn.")
+        turn = str(state["turn"])
+        for key, drawn in source.drawn(turn).items():
+            self.note_drawn(turn, key, drawn)
+        copy_thread(source.checkpointer, self.checkpointer, turn, {"session": session})
+        self.begin(session, {**state, "session": session}, title=title)
+        return turn
 
     def undo(self, session: str) -> None:
         """Drop the unfinished turn, or the last turn if there is none.
