@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mgem_agent import __version__
 from mgem_agent.errors import MgemError
 from mgem_agent.server.chat_completions import chat_router
+from mgem_agent.server.conversations import conversations_router
 from mgem_agent.server.health import health_router
 from mgem_agent.server.http_errors import InvalidRequestError, error_response
 from mgem_agent.server.images import images_router
@@ -38,6 +39,7 @@ ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
     chat_router,
     images_router,
     responses_router,
+    conversations_router,
     page_router,
 )
 """The routers of the server. Each is created with the service."""

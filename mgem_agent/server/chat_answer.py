@@ -18,7 +18,8 @@ from mgem_agent.agent.events import AgentEvent, DrawnPicture, PictureDrawn, Text
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.text_engine import FinishReason
 from mgem_agent.errors import InputError
-from mgem_agent.server.chat_turn import Answer, Usage
+from mgem_agent.server.chat_turn import Answer
+from mgem_agent.server.usage import Usage
 
 __all__ = ["ChatWriter"]
 

@@ -28,7 +28,7 @@ from mgem_agent.server.http_errors import InvalidRequestError
 from mgem_agent.server.picture_fetch import fetch_picture
 from mgem_agent.server.pictures import ids_in_text
 
-__all__ = ["Dialogue", "read_dialogue"]
+__all__ = ["Dialogue", "drawing_messages", "read_dialogue", "read_messages"]
 
 MARKDOWN_PICTURE = re.compile(r"\n*!\[[^\]\n]*\]\([^)\s]*/pictures/img-[0-9a-f]{4,64}[^)\s]*\)\n*")
 ORIGIN = "a picture sent to the server"
@@ -88,6 +88,29 @@ def read_dialogue(
         InvalidRequestError: If a message cannot be read; the error names it.
         ImageError: If an image is not a picture.
     """
+    options: Any = {"max_pictures": max_pictures, "allow_urls": allow_urls, "cancel": cancel}
+    system, done = read_messages(messages, store, prior=prior, **options)
+    starts = [place for place, message in enumerate(done) if isinstance(message, HumanMessage)]
+    if not starts or isinstance(done[-1], AIMessage) or _is_own_result(done[-1]):
+        raise InvalidRequestError(
+            "The last message must be from the user or a tool. Add the user's next message.", param="messages"
+        )
+    if key is None:
+        first = next(message for message in messages if message.role == "user")
+        key = json.dumps([system, first.content], ensure_ascii=False, default=str)
+    return Dialogue("\n\n".join(filter(None, system)), tuple(done[: starts[-1]]), tuple(done[starts[-1] :]), key)
+
+
+def read_messages(
+    messages: Sequence[ChatMessage],
+    store: ArtifactStore,
+    *,
+    max_pictures: int,
+    allow_urls: bool = False,
+    cancel: threading.Event | None = None,
+    prior: Sequence[BaseMessage] = (),
+) -> tuple[list[str], list[BaseMessage]]:
+    """Return the system messages, and `prior` with all other messages; arguments and errors as for `read_dialogue`."""
     pictures = _Pictures(store, max_pictures, allow_urls, cancel)
     system: list[str] = []
     done: list[BaseMessage] = list(prior)
@@ -104,15 +127,7 @@ def read_dialogue(
             done += _answer(message, pictures, where, calls)
         else:
             done.append(_tool_result(message, where, calls))
-    starts = [place for place, message in enumerate(done) if isinstance(message, HumanMessage)]
-    if not starts or isinstance(done[-1], AIMessage) or _is_own_result(done[-1]):
-        raise InvalidRequestError(
-            "The last message must be from the user or a tool. Add the user's next message.", param="messages"
-        )
-    if key is None:
-        first = next(message for message in messages if message.role == "user")
-        key = json.dumps([system, first.content], ensure_ascii=False, default=str)
-    return Dialogue("\n\n".join(filter(None, system)), tuple(done[: starts[-1]]), tuple(done[starts[-1] :]), key)
+    return system, done
 
 
 class _Pictures:
@@ -227,10 +242,6 @@ def _answer(message: ChatMessage, pictures: _Pictures, where: str, calls: dict[s
     text = _text(message.content, where)
     drawn = pictures.drawn(message, text, where)
     text = MARKDOWN_PICTURE.sub("\n\n", text).strip() if drawn else text
-    own = [
-        tool_call(name=DRAW_TOOL_NAME, args={"prompt": each.title[:10_000] or "a picture"}, id=new_call_id())
-        for each in drawn
-    ]
     theirs, invalid = [], []
     for place, call in enumerate(message.tool_calls or ()):
         function = call.get("function")
@@ -244,7 +255,24 @@ def _answer(message: ChatMessage, pictures: _Pictures, where: str, calls: dict[s
             invalid.append(invalid_tool_call(name=name, args=str(given), id=call_id, error=str(error)))
             continue
         theirs.append(tool_call(name=name, args=arguments if isinstance(arguments, dict) else {}, id=call_id))
-    yield AIMessage(content=text, tool_calls=[*own, *theirs], invalid_tool_calls=invalid)
+    asked, *results = drawing_messages(text, drawn)
+    calls_of = [*asked.tool_calls, *theirs] if isinstance(asked, AIMessage) else theirs
+    yield asked.model_copy(update={"tool_calls": calls_of, "invalid_tool_calls": invalid})
+    yield from results
+
+
+def drawing_messages(text: str, drawn: Sequence[Artifact]) -> Iterator[BaseMessage]:
+    """Yield an answer with pictures as the agent would have saved it: the text with the calls, and their results.
+
+    Args:
+        text: The text of the answer.
+        drawn: Its pictures.
+    """
+    own = [
+        tool_call(name=DRAW_TOOL_NAME, args={"prompt": each.title[:10_000] or "a picture"}, id=new_call_id())
+        for each in drawn
+    ]
+    yield AIMessage(content=text, tool_calls=own)
     for drawing, artifact in zip(own, drawn, strict=True):
         told = f"Drawn: {artifact.id}, {artifact.width}x{artifact.height} pixels."
         content: list[str | dict[Any, Any]] = [

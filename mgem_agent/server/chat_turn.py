@@ -34,28 +34,12 @@ from mgem_agent.server.chat_request import ChatRequest
 from mgem_agent.server.http_errors import NotFoundError
 from mgem_agent.server.security import User
 from mgem_agent.server.service import AGENT_MODEL, AgentService
+from mgem_agent.server.usage import Usage, usage_of
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.drawing_arguments import read_draw_arguments
 from mgem_agent.tools.image_request import ImageRequest
 
-__all__ = ["Answer", "ChatTurn", "TurnAdditions", "Usage"]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of a turn, over all answers of the reasoner.
-
-    Attributes:
-        input_tokens: Tokens of the prompts.
-        output_tokens: Tokens of the answers.
-        image_tokens: Image tokens among `input_tokens`.
-        cached_tokens: Tokens among `input_tokens` that came from a cache.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    image_tokens: int = 0
-    cached_tokens: int = 0
+__all__ = ["Answer", "ChatTurn", "TurnAdditions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +66,14 @@ class TurnAdditions:
         key: What all requests of the dialogue have in common; None for its first message.
         agent_settings: Arguments of `MgemAgent` for this turn.
         edit: Returns the request to draw for a dialogue, so that the reasoner is not asked; None to ask it.
+        keep: Called with the sessions and the session of an unfinished turn before they pass; None to drop it.
     """
 
     prior: Sequence[BaseMessage] = ()
     key: str | None = None
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
     edit: Callable[[Dialogue], ImageRequest] | None = None
+    keep: Callable[[Sessions, str], None] | None = None
 
 
 NOTHING = TurnAdditions()
@@ -160,6 +146,12 @@ class ChatTurn:
         if self._agent is not None:
             self._agent.cancel(self._session)
 
+    def leave(self) -> None:
+        """Stop the turn like `stop`, and leave it unfinished, so that it can be kept and resumed."""
+        self._cancel.set()
+        if self._agent is not None:
+            self._agent.abandon(self._session)
+
     def _events(self, *, is_watched: bool) -> Generator[AgentEvent, None, None]:
         request, service, additions = self._request, self._service, self._additions
         service.generators.get(request.generator)
@@ -178,21 +170,30 @@ class ChatTurn:
             agent = self._agent = self._make_agent(dialogue)
             if self._cancel.is_set():
                 raise GenerationCancelledError("The request was cancelled before it began.")
-            if additions.edit is not None:
-                edit = additions.edit(dialogue)
-                yield from self._noted(agent.stream_drawing([edit], dialogue.text, session=self._session), agent)
-                return
-            if request.tools or request.response_format or len(dialogue.last) > 1:
+            if additions.edit is None and (request.tools or request.response_format or len(dialogue.last) > 1):
                 yield from self._with_tools(agent, dialogue)
                 return
-            _add_history(sessions, self._session, dialogue.history, service.config.max_history_turns)
-            draw = self._draw_mode
-            if is_watched:
-                events = agent.stream(dialogue.text, dialogue.picture_ids, session=self._session, draw=draw)
-                yield from self._noted(events, agent)
-            else:
-                turn = agent.invoke(dialogue.text, dialogue.picture_ids, session=self._session, draw=draw)
-                yield self._finished(turn, agent)
+            try:
+                yield from self._agents_events(agent, sessions, dialogue, is_watched=is_watched)
+            except BaseException:
+                if additions.keep is not None and sessions.open_turn(self._session) is not None:
+                    additions.keep(sessions, self._session)
+                raise
+
+    def _agents_events(
+        self, agent: MgemAgent, sessions: Sessions, dialogue: Dialogue, *, is_watched: bool
+    ) -> Generator[AgentEvent, None, None]:
+        """Run a turn of the agent, which is resumable if it is interrupted."""
+        if self._additions.edit is not None:
+            edit = self._additions.edit(dialogue)
+            yield from self._noted(agent.stream_drawing([edit], dialogue.text, session=self._session), agent)
+            return
+        _add_history(sessions, self._session, dialogue.history, self._service.config.max_history_turns)
+        given, draw = (dialogue.text, dialogue.picture_ids), self._draw_mode
+        if is_watched:
+            yield from self._noted(agent.stream(*given, session=self._session, draw=draw), agent)
+        else:
+            yield self._finished(agent.invoke(*given, session=self._session, draw=draw), agent)
 
     @property
     def _draw_mode(self) -> DrawMode:
@@ -226,7 +227,7 @@ class ChatTurn:
         records = agent.sessions.turns(self._session, limit=1)
         messages = from_records(records[-1]["messages"]) if records else []
         self.messages = tuple(messages[1:])
-        self.answer = Answer(turn, _usage(messages))
+        self.answer = Answer(turn, usage_of(messages))
         return TurnFinished(turn)
 
     def _with_tools(self, agent: MgemAgent, dialogue: Dialogue) -> Generator[AgentEvent, None, None]:
@@ -256,7 +257,7 @@ class ChatTurn:
         theirs = {call["id"] for call in calls}
         kept = [call for call in answer.tool_calls if call["id"] in theirs]
         self.messages = (*self.messages, answer.model_copy(update={"tool_calls": kept}))
-        self.answer = Answer(turn, _usage([answer]), tuple(calls))
+        self.answer = Answer(turn, usage_of([answer]), tuple(calls))
         yield TurnFinished(turn)
 
     @property
@@ -351,17 +352,6 @@ def _add_history(sessions: Sessions, session: str, history: Sequence[BaseMessage
     sessions.begin(session, {"turn": turn}, title="")
     messages = [to_record(message) for message in history[first:]]
     sessions.finish(session, {"id": turn, "messages": messages, "pictures": [], "failures": [], "outcome": "answered"})
-
-
-def _usage(messages: Sequence[BaseMessage]) -> Usage:
-    total = [0, 0, 0, 0]
-    for message in messages:
-        usage: Any = message.usage_metadata if isinstance(message, AIMessage) else None
-        if usage:
-            details = usage.get("input_token_details") or {}
-            counts = (usage["input_tokens"], usage["output_tokens"], details.get("image"), details.get("cache_read"))
-            total = [known + int(count or 0) for known, count in zip(total, counts, strict=True)]
-    return Usage(*total)
 
 
 def _openai_call(name: str, arguments: Any, call_id: str | None) -> dict[str, Any]:

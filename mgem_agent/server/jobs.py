@@ -313,18 +313,31 @@ class Jobs:
             if self._watch is not None:
                 self._watch(job, job.started_s - asked, ran_s)
 
-    async def _admit(self, job: Job) -> None:
+    def check_room(self) -> None:
+        """Check whether a job would run or wait.
+
+        Raises:
+            QueueFullError: If too many jobs wait.
+            ServerStoppingError: If the server is being stopped.
+        """
         if self._is_draining:
             raise _stopping()
-        if len(self._running) < self._workers and not self._waiting:
-            self._begin(job)
-            return
-        if len(self._waiting) >= self._queue:
+        if len(self._waiting) >= self._queue and not self._has_place:
             raise QueueFullError(
                 f"{len(self._running)} requests run and {len(self._waiting)} wait, the maximum (server.queue). "
                 "Send the request again after the seconds in the header Retry-After.",
                 retry_after_s=self._retry_after_s(),
             )
+
+    @property
+    def _has_place(self) -> bool:
+        return len(self._running) < self._workers and not self._waiting
+
+    async def _admit(self, job: Job) -> None:
+        self.check_room()
+        if self._has_place:
+            self._begin(job)
+            return
         job.admitted = asyncio.get_running_loop().create_future()
         self._waiting.append(job)
         try:

@@ -1,27 +1,32 @@
-"""`POST /v1/responses`, and `GET` and `DELETE /v1/responses/{id}`: the agent in OpenAI's newer protocol."""
+"""`/v1/responses`: the agent in OpenAI's newer protocol; create, retrieve, follow, cancel and delete responses."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from mgem_agent.agent.messages import from_records
 from mgem_agent.server.chat_request import read_body
 from mgem_agent.server.event_stream import EventStream, ServerSentEvent
 from mgem_agent.server.images import find_generator
+from mgem_agent.server.responses_background import BackgroundRun, BackgroundRuns
+from mgem_agent.server.responses_items import ItemWriter, item_list
 from mgem_agent.server.responses_request import ResponsesBody, read_responses_body
-from mgem_agent.server.responses_store import ResponseStore
-from mgem_agent.server.responses_turn import ResponseTurn
+from mgem_agent.server.responses_store import ResponseStore, SavedResponse
+from mgem_agent.server.responses_turn import FINAL, ResponseTurn
 from mgem_agent.server.security import User
 from mgem_agent.server.service import AgentService
 
-__all__ = ["responses_router"]
+__all__ = ["item_writer", "responses_router"]
 
 TITLE_CHARS = 80
+LOST = "The server was stopped before the response was finished. Send the request again."
 
 
 def responses_router(service: AgentService) -> APIRouter:
@@ -31,7 +36,13 @@ def responses_router(service: AgentService) -> APIRouter:
         service: The parts of the server.
     """
     router = APIRouter()
+    runs = BackgroundRuns(service)
+    _add_creating(router, service, runs)
+    _add_reading(router, service, runs)
+    return router
 
+
+def _add_creating(router: APIRouter, service: AgentService, runs: BackgroundRuns) -> None:
     @router.post("/v1/responses")
     async def create(request: Request) -> Response:
         user = service.user(request)
@@ -39,31 +50,81 @@ def responses_router(service: AgentService) -> APIRouter:
         tool = body.image_tool
         generator = None if tool is None else find_generator(service, tool.model)
         turn = ResponseTurn(service, user, body, generator)
-        if body.stream:
-            return EventStream(_stream(service, user, body, turn))
         title = _title(body)
+        if body.background:
+            run = await runs.begin(user, turn, title=title)
+            return EventStream(_followed(run, -1)) if body.stream else JSONResponse(run.response)
+        if body.stream:
+            return EventStream(_stream(service, user, turn, title))
         response = await service.jobs.run(user, "response", turn.run, request=request, title=title, on_cancel=turn.stop)
         return JSONResponse(response)
 
+    @router.post("/v1/responses/{response_id}/cancel")
+    async def cancel(request: Request, response_id: str) -> Response:
+        found = await runs.cancel(service.user(request), response_id)
+        if found is None:
+            found = await asyncio.to_thread(_retrieved, _responses(service, request), response_id)
+            runs.check_cancelled(found)
+        return JSONResponse(found)
+
+
+def _add_reading(router: APIRouter, service: AgentService, runs: BackgroundRuns) -> None:
     @router.get("/v1/responses/{response_id}")
-    async def retrieve(request: Request, response_id: str) -> Response:
-        return JSONResponse(await asyncio.to_thread(_retrieved, _responses(service, request), response_id))
+    async def retrieve(request: Request, response_id: str, stream: bool = False, starting_after: int = -1) -> Response:
+        run = runs.get(service.user(request), response_id)
+        if run is not None:
+            return EventStream(_followed(run, starting_after)) if stream else JSONResponse(run.response)
+        found = await asyncio.to_thread(_retrieved, _responses(service, request), response_id)
+        return EventStream(_last_event(found)) if stream else JSONResponse(found)
+
+    @router.get("/v1/responses/{response_id}/input_items")
+    async def input_items(
+        request: Request, response_id: str, after: str | None = None, limit: int | None = None, order: str | None = None
+    ) -> Response:
+        responses = _responses(service, request)
+        saved = await asyncio.to_thread(responses.get, response_id)
+        run = runs.get(service.user(request), response_id)
+        writer = item_writer(service, request, responses)
+        items = await asyncio.to_thread(_input_items, writer, saved, run)
+        return JSONResponse(item_list(items, after=after, limit=limit, order=order))
 
     @router.delete("/v1/responses/{response_id}")
     async def delete(request: Request, response_id: str) -> Response:
+        await runs.cancel(service.user(request), response_id)
         await asyncio.to_thread(_responses(service, request).delete, response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
-    return router
+
+def item_writer(service: AgentService, request: Request, responses: ResponseStore) -> ItemWriter:
+    """Return what writes messages as items for a client.
+
+    Args:
+        service: The parts of the server.
+        request: The client's request.
+        responses: The responses of the user.
+    """
+    url_of = partial(service.picture_url, service.user(request), request=request)
+    return ItemWriter(url_of, responses.result)
 
 
 async def _stream(
-    service: AgentService, user: User, body: ResponsesBody, turn: ResponseTurn
+    service: AgentService, user: User, turn: ResponseTurn, title: str
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    events = service.jobs.stream(user, "response", turn.stream, abandon=turn.stop, title=_title(body))
+    events = service.jobs.stream(user, "response", turn.stream, abandon=turn.leave, title=title)
     async with aclosing(events):
         async for event in events:
             yield str(event["type"]), event
+
+
+async def _followed(run: BackgroundRun, after: int) -> AsyncGenerator[ServerSentEvent, None]:
+    async for event in run.follow(after):
+        yield str(event["type"]), event
+
+
+async def _last_event(response: dict[str, Any]) -> AsyncGenerator[ServerSentEvent, None]:
+    status = response["status"] if response["status"] in ("completed", "failed") else "incomplete"
+    kind = f"response.{status}"
+    yield kind, {"type": kind, "sequence_number": 0, "response": response}
 
 
 def _responses(service: AgentService, request: Request) -> ResponseStore:
@@ -72,7 +133,17 @@ def _responses(service: AgentService, request: Request) -> ResponseStore:
 
 
 def _retrieved(responses: ResponseStore, response_id: str) -> dict[str, Any]:
-    return responses.whole(responses.get(response_id))
+    found = responses.whole(responses.get(response_id))
+    if found["status"] in FINAL:
+        return found
+    return found | {"status": "failed", "error": {"code": "server_error", "message": LOST}}
+
+
+def _input_items(writer: ItemWriter, saved: SavedResponse, run: BackgroundRun | None) -> list[dict[str, Any]]:
+    given = run.turn.given if run is not None else list(saved.given)
+    key = str(saved.response["id"]).removeprefix("resp_")
+    own_system = run.turn.own_system if run is not None else saved.own_system
+    return list(writer.items(from_records(given), key=key, system=own_system))
 
 
 def _title(body: ResponsesBody) -> str:

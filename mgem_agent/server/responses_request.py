@@ -74,6 +74,8 @@ class ResponsesBody(BaseModel):
         truncation: Returned unchanged: a dialogue that is too long always loses its earliest turns.
         reasoning: Returned unchanged.
         user: Returned unchanged.
+        background: Whether the turn runs on while the client does other things, and asks for the response later.
+        conversation: The conversation that this response continues, instead of `previous_response_id`.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -96,8 +98,8 @@ class ResponsesBody(BaseModel):
     truncation: Literal["auto", "disabled"] | None = None
     reasoning: dict[str, Any] | None = None
     user: str | None = None
-    background: Literal[False] | None = None
-    conversation: None = None
+    background: bool | None = None
+    conversation: str | dict[str, Any] | None = None
     prompt: None = None
     top_logprobs: Literal[0] | None = None
 
@@ -135,6 +137,31 @@ class ResponsesBody(BaseModel):
             raise InvalidRequestError(
                 "tool_choice is 'required', and there are no tools. Add one.", param="tool_choice"
             )
+
+    def check_place(self) -> None:
+        """Check which dialogue the response continues, and whether it is saved where that is needed.
+
+        Raises:
+            InvalidRequestError: If the fields do not fit together.
+        """
+        if self.conversation is not None and not self.conversation_id:
+            raise InvalidRequestError("conversation must be an id, or an object with an 'id'.", param="conversation")
+        if self.conversation is not None and self.previous_response_id is not None:
+            raise InvalidRequestError(
+                "conversation and previous_response_id exclude each other. Give one of them.", param="conversation"
+            )
+        if self.background and not self.store:
+            raise InvalidRequestError(
+                "background=true needs store=true, because the response is asked for later. Leave out store.",
+                param="background",
+            )
+
+    @property
+    def conversation_id(self) -> str | None:
+        """Id of the conversation; None if the response is in none."""
+        given = self.conversation
+        found = given.get("id") if isinstance(given, dict) else given
+        return None if found is None else str(found)
 
     @property
     def image_tool(self) -> ImageTool | None:
@@ -215,6 +242,7 @@ def read_responses_body(given: Any) -> ResponsesBody:
         raise InvalidRequestError(f"The body is a {type(given).__name__!r}. Send a JSON object.")
     body = read_fields(ResponsesBody, given)
     body.read_tools()
+    body.check_place()
     kind = ((body.text or {}).get("format") or {}).get("type", "text")
     if kind not in FORMATS:
         raise InvalidRequestError(

@@ -1,38 +1,35 @@
 """Run the turn of a response: like that of a chat request, with what the response protocol adds.
 
-The protocol adds earlier turns by the id of a response, the settings of the tool `image_generation`, and edits without
-the reasoner. Everything here blocks, and runs in the thread of a job.
+The protocol adds earlier turns by the id of a response or a conversation, the settings of the tool `image_generation`,
+and edits without the reasoner. Everything here blocks, and runs in the thread of a job.
+
+A client that leaves in the middle interrupts its turn. What is drawn is kept, and the turn is kept unfinished: a
+response that continues it without an input resumes it, and one with an input ends it with what it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from functools import partial
-from typing import Any
+from contextlib import closing
+from typing import Any, Literal
 
-from langchain_core.messages import BaseMessage
-
-from mgem_agent.agent.events import DrawnPicture, TurnFinished
-from mgem_agent.errors import GenerationCancelledError, InputError, MgemError
-from mgem_agent.server.chat_messages import Dialogue
-from mgem_agent.server.chat_request import ChatMessage, ChatRequest
-from mgem_agent.server.chat_turn import Answer, ChatTurn, TurnAdditions
+from mgem_agent.agent.events import AgentEvent, TurnFinished
+from mgem_agent.agent.messages import to_record
+from mgem_agent.errors import GenerationCancelledError, MgemError
+from mgem_agent.server.conversation_store import ConversationStore
 from mgem_agent.server.gathering import GatheringGenerator
 from mgem_agent.server.http_errors import InvalidRequestError
-from mgem_agent.server.image_plan import plan_one_edit
-from mgem_agent.server.picture_inputs import keep_mask
-from mgem_agent.server.picture_output import PictureFormat
-from mgem_agent.server.responses_input import read_items, text_of
-from mgem_agent.server.responses_request import ImageTool, ResponsesBody
-from mgem_agent.server.responses_store import ResponseStore, SavedResponse
-from mgem_agent.server.responses_writer import ResponseWriter
+from mgem_agent.server.responses_input import read_items
+from mgem_agent.server.responses_plan import ResponsePlan
+from mgem_agent.server.responses_request import ResponsesBody
+from mgem_agent.server.responses_run import NewRun, ResponseRun, ResumedRun
+from mgem_agent.server.responses_store import Place, ResponseStore, SavedResponse
 from mgem_agent.server.security import User
-from mgem_agent.server.service import AGENT_MODEL, AgentService
-from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.server.service import AgentService
 
 __all__ = ["ResponseTurn"]
 
-TITLE_CHARS = 80
+FINAL = ("completed", "incomplete", "failed", "cancelled")
 
 
 class ResponseTurn:
@@ -43,6 +40,10 @@ class ResponseTurn:
         user: Whose turn it is.
         body: The client's request.
         generator: The generator that its tool names; None if it has no such tool.
+
+    Attributes:
+        writer: Writes the response; it has the response so far.
+        left_as: Status of the response if it is interrupted: `cancelled` if the client said so.
     """
 
     def __init__(
@@ -51,13 +52,28 @@ class ResponseTurn:
         self._service = service
         self._user = user
         self._body = body
-        self._tool = body.image_tool or ImageTool()
-        self._generator = generator
-        self._pictures = service.store(user)
-        self._responses = ResponseStore(service.sessions(user), self._pictures)
-        self._turn: ChatTurn | None = None
+        self._plan = ResponsePlan(service, user, body, generator)
+        self._responses = ResponseStore(service.sessions(user), service.store(user))
+        self._conversations = ConversationStore(service.sessions(user), self._responses)
+        self._run: ResponseRun | None = None
         self._is_stopped = False
-        self._notices: list[str] = []
+        self.writer = self._plan.writer()
+        self.left_as: Literal["incomplete", "cancelled"] = "incomplete"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the response has its last status."""
+        return self.writer.response["status"] in FINAL
+
+    @property
+    def given(self) -> list[dict[str, Any]]:
+        """Records of the messages in the request, as soon as they are read."""
+        return [to_record(message) for message in self._run.given] if self._run is not None else []
+
+    @property
+    def own_system(self) -> list[str]:
+        """The system messages of the input."""
+        return self._plan.own_system(self._responses.find_drawn)
 
     def run(self, cancel: Any) -> dict[str, Any]:
         """Run the turn to its end, and return the response.
@@ -84,186 +100,135 @@ class ResponseTurn:
     def stop(self) -> None:
         """Stop the turn, from any thread. It may be called repeatedly."""
         self._is_stopped = True
-        if self._turn is not None:
-            self._turn.stop()
+        if self._run is not None:
+            self._run.stop()
+
+    def leave(self) -> None:
+        """Stop the turn, from any thread, and keep it unfinished if the response is saved."""
+        if not self._body.store:
+            self.stop()
+            return
+        self._is_stopped = True
+        if self._run is not None:
+            self._run.leave()
+
+    def note_begun(self) -> None:
+        """Save the response before its turn begins, so that it is found meanwhile."""
+        self._put(Place(), [])
+
+    def give_up(self, error: Exception | None) -> list[dict[str, Any]]:
+        """Give the response its last status, if it has none because its turn did not begin; return the last events.
+
+        Args:
+            error: Why it did not; None if it was interrupted.
+        """
+        if self.is_over:
+            return []
+        events = list(self.writer.leave(self.left_as) if error is None else self.writer.fail(error))
+        self._put(Place(), [])
+        return events
 
     def _events(self, *, tells_errors: bool = False) -> Iterator[dict[str, Any]]:
-        body = self._body
-        previous = None
-        if body.previous_response_id is not None:
-            previous = self._responses.get(body.previous_response_id, param="previous_response_id")
-        prior = self._responses.messages(previous) if previous is not None else []
-        messages, places = self._messages(previous)
-        turn = self._turn = ChatTurn(
-            self._service, self._user, self._chat_request(messages), self._additions(previous, prior)
-        )
+        previous = self._previous()
+        if previous is not None and self._responses.is_unfinished(previous):
+            if not self._body.input:
+                self._run = ResumedRun(self._service, self._user, self._plan, previous)
+            else:
+                agent = self._service.agent(self._user)
+                agent.end_turn(previous.session, said=previous.unfinished_text)
+        if self._run is None:
+            self._run = self._new_run(previous)
         if self._is_stopped:
             raise GenerationCancelledError("The request was cancelled before it began.")
-        writer = self._writer()
-        has_begun = False
+        yield from self._written(self._run, previous, tells_errors=tells_errors)
+
+    def _written(
+        self, run: ResponseRun, previous: SavedResponse | None, *, tells_errors: bool
+    ) -> Iterator[dict[str, Any]]:
+        writer, has_begun = self.writer, bool(self._body.background)
+        if has_begun:
+            yield from writer.begin()
         try:
-            for event in turn.stream():
-                if not has_begun:
-                    has_begun = True
-                    yield from writer.begin()
-                if isinstance(event, TurnFinished) and turn.answer is not None and turn.dialogue is not None:
-                    answer, dialogue = turn.answer, turn.dialogue
-                    events = list(writer.finish(answer, self._notices))
-                    self._save(writer, answer, [*_given(dialogue, prior), *turn.messages], previous, dialogue)
-                    yield from events
-                else:
-                    yield from writer.write(event)
+            with closing(run.stream()) as turn:
+                for event in turn:
+                    if not has_begun:
+                        has_begun = True
+                        yield from writer.begin()
+                    is_last = isinstance(event, TurnFinished)
+                    yield from self._finished(run, event, previous) if is_last else writer.write(event)
+        except GeneratorExit:
+            if has_begun:
+                self._keep(run, previous, list(writer.leave(self.left_as)))
+            raise
         except InvalidRequestError as error:
-            raise _renamed(error, places) from error
+            raise _renamed(error, self._plan.num_added(previous)) from error
         except MgemError as error:
             if not has_begun or not tells_errors:
                 raise
-            yield from writer.fail(error)
+            is_left = isinstance(error, GenerationCancelledError)
+            events = list(writer.leave(self.left_as) if is_left else writer.fail(error))
+            self._keep(run, previous, events)
+            yield from events
 
-    def _save(
-        self,
-        writer: ResponseWriter,
-        answer: Answer,
-        messages: list[BaseMessage],
-        previous: SavedResponse | None,
-        dialogue: Dialogue,
-    ) -> None:
+    def _finished(
+        self, run: ResponseRun, event: AgentEvent, previous: SavedResponse | None
+    ) -> Iterator[dict[str, Any]]:
         """Save the response before its last event is sent, so that a client can continue it at once."""
-        if not self._body.store or writer.response["status"] == "cancelled":
-            return
-        self._responses.save(
+        answer = run.answer(event.turn)
+        events = list(self.writer.finish(answer, self._plan.notices))
+        if self._body.store and self.writer.response["status"] != "cancelled":
+            self._saved(run, run.save(answer), previous)
+        return iter(events)
+
+    def _keep(self, run: ResponseRun, previous: SavedResponse | None, last: list[dict[str, Any]]) -> None:
+        """Save a response that was interrupted, with its unfinished turn; not one that has its last status already."""
+        if self._body.store and last:
+            self._saved(run, run.keep(self.writer), previous)
+
+    def _saved(self, run: ResponseRun, place: Place, previous: SavedResponse | None) -> None:
+        """Save the response whose turn is at a place."""
+        own = self.own_system
+        system = [*(previous.system if previous else ()), *own]
+        given = [to_record(message) for message in run.given]
+        self._put(place, system, key=run.key, given=given, own_system=own)
+        if isinstance(run, ResumedRun) and not run.previous.conversation:
+            self._responses.was_resumed(run.previous)
+        if self._body.conversation_id is not None:
+            response_id = str(self.writer.response["id"])
+            self._conversations.note_response(self._body.conversation_id, response_id, place.session, system)
+
+    def _put(self, place: Place, system: list[str], **facts: Any) -> None:
+        writer = self.writer
+        form = [writer.format.type, writer.format.quality]
+        conversation = self._body.conversation_id or ""
+        self._responses.put(
             writer.response,
-            answer.turn,
-            messages,
+            place,
             drawn=writer.drawn,
-            previous=previous,
-            title=dialogue.text[:TITLE_CHARS],
-            key=dialogue.key,
-            system=[*(previous.system if previous else ()), *self._own_system()],
-            format=[writer.format.type, writer.format.quality],
+            system=system,
+            format=form,
+            conversation=conversation,
+            **facts,
         )
 
-    def _own_system(self) -> list[str]:
-        """Return the system messages of the input."""
-        messages = read_items(self._body.input, self._responses.find_drawn)
-        return [text_of(each) for each in messages if each.role in ("system", "developer")]
-
-    def _messages(self, previous: SavedResponse | None) -> tuple[list[ChatMessage], int]:
-        """Return the messages of the request, and how many of them are not in its input."""
-        head = [ChatMessage(role="system", content=text) for text in (previous.system if previous else ())]
-        if self._body.instructions:
-            head.append(ChatMessage(role="system", content=self._body.instructions))
-        return [*head, *read_items(self._body.input, self._responses.find_drawn)], len(head)
-
-    def _chat_request(self, messages: list[ChatMessage]) -> ChatRequest:
+    def _previous(self) -> SavedResponse | None:
+        """Return the response that this one continues, or the end of its conversation."""
         body = self._body
-        is_drawing = body.draw_mode != "never"
-        return ChatRequest(
-            model=AGENT_MODEL if is_drawing else body.model,
-            messages=messages,
-            max_tokens=body.max_output_tokens,
-            temperature=body.temperature,
-            top_p=body.top_p,
-            seed=self._tool.seed,
-            tools=body.functions or None,
-            tool_choice=body.chat_tool_choice,
-            response_format=body.response_format,
-            draw=body.draw_mode,
-            generator=self._generator.name if self._generator is not None else None,
-        )
+        if body.conversation_id is not None:
+            conversation = self._conversations.get(body.conversation_id, param="conversation")
+            return self._conversations.head(conversation)
+        if body.previous_response_id is not None:
+            return self._responses.get(body.previous_response_id, param="previous_response_id")
+        return None
 
-    def _additions(self, previous: SavedResponse | None, prior: list[BaseMessage]) -> TurnAdditions:
-        body, tool, generator = self._body, self._tool, self._generator
-        settings: dict[str, Any] = {}
-        edit = None
-        if generator is not None:
-            edit = partial(self._edit, generator) if tool.is_edit else None
-            options, notices = tool.options_for(generator.capabilities, generator=generator.name)
-            self._notices += [notice.message for notice in notices]
-            fields = {name: value for name, value in tool.request_fields().items() if name != "strength"}
-            settings["defaults"] = {**fields, **({"options": options} if options else {})}
-            settings["num_previews"] = tool.partial_images or 0
-            if body.max_tool_calls is not None:
-                settings["max_pictures"] = min(body.max_tool_calls, self._service.config.max_pictures)
-        key = previous.key if previous is not None else None
-        return TurnAdditions(prior, key, settings, edit)
-
-    def _edit(self, generator: GatheringGenerator, dialogue: Dialogue) -> ImageRequest:
-        """Return the request that edits the picture of the last message, or else the last picture of the dialogue."""
-        images = dialogue.picture_ids or _pictures_in(dialogue.history)[-1:]
-        if not images:
-            raise InvalidRequestError(
-                "There is no picture to edit. Send one as 'input_image', or continue a response with a picture.",
-                param="input",
-            )
-        if not dialogue.text.strip():
-            raise InvalidRequestError("There is no text that says what to change. Add an 'input_text'.", param="input")
-        given = self._tool.input_image_mask
-        mask = None if given is None else keep_mask(given, self._pictures, param="tools.input_image_mask")
-        request, _, notices = plan_one_edit(
-            dialogue.text,
-            images,
-            mask,
-            self._tool,
-            generator,
-            self._pictures,
-            defaults=self._service.config.draw_defaults,
-        )
-        self._notices = list(dict.fromkeys([*self._notices, *(notice.message for notice in notices)]))
-        return request
-
-    def _writer(self) -> ResponseWriter:
-        body, tool = self._body, self._tool
-        head: dict[str, Any] = {
-            "model": body.model or AGENT_MODEL,
-            "instructions": body.instructions,
-            "metadata": body.metadata or {},
-            "tools": body.tools,
-            "tool_choice": body.tool_choice,
-            "parallel_tool_calls": body.parallel_tool_calls,
-            "previous_response_id": body.previous_response_id,
-            "temperature": body.temperature,
-            "top_p": body.top_p,
-            "max_output_tokens": body.max_output_tokens,
-            "max_tool_calls": body.max_tool_calls,
-            "text": body.text or {"format": {"type": "text"}},
-            "truncation": body.truncation or "auto",
-            "reasoning": body.reasoning,
-            "user": body.user,
-            "background": False,
-            "store": body.store,
-        }
-        fields: dict[str, Any] = {
-            "action": "edit" if self._generator is not None and tool.is_edit else "generate",
-            "background": tool.background or "auto",
-            "quality": tool.quality if tool.quality not in (None, "standard", "hd") else "auto",
-            "output_format": tool.format.type,
-        }
-        return ResponseWriter(
-            head,
-            lambda picture: self._described(picture, tool.format),
-            tool.format,
-            fields,
-            shows_drawn=not self._service.config.look,
-        )
-
-    def _described(self, picture: DrawnPicture, form: PictureFormat) -> dict[str, Any]:
-        described: dict[str, Any] = {"revised_prompt": picture.prompt, "picture_id": picture.artifact_id}
-        try:
-            known = self._pictures.get(picture.artifact_id)
-            described["result"] = form.of_file(self._pictures.path(picture.artifact_id))
-        except InputError:  # it was deleted meanwhile
-            return described
-        return described | {"size": f"{known.width}x{known.height}", "seed": known.seed}
-
-
-def _pictures_in(messages: Any) -> list[str]:
-    """Return the ids of the pictures of messages, in order."""
-    found = []
-    for message in messages:
-        blocks = message.content if isinstance(message.content, list) else ()
-        found += [str(block["file_id"]) for block in blocks if isinstance(block, dict) and block.get("file_id")]
-    return found
+    def _new_run(self, previous: SavedResponse | None) -> NewRun:
+        body = self._body
+        prior = self._responses.messages(previous) if previous is not None else []
+        messages = read_items(body.input, self._responses.find_drawn)
+        # Without an id, nobody could continue the turn of a response that is interrupted.
+        is_kept = body.store and bool(body.stream or body.background or body.conversation_id)
+        options = {"is_kept": is_kept, "is_known": bool(body.background)}
+        return NewRun(self._service, self._user, self._plan, self._responses, previous, prior, messages, **options)
 
 
 def _renamed(error: InvalidRequestError, num_before: int) -> InvalidRequestError:
@@ -274,8 +239,3 @@ def _renamed(error: InvalidRequestError, num_before: int) -> InvalidRequestError
     if len(parts) > 1 and parts[1].isdecimal():
         parts[1] = str(max(int(parts[1]) - num_before, 0))
     return InvalidRequestError(str(error), param=".".join(["input", *parts[1:]]))
-
-
-def _given(dialogue: Dialogue, prior: list[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages of the request itself."""
-    return [*dialogue.history, *dialogue.last][len(prior) :]

@@ -24,9 +24,10 @@ from mgem_agent.agent.events import (
     TextPiece,
 )
 from mgem_agent.core_model.image_loading import load_image
-from mgem_agent.server.chat_turn import Answer, Usage
+from mgem_agent.server.chat_turn import Answer
 from mgem_agent.server.http_errors import error_body
 from mgem_agent.server.picture_output import PictureFormat
+from mgem_agent.server.usage import Usage
 
 __all__ = ["ResponseWriter"]
 
@@ -68,7 +69,7 @@ class ResponseWriter:
             "id": f"resp_{uuid.uuid4().hex}",
             "object": "response",
             "created_at": int(time.time()),
-            "status": "in_progress",
+            "status": "queued" if self.head.get("background") else "in_progress",
             "error": None,
             "incomplete_details": None,
             **self.head,
@@ -78,6 +79,7 @@ class ResponseWriter:
 
     def begin(self) -> Events:
         """Yield the events that begin a response."""
+        self.response["status"] = "in_progress"
         yield self._event("response.created", response=self._so_far())
         yield self._event("response.in_progress", response=self._so_far())
 
@@ -142,8 +144,31 @@ class ResponseWriter:
         kind = "response.completed" if status == "completed" else "response.incomplete"
         yield self._event(kind, response=self._so_far())
 
+    def leave(self, status: str) -> Events:
+        """Yield the last events of a response that is interrupted; none if it has its last status already.
+
+        Args:
+            status: Its status, `incomplete` or `cancelled`.
+        """
+        if self.response["status"] not in ("queued", "in_progress"):
+            return
+        for call_id in list(self._calls):
+            yield from self._fail_picture(call_id, "The drawing was interrupted.")
+        yield from self._end_text(is_complete=False)
+        self.response["status"] = status
+        yield self._event("response.incomplete", response=self._so_far())
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        parts = [part["text"] for item in self.response["output"] for part in item.get("content") or ()]
+        return "\n\n".join(filter(None, (part.strip() for part in parts)))
+
     def fail(self, error: Exception) -> Events:
         """Yield the last event of a response that has failed."""
+        for call_id in list(self._calls):
+            yield from self._fail_picture(call_id, "The drawing was interrupted.")
+        yield from self._end_text(is_complete=False)
         _, body = error_body(error)
         told = body["error"]
         self.response |= {
