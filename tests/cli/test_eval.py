@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
 from mgem_agent.recipes.bench.measure import describe_machine
+from mgem_agent.recipes.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval import evaluation
 from mgem_agent.recipes.nano.eval.evaluation import EvalPlan
 from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures
-from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.report import EvalReport
 from mgem_agent.recipes.nano.eval.understanding import Understanding
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets

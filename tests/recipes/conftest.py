@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from mgem_agent.recipes.nano.drawing.caption_tokenizer import train_caption_tokenizer
 from mgem_agent.recipes.nano.seeing.clip_pretrain import EncodersConfig, train_encoders
 from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -48,6 +50,57 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A model of 16 visual tokens an image and one token a character, with its processor."""
+    torch.manual_seed(0)
+    config = MiniGeminiConfig(
+        text_config={
+            "model_type": "llama",
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "vocab_size": 100,
+            "max_position_embeddings": 1024,
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 7,
+        },
+        high_res_vision_config={"hidden_sizes": [4, 8, 12, 16], "depths": [1, 1, 1, 1]},
+        high_res_image_size=64,
+        image_token_id=100,
+        prompt_template="chatml",
+    )
+    folder = tmp_path_factory.mktemp("model")
+    MiniGeminiForConditionalGeneration(config).save_pretrained(folder)
+    MiniGeminiProcessor.from_model_config(config, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, drawn_assets: EmojiAssets) -> Path:
+    """A CLIP model of random weights with its tokenizer."""
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    tokenizer = train_caption_tokenizer(folder, 600, 16, drawn_assets, num_captions=2)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1}
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = CLIPConfig(
+        text_config={**sizes, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": 16},
+        vision_config={**sizes, "image_size": 32, "patch_size": 16},
+        projection_dim=8,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from mgem_agent.errors import InputError
 from mgem_agent.gen.events import captions, readable_text
 from mgem_agent.gen.parser import parse
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, to_tool_call
-from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.answer_matching import names_all_things
-from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, generation_record
 
 __all__ = [

@@ -23,7 +23,7 @@ from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
 from mgem_agent.reasoners import make_reasoner
 from mgem_agent.recipes.bench.measure import describe_machine
-from mgem_agent.recipes.nano.eval.answer_log import state_of
+from mgem_agent.recipes.eval.answer_log import state_of
 from mgem_agent.recipes.nano.eval.concept_namer import ConceptNamer
 from mgem_agent.recipes.nano.eval.drawing_protocol import DrawingProtocol, measure_drawing
 from mgem_agent.recipes.nano.eval.generated_pictures import (

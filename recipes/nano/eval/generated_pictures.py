@@ -17,10 +17,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from mgem_agent.errors import GeneratorUnavailableError, InputError
-from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.answer_matching import names_all_things
 from mgem_agent.recipes.nano.eval.contact_sheet import contact_sheet
-from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption

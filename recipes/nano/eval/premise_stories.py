@@ -16,7 +16,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
-from mgem_agent.recipes.nano.eval.proportion import Proportion
+from mgem_agent.recipes.eval.proportion import Proportion
 
 __all__ = ["PremiseKeeping", "ToldStory", "held_out_premises", "premise_table"]
 

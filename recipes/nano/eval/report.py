@@ -13,9 +13,9 @@ from rich.text import Text
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Machine
+from mgem_agent.recipes.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.drawing_protocol import DrawingProtocol
 from mgem_agent.recipes.nano.eval.generated_pictures import GeneratedPictures
-from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.understanding import Understanding
 
 __all__ = ["EvalReport"]

@@ -15,9 +15,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.nano.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.answer_log import AnswerLog
+from mgem_agent.recipes.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.answer_matching import is_right_answer
-from mgem_agent.recipes.nano.eval.proportion import Proportion
 from mgem_agent.recipes.nano.world.dataset import SceneDataSettings, scene_record
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import sample_scene

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mgem_agent.recipes.nano.eval.proportion import Proportion
+from mgem_agent.recipes.eval.proportion import Proportion
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.nano.eval.answer_log import AnswerLog, state_of
+from mgem_agent.recipes.eval.answer_log import AnswerLog, state_of
 
 
 def test_it_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
