@@ -5,11 +5,13 @@ That a test reaches this machine only is pytest-socket's doing, by the options o
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Read by huggingface_hub and transformers when they are imported, and by the processes that tests start.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -59,6 +61,9 @@ def find_sources() -> dict[str, Path]:
 
 SOURCES = find_sources()
 
+HOSTS = {"mgem_agent.recipes.eval.lmms.model": "lmms_eval"}
+"""Modules that only another program imports, in an environment of its own, with the package of that program."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `module_name` once for each module of the package."""
@@ -100,6 +105,20 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def imported_module(module_name: str) -> ModuleType:
+    """The module of a test that asks for `module_name`; skipped if it runs in a program that is not installed here."""
+    if module_name in HOSTS:
+        pytest.importorskip(HOSTS[module_name])
+    return importlib.import_module(module_name)
+
+
+@pytest.fixture(scope="session")
+def host_packages() -> set[str]:
+    """Packages that import our plug-ins; none is a dependency."""
+    return set(HOSTS.values())
 
 
 @pytest.fixture

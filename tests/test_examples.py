@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -62,9 +62,8 @@ def test_story_recipes_of_a_page(root: Path, name: str, tmp_path: Path) -> None:
         assert load_story_recipe(tmp_path / "robot.yaml").num_scenes == 3
 
 
-def test_examples_of_a_module(module_name: str) -> None:
-    module = importlib.import_module(module_name)
-    for test in doctest.DocTestFinder().find(module, module_name):
+def test_examples_of_a_module(imported_module: ModuleType, module_name: str) -> None:
+    for test in doctest.DocTestFinder().find(imported_module, module_name):
         run(test, test.name)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mgem_agent.cli.eval_paper import eval_paper
+from mgem_agent.cli.eval_progress import progress_bars
 from mgem_agent.cli.printing import echo, echo_json, open_console
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Evaluate a model's understanding and drawing on held-out scenes and dialogues.",
+    help="Evaluate models: seeing, drawing and telling, by the measures of the field.",
     no_args_is_help=True,
 )
+app.command("paper")(eval_paper)
 
 
 @app.command("nano")
@@ -91,7 +92,7 @@ def _nano(
         seed=seed,
         batch_size=batch,
     )
-    with _bars() as report, use_threads(threads):
+    with progress_bars() as report, use_threads(threads):
         made = evaluate(plan, lambda: EmojiAssets.open(offline=offline, source=emoji), report)
     if as_json:
         echo_json(made.model_dump(mode="json"))
@@ -123,7 +124,7 @@ def _stories(
 
     tools = make_reasoner(model), make_generator(generator)
     found: dict[str, PremiseKeeping] = {}
-    with _bars() as report:
+    with progress_bars() as report:
         for name, is_kept in (("with grammars", True), ("without", False)):
             told = []
             for number, premise in enumerate(held_out_premises()[:num]):
@@ -195,20 +196,3 @@ def _card(
     else:
         out.write_text(card, encoding="utf-8")
         echo(out)
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on stderr for each long task, if stderr is a terminal."""
-    from rich.progress import Progress, TaskID
-
-    console = open_console(stderr=True)
-    tasks: dict[str, TaskID] = {}
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)
-
-        yield report
