@@ -9,6 +9,7 @@ from PIL import Image
 from mgem_agent.errors import MgemError
 from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_usage import ImageUsage
 
 __all__ = ["GenerationProgress", "ImageResult"]
 
@@ -45,6 +46,7 @@ class ImageResult:
         notices: Arguments that were changed or left out.
         seconds: Time that it took; in a batch, its share.
         versions: Versions of the packages or of the server.
+        usage: Tokens that a server counted; None if it counted none.
         call: Key of the tool call that the picture belongs to. The caller sets it to find the picture later;
             generators leave it unset.
     """
@@ -59,4 +61,5 @@ class ImageResult:
     notices: tuple[Notice, ...] = ()
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    usage: ImageUsage | None = None
     call: str | None = None

@@ -164,9 +164,12 @@ def _finish(answer: Answer) -> str:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
+    details = {"cached_tokens": usage.cached_tokens}
+    if usage.image_tokens is not None:
+        details |= {"image_tokens": usage.image_tokens, "text_tokens": usage.input_tokens - usage.image_tokens}
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "image_tokens": usage.image_tokens},
+        "prompt_tokens_details": details,
     }

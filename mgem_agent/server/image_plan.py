@@ -97,6 +97,7 @@ def plan_edits(
     store: ArtifactStore,
     *,
     defaults: Mapping[str, Any],
+    allow_urls: bool = False,
 ) -> ImagePlan:
     """Return what to draw for a request with pictures: the first one is changed, the others are references.
 
@@ -107,15 +108,16 @@ def plan_edits(
         generator: The generator.
         store: The user's pictures.
         defaults: Values of fields that the request does not set.
+        allow_urls: Whether pictures may be fetched from the web.
 
     Raises:
         InputError: If the request is not valid, a picture cannot be read, or the generator cannot do it.
     """
-    kept = [keep_picture(image, store, param="image") for image in images]
+    kept = [keep_picture(image, store, param="image", allow_urls=allow_urls) for image in images]
     request, pictures, notices = plan_one_edit(
         body.prompt,
         kept,
-        None if mask is None else keep_mask(mask, store),
+        None if mask is None else keep_mask(mask, store, allow_urls=allow_urls),
         body,
         generator,
         store,

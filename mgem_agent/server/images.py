@@ -1,7 +1,8 @@
 """`POST /v1/images/generations` and `POST /v1/images/edits`: pictures by any generator of the server.
 
 The forms are those of OpenAI's API, as its SDK has them. Each picture also has its `id` in the store, its `seed` and
-`notices` on what was changed or left out. Token counts are 0: image generators count none.
+`notices` on what was changed or left out. `usage` has the tokens that a server of the images API counted. Generators on
+this machine count none, so `usage` is left out; only the last event of a stream must have it, and then it is 0.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mgem_agent.server.picture_wishes import read_fields
 from mgem_agent.server.security import User
 from mgem_agent.server.service import AgentService
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.image_usage import ImageUsage
 
 __all__ = ["find_generator", "images_router"]
 
@@ -81,7 +83,8 @@ def images_router(service: AgentService) -> APIRouter:
         generator = find_generator(service, body.model)
         store = service.store(service.user(request))
         defaults = service.config.draw_defaults
-        plan = await asyncio.to_thread(plan_edits, body, images, mask, generator, store, defaults=defaults)
+        options: dict[str, Any] = {"defaults": defaults, "allow_urls": service.settings.allow_urls}
+        plan = await asyncio.to_thread(plan_edits, body, images, mask, generator, store, **options)
         return await _answer(service, request, body, generator, plan)
 
     return router
@@ -183,7 +186,11 @@ async def _events(service: AgentService, call: _Call) -> AsyncGenerator[ServerSe
                 yield _event(call, "partial_image", shown)
             else:
                 item = await asyncio.to_thread(_item, service, call, event)
-                yield _event(call, "completed", {**item, **_size(event.artifact), "usage": _usage()})
+                yield _event(
+                    call,
+                    "completed",
+                    {**item, **_size(event.artifact), "usage": _usage(event.result.usage or ImageUsage())},
+                )
         await drawing
     finally:
         drawing.cancel()
@@ -223,8 +230,10 @@ def _images_response(call: _Call, data: list[dict[str, Any]], results: list[Imag
         "data": data,
         "background": "opaque",
         "output_format": call.body.format.type,
-        "usage": _usage(),
     }
+    known = [each.usage for each in results if each.usage is not None]
+    if known:
+        response["usage"] = _usage(sum(known, ImageUsage()))
     sizes = {(each.image.width, each.image.height) for each in results if each.image is not None}
     if len(sizes) == 1:
         [(width, height)] = sizes
@@ -237,9 +246,14 @@ def _size(artifact: Artifact) -> dict[str, str]:
     return {"size": f"{artifact.width}x{artifact.height}"}
 
 
-def _usage() -> dict[str, Any]:
-    none = {"image_tokens": 0, "text_tokens": 0}
-    return {"input_tokens": 0, "input_tokens_details": none, "output_tokens": 0, "total_tokens": 0}
+def _usage(usage: ImageUsage) -> dict[str, Any]:
+    num_in = usage.input_text_tokens + usage.input_image_tokens
+    return {
+        "input_tokens": num_in,
+        "input_tokens_details": {"image_tokens": usage.input_image_tokens, "text_tokens": usage.input_text_tokens},
+        "output_tokens": usage.output_tokens,
+        "total_tokens": num_in + usage.output_tokens,
+    }
 
 
 def _as_object(body: Any) -> dict[str, Any]:

@@ -138,7 +138,8 @@ class ResponsePlan:
         if not dialogue.text.strip():
             raise InvalidRequestError("There is no text that says what to change. Add an 'input_text'.", param="input")
         given = self._tool.input_image_mask
-        mask = None if given is None else keep_mask(given, self._pictures, param="tools.input_image_mask")
+        options: Any = {"param": "tools.input_image_mask", "allow_urls": self._service.settings.allow_urls}
+        mask = None if given is None else keep_mask(given, self._pictures, **options)
         request, _, notices = plan_one_edit(
             dialogue.text,
             images,

@@ -314,12 +314,13 @@ def _status(answer: Answer) -> tuple[str, str | None]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
+    images = {} if usage.image_tokens is None else {"image_tokens": usage.image_tokens}
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {
             "cached_tokens": usage.cached_tokens,
             "cache_write_tokens": 0,
-            "image_tokens": usage.image_tokens,
+            **images,
         },
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},

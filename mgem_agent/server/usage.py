@@ -18,13 +18,13 @@ class Usage:
     Attributes:
         input_tokens: Tokens of the prompts.
         output_tokens: Tokens of the answers.
-        image_tokens: Image tokens among `input_tokens`.
+        image_tokens: Image tokens among `input_tokens`; None if the reasoner does not report them.
         cached_tokens: Tokens among `input_tokens` that came from a cache.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
-    image_tokens: int = 0
+    image_tokens: int | None = None
     cached_tokens: int = 0
 
 
@@ -34,11 +34,12 @@ def usage_of(messages: Sequence[BaseMessage]) -> Usage:
     Args:
         messages: The messages of a turn.
     """
-    total = [0, 0, 0, 0]
-    for message in messages:
-        usage: Any = message.usage_metadata if isinstance(message, AIMessage) else None
-        if usage:
-            details = usage.get("input_token_details") or {}
-            counts = (usage["input_tokens"], usage["output_tokens"], details.get("image"), details.get("cache_read"))
-            total = [known + int(count or 0) for known, count in zip(total, counts, strict=True)]
-    return Usage(*total)
+    found: list[Any] = [each.usage_metadata for each in messages if isinstance(each, AIMessage) and each.usage_metadata]
+    details = [usage.get("input_token_details") or {} for usage in found]
+    seen = [each["image"] for each in details if each.get("image") is not None]
+    return Usage(
+        input_tokens=sum(usage["input_tokens"] for usage in found),
+        output_tokens=sum(usage["output_tokens"] for usage in found),
+        image_tokens=sum(seen) if seen else None,
+        cached_tokens=sum(each.get("cache_read") or 0 for each in details),
+    )

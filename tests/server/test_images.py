@@ -7,6 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,9 +20,13 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from mgem_agent.core_model.image_loading import load_image
+from mgem_agent.server import picture_fetch
 from mgem_agent.server.security import LOCAL_USER
 from mgem_agent.server.service import AgentService
 from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools.image_result import ImageResult
+from mgem_agent.tools.image_usage import ImageUsage
+from mgem_agent.tools.servers.web_address import PublicAddresses
 
 GEN_EVENT: TypeAdapter[Any] = TypeAdapter(ImageGenStreamEvent)
 EDIT_EVENT: TypeAdapter[Any] = TypeAdapter(ImageEditStreamEvent)
@@ -77,7 +82,7 @@ def test_a_picture_with_its_seed_and_its_id(
     response = client.images.generate(prompt="a red fox", model="flat", size="96x80", extra_body={"seed": 7})
     [item] = checked(response)
     assert decoded(item.b64_json).size == (96, 80)
-    assert (response.size, response.output_format, response.usage.total_tokens) == ("96x80", "png", 0)  # type: ignore[union-attr]
+    assert (response.size, response.output_format, response.usage) == ("96x80", "png", None)
     assert (item.model_extra["seed"], item.model_extra["notices"], item.revised_prompt) == (7, [], None)
     assert [(each.prompt, each.seed) for each in generator.drawn] == [("a red fox", 7)]
     [artifact] = service.store(LOCAL_USER).list()
@@ -309,7 +314,8 @@ def test_edits_in_json_by_data_url_id_and_address(address: str, generator: FlatC
     for named, message in (
         ("img-000000000000", "no picture"),
         ("/etc/passwd", "not given as data"),
-        ("http://10.0.0.1/a.png", "not given as data"),
+        ("http://10.0.0.1/a.png", "does not fetch pictures from the web"),
+        ({"image_url": "https://example.com/a.png"}, "server.allow_urls true"),
         ({"image_url": "x", "file_id": "y"}, "2 addresses"),
         (7, "is a 'int'"),
         (data_url(b"no picture"), "picture"),
@@ -318,6 +324,43 @@ def test_edits_in_json_by_data_url_id_and_address(address: str, generator: FlatC
         answer = httpx.post(url, json={"prompt": "at dawn", "image": named})
         assert answer.status_code == 400
         assert message in answer.json()["error"]["message"]
+
+
+def test_edits_in_json_by_an_address_on_the_web_if_that_is_allowed(
+    open_service: Any, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = FlatColourGenerator(size=(32, 32))
+    service, other = open_service(generator=generator, allow_urls=True), open_service()
+    stored = other.store(LOCAL_USER).put_picture(Image.new("RGB", (8, 6), "red"), origin="red")
+    with running(service) as address, running(other) as web, httpx.Client(timeout=30) as client:
+        url = f"{address}/v1/images/edits"
+        there = f"{web}/gallery/{stored.id}/download"
+        refused = client.post(url, json={"prompt": "at dawn", "image": {"image_url": there}})
+        assert refused.status_code == 400 and "cannot be fetched" in refused.text  # it is a private address
+        monkeypatch.setattr(picture_fetch, "NO_OWN_SERVER", PublicAddresses("127.0.0.1", httpx.URL(web).port or 0))
+        given = {"prompt": "at dawn", "image": {"image_url": there}, "mask": {"image_url": there}}
+        assert client.post(url, json=given).status_code == 200
+    assert generator.drawn[-1].task == "inpaint" and generator.drawn[-1].image == stored.id
+
+
+def test_the_tokens_that_a_server_counted(open_service: Any, running: Any) -> None:
+    class Counted(FlatColourGenerator):
+        """Cards with a usage, as from a server of the images API."""
+
+        def generate(self, requests: Any, **options: Any) -> Any:
+            for event in super().generate(requests, **options):
+                is_result = isinstance(event, ImageResult)
+                yield replace(event, usage=ImageUsage(5, 60, 272)) if is_result else event
+
+    with running(open_service(generator=Counted(size=(16, 16)))) as address:
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="unused") as client:
+            usage = client.images.generate(prompt="a red fox", n=2).usage
+            assert usage is not None
+            details = usage.input_tokens_details
+            assert (usage.input_tokens, details.text_tokens, details.image_tokens) == (130, 10, 120)
+            assert (usage.output_tokens, usage.total_tokens) == (544, 674)
+            *_, last = client.images.generate(prompt="a red fox", stream=True)
+            assert last.type == "image_generation.completed" and last.usage.total_tokens == 337
 
 
 def test_forms_with_strange_parts(address: str) -> None:

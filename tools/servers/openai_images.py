@@ -44,6 +44,7 @@ from mgem_agent.tools.background_call import call_in_parallel
 from mgem_agent.tools.capabilities import Capabilities, Notice
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.image_usage import read_image_usage
 from mgem_agent.tools.servers.executed_request import executed_request, facts_of_parameters
 from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
 from mgem_agent.tools.servers.openai_dialect import SD_CPP_HONOURS, dialect_of, with_extra_args
@@ -248,6 +249,7 @@ class OpenAIImagesGenerator:
             executed=executed,
             image=served.image,
             notices=notices,
+            usage=read_image_usage(answer),
             seconds=time.monotonic() - started,
         )
 

@@ -21,6 +21,7 @@ from mgem_agent.errors import (
     UnsupportedRequestError,
 )
 from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, draw, make_generator
+from mgem_agent.tools.image_usage import ImageUsage
 from mgem_agent.tools.servers.openai_images import OpenAIImagesGenerator
 
 FOX = ImageRequest(prompt="a red fox")
@@ -55,6 +56,13 @@ def form(call: Any) -> dict[str, list[bytes]]:
         head, _, content = part.partition(b"\r\n\r\n")
         parts.setdefault(head.split(b'name="')[1].split(b'"')[0].decode(), []).append(content[:-2])
     return parts
+
+
+def test_the_usage_of_the_server(server: Any, png: Any) -> None:
+    usage = {"input_tokens": 70, "input_tokens_details": {"image_tokens": 60, "text_tokens": 10}, "output_tokens": 272}
+    server.answer = lambda call: {**b64(png()), "usage": usage}
+    [result] = results(make(server), ImageRequest(prompt="a fox"))
+    assert result.usage == ImageUsage(10, 60, 272)
 
 
 def test_what_is_sent_and_what_comes_back(server: Any, png: Any) -> None:
