@@ -49,7 +49,7 @@ EXTRAS = {
         "starlette": "starlette",
         "uvicorn": "uvicorn",
     },
-    "train": {"matplotlib": "matplotlib"},
+    "train": {"matplotlib": "matplotlib", "pyarrow": "pyarrow"},
 }
 """By extra: each module that it installs, with the name of its package. A test compares this with pyproject.toml."""
 

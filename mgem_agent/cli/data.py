@@ -1,4 +1,4 @@
-"""`mgem data`: generate training data: scenes with questions, drawing dialogues, and data cards."""
+"""`mgem data`: get, check and generate training data."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from mgem_agent.cli.data_mix import get_data, list_sources
 from mgem_agent.cli.printing import echo, open_console
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Generate training data. Existing records are kept: run a command again to continue it.",
+    help="Get, check and generate training data. Existing records are kept: run a command again to continue it.",
     no_args_is_help=True,
 )
+app.command("get")(get_data)
+app.command("sources")(list_sources)
 
 _Split = Literal["train", "held_out"]
 

@@ -2,6 +2,9 @@
 
 Received bytes are kept in `NAME.part` until the checksum is right; then the file is renamed. A broken or slow
 connection is retried from where it broke. A server without range requests starts again from the beginning.
+
+For a file without a known checksum, `NAME.part.tag` holds the server's ETag. The download resumes only if the server
+still has that version (`If-Range`), so that two versions are never joined.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -27,6 +31,7 @@ _TIMEOUT_S = 30.0
 _MIN_BYTES_PER_S = 20_000
 _MAX_HEAD_BYTES = 64 * 2**10
 _MAX_PAGE_BYTES = 16 * 2**20
+_MAX_FILE_BYTES = 2**42
 
 
 class _Refused(Exception):
@@ -47,20 +52,22 @@ def fetch_file(
     url: str,
     path: Path,
     *,
-    sha256: str,
-    num_bytes: int,
+    sha256: str | None,
+    num_bytes: int | None,
     report: Callable[[int], None] = lambda done: None,
     advice: str = "",
+    place: str = "MGEM_CACHE",
 ) -> Path:
     """Download a file, unless it exists.
 
     Args:
         url: Its address.
         path: Path of the file; its folder is created.
-        sha256: Expected SHA-256, in hexadecimal.
-        num_bytes: Size in bytes.
+        sha256: Expected SHA-256, in hexadecimal; None if it is not known.
+        num_bytes: Size in bytes; None if it is not known.
         report: Called with the number of bytes received so far.
         advice: A sentence that ends the error: where else to get the file.
+        place: The setting or option that names the folder, for errors.
 
     Returns:
         The path.
@@ -74,70 +81,113 @@ def fetch_file(
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _receive_all(url, part, num_bytes, report, advice)
-        _check(url, part, sha256, advice)
+        _Download(url, part, sha256, num_bytes, report).run(advice)
+        if sha256 is not None:
+            _check(url, part, sha256, advice)
         os.replace(part, path)
+        _tag_of(part).unlink(missing_ok=True)
     except OSError as error:
-        advice_here = "Change the permissions of that folder, or set MGEM_CACHE to another one."
+        advice_here = f"Change the permissions of that folder, or set {place} to another one."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice_here = f"Free {num_bytes / 1e6:,.0f} MB there, or set MGEM_CACHE to a folder on another disk."
+            wanted = f"{num_bytes / 1e6:,.0f} MB" if num_bytes is not None else "space"
+            advice_here = f"Free {wanted} there, or set {place} to a folder on another disk."
         raise CheckpointError(
             f"{path.name!r} cannot be written to {str(path.parent)!r}: {error.strerror or error}. {advice_here}"
         ) from error
     return path
 
 
-def _receive_all(url: str, part: Path, num_bytes: int, report: Callable[[int], None], advice: str) -> None:
-    """Receive the missing bytes, and retry if the connection breaks."""
-    problem: Exception | None = None
-    with http_client() as client:
-        for number in range(_MAX_TRIES):
-            if number:
-                time.sleep(_FIRST_WAIT_S * 2 ** (number - 1))
-            try:
-                _receive(client, url, part, num_bytes, report)
-                return
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                problem = error
-            except _Refused as error:
-                problem = error
-                break
-    arrived = _size_of(part)
-    kept = f" {arrived:,} of {num_bytes:,} bytes are downloaded already, and the next try resumes from there."
-    raise CheckpointError(
-        f"{url!r} cannot be downloaded: {str(problem) or type(problem).__name__}.{kept if arrived else ''} "
-        f"Check the network and its proxy and try again.{advice and f' {advice}'}"
-    ) from problem
+@dataclass(frozen=True)
+class _Download:
+    """One file on its way.
 
+    Args:
+        url: Its address.
+        part: File of the received bytes.
+        sha256: The checksum; None if it is not known.
+        num_bytes: The size; None if it is not known.
+        report: Called with the number of bytes received so far.
+    """
 
-def _receive(client: httpx.Client, url: str, part: Path, num_bytes: int, report: Callable[[int], None]) -> None:
-    start = _size_of(part)
-    if start > num_bytes:
-        part.unlink()
-        start = 0
-    report(start)
-    if start == num_bytes:
-        return
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    exchange = Exchange(timeout_s=_TIMEOUT_S, max_bytes=num_bytes + _MAX_HEAD_BYTES)
-    end = exchange.end
-    with client.stream("GET", url, headers=headers, extensions=exchange.extensions) as answer:
-        if answer.status_code not in (200, 206):
-            raise _Refused(f"the server answered {answer.status_code} {answer.reason_phrase}")
-        goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        if answer.status_code == 206 and not goes_on:
-            raise _Refused(f"the server sent {answer.headers.get('Content-Range')!r} for bytes {start}-")
-        arrived = start if goes_on else 0
-        with part.open("ab" if goes_on else "wb") as file:
+    url: str
+    part: Path
+    sha256: str | None
+    num_bytes: int | None
+    report: Callable[[int], None]
+
+    def run(self, advice: str) -> None:
+        """Receive the missing bytes, and retry if the connection breaks."""
+        problem: Exception | None = None
+        with http_client() as client:
+            for number in range(_MAX_TRIES):
+                if number:
+                    time.sleep(_FIRST_WAIT_S * 2 ** (number - 1))
+                try:
+                    self._receive(client)
+                    return
+                except (httpx.TransportError, httpx.InvalidURL) as error:
+                    problem = error
+                except _Refused as error:
+                    problem = error
+                    break
+        arrived = _size_of(self.part)
+        total = "" if self.num_bytes is None else f" of {self.num_bytes:,}"
+        kept = f" {arrived:,}{total} bytes are downloaded already, and the next try resumes from there."
+        raise CheckpointError(
+            f"{self.url!r} cannot be downloaded: {str(problem) or type(problem).__name__}.{kept if arrived else ''} "
+            f"Check the network and its proxy and try again.{advice and f' {advice}'}"
+        ) from problem
+
+    def _start(self) -> tuple[int, dict[str, str]]:
+        """Return the number of bytes that can be kept, and the headers that ask for the others."""
+        start, tag = _size_of(self.part), _tag_of(self.part)
+        version = tag.read_text(encoding="ascii") if tag.is_file() else ""
+        is_unknown = self.sha256 is None and not version
+        if start and (is_unknown or (self.num_bytes is not None and start > self.num_bytes)):
+            self.part.unlink()
+            start = 0
+        if not start:
+            return 0, {}
+        return start, {"Range": f"bytes={start}-"} | ({"If-Range": version} if self.sha256 is None else {})
+
+    def _receive(self, client: httpx.Client) -> None:
+        start, headers = self._start()
+        self.report(start)
+        if start == self.num_bytes:
+            return
+        limit = _MAX_FILE_BYTES if self.num_bytes is None else self.num_bytes
+        exchange = Exchange(timeout_s=_TIMEOUT_S, max_bytes=limit + _MAX_HEAD_BYTES)
+        with client.stream("GET", self.url, headers=headers, extensions=exchange.extensions) as answer:
+            given = answer.headers.get("Content-Range", "")
+            if answer.status_code == 416 and given == f"bytes */{start}":
+                return  # everything has arrived already
+            if answer.status_code not in (200, 206):
+                raise _Refused(f"the server answered {answer.status_code} {answer.reason_phrase}")
+            goes_on = answer.status_code == 206 and given.startswith(f"bytes {start}-")
+            if answer.status_code == 206 and not goes_on:
+                raise _Refused(f"the server sent {given or None!r} for bytes {start}-")
+            if self.sha256 is None and not goes_on:
+                self._remember_version(answer)
+            self._write(answer, exchange, start if goes_on else 0)
+
+    def _remember_version(self, answer: httpx.Response) -> None:
+        version = answer.headers.get("ETag", "")
+        if version.startswith('"'):  # a weak tag does not promise the same bytes
+            _tag_of(self.part).write_text(version, encoding="ascii", errors="ignore")
+        else:
+            _tag_of(self.part).unlink(missing_ok=True)
+
+    def _write(self, answer: httpx.Response, exchange: Exchange, arrived: int) -> None:
+        end = exchange.end
+        with self.part.open("ab" if arrived else "wb") as file:
             for chunk in answer.iter_raw():  # write each piece at once, so that it is kept if the connection breaks
                 file.write(chunk)
                 arrived += len(chunk)
-                end += (
-                    len(chunk) / _MIN_BYTES_PER_S
-                )  # received bytes extend the deadline, so a server that only drips times out
+                # Received bytes extend the deadline, so a server that only drips times out.
+                end += len(chunk) / _MIN_BYTES_PER_S
                 exchange.end = end
-                report(arrived)
-                if arrived > num_bytes:
+                self.report(arrived)
+                if self.num_bytes is not None and arrived > self.num_bytes:
                     break  # the checksum will show that it is another file
             file.flush()
             os.fsync(file.fileno())
@@ -152,6 +202,10 @@ def _check(url: str, part: Path, sha256: str, advice: str) -> None:
             f"What {url!r} gave is another file: its sha256 is {found}, and must be {sha256}. It was deleted. Try "
             f"again; if it comes again, a proxy or a mirror changes what it passes on.{advice and f' {advice}'}"
         )
+
+
+def _tag_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.tag")
 
 
 def _size_of(part: Path) -> int:

@@ -62,3 +62,32 @@ def test_teach_reports_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "rejected 1: not JSON",
         "tokens: 0 read, 0 written",
     ]
+
+
+def test_the_plan_of_a_mix_names_everything(tmp_path: Path) -> None:
+    out = run("get", "pretrain", "--root", tmp_path, "--only", "llava_pretrain", "--dry-run").splitlines()
+    assert out[0].startswith("llava_pretrain: LLaVA-filtered CC3M")
+    assert out[2] == (
+        "to fetch: downloads/llava_pretrain/images.zip from hub: liuhaotian/LLaVA-Pretrain/images.zip (27.4 GB)"
+    )
+    assert out[-2].startswith("To fetch: 27.6 GB; free: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_fetched_ends_in_an_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "get", "instruct", "--root", str(tmp_path), "--only", "dvqa"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["source", "paper", "found", "got", "missing", "broken"]
+    assert lines[1].split()[:6] == ["dvqa", "10,000", "0", "0", "0", "0"]
+    assert lines[2].startswith("by hand: dvqa/qa: Download the question-answer pairs")
+    assert lines[-1] == str(tmp_path / "instruct_report.json")
+    offline = CliRunner().invoke(app, ["data", "get", "instruct", "--root", str(tmp_path), "--only", "ai2d"])
+    assert offline.exit_code == 1
+    assert "forbids downloads" in offline.stdout
+
+
+def test_sources_are_listed() -> None:
+    assert any(line.startswith("docvqa ") and "instruct 10,000" in line for line in run("sources").splitlines())
+    assert "licence: Apache-2.0" in run("sources", "oasst2")
+    assert CliRunner().invoke(app, ["data", "sources", "none"]).exit_code == 1

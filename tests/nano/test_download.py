@@ -26,6 +26,7 @@ class Server(http.server.ThreadingHTTPServer):
     """Gives CONTENT, as `manner` says, and remembers the ranges that were asked for."""
 
     manner = "good"
+    version = "v1"
     daemon_threads = True
     asked: list[str | None]
     over: threading.Event
@@ -49,7 +50,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and manner != "no ranges" else 0
         body = CONTENT[start:] if manner != "other bytes" else b"x" * len(CONTENT)
+        if start and self.headers.get("If-Range", '"v1"') != f'"{self.server.version}"':
+            start, body = 0, CONTENT  # another version: everything again
         self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{self.server.version}"')
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(body)))
@@ -180,3 +184,18 @@ def test_a_large_file_may_take_longer_than_a_small_one(
     server.manner = "in pieces"
     assert fetch(server, tmp_path / "file.whl").read_bytes() == CONTENT
     assert len(server.asked) == 1
+
+
+def test_a_file_without_a_checksum_resumes_only_in_the_same_version(server: Server, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"sha256": None, "num_bytes": None}
+    server.manner = "breaks once"
+    assert fetch_file(server.url, tmp_path / "a", **options).read_bytes() == CONTENT
+    assert server.asked == [None, f"bytes={len(CONTENT) // 2}-"]
+    server.manner = "always breaks"
+    with pytest.raises(CheckpointError, match="bytes are downloaded already"):
+        fetch_file(server.url, tmp_path / "b", **options)
+    server.manner, server.version = "good", "v2"
+    assert fetch_file(server.url, tmp_path / "b", **options).read_bytes() == CONTENT
+    (tmp_path / "c.part").write_bytes(b"of unknown origin")
+    assert fetch_file(server.url, tmp_path / "c", **options).read_bytes() == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]

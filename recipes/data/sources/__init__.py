@@ -1,0 +1,1 @@
+"""The sources of the paper's data: manifests, downloads, converters, and the report of what was obtained."""
