@@ -194,6 +194,14 @@ class ArtifactStore:
         """Return the ids of all pictures, newest first; no record is read."""
         return [path.stem for path in self._newest_first()]
 
+    def revision(self) -> object:
+        """Return a value that differs if pictures were added or deleted in between; no picture is read."""
+        return frozenset(
+            (folder.name, folder.stat().st_mtime_ns)
+            for folder in _scanned(self.root)
+            if _FOLDER.fullmatch(folder.name) and folder.is_dir()
+        )
+
     def damaged(self) -> dict[Path, str]:
         """Return the files that cannot be read, each with the reason.
 

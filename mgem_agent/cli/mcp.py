@@ -36,8 +36,13 @@ def mcp(
         typer.Option(help="Before a picture that costs money: ask a person, draw it, or refuse it."),
     ] = "ask",
     links: Annotated[
-        bool, typer.Option("--links/--no-links", help="Whether results have links to the whole pictures and books.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--links/--no-links",
+            help="Whether results have links to the whole pictures and books. Default: for clients with a name.",
+            show_default=False,
+        ),
+    ] = None,
     books: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for books.")] = None,
     store: Store = None,
 ) -> None:

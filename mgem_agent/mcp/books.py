@@ -107,6 +107,11 @@ class Books:
     def __init__(self, shelf: StoryShelf | str | os.PathLike[str]) -> None:
         self._shelf = shelf if isinstance(shelf, StoryShelf) else StoryShelf(Path(shelf))
 
+    @property
+    def root(self) -> Path:
+        """Folder of the books."""
+        return self._shelf.root
+
     def create(self, record: BookRecord) -> str:
         """Create the folder of a new book, and return its id.
 
@@ -156,6 +161,18 @@ class Books:
             state = _state(record, shelved.story)
             found.append(Book(shelved.name, shelved.folder, record, shelved.story, state))
         return found
+
+    def revisions(self) -> dict[str, object]:
+        """Return for each book that has begun a value that differs if the book has changed; no record is read."""
+        return {path.parent.name: (_changed(path), _changed(path.parent / RECORD)) for path in self._shelf.records()}
+
+
+def _changed(path: Path) -> int:
+    """Return when a file was changed; 0 if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read_record(folder: Path, story: Story | None) -> BookRecord:

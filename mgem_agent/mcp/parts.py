@@ -87,7 +87,8 @@ class McpParts:
         fallbacks: Ways of editing that may replace one that the generator does not support.
         confirm: Whether a person approves each caption, outline and page.
         spending: What happens before a picture that costs money.
-        has_links: Whether results have links to resources. Some clients pass them to a model, which cannot open them.
+        has_links: Whether results have links to resources; None for clients that name themselves. A client that does not
+            is a program with an SDK, such as LangChain, which passes links to a model that cannot open them.
         run: Runs what draws or thinks; by default in a thread.
     """
 
@@ -102,7 +103,7 @@ class McpParts:
     fallbacks: Sequence[EditWay] = ("edit", "image_to_image", "redraw")
     confirm: bool = False
     spending: Spending = "ask"
-    has_links: bool = True
+    has_links: bool | None = None
     run: RunWork = run_in_thread
     _made: dict[str, ImageGenerator] = field(default_factory=dict, repr=False)
     _models: list[BaseChatModel] = field(default_factory=list, repr=False)

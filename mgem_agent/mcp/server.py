@@ -15,17 +15,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
+from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    EmptyResult,
     InputRequiredResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
@@ -33,6 +35,10 @@ from mcp.types import (
     PaginatedRequestParams,
     ReadResourceRequestParams,
     ReadResourceResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
 )
 from pydantic import ValidationError
 
@@ -40,12 +46,13 @@ from mgem_agent import __version__
 from mgem_agent.errors import MgemError
 from mgem_agent.mcp.answers import error_result, success_result
 from mgem_agent.mcp.call import Call, NeedsInputError
+from mgem_agent.mcp.changes import ResourceChanges
 from mgem_agent.mcp.parts import McpParts
 from mgem_agent.mcp.resources import TEMPLATES, list_resources, read_resource
 from mgem_agent.mcp.tools import find_tool, offered_tools
 from mgem_agent.tools.tool_arguments import explain_arguments
 
-__all__ = ["PartsOf", "make_server"]
+__all__ = ["NoticingServer", "PartsOf", "make_server"]
 
 PartsOf = Callable[[Any], McpParts]
 """Returns the parts for an HTTP request (one of starlette), which say whose it is; for None without HTTP."""
@@ -54,6 +61,9 @@ Context = ServerRequestContext[Any, Any]
 
 NAME = "mgem"
 LIST_TTL_MS = 60_000
+UNNAMED = ("", "mcp")
+"""Names of clients that do not name themselves; the SDK for Python then gives `mcp`."""
+
 INSTRUCTIONS = (
     "Draws, edits and looks at pictures, and tells illustrated stories. Pictures are named by ids (img-…) and books by "
     "their own ids; both stay valid. A result has a small preview and a link to the whole picture: read the resource "
@@ -63,14 +73,14 @@ INSTRUCTIONS = (
 _log = logging.getLogger(__name__)
 
 
-def make_server(parts: McpParts | PartsOf) -> Server[Any]:
+def make_server(parts: McpParts | PartsOf) -> NoticingServer:
     """Create the server.
 
     Args:
         parts: Its parts, or a function that returns the parts of the user that an HTTP request comes from.
     """
     handlers = _Handlers(parts)
-    server: Server[Any] = Server(
+    server = NoticingServer(
         NAME,
         version=__version__,
         title="mgem-agent",
@@ -85,9 +95,30 @@ def make_server(parts: McpParts | PartsOf) -> Server[Any]:
         on_list_resources=handlers.list_resources,
         on_list_resource_templates=handlers.list_templates,
         on_read_resource=handlers.read_resource,
+        on_subscribe_resource=handlers.subscribe,
+        on_unsubscribe_resource=handlers.unsubscribe,
+        on_subscriptions_listen=handlers.listen,
     )
+    server.end_streams = handlers.close
     server.middleware.append(RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience=NAME))
     return server
+
+
+class NoticingServer(Server[Any]):
+    """A server that says, also in earlier versions, that it sends notices of changed lists of resources.
+
+    Attributes:
+        end_streams: Ends all streams of notices, because the server is being stopped.
+    """
+
+    end_streams: Callable[[], None]
+
+    def create_initialization_options(
+        self, notification_options: NotificationOptions | None = None, *args: Any, **options: Any
+    ) -> Any:
+        """Return the options of a connection."""
+        wanted = notification_options or NotificationOptions(resources_changed=True)
+        return super().create_initialization_options(wanted, *args, **options)
 
 
 class _Handlers:
@@ -95,11 +126,35 @@ class _Handlers:
 
     def __init__(self, parts: McpParts | PartsOf) -> None:
         self._parts = parts
+        self._changes: dict[tuple[Path, Path], ResourceChanges] = {}
 
     def parts(self, context: Context) -> McpParts:
-        if isinstance(self._parts, McpParts):
-            return self._parts
-        return self._parts(context.request)
+        found = self._parts if isinstance(self._parts, McpParts) else self._parts(context.request)
+        self.changes(found).note_client(context)
+        return found
+
+    def changes(self, parts: McpParts) -> ResourceChanges:
+        """Return what watches the pictures and books of a user."""
+        key = (parts.store.root, parts.books.root)
+        if key not in self._changes:
+            self._changes[key] = ResourceChanges(parts.store, parts.books)
+        return self._changes[key]
+
+    def close(self) -> None:
+        """End all streams of notices."""
+        for changes in self._changes.values():
+            changes.close()
+
+    async def listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
+        return await self.changes(self.parts(context)).listen(context, params)
+
+    async def subscribe(self, context: Context, params: SubscribeRequestParams) -> EmptyResult:
+        self.changes(self.parts(context)).add_resource(context, str(params.uri))
+        return EmptyResult()
+
+    async def unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+        self.changes(self.parts(context)).remove_resource(context, str(params.uri))
+        return EmptyResult()
 
     async def list_tools(self, context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         parts = self.parts(context)
@@ -114,7 +169,8 @@ class _Handlers:
         try:
             arguments = tool.arguments.model_validate(params.arguments or {})
             answer = await tool.run(Call(parts, context, params), arguments)
-            return success_result(answer, has_links=parts.has_links)
+            self.changes(parts).check_soon()
+            return success_result(answer, has_links=_gets_links(parts, context))
         except NeedsInputError as needed:
             return needed.result
         except ValidationError as error:
@@ -149,3 +205,11 @@ class _Handlers:
         except MgemError as error:
             raise MCPError(INVALID_PARAMS, str(error), {"uri": uri}) from error
         return ReadResourceResult(contents=[found.content], ttl_ms=found.ttl_ms)
+
+
+def _gets_links(parts: McpParts, context: Context) -> bool:
+    """Whether results for a client have links to resources."""
+    if parts.has_links is not None:
+        return parts.has_links
+    client = context.session.client_params
+    return client is not None and client.client_info.name not in UNNAMED

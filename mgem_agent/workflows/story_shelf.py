@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -89,15 +90,16 @@ class StoryShelf:
     def list(self) -> list[ShelvedStory]:
         """Return all stories, most recently changed first. A story whose record is damaged is left out."""
         found: list[ShelvedStory] = []
-        for path in self.root.glob(f"*/{STORY_FILE}"):
-            name = path.parent.name
-            if not NAME.fullmatch(name):
-                continue
+        for path in self.records():
             try:
-                found.append(ShelvedStory(name, path.parent, read_story(path.parent)))
+                found.append(ShelvedStory(path.parent.name, path.parent, read_story(path.parent)))
             except InputError:
                 continue
         return sorted(found, key=_changed, reverse=True)
+
+    def records(self) -> Iterator[Path]:
+        """Yield the files with the records of all stories, in no order."""
+        return (path for path in self.root.glob(f"*/{STORY_FILE}") if NAME.fullmatch(path.parent.name))
 
 
 def _changed(shelved: ShelvedStory) -> tuple[datetime, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from mcp.types import ElicitRequestParams, ElicitResult
+from mcp.types import ElicitRequestParams, ElicitResult, Implementation
 from sse_starlette.sse import AppStatus
 
 from mgem_agent.artifacts.store import ArtifactStore
@@ -95,6 +95,7 @@ def connect(version: str) -> Callable[..., Client]:
     """Connects a client to a server with some parts, in a version of the protocol."""
 
     def make(parts: McpParts, answering: Person | None = None) -> Client:
-        return Client(make_server(parts), mode=MODES[version], elicitation_callback=answering)
+        named = Implementation(name="tests", version="1")
+        return Client(make_server(parts), mode=MODES[version], elicitation_callback=answering, client_info=named)
 
     return make

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client
 from mcp.types import CallToolResult
 from PIL import Image
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.langchain.picture_access import PictureAccess
+from mgem_agent.mcp import make_server
 from mgem_agent.testing import FlatColourGenerator
 
 
@@ -54,6 +56,20 @@ async def test_links_can_be_left_out_for_clients_that_pass_them_to_a_model(make_
         result = await client.call_tool("draw", {"prompt": "a red fox"})
         assert [block.type for block in result.content] == ["text", "image"]
         assert picture_of(result)["uri"].startswith("mgem://pictures/img-")
+
+
+@pytest.mark.parametrize(
+    ("has_links", "kinds"), [(None, ["text", "image"]), (True, ["text", "image", "resource_link"])]
+)
+async def test_a_client_without_a_name_gets_no_links_unless_they_are_asked_for(
+    make_parts: Any, version: str, has_links: bool | None, kinds: list[str]
+) -> None:
+    """LangChain gives no name, and passes links to a model."""
+    mode = "auto" if version == "2026-07-28" else "legacy"
+    async with Client(make_server(make_parts(has_links=has_links)), mode=mode) as client:
+        result = await client.call_tool("draw", {"prompt": "a fox"})
+        assert [block.type for block in result.content] == kinds
+        assert result.structured_content["picture"]["uri"].startswith("mgem://pictures/")
 
 
 async def test_defaults_apply_to_what_a_call_leaves_out(make_parts: Any, connect: Any) -> None:
