@@ -87,8 +87,8 @@ class McpParts:
         fallbacks: Ways of editing that may replace one that the generator does not support.
         confirm: Whether a person approves each caption, outline and page.
         spending: What happens before a picture that costs money.
-        has_links: Whether results have links to resources; None for clients that name themselves. A client that does not
-            is a program with an SDK, such as LangChain, which passes links to a model that cannot open them.
+        has_links: Whether results have links to resources; None for clients that name themselves. Others, such as
+            LangChain, pass them to a model that cannot open them.
         run: Runs what draws or thinks; by default in a thread.
     """
 
