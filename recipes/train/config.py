@@ -131,7 +131,10 @@ class DataConfig(_Section):
         prompt_template: Dialogue format of the data; `plain` is the bare caption. None: the model's.
         image_aspect_ratio: `pad` pads pictures to a square; `square` crops them, like the authors' first stage.
         max_length: Maximum tokens of a record, including visual tokens.
-        on_broken: `error` stops at a record that cannot be used; `skip` logs it and takes the next.
+        records: `repaired` makes the marks of the pictures match, and reports it; `faithful` reads records by
+            the authors' rules.
+        on_broken: `error` stops at a record that cannot be used; `skip` logs it and draws another of the same source.
+        check_first: Whether to check the form of every record, and that its pictures exist, before the first step.
         on_too_long: `cut` truncates a record of too many tokens; `broken` treats it as unusable.
         group_by_length: Whether a batch has records of similar length, all with or all without images.
         num_workers: Processes that load records; 0 loads in the training process.
@@ -141,7 +144,9 @@ class DataConfig(_Section):
     prompt_template: str | None = None
     image_aspect_ratio: Literal["pad", "square"] = "pad"
     max_length: Positive = 2048
+    records: Literal["repaired", "faithful"] = "repaired"
     on_broken: Literal["error", "skip"] = "error"
+    check_first: bool = True
     on_too_long: Literal["cut", "broken"] = "broken"
     group_by_length: bool = True
     num_workers: Annotated[int, Field(ge=0)] = 0

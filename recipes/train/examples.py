@@ -1,36 +1,40 @@
 """Batches of records: tokens, targets and pixels, padded on the right.
 
-The targets are the tokens that the assistant writes, as the processor marks them. If the configuration allows it, a
-record that cannot be used is counted and replaced by the next usable one. So every step is complete, and the same data
-always gives the same step.
+The targets are the tokens that the assistant writes. If the configuration allows it, a record that cannot be used is
+counted and replaced by a random record of the same source. The draw depends only on the seed, the step and the record,
+so every step is complete, a resumed run repeats it, and no record takes the place of all that are missing before it.
 
 Shapes: b records, l tokens of the longest record, i images of all records.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.core_model.processing import MiniGeminiProcessor
 from mgem_agent.errors import ImageError, InputError, MgemError
 from mgem_agent.recipes.train.batch_plan import BatchPlan
-from mgem_agent.recipes.train.records import BrokenRecordError, RecordFile, dialogue_of, summarise
+from mgem_agent.recipes.train.encoding import EncodedRecord, RecordEncoder, RecordRules
+from mgem_agent.recipes.train.records import BrokenRecordError, RecordFile, summarise
 
-__all__ = ["NO_TARGET", "Batch", "BrokenRecord", "Examples", "StepBatches"]
+__all__ = ["NO_TARGET", "Batch", "BrokenRecord", "Examples", "Inspection", "StepBatches"]
 
 NO_TARGET = -100
-_MAX_REPLACEMENTS = 1000
+_MAX_DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class BrokenRecord:
-    """A record that was not used.
+    """A record that was not used, or that was repaired.
 
     Args:
         file: Its file.
@@ -54,13 +58,36 @@ class Batch:
             tokens without loss; with images also `pixel_values` (i, 3, s, s) and `high_res_pixel_values` (i, 3, S, S).
         num_targets: Number of target tokens.
         num_tokens: Number of tokens without padding.
-        broken: Records that were skipped.
+        broken: Records that were replaced.
+        repaired: Records whose marks were repaired.
     """
 
     inputs: dict[str, Tensor]
     num_targets: int
     num_tokens: int
     broken: tuple[BrokenRecord, ...] = ()
+    repaired: tuple[BrokenRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found about a record.
+
+    Args:
+        file: Its file.
+        position: Its index in the file, from 0.
+        num_tokens: Its tokens, visual tokens included; None if it cannot be tokenised.
+        num_images: Its pictures.
+        repairs: What was wrong with the marks of its pictures.
+        problem: Why it cannot be used; None if it can.
+    """
+
+    file: str
+    position: int
+    num_tokens: int | None
+    num_images: int
+    repairs: tuple[str, ...]
+    problem: BrokenRecord | None
 
 
 @dataclass
@@ -81,6 +108,13 @@ class Examples:
         max_length: Maximum tokens of an example.
         on_broken: `error` or `skip` for a record that cannot be used.
         on_too_long: `cut` truncates an example of too many tokens; `broken` treats it as unusable.
+        rules: How records are read: `repaired`, or `faithful` to the authors.
+        seed: Seed of the replacements.
+        check_first: Whether `sizes` also checks every record, except the content of its pictures.
+
+    Attributes:
+        files: The files.
+        problems: Number of records that the check found unusable, by file and reason.
     """
 
     def __init__(
@@ -93,10 +127,17 @@ class Examples:
         max_length: int,
         on_broken: Literal["error", "skip"],
         on_too_long: Literal["cut", "broken"],
+        rules: RecordRules = "repaired",
+        seed: int = 0,
+        check_first: bool = True,
     ) -> None:
         self.files = tuple(files)
+        self.problems: Counter[tuple[str, str]] = Counter()
+        self._encoder = RecordEncoder(processor, prompt_template, rules)
+        self._seed = seed
+        self._check_first = check_first
+        self._usable: list[np.ndarray] = [np.arange(len(file)) for file in self.files]
         self._processor = processor
-        self._template = prompt_template
         self._aspect_ratio = image_aspect_ratio
         self._max_length = max_length
         self._on_broken = on_broken
@@ -108,30 +149,71 @@ class Examples:
         return sum(map(len, self.files))
 
     def sizes(self) -> tuple[list[int], list[int], list[int]]:
-        """Return the approximate number of tokens, the number of pictures and the file index of every record."""
+        """Return the approximate number of tokens, the number of pictures and the file index of every record.
+
+        The records are checked at the same time: their form, and that their pictures exist.
+
+        Raises:
+            InputError: If a record cannot be used and `on_broken` is `error`, or a file has no usable record.
+        """
         lengths, images, owners = [], [], []
+        self.problems.clear()
         for owner, file in enumerate(self.files):
+            usable, last = np.ones(len(file), bool), None
             for position in range(len(file)):
+                record: Any = None
                 try:
-                    summary = summarise(file[position])
-                except BrokenRecordError:
-                    summary = summarise(None)
+                    record = file[position]
+                    if self._check_first:
+                        self._encoder.check(record, file.images)
+                except MgemError as error:
+                    last = self._problem(file, position, error)
+                    self.problems[last.file, last.reason] += 1
+                    usable[position] = False
+                summary = summarise(record)
                 lengths.append(summary.num_text_tokens + summary.num_images * self._processor.num_image_tokens)
                 images.append(summary.num_images)
                 owners.append(owner)
+            if last is not None and not usable.any():
+                raise InputError(
+                    f"No record of {str(file.path)!r} can be used; the last error: {last.message}. Check the file and "
+                    "its folder of pictures, or remove it from data.sources."
+                )
+            self._usable[owner] = np.flatnonzero(usable)
         return lengths, images, owners
 
-    def batch(self, positions: Sequence[int]) -> Batch:
+    def inspect(self, position: int) -> Inspection:
+        """Read, tokenise and decode a record completely, without making pixels of it.
+
+        Args:
+            position: Index over all files.
+        """
+        _, file, place = self._locate(position)
+        num_tokens, num_images, repairs = None, 0, ()
+        problem = None
+        try:
+            encoded = self._encoder.encode(file[place], file.images)
+            num_tokens, num_images, repairs = len(encoded.input_ids), len(encoded.pictures), encoded.repairs
+            self._fitted(encoded)
+            for picture in encoded.pictures:
+                load_image(picture)
+        except MgemError as error:
+            problem = BrokenRecord(str(file.path), place, _reason(error), str(error))
+        return Inspection(str(file.path), place, num_tokens, num_images, repairs, problem)
+
+    def batch(self, positions: Sequence[int], step: int = 0) -> Batch:
         """Return some records as a batch.
 
         Args:
             positions: Indices over all files.
+            step: The step, on which the replacements of unusable records depend.
 
         Raises:
             InputError: If a record cannot be used and `on_broken` is `error`, or if no record can be used.
         """
         broken: list[BrokenRecord] = []
-        examples = [self._example(position, broken) for position in positions]
+        repaired: list[BrokenRecord] = []
+        examples = [self._example(position, step, broken, repaired) for position in positions]
         width = max(len(example.input_ids) for example in examples)
 
         def padded(rows: list[list[int]], value: int) -> Tensor:
@@ -146,44 +228,48 @@ class Examples:
         for name in with_images[0] if with_images else ():
             inputs[name] = torch.cat([pixels[name] for pixels in with_images])
         num_targets = int((inputs["labels"][:, 1:] != NO_TARGET).sum())
-        return Batch(inputs, num_targets, int(inputs["attention_mask"].sum()), tuple(broken))
+        return Batch(inputs, num_targets, int(inputs["attention_mask"].sum()), tuple(broken), tuple(repaired))
 
-    def _example(self, position: int, broken: list[BrokenRecord]) -> _Example:
-        for offset in range(min(len(self), _MAX_REPLACEMENTS)):
-            file, place = self._locate((position + offset) % len(self))
+    def _example(self, position: int, step: int, broken: list[BrokenRecord], repaired: list[BrokenRecord]) -> _Example:
+        owner, file, place = self._locate(position)
+        draws = np.random.default_rng([self._seed, step, owner, place])
+        wanted = place
+        for _ in range(_MAX_DRAWS):
             try:
-                return self._encode(file[place], file)
+                encoded = self._encoder.encode(file[place], file.images)
+                example = self._with_pixels(self._fitted(encoded), encoded)
             except MgemError as error:
-                reason = error.reason if isinstance(error, BrokenRecordError) else "unusable"
-                if isinstance(error, ImageError):
-                    reason = "unreadable picture"
-                if self._on_broken == "error":
-                    raise InputError(
-                        f"Record {place} of {str(file.path)!r} cannot be used ({reason}): {error}\n"
-                        f"Correct it, or skip such records with data.on_broken=skip."
-                    ) from error
-                broken.append(BrokenRecord(str(file.path), place, reason, str(error)))
+                broken.append(self._problem(file, place, error))
+                place = int(draws.choice(self._usable[owner]))
+                continue
+            for repair in encoded.repairs:
+                repaired.append(BrokenRecord(str(file.path), place, repair, "its marks were repaired"))
+            return example
         raise InputError(
-            f"No usable record was found; the last error: {broken[-1].message}. Check the files of data.sources."
+            f"None of {_MAX_DRAWS:,} random records of {str(file.path)!r} can be used in place of record {wanted}; the "
+            f"last error: {broken[-1].message}. List what is wrong with: mgem data check"
         )
 
-    def _locate(self, position: int) -> tuple[RecordFile, int]:
-        for file in self.files:
+    def _problem(self, file: RecordFile, place: int, error: MgemError) -> BrokenRecord:
+        """Describe a record that cannot be used, or raise if it must not be skipped."""
+        reason = _reason(error)
+        if self._on_broken == "error":
+            raise InputError(
+                f"Record {place} of {str(file.path)!r} cannot be used ({reason}): {error}\n"
+                f"Correct it, or skip such records with data.on_broken=skip. List all with: mgem data check"
+            ) from error
+        return BrokenRecord(str(file.path), place, reason, str(error))
+
+    def _locate(self, position: int) -> tuple[int, RecordFile, int]:
+        for owner, file in enumerate(self.files):
             if position < len(file):
-                return file, position
+                return owner, file, position
             position -= len(file)
         raise IndexError(position)
 
-    def _encode(self, record: Any, file: RecordFile) -> _Example:
-        features = self._processor.apply_chat_template(
-            [dialogue_of(record, file.images)],
-            self._template,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            image_aspect_ratio=self._aspect_ratio,
-        )
-        ids, mask = features["input_ids"][0].tolist(), features["assistant_masks"][0].tolist()
+    def _fitted(self, encoded: EncodedRecord) -> _Example:
+        """Return the tokens and labels of a record, cut to the maximum length if that is allowed."""
+        ids, mask = encoded.input_ids, encoded.is_target
         if len(ids) > self._max_length:
             image_id = self._processor.image_token_id
             if self._on_too_long == "broken" or image_id in ids[self._max_length :]:
@@ -192,8 +278,22 @@ class Examples:
         labels = [token if is_target else NO_TARGET for token, is_target in zip(ids, mask, strict=True)]
         if all(label == NO_TARGET for label in labels[1:]):
             raise BrokenRecordError("nothing to learn", "no token of it belongs to an answer")
-        pixels = {name: features[name] for name in ("pixel_values", "high_res_pixel_values") if name in features}
-        return _Example(ids, labels, pixels)
+        return _Example(ids, labels)
+
+    def _with_pixels(self, example: _Example, encoded: EncodedRecord) -> _Example:
+        if encoded.pictures:
+            features = self._processor(
+                images=list(encoded.pictures), return_tensors="pt", image_aspect_ratio=self._aspect_ratio
+            )
+            example.pixels = {name: features[name] for name in ("pixel_values", "high_res_pixel_values")}
+        return example
+
+
+def _reason(error: MgemError) -> str:
+    """Return the category of a problem."""
+    if isinstance(error, BrokenRecordError):
+        return error.reason
+    return "unreadable picture" if isinstance(error, ImageError) else "unusable"
 
 
 class StepBatches(Dataset[list[Batch]]):
@@ -215,7 +315,7 @@ class StepBatches(Dataset[list[Batch]]):
         self._share = (process, num_processes, micro_batch)
 
     def __getitem__(self, step: int) -> list[Batch]:
-        return [self._examples.batch(positions) for positions in self._plan.share(step, *self._share)]
+        return [self._examples.batch(positions, step) for positions in self._plan.share(step, *self._share)]
 
     def loader(self, first: int, last: int, num_workers: int) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each step from `first` up to, not including, `last`.

@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.batch_plan import BatchPlan
-from mgem_agent.recipes.train.broken_report import BrokenReport
+from mgem_agent.recipes.train.broken_report import BrokenReport, by_source
 from mgem_agent.recipes.train.checkpoints import Checkpoints, keep_trained_weights
 from mgem_agent.recipes.train.config import DataConfig, SourceConfig, TrainConfig
 from mgem_agent.recipes.train.config_file import read_settings
@@ -79,6 +79,8 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
         trained = prepare_model(config, training_dtype(config.run.precision))
         examples = training_examples(config.data.sources, config, trained)
         plan = _plan(examples, config)
+        for line in by_source(examples.problems):
+            say(f"Replaced by other records of the same source: {line}")
         num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
         loop = _loop(config, accelerator, trained, folder, num_steps)
         set_seed(config.run.seed)  # so that dropout does not depend on how the model was built
@@ -160,6 +162,9 @@ def training_examples(sources: tuple[SourceConfig, ...], config: TrainConfig, tr
         max_length=data.max_length,
         on_broken=data.on_broken,
         on_too_long=data.on_too_long,
+        rules=data.records,
+        seed=config.run.seed,
+        check_first=data.check_first,
     )
 
 

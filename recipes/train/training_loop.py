@@ -127,7 +127,7 @@ class TrainingLoop:
         begin = time.perf_counter()
         for micro_batches in batches:
             for batch in micro_batches:
-                broken.add(batch.broken)
+                broken.add(batch.broken, batch.repaired)
             record = self._make_step(micro_batches)
             now = time.perf_counter()
             self._since["seconds"] += now - begin

@@ -12,7 +12,7 @@ import torch
 from mgem_agent.core_model import MiniGeminiProcessor
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.examples import NO_TARGET, Examples
-from mgem_agent.recipes.train.records import RecordFile
+from mgem_agent.recipes.train.records import RecordFile, dialogue_of
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +91,88 @@ def test_what_is_too_long_is_cut_or_left_out(processor: MiniGeminiProcessor, dat
         make_examples(processor, data_file, max_length=45, on_too_long="cut").batch([0])
 
 
-def test_a_broken_record_is_replaced_by_the_next(processor: MiniGeminiProcessor, data_file: Path) -> None:
-    file = data_file.parent / "some_broken.jsonl"
+def write(file: Path, records: list[Any]) -> Path:
+    file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return file
+
+
+def test_a_broken_record_is_replaced_by_a_random_one_of_its_source(
+    processor: MiniGeminiProcessor, data_file: Path
+) -> None:
     whole = RecordFile(data_file)
-    kept = [whole[0] | {"image": "gone.png"}, {"conversations": []}, whole[9]]
-    file.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    batch = make_examples(processor, file, on_broken="skip").batch([0, 1])
-    assert [(record.position, record.reason) for record in batch.broken] == [
-        (0, "missing picture"),
-        (1, "malformed"),
-        (1, "malformed"),
-    ]
-    same = make_examples(processor, data_file).batch([9, 9])
-    assert torch.equal(batch.inputs["input_ids"], same.inputs["input_ids"])
-    file.write_text("".join(json.dumps(record) + "\n" for record in kept[:2]), encoding="utf-8")
-    with pytest.raises(InputError, match=r"^No usable record was found; the last error: it has no answer\."):
-        make_examples(processor, file, on_broken="skip").batch([0])
+    records = [whole[position] for position in range(12)]
+    missing = [record | {"image": "gone.png"} for record in records[:4]]
+    mixed = write(data_file.parent / "some_broken.jsonl", [*missing, *records[8:]])
+    examples = make_examples(processor, data_file, mixed, on_broken="skip", seed=1)
+    examples.sizes()
+    assert examples.problems == {(str(mixed), "missing picture"): 4}
+    batches = [examples.batch([12, 13, 14, 15], step) for step in range(20)]
+    assert all([record.position for record in batch.broken] == [0, 1, 2, 3] for batch in batches)
+    rows = [tuple(row[row != NO_TARGET].tolist()) for batch in batches for row in batch.inputs["labels"]]
+    texts = [processor.decode(row) for batch in batches for row in batch.inputs["input_ids"]]
+    assert {row.count("Say hello.") for row in texts} == {1, 2, 3, 4}  # all usable records of that file, no other
+    assert len(set(rows)) == 1 and "hello" in texts[0]
+    again = make_examples(processor, data_file, mixed, on_broken="skip", seed=1)
+    again.sizes()
+    assert torch.equal(again.batch([12, 13, 14, 15], 7).inputs["input_ids"], batches[7].inputs["input_ids"])
+
+
+def test_many_missing_records_in_a_row_do_not_end_a_run(processor: MiniGeminiProcessor, data_file: Path) -> None:
+    whole = RecordFile(data_file)
+    gap = [whole[0] | {"image": f"gone{index}.png"} for index in range(1500)]
+    file = write(data_file.parent / "gap.jsonl", [*gap, *(whole[position] for position in range(12))])
+    examples = make_examples(processor, file, on_broken="skip")
+    examples.sizes()
+    first = [examples.batch([position], 0) for position in range(60)]
+    assert all(len(batch.broken) == 1 for batch in first)
+    shapes = {tuple(batch.inputs["input_ids"][0].tolist()) for batch in first}
+    assert len(shapes) > 8  # not the record behind the gap again and again
+
+
+def test_what_is_broken_is_told_before_the_first_step(processor: MiniGeminiProcessor, data_file: Path) -> None:
+    whole = RecordFile(data_file)
+    broken = [whole[0] | {"image": "gone.png"}, {"conversations": []}]
+    file = write(data_file.parent / "all_broken.jsonl", broken)
+    with pytest.raises(InputError, match=r"^Record 0 of .*all_broken.* \(missing picture\)(.|\n)*mgem data check$"):
+        make_examples(processor, file).sizes()
+    with pytest.raises(InputError, match=r"^No record of .* can be used; the last error: it has no answer\. Check"):
+        make_examples(processor, file, on_broken="skip").sizes()
+    with pytest.raises(InputError, match=r"^None of 1,000 random records of .* in place of record 1; the last error"):
+        make_examples(processor, file, on_broken="skip", check_first=False).batch([1])
+
+
+def test_repairs_are_reported(processor: MiniGeminiProcessor, data_file: Path) -> None:
+    whole = RecordFile(data_file)
+    file = write(data_file.parent / "marks.jsonl", [whole[0] | {"image": None}, whole[1]])
+    batch = make_examples(processor, file).batch([0, 1])
+    assert [(record.position, record.reason) for record in batch.repaired] == [(0, "mark without a picture")]
+
+
+def test_tokens_are_those_of_the_processor(processor: MiniGeminiProcessor, data_file: Path) -> None:
+    examples = make_examples(processor, data_file)
+    messages = dialogue_of(RecordFile(data_file)[2], data_file.parent)
+    features = processor.apply_chat_template(
+        [messages], "chatml", tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    inputs = examples.batch([2]).inputs
+    assert torch.equal(inputs["input_ids"], features["input_ids"])
+    assert torch.equal((inputs["labels"] != NO_TARGET).long(), features["assistant_masks"])
+    assert torch.equal(inputs["high_res_pixel_values"], features["high_res_pixel_values"])
+
+
+def test_a_record_is_inspected_without_pixels(processor: MiniGeminiProcessor, data_file: Path) -> None:
+    (data_file.parent / "bad.png").write_bytes(b"no picture")
+    whole = RecordFile(data_file)
+    file = write(data_file.parent / "inspected.jsonl", [whole[0], whole[0] | {"image": "bad.png"}, whole[8]])
+    examples = make_examples(processor, file)
+    good, bad, text = (examples.inspect(position) for position in range(3))
+    assert (good.problem, good.num_images, good.num_tokens) == (
+        None,
+        1,
+        make_examples(processor, file).batch([0]).num_tokens,
+    )
+    assert bad.problem is not None and bad.problem.reason == "unreadable picture"
+    assert text.num_images == 0
+    short = make_examples(processor, file, max_length=20).inspect(0)
+    assert short.problem is not None and short.problem.reason == "too long"
+    assert short.num_tokens == good.num_tokens  # known nevertheless, for the histogram

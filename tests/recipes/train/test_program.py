@@ -181,6 +181,7 @@ def test_broken_records_are_counted(make_run: MakeRun, data_file: Path, tmp_path
     config = make_run(data__sources=sources, data__on_broken="skip", run__max_steps=8)
     said: list[str] = []
     train(config, report=said.append)
+    assert f"Replaced by other records of the same source: {file}: 1 missing picture, 1 not JSON" in said
     assert said[-1].startswith("3 record(s) not used: ")
     for reason in ("1 missing picture", "1 unreadable picture", "1 not JSON"):
         assert reason in said[-1]

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.train.records import BrokenRecordError, RecordFile, RecordSummary, dialogue_of, summarise
+from mgem_agent.recipes.train.records import (
+    BrokenRecordError,
+    RecordFile,
+    RecordSummary,
+    dialogue_of,
+    pictures_of,
+    repaired_dialogue,
+    summarise,
+)
 
 
 def turns(*values: str) -> list[dict[str, str]]:
@@ -49,8 +57,8 @@ def test_an_answer_that_comes_first_is_left_out() -> None:
         ([], "malformed", "a record is an object, got []"),
         ({"conversations": "no"}, "malformed", "'conversations' must be a list of turns, got 'no'"),
         ({"conversations": turns("Hi.")}, "malformed", "it has no answer"),
-        ({"conversations": turns("<image>", "A cat.")}, "malformed", "it has 0 picture(s) and 1 mark(s) '<image>'"),
-        ({"image": "red.png", "conversations": turns("?", "!")}, "malformed", "it has 1 picture(s) and 0 mark(s)"),
+        ({"conversations": [*turns("?"), *turns("?")]}, "malformed", "it has no answer"),
+        ({"conversations": [*turns("?"), *turns("?", "!")]}, "malformed", "questions and answers must alternate, got"),
         ({"image": "../x.png", "conversations": []}, "malformed", "'image' must be a path within"),
         ({"image": "/x.png", "conversations": []}, "malformed", "'image' must be a path within"),
         ({"image": "gone.png", "conversations": []}, "missing picture", "there is no picture"),
@@ -101,6 +109,41 @@ def test_a_file_that_is_no_list_of_records_is_named(tmp_path: Path, name: str, t
 
 
 def test_a_summary_takes_anything() -> None:
-    assert summarise({"conversations": turns("<image>" + "a" * 33, "b" * 40)}) == RecordSummary(1, 20)
+    text = turns("<image>" + "a" * 33, "b" * 40)
+    assert summarise({"conversations": text}) == RecordSummary(0, 20)
+    assert summarise({"image": ["a.png", "b.png"], "conversations": text}) == RecordSummary(2, 20)
     for broken in (None, [], {}, {"conversations": 3}, {"conversations": [3]}):
         assert summarise(broken) == RecordSummary(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("image", "values", "shown", "repairs"),
+    [
+        ("red.png", ["<image>\n<image> What?", "Red."], [1], ["more marks than pictures"]),
+        ("red.png", ["<image> What?", "Red.", "<image> Sure?", "Yes."], [1, 0], ["more marks than pictures"]),
+        ("red.png", ["What?", "Red.", "<image> Sure?", "Yes."], [0, 1], []),
+        ("red.png", ["What?", "Red."], [1], ["picture without a mark"]),
+        ("red.png", ["<image> What?", "<image> Red."], [1], ["mark in an answer"]),
+        (None, ["<image> What?", "Red."], [0], ["mark without a picture"]),
+        (["red.png", "green.png"], ["<image> What?", "Red.", "And?", "No."], [2, 0], ["picture without a mark"]),
+    ],
+)
+def test_marks_are_repaired(
+    data_file: Path, image: Any, values: list[str], shown: list[int], repairs: list[str]
+) -> None:
+    record = {"conversations": turns(*values)} | ({} if image is None else {"image": image})
+    dialogue = repaired_dialogue(record, data_file.parent)
+    assert list(dialogue.repairs) == repairs
+    questions = [message["content"] for message in dialogue.messages if message["role"] == "user"]
+    assert [0 if isinstance(content, str) else len(content) - 1 for content in questions] == shown
+    assert "<image>" not in str(dialogue.messages)
+
+
+def test_pictures_under_the_authors_other_names_are_found(tmp_path: Path) -> None:
+    for name in ("ocr_vqa/1.png", "vg/images/2.jpg", "coco/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name, file in (("ocr_vqa/1.jpg", "ocr_vqa/1.png"), ("vg/VG_100K_2/2.jpg", "vg/images/2.jpg")):
+        assert pictures_of({"image": name}, tmp_path) == [tmp_path / file]
+    with pytest.raises(BrokenRecordError, match="there is no picture"):
+        pictures_of({"image": "coco/3.jpg"}, tmp_path)
