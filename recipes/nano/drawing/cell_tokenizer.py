@@ -1,8 +1,8 @@
 """A tokenizer that writes each known thing as the cells of its picture.
 
-A thing has one token for each cell of a square grid over its picture, a background a few tokens, a relation or a number
-one token. So the looks of things are in the table of the text encoder, and a small denoiser can copy them by
-cross-attention. The replacement of words by tokens is part of the file `tokenizer.json`: transformers reads it without
+A thing has one token for each cell of a square grid over its picture, a background one for each cell of a coarser grid,
+a relation or a number one token. So the looks are in the table of the text encoder, and a small denoiser can copy them
+by cross-attention. The replacement of words by tokens is part of the file `tokenizer.json`: transformers reads it without
 this package. Words that are not known have no token.
 """
 
@@ -42,18 +42,23 @@ class CellGrid:
 
     Args:
         side: Cells in a row, and rows, of a thing's picture.
-        num_place_cells: Tokens of a background.
+        place_side: The same of a background.
         max_tokens: Maximum tokens of a caption, with start and end.
     """
 
     side: int = 12
-    num_place_cells: int = 6
-    max_tokens: int = 304
+    place_side: int = 6
+    max_tokens: int = 336
 
     @property
     def num_thing_cells(self) -> int:
         """Tokens of a thing."""
         return self.side**2
+
+    @property
+    def num_place_cells(self) -> int:
+        """Tokens of a background."""
+        return self.place_side**2
 
     def first_token(self, subject: int, num_things: int) -> int:
         """Return the first token of a thing or place; the tokens of one follow each other.

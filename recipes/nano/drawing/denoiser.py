@@ -27,7 +27,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder, look_width
+from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder, look_width, place_looks
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
 from mgem_agent.recipes.nano.drawing.scene_latents import SceneLatents
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
@@ -61,6 +61,8 @@ SHEET_CAPTIONS = (
 )
 """Captions of the contact sheet."""
 
+_LARGE = 0.6
+"""Size from which a thing is large."""
 _LOOK_KEYS, _CODE_KEYS = 0.25, 2.0
 """Factors on the first weights of attention's keys: cells are found by their position rather than by their look."""
 
@@ -79,6 +81,7 @@ class DenoiserConfig(PretrainingConfig):
         image_px: Side of the pictures.
         orthogonal: Whether Muon trains the kernels and matrices of the denoiser.
         table_factor: Factor on the learning rate of the text encoder's table.
+        large_steps: First steps, whose scenes have one large thing.
         thing_weight: Extra weight of the loss where there is a thing.
         dropped: Share of captions that are left out, for guidance.
         snr_gamma: Upper limit of the signal-to-noise weight.
@@ -86,7 +89,7 @@ class DenoiserConfig(PretrainingConfig):
         precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
-    num_steps: Count = 3_000
+    num_steps: Count = 2_000
     batch_size: Count = 32
     learning_rate: Rate = 1.5e-3
     warmup_steps: int = Field(default=60, ge=0)
@@ -100,7 +103,8 @@ class DenoiserConfig(PretrainingConfig):
     num_text_layers: int = Field(default=1, ge=1)
     image_px: int = Field(default=128, ge=16, multiple_of=8)
     orthogonal: bool = True
-    table_factor: Rate = 0.3
+    table_factor: Rate = 1.0
+    large_steps: int = Field(default=250, ge=0)
     thing_weight: float = Field(default=2.0, ge=0)
     dropped: float = Field(default=0.1, ge=0, lt=1)
     snr_gamma: float = Field(default=5.0, gt=0)
@@ -113,7 +117,8 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder, dtype=torch.float32)
     autoencoder.requires_grad_(False).eval()
     grid = CellGrid()
-    text_encoder = cell_text_encoder(cell_looks(autoencoder, assets, grid), grid, config.num_text_layers, config.seed)
+    looks, places = cell_looks(autoencoder, assets, grid), place_looks(autoencoder, grid, config.image_px)
+    text_encoder = cell_text_encoder(looks, places, grid, config.num_text_layers, config.seed)
     torch.manual_seed(config.seed)
     blocks = {True: ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), False: ("DownBlock2D", "UpBlock2D")}
     unet: Any = UNet2DConditionModel(
@@ -205,7 +210,9 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
             scenes.refresh()
             with run.averaged_weights():
                 seed_sheet(pipeline, SHEET_CAPTIONS, folder / f"sheet_{step}.png", num_seeds=2)
-        latents, covered, tokens = scenes.batch(np.random.default_rng((config.seed, step)), config.batch_size)
+        least_size = _LARGE if step < config.large_steps else 0
+        chance = np.random.default_rng((config.seed, step))
+        latents, covered, tokens = scenes.batch(chance, config.batch_size, least_size)
         batch = (latents.to(run.device), covered.to(run.device), tokens.to(run.device))
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             wrong = velocity_loss(pipeline, noising, batch, run.generator(step), config)

@@ -72,11 +72,16 @@ def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: 
                 latents=np.concatenate([latents for latents, _ in parts]),
                 covered=np.concatenate([covered for _, covered in parts]),
                 captions=np.asarray(captions, np.int32),
-                numbers=np.asarray([len({thing.concept for thing in scene.objects}) for scene, _ in pairs], np.int8),
+                sizes=np.asarray([_size(scene) for scene, _ in pairs], np.float16),
             )
         os.replace(part, folder / f"{number}.npz")
         (folder / f"{number - config.kept_shards}.npz").unlink(missing_ok=True)
     return folder
+
+
+def _size(scene: Scene) -> float:
+    """Return the size of a scene's thing, or 0 if it has several."""
+    return scene.objects[0].size if len(scene.objects) == 1 else 0.0
 
 
 @torch.no_grad()
@@ -124,13 +129,20 @@ class SceneLatents:
         if not self._shards:
             raise InputError(f"There are no scenes in {str(self._folder)!r}. Write them with the recipe scene_latents.")
 
-    def batch(self, chance: np.random.Generator, num: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (B, c, h, h) latents, (B, h, h) coverage from 0 to 1, and (B, L) tokens of random scenes."""
+    def batch(self, chance: np.random.Generator, num: int, least_size: float = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (B, c, h, h) latents, (B, h, h) coverage from 0 to 1, and (B, L) tokens of random scenes.
+
+        Args:
+            chance: Random generator.
+            num: Number of scenes.
+            least_size: Least size of the thing; above 0, there is one thing in each scene.
+        """
         numbers = list(self._shards)
         picked = []
         for which in chance.integers(len(numbers), size=num):
             shard = self._shards[numbers[which]]
-            row = int(chance.integers(len(shard["latents"])))
+            rows = np.flatnonzero(shard["sizes"] >= least_size)
+            row = int(rows[chance.integers(len(rows))])
             picked.append((shard["latents"][row], shard["covered"][row], shard["captions"][row]))
         latents, covered, captions = (np.stack(part) for part in zip(*picked, strict=True))
         return (

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid, cell_tokenizer
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 
-GRID = CellGrid(side=2, num_place_cells=1, max_tokens=16)
+GRID = CellGrid(side=2, place_side=1, max_tokens=16)
 VOCABULARY = nano_vocabulary()
 NAMES = [word.name for word in (*VOCABULARY.things, *VOCABULARY.places)]
 

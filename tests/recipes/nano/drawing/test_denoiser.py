@@ -13,7 +13,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.nano.drawing import NanoGenerator
 from mgem_agent.recipes.nano.drawing import denoised_decoder, denoiser
 from mgem_agent.recipes.nano.drawing.autoencoder import AutoencoderConfig, make_autoencoder
-from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder
+from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder, place_looks
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid
 from mgem_agent.recipes.nano.drawing.denoised_decoder import DenoisedDecoderConfig, train_denoised_decoder
 from mgem_agent.recipes.nano.drawing.denoiser import DenoiserConfig, train_denoiser
@@ -40,7 +40,7 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scenes(tmp_path: Path, autoencoder: Path, drawn_assets) -> Path:
     config = SceneLatentsConfig(
-        autoencoder=str(autoencoder), num_shards=3, kept_shards=2, shard_size=4, image_px=32, seed=1
+        autoencoder=str(autoencoder), num_shards=3, kept_shards=2, shard_size=8, image_px=32, seed=1
     )
     return write_scene_latents(tmp_path / "scenes", config, drawn_assets)
 
@@ -59,16 +59,19 @@ def test_there_must_be_scenes(tmp_path: Path) -> None:
 
 
 def test_tokens_start_as_what_cells_look_like(autoencoder: Path, drawn_assets) -> None:
-    grid = CellGrid(side=2, num_place_cells=1, max_tokens=16)
+    grid = CellGrid(side=2, place_side=1, max_tokens=16)
     model = AutoencoderTiny.from_pretrained(autoencoder).eval()
     looks = cell_looks(model, drawn_assets, grid)
     assert looks.shape == (len(drawn_assets.concepts), 4, 16)
-    encoder = cell_text_encoder(looks, grid, num_layers=1)
+    places = place_looks(model, grid, 32)
+    assert places.shape == (len(BACKGROUNDS), 1, 16)
+    encoder = cell_text_encoder(looks, places, grid, num_layers=1)
     num_tokens = 2 + 4 * len(drawn_assets.concepts) + len(BACKGROUNDS) + len(RELATIONS)
     table = encoder.get_input_embeddings().weight
     assert table.shape == (num_tokens, 16 + 76)
     first = grid.first_token(5, len(drawn_assets.concepts))
     assert torch.equal(table[first + 1, :16], looks[5, 1])
+    assert torch.equal(table[-len(RELATIONS) - 1, :16], places[-1, 0])
 
 
 def test_it_leaves_a_stable_diffusion_folder(
