@@ -2,8 +2,8 @@
 
 A thing has one token for each cell of a square grid over its picture, a background one for each cell of a coarser grid,
 a relation or a number one token. So the looks are in the table of the text encoder, and a small denoiser can copy them
-by cross-attention. The replacement of words by tokens is part of the file `tokenizer.json`: transformers reads it without
-this package. Words that are not known have no token.
+by cross-attention. The replacement of words by tokens is part of the file `tokenizer.json`: transformers reads it
+without this package. Words that are not known have no token.
 """
 
 from __future__ import annotations
