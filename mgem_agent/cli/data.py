@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mgem_agent.cli.data_check import check_data
 from mgem_agent.cli.data_mix import get_data, list_sources
 from mgem_agent.cli.printing import echo, open_console
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("get")(get_data)
+app.command("check")(check_data)
 app.command("sources")(list_sources)
 
 _Split = Literal["train", "held_out"]

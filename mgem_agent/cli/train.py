@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent.cli.printing import echo
+from mgem_agent.cli.train_estimate import show_estimate
 
 __all__ = ["app"]
 
@@ -45,6 +46,13 @@ def _run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the configuration.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the run needs: parameters, memory, steps, tokens, hours.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="With --dry-run: number of processes.")] = 1,
+    measured: Annotated[
+        Path | None, typer.Option(help="With --dry-run: folder of a short run, whose steps give the hours.")
+    ] = None,
 ) -> None:
     """Train, or continue an interrupted run. The word "run" may be left out.
 
@@ -55,6 +63,9 @@ def _run(
     from mgem_agent.recipes.train.config_file import load_config
 
     settings = load_config(config, overrides or ())
+    if dry_run:
+        show_estimate(settings, processes, measured)
+        return
     from transformers.utils import logging
 
     from mgem_agent.recipes.train.program import train

@@ -28,17 +28,30 @@ from mgem_agent.core_model.checkpoints.partial_checkpoint import (
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
-from mgem_agent.recipes.train.config import ModelConfig, TrainConfig
+from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
 from mgem_agent.user_files import user_path
 
-__all__ = ["NANO", "TRAINED_FILE", "TrainedModel", "load_model", "load_trained", "parameter_groups", "prepare_model"]
+__all__ = [
+    "NANO",
+    "PROMPT_TEMPLATE",
+    "TRAINED_FILE",
+    "TrainedModel",
+    "load_model",
+    "load_trained",
+    "lora_pattern",
+    "parameter_groups",
+    "prepare_model",
+    "set_trained_parts",
+    "small_folder",
+]
 
 TRAINED_FILE = "trained.safetensors"
 """The trained weights of a run, including adapters, by their names in the model."""
 
 _ADAPTER_FILE = "adapter_model.safetensors"
 _LORA = ".lora_"
-_PROMPT_TEMPLATE = "vicuna_v1"
+PROMPT_TEMPLATE = "vicuna_v1"
+"""Dialogue format of a model that is built from parts without naming one."""
 
 NANO = "nano"
 """As `model.checkpoint`: nano. As `model.text`: its language model, downloaded if missing."""
@@ -75,20 +88,11 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
     begun = _begun(config)
     for file, weights in begun.items():  # before adapters rename the layers
         _put_over(model, {name: value for name, value in weights.items() if _LORA not in name}, file)
-    model.model.config.freeze_vision_tower = not config.train.vision_tower
-    model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
     model.requires_grad_(False)
     adapters = _with_adapters(model, config) if config.train.llm == "lora" else None
     for file, weights in begun.items():
         _put_over(model, {name: value for name, value in weights.items() if _LORA in name}, file)
-    for name in config.trained_modules:
-        getattr(model.model, name).requires_grad_(True)
-    if config.train.llm == "full":
-        model.lm_head.requires_grad_(True)
-    if config.train.vision_tower:
-        is_high_res_trained = config.train.high_res_vision_tower
-        model.model.apply_freezing()  # keeps unused layers of the encoder frozen
-        model.model.high_res_vision_tower.requires_grad_(is_high_res_trained)
+    set_trained_parts(model, config)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -97,6 +101,25 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
         newer = getattr(language_model, "activation_checkpointing_enable", None)  # transformers 5.23 renamed it
         (newer or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
     return TrainedModel(model, processor, adapters)
+
+
+def set_trained_parts(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -> None:
+    """Let gradients reach the trained parts of a frozen model.
+
+    Args:
+        model: The model.
+        config: The run.
+    """
+    model.model.config.freeze_vision_tower = not config.train.vision_tower
+    model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
+    for name in config.trained_modules:
+        getattr(model.model, name).requires_grad_(True)
+    if config.train.llm == "full":
+        model.lm_head.requires_grad_(True)
+    if config.train.vision_tower:
+        is_high_res_trained = config.train.high_res_vision_tower
+        model.model.apply_freezing()  # keeps unused layers of the encoder frozen
+        model.model.high_res_vision_tower.requires_grad_(is_high_res_trained)
 
 
 def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
@@ -126,7 +149,7 @@ def load_model(
         InputError: If the parts do not fit together.
         CheckpointError: If weights cannot be read.
     """
-    small = _small_folder(source)
+    small = small_folder(source)
     if small is not None:
         text, tokenizer = _language_model(source.text or NANO, dtype)
         model = load_without_language_model(small, text, dtype=dtype, merge=merge)
@@ -149,7 +172,7 @@ def load_model(
         str(source.high_res_vision),
         text,
         dtype=dtype,
-        prompt_template=source.prompt_template or _PROMPT_TEMPLATE,
+        prompt_template=source.prompt_template or PROMPT_TEMPLATE,
         high_res_image_size=source.high_res_image_size,
         image_grid=source.image_grid,
         image_global=source.image_global,
@@ -157,8 +180,12 @@ def load_model(
     return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
 
 
-def _small_folder(source: ModelConfig) -> Path | None:
-    """Return the folder of a checkpoint without language model, or None for any other."""
+def small_folder(source: ModelConfig) -> Path | None:
+    """Return the folder of a checkpoint without language model, or None for any other.
+
+    Args:
+        source: Source of the model.
+    """
     if source.checkpoint is None:
         return None
     folder = VLM_WEIGHTS if source.checkpoint == NANO else user_path(source.checkpoint)
@@ -196,6 +223,29 @@ def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
 def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -> PeftModel:
     """Add adapters to the language model: new ones, or those of the checkpoint."""
     options = config.train.lora
+    pattern = lora_pattern(model, options)
+    lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+        )  # peft reads the property
+        small = small_folder(config.model)
+        if small is not None and (small / ADAPTER_FOLDER).is_dir():
+            return _adapters_of(model, small / ADAPTER_FOLDER, lora)
+        adapters: Any = get_peft_model(model, lora)
+    return adapters
+
+
+def lora_pattern(model: MiniGeminiForConditionalGeneration, options: LoraOptions) -> str:
+    """Return a regular expression for the names of the layers that get an adapter.
+
+    Args:
+        model: The model.
+        options: Options of the adapters.
+
+    Raises:
+        InputError: If there is no such layer.
+    """
     names = "|".join(map(re.escape, options.targets))
     pattern = rf"model\.language_model\..*\.({names})"
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -205,16 +255,7 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfi
             f"train.lora.targets={list(options.targets)} are not linear layers of the language model. "
             f"It has: {', '.join(known)}."
         )
-    lora = LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=pattern)  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
-        )  # peft reads the property
-        small = _small_folder(config.model)
-        if small is not None and (small / ADAPTER_FOLDER).is_dir():
-            return _adapters_of(model, small / ADAPTER_FOLDER, lora)
-        adapters: Any = get_peft_model(model, lora)
-    return adapters
+    return pattern
 
 
 def _adapters_of(model: MiniGeminiForConditionalGeneration, folder: Path, wanted: LoraConfig) -> PeftModel:
