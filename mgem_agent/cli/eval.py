@@ -10,6 +10,7 @@ import typer
 
 from mgem_agent.cli.eval_paper import eval_paper
 from mgem_agent.cli.eval_progress import progress_bars
+from mgem_agent.cli.eval_story import eval_story
 from mgem_agent.cli.printing import echo, echo_json, open_console
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("paper")(eval_paper)
+app.command("story")(eval_story)
 
 
 @app.command("nano")
