@@ -191,6 +191,15 @@ class GenProtocolModel(BaseChatModel):
         """
         return "auto"
 
+    def auto_tool_choice(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> str:
+        """Return what the tool choice `auto` means for a dialogue; by default the model decides as it writes.
+
+        Args:
+            messages: The dialogue.
+            tools: The bound tools, in OpenAI's form.
+        """
+        return "auto"
+
     def forbids_tags(self) -> bool:
         """Return whether an engine that can holds an answer that is not to be drawn to words, without any tag."""
         return False
@@ -330,7 +339,10 @@ class GenProtocolModel(BaseChatModel):
             tools = plan_grammar(grammar, is_supported=is_led, others=others)
         elif schema is None:
             called = tools_called(messages) if is_led else ()
-            tools = plan_tools(options.get("tools") or (), options.get("tool_choice"), option("draw"), called=called)
+            bound, choice = options.get("tools") or (), options.get("tool_choice")
+            if bound and not called and choice in (None, False, "auto"):
+                choice = self.auto_tool_choice(messages, bound)
+            tools = plan_tools(bound, choice, option("draw"), called=called)
         else:
             tools = plan_json(schema)
         is_plain = schema is None and not tools.instructions and tools.grammar is None

@@ -6,7 +6,7 @@ Nothing is downloaded or loaded before the first request.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -16,10 +16,11 @@ from mgem_agent.chat_models.langchain_messages import user_text
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextEngine
 from mgem_agent.extras import require_packages
-from mgem_agent.gen.tool_calls import DrawMode
+from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.nano.drawing_intent import DrawingIntent, read_drawing_intent
 from mgem_agent.nano.foreign_warnings import without_foreign_warnings
 from mgem_agent.nano.text_only import TextOnlyEngine, load_text_only
+from mgem_agent.nano.tool_intent import named_tool
 from mgem_agent.nano.vision_language import has_vision_weights, load_nano
 from mgem_agent.prompts import render_prompt
 
@@ -39,6 +40,22 @@ class NanoChat(ChatMiniGemini):
             return "auto"
         modes: dict[DrawingIntent, DrawMode] = {"draw": "always", "words": "never", "open": "auto"}
         return modes[read_drawing_intent(user_text(messages))]
+
+    def auto_tool_choice(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> str:
+        """Return the tool that the user's words name or ask for; otherwise the model decides, and answers in words.
+
+        Args:
+            messages: The dialogue.
+            tools: The bound tools, in OpenAI's form.
+        """
+        if not messages or not isinstance(messages[-1], HumanMessage):
+            return "auto"
+        text = user_text(messages)
+        others = [tool for tool in tools if tool["function"]["name"] != DRAW_TOOL_NAME]
+        named = named_tool(text, others)
+        if named is None and len(others) < len(tools) and read_drawing_intent(text) == "draw":
+            return DRAW_TOOL_NAME
+        return named or "auto"
 
     def forbids_tags(self) -> bool:
         """Return true: otherwise nano might answer with a caption only, and no text would be left."""

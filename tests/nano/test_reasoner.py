@@ -113,3 +113,37 @@ def test_a_picture_that_was_drawn_is_not_asked_for_again(
     answer: Any = chat.invoke(told)
     assert (answer.text, answer.tool_calls) == ("Hello.", [])
     assert not engine.asked[0].dialogue[-1].get("draw")
+
+
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
+DRAWING = {
+    "type": "function",
+    "function": {"name": "generate_image", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "tools", "choice"),
+    [
+        ("What is the weather?", [WEATHER, DRAWING], "get_weather"),
+        ("Draw a fox.", [WEATHER, DRAWING], "generate_image"),
+        ("Draw a fox.", [WEATHER], "auto"),
+        ("Who are you?", [WEATHER, DRAWING], "auto"),
+    ],
+)
+def test_a_tool_that_the_words_name_is_called(text: str, tools: list[dict[str, Any]], choice: str) -> None:
+    chat = NanoChat(model="nano")
+    assert chat.auto_tool_choice([HumanMessage(text)], tools) == choice
+    after = [HumanMessage(text), AIMessage("x"), ToolMessage("It rains.", tool_call_id="1")]
+    assert chat.auto_tool_choice(after, tools) == "auto"
+
+
+def test_a_named_tool_must_be_called_and_a_choice_of_the_caller_counts(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: True)
+    chat = make_nano_reasoner(language_model="here", offline=True)
+    chat.bind_tools([WEATHER]).invoke("What is the weather?")
+    assert engine.asked[-1].prefill == "<tool_call>\n"
+    chat.bind_tools([WEATHER], tool_choice="none").invoke("What is the weather?")
+    assert engine.asked[-1].prefill == ""
