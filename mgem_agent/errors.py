@@ -10,6 +10,7 @@ A message says what was received, what is allowed and what to do next. The hiera
     │   ├── ContextOverflowError: more tokens than the language model's context holds
     │   ├── CheckpointError: weights or a configuration that do not fit the model
     │   ├── UnsupportedRequestError: an image request that the generator cannot honour
+    │   ├── BudgetExceededError: a call that would pass a budget
     │   └── MissingDependencyError (also an ImportError): an optional package is not installed
     ├── ReasonerError: the reasoner's server failed
     │   ├── ReasonerUnavailableError: it cannot be reached, is overloaded or had an internal error
@@ -31,6 +32,7 @@ from collections.abc import Sequence
 from mgem_agent.redaction import redact
 
 __all__ = [
+    "BudgetExceededError",
     "CheckpointError",
     "ContextOverflowError",
     "GenerationCancelledError",
@@ -178,6 +180,10 @@ class UnsupportedRequestError(InputError):
     def __init__(self, message: str, *, arguments: Sequence[str] = ()) -> None:
         self.arguments = tuple(arguments)
         super().__init__(message)
+
+
+class BudgetExceededError(InputError):
+    """A call that would pass a budget; it was not made. With a larger budget, the same call may succeed."""
 
 
 class ReasonerError(MgemError):

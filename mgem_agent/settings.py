@@ -38,12 +38,16 @@ from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
 from mgem_agent.server_settings import ServerSettings
+from mgem_agent.tools.budget import Budget, Budgets
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.look import Look
+from mgem_agent.tools.prices import Price
 from mgem_agent.user_files import read_user_file, user_path
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "MAX_CONFIG_BYTES",
+    "BudgetSettings",
     "PictureDefaults",
     "PictureDisplay",
     "Setting",
@@ -101,6 +105,27 @@ class PictureDefaults(BaseModel):
         return value
 
 
+class BudgetSettings(BaseModel):
+    """Limits of what is spent, such as `0.50usd,20pictures,10min,50000tokens`. None means no limit.
+
+    Attributes:
+        turn: Of each turn, and of `mgem ask` and `mgem draw`.
+        session: Of each session of `mgem chat` and `mgem serve`.
+        book: Of each story.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    turn: str | None = None
+    session: str | None = None
+    book: str | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _as_budget(cls, value: str | None) -> str | None:
+        return None if value is None else str(Budget.parse(value))
+
+
 class Settings(BaseSettings):
     """All settings. `Settings()` reads the environment and the user's config file.
 
@@ -113,7 +138,8 @@ class Settings(BaseSettings):
         store: Folder for pictures; None for the default folder.
         sessions: Folder for sessions, or a `postgresql://` address; None for the default folder.
         draw: When to draw: `auto`, `always` or `never`.
-        look: Maximum redraws for a picture that does not match its caption.
+        look: What follows if a picture does not match its caption: a maximum number of redraws, or a strategy such as
+            `retry`, `revise-3@0.8`, `edit` or `best-of-4`; 0 to not look.
         confirm: Whether to ask before drawing.
         max_pictures: Maximum number of pictures in a turn.
         timeout_s: Time limit of a turn in seconds; None for no limit.
@@ -125,6 +151,8 @@ class Settings(BaseSettings):
         max_context_pictures: Maximum number of pictures sent to the reasoner; the latest are sent.
         max_history_turns: Maximum number of turns sent to the reasoner; the latest are sent.
         picture: Default values for image requests.
+        budget: Limits of what is spent.
+        prices: Prices in US dollars, by the names of generators and reasoners; see `mgem_agent.tools.Price`.
         server: Settings of `mgem serve`.
 
     Examples:
@@ -144,7 +172,7 @@ class Settings(BaseSettings):
     store: Path | None = None
     sessions: str | None = None
     draw: DrawMode = "auto"
-    look: int = Field(default=0, ge=0)
+    look: int | str = 0
     confirm: bool = False
     max_pictures: int = Field(default=8, ge=1)
     timeout_s: float | None = Field(default=None, gt=0)
@@ -156,12 +184,25 @@ class Settings(BaseSettings):
     max_context_pictures: int = Field(default=4, ge=0)
     max_history_turns: int = Field(default=50, ge=0)
     picture: PictureDefaults = PictureDefaults()
+    budget: BudgetSettings = BudgetSettings()
+    prices: dict[str, Price] = {}
     server: ServerSettings = ServerSettings()
 
     @field_validator("store")
     @classmethod
     def _at_home(cls, value: Path | None) -> Path | None:
         return user_path(value) if value is not None else None
+
+    @field_validator("look")
+    @classmethod
+    def _as_look(cls, value: int | str) -> int | str:
+        text = str(Look.parse(value))
+        return int(text) if text.isdecimal() else text
+
+    @property
+    def budgets(self) -> Budgets:
+        """The limits by scope."""
+        return Budgets.parse(self.budget.model_dump())
 
     @property
     def draw_defaults(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_a_mistake_in_the_file(write: Write, text: str, message: str) -> None:
 
 def test_a_mistake_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        InputError, match=r"^look = 'many', from the command line, is not valid: Input should be a valid"
+        InputError, match=r"^look = 'many', from the command line, is not valid: look is 'many'\. Give a maximum number"
     ):
         load_settings(look="many")
     with pytest.raises(InputError, match=r"^There is no setting 'colour', found in the command line\."):
@@ -187,3 +187,13 @@ def test_options_belong_to_the_generator_that_they_were_set_for(write: Write) ->
     assert (other.options_of("openai:two"), other.options_of("openai:one")) == ({"quality": "high"}, {"quality": "low"})
     assert load_settings(generator="openai:one").options_of("openai:one") == {**flat, "quality": "low"}
     assert load_settings(generator="flat", generator_options={"size": 9}).options_of("flat")["size"] == 9
+
+
+def test_budgets_and_prices_are_settings(write: Any) -> None:
+    write('[budget]\nturn = "5 pictures, 1min"\n[prices."openai:gpt-5"]\ninput_tokens = 1.25')
+    settings = load_settings(budget={"session": "1usd"}, look="best-of-4")
+    assert (str(settings.budgets.turn), str(settings.budgets.session)) == ("5pictures,60s", "1usd")
+    assert settings.prices["openai:gpt-5"].input_tokens == 1.25
+    assert settings.look == "best-of-4"
+    with pytest.raises(InputError, match=r"^budget\.turn = 'much', from the command line, is not valid: 'much' in the"):
+        load_settings(budget={"turn": "much"})

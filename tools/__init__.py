@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mgem_agent._lazy import attach
 
 if TYPE_CHECKING:
+    from mgem_agent.tools.budget import Budget, Budgets, Cost, Meter
     from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate
     from mgem_agent.tools.drawing import draw
     from mgem_agent.tools.editing import EditedImage, edit_image
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mgem_agent.tools.image_generator import ImageGenerator
     from mgem_agent.tools.image_request import ImageRequest, ImageTask
     from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+    from mgem_agent.tools.look import Look
+    from mgem_agent.tools.prices import Price, Prices
     from mgem_agent.tools.reading import ReadText, TextLine, can_read_text, read_text
     from mgem_agent.tools.registry import (
         GeneratorScheme,
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Budget",
+    "Budgets",
     "Capabilities",
+    "Cost",
     "EditPlan",
     "EditRequest",
     "EditWay",
@@ -36,7 +42,11 @@ __all__ = [
     "ImageRequest",
     "ImageResult",
     "ImageTask",
+    "Look",
+    "Meter",
     "Notice",
+    "Price",
+    "Prices",
     "ReadText",
     "TextLine",
     "can_read_text",
@@ -54,6 +64,13 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "Budget": "mgem_agent.tools.budget",
+        "Budgets": "mgem_agent.tools.budget",
+        "Cost": "mgem_agent.tools.budget",
+        "Look": "mgem_agent.tools.look",
+        "Meter": "mgem_agent.tools.budget",
+        "Price": "mgem_agent.tools.prices",
+        "Prices": "mgem_agent.tools.prices",
         "Capabilities": "mgem_agent.tools.capabilities",
         "EditPlan": "mgem_agent.tools.editing_plan",
         "EditRequest": "mgem_agent.tools.editing_plan",

@@ -43,6 +43,7 @@ class Capabilities(BaseModel):
         unsupported: Why a task is not supported, in sentences, for tasks that a user would expect.
         negative_prompt: Whether it uses a negative prompt.
         seed: Whether a seed can be set, so that the same seed gives the same picture.
+        is_deterministic: Whether the same caption always gives the same picture, so that drawing it again is useless.
         num_inference_steps: Whether the number of steps can be set.
         guidance_scale: Whether the guidance scale can be set.
         strength: Whether the strength can be set.
@@ -65,6 +66,7 @@ class Capabilities(BaseModel):
     unsupported: dict[ImageTask, str] = Field(default_factory=dict)
     negative_prompt: bool = False
     seed: bool = False
+    is_deterministic: bool = False
     num_inference_steps: bool = False
     guidance_scale: bool = False
     strength: bool = False

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.errors import (
+    BudgetExceededError,
     GenerationCancelledError,
     GeneratorOutputError,
     GeneratorUnavailableError,
@@ -25,6 +26,7 @@ from mgem_agent.errors import (
     MgemError,
     ToolError,
 )
+from mgem_agent.tools.budget import Cost, Meter
 from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
 from mgem_agent.tools.image_generator import ImageGenerator, PreviewingGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -58,6 +60,7 @@ def draw(
     cancel: threading.Event | None = None,
     strict: bool = False,
     num_previews: int = 0,
+    meter: Meter | None = None,
 ) -> Iterator[GenerationProgress | ImageResult]:
     """Draw pictures, and yield progress and results as they come.
 
@@ -71,12 +74,15 @@ def draw(
         strict: Refuse a request instead of dropping or adapting its arguments.
         num_previews: Number of previews of each unfinished picture, in the progress. A generator without the capability
             `previews` shows none.
+        meter: Refuses pictures that would pass a budget, and counts what is spent. A refused picture's result has a
+            `BudgetExceededError`.
 
     Yields:
         Progress, and exactly one result for each request, in any order. Its picture is RGB and has the size in its
         `executed` request. Its notices name each argument that was changed or left out.
     """
     pictures = pictures or {}
+    meter = meter if meter is not None else Meter()
     try:
         capabilities = generator.capabilities
     except Exception as error:  # a third-party generator may raise anything; the results report it
@@ -95,14 +101,26 @@ def draw(
     size = capabilities.max_batch_size or max(len(jobs), 1)
     given_up: MgemError | None = None
     for start in range(0, len(jobs), size):
-        batch = _Batch(generator, capabilities, jobs[start : start + size], strict=strict, num_previews=num_previews)
         if given_up is None and cancel is not None and cancel.is_set():
             given_up = GenerationCancelledError("The request was cancelled before drawing began.")
-        if given_up is None:
-            yield from batch.run(pictures, cancel)
-            # An unavailable generator will not be available for the next batch either.
-            given_up = batch.failure if isinstance(batch.failure, GeneratorUnavailableError) else None
-        yield from batch.missing(given_up)
+        bill = _Bill(generator, meter)
+        paid, refused = [], []
+        for job in jobs[start : start + size]:
+            try:
+                bill.reserve(job)
+                paid.append(job)
+            except BudgetExceededError as refusal:
+                refused.append(_failed(generator, job, given_up or refusal))
+        batch = _Batch(generator, capabilities, paid, strict=strict, num_previews=num_previews)
+        try:
+            if given_up is None and paid:
+                yield from map(bill.settle, batch.run(pictures, cancel))
+                # An unavailable generator will not be available for the next batch either.
+                given_up = batch.failure if isinstance(batch.failure, GeneratorUnavailableError) else None
+            yield from batch.missing(given_up)
+        finally:
+            bill.close()
+        yield from refused
 
 
 def _fit(
@@ -120,6 +138,47 @@ def _fit(
             f"The request names picture(s) {', '.join(absent)}, which are missing in `pictures`. Add each of them."
         )
     return _Job(index, request, fitted, notices)
+
+
+class _Bill:
+    """What the pictures of one batch cost: reserved before they are drawn, and counted when they are.
+
+    Args:
+        generator: The generator.
+        meter: Counts what is spent.
+    """
+
+    def __init__(self, generator: ImageGenerator, meter: Meter) -> None:
+        self._generator = generator
+        self._meter = meter
+        self._reserved: dict[int, Cost] = {}
+
+    def reserve(self, job: _Job) -> None:
+        """Reserve the cost of a picture.
+
+        Raises:
+            BudgetExceededError: If it would pass a budget.
+        """
+        usd = self._meter.prices.of_picture(self._generator, job.fitted)
+        asked = Cost.priced(usd, pictures=1, seconds=self._meter.seconds_a_picture)
+        self._meter.reserve(asked, f"a picture by {self._generator.name!r}")
+        self._reserved[job.index] = asked
+
+    def settle(self, event: GenerationProgress | ImageResult) -> GenerationProgress | ImageResult:
+        """Count the cost of a result, and return the result with it."""
+        if isinstance(event, GenerationProgress) or event.index not in self._reserved:
+            return event
+        asked = self._reserved.pop(event.index)
+        self._meter.release(asked)
+        if event.image is None:
+            return event
+        self._meter.add(replace(asked, seconds=event.seconds))
+        return replace(event, cost_usd=None if asked.unpriced else asked.usd)
+
+    def close(self) -> None:
+        """Release what is still reserved: the pictures were not drawn."""
+        while self._reserved:
+            self._meter.release(self._reserved.popitem()[1])
 
 
 class _Batch:

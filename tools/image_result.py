@@ -47,6 +47,7 @@ class ImageResult:
         seconds: Time that it took; in a batch, its share.
         versions: Versions of the packages or of the server.
         usage: Tokens that a server counted; None if it counted none.
+        cost_usd: Price in US dollars; None if it is not known. `draw` sets it; generators leave it unset.
         call: Key of the tool call that the picture belongs to. The caller sets it to find the picture later;
             generators leave it unset.
     """
@@ -62,4 +63,5 @@ class ImageResult:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     usage: ImageUsage | None = None
+    cost_usd: float | None = None
     call: str | None = None

@@ -31,8 +31,11 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode, check_draw_defaults
 from mgem_agent.sessions.sessions import Sessions, new_session_name
+from mgem_agent.tools.budget import Budget, Budgets, Cost, Meter
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.look import Look
+from mgem_agent.tools.prices import Prices
 
 __all__ = ["MgemAgent"]
 
@@ -52,7 +55,8 @@ class MgemAgent:
             not given.
         draw: When to draw: `auto`, when the reasoner decides to; `always`, in every turn; `never`.
         confirm: Whether the user decides before anything is drawn; see `resume`.
-        look: Maximum redraws for a picture that does not match its caption; 0 to not judge pictures.
+        look: What follows if a picture does not match its caption: a maximum number of redraws, a strategy such as
+            `retry`, `revise-3@0.8`, `edit` or `best-of-4`, or a `Look`; 0 to not judge pictures.
         max_pictures: Maximum number of pictures in a turn, including redraws.
         max_rounds: Maximum number of the reasoner's answers in a turn.
         timeout_s: Time limit of a turn in seconds, without the time spent waiting for the user; None for no limit.
@@ -68,6 +72,10 @@ class MgemAgent:
             model that does not use the protocol is.
         num_previews: Number of previews of each unfinished picture, in `DrawingProgress`, if the generator has the
             capability `previews`.
+        budget: Limits of each turn and session: text such as `0.50usd,20pictures,10min` (of a turn) and `2usd/session`,
+            a `Budget` of a turn, or `Budgets`. A call that would pass a limit is refused before it is made.
+        prices: Prices of generators and reasoners by name; see `Prices`.
+        meter: A meter that counts the same calls for a larger scope, such as a book.
 
     Raises:
         InputError: If an argument is out of range, or a name is unknown.
@@ -90,7 +98,7 @@ class MgemAgent:
         session: str | None = None,
         draw: DrawMode = "auto",
         confirm: bool = False,
-        look: int = 0,
+        look: Look | int | str = 0,
         max_pictures: int = 8,
         max_rounds: int = 4,
         timeout_s: float | None = None,
@@ -102,13 +110,17 @@ class MgemAgent:
         sees: bool | None = None,
         answer_tools: bool | None = None,
         num_previews: int = 0,
+        budget: Budgets | Budget | str | None = None,
+        prices: Prices | Mapping[str, Any] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         reasoner, generator = reasoner_of(reasoner), generator_of(generator)
         check_draw_defaults(defaults or {})
+        looks = Look.parse(look)
         self._settings = AgentSettings(
             draw=draw,
             confirm=confirm,
-            look=look,
+            look=looks,
             max_pictures=max_pictures,
             max_rounds=max_rounds,
             timeout_s=timeout_s,
@@ -120,10 +132,13 @@ class MgemAgent:
             sees=sees,
             max_context_tokens=max_context_tokens,
             num_previews=num_previews,
+            budgets=Budgets.parse(budget),
+            prices=_prices(prices, meter),
+            meter=meter,
         )
-        if look and (sees is False or (sees is None and (reasoner.profile or {}).get("image_inputs") is False)):
+        if looks and (sees is False or (sees is None and (reasoner.profile or {}).get("image_inputs") is False)):
             raise InputError(
-                f"look={look} needs a reasoner that takes pictures, and {type(reasoner).__name__!r} takes none. "
+                f"look={looks} needs a reasoner that takes pictures, and {type(reasoner).__name__!r} takes none. "
                 f"Use look=0, or another reasoner."
             )
         self.session = new_session_name("agent") if session is None else session
@@ -256,8 +271,16 @@ class MgemAgent:
             if state.metadata is not None and not state.tasks:
                 yield self._runner.finish(session, state.values)
                 return
-            spent_s = state.values.get("seconds", 0.0)
-            yield from self._runner.run(session, begun["turn"], given, spent_s=spent_s, is_resumed=True, said=said)
+            values = state.values
+            yield from self._runner.run(
+                session,
+                begun["turn"],
+                given,
+                spent_s=values.get("seconds", 0.0),
+                spent=Cost.read(values.get("cost")),
+                is_resumed=True,
+                said=said,
+            )
 
     def invoke(
         self, text: str, images: Iterable[Any] = (), *, session: str | None = None, draw: DrawMode | None = None
@@ -344,6 +367,9 @@ class MgemAgent:
         """
         session = self._named(session)
         with self.sessions.hold(session):
+            begun = self.sessions.open_turn(session)
+            if begun is not None:
+                self.sessions.charge(session, self._runner.state(begun["turn"]).values.get("cost", {}))
             self.sessions.undo(session)
 
     def fork(self, session: str, name: str) -> None:
@@ -375,3 +401,9 @@ class MgemAgent:
     def _begin(self, session: str, state: dict[str, Any], *, title: str, is_watched: bool = True) -> Events:
         self.sessions.begin(session, state, title=" ".join(title.split()))
         yield from self._runner.run(session, state["turn"], state, spent_s=0.0, is_watched=is_watched)
+
+
+def _prices(prices: Prices | Mapping[str, Any] | None, meter: Meter | None) -> Prices:
+    if isinstance(prices, Prices):
+        return prices
+    return Prices(prices) if prices is not None or meter is None else meter.prices

@@ -8,6 +8,9 @@ from typing import Any, get_args
 
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
+from mgem_agent.tools.budget import Budgets, Meter
+from mgem_agent.tools.look import Look
+from mgem_agent.tools.prices import Prices
 
 __all__ = ["AgentSettings", "known_draw_mode"]
 
@@ -22,7 +25,7 @@ class AgentSettings:
 
     draw: DrawMode = "auto"
     confirm: bool = False
-    look: int = 0
+    look: Look = Look()
     max_pictures: int = 8
     max_rounds: int = 4
     timeout_s: float | None = None
@@ -34,10 +37,13 @@ class AgentSettings:
     sees: bool | None = None
     max_context_tokens: int | None = None
     num_previews: int = 0
+    budgets: Budgets = Budgets()
+    prices: Prices = field(default_factory=Prices)
+    meter: Meter | None = None
 
     def __post_init__(self) -> None:
         known_draw_mode(self.draw)
-        for name in ("look", "max_context_pictures", "max_history_turns", "num_previews"):
+        for name in ("max_context_pictures", "max_history_turns", "num_previews"):
             _check_at_least(name, getattr(self, name), 0)
         for name in ("max_pictures", "max_rounds"):
             _check_at_least(name, getattr(self, name), 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
@@ -18,8 +18,9 @@ from mgem_agent.agent.events import AgentEvent, DrawingFailed, DrawingProgress, 
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.drawn_call import call_key
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import InputError, MgemError, ToolError
+from mgem_agent.errors import BudgetExceededError, InputError, MgemError, ToolError
 from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.budget import Cost, Meter
 from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
@@ -64,6 +65,7 @@ class TurnDrawing:
         cancel: Set to stop drawing.
         is_resumed: Whether the turn was interrupted, so that pictures may be stored but not recorded.
         num_previews: Number of previews of each unfinished picture.
+        meter: Refuses pictures that would pass a budget, and counts what is spent.
     """
 
     generator: ImageGenerator
@@ -74,6 +76,7 @@ class TurnDrawing:
     cancel: threading.Event
     is_resumed: bool = False
     num_previews: int = 0
+    meter: Meter = field(default_factory=Meter)
 
     def run(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Draw a batch.
@@ -82,7 +85,8 @@ class TurnDrawing:
             calls: Calls as JSON, each with `call_id`, `key` (its place in the turn) and `request`.
 
         Returns:
-            By call id: `artifact`, `path` and `prompt` of the picture, or `error` if it was not drawn.
+            By key: `artifact`, `path` and `prompt` of the picture; or `error` if it was not drawn, with `limit` if a
+            budget is the reason.
         """
         noted = self.sessions.drawn(self.turn)
         if self.is_resumed:
@@ -93,22 +97,30 @@ class TurnDrawing:
         for call in calls:
             known = self._stored(noted.get(call["key"]))
             if known is not None:
-                found[call["call_id"]] = known
+                found[call["key"]] = known
+                self.meter.add(Cost.priced(known.get("cost_usd", 0.0), pictures=1))
                 self.emit(_drawn_event(call["call_id"], known, stored_before=True))
                 continue
             try:
                 pictures |= self._pictures(ImageRequest.model_validate(call["request"]))
                 waiting.append(call)
             except InputError as error:
-                found[call["call_id"]] = self._failed(call, error)
+                found[call["key"]] = self._failed(call, error)
         requests = [ImageRequest.model_validate(call["request"]) for call in waiting]
-        events = draw(self.generator, requests, pictures=pictures, cancel=self.cancel, num_previews=self.num_previews)
+        events = draw(
+            self.generator,
+            requests,
+            pictures=pictures,
+            cancel=self.cancel,
+            num_previews=self.num_previews,
+            meter=self.meter,
+        )
         for event in events if requests else ():
             call = waiting[event.index]
             if isinstance(event, GenerationProgress):
                 self.emit(DrawingProgress(call["call_id"], event.step, event.num_steps, _data_url(event.preview)))
             else:
-                found[call["call_id"]] = self._kept(call, event)
+                found[call["key"]] = self._kept(call, event)
         return found
 
     def _found(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -154,7 +166,8 @@ class TurnDrawing:
     def _failed(self, call: Mapping[str, Any], error: MgemError) -> dict[str, Any]:
         retryable = isinstance(error, ToolError) and error.retryable
         self.emit(DrawingFailed(call["call_id"], str(error), type(error).__name__, retryable))
-        return {"error": str(error)}
+        failed = {"error": str(error)}
+        return failed | {"limit": "budget"} if isinstance(error, BudgetExceededError) else failed
 
 
 def _known(artifact: Artifact, store: ArtifactStore, prompt: str, notices: Sequence[Notice]) -> dict[str, Any]:
@@ -165,6 +178,7 @@ def _known(artifact: Artifact, store: ArtifactStore, prompt: str, notices: Seque
         "width": artifact.width,
         "height": artifact.height,
         "notices": [notice.message for notice in notices],
+        "cost_usd": artifact.cost_usd,
     }
 
 

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from mgem_agent.chat_models.text_engine import FinishReason
 from mgem_agent.gen.events import TextPiece
+from mgem_agent.tools.budget import Cost
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +32,7 @@ __all__ = [
     "DrawnPicture",
     "FailedDrawing",
     "LookedAt",
+    "PictureAttempt",
     "PictureDrawn",
     "TextPiece",
     "Turn",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 TurnOutcome = Literal[
-    "answered", "refused", "confirmation_needed", "cancelled", "max_rounds", "max_pictures", "timeout"
+    "answered", "refused", "confirmation_needed", "cancelled", "max_rounds", "max_pictures", "timeout", "budget"
 ]
 """How a turn ended: `answered`; `refused` by the model or its provider; `confirmation_needed` from the user;
 `cancelled`; or at one of the agent's limits."""
@@ -136,6 +138,7 @@ class LookedAt:
         follows: Whether it matches the caption; None if the verdict could not be read.
         score: How well it matches, from 0 to 1, or None.
         problem: What is wrong with the picture.
+        answers: The questions, each with the probability of yes.
         kind: Type of the event.
     """
 
@@ -144,6 +147,7 @@ class LookedAt:
     follows: bool | None
     score: float | None = None
     problem: str = ""
+    answers: tuple[tuple[str, float | None], ...] = ()
     kind: Literal["looked"] = "looked"
 
 
@@ -176,6 +180,27 @@ class AgentNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureAttempt:
+    """One drawing of a picture that was looked at.
+
+    Attributes:
+        artifact_id: Id in the artifact store.
+        prompt: The caption that was drawn.
+        follows: Whether it matches the original caption; None if it was not judged.
+        score: How well, from 0 to 1, or None.
+        problem: What is wrong with it.
+        answers: The questions, each with the probability of yes.
+    """
+
+    artifact_id: str
+    prompt: str
+    follows: bool | None = None
+    score: float | None = None
+    problem: str = ""
+    answers: tuple[tuple[str, float | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnPicture:
     """A picture that belongs to a turn's answer.
 
@@ -184,12 +209,19 @@ class DrawnPicture:
         artifact_id: Id in the artifact store.
         path: Path of the PNG file.
         prompt: The caption that was drawn.
+        attempts: All drawings of it, if it was looked at; the picture is the best of them.
     """
 
     call_id: str
     artifact_id: str
     path: str
     prompt: str
+    attempts: tuple[PictureAttempt, ...] = ()
+
+    @property
+    def score(self) -> float | None:
+        """How well the picture matches its caption, from 0 to 1; None if it was not judged."""
+        return next((each.score for each in self.attempts if each.artifact_id == self.artifact_id), None)
 
     @property
     def image(self) -> Image.Image:
@@ -238,6 +270,7 @@ class Turn:
         finish_reason: Why the reasoner's last answer ended: `stop`, `length`, `refusal`, `content_filter`, `cancelled`
             or `other`; None if the reasoner was not called.
         notices: Messages for the user.
+        cost: What the turn has cost: pictures, seconds, tokens, US dollars.
     """
 
     session: str
@@ -249,6 +282,7 @@ class Turn:
     captions: tuple[CaptionReady, ...] = field(default=())
     finish_reason: FinishReason | None = None
     notices: tuple[str, ...] = ()
+    cost: Cost = field(default_factory=Cost)
 
     def _repr_html_(self) -> str:
         """Show the text, the pictures and the failures in a notebook."""

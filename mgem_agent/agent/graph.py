@@ -26,17 +26,16 @@ from mgem_agent.agent.agent_settings import AgentSettings
 from mgem_agent.agent.context_window import Limits
 from mgem_agent.agent.decision import Decision, apply_decision
 from mgem_agent.agent.drawing import TurnDrawing
-from mgem_agent.agent.events import AgentNotice, CaptionReady, LookedAt, TextPiece, TurnOutcome
-from mgem_agent.agent.image_judge import Verdict, verdict_of
+from mgem_agent.agent.events import AgentNotice, CaptionReady, TextPiece, TurnOutcome
+from mgem_agent.agent.looking import TurnLooking, is_judged
 from mgem_agent.agent.messages import from_records, store_pictures, to_record
 from mgem_agent.agent.reasoning import Answer, Reasoning
+from mgem_agent.agent.redraw import best_attempt, other_seeds, useless_redraw
 from mgem_agent.agent.turn_context import TurnContext
-from mgem_agent.agent.turn_judge import TurnJudge
 from mgem_agent.agent.turn_state import TurnState
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import ContextOverflowError, GenerationCancelledError
+from mgem_agent.errors import BudgetExceededError, ContextOverflowError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
-from mgem_agent.scoring.picture_judge import PictureJudge
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -94,6 +93,7 @@ class AgentGraph:
         if run.cancel.is_set():  # nothing is asked in a turn that is being ended
             run.check()
             return {"messages": [to_record(AIMessage(content=run.said))], "calls": [], "outcome": run.why}
+        before = run.meter.spent
         try:
             answer = self._reasoning.ask(
                 from_records(state["messages"]),
@@ -104,12 +104,14 @@ class AgentGraph:
                 emit=lambda text: emit(TextPiece(text)),
                 history=run.history,
                 system_prompt=self._settings.system_prompt,
+                meter=run.meter,
             )
-        except ContextOverflowError as error:
+        except (BudgetExceededError, ContextOverflowError) as error:
             if not state["num_rounds"]:
                 raise  # nothing has happened yet in this turn
             emit(AgentNotice(str(error)))
-            return {"calls": [], "results": [], "outcome": "answered", "notices": [str(error)]}
+            outcome = "budget" if isinstance(error, BudgetExceededError) else "answered"
+            return {"calls": [], "results": [], "outcome": outcome, "notices": [str(error)]}
         run.check()
         for notice in answer.notices:
             emit(AgentNotice(notice))
@@ -123,6 +125,7 @@ class AgentGraph:
             "results": results,
             "num_rounds": state["num_rounds"] + 1,
             "seconds": time.monotonic() - started,
+            "cost": (run.meter.spent - before).record(),
             "outcome": run.why if run.cancel.is_set() else None if results else _ending(answer),
             "notices": list(answer.notices),
             "finish_reason": answer.finish_reason,
@@ -138,7 +141,8 @@ class AgentGraph:
             result["notices"] = list(call.notices)
             if call.request is not None and len(calls) >= left:
                 limit = self._settings.max_pictures
-                result |= {"error": f"A turn draws at most {limit} picture(s); this one was not drawn.", "limit": True}
+                result |= {"error": f"A turn draws at most {limit} picture(s); this one was not drawn."}
+                result["limit"] = "max_pictures"
             elif call.request is not None:
                 key = f"{state['num_rounds']}.{place}"
                 calls.append({"call_id": call.id, "key": key, "request": call.request})
@@ -147,7 +151,7 @@ class AgentGraph:
         return calls, results
 
     def _after_reason(self, state: TurnState) -> str:
-        if state["outcome"] == "cancelled" or state["outcome"] == "timeout":
+        if state["outcome"] in ("cancelled", "timeout", "budget"):
             return END
         if state["calls"]:
             return "confirm" if self._settings.confirm else "draw"
@@ -170,6 +174,7 @@ class AgentGraph:
     def _draw(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
         run = runtime.context
+        before = run.meter.spent
         cancel = run.begin_drawing()
         drawing = TurnDrawing(
             self._generator,
@@ -180,79 +185,61 @@ class AgentGraph:
             cancel,
             run.is_resumed,
             self._settings.num_previews,
+            run.meter,
         )
-        found = drawing.run(state["calls"])
+        calls, notices = self._with_variants(state)
+        for notice in notices:
+            runtime.stream_writer(AgentNotice(notice))
+        found = drawing.run(calls)
         run.drawing = None
         run.check()
-        results = []
-        for result in state["results"]:
-            new = found.get(result["call_id"])
-            if new is None:
-                results.append(result)
-            elif "error" in new:
-                # If a redraw fails, the first picture is kept.
-                results.append({**result, "error": None if result["attempts"] else new["error"]})
-            else:
-                results.append({**result, "attempts": [*result["attempts"], new]})
+        results = [_with_attempts(result, calls, found) for result in state["results"]]
         done = {
             "calls": [],
             "results": results,
             "num_drawn": state["num_drawn"] + sum("error" not in new for new in found.values()),
             "seconds": time.monotonic() - started,
+            "cost": (run.meter.spent - before).record(),
+            "notices": notices,
         }
         # Each step costs a checkpoint, so the calls are answered in this step if no look follows.
         return done if self._wants_look(state, results, run) else done | self._answered(state, results, run)
 
+    def _with_variants(self, state: TurnState) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the calls, for `best_of_n` each with its variants, and a notice if there can be none."""
+        calls, look = state["calls"], self._settings.look
+        if not look or look.strategy != "best_of_n" or not state["num_rounds"] or not self._reasoning.sees:
+            return calls, []
+        capabilities = self._generator.capabilities
+        if capabilities.is_deterministic:
+            return calls, [useless_redraw(self._generator.name)]
+        left = self._settings.max_pictures - state["num_drawn"] - len(calls)
+        variants = []
+        for place in range(1, look.max_redraws + 1):
+            for call in calls[: max(left - len(variants), 0)]:
+                first = ImageRequest.model_validate(call["request"])
+                request = other_seeds(first, place, capabilities)[-1].model_dump(mode="json")
+                variants.append({**call, "key": f"{call['key']}.{place}", "request": request})
+        return [*calls, *variants], []
+
     def _wants_look(self, state: TurnState, results: list[dict[str, Any]], run: TurnContext) -> bool:
-        unseen = any(result["attempts"] and "follows" not in result["attempts"][-1] for result in results)
+        unseen = any(not all(map(is_judged, result["attempts"])) for result in results)
         # Pictures that the user requested directly are not judged.
         return bool(self._settings.look and state["num_rounds"] and unseen and not run.cancel.is_set())
 
     def _look(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         started = time.monotonic()
-        calls: list[dict[str, Any]] = []
-        results = []
-        notices: list[str] = []
-        left = self._settings.max_pictures - state["num_drawn"]
-        for result in state["results"]:
-            attempts = result["attempts"]
-            if not attempts or "follows" in attempts[-1]:
-                results.append(result)
-                continue
-            verdict, said = self._verdict(state, result, runtime)
-            notices += said
-            seen = {**attempts[-1], "follows": verdict.follows, "score": verdict.score, "problem": verdict.problem}
-            results.append({**result, "attempts": [*attempts[:-1], seen]})
-            if verdict.follows is False and len(attempts) <= self._settings.look and len(calls) < left:
-                calls.append(_again(result, verdict))
-        for notice in notices:
-            runtime.stream_writer(AgentNotice(notice))
-        seconds = time.monotonic() - started
-        return {"calls": calls, "results": results, "seconds": seconds, "notices": notices}
-
-    def _verdict(
-        self, state: TurnState, result: Mapping[str, Any], runtime: Runtime[TurnContext]
-    ) -> tuple[Verdict, list[str]]:
-        """The reasoner's verdict on a picture, and why there is none."""
-        run, emit = runtime.context, runtime.stream_writer
-        name, caption = result["attempts"][-1]["artifact"], result["request"]["prompt"]
-        verdict, notices = Verdict(), []
-        if not self._reasoning.sees:
-            return verdict, ["The picture was not judged, because the reasoner takes no pictures."]
-        judge = PictureJudge(
-            TurnJudge(self._reasoning, state["session"], run.cancel), vocabulary=self._generator.capabilities.vocabulary
-        )
-        try:
-            score = judge.score({"type": "image", "file_id": name}, caption)
-            verdict = verdict_of(score) if self._reasoning.sees else verdict
-        except GenerationCancelledError:
-            pass  # the turn ends without a verdict, and says that it was cancelled
-        except ContextOverflowError as error:
-            notices = [f"The picture could not be judged. {error}"]
-        if verdict.answer and verdict.follows is None and not run.cancel.is_set():
-            notices = [f"The reasoner's verdict on the picture could not be read: {verdict.answer.strip()[:80]!r}."]
-        emit(LookedAt(result["call_id"], name, verdict.follows, verdict.score, verdict.problem))
-        return verdict, notices
+        run = runtime.context
+        before = run.meter.spent
+        looking = TurnLooking(self._reasoning, self._generator, self._settings, state, run, runtime.stream_writer)
+        results = [looking.result(result) for result in state["results"]]
+        return {
+            "calls": looking.calls,
+            "results": results,
+            "seconds": time.monotonic() - started,
+            "cost": (run.meter.spent - before).record(),
+            "notices": looking.notices,
+        }
 
     def _answer(self, state: TurnState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
         return self._answered(state, state["results"], runtime.context)
@@ -267,9 +254,7 @@ class AgentGraph:
                 message = result["error"] or "There is no picture."
                 failures.append({"call_id": result["call_id"], "prompt": prompt, "message": message})
             else:
-                pictures.append(
-                    {name: chosen[name] for name in ("artifact", "prompt")} | {"call_id": result["call_id"]}
-                )
+                pictures.append(_picture(result, chosen))
             messages.append(to_record(_tool_message(result, chosen)))
         return {
             "messages": messages,
@@ -282,13 +267,13 @@ class AgentGraph:
 
     def _end(self, state: TurnState, results: list[dict[str, Any]], has_drawn: bool) -> TurnOutcome | None:
         """Return the outcome of the turn, or None if the reasoner continues."""
+        limit: TurnOutcome | None = next((result["limit"] for result in results if result.get("limit")), None)
         if not state["num_rounds"]:
-            return "answered"  # the user requested the pictures, not the reasoner
-        was_limited = any(result.get("limit") for result in results)
+            return limit or "answered"  # the user requested the pictures, not the reasoner
         if not self._settings.answer_tools:
-            return "max_pictures" if was_limited else "answered"
-        if was_limited and not has_drawn:
-            return "max_pictures"
+            return limit or "answered"
+        if limit and not has_drawn:
+            return limit
         return "max_rounds" if state["num_rounds"] >= self._settings.max_rounds else None
 
 
@@ -303,25 +288,33 @@ def _draw_or_answer(state: TurnState) -> str:
     return "draw" if state["calls"] else "answer"
 
 
-def _again(result: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """Return the call that redraws a picture, with the improved caption and another seed."""
-    num_attempts = len(result["attempts"])
-    request = ImageRequest.model_validate(result["request"])
-    changes = {"seed": ((request.seed or 0) + num_attempts) % 2**63}
-    improved = ImageRequest.model_validate(
-        request.model_dump() | changes | {"prompt": verdict.caption[:10_000] or request.prompt}
-    )
-    return {
-        "call_id": result["call_id"],
-        "key": f"{result['key']}.{num_attempts}",
-        "request": improved.model_dump(mode="json"),
-    }
+def _with_attempts(
+    result: dict[str, Any], calls: list[dict[str, Any]], found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a result entry with the new drawings of its call. If a redraw fails, the first picture is kept."""
+    own = [
+        (call, found[call["key"]]) for call in calls if call["call_id"] == result["call_id"] and call["key"] in found
+    ]
+    if not own:
+        return result
+    drawn = [{**new, "asked": call["request"]} for call, new in own if "error" not in new]
+    attempts = [*result["attempts"], *drawn]
+    if attempts:
+        return {**result, "attempts": attempts, "error": None}
+    failed = own[0][1]
+    return {**result, "error": failed["error"]} | ({"limit": failed["limit"]} if "limit" in failed else {})
 
 
 def _best(attempts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the best picture: first those that match the caption, then by score, then the latest."""
-    ranked = sorted(attempts, key=lambda attempt: (attempt.get("follows") is not False, attempt.get("score") or 0.0))
-    return ranked[-1] if ranked else None
+    return attempts[best_attempt([attempt.get("score") for attempt in attempts])] if attempts else None
+
+
+def _picture(result: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a picture, with its attempts if they were looked at."""
+    picture = {"artifact": chosen["artifact"], "prompt": chosen["prompt"], "call_id": result["call_id"]}
+    names = ("artifact", "prompt", "follows", "score", "problem", "answers")
+    judged = [{name: attempt[name] for name in names} for attempt in result["attempts"] if is_judged(attempt)]
+    return picture | ({"attempts": judged} if judged else {})
 
 
 def _tool_message(result: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> ToolMessage:

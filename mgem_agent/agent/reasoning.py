@@ -22,6 +22,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from mgem_agent.agent.context_window import DialogueTurns, Limits, Window
 from mgem_agent.agent.messages import with_pixels
+from mgem_agent.agent.reasoner_bill import ReasonerBill
 from mgem_agent.agent.streamed_answer import read_answer
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.chat_model import GenProtocolModel
@@ -33,6 +34,7 @@ from mgem_agent.chat_models.text_engine import FinishReason, PromptSize
 from mgem_agent.errors import ContextOverflowError, InputError, ReasonerPicturesError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id, to_tool_call
 from mgem_agent.scoring.picture_judge import can_write
+from mgem_agent.tools.budget import Meter
 from mgem_agent.tools.drawing_arguments import DrawArguments, read_draw_arguments
 from mgem_agent.tools.tool_arguments import decode_json
 
@@ -92,6 +94,7 @@ class _Request:
     cancel: threading.Event
     emit: Callable[[str], None]
     system_prompt: str | None
+    meter: Meter
 
 
 class Reasoning:
@@ -124,6 +127,7 @@ class Reasoning:
         self._defaults = defaults
         self._speaks_protocol = speaks_protocol(reasoner)
         self._rules = picture_rules(reasoner)
+        self._bill = ReasonerBill(reasoner)
 
     @property
     def sees(self) -> bool:
@@ -153,6 +157,7 @@ class Reasoning:
         emit: Callable[[str], None],
         history: Sequence[BaseMessage] = (),
         system_prompt: str | None = None,
+        meter: Meter | None = None,
     ) -> Answer:
         """Ask for one answer.
 
@@ -165,13 +170,15 @@ class Reasoning:
             emit: Receives the text as it arrives.
             history: Messages of earlier turns.
             system_prompt: System prompt for the reasoner.
+            meter: Refuses a request that would pass a budget, and counts what is spent.
 
         Raises:
+            BudgetExceededError: If the request would pass a budget; it is not sent.
             ContextOverflowError: If the current turn alone is too long.
             ReasonerError: If the reasoner's server fails.
         """
         must_draw = draw == "always" and is_first
-        request = _Request(draw, session, must_draw, cancel, emit, system_prompt)
+        request = _Request(draw, session, must_draw, cancel, emit, system_prompt, meter or Meter())
         message, notices = self._asked(request, history, messages)
         if cancel.is_set():
             return Answer(AIMessage(content=message.content, id=message.id), (), tuple(notices), "cancelled")
@@ -189,20 +196,31 @@ class Reasoning:
         notices += [notice for call in calls for notice in call.notices]
         return Answer(message, tuple(calls), tuple(notices), read_finish_reason(message) or "stop")
 
-    def probability_of_yes(self, question: HumanMessage, *, cancel: threading.Event) -> float | None:
+    def probability_of_yes(
+        self, question: HumanMessage, *, cancel: threading.Event, meter: Meter | None = None
+    ) -> float | None:
         """Return how likely the reasoner says yes, or None where it does not tell.
 
         Args:
             question: With pictures by id.
             cancel: Set to break off.
+            meter: Counts the tokens.
 
         Raises:
+            BudgetExceededError: If the question would pass a budget; it is not asked.
             MgemError: If the reasoner fails or is cancelled.
         """
         if not isinstance(self._reasoner, GenProtocolModel):
             return None
         told = with_pixels([question], self._store, max_pictures=1, sees=self.sees)
-        return self._reasoner.probability_of_yes(placed(told, self._rules), cancel=cancel)
+        messages = placed(told, self._rules)
+        size = self._reasoner.prompt_size(messages, draw="never")
+        if meter is not None and size is not None:
+            self._bill.check(meter, size.text_tokens + size.image_tokens, 1)
+        found = self._reasoner.probability_of_yes(messages, cancel=cancel)
+        if meter is not None and size is not None and found is not None:
+            self._bill.add(meter, size.text_tokens + size.image_tokens, 1)
+        return found
 
     def _asked(
         self, request: _Request, history: Sequence[BaseMessage], own: Sequence[BaseMessage]
@@ -221,6 +239,7 @@ class Reasoning:
                 if smaller is not None:
                     window = smaller
                     continue
+            self._bill.check(request.meter, round(turns.estimate(window, self.facts)), self._limits.reserve or 0)
             try:
                 message, said = read_answer(
                     self._chunks(told, request),
@@ -246,6 +265,7 @@ class Reasoning:
                     raise
                 window = smaller
             else:
+                self._bill.add_answer(request.meter, message, round(turns.estimate(window, self.facts)))
                 return message, [*notices, *self._left_out(turns, window, request.session), *said]
 
     def _rendered(self, request: _Request, turns: DialogueTurns, window: Window) -> list[BaseMessage]:

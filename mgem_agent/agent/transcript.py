@@ -20,9 +20,9 @@ def read_transcript(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         records: Records from `Sessions.turns`.
 
     Returns:
-        For each turn `id`, `created`, `outcome`, and a list `said` of messages. A message has `who` (`human` or `ai`),
-        `text` without control sequences, `pictures` with `id` and `caption`, and `failures` with `caption` and
-        `message`.
+        For each turn `id`, `created`, `outcome`, `cost`, and a list `said` of messages. A message has `who` (`human` or
+        `ai`), `text` without control sequences, `pictures` and `failures`. A picture has `id`, `caption` and, if it was
+        looked at, `attempts`; a failure has `caption` and `message`.
     """
     return [
         {
@@ -30,6 +30,7 @@ def read_transcript(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "created": record.get("created"),
             "outcome": record.get("outcome"),
             "said": _said(record),
+            "cost": record.get("cost", {}),
         }
         for record in records
     ]
@@ -77,7 +78,7 @@ def _said(record: dict[str, Any]) -> list[dict[str, Any]]:
 
     from mgem_agent.agent.messages import from_records
 
-    drawn = {each["call_id"]: {"id": each["artifact"], "caption": each["prompt"]} for each in record["pictures"]}
+    drawn = {each["call_id"]: _picture(each) for each in record["pictures"]}
     failed = {each["call_id"]: {"caption": each["prompt"], "message": each["message"]} for each in record["failures"]}
     said: list[dict[str, Any]] = []
     for message in from_records(record["messages"]):
@@ -95,6 +96,11 @@ def _said(record: dict[str, Any]) -> list[dict[str, Any]]:
             elif message.tool_call_id in failed:
                 said[-1]["failures"].append(failed[message.tool_call_id])
     return said
+
+
+def _picture(record: dict[str, Any]) -> dict[str, Any]:
+    attempts = {"attempts": record["attempts"]} if record.get("attempts") else {}
+    return {"id": record["artifact"], "caption": record["prompt"]} | attempts
 
 
 def _plain(text: str) -> str:

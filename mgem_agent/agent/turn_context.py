@@ -9,6 +9,7 @@ from langchain_core.messages import BaseMessage
 
 from mgem_agent.agent.events import TurnOutcome
 from mgem_agent.errors import GenerationCancelledError
+from mgem_agent.tools.budget import Meter
 
 __all__ = ["TurnContext"]
 
@@ -19,6 +20,7 @@ class TurnContext:
 
     Attributes:
         history: Messages of earlier turns.
+        meter: Counts what the turn spends, and refuses what would pass a budget.
         cancel: Set to stop reasoning and drawing.
         why: Why it was set.
         drawing: Set to stop the current drawing; None while nothing is drawn.
@@ -28,6 +30,7 @@ class TurnContext:
     """
 
     history: list[BaseMessage]
+    meter: Meter = field(default_factory=Meter)
     cancel: threading.Event = field(default_factory=threading.Event)
     why: TurnOutcome | None = None
     drawing: threading.Event | None = None

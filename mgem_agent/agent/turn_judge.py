@@ -8,6 +8,7 @@ from langchain_core.messages import HumanMessage
 
 from mgem_agent.agent.reasoning import Reasoning
 from mgem_agent.scoring.picture_judge import JudgeModel
+from mgem_agent.tools.budget import Meter
 
 __all__ = ["TurnJudge"]
 
@@ -19,12 +20,14 @@ class TurnJudge(JudgeModel):
         reasoning: Calls the reasoner.
         session: Name of the turn's session.
         cancel: Set to stop.
+        meter: Counts what the judge's calls cost.
     """
 
-    def __init__(self, reasoning: Reasoning, session: str, cancel: threading.Event) -> None:
+    def __init__(self, reasoning: Reasoning, session: str, cancel: threading.Event, meter: Meter) -> None:
         self._reasoning = reasoning
         self._session = session
         self._cancel = cancel
+        self._meter = meter
 
     @property
     def can_write(self) -> bool:
@@ -40,9 +43,10 @@ class TurnJudge(JudgeModel):
             is_first=False,
             cancel=self._cancel,
             emit=lambda text: None,
+            meter=self._meter,
         )
         return str(answer.message.text)
 
     def probability_of_yes(self, message: HumanMessage) -> float | None:
         """Return how likely the reasoner answers yes; pictures in the message are given by id."""
-        return self._reasoning.probability_of_yes(message, cancel=self._cancel)
+        return self._reasoning.probability_of_yes(message, cancel=self._cancel, meter=self._meter)

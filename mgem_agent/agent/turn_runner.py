@@ -14,13 +14,14 @@ from langgraph.types import StateSnapshot
 
 from mgem_agent.agent.agent_settings import AgentSettings
 from mgem_agent.agent.async_bridge import in_thread
-from mgem_agent.agent.events import AgentEvent, CaptionReady, ConfirmationNeeded, Turn, TurnFinished
+from mgem_agent.agent.events import AgentEvent, CaptionReady, ConfirmationNeeded, Turn, TurnFinished, TurnOutcome
 from mgem_agent.agent.messages import from_records
 from mgem_agent.agent.turn_context import TurnContext
 from mgem_agent.agent.turn_state import TurnState, read_turn
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import ContextOverflowError, InputError
+from mgem_agent.errors import BudgetExceededError, ContextOverflowError, InputError
 from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.budget import Budgets, Cost, Meter
 
 __all__ = ["Events", "TurnRunner", "confirmation"]
 
@@ -65,6 +66,7 @@ class TurnRunner:
         given: Any,
         *,
         spent_s: float,
+        spent: Cost | None = None,
         is_watched: bool = True,
         is_resumed: bool = False,
         said: str | None = None,
@@ -76,6 +78,7 @@ class TurnRunner:
             turn: Id of the turn.
             given: Input of the graph: the initial state, a command, or None to continue.
             spent_s: Seconds of the turn's time limit that are already spent.
+            spent: What the turn has cost before.
             is_watched: Whether to yield all events. Otherwise, which is faster, only the last is yielded.
             is_resumed: Whether the turn was interrupted before.
             said: Not None to end the turn: nothing more is asked or drawn. The text of its interrupted answer.
@@ -83,7 +86,8 @@ class TurnRunner:
         limit = self._settings.max_history_turns
         records = self._sessions.turns(session, limit=limit) if limit else []
         history = [message for record in records for message in from_records(record["messages"])]
-        context = TurnContext(history, is_resumed=is_resumed, said=said or "")
+        meter = self._meter(session, spent or Cost())
+        context = TurnContext(history, meter, is_resumed=is_resumed, said=said or "")
         if said is not None:
             context.stop("cancelled")
         timer = self._timer(context, spent_s)
@@ -102,7 +106,7 @@ class TurnRunner:
                     yield cast(AgentEvent, event)
         except BaseException as error:
             context.abandon()
-            is_too_long = isinstance(error, ContextOverflowError)
+            is_too_long = isinstance(error, (BudgetExceededError, ContextOverflowError))
             raise
         finally:
             cast(Events, events).close()  # waits for the current step
@@ -118,16 +122,28 @@ class TurnRunner:
 
     def _timer(self, context: TurnContext, spent_s: float) -> threading.Timer:
         limit = self._settings.timeout_s
-        timer = threading.Timer(max((limit or 0.0) - spent_s, 0.0), context.stop, ["timeout"])
+        ends: list[tuple[float, TurnOutcome]] = [] if limit is None else [(limit - spent_s, "timeout")]
+        left = context.meter.seconds_left()
+        ends += [] if left is None else [(left, "budget")]
+        end_s, why = min(ends, default=(0.0, "timeout"))
+        timer = threading.Timer(max(end_s, 0.0), context.stop, [why])
         timer.daemon = True
-        if limit is not None:
+        if ends:
             timer.start()
         return timer
+
+    def _meter(self, session: str, spent: Cost) -> Meter:
+        """Return the meter of a turn that has cost this much before."""
+        settings = self._settings
+        in_session = Cost.read(self._sessions.cost(session)) + spent if settings.budgets.session else Cost()
+        limits = Budgets(settings.budgets.turn, settings.budgets.session)
+        before = {"turn": spent, "session": in_session}
+        return Meter(limits, settings.prices, spent=before, outer=settings.meter)
 
     def finish(self, session: str, state: Mapping[str, Any]) -> TurnFinished:
         """Store a turn that is at its end, and return its last event."""
         kept = {name: state[name] for name in ("messages", "pictures", "failures", "outcome")}
-        kept |= {name: state[name] for name in ("finish_reason", "notices") if state.get(name)}
+        kept |= {name: state[name] for name in ("finish_reason", "notices", "cost") if state.get(name)}
         self._sessions.finish(session, kept | {"id": state["turn"], "created": datetime.now(UTC).isoformat()})
         return TurnFinished(read_turn(session, state, self.path_of))
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from mgem_agent.agent.events import DrawnPicture, FailedDrawing, Turn, TurnOutcome
+from mgem_agent.agent.events import DrawnPicture, FailedDrawing, PictureAttempt, Turn, TurnOutcome
 from mgem_agent.agent.messages import from_records, to_record
 from mgem_agent.chat_models.text_engine import FinishReason
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode, new_call_id
+from mgem_agent.tools.budget import Cost, added_costs
 
 __all__ = ["TurnState", "begin_drawing", "begin_turn", "read_turn"]
 
@@ -30,6 +31,7 @@ class TurnState(TypedDict):
     num_rounds: int
     num_drawn: int
     seconds: Annotated[float, operator.add]
+    cost: Annotated[dict[str, Any], added_costs]
     outcome: TurnOutcome | None
     finish_reason: FinishReason | None
     notices: Annotated[list[str], operator.add]
@@ -56,6 +58,7 @@ def begin_turn(session: str, turn: str, message: BaseMessage, draw: DrawMode) ->
         "num_rounds": 0,
         "num_drawn": 0,
         "seconds": 0.0,
+        "cost": {},
         "outcome": None,
         "finish_reason": None,
         "notices": [],
@@ -104,11 +107,24 @@ def read_turn(session: str, state: Mapping[str, Any], path_of: Callable[[str], s
         id=state["turn"],
         text="\n\n".join(text.strip() for text in said if text.strip()),
         pictures=tuple(
-            DrawnPicture(each["call_id"], each["artifact"], path_of(each["artifact"]), each["prompt"])
+            DrawnPicture(
+                each["call_id"],
+                each["artifact"],
+                path_of(each["artifact"]),
+                each["prompt"],
+                tuple(map(_attempt, each.get("attempts", ()))),
+            )
             for each in state["pictures"]
         ),
         failures=tuple(FailedDrawing(**each) for each in state["failures"]),
         outcome=state["outcome"] or "answered",
         finish_reason=state.get("finish_reason"),
         notices=tuple(state.get("notices", ())),
+        cost=Cost.read(state.get("cost")),
     )
+
+
+def _attempt(record: Mapping[str, Any]) -> PictureAttempt:
+    answers = tuple((question, yes) for question, yes in record.get("answers", ()))
+    names = ("follows", "score", "problem")
+    return PictureAttempt(record["artifact"], record["prompt"], *(record[name] for name in names), answers)

@@ -71,6 +71,7 @@ class Artifact(BaseModel):
         version_of: Id of the picture that it was requested as another version of, such as with another prompt.
         versions: Versions of the packages or of the server.
         seconds: Seconds that drawing took.
+        cost_usd: What drawing cost in US dollars; None if the price is not known.
         created: When it was stored (UTC).
     """
 
@@ -90,6 +91,7 @@ class Artifact(BaseModel):
     version_of: str | None = None
     versions: dict[str, Line] = Field(default_factory=dict)
     seconds: float | None = None
+    cost_usd: float | None = None
     created: AwareDatetime
 
     @property

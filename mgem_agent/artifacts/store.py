@@ -109,6 +109,7 @@ class ArtifactStore:
             version_of=version_of,
             versions=result.versions,
             seconds=round(result.seconds, 3),
+            cost_usd=result.cost_usd,
         )
 
     def put_picture(self, picture: Any, *, origin: str, name: str | None = None) -> Artifact:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.incoming_text import read_piped
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import AsJson, Confirm, Draw, Generator, Images, Look, Model, System, Yes
+from mgem_agent.cli.turn_options import AsJson, Budget, Confirm, Draw, Generator, Images, Look, Model, System, Yes
 from mgem_agent.cli.typed_path import store_typed
 from mgem_agent.errors import InputError
 
@@ -34,6 +35,7 @@ def ask(
     generator: Generator = None,
     draw: Draw = None,
     look: Look = None,
+    budget: Budget = None,
     images: Images = None,
     system: System = None,
     confirm: Confirm = None,
@@ -51,6 +53,7 @@ def ask(
         "generator": generator,
         "draw": draw,
         "look": look,
+        "budget": budget_flags(budget, "turn"),
         "images": images,
         "system_prompt": system,
         "confirm": False if yes else confirm,

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.picture_size import read_size
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import AsJson, Generator, Images, Model
+from mgem_agent.cli.turn_options import AsJson, Budget, Generator, Images, Model
 from mgem_agent.errors import InputError, MgemError
 
 if TYPE_CHECKING:
     from mgem_agent.agent.events import AgentEvent
     from mgem_agent.artifacts import ArtifactStore
     from mgem_agent.settings import Settings
-    from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult
+    from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, Meter
 
 __all__ = ["draw", "run_draw"]
 
@@ -89,6 +90,7 @@ def draw(
     model: Model = None,
     generator: Generator = None,
     images: Images = None,
+    budget: Budget = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a picture, save it, and show it or print its path.
@@ -105,7 +107,8 @@ def draw(
     }
     fields = {name: value for name, value in named.items() if value is not None}
     options = DrawOptions(number, fields, image, mask, reference or (), recaption, out)
-    run_draw(prompt, options, {"model": model, "generator": generator, "images": images}, as_json=as_json)
+    flags = {"model": model, "generator": generator, "images": images, "budget": budget_flags(budget, "turn")}
+    run_draw(prompt, options, flags, as_json=as_json)
 
 
 def read_generator_options(words: Sequence[str]) -> dict[str, Any]:
@@ -174,9 +177,10 @@ def run_draw(prompt: str, options: DrawOptions, flags: dict[str, Any], *, as_jso
         return True
 
     num_missing = 0
+    meter = factories.open_meter(settings)
     try:
         with stopped_by_ctrl_c([(stop, "stopping; press Ctrl-C again to exit at once")], display.hint_at):
-            for event in _events(made, requests, store, cancel, options.out):
+            for event in _events(made, requests, store, cancel, options.out, meter):
                 display.show(event)
                 num_missing += event.kind == "failed"
     finally:
@@ -249,6 +253,7 @@ def _events(
     store: ArtifactStore,
     cancel: threading.Event,
     out: Path | None,
+    meter: Meter,
 ) -> Iterator[AgentEvent]:
     """Draw and store the pictures, and yield the same events as the agent."""
     from mgem_agent.agent.events import DrawingFailed, DrawingProgress
@@ -256,7 +261,7 @@ def _events(
     from mgem_agent.tools import draw as draw_batch
 
     pictures = {name: store.open(name) for request in requests for name in request.picture_ids}
-    for event in draw_batch(generator, requests, pictures=pictures, cancel=cancel):
+    for event in draw_batch(generator, requests, pictures=pictures, cancel=cancel, meter=meter):
         call = str(event.index + 1)
         if isinstance(event, GenerationProgress):
             yield DrawingProgress(call, event.step, event.num_steps)

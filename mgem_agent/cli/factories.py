@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from mgem_agent.artifacts import ArtifactStore
     from mgem_agent.sessions.sessions import Sessions
     from mgem_agent.settings import Settings
-    from mgem_agent.tools import ImageGenerator
+    from mgem_agent.tools import ImageGenerator, Meter
+    from mgem_agent.tools.budget import BudgetScope
 
 __all__ = [
+    "budget_flags",
     "go_offline",
     "open_agent",
     "open_generator",
+    "open_meter",
     "open_named_generator",
     "open_reasoner",
     "open_sessions",
@@ -36,6 +39,25 @@ def go_offline(settings: Settings) -> None:
     """Put the hub libraries into offline mode if `offline` is set; call this before they are imported."""
     if settings.offline:
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+def budget_flags(text: str | None, scope: BudgetScope) -> dict[str, str] | None:
+    """Return the setting `budget` for an option `--budget`.
+
+    Args:
+        text: Value of the option.
+        scope: Scope of the amounts that name none: what the command makes.
+
+    Raises:
+        InputError: If it is not a budget.
+    """
+    if text is None:
+        return None
+    from mgem_agent.tools.budget import Budgets
+
+    budgets = Budgets.parse(text, scope)
+    found = {name: getattr(budgets, name) for name in ("turn", "session", "book")}
+    return {name: str(budget) for name, budget in found.items() if budget}
 
 
 def open_reasoner(settings: Settings) -> BaseChatModel:
@@ -103,6 +125,17 @@ def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
     return make_generator(name, **settings.options_of(name))
 
 
+def open_meter(settings: Settings) -> Meter:
+    """Return a meter for one command that draws.
+
+    Args:
+        settings: The budget of a turn and the prices are used.
+    """
+    from mgem_agent.tools import Budgets, Meter, Prices
+
+    return Meter(Budgets(turn=settings.budgets.turn), Prices(settings.prices))
+
+
 def open_store(settings: Settings) -> ArtifactStore:
     """Return the picture store.
 
@@ -158,6 +191,8 @@ def open_agent(settings: Settings, **overrides: Any) -> MgemAgent:
         "max_context_tokens": settings.max_context_tokens,
         "max_context_pictures": settings.max_context_pictures,
         "max_history_turns": settings.max_history_turns,
+        "budget": settings.budgets,
+        "prices": settings.prices,
         **overrides,
     }
     parts = {"reasoner": open_reasoner, "generator": open_generator, "store": open_store, "sessions": open_sessions}

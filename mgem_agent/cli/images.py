@@ -101,11 +101,20 @@ def _print_artifact(artifact: Artifact, store: ArtifactStore) -> None:
             for name, value in request.model_dump(exclude_none=True, exclude_defaults=True).items()
             if name not in ("width", "height")
         }
-    facts |= {"parents": ", ".join(artifact.parents), "seconds": artifact.seconds}
+    facts |= {"parents": ", ".join(artifact.parents), "seconds": artifact.seconds, "cost": _cost(artifact, store)}
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in artifact.versions.items())
     _print_facts(facts)
     for notice in artifact.notices:
         _print_facts({"notice": f"{notice.argument}: {notice.message}"})
+
+
+def _cost(artifact: Artifact, store: ArtifactStore) -> str | None:
+    """What a picture has cost, also with those that it was made from; None if the price is not known."""
+    if artifact.cost_usd is None:
+        return None
+    made_from = [each.cost_usd or 0.0 for each in store.lineage(artifact.id).values() if each is not None]
+    total = f" ({sum(made_from):.4g} USD with the pictures that it was made from)" if len(made_from) > 1 else ""
+    return f"{artifact.cost_usd:.4g} USD{total}"
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

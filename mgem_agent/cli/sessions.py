@@ -82,12 +82,15 @@ def _show(name: _Name, as_json: _AsJson = False) -> None:
     To find a picture's file: mgem images show ID
     """
     from mgem_agent.agent.transcript import transcript_markdown
+    from mgem_agent.tools.budget import Cost, cost_in_words
 
     summary, turns = _read(name)
     if as_json:
         echo_json(_as_data(summary) | {"turns": turns})
         return
     echo(transcript_markdown(summary.title or name, turns), nl=False)
+    if summary.cost:
+        echo(f"\nCost: {cost_in_words(Cost.read(summary.cost))}", err=True)
     if summary.unfinished:
         echo(f"\nThe last turn is unfinished. To continue: mgem chat --resume {shlex.quote(name)}", err=True)
 
@@ -179,4 +182,5 @@ def _as_data(summary: SessionSummary) -> dict[str, Any]:
         "num_pictures": summary.num_pictures,
         "updated": summary.updated.isoformat(),
         "unfinished": summary.unfinished,
+        "cost": summary.cost,
     }

@@ -6,7 +6,20 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["AsJson", "Confirm", "Draw", "Generator", "Generators", "Images", "Look", "Model", "Store", "System", "Yes"]
+__all__ = [
+    "AsJson",
+    "Budget",
+    "Confirm",
+    "Draw",
+    "Generator",
+    "Generators",
+    "Images",
+    "Look",
+    "Model",
+    "Store",
+    "System",
+    "Yes",
+]
 
 Model = Annotated[
     str | None,
@@ -35,8 +48,22 @@ Draw = Annotated[
     typer.Option("--draw", help="When to draw: when the model decides to, in every turn, or never."),
 ]
 Look = Annotated[
-    int | None,
-    typer.Option("--look", min=0, help="Maximum redraws for a picture that does not match its caption."),
+    str | None,
+    typer.Option(
+        "--look",
+        metavar="N|STRATEGY",
+        help="Redraw a picture that does not match its caption: at most N times, or by retry, revise, edit (such as "
+        "revise-3, or revise-3@0.8 with a threshold) or best-of-4.",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="LIMITS",
+        help="Limits of what is spent, such as 0.50usd,20pictures,10min,50000tokens; each may end in /turn, /session "
+        "or /book.",
+    ),
 ]
 Images = Annotated[
     Literal["auto", "sixel", "kitty", "blocks", "path", "none"] | None,

@@ -112,7 +112,7 @@ class NanoGenerator(DiffusersGenerator):
         if self._own_capabilities is None:
             unread: dict[str, Any] = {name: False for name in read_drawing(self._folder).without_effect}
             own: dict[str, Any] = {"sizes": (self._size,), "vocabulary": read_vocabulary(self._folder)}
-            own |= unread
+            own |= unread | {"is_deterministic": "seed" in unread}
             with without_foreign_warnings():  # it imports diffusers
                 self._own_capabilities = super().capabilities.model_copy(update=own)
         return self._own_capabilities

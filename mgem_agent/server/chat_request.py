@@ -81,6 +81,7 @@ class ChatRequest(BaseModel):
         modalities: What the answer may contain; without `image` nothing is drawn.
         draw: When to draw: `auto`, `always` or `never`.
         generator: Name of the image generator.
+        budget: Limits of what the request may spend, such as `5pictures,1min`; the server's own limits hold, too.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -104,6 +105,7 @@ class ChatRequest(BaseModel):
     audio: None = None
     draw: DrawMode | None = None
     generator: str | None = None
+    budget: str | None = Field(default=None, max_length=200)
 
     @field_validator("tools")
     @classmethod

@@ -36,6 +36,7 @@ from mgem_agent.server.security import User
 from mgem_agent.server.service import AGENT_MODEL, AgentService
 from mgem_agent.server.usage import Usage, usage_of
 from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.budget import Budgets
 from mgem_agent.tools.drawing_arguments import read_draw_arguments
 from mgem_agent.tools.image_request import ImageRequest
 
@@ -207,6 +208,8 @@ class ChatTurn:
         changes: dict[str, Any] = {}
         if dialogue.system:
             changes["system_prompt"] = "\n\n".join(filter(None, [config.system_prompt, dialogue.system]))
+        if request.budget is not None:
+            changes["budget"] = config.budgets.within(Budgets.parse(request.budget))
         changes |= self._additions.agent_settings
         return self._service.agent(
             self._user,

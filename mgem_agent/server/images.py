@@ -159,6 +159,7 @@ async def _draw(
         request=call.request,
         on_progress=None if events is None else events.put_nowait,
         on_result=keep,
+        meter=service.meter(),
         num_previews=(call.body.partial_images or 0) if events is not None else 0,
     )
     if not drawn:

@@ -27,6 +27,7 @@ from mgem_agent.agent.async_bridge import in_thread
 from mgem_agent.errors import GenerationCancelledError
 from mgem_agent.server.http_errors import QueueFullError, ServerStoppingError
 from mgem_agent.server.security import User
+from mgem_agent.tools.budget import Meter
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
@@ -206,6 +207,7 @@ class Jobs:
         on_result: Callable[[ImageResult], None] | None = None,
         strict: bool = False,
         num_previews: int = 0,
+        meter: Meter | None = None,
         kind: str = "draw",
     ) -> list[ImageResult]:
         """Draw pictures; those of equal shape are drawn in one batch with those of other clients.
@@ -220,6 +222,7 @@ class Jobs:
             on_result: Called in the drawing thread with each result, as soon as it is there.
             strict: As for `mgem_agent.tools.drawing.draw`.
             num_previews: As for `mgem_agent.tools.drawing.draw`.
+            meter: As for `mgem_agent.tools.drawing.draw`.
             kind: What the job does.
 
         Returns:
@@ -234,6 +237,7 @@ class Jobs:
         def work(cancel: threading.Event) -> list[ImageResult]:
             found: dict[int, ImageResult] = {}
             options: Any = {"pictures": pictures, "cancel": cancel, "strict": strict, "num_previews": num_previews}
+            options["meter"] = meter
             for event in draw(generator, requests, **options):
                 if isinstance(event, ImageResult):
                     found[event.index] = event

@@ -96,6 +96,7 @@ class ResponsePlan:
             response_format=body.response_format,
             draw=body.draw_mode,
             generator=self.generator_name,
+            budget=(body.metadata or {}).get("budget"),
         )
 
     def additions(

@@ -68,7 +68,7 @@ class ResponsesBody(BaseModel):
         top_p: Probability mass for nucleus sampling.
         max_output_tokens: Maximum number of tokens in an answer of the reasoner.
         max_tool_calls: Maximum number of pictures.
-        metadata: Returned unchanged.
+        metadata: Returned unchanged. Its entry `budget` limits what the request may spend.
         text: Format of the answer.
         parallel_tool_calls: Returned unchanged.
         truncation: Returned unchanged: a dialogue that is too long always loses its earliest turns.

@@ -29,7 +29,9 @@ from mgem_agent.server.tracing import open_tracing
 from mgem_agent.server_settings import ServerSettings
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import Settings
+from mgem_agent.tools.budget import Budgets, Meter
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.prices import Prices
 
 __all__ = ["AGENT_MODEL", "AgentService"]
 
@@ -206,7 +208,15 @@ class AgentService:
             "max_context_pictures",
             "max_history_turns",
         )
-        return {name: getattr(self.config, name) for name in names} | {"defaults": self.config.draw_defaults}
+        return {name: getattr(self.config, name) for name in names} | {
+            "defaults": self.config.draw_defaults,
+            "budget": self.config.budgets,
+            "prices": self.config.prices,
+        }
+
+    def meter(self) -> Meter:
+        """Return a meter for one request that draws without the agent: with the budget of a turn."""
+        return Meter(Budgets(turn=self.config.budgets.turn), Prices(self.config.prices))
 
     def picture_path(self, user: User, image_id: str) -> str:
         """Return the address of a picture on this server, without the server's name; it needs no token."""

@@ -21,9 +21,9 @@ import secrets
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -111,6 +111,7 @@ class SessionSummary:
         title: Beginning of the first message.
         updated: Time of the last change (UTC).
         unfinished: Whether a turn was interrupted, or waits for a decision.
+        cost: What all its turns have cost, also those that were undone: amounts by name.
     """
 
     name: str
@@ -119,6 +120,7 @@ class SessionSummary:
     title: str
     updated: datetime
     unfinished: bool
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 class Sessions:
@@ -258,6 +260,21 @@ class Sessions:
             turn = item.value["parent"]
         return found[::-1]
 
+    def cost(self, session: str) -> dict[str, float]:
+        """Return what the finished and undone turns of a session have cost; empty if there is no such session."""
+        record = self._find(session)
+        return record.get("cost", {}) if record else {}
+
+    def charge(self, session: str, cost: Mapping[str, float]) -> None:
+        """Add to the cost of a session, such as that of a turn that is dropped.
+
+        Raises:
+            InputError: If there is no such session.
+        """
+        if cost:
+            record = self._get(session)
+            self._write(record | {"cost": _charged(record, cost)})
+
     def open_turn(self, session: str) -> dict[str, Any] | None:
         """Return the initial state of a session's unfinished turn, or None if there is none."""
         record = self._find(session)
@@ -293,7 +310,7 @@ class Sessions:
         writes = []
         if record["head"] != turn["id"]:
             writes.append(_put_op(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]}))
-            record = _counted(record, turn, 1) | {"head": turn["id"]}
+            record = _counted(record, turn, 1) | {"head": turn["id"], "cost": _charged(record, turn.get("cost", {}))}
         writes.append(_put_op(self._names, session, record | {"open": None, "updated": _now()}))
         self._records.batch(writes)  # atomically, and with one write to the disk
         self._forget(turn["id"])
@@ -361,7 +378,7 @@ class Sessions:
             left = turns[: ids.index(turn) + 1]
             num_pictures = sum(len(each.get("pictures", ())) for each in left)
             record = record | {"head": turn, "num_turns": len(left), "num_pictures": num_pictures}
-        self._write(record | {"name": name, "open": None, "created": _now()})
+        self._write(record | {"name": name, "open": None, "created": _now(), "cost": {}})
 
     def delete(self, session: str) -> None:
         """Delete a session. Its pictures, and turns that it shares with another session, are kept.
@@ -459,6 +476,7 @@ def _summary(record: dict[str, Any]) -> SessionSummary:
         title=record["title"],
         updated=datetime.fromisoformat(record["updated"]),
         unfinished=record["open"] is not None,
+        cost=record.get("cost", {}),
     )
 
 
@@ -476,6 +494,14 @@ def _counted(record: dict[str, Any], turn: dict[str, Any], by: int) -> dict[str,
     """Return a session's record with the counts of a turn added or subtracted."""
     num_pictures = record["num_pictures"] + by * len(turn.get("pictures", ()))
     return record | {"num_turns": record["num_turns"] + by, "num_pictures": num_pictures}
+
+
+def _charged(record: dict[str, Any], cost: Mapping[str, float]) -> dict[str, float]:
+    """Return the cost of a session with another cost added."""
+    known = record.get("cost", {})
+    return {
+        name: known.get(name, 0) + cost.get(name, 0) for name in (*known, *(each for each in cost if each not in known))
+    }
 
 
 def _new_record(session: str) -> dict[str, Any]:

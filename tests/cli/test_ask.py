@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.cli.app import app
 from mgem_agent.cli.ask import run_ask, with_context
+from mgem_agent.cli.factories import budget_flags
 from mgem_agent.errors import InputError
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
@@ -44,6 +45,15 @@ def test_a_notice_says_that_white_lettering_is_shown_on_black(parts: Any, capsys
     lettering.save(tmp_path / "white.png")
     run_ask("What is it?", [tmp_path / "white.png"], {}, **parts)
     assert "The picture is white on a transparent background. It is shown on black" in capsys.readouterr().err
+
+
+def test_a_budget_and_a_look_come_from_the_command_line(parts: Any, capsys: Any) -> None:
+    parts["reasoner"] = ScriptedReasoner(script=["<h> a fox </h>", '{"answers": ["no"]}'])
+    run_ask("Draw it.", [], {"look": "retry-3", "budget": budget_flags("1picture", "turn")}, **parts)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert "does not match its caption: not seen: fox (0%)" in err
+    assert "The picture was not drawn again. The budget of this turn is 1 picture." in err
 
 
 def test_events_as_json(parts: Any, capsys: Any) -> None:

@@ -97,7 +97,7 @@ def test_a_file_that_is_kept_elsewhere_stays_there(path: Path, tmp_path: Path) -
     [
         (
             ("set", "look", "many"),
-            "look = 'many', from the command line, is not valid: Input should be a valid integer",
+            "look = 'many', from the command line, is not valid: look is 'many'. Give a maximum number",
         ),
         (("set", "picture.hight", "3"), "There is no setting 'picture.hight'. Did you mean 'picture.height'?"),
         (("set", "model_options.api_key", "sk-1"), "model_options.api_key is a secret and is not written to a file."),

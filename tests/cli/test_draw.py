@@ -122,3 +122,11 @@ def test_options_of_the_generator(home: Path) -> None:
     result = CliRunner().invoke(app, ["draw", "a fox", "-g", "flat", "--option", "glitter=much"])
     assert result.exit_code == 1
     assert "glitter" in result.stderr
+
+
+def test_a_budget_ends_the_drawing(home: Path) -> None:
+    result = run("a fox", "-n", "3", "--budget", "2pictures")
+    assert result.exit_code == 1 and len(result.stdout.splitlines()) == 2
+    assert "Error: The budget of this turn is 2 pictures. Spent: 2 pictures." in result.stderr
+    assert ArtifactStore().list()[0].cost_usd == 0.0
+    assert "is not an amount with a unit" in run("a fox", "--budget", "much").stderr

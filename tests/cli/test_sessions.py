@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def test_an_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_transcript(kept: ArtifactStore) -> None:
     dog, fox = _ids(kept)
-    assert run("show", "tale").output == (
+    assert re.match(r"\nCost: 2 pictures, \d+\.\d s, \d+ tokens, 0 USD\n$", run("show", "tale").stderr)
+    assert run("show", "tale").stdout == (
         "# Draw a fox, please.\n\n**You:** Draw a fox,\nplease.\n\n**Answer:** Here.\n\n"
         f"![a (red) fox]({fox})\n\n**You:** And dogs.\n\n**Answer:** Now.\n\n![a dog]({dog})\n\n"
         "*Not drawn:* a broken dog\n"
@@ -120,7 +122,8 @@ def test_an_unfinished_turn_is_told_of() -> None:
     sessions = Sessions.at()
     sessions.begin("tale", {"turn": "x"}, title="")
     sessions.close()
-    assert run("show", "tale").stderr == "\nThe last turn is unfinished. To continue: mgem chat --resume tale\n"
+    told = run("show", "tale").stderr
+    assert told.endswith("\nThe last turn is unfinished. To continue: mgem chat --resume tale\n")
     assert "(unfinished) Draw a fox" in run("list").output
 
 

@@ -331,3 +331,13 @@ def test_an_alias_of_the_agent(open_service: Any, running: Any) -> None:
         answer = client.chat.completions.create(model="gpt-4o", messages=[user("Hi.")])
         assert (answer.model, answer.choices[0].message.content) == ("gpt-4o", "Hello.")
         assert client.responses.create(model="gpt-4o", input="Hi.").model == "gpt-4o"
+
+
+async def test_a_client_may_ask_for_a_smaller_budget(open_service: Any, client_of: Any) -> None:
+    async with client_of(open_service(["<h> a fox </h> <h> a hen </h>"])) as client:
+        body = {"messages": [{"role": "user", "content": "Draw."}], "budget": "1picture"}
+        answer = (await client.post("/v1/chat/completions", json=body)).json()
+        assert len(answer["choices"][0]["message"]["images"]) == 1
+        assert "The budget of this turn is 1 picture." in answer["choices"][0]["message"]["content"]
+        refused = await client.post("/v1/chat/completions", json={**body, "budget": "much"})
+        assert refused.status_code == 400 and "not an amount with a unit" in refused.json()["error"]["message"]

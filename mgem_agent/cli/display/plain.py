@@ -54,7 +54,8 @@ class PlainTurnDisplay:
         elif event.kind == "notice":
             self.tell(event.message)
         elif event.kind == "looked" and event.follows is False:
-            self.tell(f"{event.artifact_id} does not match its caption: {event.problem or 'no reason given'}")
+            score = "" if event.score is None else f" ({event.score:.0%})"
+            self.tell(f"{event.artifact_id} does not match its caption: {event.problem or 'no reason given'}{score}")
         elif event.kind == "finished" and event.turn.outcome != "answered":
             self.tell(f"The turn ended early: {event.turn.outcome.replace('_', ' ')}.")
 

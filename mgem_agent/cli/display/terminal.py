@@ -38,6 +38,7 @@ OUTCOMES = {
     "max_rounds": "The turn reached its limit of rounds.",
     "max_pictures": "The turn reached its limit of pictures.",
     "timeout": "The turn reached its time limit.",
+    "budget": "The turn reached its budget. Finished pictures are kept.",
 }
 
 
@@ -175,7 +176,7 @@ class TerminalTurnDisplay:
             return
         score = "" if event.score is None else f" ({event.score:.0%})"
         verdict = "matches its caption" if event.follows else f"does not match its caption: {event.problem}"
-        self._line(f"{event.artifact_id} {verdict}{score}", "dim" if event.follows else "yellow")
+        self._line(f"{event.artifact_id} {verdict}{score}", "dim")
 
     def _finished(self, event: TurnFinished) -> None:
         self.close()

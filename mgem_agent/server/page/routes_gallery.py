@@ -145,7 +145,13 @@ def _add_versions(router: APIRouter, page: PageState) -> None:
         progress: Callable[[GenerationProgress], None],
     ) -> Sequence[ImageResult]:
         return await page.service.jobs.draw(
-            user, generator, requests, pictures=pictures, on_progress=progress, on_result=live.keep
+            user,
+            generator,
+            requests,
+            pictures=pictures,
+            on_progress=progress,
+            on_result=live.keep,
+            meter=page.service.meter(),
         )
 
     @router.post("/gallery/{picture_id}/redraw")

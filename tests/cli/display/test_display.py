@@ -76,7 +76,7 @@ def test_plain_text_is_the_answer_and_the_paths(events: list[AgentEvent], pictur
     assert err.splitlines() == [
         "A caption was cut.",
         "The seed was left out.",
-        "img-1234 does not match its caption: no snow",
+        "img-1234 does not match its caption: no snow (30%)",
         "Error: The card came out blank.",
         "Error: The request was cancelled.",
         "The turn ended early: max rounds.",
