@@ -51,7 +51,7 @@ def check_data(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Records", total=len(examples))
         found = check_records(
-            examples, processes or os.cpu_count() or 1, report=lambda done: progress.update(task, completed=done)
+            examples, processes or _num_cores(), report=lambda done: progress.update(task, completed=done)
         )
     _show(found)
     if out is not None:
@@ -62,6 +62,11 @@ def check_data(
     if found.dropped and settings.data.on_broken == "error":
         echo("These records would stop the run. Correct them, or skip them with data.on_broken=skip.", err=True)
         raise typer.Exit(1)
+
+
+def _num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _show(found: CheckReport) -> None:

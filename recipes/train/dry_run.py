@@ -239,6 +239,7 @@ def activation_bytes(text_config: Any, config: TrainConfig) -> int:
         config: The run.
     """
     channels = config.run.micro_batch * config.data.max_length * text_config.hidden_size
+    channels *= 1 if training_dtype(config.run.precision) == torch.bfloat16 else 2  # the factors below are for 16 bits
     layers = text_config.num_hidden_layers
     logits = 2 * 4 * min(_TARGETS_PER_PASS, config.run.micro_batch * config.data.max_length) * text_config.vocab_size
     if config.run.gradient_checkpointing:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from PIL import Image
 
@@ -129,8 +129,7 @@ def _records(
         return
     linked = list(records)
     links = [(record["url"], root / record["image"]) for record in linked if "url" in record]
-    allowed = {} if public is None else {"public": public}
-    fetch_pictures(links, num_parallel=num_parallel, **allowed)
+    fetch_pictures(links, num_parallel=num_parallel, public=public)
     yield from linked
 
 
@@ -199,7 +198,7 @@ def _kept(record: dict[str, Any], root: Path, left: _Left) -> dict[str, Any] | N
     return {**kept, "conversations": [_turn(turn) for turn in turns]}
 
 
-def _is_dialogue(turns: Any) -> bool:
+def _is_dialogue(turns: Any) -> TypeGuard[list[Mapping[str, Any]]]:
     return (
         isinstance(turns, list)
         and len(turns) > 1

@@ -136,7 +136,7 @@ def _ai2d(files: Iterable[Path], folder: str) -> Iterator[Record]:
         name = item["imageName"]
         if Path(name).stem in held_out:
             continue
-        pairs = {False: [], True: []}  # type: dict[bool, list[tuple[str, str]]]
+        pairs: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
         for question, answers in item["questions"].items():
             letters = [chr(ord("A") + place) for place in range(len(answers["answerTexts"]))]
             options = [f"{letter}. {text}" for letter, text in zip(letters, answers["answerTexts"], strict=True)]

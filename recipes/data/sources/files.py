@@ -175,7 +175,7 @@ def fetch_pictures(
     links: Iterable[tuple[str, Path]],
     *,
     num_parallel: int,
-    public: PublicAddresses = _PUBLIC,
+    public: PublicAddresses | None = None,
     timeout_s: float = _LINK_TIMEOUT_S,
 ) -> dict[Path, str]:
     """Fetch pictures from links that a data set contains, and never from private addresses.
@@ -183,7 +183,7 @@ def fetch_pictures(
     Args:
         links: Each address, and the file that the picture goes to; existing files are kept.
         num_parallel: Maximum number of links at a time.
-        public: The allowed addresses.
+        public: The allowed addresses; None for the public internet.
         timeout_s: Seconds for one picture.
 
     Returns:
@@ -191,7 +191,7 @@ def fetch_pictures(
     """
     wanted = [(url, path) for url, path in links if not path.is_file()]
     with ThreadPoolExecutor(num_parallel) as pool:
-        reasons = pool.map(lambda link: _fetch_picture(*link, public, timeout_s), wanted)
+        reasons = pool.map(lambda link: _fetch_picture(link[0], link[1], public or _PUBLIC, timeout_s), wanted)
         return {path: reason for (_, path), reason in zip(wanted, reasons, strict=True) if reason}
 
 

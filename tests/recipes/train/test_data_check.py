@@ -55,6 +55,7 @@ def test_every_kind_is_found(make_run: MakeRun, mixed: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on one core
 def test_several_processes_find_the_same(make_run: MakeRun, mixed: Path) -> None:
     examples = checked_examples(make_run(data__sources=[{"path": str(mixed)}] * 20))
     one, two = (check_records(examples, num_processes) for num_processes in (1, 2))

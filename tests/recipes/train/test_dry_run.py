@@ -15,7 +15,13 @@ from transformers import CLIPVisionConfig, LlamaConfig
 from mgem_agent.core_model import MiniGeminiConfig
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.config import TrainConfig
-from mgem_agent.recipes.train.dry_run import estimate_run, memory_of_methods, part_sizes, seconds_per_step
+from mgem_agent.recipes.train.dry_run import (
+    activation_bytes,
+    estimate_run,
+    memory_of_methods,
+    part_sizes,
+    seconds_per_step,
+)
 from mgem_agent.recipes.train.model_outline import empty_model, read_model_config
 from mgem_agent.recipes.train.model_setup import prepare_model
 
@@ -93,3 +99,15 @@ def test_the_time_of_a_step_is_measured(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps(lines[0]) + "\n")
     with pytest.raises(InputError, match=r"fewer than two lines .* Measure one with: mgem train"):
         seconds_per_step(tmp_path)
+
+
+def test_activations_follow_the_formula(make_run: MakeRun) -> None:
+    text = LlamaConfig(hidden_size=10, num_hidden_layers=3, vocab_size=100, num_attention_heads=5)
+    logits = 8 * 100 * 2 * 256
+    for precision, factor in (("bf16", 1), ("fp32", 2)):
+        kept, recomputed = (
+            activation_bytes(text, make_run(run__precision=precision, run__gradient_checkpointing=is_on))
+            for is_on in (False, True)
+        )
+        assert kept == factor * 2 * 256 * 10 * 34 * 3 + logits
+        assert recomputed == factor * 2 * 256 * 10 * (2 * 3 + 34) + logits
