@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from mgem_agent.cli import turn_options
+from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.printing import echo, echo_json
 from mgem_agent.errors import InputError
 
@@ -70,6 +71,7 @@ def _tell(
     approve: Annotated[bool, typer.Option("--approve", help="Ask for approval of the outline before drawing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the outline without asking.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the story in the --out folder.")] = False,
+    budget: turn_options.Budget = None,
     store: turn_options.Store = None,
     as_json: _AsJson = False,
 ) -> None:
@@ -77,7 +79,7 @@ def _tell(
     from mgem_agent.cli.story_telling import StoryTelling
     from mgem_agent.settings import load_settings
 
-    settings = load_settings(model=model, generator=generator, store=store)
+    settings = load_settings(model=model, generator=generator, store=store, budget=budget_flags(budget, "book"))
     options = {
         "kind": kind,
         "scenes": scenes,

@@ -83,7 +83,7 @@ class StoryTelling:
             self._run(lambda: teller.stream(recipe))
             return
         story = read_story(self._folder)
-        if story.recipe.model_dump() != recipe.model_dump():
+        if not story.recipe.tells_the_same_as(recipe):
             raise InputError(
                 f"{str(self._folder)!r} already holds another story, {story.title or story.recipe.premise[:60]!r}, or "
                 f"the same one with other options. Choose another --out folder, or continue that story: --resume"
@@ -128,6 +128,8 @@ class StoryTelling:
             self._store,
             folder=self._folder,
             approve_outline=self._approve,
+            budget=self._settings.budgets,
+            prices=self._settings.prices,
         )
 
     def _resume(self, story: Story) -> None:
@@ -189,6 +191,11 @@ class StoryTelling:
         for notice in written.notices:
             self._display.console.print(f"Notice: {notice}", markup=False)
         self._report(story, written.files)
+        if story.state != "finished":
+            raise ToolError(
+                "The story stopped before its end, and the book has what is finished. The same command continues it; "
+                "at a limit of its budget, give a larger --budget."
+            )
         failed = story.failed_scenes
         if failed:
             raise ToolError(

@@ -66,6 +66,7 @@ class StoryScene(BaseModel):
         notices: Sentences that name what was changed or left out.
         message: Why there is no picture, and what to do next; empty unless it failed.
         seed: Seed of its picture if it is not the story's; None for the story's.
+        cost_usd: What its picture cost in US dollars; None if the price is not known.
         earlier_ids: Ids of its earlier pictures, which a revision replaced; oldest first.
     """
 
@@ -87,6 +88,7 @@ class StoryScene(BaseModel):
     notices: tuple[str, ...] = ()
     message: str = ""
     seed: int | None = None
+    cost_usd: float | None = None
     earlier_ids: tuple[str, ...] = ()
 
 
@@ -114,6 +116,7 @@ class Story(BaseModel):
         reasoner: Name of the reasoner.
         generator: Name of the generator in the registry.
         notices: Sentences that name what was completed or left out.
+        cost: What the story has cost so far: pictures, seconds, tokens, US dollars.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +141,7 @@ class Story(BaseModel):
     reasoner: str = ""
     generator: str = ""
     notices: tuple[str, ...] = ()
+    cost: dict[str, float] = Field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:

@@ -19,6 +19,7 @@ from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.drawn_call import call_key
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import InputError, ToolError
+from mgem_agent.tools.budget import Cost, Meter
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.workflows.story import Story, StoryScene
 
@@ -68,11 +69,14 @@ class StoryDraft:
     Args:
         folder: Folder of the record.
         story: The story so far.
+        meter: Counts what is spent from now on.
     """
 
-    def __init__(self, folder: Path, story: Story) -> None:
+    def __init__(self, folder: Path, story: Story, meter: Meter | None = None) -> None:
         self.folder = folder
         self.story = story
+        self.meter = meter if meter is not None else Meter()
+        self._cost = Cost.read(story.cost)
 
     def change(self, **fields: Any) -> None:
         """Set fields of the story, and write it.
@@ -80,7 +84,8 @@ class StoryDraft:
         Raises:
             ToolError: If it cannot be written; the earlier record is kept.
         """
-        self.story = self.story.model_copy(update={**fields, "updated": datetime.now(UTC)})
+        cost = (self._cost + self.meter.spent).record()
+        self.story = self.story.model_copy(update={"cost": cost, **fields, "updated": datetime.now(UTC)})
         self.story.write(self.folder)
 
     def change_scene(self, index: int, **fields: Any) -> StoryScene:

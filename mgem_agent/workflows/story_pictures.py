@@ -16,7 +16,14 @@ from PIL import Image
 from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import GenerationCancelledError, GeneratorRefusalError, InputError, MgemError, ToolError
+from mgem_agent.errors import (
+    BudgetExceededError,
+    GenerationCancelledError,
+    GeneratorRefusalError,
+    InputError,
+    MgemError,
+    ToolError,
+)
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
@@ -58,6 +65,7 @@ class StoryPictures:
 
         Raises:
             GenerationCancelledError: If it is cancelled; finished pictures are kept.
+            BudgetExceededError: If a picture would pass the budget; finished pictures are kept.
         """
         yield from self._forget_lost()
         self._mend_references()
@@ -124,12 +132,18 @@ class StoryPictures:
         missing = [index for index in requests if index not in known]
         pictures: dict[str, Image.Image] = {name: self._store.open(name) for name in story.reference_ids}
         wanted = [requests[index] for index in missing]
-        for event in draw(self._generator, wanted, pictures=pictures, cancel=self._cancel) if wanted else ():
+        options: dict[str, Any] = {"pictures": pictures, "cancel": self._cancel, "meter": self._draft.meter}
+        refusal: BudgetExceededError | None = None
+        for event in draw(self._generator, wanted, **options) if wanted else ():
             index = missing[event.index]
             if isinstance(event, GenerationProgress):
                 yield DrawingProgress(scene_call_id(index), event.step, event.num_steps)
+            elif isinstance(event.error, BudgetExceededError):
+                refusal = refusal or event.error  # the scene waits for a larger budget
             else:
                 yield from self._take(index, event)
+        if refusal is not None:
+            raise refusal
         if self._cancel.is_set() and any(self._draft.story.scenes[index - 1].artifact_id is None for index in missing):
             raise GenerationCancelledError("The story was stopped. Resume it to continue.")
 
@@ -150,6 +164,7 @@ class StoryPictures:
     def _keep(self, index: int, artifact: Artifact, *, stored_before: bool) -> PictureDrawn:
         notices = tuple(notice.message for notice in artifact.notices)
         fields: dict[str, Any] = {"status": "drawn", "artifact_id": artifact.id, "notices": notices, "message": ""}
+        fields["cost_usd"] = artifact.cost_usd
         if artifact.recipe is not None:
             recipe = artifact.recipe
             fields |= {"executed": recipe.request, "generator": recipe.generator, "model": recipe.model}

@@ -22,10 +22,12 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from mgem_agent.errors import InputError
+from mgem_agent.tools.budget import Budget
 from mgem_agent.user_files import read_user_file
 from mgem_agent.workflows.recipe_syntax import parse_recipe
 
@@ -174,6 +176,10 @@ class StoryRecipe(BaseModel):
         description="Guidance scale: how closely each picture follows its prompt.",
     )
     negative_prompt: Caption | None = Field(default=None, description="What no picture should show.")
+    budget: Line | None = Field(
+        default=None,
+        description="Limits of what the book may spend, such as 1usd,30pictures. The option --budget overrides it.",
+    )
     references: tuple[str, ...] = Field(
         default=(),
         max_length=MAX_REFERENCES,
@@ -194,6 +200,10 @@ class StoryRecipe(BaseModel):
             ValidationError: If a field is unknown or out of range.
         """
         return cls(premise=premise, **fields)
+
+    def tells_the_same_as(self, other: StoryRecipe) -> bool:
+        """Whether two recipes give the same story, whatever their budgets."""
+        return self.model_dump(exclude={"budget"}) == other.model_dump(exclude={"budget"})
 
     @property
     def num_scenes(self) -> int:
@@ -236,6 +246,11 @@ class StoryRecipe(BaseModel):
         found = self.model_copy()
         found._folder = home if self.references else None  # recipes without pictures are equal in any folder
         return found
+
+    @field_validator("budget")
+    @classmethod
+    def _as_budget(cls, value: str | None) -> str | None:
+        return None if value is None else str(Budget.parse(value))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -19,7 +19,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +30,15 @@ from langchain_core.language_models import BaseChatModel
 from mgem_agent import __version__
 from mgem_agent.agent.agent import MgemAgent
 from mgem_agent.agent.async_bridge import in_thread
+from mgem_agent.agent.events import AgentNotice
 from mgem_agent.agent.messages import store_picture
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.chat_model import GenProtocolModel
-from mgem_agent.errors import GenerationCancelledError, InputError
+from mgem_agent.errors import BudgetExceededError, GenerationCancelledError, InputError
 from mgem_agent.sessions.sessions import Sessions
+from mgem_agent.tools.budget import Budget, Budgets, Cost, Meter
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.prices import Prices
 from mgem_agent.workflows.consistency import choose_consistency
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision, read_outline_decision
 from mgem_agent.workflows.premise import Premise, read_premise
@@ -67,6 +70,9 @@ class Storyteller:
         approve_outline: Whether a person approves the outline and cast before anything is drawn; see `resume`.
         keep_premise: Whether grammars keep the hero and the place of an English premise in every step; None if the
             reasoner needs it, as nano does. A reasoner that cannot follow a grammar writes freely.
+        budget: Limits of the book, such as `1usd,30pictures,20min`; by default those of the recipe. A story stops at a
+            limit, and continues with a larger one.
+        prices: Prices of generators and reasoners by name; see `Prices`.
 
     Examples:
         >>> import tempfile
@@ -92,7 +98,11 @@ class Storyteller:
         folder: str | os.PathLike[str],
         approve_outline: bool = False,
         keep_premise: bool | None = None,
+        budget: Budgets | Budget | str | None = None,
+        prices: Prices | Mapping[str, Any] | None = None,
     ) -> None:
+        self._budget = Budgets.parse(budget, "book").book
+        self._prices = prices if isinstance(prices, Prices) else Prices(prices)
         self.folder = Path(folder)
         self.store = store if store is not None else ArtifactStore()
         self._reasoner = reasoner
@@ -130,7 +140,7 @@ class Storyteller:
         with hold_folder(self.folder):
             if (self.folder / STORY_FILE).exists():
                 raise InputError(f"There is already a story in {str(self.folder)!r}. Resume it, or use another folder.")
-            draft = StoryDraft(self.folder, self._begin(recipe))
+            draft = self._draft(self._begin(recipe))
             draft.change()
             yield from self._tell(draft, lambda: self._steps(draft))
 
@@ -152,7 +162,7 @@ class Storyteller:
         self._cancel.clear()
         read_story(self.folder)  # if this fails, no folder should have been created
         with hold_folder(self.folder):
-            draft = StoryDraft(self.folder, read_story(self.folder))
+            draft = self._draft(read_story(self.folder))
             if draft.story.state == "waiting":
                 if decision is None:
                     raise InputError(
@@ -185,7 +195,7 @@ class Storyteller:
         self._cancel.clear()
         read_story(self.folder)
         with hold_folder(self.folder):
-            draft = StoryDraft(self.folder, read_story(self.folder))
+            draft = self._draft(read_story(self.folder))
             check_revision(draft.story, revision, self.store)
             writer = self._make_writer(draft)
             pictures = StoryPictures(draft, self._generator, self.store, self._cancel)
@@ -221,6 +231,12 @@ class Storyteller:
         for _ in events:
             pass
         return self.story()
+
+    def _draft(self, story: Story) -> StoryDraft:
+        """Return the draft of a story, with a meter for the book's budget."""
+        own = Budget.parse(story.recipe.budget) if story.recipe.budget else Budget()
+        budgets = Budgets(book=self._budget or own)
+        return StoryDraft(self.folder, story, Meter(budgets, self._prices, spent={"book": Cost.read(story.cost)}))
 
     def _begin(self, recipe: StoryRecipe) -> Story:
         """Return the story before its first step, or raise an error if it is not possible."""
@@ -262,13 +278,26 @@ class Storyteller:
         yield from self._tell(draft, lambda: self._steps(draft))
 
     def _tell(self, draft: StoryDraft, steps: Callable[[], Iterator[StoryEvent]]) -> Events:
+        left = draft.meter.seconds_left()
+        timer = threading.Timer(max(left or 0.0, 0.0), self.cancel)
+        timer.daemon = True
+        if left is not None:
+            timer.start()
         try:
             yield from steps()
         except GenerationCancelledError:
             if not self._cancel.is_set():
                 raise
+            if (draft.meter.seconds_left() or 1.0) <= 0:
+                yield AgentNotice("The story has used the seconds of its budget. Raise the budget to go on: --budget")
+            draft.change()
+            yield StoryStopped(draft.story)
+        except BudgetExceededError as refusal:
+            yield AgentNotice(str(refusal))
+            draft.change()
             yield StoryStopped(draft.story)
         finally:
+            timer.cancel()
             self._writer = None
 
     def _steps(self, draft: StoryDraft) -> Events:
@@ -289,12 +318,12 @@ class Storyteller:
             draft.change(state="finished")
         yield StoryFinished(draft.story)
 
-    def _agent_maker(self, reasoner: BaseChatModel) -> Callable[[str | None], MgemAgent]:
+    def _agent_maker(self, reasoner: BaseChatModel, meter: Meter) -> Callable[[str | None], MgemAgent]:
         sessions = Sessions.in_memory()
 
         def make_agent(grammar: str | None) -> MgemAgent:
             writes = reasoner if grammar is None else reasoner.model_copy(update={"grammar": grammar})
-            return MgemAgent(writes, self._generator, store=self.store, sessions=sessions, draw="never")
+            return MgemAgent(writes, self._generator, store=self.store, sessions=sessions, draw="never", meter=meter)
 
         return make_agent
 
@@ -309,7 +338,7 @@ class Storyteller:
 
     def _make_writer(self, draft: StoryDraft) -> StoryWriter:
         premise = kept_premise(draft.story.recipe, self._reasoner, is_wanted=self._keep_premise)
-        make_agent = None if self._reasoner is None else self._agent_maker(self._reasoner)
+        make_agent = None if self._reasoner is None else self._agent_maker(self._reasoner, draft.meter)
         self._writer = StoryWriter(make_agent, draft, self._cancel, premise=premise)
         return self._writer
 
@@ -381,6 +410,6 @@ def tell_story(
     teller = Storyteller(reasoner, generator, folder=folder, **options)
     if not (teller.folder / STORY_FILE).exists():
         return teller.run(recipe)
-    if teller.story().recipe.model_dump() != recipe.model_dump():
+    if not teller.story().recipe.tells_the_same_as(recipe):
         raise InputError(f"The story in {str(teller.folder)!r} has a different recipe. Use another folder.")
     return teller.resume()

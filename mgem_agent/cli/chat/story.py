@@ -43,10 +43,18 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
     reasoner = None if has_everything(recipe) else chat.reasoner
     if reasoner is not None:
         prepare_reasoner(chat.settings, reasoner)
-    teller = Storyteller(reasoner, chat.generator, chat.store, folder=folder, approve_outline=chat.settings.confirm)
+    teller = Storyteller(
+        reasoner,
+        chat.generator,
+        chat.store,
+        folder=folder,
+        approve_outline=chat.settings.confirm,
+        budget=chat.settings.budgets,
+        prices=chat.settings.prices,
+    )
     BookFolder(folder, chat.store).check(("html",))  # before anything is drawn for it
     is_begun = (folder / STORY_FILE).is_file()
-    if is_begun and teller.story().recipe.model_dump() != recipe.model_dump():
+    if is_begun and not teller.story().recipe.tells_the_same_as(recipe):
         raise InputError(
             f"{str(folder)!r} already holds another story, or this one with other picture settings. Move that folder."
         )

@@ -218,6 +218,8 @@ class StoryActions:
             self.page.store(user),
             folder=self.page.shelf(user).folder(name),
             approve_outline=approve,
+            budget=service.config.budgets,
+            prices=service.config.prices,
         )
 
     def _run(self, user: User, name: str, live: LiveStory, start: Events) -> None:
