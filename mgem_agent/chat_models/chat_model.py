@@ -149,6 +149,27 @@ class GenProtocolModel(BaseChatModel):
         plan = self._plan(list(messages), None, options)
         return plan.engine.prompt_size(plan.request) if isinstance(plan.engine, SizingEngine) else None
 
+    def choice_probabilities(
+        self, messages: Sequence[BaseMessage], choices: Sequence[str], **options: Any
+    ) -> list[float] | None:
+        """Return how likely the answer begins with each of some words; None where the engine cannot tell.
+
+        Args:
+            messages: A question to be answered by one word.
+            choices: Words, in small letters; see `ChoosingEngine`.
+            **options: Options of the call.
+
+        Raises:
+            GenerationCancelledError: If it is cancelled.
+            MgemError: As for an answer.
+        """
+        engine = self.text_engine(str(options.get("model") or self.default_model_name()))
+        if not isinstance(engine, ChoosingEngine):
+            return None
+        plan = self._plan(list(messages), None, {**options, "draw": "never"})
+        cancel = TurnCancel(plan.cancel)
+        return engine.choice_probabilities(replace(plan.request, cancel=cancel), choices)
+
     def probability_of_yes(self, messages: Sequence[BaseMessage], **options: Any) -> float | None:
         """Return how much likelier the answer begins with yes than with no; None where the engine cannot tell.
 
@@ -163,12 +184,10 @@ class GenProtocolModel(BaseChatModel):
             GenerationCancelledError: If it is cancelled.
             MgemError: As for an answer.
         """
-        engine = self.text_engine(str(options.get("model") or self.default_model_name()))
-        if not isinstance(engine, ChoosingEngine):
+        found = self.choice_probabilities(messages, ("yes", "no"), **options)
+        if found is None:
             return None
-        plan = self._plan(list(messages), None, {**options, "draw": "never"})
-        cancel = TurnCancel(plan.cancel)
-        yes, no = engine.choice_probabilities(replace(plan.request, cancel=cancel), ("yes", "no"))
+        yes, no = found
         return yes / (yes + no) if yes + no > 0 else None
 
     def accepts_urls(self) -> bool:

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from mgem_agent.recipes.eval.agent.prompts import read_prompts
+from mgem_agent.recipes.nano.eval.world_prompts import WORLD_PROMPTS, make_world_prompts
+
+
+def test_the_shipped_prompts_are_those_that_the_function_makes() -> None:
+    assert read_prompts(WORLD_PROMPTS) == make_world_prompts(60)
+
+
+def test_every_form_has_its_skills() -> None:
+    made = make_world_prompts(6)
+    assert [sorted(set(prompt.skills)) for prompt in made] == [
+        ["count", "object"],
+        ["count", "object"],
+        ["count", "object", "position"],
+        ["attribute", "count", "object"],
+        ["count", "object"],
+        ["attribute", "count", "object", "position"],
+    ]
+    assert [prompt.atom_count for prompt in made] == [2, 2, 3, 4, 4, 6]
+    assert len({prompt.prompt for prompt in make_world_prompts(60)}) == 60
