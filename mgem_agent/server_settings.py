@@ -27,8 +27,8 @@ class ServerSettings(BaseModel):
         model_aliases: Further names of models, for clients with fixed names: `{"gpt-image-1": "nano"}`.
         max_body_mb: Maximum size of a request in megabytes.
         max_pictures_in: Maximum number of pictures in a request.
-        images_as: How drawn pictures are given in `message.images` of chat completions: `data`, as OpenRouter does, or
-            `url`. The text always has their address.
+        images_as: How drawn pictures are given in `message.images` of chat completions: `data`, as OpenRouter does,
+            `url`, or `none` for clients that would show them twice. The text always has their address.
         workers: Maximum number of requests that run at once; the others wait.
         queue: Maximum number of requests that wait; further ones are refused with status 429.
         max_batch: Maximum number of pictures of all clients that are drawn in one batch.
@@ -50,7 +50,7 @@ class ServerSettings(BaseModel):
     model_aliases: dict[str, str] = {}
     max_body_mb: float = Field(default=64, gt=0)
     max_pictures_in: int = Field(default=16, ge=1)
-    images_as: Literal["data", "url"] = "data"
+    images_as: Literal["data", "url", "none"] = "data"
     workers: int = Field(default=16, ge=1)
     queue: int = Field(default=64, ge=0)
     max_batch: int = Field(default=8, ge=1)

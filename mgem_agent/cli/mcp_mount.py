@@ -36,7 +36,7 @@ def mcp_mount(service: AgentService) -> Mount:
 
     max_body_bytes = int(service.settings.max_body_mb * 1_000_000)
     app = mcp_app(parts_of, max_body_bytes=max_body_bytes)
-    return Mount(app.routes, lambda: app.router.lifespan_context(app))
+    return Mount(app.routes, lambda: app.router.lifespan_context(app), app.state.end_streams)
 
 
 def _parts(service: AgentService, user: User) -> McpParts:

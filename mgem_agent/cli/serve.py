@@ -77,7 +77,8 @@ def run_server(settings: Settings, generators: list[str], *, mcp: bool = False, 
         access = service.access
         if access.made_token is not None:
             console.print(f"Token, shown only once: {access.made_token}", markup=False, soft_wrap=True)
-        console.print(f"Serving {settings.model} and {service.generators.default} at {address}", soft_wrap=True)
+        drawn = ", ".join(service.generators.names)
+        console.print(f"Serving at {address} (model: {settings.model}, generator: {drawn})", soft_wrap=True)
 
     try:
         run(service, tell, mounts=mounts)

@@ -51,7 +51,8 @@ def mcp_app(
     """Return the server as an ASGI application with one route.
 
     The host must run the application's lifespan, which a mounted application does not do by itself:
-    `async with app.router.lifespan_context(app): ...`.
+    `async with app.router.lifespan_context(app): ...`. When it begins to stop, it calls `app.state.end_streams()`, so
+    that open streams of notices do not delay it.
 
     Args:
         parts: The parts of the server, or a function that returns those of the user that a request comes from. One user
@@ -60,11 +61,14 @@ def mcp_app(
         max_body_bytes: Maximum size of a request.
         security: Allowed hosts and origins; None if the host of the application checks them.
     """
-    return make_server(parts).streamable_http_app(
+    server = make_server(parts)
+    app = server.streamable_http_app(
         streamable_http_path=path,
         max_request_body_size=max_body_bytes,
         transport_security=security or TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    app.state.end_streams = server.end_streams
+    return app
 
 
 def read_address(text: str) -> tuple[str, int]:
@@ -120,6 +124,9 @@ def serve_http(parts: McpParts, host: str, port: int, *, on_start: Callable[[str
     """
     import uvicorn
 
+    from mgem_agent.complete_streams import CompleteStreams
+    from mgem_agent.mcp.stopping_server import StoppingServer
+
     token, made = _token(host)
     is_local = is_this_machine(host)
     names = ["127.0.0.1", "localhost", "[::1]"] if is_local else []
@@ -138,13 +145,13 @@ def serve_http(parts: McpParts, host: str, port: int, *, on_start: Callable[[str
         ) from error
     with listening:
         config = uvicorn.Config(
-            app if token is None else BearerToken(app, token),
+            CompleteStreams(app if token is None else BearerToken(app, token)),
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
         )
         on_start(f"http://{_shown(host)}:{listening.getsockname()[1]}{PATH}", made)
-        uvicorn.Server(config).run(sockets=[listening])
+        StoppingServer(config, app.state.end_streams).run(sockets=[listening])
 
 
 def _shown(host: str) -> str:

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgem_agent import __version__
+from mgem_agent.complete_streams import CompleteStreams
 from mgem_agent.errors import MgemError
 from mgem_agent.server.chat_completions import chat_router
 from mgem_agent.server.conversations import conversations_router
@@ -54,10 +55,12 @@ class Mount:
     Attributes:
         routes: The routes.
         lifespan: Entered while the server runs; None if it needs nothing.
+        on_stop: Called when the server begins to stop, to end what would run on.
     """
 
     routes: Sequence[BaseRoute]
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    on_stop: Callable[[], object] | None = None
 
 
 def create_app(service: AgentService, mounts: Sequence[Mount] = ()) -> FastAPI:
@@ -98,6 +101,7 @@ def create_app(service: AgentService, mounts: Sequence[Mount] = ()) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["retry-after", "x-request-id"],
         )
+    app.add_middleware(CompleteStreams)
     app.add_middleware(RequestLog, metrics=service.metrics, tracing=service.tracing)
     return app
 

@@ -38,14 +38,14 @@ class ChatWriter:
         model: Name of the model, as the client gave it.
         url_of: Returns the address of a picture by its id.
         store: The user's pictures.
-        images_as: Whether `images` has the pictures as data or by address.
+        images_as: Whether `images` has the pictures as data, by address, or is left out.
         shows_drawn: Whether a streamed picture is shown as soon as it is drawn; not if the agent may redraw it.
     """
 
     model: str
     url_of: Callable[[str], str]
     store: ArtifactStore
-    images_as: Literal["data", "url"] = "data"
+    images_as: Literal["data", "url", "none"] = "data"
     shows_drawn: bool = True
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
@@ -58,7 +58,7 @@ class ChatWriter:
         pictures = [self._markdown(each.artifact_id, each.prompt) for each in turn.pictures]
         content = "\n\n".join(filter(None, [turn.text.strip(), *pictures, *_failed(turn)]))
         message: dict[str, Any] = {"role": "assistant", "content": content or None, "refusal": None}
-        if turn.pictures:
+        if turn.pictures and self.images_as != "none":
             message["images"] = [self._image(each, index) for index, each in enumerate(turn.pictures)]
         if answer.tool_calls:
             message["tool_calls"] = list(answer.tool_calls)
@@ -112,7 +112,8 @@ class ChatWriter:
         text = f"\n\n{text}\n\n" if self._has_text else f"{text}\n\n"
         self._has_text = True
         self._shown.append(picture.artifact_id)
-        return self._chunk({"content": text, "images": [self._image(picture, len(self._shown) - 1)]})
+        images = [] if self.images_as == "none" else [self._image(picture, len(self._shown) - 1)]
+        return self._chunk({"content": text, **({"images": images} if images else {})})
 
     def _image(self, picture: DrawnPicture, index: int) -> dict[str, Any]:
         url = self.url_of(picture.artifact_id)

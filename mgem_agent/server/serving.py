@@ -33,10 +33,18 @@ class GracefulServer(uvicorn.Server):
         config: As for `uvicorn.Server`.
         service: The parts of the server.
         on_ready: Called with the server's address when it accepts requests.
+        on_stop: Called when the server begins to stop.
     """
 
-    def __init__(self, config: uvicorn.Config, service: AgentService, on_ready: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: AgentService,
+        on_ready: Callable[[str], None],
+        on_stop: Sequence[Callable[[], object]] = (),
+    ) -> None:
         super().__init__(config)
+        self._on_stop = on_stop
         self._service = service
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,6 +67,8 @@ class GracefulServer(uvicorn.Server):
 
     def _drain(self) -> None:
         if self._draining is None:
+            for stop in self._on_stop:
+                stop()
             jobs, settings = self._service.jobs, self._service.settings
             self._draining = asyncio.ensure_future(jobs.drain(settings.drain_s))
 
@@ -91,7 +101,8 @@ def serve(
     )
     _check_address(settings.host, settings.port)
     configure_log(settings.log)
-    GracefulServer(config, service, on_ready).run()
+    on_stop = [each.on_stop for each in mounts if each.on_stop is not None]
+    GracefulServer(config, service, on_ready, on_stop).run()
 
 
 def _check_address(host: str, port: int) -> None:

@@ -26,6 +26,8 @@ from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import load_settings
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
+READY = r"Serving at (http://127\.0\.0\.1:\d+) \(model: http://127\.0\.0\.1:9/v1#m, generator: flat\)\n"
+
 
 def test_the_options_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
@@ -139,7 +141,7 @@ def test_it_serves_until_sigterm_and_finishes_what_runs(tmp_path: Path, token: s
 def _ask_and_stop(server: subprocess.Popen[str], token: str | None) -> None:
     assert server.stdout is not None
     ready = server.stdout.readline()
-    found = re.search(r"Serving http://127\.0\.0\.1:9/v1#m and flat at (http://127\.0\.0\.1:\d+)\n", ready)
+    found = re.search(READY, ready)
     assert found, ready
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=found[1], headers=headers, timeout=30) as client, ThreadPoolExecutor(1) as pool:

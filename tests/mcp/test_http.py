@@ -115,6 +115,7 @@ def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mcp", "--http", "127.0.0.1:0", "-g", "flat"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **folders, "PYTHONUNBUFFERED": "1"},
     )
@@ -132,5 +133,10 @@ async def test_the_command_serves_checks_the_host_and_stops(command: Any) -> Non
     async with httpx.AsyncClient() as http:
         for headers, status in (({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)):
             assert (await http.post(url, json={}, headers=headers)).status_code == status
-    command.send_signal(signal.SIGTERM)
+    async with Client(url) as client, client.listen(resources_list_changed=True) as stream:
+        command.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert [event async for event in stream] == []  # it is ended, and does not delay the stop
     assert await asyncio.to_thread(command.wait, 20) in (0, -signal.SIGTERM)
+    told = command.stderr.read().splitlines()
+    assert told == ["Invalid Host header: evil.example", "Invalid Origin header: http://evil.example"]

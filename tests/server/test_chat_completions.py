@@ -99,6 +99,14 @@ def test_a_streamed_answer(open_service: Any, running: Any) -> None:
     assert image == {"type": "image_url", "image_url": {"url": f"{address}/pictures/{picture_id}"}, "index": 0}
 
 
+def test_pictures_in_the_text_only(open_service: Any, running: Any) -> None:
+    with running(open_service(["<h> a red fox </h>"], images_as="none")) as address, sdk(address) as client:
+        message = client.chat.completions.create(model="mgem", messages=[user("Draw.")]).choices[0].message
+        assert "images" not in (message.model_extra or {}) and len(ids_in_text(message.content or "")) == 1
+        chunks = list(client.chat.completions.create(model="mgem", messages=[user("Draw.")], stream=True))
+    assert not any((chunk.choices[0].delta.model_extra or {}).get("images") for chunk in chunks)
+
+
 async def test_the_asynchronous_client(open_service: Any, running: Any) -> None:
     with running(open_service(["One two three."])) as address:
         async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none") as client:
