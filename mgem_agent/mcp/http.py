@@ -124,8 +124,8 @@ def serve_http(parts: McpParts, host: str, port: int, *, on_start: Callable[[str
     """
     import uvicorn
 
-    from mgem_agent.complete_streams import CompleteStreams
     from mgem_agent.mcp.stopping_server import StoppingServer
+    from mgem_agent.server.complete_streams import CompleteStreams
 
     token, made = _token(host)
     is_local = is_this_machine(host)

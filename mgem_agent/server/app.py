@@ -17,9 +17,9 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgem_agent import __version__
-from mgem_agent.complete_streams import CompleteStreams
 from mgem_agent.errors import MgemError
 from mgem_agent.server.chat_completions import chat_router
+from mgem_agent.server.complete_streams import CompleteStreams
 from mgem_agent.server.conversations import conversations_router
 from mgem_agent.server.health import health_router
 from mgem_agent.server.http_errors import InvalidRequestError, error_response

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mgem_agent.complete_streams import CompleteStreams
+from mgem_agent.server.complete_streams import CompleteStreams
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 PIECE = {"type": "http.response.body", "body": b"x", "more_body": True}
