@@ -9,8 +9,7 @@ A file is a JSON list or JSON lines of::
 their marks are. A human turn asks for a picture if its text ends with `<GEN>` or if it has `"draw": true`. Marks that
 do not match the pictures are repaired; `faithful` has the authors' own rules.
 
-Only the offsets of JSON lines are kept in memory; a line is read from the file when it is needed. A JSON list is kept
-in memory whole.
+Only the offsets of the records are kept in memory; a record is read from the file when it is needed.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mgem_agent.errors import InputError
+from mgem_agent.recipes.train.json_list import list_items
 
 __all__ = [
     "BrokenRecordError",
@@ -82,8 +82,8 @@ class RecordFile:
     def __init__(self, path: str | Path, images: str | Path | None = None) -> None:
         self.path = Path(path)
         self.images = Path(images) if images is not None else self.path.parent
-        self._records: list[Any] | None = None
         self._places = array("Q")
+        self._lengths = array("Q")
         try:
             self._read()
         except OSError as error:
@@ -100,20 +100,21 @@ class RecordFile:
                 for line in file:
                     if not line.isspace():
                         self._places.append(place)
+                        self._lengths.append(len(line))
                     place += len(line)
             return
         try:
-            records = json.loads(self.path.read_bytes())
+            with self.path.open("rb") as file:
+                for place, item in list_items(file):
+                    self._places.append(place)
+                    self._lengths.append(len(item))
         except ValueError as error:
             raise InputError(
-                f"The data {str(self.path)!r} are not JSON: {error}. One record a line? Name it .jsonl"
+                f"The data {str(self.path)!r} are not a JSON list: {error}. One record a line? Name it .jsonl"
             ) from error
-        if not isinstance(records, list):
-            raise InputError(f"The data {str(self.path)!r} must be a JSON list, got {type(records).__name__}.")
-        self._records = records
 
     def __len__(self) -> int:
-        return len(self._places) if self._records is None else len(self._records)
+        return len(self._places)
 
     def __getitem__(self, position: int) -> Any:
         """Return a record as the file has it.
@@ -121,11 +122,9 @@ class RecordFile:
         Raises:
             BrokenRecordError: If its line is not JSON.
         """
-        if self._records is not None:
-            return self._records[position]
         with self.path.open("rb") as file:
             file.seek(self._places[position])
-            line = file.readline()
+            line = file.read(self._lengths[position])
         try:
             return json.loads(line)
         except ValueError as error:

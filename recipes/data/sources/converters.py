@@ -11,10 +11,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mgem_agent.errors import InputError
 from mgem_agent.extras import explain_missing
+from mgem_agent.recipes.train.json_list import list_items
 
 __all__ = ["CONVERTERS", "MALFORMED", "json_objects"]
 
@@ -23,7 +24,6 @@ Record = dict[str, Any]
 MALFORMED: Record = {}
 """Stands for a record that cannot be read."""
 
-_READ_CHARS = 2**22
 _SHORT = "Answer the question using a single word or phrase."
 _OPTION = "Answer with the option's letter from the given choices directly."
 _DESCRIBE = "Describe this image in detail."
@@ -38,45 +38,25 @@ def json_objects(path: Path) -> Iterator[Any]:
     Raises:
         InputError: If it is neither.
     """
-    opened: Any = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    opened: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     with opened as file:
         start = file.read(1)
         while start.isspace():
             start = file.read(1)
-        if start == "[":
-            yield from _list_items(file, path)
-            return
         file.seek(0)
+        if start == b"[":
+            try:
+                for _, item in list_items(file):
+                    yield json.loads(item)
+            except ValueError as error:
+                raise InputError(f"{str(path)!r} is not a complete JSON list: {error}. Fetch it again.") from error
+            return
         for line in file:
             if not line.isspace():
                 try:
                     yield json.loads(line)
                 except ValueError:
                     yield None
-
-
-def _list_items(file: IO[str], path: Path) -> Iterator[Any]:
-    decode = json.JSONDecoder().raw_decode
-    text, place = "", 0
-    while True:
-        while place < len(text) and text[place] in " \t\r\n,":
-            place += 1
-        if text[place : place + 1] == "]":
-            return
-        try:
-            if place == len(text):
-                raise ValueError("more is needed")
-            item, end = decode(text, place)
-            if end == len(text):
-                raise ValueError("more is needed")  # a number or word may continue
-        except ValueError as error:
-            more = file.read(max(_READ_CHARS, len(text) - place))
-            if not more:
-                raise InputError(f"{str(path)!r} is not a complete JSON list: {error}. Fetch it again.") from error
-            text, place = text[place:] + more, 0
-            continue
-        yield item
-        place = end
 
 
 def _llava(files: Iterable[Path], folder: str) -> Iterator[Record]:

@@ -96,8 +96,11 @@ def test_a_line_that_is_not_json_breaks_that_record_alone(tmp_path: Path) -> Non
     ("name", "text", "expected"),
     [
         ("a.jsonl", "", r"hold no record\. Create them with: mgem data"),
-        ("a.json", "{}", r"must be a JSON list, got dict"),
-        ("a.json", "{}\n{}", r"are not JSON: .*Name it \.jsonl"),
+        ("a.json", "{}", r"are not a JSON list: it does not begin with '\['"),
+        ("a.json", "{}\n{}", r"are not a JSON list: .*Name it \.jsonl"),
+        ("a.json", '[{"a": 1}, {"b"', r"are not a JSON list: .*Name it \.jsonl"),
+        ("a.json", "[{}] x", r"are not a JSON list: there is more after the list"),
+        ("a.json", "[]", r"hold no record"),
         ("a.json", None, r"cannot be read: No such file or directory\. Create it with: mgem data"),
     ],
 )

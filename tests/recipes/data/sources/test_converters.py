@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.data.sources import converters
 from mgem_agent.recipes.data.sources.converters import json_objects
+from mgem_agent.recipes.train import json_list
 
 
-@pytest.mark.parametrize("read_chars", [1, 7, 1000])
+@pytest.mark.parametrize("read_bytes", [1, 7, 1000])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_list_is_read_in_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_chars: int, indent: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_bytes: int, indent: int | None
 ) -> None:
-    monkeypatch.setattr(converters, "_READ_CHARS", read_chars)
+    monkeypatch.setattr(json_list, "_READ_BYTES", read_bytes)
     items = [{"a": "]},{ é"}, 12, [1, 2], "x", {"b": {"c": None}}, True]
     path = tmp_path / "a.json"
-    path.write_text("\n " + json.dumps(items, indent=indent), encoding="utf-8")
+    path.write_text("\n " + json.dumps(items, indent=indent, ensure_ascii=False), encoding="utf-8")
     assert list(json_objects(path)) == items
     path.write_text("[]", encoding="utf-8")
     assert list(json_objects(path)) == []
