@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mgem_agent.cli.eval_agent import eval_agent
+from mgem_agent.cli.eval_drawings import eval_drawings
 from mgem_agent.cli.eval_paper import eval_paper
 from mgem_agent.cli.eval_progress import progress_bars
 from mgem_agent.cli.eval_story import eval_story
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("paper")(eval_paper)
 app.command("agent")(eval_agent)
 app.command("story")(eval_story)
+app.command("drawings")(eval_drawings)
 
 
 @app.command("nano")

@@ -1,7 +1,8 @@
 """The judge of a figure: a model that answers GenEval 2's questions about a picture. It is not the judge in the loop.
 
 Where a model gives probabilities, a score is soft: our own models, and servers of OpenAI's protocol with `logprobs`.
-Any other model answers in one word, which is right (1) or wrong (0), as in TIFA. `vqascore:MODEL` is VQAScore by the
+A model as small as nano does not follow "Answer in one word", so it gets the bare question, and its probabilities are
+those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA. `vqascore:MODEL` is VQAScore by the
 package `t2v_metrics`: the probability that the picture shows the whole prompt.
 """
 
@@ -105,13 +106,15 @@ class ChatJudge:
         ]
 
     def _answered(self, block: Mapping[str, Any], question: str, right: Sequence[str]) -> float:
-        text = f"{question} Answer in one word."
+        is_small = isinstance(self._model, GenProtocolModel) and self._model.needs_grammar()
+        text = question if is_small else f"{question} Answer in one word."
         message = HumanMessage([dict(block), {"type": "text", "text": text}])
         if isinstance(self._model, GenProtocolModel):
             choices = _choices(right)
             found = self._model.choice_probabilities([message], choices)
             if found is not None:
-                return min(1.0, sum(found[choices.index(word)] for word in right))
+                known = sum(found) if is_small else 1.0
+                return min(1.0, sum(found[choices.index(word)] for word in right) / known) if known else 0.0
         options = _logprob_options(self._model)
         answer = self._model.invoke([message], **options)
         found_logprobs = _first_token(answer)

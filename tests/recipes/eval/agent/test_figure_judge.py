@@ -62,6 +62,20 @@ def test_probabilities_of_our_own_models_are_soft_scores(picture: Path) -> None:
     assert engine.asked[0] == "How many cats are in the image? Answer in one word."
 
 
+class SmallModel(ChatMiniGemini):
+    """A model that needs grammars, as nano does."""
+
+    def needs_grammar(self) -> bool:
+        return True
+
+
+def test_a_small_model_gets_the_bare_question_and_chooses_among_answers(picture: Path) -> None:
+    engine = Engine({"three": 0.03, "two": 0.01, "yes": 0.02, "no": 0.06})
+    judge = ChatJudge(SmallModel(model="any", engine_factory=lambda name: engine))
+    assert judge.score(picture, PROMPT) == pytest.approx([0.75, 0.25])
+    assert engine.asked == [question for question, _ in PROMPT.vqa_list]
+
+
 class Server(GenericFakeChatModel):
     """A model with the field of `ChatOpenAI` for probabilities."""
 
