@@ -2,8 +2,8 @@
 
 Where a model gives probabilities, a score is soft: our own models, and servers of OpenAI's protocol with `logprobs`.
 A model as small as nano does not follow "Answer in one word", so it gets the bare question, and its probabilities are
-those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA. `vqascore:MODEL` is VQAScore by the
-package `t2v_metrics`: the probability that the picture shows the whole prompt.
+those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA.
+`vqascore:MODEL` is VQAScore by the package `t2v_metrics`: the probability that the picture shows the whole prompt.
 """
 
 from __future__ import annotations
