@@ -143,9 +143,10 @@ def serve_http(parts: McpParts, host: str, port: int, *, on_start: Callable[[str
         raise InputError(
             f"The address {_shown(host)}:{port} cannot be used: {error.strerror or error}. Choose another one."
         ) from error
+    checked: Any = app if token is None else BearerToken(app, token)
     with listening:
         config = uvicorn.Config(
-            CompleteStreams(app if token is None else BearerToken(app, token)),
+            CompleteStreams(checked),
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,

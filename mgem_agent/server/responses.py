@@ -140,7 +140,7 @@ def _retrieved(responses: ResponseStore, response_id: str) -> dict[str, Any]:
 
 
 def _input_items(writer: ItemWriter, saved: SavedResponse, run: BackgroundRun | None) -> list[dict[str, Any]]:
-    given = run.turn.given if run is not None else list(saved.given)
+    given = run.turn.given if run is not None else [dict(record) for record in saved.given]
     key = str(saved.response["id"]).removeprefix("resp_")
     own_system = run.turn.own_system if run is not None else saved.own_system
     return list(writer.items(from_records(given), key=key, system=own_system))

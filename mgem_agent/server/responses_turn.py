@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, Literal
 
-from mgem_agent.agent.events import AgentEvent, TurnFinished
+from mgem_agent.agent.events import TurnFinished
 from mgem_agent.agent.messages import to_record
 from mgem_agent.errors import GenerationCancelledError, MgemError
 from mgem_agent.server.conversation_store import ConversationStore
@@ -154,8 +154,10 @@ class ResponseTurn:
                     if not has_begun:
                         has_begun = True
                         yield from writer.begin()
-                    is_last = isinstance(event, TurnFinished)
-                    yield from self._finished(run, event, previous) if is_last else writer.write(event)
+                    if isinstance(event, TurnFinished):
+                        yield from self._finished(run, event, previous)
+                    else:
+                        yield from writer.write(event)
         except GeneratorExit:
             if has_begun:
                 self._keep(run, previous, list(writer.leave(self.left_as)))
@@ -171,7 +173,7 @@ class ResponseTurn:
             yield from events
 
     def _finished(
-        self, run: ResponseRun, event: AgentEvent, previous: SavedResponse | None
+        self, run: ResponseRun, event: TurnFinished, previous: SavedResponse | None
     ) -> Iterator[dict[str, Any]]:
         """Save the response before its last event is sent, so that a client can continue it at once."""
         answer = run.answer(event.turn)
