@@ -8,6 +8,7 @@ the language model's time for the visual tokens and a question, up to the first 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,9 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, computed_field
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
@@ -25,7 +28,7 @@ from mgem_agent.recipes.bench.measure import DTypeName, compare, find_device, re
 from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes
 from mgem_agent.testing import textbook_image_features
 
-__all__ = ["Latency", "VisionComparison", "bench_vision"]
+__all__ = ["PUBLISHED", "Latency", "VisionComparison", "bench_vision"]
 
 _QUESTION_TOKENS = 32
 """Text tokens that the language model reads after those of the image."""
@@ -57,28 +60,62 @@ class Latency(BaseModel):
         return self.low_res_encoder + (self.high_res_encoder or 0) + self.mining + (self.language_model or 0)
 
 
+PUBLISHED = (
+    Latency(method="LLaVA-1.5 336", low_res_encoder=0.0106, high_res_encoder=None, mining=0, language_model=3.3183),
+    Latency(method="LLaVA-NeXT 672", low_res_encoder=0.0253, high_res_encoder=None, mining=0, language_model=6.0626),
+    Latency(method="MGM 336", low_res_encoder=0.0105, high_res_encoder=0.0155, mining=0.0048, language_model=3.9137),
+    Latency(method="MGM-HD 672", low_res_encoder=0.0255, high_res_encoder=0.0521, mining=0.0287, language_model=4.4644),
+)
+"""The paper's latency table, for Vicuna-7B on LLaVA-Wild. Its machine is not stated, and its language model writes a
+whole answer."""
+
+
 class VisionComparison(Comparison):
     """A comparison with the latency of each part.
 
     Attributes:
         latencies: One row for each method.
         llm: The language model of the last column.
+        weights_sha256: Hash of the measured weights: encoders, mining and projector.
+        published: The paper's latency table.
     """
 
     latencies: tuple[Latency, ...]
     llm: LanguageModelName
+    weights_sha256: str
+    published: tuple[Latency, ...] = PUBLISHED
 
     def tables(self) -> list[Table]:
         """Return the comparison, and the table of the parts."""
         llm = "LLM" if self.llm == "none" else f"LLM: {self.llm}"
-        table = Table("", "LR encoder", "HR encoder", "mining, projector", llm, "total")
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in self.latencies:
-            seconds = (row.low_res_encoder, row.high_res_encoder, row.mining, row.language_model, row.total)
-            table.add_row(row.method, *map(format_seconds, seconds))
-        return [*super().tables(), table]
+        ours = _parts_table("", llm, self.latencies)
+        paper = _parts_table("the paper, machine not stated", "LLM: vicuna-7b, whole answer", self.published)
+        return [*super().tables(), ours, paper]
+
+    def render(self) -> RenderableType:
+        """Return the comparison as tables for the terminal, with the hash of the weights."""
+        return Group(super().render(), Text(f"Weights: sha256 {self.weights_sha256[:16]}."))
+
+
+def _parts_table(title: str, llm: str, rows: Sequence[Latency]) -> Table:
+    table = Table(title, "LR encoder", "HR encoder", "mining, projector", llm, "total")
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        seconds = (row.low_res_encoder, row.high_res_encoder, row.mining or None, row.language_model, row.total)
+        table.add_row(row.method, *map(format_seconds, seconds))
+    return table
+
+
+def _weights_hash(model: MiniGeminiForConditionalGeneration) -> str:
+    """Return the SHA-256 of the weights outside the language model, by name."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if "language_model" not in name and "lm_head" not in name:
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def bench_vision(
@@ -141,7 +178,7 @@ def bench_vision(
     }
     with torch.inference_mode():
         latencies = _latencies(model, methods, repeats, with_llm=llm != "none")
-    return VisionComparison(**dict(comparison), latencies=latencies, llm=llm)
+    return VisionComparison(**dict(comparison), latencies=latencies, llm=llm, weights_sha256=_weights_hash(model))
 
 
 def _llava_features(model: MiniGeminiForConditionalGeneration, pixel_values: Tensor) -> Tensor:

@@ -41,7 +41,10 @@ def test_the_language_model_is_timed_where_it_is_named(monkeypatch: pytest.Monke
     comparison = bench_vision(hd=True, small=True, repeats=1, llm="smollm2-135m")
     assert all((row.language_model or 0) > 0 for row in comparison.latencies)
     assert comparison.latencies[1].language_model == comparison.latencies[2].language_model
-    [_, parts] = comparison.tables()
+    [_, parts, paper] = comparison.tables()
+    assert [row.method for row in comparison.published] == list(paper.columns[0].cells)
+    assert round(comparison.published[3].total, 4) == 4.5707
+    assert len(comparison.weights_sha256) == 64
     assert [column.header for column in parts.columns] == [
         "",
         "LR encoder",
