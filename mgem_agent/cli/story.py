@@ -71,6 +71,17 @@ def _tell(
     approve: Annotated[bool, typer.Option("--approve", help="Ask for approval of the outline before drawing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the outline without asking.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the story in the --out folder.")] = False,
+    look: turn_options.Look = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Score every page, and print the scores on the book's last page.")
+    ] = False,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Picture encoder of the scores: nano, open_clip:MODEL:WEIGHTS, hf:FOLDER, or none.",
+        ),
+    ] = "nano",
     budget: turn_options.Budget = None,
     store: turn_options.Store = None,
     as_json: _AsJson = False,
@@ -79,7 +90,9 @@ def _tell(
     from mgem_agent.cli.story_telling import StoryTelling
     from mgem_agent.settings import load_settings
 
-    settings = load_settings(model=model, generator=generator, store=store, budget=budget_flags(budget, "book"))
+    settings = load_settings(
+        model=model, generator=generator, store=store, look=look, budget=budget_flags(budget, "book")
+    )
     options = {
         "kind": kind,
         "scenes": scenes,
@@ -88,7 +101,9 @@ def _tell(
         "seed": seed,
         "consistency": consistency,
     }
-    telling = StoryTelling(settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json)
+    telling = StoryTelling(
+        settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json, scores=scores, encoder=encoder
+    )
     if resume:
         telling.resume(recipe, options)
     elif recipe is None:

@@ -20,6 +20,8 @@ from mgem_agent.user_files import user_path
 from mgem_agent.workflows.recipe_options import has_everything, with_options
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from mgem_agent.settings import Settings
     from mgem_agent.workflows import OutlineDecision, Story, StoryEvent, StoryRecipe, Storyteller
     from mgem_agent.workflows.book import BookFormat
@@ -42,6 +44,8 @@ class StoryTelling:
         approve: Whether the user approves the outline.
         yes: Whether a waiting outline is approved without asking.
         as_json: Whether the result is printed as JSON.
+        scores: Whether pages are scored, and the scores printed on the last page.
+        encoder: Name of the picture encoder for scores; `none` for none.
     """
 
     def __init__(
@@ -53,7 +57,11 @@ class StoryTelling:
         approve: bool,
         yes: bool,
         as_json: bool,
+        scores: bool = False,
+        encoder: str = "nano",
     ) -> None:
+        self._scores = scores
+        self._encoder = encoder
         from mgem_agent.workflows.book import BookFolder
 
         self._settings = settings
@@ -130,7 +138,23 @@ class StoryTelling:
             approve_outline=self._approve,
             budget=self._settings.budgets,
             prices=self._settings.prices,
+            **self._scoring(reasoner),
         )
+
+    def _scoring(self, reasoner: BaseChatModel | None) -> dict[str, Any]:
+        """Return the storyteller's arguments for scores; a complete recipe needs the model only for them."""
+        look = self._settings.look
+        if not (look or self._scores):
+            return {}
+        judge = reasoner if reasoner is not None else open_reasoner(self._settings)
+        if reasoner is None:
+            prepare_reasoner(self._settings, judge)
+        found: dict[str, Any] = {"look": look, "scores": self._scores, "judge": judge}
+        if self._encoder != "none":
+            from mgem_agent.recipes.eval.story.encoders import make_encoder
+
+            found["encoder"] = make_encoder(self._encoder)
+        return found
 
     def _resume(self, story: Story) -> None:
         """Continue a story, after asking for any decision that it waits for."""
@@ -187,7 +211,7 @@ class StoryTelling:
             self._display.console.print("The outline was refused. Nothing was drawn.")
             self._report(story, ())
             return
-        written = self._book.write(story, self._forms)
+        written = self._book.write(story, self._forms, scores=self._scores)
         for notice in written.notices:
             self._display.console.print(f"Notice: {notice}", markup=False)
         self._report(story, written.files)
@@ -215,6 +239,7 @@ class StoryTelling:
                 "scenes": [
                     {"index": scene.index, "title": scene.title, "status": scene.status}
                     | {"artifact_id": scene.artifact_id, "message": scene.message}
+                    | {"score": scene.score.score if scene.score is not None else None}
                     for scene in story.scenes
                 ],
                 "notices": story.notices,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mgem_agent.workflows.story_events import (
         ApprovalNeeded,
         OutlineReady,
+        PageScored,
         SceneWritten,
         StoryEvent,
         StoryFinished,
@@ -31,6 +32,7 @@ __all__ = [
     "OutlineDecision",
     "OutlineReady",
     "PageRevision",
+    "PageScored",
     "SceneRecipe",
     "SceneWritten",
     "Story",
@@ -56,6 +58,7 @@ __getattr__, __dir__ = attach(
         "OutlineReady": "mgem_agent.workflows.story_events",
         "PageRevision": "mgem_agent.workflows.story_revision",
         "SceneRecipe": "mgem_agent.workflows.story_recipe",
+        "PageScored": "mgem_agent.workflows.story_events",
         "SceneWritten": "mgem_agent.workflows.story_events",
         "Story": "mgem_agent.workflows.story",
         "StoryCharacter": "mgem_agent.workflows.story",

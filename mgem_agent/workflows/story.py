@@ -16,6 +16,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.user_files import read_user_file
+from mgem_agent.workflows.page_score import PageScore
 from mgem_agent.workflows.story_recipe import Consistency, StoryRecipe
 
 __all__ = ["STORY_FILE", "SceneStatus", "Story", "StoryCharacter", "StoryScene", "StoryState", "read_story"]
@@ -66,6 +67,8 @@ class StoryScene(BaseModel):
         notices: Sentences that name what was changed or left out.
         message: Why there is no picture, and what to do next; empty unless it failed.
         seed: Seed of its picture if it is not the story's; None for the story's.
+        score: Score of its picture, if pages are scored.
+        attempts: Scores of all pictures that were drawn for this page, in order.
         cost_usd: What its picture cost in US dollars; None if the price is not known.
         earlier_ids: Ids of its earlier pictures, which a revision replaced; oldest first.
     """
@@ -88,6 +91,8 @@ class StoryScene(BaseModel):
     notices: tuple[str, ...] = ()
     message: str = ""
     seed: int | None = None
+    score: PageScore | None = None
+    attempts: tuple[PageScore, ...] = ()
     cost_usd: float | None = None
     earlier_ids: tuple[str, ...] = ()
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
+from mgem_agent.workflows.page_score import PageScore
 from mgem_agent.workflows.story import Story, StoryScene
 
 __all__ = [
     "ApprovalNeeded",
     "OutlineReady",
+    "PageScored",
     "SceneWritten",
     "StoryEvent",
     "StoryFinished",
@@ -87,6 +89,21 @@ class SceneWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class PageScored:
+    """A picture of a page was scored.
+
+    Attributes:
+        index: Number of the page, from 1.
+        score: The score.
+        kind: Kind of this event.
+    """
+
+    index: int
+    score: PageScore
+    kind: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True, slots=True)
 class StoryStopped:
     """The story was cancelled. Finished parts are kept, and `Storyteller.resume` continues.
 
@@ -117,6 +134,7 @@ StoryEvent = (
     | OutlineReady
     | ApprovalNeeded
     | SceneWritten
+    | PageScored
     | AgentNotice
     | DrawingProgress
     | PictureDrawn

@@ -161,6 +161,10 @@ class StoryPictures:
         if not isinstance(error, GenerationCancelledError):
             yield self._fail(index, error or ToolError("There is no picture."))
 
+    def keep(self, index: int, artifact: Artifact) -> PictureDrawn:
+        """Record a better picture of a page, and return its event."""
+        return self._keep(index, artifact, stored_before=False)
+
     def _keep(self, index: int, artifact: Artifact, *, stored_before: bool) -> PictureDrawn:
         notices = tuple(notice.message for notice in artifact.notices)
         fields: dict[str, Any] = {"status": "drawn", "artifact_id": artifact.id, "notices": notices, "message": ""}

@@ -38,9 +38,11 @@ from mgem_agent.errors import BudgetExceededError, GenerationCancelledError, Inp
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.budget import Budget, Budgets, Cost, Meter
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.look import Look
 from mgem_agent.tools.prices import Prices
 from mgem_agent.workflows.consistency import choose_consistency
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision, read_outline_decision
+from mgem_agent.workflows.page_scoring import PageEncoder, PageScoring
 from mgem_agent.workflows.premise import Premise, read_premise
 from mgem_agent.workflows.story import STORY_FILE, Story, read_story
 from mgem_agent.workflows.story_captions import DEFAULT_STYLES
@@ -73,6 +75,10 @@ class Storyteller:
         budget: Limits of the book, such as `1usd,30pictures,20min`; by default those of the recipe. A story stops at a
             limit, and continues with a larger one.
         prices: Prices of generators and reasoners by name; see `Prices`.
+        look: How pages that fail are drawn again: as for `MgemAgent`. Pages are scored then, too.
+        scores: Whether pages are scored even without a look.
+        judge: The chat model that scores; the reasoner if None.
+        encoder: Picture encoder for likeness and style; without one, only the caption and the cast are scored.
 
     Examples:
         >>> import tempfile
@@ -100,7 +106,15 @@ class Storyteller:
         keep_premise: bool | None = None,
         budget: Budgets | Budget | str | None = None,
         prices: Prices | Mapping[str, Any] | None = None,
+        look: Look | int | str = 0,
+        scores: bool = False,
+        judge: BaseChatModel | None = None,
+        encoder: PageEncoder | None = None,
     ) -> None:
+        self._look = Look.parse(look)
+        self._scores = scores
+        self._judge = judge if judge is not None else reasoner
+        self._encoder = encoder
         self._budget = Budgets.parse(budget, "book").book
         self._prices = prices if isinstance(prices, Prices) else Prices(prices)
         self.folder = Path(folder)
@@ -314,7 +328,13 @@ class Storyteller:
             yield ApprovalNeeded(draft.story)
             return
         if draft.story.state != "refused":
-            yield from StoryPictures(draft, self._generator, self.store, self._cancel).run()
+            pictures = StoryPictures(draft, self._generator, self.store, self._cancel)
+            yield from pictures.run()
+            if self._look or self._scores:
+                scoring = PageScoring(
+                    draft, self._generator, self.store, self._cancel, self._look, self._judge, self._encoder
+                )
+                yield from scoring.run(pictures)
             draft.change(state="finished")
         yield StoryFinished(draft.story)
 

@@ -93,6 +93,13 @@ class StoryDisplay:
         self._done(event.call_id)
         self.say(f"  {event.call_id.replace('-', ' ')} drawn: {event.artifact_id}")
 
+    def _show_scored(self, event: Any) -> None:
+        score = event.score
+        wrong = [f"missing: {', '.join(score.missing)}"] if score.missing else []
+        wrong += [score.caption.what_is_wrong] if score.caption.what_is_wrong else []
+        known = "not scored" if score.score is None else f"scored {score.score:.0%}"
+        self.say(f"  page {event.index} {known}" + (f" ({'; '.join(wrong)})" if wrong else ""))
+
     def _show_failed(self, event: Any) -> None:
         self._done(event.call_id)
         self.console.print(f"  {event.call_id.replace('-', ' ')} not drawn: {event.message}", markup=False)

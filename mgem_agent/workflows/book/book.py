@@ -98,12 +98,13 @@ class Book:
     year: int
 
 
-def make_book(story: Story, store: ArtifactStore) -> Book:
+def make_book(story: Story, store: ArtifactStore, *, scores: bool = False) -> Book:
     """Lay out a story as a book.
 
     Args:
         story: The story, possibly unfinished.
         store: The store of its pictures; a picture that is no longer there is marked as missing.
+        scores: Whether the last page has the scores of the pages.
 
     Raises:
         ImageError: If the file of a picture is damaged.
@@ -119,7 +120,7 @@ def make_book(story: Story, store: ArtifactStore) -> Book:
         pages=pages,
         is_complete=story.state == "finished",
         words=words,
-        facts=_facts(story, words),
+        facts=(*_facts(story, words), *(_scores(story) if scores else ())),
         details=_details(story, words),
         command=REPLAY_COMMAND,
         year=story.created.year,
@@ -175,6 +176,20 @@ def _facts(story: Story, words: BookLabels) -> tuple[str, ...]:
         by = f"{by} ({', '.join(models)})"
     values = ((words.written_by, story.reasoner), (words.drawn_by, by), (words.style, story.style))
     return tuple(line.format(value) for line, value in values if value)
+
+
+def _scores(story: Story) -> tuple[str, ...]:
+    """Return the scores of the pages, one line each."""
+    lines = []
+    for scene in story.scenes:
+        if scene.score is None or scene.score.artifact_id != scene.artifact_id:
+            continue  # not scored, or a revision has replaced the picture
+        if scene.score.score is not None:
+            parts = [("caption", scene.score.caption.score), ("style", scene.score.style)]
+            parts += [(name, yes) for name, yes in scene.score.cast.items()]
+            told = ", ".join(f"{name} {value:.2f}" for name, value in parts if value is not None)
+            lines.append(f"{scene.index}: {scene.score.score:.2f} ({told})")
+    return tuple(lines)
 
 
 def _details(story: Story, words: BookLabels) -> tuple[str, ...]:

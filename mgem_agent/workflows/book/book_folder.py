@@ -74,12 +74,15 @@ class BookFolder:
         for form in forms:
             _refuse_foreign(self.path(form), ours.get(self.path(form).name, []))
 
-    def write(self, story: Story, forms: Iterable[BookFormat] = get_args(BookFormat)) -> WrittenBook:
+    def write(
+        self, story: Story, forms: Iterable[BookFormat] = get_args(BookFormat), *, scores: bool = False
+    ) -> WrittenBook:
         """Write a story as a book; the story may be unfinished.
 
         Args:
             story: The story.
             forms: The formats to write; files of other formats are kept.
+            scores: Whether the last page has the scores of the pages.
 
         Raises:
             InputError: If another file would be overwritten; nothing is changed.
@@ -88,7 +91,7 @@ class BookFolder:
         """
         forms = tuple(dict.fromkeys(forms))
         self.check(forms)
-        book = make_book(story, self._store)
+        book = make_book(story, self._store, scores=scores)
         files: list[Path] = []
         notices: tuple[str, ...] = ()
         for form in forms:
