@@ -124,7 +124,8 @@ class TurnRunner:
         limit = self._settings.timeout_s
         ends: list[tuple[float, TurnOutcome]] = [] if limit is None else [(limit - spent_s, "timeout")]
         left = context.meter.seconds_left()
-        ends += [] if left is None else [(left, "budget")]
+        if left is not None:
+            ends.append((left, "budget"))
         end_s, why = min(ends, default=(0.0, "timeout"))
         timer = threading.Timer(max(end_s, 0.0), context.stop, [why])
         timer.daemon = True

@@ -126,5 +126,6 @@ def read_turn(session: str, state: Mapping[str, Any], path_of: Callable[[str], s
 
 def _attempt(record: Mapping[str, Any]) -> PictureAttempt:
     answers = tuple((question, yes) for question, yes in record.get("answers", ()))
-    names = ("follows", "score", "problem")
-    return PictureAttempt(record["artifact"], record["prompt"], *(record[name] for name in names), answers)
+    return PictureAttempt(
+        record["artifact"], record["prompt"], record["follows"], record["score"], record["problem"], answers
+    )

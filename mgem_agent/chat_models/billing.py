@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from langchain_core.language_models import BaseChatModel
 
 from mgem_agent.tools.servers.web_address import may_charge
 
 __all__ = ["may_cost_money", "reasoner_name"]
 
-_LOCAL = frozenset({"huggingface", "llamacpp", "mini-gemini", "mlx", "ollama"})
-"""LangChain's names of providers that run on the user's own machine or server."""
+_PACKAGE = "langchain_"
+_LOCAL = frozenset({"huggingface", "ollama"})
+"""Providers that run on the user's own machine or server, by LangChain's packages."""
 
 
 def reasoner_name(reasoner: BaseChatModel) -> str:
@@ -48,8 +47,7 @@ def may_cost_money(reasoner: BaseChatModel) -> bool:
     )
     if "://" in address:
         return may_charge(address)
-    packages = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
-    return any(name.startswith("langchain_") and name != "langchain_core" for name in packages)
+    return bool(_provider(model))
 
 
 def _inner(reasoner: BaseChatModel) -> BaseChatModel:
@@ -59,5 +57,10 @@ def _inner(reasoner: BaseChatModel) -> BaseChatModel:
 
 
 def _provider(model: BaseChatModel) -> str:
-    params: Any = model._get_ls_params()
-    return str(params.get("ls_provider") or "")
+    """Return the provider by the LangChain package of the model's class, such as `openai`; empty for another class."""
+    packages = (kind.__module__.partition(".")[0] for kind in type(model).__mro__)
+    return next((name.removeprefix(_PACKAGE) for name in packages if _is_partner(name)), "")
+
+
+def _is_partner(package: str) -> bool:
+    return package.startswith(_PACKAGE) and package != f"{_PACKAGE}core"

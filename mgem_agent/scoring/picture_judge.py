@@ -197,8 +197,8 @@ def read_questions(answer: str) -> tuple[CaptionAtom, ...]:
         question, kind = given.get("question"), given.get("kind")
         if isinstance(question, str) and question.strip():
             question = " ".join(question.split())
-            known: AtomKind = kind if kind in get_args(AtomKind) else "other"
-            found.setdefault(question, CaptionAtom(question, known))
+            known: Sequence[AtomKind] = get_args(AtomKind)
+            found.setdefault(question, CaptionAtom(question, next((each for each in known if each == kind), "other")))
     return tuple(found.values())[:MAX_ATOMS]
 
 

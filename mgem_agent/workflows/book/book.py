@@ -187,6 +187,7 @@ def _scores(story: Story) -> tuple[str, ...]:
         if scene.score.score is not None:
             parts = [("caption", scene.score.caption.score), ("style", scene.score.style)]
             parts += [(name, yes) for name, yes in scene.score.cast.items()]
+            parts += [(f"likeness of {name}", value) for name, value in scene.score.likeness.items()]
             told = ", ".join(f"{name} {value:.2f}" for name, value in parts if value is not None)
             lines.append(f"{scene.index}: {scene.score.score:.2f} ({told})")
     return tuple(lines)
