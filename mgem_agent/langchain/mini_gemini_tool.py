@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import ArgsSchema, BaseTool
 from pydantic import ConfigDict, Field, SkipValidation, field_validator
 
@@ -44,7 +45,7 @@ class MiniGeminiTool(BaseTool):
 
     It returns text that names every picture by id, and an artifact for the program:
     `{"images": [{"id", "path", "prompt", "seed", …}], "failures": […], "session", "outcome"}`. Errors are
-    returned to the outer model and do not end its run.
+    returned to the outer model, as tool messages with the status `error`, and do not end its run.
 
     Attributes:
         agent: The agent.
@@ -92,6 +93,14 @@ class MiniGeminiTool(BaseTool):
         """The class of the arguments; LangChain's own copy of it would lose its schema."""
         return MiniGeminiInput
 
+    def run(self, *args: Any, **options: Any) -> Any:
+        """Run the tool; a call that should draw and drew nothing has the status `error`."""
+        return _with_status(super().run(*args, **options))
+
+    async def arun(self, *args: Any, **options: Any) -> Any:
+        """Run the tool as `run` does."""
+        return _with_status(await super().arun(*args, **options))
+
     def _run(self, run_manager: CallbackManagerForToolRun | None = None, **given: Any) -> ToolOutput:
         with errors_for_the_model():
             asked = MiniGeminiInput.model_validate(given)
@@ -128,6 +137,13 @@ class MiniGeminiTool(BaseTool):
             finish_reason=turn.finish_reason,
             notices=list(turn.notices),
         )
+
+
+def _with_status(answer: Any) -> Any:
+    if isinstance(answer, ToolMessage) and answer.artifact:
+        if answer.artifact["failures"] and not answer.artifact["images"]:
+            answer.status = "error"
+    return answer
 
 
 def _new_name() -> str:

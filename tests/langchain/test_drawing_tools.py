@@ -18,6 +18,9 @@ from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import Capabilities
 
+GIVEN = "data:image/gif;base64,R0lGODdhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+"""A picture of one pixel."""
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
@@ -26,7 +29,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def generator() -> FlatColourGenerator:
-    return FlatColourGenerator(size=(32, 32), fail_on="no ink")
+    return FlatColourGenerator(size=(32, 32), fail_on="no ink", crash_on="on fire")
 
 
 def call(generator: Any, store: ArtifactStore, name: str, **args: Any) -> ToolMessage:
@@ -107,6 +110,8 @@ def test_files_are_closed_unless_the_developer_opens_them(
     ("name", "args", "message"),
     [
         ("generate_image", {"prompt": "no ink"}, "The card 'no ink' came out blank."),
+        ("generate_image", {"prompt": "on fire"}, "the card caught fire"),
+        ("edit_image", {"image": GIVEN, "instruction": "no ink"}, "The card 'no ink' came out blank."),
         ("generate_image", {"prompt": "x", "width": 3}, "width: Input should be greater than or equal to 16"),
         ("edit_image", {"image": "img-00000000", "instruction": "x"}, "There is no picture 'img-00000000'"),
         ("edit_image", {"image": "none.png", "instruction": "x"}, "none.png"),

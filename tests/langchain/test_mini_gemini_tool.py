@@ -18,6 +18,7 @@ from PIL import Image
 
 from mgem_agent import MgemAgent, MiniGeminiTool
 from mgem_agent.artifacts.store import ArtifactStore
+from mgem_agent.errors import ReasonerUnavailableError
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
@@ -110,6 +111,32 @@ def test_pixels_and_ids_are_blocks_where_that_is_asked_for(agent: MgemAgent) -> 
 def test_what_goes_wrong_is_told_and_ends_nothing(agent: MgemAgent) -> None:
     told = call(MiniGeminiTool(agent=agent), request="What is it?", images=["http://10.0.0.1/cat.png"])
     assert told.status == "error" and "http://10.0.0.1/cat.png" in str(told.content)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("Here. <h>a fox, no ink</h>", "error"),
+        ("Here. <h>a fox on fire</h>", "error"),
+        ("Here. <h>a fox, no ink</h> <h>a red fox</h>", "success"),
+        ("Nothing to draw.", "success"),
+        (ReasonerUnavailableError("The server is away."), "error"),
+    ],
+)
+def test_a_call_that_drew_nothing_of_what_it_should_has_failed(agent: MgemAgent, answer: Any, status: str) -> None:
+    failing = MgemAgent(
+        ScriptedReasoner(script=[answer], is_endless=True),
+        FlatColourGenerator(size=(32, 32), fail_on="no ink", crash_on="on fire"),
+        store=agent.store,
+        sessions=Sessions.in_memory(),
+    )
+    tool = MiniGeminiTool(agent=failing)
+    told = call(tool, request="Draw a fox.")
+    assert told.status == status
+    if isinstance(answer, str):
+        assert bool(told.artifact["failures"]) == ("no ink" in answer or "on fire" in answer)
+    arguments = {"name": tool.name, "args": {"request": "Draw a fox."}, "id": "outer_1", "type": "tool_call"}
+    assert asyncio.run(tool.ainvoke(arguments)).status == status
 
 
 def test_files_are_closed_unless_the_developer_opens_them(agent: MgemAgent, tmp_path: Path) -> None:
