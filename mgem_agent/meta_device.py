@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ __all__ = ["meta_device", "without_meta_values"]
 
 _FILLED = ("ones", "rand", "randn", "zeros")
 """Functions of torch whose tensor has the shape and dtype of `torch.empty`."""
+
+_TIMM_FILL = "_trunc_normal_"
+"""timm's own function that fills a tensor, which all its models call."""
 
 _lock = threading.RLock()
 _depth = 0
@@ -64,8 +68,12 @@ def _begin() -> None:
     for name, function in fill.items():
         if inspect.isfunction(function):
             _replace(init, name, _filled(function))
+    timm: Any = sys.modules.get("timm.layers.weight_init")
+    if hasattr(timm, _TIMM_FILL):
+        _replace(timm, _TIMM_FILL, _filled(getattr(timm, _TIMM_FILL)))
     for name in _FILLED:
         _replace(torch, name, _made(getattr(torch, name), torch.empty))
+    _replace(torch, "empty_like", _like(torch.empty_like))
     _replace(torch, "arange", _made(torch.arange, _empty_range(torch.arange)))
 
 
@@ -95,6 +103,22 @@ def _made(function: Callable[..., Any], make_empty: Callable[..., Any]) -> Calla
         if not is_meta or options.keys() - {"device", "dtype", "requires_grad"}:
             return function(*args, **options)
         return make_empty(*args, **options)
+
+    return make
+
+
+def _like(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `torch.empty_like`, which for a meta tensor avoids torch's version in Python."""
+    import torch
+
+    @functools.wraps(function)
+    def make(tensor: Any, *args: Any, **options: Any) -> Any:
+        is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.is_meta and tensor.is_contiguous()
+        if not is_plain or args or options.keys() - {"device", "dtype"}:
+            return function(tensor, *args, **options)
+        device, dtype = options.get("device"), options.get("dtype")
+        device = tensor.device if device is None else device
+        return torch.empty(tensor.shape, device=device, dtype=tensor.dtype if dtype is None else dtype)
 
     return make
 

