@@ -60,7 +60,8 @@ def quantization_config(
     if chosen == "torchao":
         from torchao.quantization import Int8WeightOnlyConfig  # type: ignore[import-untyped]
 
-        return _protected(TorchAoConfig(Int8WeightOnlyConfig(), **options))
+        weights = Int8WeightOnlyConfig(version=2)  # torchao 0.16 takes version 1, which cannot be saved
+        return _protected(TorchAoConfig(weights, **options))
     if bits == 8:
         return _protected(BitsAndBytesConfig(load_in_8bit=True, **options))
     fitting = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}

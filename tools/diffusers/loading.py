@@ -279,7 +279,7 @@ def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> An
         Int8WeightOnlyConfig,
     )
 
-    weights = Int8WeightOnlyConfig() if options.quantization == 8 else Int4WeightOnlyConfig()
+    weights = Int8WeightOnlyConfig(version=2) if options.quantization == 8 else Int4WeightOnlyConfig()
     make_config: Any = TorchAoConfig  # untyped
     parts = ("decoder", "prior_prior", "transformer", "unet")
     return PipelineQuantizationConfig(quant_mapping={part: make_config(weights) for part in parts})
