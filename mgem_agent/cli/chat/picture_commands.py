@@ -97,7 +97,7 @@ def _edit(chat: Chat, ui: ChatUI, rest: str) -> None:
         raise InputError(f"{error} In this chat: /edit {words} --any-way") from error
     for notice in plan.notices:
         ui.display.tell(notice.message)
-    chat.draw([plan.request], f"Change the picture: {instruction}", ui)
+    _draw_anew(chat, [plan.request], f"Change the picture: {instruction}", ui)
 
 
 def _regen(chat: Chat, ui: ChatUI, rest: str) -> None:
@@ -105,7 +105,7 @@ def _regen(chat: Chat, ui: ChatUI, rest: str) -> None:
     name = chat.picture(word)
     seed = given.get("seed", secrets.randbelow(MAX_SEED))
     request = _request_of(chat, name)
-    chat.draw([_request(**{**request, "seed": seed})], "Draw it again with another seed.", ui)
+    _draw_anew(chat, [_request(**{**request, "seed": seed})], "Draw it again with another seed.", ui)
 
 
 def _vary(chat: Chat, ui: ChatUI, rest: str) -> None:
@@ -117,11 +117,22 @@ def _vary(chat: Chat, ui: ChatUI, rest: str) -> None:
         strength = given.get("strength", VARIATION_STRENGTH)
         changes = {"task": "image_to_image", "image": name, "mask": None, "strength": strength}
     else:
-        ui.display.tell(
-            "This generator cannot start from a picture. The variations use the same caption with other seeds."
-        )
+        others = "with other seeds" if chat.generator.capabilities.seed else "again; it takes no seeds"
+        ui.display.tell(f"This generator cannot start from a picture. It draws the same caption {others}.")
     seeds = [secrets.randbelow(MAX_SEED) for _ in range(given.get("n", NUM_VARIATIONS))]
-    chat.draw([_request(**{**request, **changes, "seed": seed}) for seed in seeds], "Draw variations of it.", ui)
+    requests = [_request(**{**request, **changes, "seed": seed}) for seed in seeds]
+    _draw_anew(chat, requests, "Draw variations of it.", ui)
+
+
+def _draw_anew(chat: Chat, requests: list[ImageRequest], text: str, ui: ChatUI) -> None:
+    """Draw, and say so if a picture is one that the session already has."""
+    before = set(chat.pictures())
+    turn = chat.draw(requests, text, ui)
+    if turn is not None and any(picture.artifact_id in before for picture in turn.pictures):
+        ui.display.tell(
+            f"{chat.generator.name} drew the same picture as before. Draw another caption with /gen PROMPT, or choose "
+            "another generator with /backend."
+        )
 
 
 def _ref(chat: Chat, ui: ChatUI, rest: str) -> None:

@@ -159,6 +159,16 @@ def test_a_picture_is_changed_by_the_way_that_is_meant(talk: Any) -> None:
     assert [(each.prompt, each.seed) for each in talk.generator.drawn[:2]] == [("a fox", 3), ("a fox. at night", 3)]
 
 
+def test_a_picture_that_is_the_same_again_is_reported(talk: Any) -> None:
+    _, err, _ = talk("/gen a fox --seed 3", "/regen --seed 4")
+    assert "drew the same picture as before" not in err
+    talk.generator = FlatColourGenerator(size=(32, 32), capabilities=Capabilities())
+    _, err, _ = talk("/gen a hen", "/regen", "/vary -n 2")
+    same = "flat drew the same picture as before. Draw another caption with /gen PROMPT, or choose another generator"
+    assert err.count(same) == 2
+    assert "cannot start from a picture. It draws the same caption again; it takes no seeds." in err
+
+
 def test_style_references_and_seed_hold_for_every_picture(talk: Any) -> None:
     talk("/gen a boy", "/ref 1 as Tim", "/style in ink", "/seed 5", "draw tim on a hill", "draw a tree", "/ref Tim off")
     boy = talk.turns()[0]["pictures"][0]["artifact"]
