@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -34,6 +31,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mgem_agent.config_file import config_path, read_config
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
@@ -42,17 +40,15 @@ from mgem_agent.tools.budget import Budget, Budgets
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.look import Look
 from mgem_agent.tools.prices import Price
-from mgem_agent.user_files import read_user_file, user_path
+from mgem_agent.user_files import user_path
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
-    "MAX_CONFIG_BYTES",
     "BudgetSettings",
     "PictureDefaults",
     "PictureDisplay",
     "Setting",
     "Settings",
-    "config_path",
     "explain_settings",
     "hidden",
     "known_setting",
@@ -66,10 +62,8 @@ PictureDisplay = Literal["auto", "sixel", "kitty", "blocks", "path", "none"]
 """How a terminal shows a picture: `auto` asks the terminal, `path` prints the file name, `none` prints nothing."""
 
 REQUEST_NAMES = {"steps": "num_inference_steps"}
-MAX_CONFIG_BYTES = 1_000_000
 MAX_COMPLAINTS = 10
 FREE_TABLES = ("model_options", "generator_options")
-PLACES = ("store", "sessions")
 
 
 class PictureDefaults(BaseModel):
@@ -338,41 +332,6 @@ def known_setting(name: str) -> str:
     if name in setting_names() or name in Settings.model_fields or (first in FREE_TABLES and dot and rest):
         return name
     raise InputError(_unknown(name))
-
-
-def config_path() -> Path:
-    """Return the path of the config file: `MGEM_CONFIG`, or `config.toml` in the system's configuration folder."""
-    named = os.environ.get("MGEM_CONFIG")
-    if named:
-        return user_path(named).absolute()
-    return platformdirs.user_config_path("mgem-agent", appauthor=False).absolute() / "config.toml"
-
-
-def read_config() -> dict[str, Any]:
-    """Return the content of the user's config file; empty if there is no file.
-
-    Raises:
-        InputError: If the file cannot be read, is not valid TOML, or contains a relative path.
-    """
-    path = config_path()
-    try:
-        data = tomllib.loads(read_user_file(path, "The config file", max_bytes=MAX_CONFIG_BYTES))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"The config file {str(path)!r} cannot be read: {error}. Fix the file or remove it."
-        ) from error
-    for name in PLACES:
-        place = data.get(name)
-        if isinstance(place, str) and "://" not in place and not user_path(place).is_absolute():
-            raise InputError(
-                f"{name} = {place!r} in {str(path)!r} is a relative path. Write an absolute path, or one that "
-                f"begins with ~."
-            )
-    return data
 
 
 def hidden(name: str, value: Any) -> Any:

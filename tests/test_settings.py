@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from mgem_agent.errors import InputError
 from mgem_agent.settings import (
     Settings,
-    config_path,
     explain_settings,
     hidden,
     known_setting,
@@ -141,9 +140,6 @@ def test_places_begin_at_home(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
     write('store = "~/pictures"\nsessions = "postgresql://me@db/tales"')
     monkeypatch.setenv("HOME", "/home/somebody")
     assert load_settings().store == Path("/home/somebody/pictures")
-    monkeypatch.delenv("MGEM_CONFIG")
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/somebody/.config")
-    assert config_path().parts[-2:] == ("mgem-agent", "config.toml")
 
 
 @pytest.mark.parametrize(

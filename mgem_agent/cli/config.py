@@ -117,7 +117,7 @@ def _unset(name: _Name) -> None:
 @app.command("path")
 def _path() -> None:
     """Print the path of the user's config file."""
-    from mgem_agent.settings import config_path
+    from mgem_agent.config_file import config_path
 
     echo(config_path())
 
@@ -200,8 +200,8 @@ def _read() -> tuple[Path, TOMLDocument]:
     import tomlkit
     from tomlkit.exceptions import ParseError
 
+    from mgem_agent.config_file import MAX_CONFIG_BYTES, config_path
     from mgem_agent.errors import InputError
-    from mgem_agent.settings import MAX_CONFIG_BYTES, config_path
     from mgem_agent.user_files import read_user_file
 
     path = config_path().resolve()  # keep a symbolic link, and write its target

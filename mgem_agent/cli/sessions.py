@@ -14,7 +14,8 @@ import typer
 from mgem_agent.cli.printing import confirm, echo, echo_json, open_console
 
 if TYPE_CHECKING:
-    from mgem_agent.sessions.sessions import Sessions, SessionSummary
+    from mgem_agent.sessions.session_record import SessionSummary
+    from mgem_agent.sessions.sessions import Sessions
 
 __all__ = ["app"]
 

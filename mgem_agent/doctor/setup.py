@@ -15,10 +15,11 @@ from pathlib import Path
 
 import httpx
 
+from mgem_agent.config_file import config_path
 from mgem_agent.doctor.finding import Check, Finding, FindingStatus
 from mgem_agent.errors import MgemError, MissingDependencyError
 from mgem_agent.extras import is_installed, require_packages
-from mgem_agent.settings import Settings, config_path, hidden
+from mgem_agent.settings import Settings, hidden
 from mgem_agent.user_files import user_path
 
 __all__ = [

@@ -19,22 +19,17 @@ import os
 import re
 import secrets
 import sqlite3
-import threading
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import platformdirs
 from filelock import FileLock
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.store.base import BaseStore, Op, PutOp, Result
-from langgraph.store.memory import InMemoryStore
+from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.sqlite import SqliteStore
 
 from mgem_agent.errors import InputError
@@ -43,10 +38,12 @@ from mgem_agent.redaction import without_secrets
 from mgem_agent.sessions.database import BUSY_S, connect
 from mgem_agent.sessions.latest_step import LatestStep, copy_thread
 from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
+from mgem_agent.sessions.memory import MemoryCheckpoints, MemoryRecords
+from mgem_agent.sessions.session_record import SessionSummary, new_record, now, summary_of, with_cost, with_turn
 from mgem_agent.text_decoding import clean_text
 from mgem_agent.user_files import user_path
 
-__all__ = ["SessionSummary", "Sessions", "default_session_folder", "new_session_name"]
+__all__ = ["Sessions", "default_session_folder", "new_session_name"]
 
 MAX_NAME_CHARS = 200
 PAGE = 200
@@ -73,54 +70,8 @@ class _SqliteCheckpoints(LatestStep, SqliteSaver):
     """Checkpoints in SQLite."""
 
 
-class _MemoryCheckpoints(LatestStep, InMemorySaver):
-    """Checkpoints in memory."""
-
-
-class _MemoryRecords(InMemoryStore):
-    """Records in memory. Threads may use them at once, and deleted records leave no empty namespaces."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Run operations, as defined by `BaseStore`."""
-        ops = list(ops)
-        with self._lock:
-            results = super().batch(ops)
-            for op in ops:
-                namespace = getattr(op, "namespace", None)
-                if namespace is not None and not self._data.get(namespace, True):
-                    del self._data[namespace]
-        return results
-
-
 class _Locks(Protocol):
     def hold(self, session: str) -> AbstractContextManager[None]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSummary:
-    """Summary of a session.
-
-    Attributes:
-        name: Name of the session.
-        num_turns: Number of finished turns.
-        num_pictures: Number of pictures drawn in them.
-        title: Beginning of the first message.
-        updated: Time of the last change (UTC).
-        unfinished: Whether a turn was interrupted, or waits for a decision.
-        cost: What all its turns have cost, also those that were undone: amounts by name.
-    """
-
-    name: str
-    num_turns: int
-    num_pictures: int
-    title: str
-    updated: datetime
-    unfinished: bool
-    cost: dict[str, float] = field(default_factory=dict)
 
 
 class Sessions:
@@ -184,7 +135,7 @@ class Sessions:
     @classmethod
     def in_memory(cls) -> Self:
         """Return sessions in memory, which end with the program."""
-        return cls(_MemoryCheckpoints(), _MemoryRecords(), MemoryLocks(), ExitStack())
+        return cls(MemoryCheckpoints(), MemoryRecords(), MemoryLocks(), ExitStack())
 
     @classmethod
     def postgres(cls, url: str) -> Self:
@@ -231,7 +182,7 @@ class Sessions:
 
     def list(self) -> list[SessionSummary]:
         """Return all sessions, most recently changed first."""
-        found = [_summary(item) for _, item in self._all(self._names)]
+        found = [summary_of(item) for _, item in self._all(self._names)]
         return sorted(found, key=lambda summary: (summary.updated, summary.name), reverse=True)
 
     def summary(self, session: str) -> SessionSummary:
@@ -240,7 +191,7 @@ class Sessions:
         Raises:
             InputError: If there is no such session.
         """
-        return _summary(self._get(session))
+        return summary_of(self._get(session))
 
     def turns(self, session: str, *, limit: int | None = None) -> Sequence[dict[str, Any]]:
         """Return the records of a session's finished turns, oldest first; empty if there is no such session.
@@ -273,7 +224,7 @@ class Sessions:
         """
         if cost:
             record = self._get(session)
-            self._write(record | {"cost": _charged(record, cost)})
+            self._write(record | {"cost": with_cost(record, cost)})
 
     def open_turn(self, session: str) -> dict[str, Any] | None:
         """Return the initial state of a session's unfinished turn, or None if there is none."""
@@ -291,7 +242,7 @@ class Sessions:
         Raises:
             InputError: If another turn is unfinished.
         """
-        record = self._find(session) or _new_record(session)
+        record = self._find(session) or new_record(session)
         if record["open"] is not None:
             raise InputError(
                 f"Session {session!r} has an unfinished turn. Call resume({session!r}) to continue it, or "
@@ -310,8 +261,8 @@ class Sessions:
         writes = []
         if record["head"] != turn["id"]:
             writes.append(_put_op(("turns", record["lineage"]), turn["id"], turn | {"parent": record["head"]}))
-            record = _counted(record, turn, 1) | {"head": turn["id"], "cost": _charged(record, turn.get("cost", {}))}
-        writes.append(_put_op(self._names, session, record | {"open": None, "updated": _now()}))
+            record = with_turn(record, turn, 1) | {"head": turn["id"], "cost": with_cost(record, turn.get("cost", {}))}
+        writes.append(_put_op(self._names, session, record | {"open": None, "updated": now()}))
         self._records.batch(writes)  # atomically, and with one write to the disk
         self._forget(turn["id"])
 
@@ -354,7 +305,7 @@ class Sessions:
         last = self.turns(session, limit=1)
         if not last:
             raise InputError(f"Session {session!r} has no turn to undo.")
-        self._write(_counted(record, last[0], -1) | {"head": last[0]["parent"]})
+        self._write(with_turn(record, last[0], -1) | {"head": last[0]["parent"]})
 
     def fork(self, session: str, name: str, *, turn: str | None = None) -> None:
         """Create a session with the finished turns of another.
@@ -378,7 +329,7 @@ class Sessions:
             left = turns[: ids.index(turn) + 1]
             num_pictures = sum(len(each.get("pictures", ())) for each in left)
             record = record | {"head": turn, "num_turns": len(left), "num_pictures": num_pictures}
-        self._write(record | {"name": name, "open": None, "created": _now(), "cost": {}})
+        self._write(record | {"name": name, "open": None, "created": now(), "cost": {}})
 
     def delete(self, session: str) -> None:
         """Delete a session. Its pictures, and turns that it shares with another session, are kept.
@@ -441,7 +392,7 @@ class Sessions:
         return record
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._put(self._names, record["name"], record | {"updated": _now()})
+        self._put(self._names, record["name"], record | {"updated": now()})
 
     def _put(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
         self._records.put(namespace, key, _fit_to_keep(value), index=False)
@@ -468,18 +419,6 @@ def _connect(folder: Path, closing: ExitStack, *, isolation_level: Any) -> sqlit
     return connection
 
 
-def _summary(record: dict[str, Any]) -> SessionSummary:
-    return SessionSummary(
-        name=record["name"],
-        num_turns=record["num_turns"],
-        num_pictures=record["num_pictures"],
-        title=record["title"],
-        updated=datetime.fromisoformat(record["updated"]),
-        unfinished=record["open"] is not None,
-        cost=record.get("cost", {}),
-    )
-
-
 def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) -> PutOp:
     return PutOp(namespace, key, None if value is None else _fit_to_keep(value), index=False)
 
@@ -488,35 +427,3 @@ def _fit_to_keep(value: dict[str, Any]) -> dict[str, Any]:
     """Return a record without secrets and surrogates."""
     kept: dict[str, Any] = json.loads(clean_text(without_secrets(json.dumps(value, ensure_ascii=False))))
     return kept
-
-
-def _counted(record: dict[str, Any], turn: dict[str, Any], by: int) -> dict[str, Any]:
-    """Return a session's record with the counts of a turn added or subtracted."""
-    num_pictures = record["num_pictures"] + by * len(turn.get("pictures", ()))
-    return record | {"num_turns": record["num_turns"] + by, "num_pictures": num_pictures}
-
-
-def _charged(record: dict[str, Any], cost: Mapping[str, float]) -> dict[str, float]:
-    """Return the cost of a session with another cost added."""
-    known = record.get("cost", {})
-    return {
-        name: known.get(name, 0) + cost.get(name, 0) for name in (*known, *(each for each in cost if each not in known))
-    }
-
-
-def _new_record(session: str) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "name": session,
-        "lineage": uuid.uuid4().hex,
-        "head": None,
-        "open": None,
-        "num_turns": 0,
-        "num_pictures": 0,
-        "title": "",
-        "created": _now(),
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
