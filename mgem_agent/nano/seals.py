@@ -166,7 +166,7 @@ def _recorded(folder: Path) -> tuple[dict[str, str], str]:
         distribution = importlib.metadata.distribution(_DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return {}, ""
-    root = Path(os.fspath(distribution.locate_file(""))).resolve()
+    root = Path(str(distribution.locate_file(""))).resolve()
     try:
         start = folder.resolve().relative_to(root).as_posix() + "/"
     except ValueError:  # a checkout

@@ -18,7 +18,8 @@ async def test_a_run_whose_work_is_saved_is_waited_for(tmp_path: Path, monkeypat
         await go.wait()
 
     run.task = asyncio.create_task(told())
-    monkeypatch.setitem(book_runs._runs, tmp_path.absolute(), run)
+    runs: dict[Path, BookRun] = book_runs._runs  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setitem(runs, tmp_path.absolute(), run)
     assert await running_long(tmp_path) is run and find_run(tmp_path) is run  # at once: it is not done
     run.is_done = True
     waiting = asyncio.create_task(running_long(tmp_path))

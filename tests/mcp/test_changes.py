@@ -57,7 +57,8 @@ async def noticing(parts: Any, version: str, *uris: str) -> AsyncIterator[tuple[
     notices = Notices()
     mode = "auto" if version == "2026-07-28" else "legacy"
     async with Client(make_server(parts), mode=mode, message_handler=notices.note) as client:
-        assert client.server_capabilities.resources.list_changed and client.server_capabilities.resources.subscribe
+        offered = client.server_capabilities.resources
+        assert offered is not None and offered.list_changed and offered.subscribe
         if version != "2026-07-28":
             for uri in uris:
                 with pytest.warns(MCPDeprecationWarning):
@@ -107,7 +108,7 @@ async def test_nothing_is_watched_when_nobody_listens(
     changes = ResourceChanges(store, Books(tmp_path / "books"))
     seen: list[Any] = []
     end = changes.subscribe(seen.append)
-    task = changes._task
+    task = changes._task  # pyright: ignore[reportPrivateUsage]
     assert task is not None
     await asyncio.sleep(0.1)
     store.put_picture(Image.new("RGB", (8, 8), "red"), origin="red.png")

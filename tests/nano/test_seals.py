@@ -36,7 +36,7 @@ def change(file: Path, content: bytes, *, same_time: bool = False) -> None:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are hashed."""
     names: list[str] = []
-    own = seals._hashed
+    own = seals._hashed  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(seals, "_hashed", lambda file: names.append(file.name) or own(file))
     return names
 

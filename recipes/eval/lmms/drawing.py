@@ -31,7 +31,7 @@ GENERATION_TASKS = ("WISE", "gedit_bench", "imgedit", "kris_bench", "ueval", "un
 """lmms-eval's tasks whose answers are pictures, by the beginning of their names."""
 
 
-def draws(task: str, mode: TaskDrawing) -> bool:
+def draws(task: str, mode: str) -> bool:
     """Return whether the answers to a task are pictures.
 
     Args:

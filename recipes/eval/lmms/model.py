@@ -199,7 +199,7 @@ class MgemChat(lmms):  # type: ignore[misc]
         if place:
             doc_to_visual, doc_id, task, split = place
             document = self.task_dict[task][split][doc_id]
-            images = (doc_to_visual(document) or ()) if callable(doc_to_visual) else ()
+            images = _visuals(doc_to_visual, document)
             continuation = continuation(document) if callable(continuation) else continuation
         return _question(text, images), str(continuation)
 
@@ -222,12 +222,18 @@ class MgemSimple(MgemChat):
 
     def _dialogue(self, request: Any) -> list[dict[str, Any]]:
         text, _, doc_to_visual, doc_id, task, split = request.args
-        images = doc_to_visual(self.task_dict[task][split][doc_id]) if callable(doc_to_visual) else ()
-        dialogue = _question(text, images or ())
+        images = _visuals(doc_to_visual, self.task_dict[task][split][doc_id])
+        dialogue = _question(text, images)
         return dialogue if self._max_images is None else limit_images(dialogue, int(self._max_images))
 
     def _rounds(self, request: Any) -> Iterator[str]:
         raise InputError("Tasks of several rounds run in lmms-eval's chat form. Leave --force_simple out.")
+
+
+def _visuals(doc_to_visual: Any, document: Any) -> Sequence[Any]:
+    """Return the pictures of a document; none for a task of text."""
+    images: Any = doc_to_visual(document) if callable(doc_to_visual) else ()
+    return images or ()
 
 
 def _question(text: str, images: Sequence[Any]) -> list[dict[str, Any]]:

@@ -121,6 +121,10 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
     text_encoder = cell_text_encoder(looks, places, grid, config.num_text_layers, config.seed)
     torch.manual_seed(config.seed)
     blocks = {True: ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), False: ("DownBlock2D", "UpBlock2D")}
+    sides: dict[str, Any] = {
+        "attention_head_dim": config.num_heads,  # of old, this argument is the number of heads
+        "only_cross_attention": config.copies,
+    }
     unet: Any = UNet2DConditionModel(
         sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
         in_channels=autoencoder.config.latent_channels,
@@ -130,8 +134,7 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
         block_out_channels=config.widths,
         layers_per_block=1,
         cross_attention_dim=text_encoder.config.hidden_size,
-        attention_head_dim=config.num_heads,  # of old, this argument is the number of heads
-        only_cross_attention=config.copies,
+        **sides,
         norm_num_groups=16,
     )
     _look_for_positions(unet, look_width(autoencoder.config.latent_channels))

@@ -81,7 +81,11 @@ async def test_an_unexpected_error_is_named_without_its_text(caplog: pytest.LogC
 
 async def test_a_run_whose_work_is_saved_is_waited_for() -> None:
     class Saved(Live):
-        is_done = False
+        is_saved = False
+
+        @property
+        def is_done(self) -> bool:
+            return self.is_saved
 
     place: LivePlace[Saved] = LivePlace()
     live, go = Saved(), asyncio.Event()
@@ -92,7 +96,7 @@ async def test_a_run_whose_work_is_saved_is_waited_for() -> None:
     live.begin(work)
     place.put("x", live)
     assert await place.running_long("x") is live  # at once: it is not done
-    live.is_done = True
+    live.is_saved = True
     waiting = asyncio.create_task(place.running_long("x"))
     await asyncio.sleep(0)
     assert not waiting.done()

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from PIL import Image
-from pydantic import PrivateAttr
+from pydantic import Field
 
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextRequest
@@ -81,10 +81,10 @@ class Server(GenericFakeChatModel):
 
     messages: Any = None
     top_logprobs: int | None = None
-    _asked: list[dict[str, Any]] = PrivateAttr(default_factory=list)
+    asked: list[dict[str, Any]] = Field(default_factory=list)
 
     def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
-        self._asked.append(kwargs)
+        self.asked.append(kwargs)
         return super()._generate(messages, stop, run_manager, **kwargs)
 
 
@@ -94,7 +94,7 @@ def test_log_probabilities_of_a_server_are_soft_scores(picture: Path) -> None:
     server = Server(messages=iter([AIMessage("Three", response_metadata=told), AIMessage("No, none.")]))
     judge = ChatJudge(server)
     assert judge.score(picture, PROMPT) == pytest.approx([0.75, 0.0])
-    assert server._asked[0]["logprobs"] and server._asked[0]["top_logprobs"] == 20
+    assert server.asked[0]["logprobs"] and server.asked[0]["top_logprobs"] == 20
     assert judge.kind == "hard"  # the second answer has no probabilities
 
 

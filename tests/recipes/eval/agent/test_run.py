@@ -50,7 +50,8 @@ def test_turns_are_stored_and_scored_once(tmp_path: Path) -> None:
     run_turns(PROMPTS, agents(tmp_path, [], ("no look",)), tmp_path, {})  # nothing is asked again
     judge = Judge()
     for _ in range(2):
-        found = score_turns(PROMPTS, ["no look"], judge, tmp_path, judge_name="a:b", settings={})
+        score_turns(PROMPTS, ["no look"], judge, tmp_path, judge_name="a:b", settings={})
+    found = score_turns(PROMPTS, ["no look"], judge, tmp_path, judge_name="a:b", settings={})
     assert [turn.scores for turn in found["no look"]] == [(0.25, 1.0)] * 2
     assert [turn.drawings for turn in found["no look"]] == [1, 1] and len(judge.seen) == 2
     assert (tmp_path / "scores-a_b.jsonl").is_file()

@@ -39,7 +39,8 @@ def test_a_model_of_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 16, "patch_size": 16, "head_width": 8},
         "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
     }
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", sizes)
+    configs = open_clip.factory._MODEL_CONFIGS  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setitem(configs, "tiny", sizes)
     encoder = make_encoder("open_clip:tiny")
     assert encoder.contents(PICTURES).shape == (2, 8) and encoder.styles(PICTURES).shape == (2, 32)
 
