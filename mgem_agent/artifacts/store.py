@@ -383,11 +383,11 @@ def _given_hash(picture: Any) -> str | None:
 
 
 def _scanned(folder: str | os.PathLike[str]) -> Sequence[os.DirEntry[str]]:
-    """Return the entries of a folder; none if it does not exist."""
+    """Return the entries of a folder; none if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return [*entries]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
 
 

@@ -25,7 +25,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.mcp.parts import McpParts
 from mgem_agent.tools.image_result import GenerationProgress
 
-__all__ = ["Call", "NeedsInputError", "Progress", "Question"]
+__all__ = ["INPUT_REQUIRED_VERSION", "Call", "NeedsInputError", "Progress", "Question"]
 
 Result = TypeVar("Result")
 

@@ -27,7 +27,7 @@ from mgem_agent.server.responses_store import Place, ResponseStore, SavedRespons
 from mgem_agent.server.security import User
 from mgem_agent.server.service import AgentService
 
-__all__ = ["ResponseTurn"]
+__all__ = ["FINAL", "ResponseTurn"]
 
 FINAL = ("completed", "incomplete", "failed", "cancelled")
 

