@@ -255,7 +255,7 @@ class Meter:
             for scope in scopes
             if getattr(budgets, scope)
         ]
-        self.prices = prices if prices is not None else outer.prices if outer is not None else Prices()
+        self.prices: Prices = prices if prices is not None else outer.prices if outer is not None else Prices()
         self._outer = outer
         self._started = time.monotonic()
         self._spent = Cost()

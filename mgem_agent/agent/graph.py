@@ -214,7 +214,7 @@ class AgentGraph:
         if capabilities.is_deterministic:
             return calls, [useless_redraw(self._generator.name)]
         left = self._settings.max_pictures - state["num_drawn"] - len(calls)
-        variants = []
+        variants: list[dict[str, Any]] = []
         for place in range(1, look.max_redraws + 1):
             for call in calls[: max(left - len(variants), 0)]:
                 first = ImageRequest.model_validate(call["request"])

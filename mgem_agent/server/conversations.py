@@ -140,7 +140,10 @@ class _Desk:
     def _read(self, items: list[dict[str, Any]]) -> tuple[list[Any], list[str]]:
         """Return the messages of items, and the system messages."""
         given = read_items(items, self._responses.find_drawn)
-        limits = {"max_pictures": self._settings.max_pictures_in, "allow_urls": self._settings.allow_urls}
+        limits: dict[str, Any] = {
+            "max_pictures": self._settings.max_pictures_in,
+            "allow_urls": self._settings.allow_urls,
+        }
         system, messages = read_messages(given, self._pictures, **limits)
         return messages, system
 

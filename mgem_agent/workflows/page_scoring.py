@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel
@@ -143,14 +144,14 @@ class PageScoring:
                     scene.score.caption,
                     self._look,
                     self._capabilities,
-                    lambda _, score, scene=scene: self._better_caption(scene, score),
+                    partial(self._better_caption, scene),
                 )
                 found = [] if request is None else [request]
             useless = useless or not found
             wanted += [(index, each) for each in found]
         return wanted, [useless_redraw(self._generator.name)] if useless else []
 
-    def _better_caption(self, scene: StoryScene, score: PictureScore) -> str:
+    def _better_caption(self, scene: StoryScene, _: str, score: PictureScore) -> str:
         """Return the whole caption of a page with its scene rewritten; looks and style do not change."""
         story = self._draft.story
         members = [each for each in story.cast if each.name in scene.characters]

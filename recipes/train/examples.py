@@ -189,7 +189,8 @@ class Examples:
             position: Index over all files.
         """
         _, file, place = self._locate(position)
-        num_tokens, num_images, repairs = None, 0, ()
+        num_tokens: int | None = None
+        num_images, repairs = 0, tuple[str, ...]()
         problem = None
         try:
             encoded = self._encoder.encode(file[place], file.images)

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -88,14 +89,14 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[tuple[str, int, Callab
                 f"{str(folder)!r}. Free space there, or give another --root."
             )
         for member in files:
-            yield member.filename, member.file_size, lambda member=member: opened.open(member)
+            yield member.filename, member.file_size, partial(opened.open, member)
 
 
 def _tar_members(archive: Path, folder: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
     with tarfile.open(archive) as opened:
         for member in opened:
             if member.isfile():  # no links and no devices
-                yield member.name, member.size, lambda member=member: _opened(opened, member)
+                yield member.name, member.size, partial(_opened, opened, member)
 
 
 def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

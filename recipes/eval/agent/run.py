@@ -90,7 +90,12 @@ def conditions(num_drawings: int, names: Sequence[str] = ()) -> tuple[Condition,
         raise InputError(f"{num_drawings} drawings leave none for a second attempt. Give 2 or more.")
     if unknown := sorted(set(names) - set(CONDITIONS)):
         raise InputError(f"There is no condition {unknown[0]!r}. Allowed: {', '.join(map(repr, CONDITIONS))}.")
-    looks = (0, f"retry-{num_drawings - 1}", f"revise-{num_drawings - 1}", f"best-of-{num_drawings}")
+    looks: tuple[int | str, ...] = (
+        0,
+        f"retry-{num_drawings - 1}",
+        f"revise-{num_drawings - 1}",
+        f"best-of-{num_drawings}",
+    )
     made = [Condition(name, look) for name, look in zip(CONDITIONS, looks, strict=True)]
     return tuple(each for each in made if not names or each.name in names)
 

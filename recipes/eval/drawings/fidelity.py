@@ -161,7 +161,7 @@ def measure_clip_score(
     require_packages("CLIP-Score", "torchmetrics")
     from torchmetrics.multimodal.clip_score import CLIPScore
 
-    metric = CLIPScore(model_name_or_path=lambda: _clip(model)).to(device)  # type: ignore[arg-type]
+    metric = CLIPScore(model_name_or_path=lambda: _clip(model)).to(device)
     for start in range(0, len(files), _AT_ONCE):
         some = files[start : start + _AT_ONCE]
         pictures: Any = [transforms.pil_to_tensor(load_image(file)).to(device) for file in some]
@@ -217,7 +217,7 @@ def _clip(name: str) -> tuple[Any, Any]:
 
     source = str(user_path(name)) if user_path(name).is_dir() else name
     try:
-        return _ClipFeatures(CLIPModel.from_pretrained(source).eval()), AutoProcessor.from_pretrained(source)  # type: ignore[arg-type]
+        return _ClipFeatures(CLIPModel.from_pretrained(source).eval()), AutoProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(
             f"No CLIP model can be read from {name!r}: {str(error).splitlines()[0]}. Give a folder of transformers' "

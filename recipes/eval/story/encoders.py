@@ -95,7 +95,7 @@ def _pixels(pictures: Sequence[Image.Image], size: int, mean: Sequence[float], s
     rows = []
     for picture in pictures:
         side = max(picture.size)
-        square = Image.new("RGB", (side, side), picture.convert("RGB").getpixel((0, 0)))  # type: ignore[arg-type]
+        square = Image.new("RGB", (side, side), picture.convert("RGB").getpixel((0, 0)))
         square.paste(picture.convert("RGB"), ((side - picture.width) // 2, (side - picture.height) // 2))
         rows.append(transforms.pil_to_tensor(square.resize((size, size), Image.Resampling.BICUBIC)))
     return transforms.normalize(torch.stack(rows).float() / 255, list(mean), list(std))
