@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from lmms_eval.api.instance import GenerationResult, TokenCounts
-from lmms_eval.api.model import lmms
-from lmms_eval.protocol import ChatMessages
+from lmms_eval.api.instance import GenerationResult, TokenCounts  # pyright: ignore[reportMissingImports]
+from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
+from lmms_eval.protocol import ChatMessages  # pyright: ignore[reportMissingImports]
 
 from mgem_agent.core_model.dialogue.streaming import input_device
 from mgem_agent.errors import InputError
