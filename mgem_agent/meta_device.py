@@ -19,12 +19,21 @@ __all__ = ["meta_device", "without_meta_values"]
 _FILLED = ("ones", "rand", "randn", "zeros")
 """Functions of torch whose tensor has the shape and dtype of `torch.empty`."""
 
+_WITH_NUMBER = ("__truediv__", "__rtruediv__", "__rpow__")
+"""Operations of a tensor with a number whose result has the shape and dtype of a tensor of real numbers.
+
+Rotary position embeddings compute their frequencies with them.
+"""
+
 _TIMM_FILL = "_trunc_normal_"
 """timm's own function that fills a tensor, which all its models call."""
 
+_RESTORED = ("diffusers.models.modeling_utils", "TORCH_INIT_FUNCTIONS")
+"""A module with a table of torch's own functions, to which it sets `torch.nn.init` each time it has made a model."""
+
 _lock = threading.RLock()
 _depth = 0
-_before: list[tuple[Any, str, Any]] = []
+_undo: list[Callable[[], None]] = []
 
 
 @contextmanager
@@ -44,9 +53,8 @@ def without_meta_values() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if not _depth:
-                while _before:
-                    owner, name, value = _before.pop()
-                    setattr(owner, name, value)
+                while _undo:
+                    _undo.pop()()
 
 
 @contextmanager
@@ -65,20 +73,27 @@ def _begin() -> None:
     with torch.device("meta"):
         torch.empty(0)  # the first time, torch looks up the functions that take this device, and keeps them
     fill = {name: function for name, function in vars(init).items() if name.endswith("_") and not name.startswith("_")}
+    module, table = _RESTORED
+    restored = getattr(sys.modules.get(module), table, {})
     for name, function in fill.items():
         if inspect.isfunction(function):
             _replace(init, name, _filled(function))
+            if name in restored:
+                _undo.append(functools.partial(restored.__setitem__, name, restored[name]))
+                restored[name] = _filled(function)
     timm: Any = sys.modules.get("timm.layers.weight_init")
     if hasattr(timm, _TIMM_FILL):
         _replace(timm, _TIMM_FILL, _filled(getattr(timm, _TIMM_FILL)))
     for name in _FILLED:
         _replace(torch, name, _made(getattr(torch, name), torch.empty))
     _replace(torch, "empty_like", _like(torch.empty_like))
+    for name in _WITH_NUMBER:
+        _replace(torch.Tensor, name, _with_number(getattr(torch.Tensor, name)))
     _replace(torch, "arange", _made(torch.arange, _empty_range(torch.arange)))
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    _before.append((owner, name, getattr(owner, name)))
+    _undo.append(functools.partial(setattr, owner, name, getattr(owner, name)))
     setattr(owner, name, value)
 
 
@@ -121,6 +136,20 @@ def _like(function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.empty(tensor.shape, device=device, dtype=tensor.dtype if dtype is None else dtype)
 
     return make
+
+
+def _with_number(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an operation of `torch.Tensor` that computes nothing for a meta tensor of real numbers and a number."""
+    import torch
+
+    @functools.wraps(operation)
+    def operate(tensor: Any, other: Any) -> Any:
+        is_plain = type(tensor) is torch.Tensor and tensor.is_meta and tensor.is_floating_point()
+        if is_plain and isinstance(other, (int, float)) and not tensor.requires_grad:
+            return torch.empty_like(tensor)
+        return operation(tensor, other)
+
+    return operate
 
 
 def _empty_range(arange: Callable[..., Any]) -> Callable[..., Any]:

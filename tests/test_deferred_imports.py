@@ -19,7 +19,17 @@ from mgem_agent.deferred_object import DeferredObject
 
 LATE = "package_that_is_imported_late"
 COMPILER = ("torch._dynamo", "torch._inductor")
-UNUSED = (*COMPILER, "bitsandbytes", "onnxruntime", "peft", "scipy", "sklearn", "torch.distributed.tensor", "torchao")
+UNUSED = (
+    *COMPILER,
+    "bitsandbytes",
+    "onnxruntime",
+    "peft",
+    "scipy",
+    "sklearn",
+    "sympy",
+    "torch.distributed.tensor",
+    "torchao",
+)
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ MAKERS: tuple[Callable[[], torch.Tensor], ...] = (
     lambda: torch.arange(1, 2, 0.25),
     lambda: torch.arange(3, 9, 2, dtype=torch.float32),
     lambda: torch.ones(2, 3, 5, 4).to(memory_format=torch.channels_last),
+    lambda: 1.0 / (10000 ** (torch.arange(0, 8, 2, dtype=torch.int64).to(dtype=torch.float) / 8)),
+    lambda: torch.ones(2, 3, dtype=torch.float16) / 3,
+    lambda: torch.ones(3, dtype=torch.int64) / 2,
+    lambda: 2 ** torch.ones(3, dtype=torch.int64),
+    lambda: torch.ones(2, 3) / torch.ones(3),
 )
 
 
@@ -68,6 +73,18 @@ def test_a_convnext_of_timm_computes_no_values(monkeypatch: pytest.MonkeyPatch) 
         assert all(value.is_meta for value in HighResEncoder(config).state_dict().values())
     with pytest.raises(TypeError):
         HighResEncoder(config)
+
+
+def test_a_pipeline_of_diffusers_does_not_restore_the_functions_that_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.models import modeling_utils
+
+    before = nn.init.normal_, dict(modeling_utils.TORCH_INIT_FUNCTIONS)
+    with meta_device():
+        with modeling_utils.no_init_weights():
+            nn.Embedding(3, 4)
+        monkeypatch.setattr(torch.Tensor, "normal_", None)
+        assert nn.Embedding(3, 4).weight.is_meta
+    assert (nn.init.normal_, modeling_utils.TORCH_INIT_FUNCTIONS) == before
 
 
 @pytest.mark.parametrize("make", MAKERS)
