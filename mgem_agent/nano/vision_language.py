@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,10 @@ def load_nano(
             whole, **{"dtype": torch.float32, **(options or {})}
         ).eval()
     model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
-    enable_cpu_decoding(model, exact=exact)
-    return model, MiniGeminiProcessor.from_pretrained(whole)
+    with ThreadPoolExecutor(1) as beside:
+        processor = beside.submit(MiniGeminiProcessor.from_pretrained, whole)
+        enable_cpu_decoding(model, exact=exact)
+        return model, processor.result()
 
 
 def hash_of(folder: Path, text: Path) -> str:
