@@ -173,7 +173,7 @@ def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeyp
     began = time.monotonic()
     with pytest.raises(CheckpointError, match=r"cannot be downloaded: The deadline for the answer has passed\."):
         fetch(server, tmp_path / "file.whl")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 def test_a_large_file_may_take_longer_than_a_small_one(
