@@ -37,15 +37,17 @@ def settings() -> str:
     """Every setting with its variable, its default and its meaning."""
     from mgem_agent.server_settings import ServerSettings
     from mgem_agent.settings import ENVIRONMENT_PREFIX, BudgetSettings, PictureDefaults, Settings
+    from mgem_agent.story_settings import StorySettings
 
     meanings = {
         **_attributes(Settings),
         **{f"picture.{name}": text for name, text in _attributes(PictureDefaults).items()},
         **{f"budget.{name}": text for name, text in _attributes(BudgetSettings).items()},
+        **{f"story.{name}": text for name, text in _attributes(StorySettings).items()},
         **{f"server.{name}": text for name, text in _attributes(ServerSettings).items()},
     }
     defaults = {**Settings.model_construct().model_dump(mode="json")}
-    for table in ("picture", "budget", "server"):
+    for table in ("picture", "budget", "story", "server"):
         defaults |= {f"{table}.{name}": value for name, value in defaults.pop(table).items()}
     rows = [
         f"| `{name}` | `{ENVIRONMENT_PREFIX}{name.upper().replace('.', '__')}` | {_value(value)} | {meanings[name]} |"

@@ -36,6 +36,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
 from mgem_agent.server_settings import ServerSettings
+from mgem_agent.story_settings import StorySettings
 from mgem_agent.tools.budget import Budget, Budgets
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.look import Look
@@ -147,6 +148,7 @@ class Settings(BaseSettings):
         picture: Default values for image requests.
         budget: Limits of what is spent.
         prices: Prices in US dollars, by the names of generators and reasoners; see `mgem_agent.tools.Price`.
+        story: Settings of stories.
         server: Settings of `mgem serve`.
 
     Examples:
@@ -180,6 +182,7 @@ class Settings(BaseSettings):
     picture: PictureDefaults = PictureDefaults()
     budget: BudgetSettings = BudgetSettings()
     prices: dict[str, Price] = {}
+    story: StorySettings = StorySettings()
     server: ServerSettings = ServerSettings()
 
     @field_validator("store")

@@ -25,7 +25,7 @@ LAYERS = (
     ("foreign_markdown", "prompts", "redaction", "text_decoding", "types"),
     ("errors",),
     ("extras", "user_files"),
-    ("config_file", "server_settings"),
+    ("config_file", "server_settings", "story_settings"),
     ("deferred_object", "meta_device"),
     ("deferred_imports",),
     ("_lazy",),

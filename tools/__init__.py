@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         make_generator,
         register_generator,
     )
+    from mgem_agent.tools.shared_meter import SharedMeter
 
 __all__ = [
     "Budget",
@@ -48,6 +49,7 @@ __all__ = [
     "Price",
     "Prices",
     "ReadText",
+    "SharedMeter",
     "TextLine",
     "can_read_text",
     "describe_generators",
@@ -71,6 +73,7 @@ __getattr__, __dir__ = attach(
         "Meter": "mgem_agent.tools.budget",
         "Price": "mgem_agent.tools.prices",
         "Prices": "mgem_agent.tools.prices",
+        "SharedMeter": "mgem_agent.tools.shared_meter",
         "Capabilities": "mgem_agent.tools.capabilities",
         "EditPlan": "mgem_agent.tools.editing_plan",
         "EditRequest": "mgem_agent.tools.editing_plan",

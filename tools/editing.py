@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from mgem_agent.tools.budget import Meter
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.editing_plan import EditRequest, EditWay, plan_edit
 from mgem_agent.tools.image_generator import ImageGenerator
@@ -39,6 +40,7 @@ def edit_image(
     cancel: threading.Event | None = None,
     on_progress: Callable[[GenerationProgress], None] | None = None,
     strict: bool = False,
+    meter: Meter | None = None,
 ) -> EditedImage:
     """Edit a picture.
 
@@ -51,10 +53,12 @@ def edit_image(
         cancel: Set this from another thread to stop.
         on_progress: Called with each step.
         strict: Raise an error instead of dropping or adapting an argument.
+        meter: Refuses a picture that would pass a budget, and counts what is spent.
 
     Raises:
         UnsupportedRequestError: If the generator supports none of the allowed ways.
         InputError: If a picture is missing.
+        BudgetExceededError: If the picture would pass a budget.
         ToolError: If drawing fails or is cancelled.
 
     Examples:
@@ -68,7 +72,7 @@ def edit_image(
     """
     plan = plan_edit(edit, generator.capabilities, generator=generator.name, strict=strict)
     results = []
-    for event in draw(generator, [plan.request], pictures=pictures, cancel=cancel, strict=strict):
+    for event in draw(generator, [plan.request], pictures=pictures, cancel=cancel, strict=strict, meter=meter):
         if isinstance(event, ImageResult):
             results.append(event)
         elif on_progress is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -33,8 +34,9 @@ from mgem_agent.agent.reasoning import Answer, Reasoning
 from mgem_agent.agent.redraw import best_attempt, other_seeds, useless_redraw
 from mgem_agent.agent.turn_context import TurnContext
 from mgem_agent.agent.turn_state import TurnState
+from mgem_agent.artifacts.artifact import PictureAttempt
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import BudgetExceededError, ContextOverflowError
+from mgem_agent.errors import BudgetExceededError, ContextOverflowError, MgemError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_generator import ImageGenerator
@@ -254,7 +256,9 @@ class AgentGraph:
                 message = result["error"] or "There is no picture."
                 failures.append({"call_id": result["call_id"], "prompt": prompt, "message": message})
             else:
-                pictures.append(_picture(result, chosen))
+                picture = _picture(result, chosen)
+                self._note_attempts(picture)
+                pictures.append(picture)
             messages.append(to_record(_tool_message(result, chosen)))
         return {
             "messages": messages,
@@ -264,6 +268,18 @@ class AgentGraph:
             "failures": failures,
             "outcome": run.why if run.cancel.is_set() else self._end(state, results, bool(pictures)),
         }
+
+    def _note_attempts(self, picture: Mapping[str, Any]) -> None:
+        """Write what was tried for a picture into its record."""
+        tried = [
+            PictureAttempt(
+                picture=each["artifact"], prompt=each["prompt"], score=each["score"], problem=each["problem"] or ""
+            )
+            for each in picture.get("attempts", ())
+        ]
+        if tried:
+            with suppress(MgemError):  # such as a full disk; the record of the turn has them, too
+                self._store.note_attempts(picture["artifact"], tried)
 
     def _end(self, state: TurnState, results: list[dict[str, Any]], has_drawn: bool) -> TurnOutcome | None:
         """Return the outcome of the turn, or None if the reasoner continues."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from mgem_agent._lazy import attach
 
 if TYPE_CHECKING:
-    from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
+    from mgem_agent.artifacts.artifact import Artifact, PictureAttempt, PictureRecipe
     from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
     from mgem_agent.artifacts.store import ArtifactStore, default_artifact_root
 
 __all__ = [
     "Artifact",
     "ArtifactStore",
+    "PictureAttempt",
     "PictureRecipe",
     "default_artifact_root",
     "encode_picture",
@@ -26,6 +27,7 @@ __getattr__, __dir__ = attach(
     {
         "Artifact": "mgem_agent.artifacts.artifact",
         "ArtifactStore": "mgem_agent.artifacts.store",
+        "PictureAttempt": "mgem_agent.artifacts.artifact",
         "PictureRecipe": "mgem_agent.artifacts.artifact",
         "default_artifact_root": "mgem_agent.artifacts.store",
         "encode_picture": "mgem_agent.artifacts.picture_file",

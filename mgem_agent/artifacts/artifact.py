@@ -16,7 +16,7 @@ from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
-__all__ = ["Artifact", "PictureRecipe"]
+__all__ = ["Artifact", "PictureAttempt", "PictureRecipe"]
 
 MAX_LINE_CHARS = 500
 
@@ -53,6 +53,24 @@ class PictureRecipe(BaseModel):
         return cls(request=result.executed, generator=result.generator, model=result.model)
 
 
+class PictureAttempt(BaseModel):
+    """One of the drawings of which a look has chosen the best.
+
+    Attributes:
+        picture: Id of the drawing.
+        prompt: Its caption.
+        score: Its score, from 0 to 1; None without a verdict.
+        problem: What is wrong with it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    picture: str
+    prompt: str
+    score: float | None = None
+    problem: Line = ""
+
+
 class Artifact(BaseModel):
     """A stored picture.
 
@@ -72,6 +90,7 @@ class Artifact(BaseModel):
         versions: Versions of the packages or of the server.
         seconds: Seconds that drawing took.
         cost_usd: What drawing cost in US dollars; None if the price is not known.
+        attempts: All drawings of which a look has chosen this one, in order; empty if it was not chosen by a look.
         created: When it was stored (UTC).
     """
 
@@ -92,6 +111,7 @@ class Artifact(BaseModel):
     versions: dict[str, Line] = Field(default_factory=dict)
     seconds: float | None = None
     cost_usd: float | None = None
+    attempts: tuple[PictureAttempt, ...] = ()
     created: AwareDatetime
 
     @property

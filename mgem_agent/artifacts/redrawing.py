@@ -11,6 +11,7 @@ from mgem_agent.artifacts.comparison import compare_picture
 from mgem_agent.artifacts.shareable import shareable_name
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.errors import GeneratorOutputError, InputError
+from mgem_agent.tools.budget import Meter
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_result import GenerationProgress
@@ -67,6 +68,7 @@ def redraw_picture(
     seed: int | None = None,
     cancel: threading.Event | None = None,
     on_progress: Callable[[GenerationProgress], None] | None = None,
+    meter: Meter | None = None,
 ) -> RedrawnPicture:
     """Draw a picture again and store it.
 
@@ -77,9 +79,11 @@ def redraw_picture(
         seed: Another seed, for a variation.
         cancel: Set this from another thread to stop.
         on_progress: Called with each step.
+        meter: Refuses a picture that would pass a budget, and counts what is spent.
 
     Raises:
         InputError: If the id is unknown, or the picture was not drawn by this package, or the seed is out of range.
+        BudgetExceededError: If the picture would pass a budget.
         ToolError: If drawing fails or is cancelled.
     """
     request = recipe_of(artifact_id, store).request
@@ -88,7 +92,7 @@ def redraw_picture(
             raise InputError(f"seed is {seed}. Allowed: 0 to {2**63 - 1}.")
         request = request.model_copy(update={"seed": seed})
     pictures = {name: store.open(name) for name in request.picture_ids}
-    for event in draw(generator, [request], pictures=pictures, cancel=cancel):
+    for event in draw(generator, [request], pictures=pictures, cancel=cancel, meter=meter):
         if isinstance(event, GenerationProgress):
             if on_progress is not None:
                 on_progress(event)

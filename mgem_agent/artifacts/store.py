@@ -27,7 +27,7 @@ import platformdirs
 from PIL import Image
 from pydantic import ValidationError
 
-from mgem_agent.artifacts.artifact import Artifact, PictureRecipe
+from mgem_agent.artifacts.artifact import Artifact, PictureAttempt, PictureRecipe
 from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
 from mgem_agent.artifacts.picture_file import encode_picture, is_complete_png, read_recipe
@@ -135,6 +135,23 @@ class ArtifactStore:
         image = load_image(picture) if name is None else decode(picture, name)
         notices = (Notice(argument="image", message=ON_BLACK),) if image.info.get("ground") == "black" else ()
         return self._store(encode_picture(image), size=image.size, origin=origin, notices=notices)
+
+    def note_attempts(self, artifact_id: str, attempts: Sequence[PictureAttempt]) -> Artifact:
+        """Record the drawings of which a look has chosen a picture, and return its record.
+
+        Args:
+            artifact_id: Id of the chosen picture.
+            attempts: All drawings, in order.
+
+        Raises:
+            InputError: If there is no such picture.
+            ToolError: If the disk is full or the folder is not writable.
+        """
+        artifact = self.get(artifact_id)
+        if artifact.attempts != tuple(attempts):
+            artifact = artifact.model_copy(update={"attempts": tuple(attempts)})
+            write_atomically(_sidecar(self.path(artifact_id)), _sidecar_text(artifact))
+        return artifact
 
     def get(self, artifact_id: str) -> Artifact:
         """Return the record of a picture.

@@ -7,11 +7,14 @@ name code to import.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_core.language_models import BaseChatModel
 
     from mgem_agent.agent.agent import MgemAgent
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, Meter
     from mgem_agent.tools.budget import BudgetScope
+    from mgem_agent.workflows.page_scoring import PageEncoder
 
 __all__ = [
     "budget_flags",
@@ -28,6 +32,7 @@ __all__ = [
     "open_generator",
     "open_meter",
     "open_named_generator",
+    "open_page_scoring",
     "open_reasoner",
     "open_sessions",
     "open_store",
@@ -134,6 +139,32 @@ def open_meter(settings: Settings) -> Meter:
     from mgem_agent.tools import Budgets, Meter, Prices
 
     return Meter(Budgets(turn=settings.budgets.turn), Prices(settings.prices))
+
+
+def open_page_scoring(settings: Settings, judge: Callable[[], BaseChatModel] | None) -> dict[str, Any]:
+    """Return the arguments of `Storyteller` for scores of pages; none if no setting asks for scores.
+
+    Args:
+        settings: `look` and the table `story` are used.
+        judge: Returns the chat model that scores; None if there is none.
+
+    Raises:
+        InputError: If there is no such encoder.
+    """
+    if not (settings.look or settings.story.scores):
+        return {}
+    found: dict[str, Any] = {"look": settings.look, "scores": settings.story.scores}
+    if settings.story.encoder != "none":
+        found["encoder"] = _encoder(settings.story.encoder)
+    return found | ({"judge": judge()} if judge is not None else {})
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str) -> PageEncoder:
+    """Return a picture encoder; a server loads it once."""
+    from mgem_agent.recipes.eval.story.encoders import make_encoder
+
+    return make_encoder(name)
 
 
 def open_store(settings: Settings) -> ArtifactStore:

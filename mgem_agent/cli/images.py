@@ -104,6 +104,10 @@ def _print_artifact(artifact: Artifact, store: ArtifactStore) -> None:
     facts |= {"parents": ", ".join(artifact.parents), "seconds": artifact.seconds, "cost": _cost(artifact, store)}
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in artifact.versions.items())
     _print_facts(facts)
+    for attempt in artifact.attempts:
+        score = "not scored" if attempt.score is None else f"{attempt.score:.0%}"
+        problem = f" {attempt.problem}" if attempt.problem else ""
+        _print_facts({"attempt": f"{attempt.picture} {score}: {attempt.prompt}{problem}"})
     for notice in artifact.notices:
         _print_facts({"notice": f"{notice.argument}: {notice.message}"})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import Generators, Model, Store
+from mgem_agent.cli.turn_options import Budget, Generators, Look, Model, Store
 
 if TYPE_CHECKING:
     from mgem_agent.mcp.parts import McpParts
@@ -44,6 +44,8 @@ def mcp(
         ),
     ] = None,
     books: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for books.")] = None,
+    look: Look = None,
+    budget: Budget = None,
     store: Store = None,
 ) -> None:
     """Serve the agent to an MCP client, on stdin and stdout or over HTTP.
@@ -54,10 +56,17 @@ def mcp(
     from mgem_agent.extras import EXTRAS, require_packages
 
     require_packages("'mgem mcp'", *EXTRAS["mcp"])
+    from mgem_agent.cli.factories import budget_flags
     from mgem_agent.settings import load_settings
 
     chosen = generator or []
-    settings = load_settings(model=model, generator=chosen[0] if chosen else None, store=store)
+    settings = load_settings(
+        model=model,
+        generator=chosen[0] if chosen else None,
+        store=store,
+        look=look,
+        budget=budget_flags(budget, "session"),
+    )
     options: dict[str, Any] = {"confirm": confirm or settings.confirm, "spending": spend, "has_links": links}
     parts = open_parts(settings, chosen, roots=root or [], books=books, **options)
     if http is None:
@@ -83,7 +92,8 @@ def open_parts(
     """Return the parts of a server that the settings describe. Nothing is loaded.
 
     Args:
-        settings: `model`, `generator`, `store`, `picture`, `sees` and `offline` are used.
+        settings: `model`, `generator`, `store`, `picture`, `sees`, `offline`, `budget`, `prices`, `look` and `story`
+            are used.
         generators: Names of the generators that clients may use; the configured one if empty.
         roots: Folders whose files clients may name.
         books: Folder for books; None for the one that belongs to the pictures.
@@ -92,10 +102,17 @@ def open_parts(
     Raises:
         InputError: If a root is not a folder, or a generator is unknown.
     """
-    from mgem_agent.cli.factories import open_named_generator, open_reasoner, open_store, prepare_reasoner
+    from mgem_agent.cli.factories import (
+        open_named_generator,
+        open_page_scoring,
+        open_reasoner,
+        open_store,
+        prepare_reasoner,
+    )
     from mgem_agent.langchain.picture_access import PictureAccess
     from mgem_agent.mcp.books import Books
     from mgem_agent.mcp.parts import McpParts
+    from mgem_agent.tools.prices import Prices
     from mgem_agent.tools.registry import check_scheme
     from mgem_agent.user_files import user_path
     from mgem_agent.workflows.story_shelf import StoryShelf
@@ -119,5 +136,8 @@ def open_parts(
         sees=settings.sees is not False,
         access=PictureAccess.of([str(folder) for folder in roots]),
         defaults=settings.draw_defaults,
+        budgets=settings.budgets,
+        prices=Prices(settings.prices),
+        story_options=lambda judge: open_page_scoring(settings, judge),
         **options,
     )

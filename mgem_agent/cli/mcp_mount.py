@@ -43,6 +43,7 @@ def _parts(service: AgentService, user: User) -> McpParts:
     """Return what MCP works with for one user. All drawing is a job of the server's queue."""
     from mgem_agent.mcp.books import Books
     from mgem_agent.mcp.parts import McpParts
+    from mgem_agent.tools.prices import Prices
     from mgem_agent.workflows.story_shelf import StoryShelf
 
     async def run(kind: str, work: Any, *, title: str = "", on_cancel: Any = None) -> Any:
@@ -58,5 +59,8 @@ def _parts(service: AgentService, user: User) -> McpParts:
         sees=config.sees is not False,
         defaults=config.draw_defaults,
         confirm=config.confirm,
+        budgets=config.budgets,
+        prices=Prices(config.prices),
+        story_options=service.story_options,
         run=run,
     )

@@ -90,6 +90,7 @@ def open_service(settings: Settings, generators: list[str] | None = None, **part
     """Return the parts of a server that the settings describe; arguments and errors as for `run_server`."""
     from mgem_agent.cli.factories import (
         open_named_generator,
+        open_page_scoring,
         open_reasoner,
         open_sessions,
         open_store,
@@ -110,6 +111,7 @@ def open_service(settings: Settings, generators: list[str] | None = None, **part
         store=parts["store"] if "store" in parts else open_store(settings),
         sessions=parts["sessions"] if "sessions" in parts else open_sessions(settings),
         access=access,
+        story_options=lambda judge: open_page_scoring(settings, judge),
     )
     for name in service.generators.names:
         service.generators.get(name)  # an unknown name is an error now, and not at the first request

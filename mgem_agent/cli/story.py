@@ -73,15 +73,20 @@ def _tell(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the story in the --out folder.")] = False,
     look: turn_options.Look = None,
     scores: Annotated[
-        bool, typer.Option("--scores", help="Score every page, and print the scores on the book's last page.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--scores/--no-scores",
+            help="Score every page, and print the scores on the book's last page.",
+            show_default=False,
+        ),
+    ] = None,
     encoder: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
-            help="Picture encoder of the scores: nano, open_clip:MODEL:WEIGHTS, hf:FOLDER, or none.",
+            help="Picture encoder of the scores: nano, open_clip:MODEL:WEIGHTS, hf:FOLDER, or none. Default: nano.",
         ),
-    ] = "nano",
+    ] = None,
     budget: turn_options.Budget = None,
     store: turn_options.Store = None,
     as_json: _AsJson = False,
@@ -91,7 +96,12 @@ def _tell(
     from mgem_agent.settings import load_settings
 
     settings = load_settings(
-        model=model, generator=generator, store=store, look=look, budget=budget_flags(budget, "book")
+        model=model,
+        generator=generator,
+        store=store,
+        look=look,
+        budget=budget_flags(budget, "book"),
+        story={"scores": scores, "encoder": encoder},
     )
     options = {
         "kind": kind,
@@ -101,9 +111,7 @@ def _tell(
         "seed": seed,
         "consistency": consistency,
     }
-    telling = StoryTelling(
-        settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json, scores=scores, encoder=encoder
-    )
+    telling = StoryTelling(settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json)
     if resume:
         telling.resume(recipe, options)
     elif recipe is None:

@@ -12,7 +12,13 @@ import typer
 
 from mgem_agent.cli.display.ctrl_c import INTERRUPTED_STATUS
 from mgem_agent.cli.display.story import StoryDisplay, print_outline
-from mgem_agent.cli.factories import open_generator, open_reasoner, open_store, prepare_reasoner
+from mgem_agent.cli.factories import (
+    open_generator,
+    open_page_scoring,
+    open_reasoner,
+    open_store,
+    prepare_reasoner,
+)
 from mgem_agent.cli.printing import ask, echo, echo_json
 from mgem_agent.cli.story_recipes import find_recipe
 from mgem_agent.errors import InputError, ToolError
@@ -44,8 +50,6 @@ class StoryTelling:
         approve: Whether the user approves the outline.
         yes: Whether a waiting outline is approved without asking.
         as_json: Whether the result is printed as JSON.
-        scores: Whether pages are scored, and the scores printed on the last page.
-        encoder: Name of the picture encoder for scores; `none` for none.
     """
 
     def __init__(
@@ -57,11 +61,7 @@ class StoryTelling:
         approve: bool,
         yes: bool,
         as_json: bool,
-        scores: bool = False,
-        encoder: str = "nano",
     ) -> None:
-        self._scores = scores
-        self._encoder = encoder
         from mgem_agent.workflows.book import BookFolder
 
         self._settings = settings
@@ -138,27 +138,21 @@ class StoryTelling:
             approve_outline=self._approve,
             budget=self._settings.budgets,
             prices=self._settings.prices,
-            **self._scoring(reasoner),
+            **open_page_scoring(self._settings, lambda: self._judge(reasoner)),
         )
 
-    def _scoring(self, reasoner: BaseChatModel | None) -> dict[str, Any]:
-        """Return the storyteller's arguments for scores; a complete recipe needs the model only for them."""
-        look = self._settings.look
-        if not (look or self._scores):
-            return {}
-        judge = reasoner if reasoner is not None else open_reasoner(self._settings)
-        if reasoner is None:
-            prepare_reasoner(self._settings, judge)
-        found: dict[str, Any] = {"look": look, "scores": self._scores, "judge": judge}
-        if self._encoder != "none":
-            from mgem_agent.recipes.eval.story.encoders import make_encoder
-
-            found["encoder"] = make_encoder(self._encoder)
-        return found
+    def _judge(self, reasoner: BaseChatModel | None) -> BaseChatModel:
+        """Return the model that scores pages; a complete recipe needs it only for them."""
+        if reasoner is not None:
+            return reasoner
+        judge = open_reasoner(self._settings)
+        prepare_reasoner(self._settings, judge)
+        return judge
 
     def _resume(self, story: Story) -> None:
         """Continue a story, after asking for any decision that it waits for."""
-        if story.is_complete:
+        wants_scores = self._settings.look or self._settings.story.scores
+        if story.is_complete and not (wants_scores and story.has_unscored_pages):
             self._finish(story)
             return
         decision = None
@@ -211,7 +205,7 @@ class StoryTelling:
             self._display.console.print("The outline was refused. Nothing was drawn.")
             self._report(story, ())
             return
-        written = self._book.write(story, self._forms, scores=self._scores)
+        written = self._book.write(story, self._forms, scores=self._settings.story.scores)
         for notice in written.notices:
             self._display.console.print(f"Notice: {notice}", markup=False)
         self._report(story, written.files)

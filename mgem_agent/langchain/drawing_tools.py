@@ -16,6 +16,7 @@ from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.langchain.picture_blocks import PictureBlocks, check_picture_blocks
 from mgem_agent.langchain.tool_errors import errors_for_the_model
 from mgem_agent.langchain.tool_output import ToolOutput, make_tool, tool_output, with_notices
+from mgem_agent.tools.budget import Budgets
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.drawing_arguments import CaptionArguments, EditArguments
 from mgem_agent.tools.editing import edit_image
@@ -23,6 +24,7 @@ from mgem_agent.tools.editing_plan import EditRequest, EditWay
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
+from mgem_agent.tools.shared_meter import SharedMeter
 
 __all__ = ["draw_tool", "edit_tool"]
 
@@ -38,6 +40,8 @@ def draw_tool(
     picture_blocks: PictureBlocks = "none",
     cancel: threading.Event | None = None,
     on_progress: OnProgress | None = None,
+    meter: SharedMeter | None = None,
+    limits: Budgets | None = None,
 ) -> BaseTool:
     """Create the tool `generate_image`; other arguments as for `image_tools`.
 
@@ -48,16 +52,19 @@ def draw_tool(
         picture_blocks: How pictures appear in the content.
         cancel: Set this from another thread to stop.
         on_progress: Called with each step.
+        meter: Refuses a call that would pass a budget, before it is made, and counts what is spent.
+        limits: Further limits of each call.
 
     Raises:
         InputError: If `picture_blocks` is unknown, or needs a package that is not installed.
     """
     check_picture_blocks(picture_blocks)
+    shared = meter if meter is not None else SharedMeter()
 
     def run(arguments: CaptionArguments) -> ToolOutput:
-        with errors_for_the_model():
+        with errors_for_the_model(), shared.call(limits, cancel) as call:
             request, notices = arguments.request(defaults or {})
-            for event in draw(generator, [request], cancel=cancel):
+            for event in draw(generator, [request], cancel=call.cancel, meter=call.meter):
                 if isinstance(event, GenerationProgress):
                     if on_progress is not None:
                         on_progress(event)
@@ -79,6 +86,8 @@ def edit_tool(
     picture_blocks: PictureBlocks = "none",
     cancel: threading.Event | None = None,
     on_progress: OnProgress | None = None,
+    meter: SharedMeter | None = None,
+    limits: Budgets | None = None,
 ) -> BaseTool:
     """Create the tool `edit_image`; arguments as for `image_tools` and `draw_tool`.
 
@@ -88,9 +97,10 @@ def edit_tool(
     check_picture_blocks(picture_blocks)
     if isinstance(fallbacks, str) or not set(fallbacks) <= set(get_args(EditWay)):
         raise InputError(f"fallbacks is {fallbacks!r}. Allowed: a list of {', '.join(map(repr, get_args(EditWay)))}.")
+    shared = meter if meter is not None else SharedMeter()
 
     def run(arguments: EditArguments) -> ToolOutput:
-        with errors_for_the_model():
+        with errors_for_the_model(), shared.call(limits, cancel) as call:
             start = access.store(arguments.image, store)
             edit = arguments.request(
                 lambda image: access.store(image, store),
@@ -98,7 +108,12 @@ def edit_tool(
                 fallbacks=tuple(fallbacks),
             )
             edited = edit_image(
-                generator, edit, pictures=_pictures(edit, store), cancel=cancel, on_progress=on_progress
+                generator,
+                edit,
+                pictures=_pictures(edit, store),
+                cancel=call.cancel,
+                on_progress=on_progress,
+                meter=call.meter,
             )
             facts = {"way": edited.way, "is_fallback": edited.is_fallback}
             return _drawn(edited.result, store, picture_blocks, arguments.notices, **facts)

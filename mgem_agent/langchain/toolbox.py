@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
@@ -13,9 +14,12 @@ from mgem_agent.langchain.drawing_tools import draw_tool, edit_tool
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
 from mgem_agent.langchain.picture_blocks import PictureBlocks
 from mgem_agent.langchain.seeing_tools import look_tool, read_tool
+from mgem_agent.tools.budget import Budget, Budgets
 from mgem_agent.tools.editing_plan import EditWay
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.prices import Prices
 from mgem_agent.tools.reading import can_read_text
+from mgem_agent.tools.shared_meter import SharedMeter
 
 __all__ = ["image_tools"]
 
@@ -29,6 +33,8 @@ def image_tools(
     read_text: bool | None = None,
     allow_paths: AllowPaths = False,
     picture_blocks: PictureBlocks = "none",
+    budget: Budgets | Budget | str | None = None,
+    prices: Prices | Mapping[str, Any] | None = None,
 ) -> list[BaseTool]:
     """Create the tools `generate_image` and `edit_image`, and if possible `look_at_image` and `read_text`.
 
@@ -47,10 +53,13 @@ def image_tools(
         picture_blocks: How drawn pictures appear in the content, in addition to their ids in the text: `none`;
             `file_id`, for models of this package; `base64`, for models that look at them; `mcp`, for tools on an MCP
             server.
+        budget: Limits of all drawings of these tools together, such as `0.50usd,20pictures`; `5pictures/turn` limits
+            each call. A call that would pass a limit is refused before it is made.
+        prices: Prices of generators by name; see `Prices`.
 
     Raises:
-        InputError: If a fallback or `picture_blocks` is unknown, `allow_paths` names something that is not a folder, or
-            the reasoner takes no pictures.
+        InputError: If the budget is not one, a fallback or `picture_blocks` is unknown, `allow_paths` names something
+            that is not a folder, or the reasoner takes no pictures.
         MissingDependencyError: If `read_text` is requested and the extra `ocr` is not installed, or `picture_blocks` is
             `mcp` and the package `mcp` is not installed.
 
@@ -65,9 +74,11 @@ def image_tools(
         raise MissingDependencyError("Reading text", "rapidocr", "ocr")
     kept = store if store is not None else ArtifactStore()
     access = PictureAccess.of(allow_paths)
+    known = prices if isinstance(prices, Prices) else Prices(prices)
+    meter = SharedMeter(Budgets.parse(budget, "session"), known)
     tools = [
-        draw_tool(generator, kept, picture_blocks=picture_blocks),
-        edit_tool(generator, kept, fallbacks=fallbacks, access=access, picture_blocks=picture_blocks),
+        draw_tool(generator, kept, picture_blocks=picture_blocks, meter=meter),
+        edit_tool(generator, kept, fallbacks=fallbacks, access=access, picture_blocks=picture_blocks, meter=meter),
     ]
     if reasoner is not None:
         tools.append(look_tool(reasoner, kept, access=access))

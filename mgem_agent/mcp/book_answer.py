@@ -43,6 +43,7 @@ class PageFacts(BaseModel):
     picture: str | None = Field(default=None, description="Id of its picture.")
     uri: str | None = Field(default=None, description="The resource with its picture.")
     problem: str | None = Field(default=None, description="Why it has no picture.")
+    score: float | None = Field(default=None, description="How good its picture is, from 0 to 1, if it was scored.")
 
 
 class BookAnswer(BaseModel):
@@ -127,6 +128,7 @@ def _page(scene: StoryScene) -> PageFacts:
         picture=scene.artifact_id,
         uri=picture_uri(scene.artifact_id) if scene.artifact_id else None,
         problem=shortened(scene.message, MAX_SUMMARY_CHARS) or None,
+        score=None if scene.score is None or scene.score.score is None else round(scene.score.score, 3),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mgem_agent.agent.events import DrawingFailed, DrawingProgress, PictureDrawn
+from mgem_agent.agent.events import AgentNotice, DrawingFailed, DrawingProgress, PictureDrawn
 from mgem_agent.errors import MgemError
 from mgem_agent.mcp.books import BookRecord
 from mgem_agent.mcp.parts import McpParts
@@ -22,7 +22,15 @@ from mgem_agent.tools.one_by_one import OneByOne
 from mgem_agent.workflows.outline_decision import OutlineDecision
 from mgem_agent.workflows.recipe_options import has_everything
 from mgem_agent.workflows.story import STORY_FILE, Story
-from mgem_agent.workflows.story_events import OutlineReady, SceneWritten, StoryEvent, StoryText, scene_index
+from mgem_agent.workflows.story_events import (
+    OutlineReady,
+    PageScored,
+    SceneWritten,
+    StoryEvent,
+    StoryStopped,
+    StoryText,
+    scene_index,
+)
 
 if TYPE_CHECKING:
     from mgem_agent.workflows.story_revision import PageRevision
@@ -57,15 +65,18 @@ class BookRun:
         message: What is being done.
         task: Ends with the run.
         is_done: Whether its work is saved, so that it ends in a moment.
+        stopped_by: Why the story stopped before its end; empty if it did not, or was asked to.
     """
 
     num_pages: int
     message: str = "Starting"
     task: asyncio.Task[None] | None = None
     is_done: bool = False
+    stopped_by: str = ""
     _written: set[int] = field(default_factory=set, repr=False)
     _drawn: dict[int, float] = field(default_factory=dict, repr=False)
     _is_outlined: bool = False
+    _notice: str = ""
     _teller: Storyteller | None = field(default=None, repr=False)
     _is_stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -134,6 +145,12 @@ class BookRun:
             page = scene_index(event.call_id)
             self.message = f"Drawing page {page}: step {event.step} of {event.num_steps}"
             self._drawn = self._drawn | {page: event.step / (event.num_steps + 1)}
+        elif isinstance(event, PageScored):
+            self.message = f"Page {event.index} is scored"
+        elif isinstance(event, AgentNotice):
+            self._notice = event.message
+        elif isinstance(event, StoryStopped):
+            self.stopped_by = "" if self._is_stopped.is_set() else self._notice
         elif isinstance(event, PictureDrawn | DrawingFailed):
             page = scene_index(event.call_id)
             self.message = f"Page {page} {'is drawn' if isinstance(event, PictureDrawn) else 'failed'}"
@@ -181,12 +198,16 @@ def start_run(parts: McpParts, book_id: str, record: BookRecord, steps: BookStep
 
         generator = parts.recorded_generator(record.generator)
         needs_reasoner = parts.reasoner is not None and not has_everything(record.recipe)
+        reasoner = parts.chat_model() if needs_reasoner else None
         teller = Storyteller(
-            parts.chat_model() if needs_reasoner else None,
+            reasoner,
             OneByOne(generator) if record.approve == "pages" else generator,
             parts.store,
             folder=folder,
             approve_outline=record.approve != "none",
+            budget=parts.budgets.book.within(record.limits),
+            prices=parts.prices,
+            **parts.story_options(None if parts.reasoner is None else parts.chat_model),
         )
         run.tell(teller, record, wanted)
 
@@ -194,6 +215,7 @@ def start_run(parts: McpParts, book_id: str, record: BookRecord, steps: BookStep
         problem = ""
         try:
             await parts.run("story", work, title=record.recipe.title or record.recipe.premise[:80], on_cancel=run.stop)
+            problem = run.stopped_by
         except MgemError as error:
             problem = str(error)
         except Exception as error:  # a third-party model may raise anything; nobody else awaits this task

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mgem_agent.artifacts.atomic_file import write_atomically
 from mgem_agent.errors import InputError
 from mgem_agent.redaction import without_secrets
+from mgem_agent.tools.budget import Budget
 from mgem_agent.user_files import read_user_file
 from mgem_agent.workflows.story import STORY_FILE, Story, read_story
 from mgem_agent.workflows.story_folder import hold_folder
@@ -48,6 +49,7 @@ class BookRecord(BaseModel):
         approve: What a person approves.
         approved: Numbers of the pages that a person has approved.
         problem: Why it has stopped; empty if it has not failed.
+        budget: Limits of the book; None for those of its recipe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +60,13 @@ class BookRecord(BaseModel):
     approve: Approval = "none"
     approved: tuple[int, ...] = ()
     problem: str = ""
+    budget: str | None = None
+
+    @property
+    def limits(self) -> Budget:
+        """The limits of the book, besides those of the server."""
+        given = self.budget if self.budget is not None else self.recipe.budget
+        return Budget() if given is None else Budget.parse(given)
 
     def waiting_page(self, story: Story | None) -> int | None:
         """Return the number of the page that a person has to approve next; None if there is none."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mgem_agent.artifacts.redrawing import recipe_of, redraw_picture
+from mgem_agent.artifacts.redrawing import RedrawnPicture, recipe_of, redraw_picture
 from mgem_agent.errors import InputError
 from mgem_agent.mcp.answers import ToolAnswer
-from mgem_agent.mcp.call import Call, Question
+from mgem_agent.mcp.call import Call, Progress, Question
 from mgem_agent.mcp.pictures import PictureFacts, picture_facts, shortened, shown_picture
+from mgem_agent.tools.budget import Budgets
 from mgem_agent.tools.drawing_arguments import CaptionArguments, EditArguments, Seed
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.spending import costs_money
@@ -34,18 +36,28 @@ __all__ = [
 ]
 
 GeneratorName = Annotated[str | None, Field(description="Name of the generator; leave out for the default.")]
+CallBudget = Annotated[
+    str | None,
+    Field(
+        description="Limits of this call, such as 0.10usd,30s; beyond them nothing is drawn. The server's own limits "
+        "hold, too.",
+        max_length=200,
+    ),
+]
 
 
 class DrawCall(CaptionArguments):
     """Arguments of `draw`."""
 
     generator: GeneratorName = None
+    budget: CallBudget = None
 
 
 class EditCall(EditArguments):
     """Arguments of `edit`."""
 
     generator: GeneratorName = None
+    budget: CallBudget = None
 
 
 class RedrawCall(ToolArguments):
@@ -56,6 +68,7 @@ class RedrawCall(ToolArguments):
     generator: Annotated[
         str | None, Field(description="Name of the generator; leave out for the one that drew the picture.")
     ] = None
+    budget: CallBudget = None
 
 
 class DrawnAnswer(BaseModel):
@@ -74,13 +87,22 @@ async def draw(call: Call, arguments: DrawCall) -> ToolAnswer:
     """Draw a picture from a caption."""
     from mgem_agent.langchain.drawing_tools import draw_tool
 
+    limits = Budgets.parse(arguments.budget)
     generator = await chosen_generator(call, arguments.generator)
     prompt = await _approved(call, arguments.prompt, generator, what="Draw this picture")
     parts = call.parts
     return await _drawn(
         call,
         lambda cancel, progress: invoked(
-            draw_tool(generator, parts.store, defaults=parts.defaults, cancel=cancel, on_progress=progress.set_step),
+            draw_tool(
+                generator,
+                parts.store,
+                defaults=parts.defaults,
+                cancel=cancel,
+                on_progress=progress.set_step,
+                meter=parts.meter,
+                limits=limits,
+            ),
             {**_given(arguments), "prompt": prompt},
         ),
         title=prompt,
@@ -91,6 +113,7 @@ async def edit(call: Call, arguments: EditCall) -> ToolAnswer:
     """Edit a picture."""
     from mgem_agent.langchain.drawing_tools import edit_tool
 
+    limits = Budgets.parse(arguments.budget)
     generator = await chosen_generator(call, arguments.generator)
     instruction = await _approved(call, arguments.instruction, generator, what="Edit a picture in this way")
     parts = call.parts
@@ -104,6 +127,8 @@ async def edit(call: Call, arguments: EditCall) -> ToolAnswer:
                 access=parts.access,
                 cancel=cancel,
                 on_progress=progress.set_step,
+                meter=parts.meter,
+                limits=limits,
             ),
             {**_given(arguments), "instruction": instruction},
         ),
@@ -113,24 +138,26 @@ async def edit(call: Call, arguments: EditCall) -> ToolAnswer:
 
 async def redraw(call: Call, arguments: RedrawCall) -> ToolAnswer:
     """Draw a picture again from its record; with another seed, a variation."""
-    parts = call.parts
+    parts, limits = call.parts, Budgets.parse(arguments.budget)
     recipe = await asyncio.to_thread(recipe_of, arguments.image, parts.store)
     name = arguments.generator
     generator = await asyncio.to_thread(parts.recorded_generator, recipe.generator) if name is None else None
     generator = generator if generator is not None else await chosen_generator(call, name)
     await agreed_to_spend(call, generator, f"Draw {arguments.image} again")
-    again = await call.work(
-        "redraw",
-        lambda cancel, progress: redraw_picture(
-            arguments.image,
-            parts.store,
-            generator,
-            seed=arguments.seed,
-            cancel=cancel,
-            on_progress=progress.set_step,
-        ),
-        title=recipe.request.prompt[:80],
-    )
+
+    def drawn_again(cancel: threading.Event, progress: Progress) -> RedrawnPicture:
+        with parts.meter.call(limits, cancel) as metered:
+            return redraw_picture(
+                arguments.image,
+                parts.store,
+                generator,
+                seed=arguments.seed,
+                cancel=metered.cancel,
+                on_progress=progress.set_step,
+                meter=metered.meter,
+            )
+
+    again = await call.work("redraw", drawn_again, title=recipe.request.prompt[:80])
     facts = DrawnAnswer(
         picture=picture_facts(again.artifact), notices=list(arguments.notices), comparison=again.comparison
     )
@@ -186,7 +213,7 @@ def invoked(tool: BaseTool, arguments: dict[str, Any]) -> tuple[str, dict[str, A
 def _given(arguments: ToolArguments) -> dict[str, Any]:
     """The arguments for the LangChain tool, also unknown ones, which it reports."""
     given = {name: value for name, value in arguments if value is not None}
-    return {name: value for name, value in given.items() if name != "generator"}
+    return {name: value for name, value in given.items() if name not in ("generator", "budget")}
 
 
 async def _drawn(call: Call, function: Any, *, title: str) -> ToolAnswer:

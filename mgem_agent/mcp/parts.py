@@ -14,8 +14,11 @@ from mgem_agent.errors import InputError
 from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.mcp.books import Books
 from mgem_agent.tools.background_call import call_in_background
+from mgem_agent.tools.budget import Budgets
 from mgem_agent.tools.editing_plan import EditWay
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.prices import Prices
+from mgem_agent.tools.shared_meter import SharedMeter
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -89,7 +92,12 @@ class McpParts:
         spending: What happens before a picture that costs money.
         has_links: Whether results have links to resources; None for clients that name themselves. Others, such as
             LangChain, pass them to a model that cannot open them.
+        budgets: Limits of each call that draws (`turn`), of all of them while the server runs (`session`), and of each
+            book.
+        prices: Prices of generators and reasoners.
+        story_options: Returns further arguments of `Storyteller`, such as `look`, for the chat model that judges.
         run: Runs what draws or thinks; by default in a thread.
+        meter: Counts what the calls that draw spend.
     """
 
     generators: Sequence[str]
@@ -104,10 +112,17 @@ class McpParts:
     confirm: bool = False
     spending: Spending = "ask"
     has_links: bool | None = None
+    budgets: Budgets = Budgets()
+    prices: Prices = field(default_factory=Prices)
+    story_options: Callable[[Callable[[], BaseChatModel] | None], Mapping[str, Any]] = lambda judge: {}
     run: RunWork = run_in_thread
+    meter: SharedMeter = field(init=False, repr=False)
     _made: dict[str, ImageGenerator] = field(default_factory=dict, repr=False)
     _models: list[BaseChatModel] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meter", SharedMeter(self.budgets, self.prices))
 
     def generator(self, name: str | None = None) -> ImageGenerator:
         """Return a generator.

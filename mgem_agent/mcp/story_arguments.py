@@ -27,6 +27,14 @@ WaitSeconds = Annotated[
         description="Seconds to wait for the book; then its state is returned, and it goes on in the background.",
     ),
 ]
+BookBudget = Annotated[
+    str | None,
+    Field(
+        description="Limits of the whole book, such as 1usd,30pictures,20min. It stops at a limit, and goes on with a "
+        "larger one. The server's own limits hold, too.",
+        max_length=200,
+    ),
+]
 
 
 class TellCall(ToolArguments):
@@ -54,6 +62,7 @@ class TellCall(ToolArguments):
         Approval | None,
         Field(description="What a person approves: none, the outline before drawing, or the outline and each page."),
     ] = None
+    budget: BookBudget = None
     wait_s: WaitSeconds = 45
 
     def recipe(self, defaults: Mapping[str, Any]) -> StoryRecipe:
@@ -95,6 +104,7 @@ class ContinueCall(ToolArguments):
     caption: Annotated[str | None, Field(description="For a page: a new caption; its picture is drawn again.")] = None
     seed: Annotated[int | None, Field(description="For a page: a seed; its picture is drawn again.")] = None
     picture: Annotated[str | None, Field(description="For a page: id of one of its earlier pictures.")] = None
+    budget: BookBudget = None
     wait_s: WaitSeconds = 45
 
     @property

@@ -7,6 +7,7 @@ background until it is finished or waits for a person; cancelling a call that wa
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from mgem_agent.mcp.call import Call, Question
 from mgem_agent.mcp.drawing_tools import agreed_to_spend, chosen_generator
 from mgem_agent.mcp.pictures import shortened
 from mgem_agent.mcp.story_arguments import ContinueCall, StatusCall, TellCall
+from mgem_agent.tools.budget import Budget
 from mgem_agent.tools.tool_arguments import explain_arguments
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision
 from mgem_agent.workflows.recipe_options import has_everything
@@ -51,6 +53,7 @@ async def tell_story(call: Call, arguments: TellCall) -> ToolAnswer:
         recipe=recipe,
         generator=arguments.generator or parts.generators[0],
         approve="outline" if parts.confirm and approve == "none" else approve,
+        budget=arguments.budget and str(Budget.parse(arguments.budget)),
     )
     book_id = await asyncio.to_thread(parts.books.create, record)
     start_run(parts, book_id, record)
@@ -71,6 +74,7 @@ async def story_continue(call: Call, arguments: ContinueCall) -> ToolAnswer:
         raise InputError(f"The book {book.id!r} is being told. Wait for it: story_status with wait_s.")
     if book.state == "refused":
         raise InputError(f"The outline of the book {book.id!r} was refused. Start another one: tell_story.")
+    book = await _with_budget(call, book, arguments.budget)
     if book.state == "outline" and book.story is not None:
         steps = BookSteps(decision=await _outline_decision(call, book, arguments))
         if steps.decision is not None:
@@ -84,6 +88,15 @@ async def story_continue(call: Call, arguments: ContinueCall) -> ToolAnswer:
     elif book.state == "stopped" or (book.story is not None and book.story.failed_scenes):
         start_run(parts, book.id, book.record)
     return await _waited(call, book.id, arguments.wait_s)
+
+
+async def _with_budget(call: Call, book: Book, budget: str | None) -> Book:
+    """Record another budget of a book."""
+    if budget is None:
+        return book
+    record = book.record.model_copy(update={"budget": str(Budget.parse(budget))})
+    await asyncio.to_thread(call.parts.books.write, book.id, record)
+    return replace(book, record=record)
 
 
 async def _waited(call: Call, book_id: str, wait_s: float) -> ToolAnswer:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from mgem_agent.errors import GenerationCancelledError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.server.http_errors import InvalidRequestError
+from mgem_agent.tools.look import Look
 
 __all__ = ["ChatMessage", "ChatRequest", "read_body", "read_request"]
 
@@ -82,6 +83,7 @@ class ChatRequest(BaseModel):
         draw: When to draw: `auto`, `always` or `never`.
         generator: Name of the image generator.
         budget: Limits of what the request may spend, such as `5pictures,1min`; the server's own limits hold, too.
+        look: What follows if a picture does not match its caption, as in the setting `look`.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -106,6 +108,7 @@ class ChatRequest(BaseModel):
     draw: DrawMode | None = None
     generator: str | None = None
     budget: str | None = Field(default=None, max_length=200)
+    look: int | str | None = None
 
     @field_validator("tools")
     @classmethod
@@ -128,6 +131,17 @@ class ChatRequest(BaseModel):
         if (self.tool_choice == "none") or (self.response_format or {}).get("type", "text") != "text":
             return "never"
         return None
+
+    def look_or(self, default: int | str) -> Look:
+        """Return what follows if a picture does not match its caption.
+
+        Args:
+            default: The server's setting.
+
+        Raises:
+            InputError: If the request's `look` is not one.
+        """
+        return Look.parse(default if self.look is None else self.look)
 
     @property
     def reasoner_options(self) -> dict[str, Any]:

@@ -210,6 +210,8 @@ class ChatTurn:
             changes["system_prompt"] = "\n\n".join(filter(None, [config.system_prompt, dialogue.system]))
         if request.budget is not None:
             changes["budget"] = config.budgets.within(Budgets.parse(request.budget))
+        if request.look is not None:
+            changes["look"] = request.look
         changes |= self._additions.agent_settings
         return self._service.agent(
             self._user,

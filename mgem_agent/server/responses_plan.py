@@ -26,6 +26,7 @@ from mgem_agent.server.security import User
 from mgem_agent.server.service import AGENT_MODEL, AgentService
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.look import Look
 
 __all__ = ["ResponsePlan"]
 
@@ -97,6 +98,7 @@ class ResponsePlan:
             draw=body.draw_mode,
             generator=self.generator_name,
             budget=(body.metadata or {}).get("budget"),
+            look=(body.metadata or {}).get("look"),
         )
 
     def additions(
@@ -192,7 +194,7 @@ class ResponsePlan:
             lambda picture: self._described(picture, tool.format),
             tool.format,
             fields,
-            shows_drawn=not self._service.config.look,
+            shows_drawn=not Look.parse((body.metadata or {}).get("look", self._service.config.look)),
         )
 
     def _described(self, picture: DrawnPicture, form: PictureFormat) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class ResponsesBody(BaseModel):
         top_p: Probability mass for nucleus sampling.
         max_output_tokens: Maximum number of tokens in an answer of the reasoner.
         max_tool_calls: Maximum number of pictures.
-        metadata: Returned unchanged. Its entry `budget` limits what the request may spend.
+        metadata: Returned unchanged. Its entries `budget` and `look` limit what the request may spend, and say what
+            follows if a picture does not match its caption.
         text: Format of the answer.
         parallel_tool_calls: Returned unchanged.
         truncation: Returned unchanged: a dialogue that is too long always loses its earliest turns.

@@ -40,6 +40,8 @@ AGENT_MODEL = "mgem"
 
 MAX_AGENTS = 64
 
+StoryOptions = Callable[[Callable[[], BaseChatModel] | None], Mapping[str, Any]]
+
 
 class AgentService:
     """The parts of a server. Routes are asynchronous; whatever runs a model is a job of `jobs`, in a thread.
@@ -52,6 +54,7 @@ class AgentService:
         store: The local user's pictures; other users' are in folders below.
         sessions: The local user's sessions; other users' are in the same database.
         access: Who may use the server.
+        story_options: Returns further arguments of `Storyteller`, such as `look`, for the chat model that judges.
 
     Attributes:
         config: As above.
@@ -63,6 +66,7 @@ class AgentService:
         access: As above.
         metrics: Counts for Prometheus.
         tracing: Spans for OpenTelemetry.
+        story_options: As above.
     """
 
     def __init__(
@@ -75,9 +79,11 @@ class AgentService:
         store: ArtifactStore,
         sessions: Sessions,
         access: Access | None = None,
+        story_options: StoryOptions = lambda judge: {},
     ) -> None:
         self.config = config
         self.settings: ServerSettings = config.server
+        self.story_options = story_options
         self.metrics = Metrics()
         self.tracing = open_tracing()
         self.reasoner_name = redact(config.model)

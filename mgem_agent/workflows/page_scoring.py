@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -23,8 +24,9 @@ from mgem_agent.agent.image_judge import check_sees
 from mgem_agent.agent.reasoning import Reasoning
 from mgem_agent.agent.redraw import next_request, other_seeds, useless_redraw
 from mgem_agent.agent.turn_judge import TurnJudge
+from mgem_agent.artifacts.artifact import PictureAttempt
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import BudgetExceededError, GenerationCancelledError, InputError
+from mgem_agent.errors import BudgetExceededError, GenerationCancelledError, InputError, MgemError
 from mgem_agent.scoring.caption_atoms import CaptionAtom, read_atoms
 from mgem_agent.scoring.picture_judge import PictureJudge
 from mgem_agent.scoring.picture_score import PictureScore
@@ -113,12 +115,24 @@ class PageScoring:
             yield self._draft.notice(NO_JUDGE)
             return
         tried: dict[int, list[ImageRequest]] = {}
+        try:
+            yield from self._run(tried, pictures)
+        finally:
+            for index in tried:
+                self._note_attempts(self._draft.story.scenes[index - 1])
+
+    def _run(self, tried: dict[int, list[ImageRequest]], pictures: StoryPictures) -> Iterator[StoryEvent]:
         for scene in self._draft.story.scenes:
-            if scene.artifact_id is not None and (scene.score is None or scene.score.artifact_id != scene.artifact_id):
+            if scene.artifact_id is None:
+                continue
+            if scene.score is None or scene.score.artifact_id != scene.artifact_id:
                 score = self._scored(scene, scene.artifact_id)
                 self._draft.change_scene(scene.index, score=score, attempts=(score,))
                 tried[scene.index] = [scene.request] if scene.request is not None else []
                 yield PageScored(scene.index, score)
+            else:  # scored before the story was stopped
+                known = [self._store.get(each.artifact_id) for each in scene.attempts]
+                tried[scene.index] = [each.asked for each in known if each.asked is not None]
         for _ in range(1 if self._look.strategy == "best_of_n" else self._look.max_redraws):
             wanted, notices = self._plan(tried)
             for notice in notices:
@@ -126,6 +140,25 @@ class PageScoring:
             if not wanted:
                 return
             yield from self._draw(wanted, tried, pictures)
+
+    def _note_attempts(self, scene: StoryScene) -> None:
+        """Write what was tried for a page into the record of its picture."""
+        score = scene.score
+        if score is None or score.artifact_id != scene.artifact_id or len(scene.attempts) < 1:
+            return
+        with suppress(MgemError):  # such as a full disk; the story's record has them, too
+            self._store.note_attempts(
+                score.artifact_id,
+                [
+                    PictureAttempt(
+                        picture=each.artifact_id,
+                        prompt=self._store.get(each.artifact_id).title,
+                        score=each.score,
+                        problem=each.caption.what_is_wrong,
+                    )
+                    for each in scene.attempts
+                ],
+            )
 
     def _plan(self, tried: Mapping[int, list[ImageRequest]]) -> tuple[list[tuple[int, ImageRequest]], list[str]]:
         """Return the pages to draw again with their requests, and notices about those that cannot be improved."""
@@ -135,7 +168,10 @@ class PageScoring:
             scene = self._draft.story.scenes[index - 1]
             if scene.score is None or not requests or scene.score.passes(self._look.threshold):
                 continue
-            if self._look.strategy == "best_of_n":
+            is_best_of_n = self._look.strategy == "best_of_n"
+            if len(requests) > (1 if is_best_of_n else self._look.max_redraws):
+                continue
+            if is_best_of_n:
                 found: list[ImageRequest] = other_seeds(requests[0], self._look.max_redraws, self._capabilities)
             else:
                 request = next_request(

@@ -154,6 +154,14 @@ class Story(BaseModel):
         return self.state == "finished" and all(scene.status == "drawn" for scene in self.scenes)
 
     @property
+    def has_unscored_pages(self) -> bool:
+        """Whether the picture of a page has no score."""
+        return any(
+            scene.artifact_id is not None and (scene.score is None or scene.score.artifact_id != scene.artifact_id)
+            for scene in self.scenes
+        )
+
+    @property
     def failed_scenes(self) -> tuple[StoryScene, ...]:
         """Scenes whose picture failed. Resuming the story draws them again."""
         return tuple(scene for scene in self.scenes if scene.status == "failed")

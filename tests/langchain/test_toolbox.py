@@ -61,3 +61,26 @@ def test_a_reasoner_that_sees_brings_the_judge(tmp_path: Path) -> None:
 def test_wrong_options_are_the_developers_errors(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         names(tmp_path, **options)
+
+
+def called(tool: Any, **arguments: Any) -> Any:
+    return tool.invoke({"type": "tool_call", "id": "1", "name": tool.name, "args": arguments})
+
+
+def test_a_budget_is_shared_by_the_tools_that_draw(tmp_path: Path) -> None:
+    generator, store = FlatColourGenerator(size=(16, 16), num_steps=1), ArtifactStore(tmp_path)
+    drawing, editing, *_ = image_tools(generator, store, fallbacks=["redraw"], read_text=False, budget="2pictures")
+    first = called(drawing, prompt="a fox")
+    assert called(editing, image=first.artifact["images"][0]["id"], instruction="a hen").status == "success"
+    refused = called(drawing, prompt="an owl")
+    assert refused.status == "error" and "The budget of this session is 2 pictures" in refused.content
+    assert len(generator.drawn) == 2
+
+
+def test_a_call_whose_price_passes_the_budget_is_refused(tmp_path: Path) -> None:
+    generator, prices = FlatColourGenerator(size=(16, 16)), {"flat": {"picture": 0.04}}
+    drawing, *_ = image_tools(generator, ArtifactStore(tmp_path), budget="0.05usd", prices=prices)
+    assert [called(drawing, prompt="a fox", seed=seed).status for seed in (1, 2)] == ["success", "error"]
+    assert len(generator.drawn) == 1
+    with pytest.raises(InputError, match="not an amount with a unit"):
+        image_tools(generator, budget="5 apples")

@@ -18,6 +18,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.langchain.picture_access import PictureAccess
 from mgem_agent.mcp import make_server
 from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools import Budgets
 
 
 def text_of(result: CallToolResult) -> str:
@@ -243,3 +244,19 @@ async def test_without_a_person_to_ask_the_call_is_refused(
 async def test_spending_can_be_allowed(make_parts: Any, connect: Any) -> None:
     async with connect(make_parts(spending="allow")) as client:
         picture_of(await client.call_tool("draw", {"prompt": "a fox", "generator": "charged"}))
+
+
+async def test_a_call_that_would_pass_a_budget_is_refused_before_it_is_made(make_parts: Any, connect: Any) -> None:
+    flat = FlatColourGenerator(size=(48, 32))
+    budgets = Budgets.parse("2pictures/session")
+    async with connect(make_parts(made={"flat": flat}, budgets=budgets)) as client:
+        name = picture_of(await client.call_tool("draw", {"prompt": "a fox", "budget": "1picture"}))["id"]
+        small = await client.call_tool("edit", {"image": name, "instruction": "a hen", "budget": "0pictures"})
+        assert small.is_error and "The budget of this turn is 0 pictures" in text_of(small)
+        picture_of(await client.call_tool("redraw", {"image": name, "seed": 5}))
+        for tool, arguments in (("draw", {"prompt": "a cat"}), ("redraw", {"image": name})):
+            refused = await client.call_tool(tool, arguments)
+            assert refused.is_error and "The budget of this session is 2 pictures" in text_of(refused)
+        wrong = await client.call_tool("draw", {"prompt": "a cat", "budget": "much"})
+        assert wrong.is_error and "not an amount with a unit" in text_of(wrong)
+    assert len(flat.drawn) == 2

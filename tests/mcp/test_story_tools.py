@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from mgem_agent.mcp import Books
-from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
+from mgem_agent.tools import Budgets
 
 SCENES = [
     {"text": "A mouse finds a key.", "caption": "a mouse with a golden key"},
@@ -246,3 +248,32 @@ async def test_an_unknown_book_is_an_error(make_parts: Any, connect: Any) -> Non
     async with connect(make_parts()) as client:
         assert "There is no book 'no-book'" in await refusal_of(client, "story_status", book="no-book")
         assert "is not the name of a story" in await refusal_of(client, "story_status", book="../etc")
+
+
+async def test_a_book_stops_at_its_budget_and_goes_on_with_a_larger_one(make_parts: Any, connect: Any) -> None:
+    budgets = Budgets.parse("5pictures/book")
+    async with connect(make_parts(budgets=budgets)) as client:
+        facts = await facts_of(client, "tell_story", **BOOK, budget="1picture")
+        assert (facts["state"], facts["num_drawn"]) == ("stopped", 1)
+        assert facts["problem"].startswith("The budget of this book is 1 picture.")
+        facts = await facts_of(client, "story_continue", book=facts["book"], budget="9pictures")
+        assert (facts["state"], facts["num_drawn"], facts.get("problem")) == ("finished", 2, None)
+        assert "not an amount" in await refusal_of(client, "tell_story", **BOOK, budget="lots")
+
+
+def all_yes(request: Any) -> str:
+    """A judge's answer that says yes to each question."""
+    num = request.dialogue[-1]["content"][-1]["text"].count("?\n")
+    return json.dumps({"answers": ["yes"] * num})
+
+
+async def test_pages_are_scored_as_the_server_was_told(make_parts: Any, connect: Any) -> None:
+    asked: list[Any] = []
+
+    def options(judge: Any) -> dict[str, Any]:
+        asked.append(judge)
+        return {"scores": True, "judge": ScriptedReasoner(script=[all_yes], is_endless=True)}
+
+    async with connect(make_parts(story_options=options)) as client:
+        facts = await facts_of(client, "tell_story", **BOOK)
+        assert [page["score"] for page in facts["pages"]] == [1.0, 1.0] and asked == [None]

@@ -94,6 +94,28 @@ def test_redraws_keep_to_the_budget(make: Any) -> None:
     assert all(scene.status == "drawn" for scene in events[-1].story.scenes)
 
 
+def test_a_story_that_stopped_at_its_budget_takes_up_its_redraws(make: Any) -> None:
+    make(*[judged(False)] * 3, look="retry-1", budget="3pictures").run(RECIPE)
+    assert len(make.generator.drawn) == 3
+    story = make(*[judged(False)] * 2, look="retry-1", budget="9pictures").resume()
+    assert story.is_complete and len(make.generator.drawn) == 4
+    assert [len(scene.attempts) for scene in story.scenes] == [2, 2]
+
+
+def test_a_finished_story_is_scored_on_demand(make: Any) -> None:
+    assert make().run(RECIPE).has_unscored_pages
+    story = make(judged(True), judged(True), scores=True).resume()
+    assert not story.has_unscored_pages and len(make.generator.drawn) == 2
+
+
+def test_attempts_are_in_the_record_of_the_picture(make: Any) -> None:
+    teller = make(judged(True), judged(False), judged(True), look="retry")
+    page = teller.run(RECIPE).scenes[1]
+    attempts = teller.store.get(page.artifact_id).attempts
+    assert [each.picture for each in attempts] == [each.artifact_id for each in page.attempts]
+    assert [each.score for each in attempts] == [0.0, 1.0] and "door" in attempts[0].prompt
+
+
 def test_without_a_model_that_sees_there_are_no_scores(make: Any) -> None:
     blind = ScriptedReasoner(script=[], profile={"image_inputs": False})
     story = make(judge=blind, scores=True).run(RECIPE)

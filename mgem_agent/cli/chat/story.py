@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mgem_agent.cli.chat.command import Command
 from mgem_agent.cli.display.ctrl_c import stopped_by_ctrl_c
+from mgem_agent.cli.display.story import scored_line
 from mgem_agent.cli.story_recipes import ENDINGS
 from mgem_agent.errors import InputError
 from mgem_agent.user_files import user_path
@@ -27,7 +28,7 @@ QUESTION = "Draw this story? [y]es or [n]o: "
 
 
 def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
-    from mgem_agent.cli.factories import prepare_reasoner
+    from mgem_agent.cli.factories import open_page_scoring, prepare_reasoner
     from mgem_agent.cli.story_recipes import find_recipe
     from mgem_agent.workflows import Storyteller
     from mgem_agent.workflows.book import BookFolder
@@ -51,6 +52,7 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
         approve_outline=chat.settings.confirm,
         budget=chat.settings.budgets,
         prices=chat.settings.prices,
+        **open_page_scoring(chat.settings, lambda: chat.reasoner),
     )
     BookFolder(folder, chat.store).check(("html",))  # before anything is drawn for it
     is_begun = (folder / STORY_FILE).is_file()
@@ -58,7 +60,9 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
         raise InputError(
             f"{str(folder)!r} already holds another story, or this one with other picture settings. Move that folder."
         )
-    if is_begun and teller.story().is_complete:
+    wants_scores = chat.settings.look or chat.settings.story.scores
+    is_done = is_begun and teller.story().is_complete
+    if is_done and not (wants_scores and teller.story().has_unscored_pages):
         ui.display.tell("This story is already finished. Its book will be written again.")
         story: Story | None = teller.story()
     elif is_begun and teller.story().state == "waiting":
@@ -113,6 +117,8 @@ def _show(event: StoryEvent, ui: ChatUI) -> None:
         ui.display.show(
             TextPiece(f"## {scene.index}. {scene.title}".rstrip() + f"\n\n{scene.text or scene.caption}\n\n")
         )
+    elif event.kind == "scored":
+        ui.display.tell(scored_line(event))
     elif isinstance(event, (AgentNotice, DrawingProgress, PictureDrawn, DrawingFailed)):
         ui.display.show(event)
 
@@ -137,7 +143,7 @@ def _bind(story: Story, chat: Chat, ui: ChatUI, folder: Path) -> None:
     if story.state != "finished":
         ui.display.tell("The outline was refused, so nothing was drawn.")
         return
-    book = BookFolder(folder, chat.store).write(story, ("html",))
+    book = BookFolder(folder, chat.store).write(story, ("html",), scores=chat.settings.story.scores)
     for notice in book.notices:
         ui.display.tell(notice)
     ui.display.tell(f"The book was written to {book.files[0].absolute()}")

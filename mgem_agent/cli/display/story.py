@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from mgem_agent.workflows import Story, StoryScene
+    from mgem_agent.workflows.story_events import PageScored
 
-__all__ = ["StoryDisplay", "print_outline"]
+__all__ = ["StoryDisplay", "print_outline", "scored_line"]
 
 WRITING = {"title": "the title", "outline": "the outline", "cast": "the cast"}
 
@@ -94,11 +95,7 @@ class StoryDisplay:
         self.say(f"  {event.call_id.replace('-', ' ')} drawn: {event.artifact_id}")
 
     def _show_scored(self, event: Any) -> None:
-        score = event.score
-        wrong = [f"missing: {', '.join(score.missing)}"] if score.missing else []
-        wrong += [score.caption.what_is_wrong] if score.caption.what_is_wrong else []
-        known = "not scored" if score.score is None else f"scored {score.score:.0%}"
-        self.say(f"  page {event.index} {known}" + (f" ({'; '.join(wrong)})" if wrong else ""))
+        self.say(f"  {scored_line(event)}")
 
     def _show_failed(self, event: Any) -> None:
         self._done(event.call_id)
@@ -135,3 +132,12 @@ def print_outline(story: Story, console: Console) -> None:
         console.print(Text(f"  {scene.index}. {line}"))
     for character in story.cast:
         console.print(Text(f"  {character.name}: {character.looks}", style="italic"))
+
+
+def scored_line(event: PageScored) -> str:
+    """Return the score of a page and what is wrong with it, in a line."""
+    score = event.score
+    wrong = [f"missing: {', '.join(score.missing)}"] if score.missing else []
+    wrong += [score.caption.what_is_wrong] if score.caption.what_is_wrong else []
+    known = "not scored" if score.score is None else f"scored {score.score:.0%}"
+    return f"page {event.index} {known}" + (f" ({'; '.join(wrong)})" if wrong else "")

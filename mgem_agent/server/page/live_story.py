@@ -11,6 +11,7 @@ from mgem_agent.workflows.story import STORY_FILE, Story, read_story
 from mgem_agent.workflows.story_events import (
     ApprovalNeeded,
     OutlineReady,
+    PageScored,
     SceneWritten,
     StoryEvent,
     StoryFinished,
@@ -91,6 +92,9 @@ class LiveStory(Live):
         elif isinstance(event, SceneWritten):
             self._page(event.scene.index, draft="")
             self.say(announcement=f"Page {event.scene.index} is written.")
+        elif isinstance(event, PageScored):
+            self._page(event.index)
+            self.say(status=f"Page {event.index} is scored")
         elif isinstance(event, AgentNotice):
             self.show(f"notice-{len(self.parts)}", "notice", message=event.message)
         elif isinstance(event, OutlineReady):

@@ -190,7 +190,7 @@ class StoryActions:
             MgemError: If the file of a picture is damaged, or the typesetter fails.
         """
         story, store = self.page.shelf(user).get(name).story, self.page.store(user)
-        book = make_book(story, store)
+        book = make_book(story, store, scores=self.page.service.config.story.scores)
         if form == "html":
             return BookFile(render_html(book).encode(), "text/html; charset=utf-8", f"{name}.html")
         if form == "pdf":
@@ -220,6 +220,7 @@ class StoryActions:
             approve_outline=approve,
             budget=service.config.budgets,
             prices=service.config.prices,
+            **service.story_options(lambda: service.reasoner),
         )
 
     def _run(self, user: User, name: str, live: LiveStory, start: Events) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from mgem_agent import __version__
 from mgem_agent.errors import InputError
 
-__all__ = ["LMMS_EVAL", "LmmsEval", "create_environment", "creation_commands", "find_lmms_eval"]
+__all__ = ["LMMS_EVAL", "REQUIREMENTS", "LmmsEval", "create_environment", "creation_commands", "find_lmms_eval"]
 
 LMMS_EVAL = "0.7.3"
 """The release that the tasks were compared with."""
 
-_UNDECLARED = ("Levenshtein",)
-"""Packages that lmms-eval's tasks import (MathVista) and that it does not install."""
+REQUIREMENTS = (f"lmms-eval=={LMMS_EVAL}", "Levenshtein", "filelock<4")
+"""lmms-eval, a package that its task MathVista imports and it does not install, and a release of filelock with the
+private module that lmms-eval changes; with a newer one, every run ends at once, and with status 0."""
 
 _ROOT = Path(__file__).resolve().parents[3]
 _ASK = """
@@ -84,7 +85,7 @@ def creation_commands(environment: Path) -> list[list[str]]:
     pip = [str(_python_of(environment)), "-m", "pip", "install"]
     return [
         [sys.executable, "-m", "venv", str(environment)],
-        [*pip, f"lmms-eval=={LMMS_EVAL}", *_UNDECLARED, *ours],
+        [*pip, *REQUIREMENTS, *ours],
     ]
 
 

@@ -19,7 +19,7 @@ TASKS = Path(__file__).with_name("tasks")
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-def run(task: str, folder: Path, *options: str, args: str = "", code: int = 0) -> Any:
+def run(task: str, folder: Path, *options: str, args: str = "") -> Any:
     """Results of a task, by nano."""
     told = f"pretrained=nano,answers={folder / 'answers.jsonl'},pictures={folder / 'pictures'}{args}"
     command = [sys.executable, "-m", "lmms_eval", "--model", "mgem", "--model_args", told, "--tasks", task]
@@ -27,9 +27,9 @@ def run(task: str, folder: Path, *options: str, args: str = "", code: int = 0) -
     done = subprocess.run(
         command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, cwd=folder, check=False
     )
-    assert done.returncode == code, done.stderr[-3000:]
     files = sorted((folder / "out").rglob("*_results.json"))
-    return json.loads(files[-1].read_text())["results"][task] if files else done.stderr
+    assert not done.returncode and files, done.stderr[-3000:]  # lmms-eval ends with 0 after most errors
+    return json.loads(files[-1].read_text())["results"][task]
 
 
 def test_the_plug_in_is_registered() -> None:

@@ -1,18 +1,29 @@
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.eval.paper.environment import create_environment, creation_commands, find_lmms_eval
+from mgem_agent.recipes.eval.paper.environment import (
+    REQUIREMENTS,
+    create_environment,
+    creation_commands,
+    find_lmms_eval,
+)
 
 
 def test_the_commands_install_lmms_eval_and_this_package(root: Path, tmp_path: Path) -> None:
     venv, pip = creation_commands(tmp_path / "env")
     assert venv[1:] == ["-m", "venv", str(tmp_path / "env")]
-    assert pip[-4:] == ["lmms-eval==0.7.3", "Levenshtein", "-e", f"{root}[local]"]
+    assert pip[-5:] == [*REQUIREMENTS, "-e", f"{root}[local]"]
+
+
+def test_ci_installs_the_same(root: Path) -> None:
+    line = next(line for line in (root / ".ci/lmms-eval").read_text().splitlines() if "pip install" in line)
+    assert set(REQUIREMENTS) < set(shlex.split(line))
 
 
 def test_what_is_missing_is_said_with_the_commands(tmp_path: Path) -> None:
