@@ -15,6 +15,7 @@ from mgem_agent.cli.printing import echo_json, open_console
 if TYPE_CHECKING:
     from mgem_agent.recipes.eval.story.report import StoryReport
     from mgem_agent.recipes.eval.story.vistory import StoryLanguage, VistoryStory
+    from mgem_agent.tools.look import Look
     from mgem_agent.workflows import StoryRecipe
 
 __all__ = ["eval_story"]
@@ -62,6 +63,13 @@ def eval_story(
     language: Annotated[Literal["en", "ch"], typer.Option(help="Language of the stories.")] = "en",
     num: Annotated[int | None, typer.Option("--num", "-n", min=1, help="Number of stories. Default: all.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pictures.")] = 0,
+    look: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOOK",
+            help="Draw pages that fail again, as mgem story --look does; judged by --model, else by nano. Default: no.",
+        ),
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Score a drawn cast, right and shuffled, to check the encoders.")
     ] = False,
@@ -77,6 +85,7 @@ def eval_story(
     """
     from mgem_agent.errors import InputError
     from mgem_agent.recipes.eval.story.vistory import read_outputs, read_stories
+    from mgem_agent.tools.look import Look
     from mgem_agent.user_files import user_path
 
     limit = threshold if threshold is not None else _WINDOWS_THRESHOLD if detector == "windows" else 0.0
@@ -93,7 +102,7 @@ def eval_story(
             stories = read_stories(user_path(dataset), language)[:num]
             run = user_path(pictures) if pictures is not None else None
             if run is None:
-                run = _draw(stories, folder, generator, model, language, seed, report)
+                run = _draw(stories, folder, (generator, model, Look.parse(look or 0)), language, seed, report)
             name = str(run.relative_to(folder) if run.is_relative_to(folder) else run)
             reports = {name: scoring.report(name, stories, read_outputs(run, stories), report)}
     _print(reports, folder, as_json)
@@ -159,13 +168,12 @@ def _calibrated(scoring: _Scoring, folder: Path, num: int, seed: int, report: Re
 def _draw(
     stories: list[VistoryStory],
     folder: Path,
-    generator: str,
-    model: str | None,
+    tools: tuple[str, str | None, Look],
     language: StoryLanguage,
     seed: int,
     report: Report,
 ) -> Path:
-    """Draw the stories, or continue, and return the run's folder."""
+    """Draw the stories with a generator, a reasoner and a look, or continue, and return the run's folder."""
     from mgem_agent.artifacts.store import ArtifactStore
     from mgem_agent.reasoners import make_reasoner
     from mgem_agent.recipes.eval.story.vistory import outputs_folder, write_outputs
@@ -173,22 +181,26 @@ def _draw(
     from mgem_agent.workflows.story import STORY_FILE
     from mgem_agent.workflows.storytelling import Storyteller
 
-    method = "mgem-" + "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in generator)
+    generator, model, look = tools
+    named = f"mgem-{generator}" + (f"-{look}" if look else "")
+    method = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in named)
     begun = sorted((folder / "outputs" / method / _MODE / language).glob("*"))
     stamp = begun[-1].name if begun else datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     run = outputs_folder(folder / "outputs", method, _MODE, language, stamp)
     run.mkdir(parents=True, exist_ok=True)
     tool, store = make_generator(generator), ArtifactStore(folder / "pictures")
     reasoner = None if model is None else make_reasoner(model)
+    # The encoder of the scores is not in the loop: a figure's judge is another one.
+    judge = make_reasoner("nano") if look and reasoner is None else reasoner
     for number, story in enumerate(stories):
-        report(f"Stories, {generator}", number, len(stories))
+        report(f"Stories, {method}", number, len(stories))
         place = folder / "stories" / method / story.id
-        teller = Storyteller(reasoner, tool, store, folder=place)
+        teller = Storyteller(reasoner, tool, store, folder=place, look=look, judge=judge)
         told = teller.resume() if (place / STORY_FILE).exists() else teller.run(_recipe_of(story, language, seed))
         write_outputs(
             run, story.id, [None if s.artifact_id is None else store.path(s.artifact_id) for s in told.scenes]
         )
-    report(f"Stories, {generator}", len(stories), len(stories))
+    report(f"Stories, {method}", len(stories), len(stories))
     return run
 
 

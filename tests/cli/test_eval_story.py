@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from mgem_agent.cli.app import app
 from mgem_agent.recipes.eval.story.vistory import VistoryCharacter, VistoryShot, VistoryStory, write_story
+from mgem_agent.testing import ScriptedReasoner
 
 
 def run(*args: object, code: int = 0) -> Any:
@@ -40,6 +41,25 @@ def test_stories_are_drawn_and_scored(dataset: Path, tmp_path: Path) -> None:
     assert again == told  # nothing is drawn again
     alone = run(dataset, "--pictures", out / name, "-o", tmp_path / "alone").stdout
     assert "CIDS cross" in alone and "not comparable" in alone
+
+
+def test_pages_that_fail_are_drawn_again_under_another_method(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(request: Any) -> str:
+        content = request.dialogue[-1]["content"]
+        if isinstance(content, str):  # the caption, to be broken into questions
+            return json.dumps({"questions": [{"question": "Is there a fox in the picture?", "kind": "thing"}]})
+        return json.dumps({"answers": ["no"] * content[-1]["text"].count("?\n")})
+
+    judge = ScriptedReasoner(script=[never], is_endless=True)
+    monkeypatch.setattr("mgem_agent.reasoners.make_reasoner", lambda name, **options: judge)
+    out = tmp_path / "out"
+    told = json.loads(run(dataset, "-g", "flat", "--threshold", -1, "-o", out, "--look", "retry-1", "--json").stdout)
+    (name,) = told
+    assert name.startswith("outputs/mgem-flat-retry-1/base/en/20")
+    (story,) = (out / "stories").rglob("story.json")
+    assert [len(scene["attempts"]) for scene in json.loads(story.read_text())["scenes"]] == [2, 2]
 
 
 def test_a_data_set_is_needed() -> None:

@@ -1,8 +1,8 @@
 """The judge of a figure: a model that answers GenEval 2's questions about a picture. It is not the judge in the loop.
 
 Where a model gives probabilities, a score is soft: our own models, and servers of OpenAI's protocol with `logprobs`.
-A model as small as nano does not follow "Answer in one word", so it gets the bare question, and its probabilities are
-those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA.
+Our own models of nano's size do not follow "Answer in one word", so they get the bare question, and their probabilities
+are those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA.
 `vqascore:MODEL` is VQAScore by the package `t2v_metrics`: the probability that the picture shows the whole prompt.
 """
 
@@ -12,6 +12,7 @@ import importlib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -38,6 +39,8 @@ __all__ = [
 VQASCORE = "vqascore:"
 _NUMBERS = tuple("zero one two three four five six seven eight nine ten".split())
 _TOP_LOGPROBS = 20
+_SMALL = 1_000_000_000
+"""Models with fewer parameters are small: nano has 140 million, the smallest released Mini-Gemini over 2 billion."""
 
 
 class FigureJudge(Protocol):
@@ -105,8 +108,17 @@ class ChatJudge:
             self._answered(block, question, accepted_answers(question, right)) for question, right in prompt.vqa_list
         ]
 
+    @cached_property
+    def _is_small(self) -> bool:
+        """Whether the model is too small to follow instructions."""
+        if not isinstance(self._model, GenProtocolModel):
+            return False
+        weights = getattr(self._model.text_engine(self._model.default_model_name()), "model", None)
+        num_parameters = getattr(weights, "num_parameters", None)
+        return self._model.needs_grammar() or (num_parameters is not None and num_parameters() < _SMALL)
+
     def _answered(self, block: Mapping[str, Any], question: str, right: Sequence[str]) -> float:
-        is_small = isinstance(self._model, GenProtocolModel) and self._model.needs_grammar()
+        is_small = self._is_small
         text = question if is_small else f"{question} Answer in one word."
         message = HumanMessage([dict(block), {"type": "text", "text": text}])
         if isinstance(self._model, GenProtocolModel):
