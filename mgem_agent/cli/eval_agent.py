@@ -43,6 +43,10 @@ def eval_agent(
     same_judge: Annotated[
         bool, typer.Option("--same-judge", help="Allow a judge that is also the judge in the loop.")
     ] = False,
+    judge_python: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For vqascore:MODEL, Python of an environment with t2v_metrics."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of pictures, turns and scores.")] = Path(
         "eval-agent"
     ),
@@ -71,7 +75,7 @@ def eval_agent(
     chosen = conditions(drawings, tuple(condition or ()))
     file = WORLD_PROMPTS if prompts is None else user_path(prompts)
     asked = read_prompts(file)[:num]
-    figure_judge = make_figure_judge(judge)  # before hours of drawing
+    figure_judge = make_figure_judge(judge, judge_python and user_path(judge_python))  # before hours of drawing
     reasoner, tool, folder = make_reasoner(model), make_generator(generator), user_path(out)
     store = ArtifactStore(folder / "pictures")
     agents = {each.name: make_agent(reasoner, tool, store, each, seed) for each in chosen}

@@ -67,7 +67,8 @@ def eval_story(
         str | None,
         typer.Option(
             metavar="LOOK",
-            help="Draw pages that fail again, as mgem story --look does; judged by --model, else by nano. Default: no.",
+            help="Also draw the stories with page scores in the loop, as mgem story --look does; judged by "
+            "--model, else by nano.",
         ),
     ] = None,
     calibrate: Annotated[
@@ -100,12 +101,17 @@ def eval_story(
             )
         else:
             stories = read_stories(user_path(dataset), language)[:num]
-            run = user_path(pictures) if pictures is not None else None
-            if run is None:
-                run = _draw(stories, folder, (generator, model, Look.parse(look or 0)), language, seed, report)
-            name = str(run.relative_to(folder) if run.is_relative_to(folder) else run)
-            reports = {name: scoring.report(name, stories, read_outputs(run, stories), report)}
-    _print(reports, folder, as_json)
+            looks = dict.fromkeys((Look(), Look.parse(look or 0)))  # with a look, also the same without it
+            runs = (
+                [user_path(pictures)]
+                if pictures is not None
+                else [_draw(stories, folder, (generator, model, each), language, seed, report) for each in looks]
+            )
+            reports = {}
+            for run in runs:
+                name = str(run.relative_to(folder) if run.is_relative_to(folder) else run)
+                reports[name] = scoring.report(name, stories, read_outputs(run, stories), report)
+    _print(reports, folder, as_json, is_compared=look is not None)
 
 
 class _Scoring:
@@ -227,10 +233,18 @@ def _recipe_of(story: VistoryStory, language: StoryLanguage, seed: int) -> Story
     )  # fmt: skip
 
 
-def _print(reports: dict[str, StoryReport], folder: Path, as_json: bool) -> None:
+def _print(reports: dict[str, StoryReport], folder: Path, as_json: bool, *, is_compared: bool) -> None:
     import json
 
-    told = {name: {**each.model_dump(mode="json"), "means": each.means()} for name, each in reports.items()}
+    told: dict[str, Any] = {
+        name: {**each.model_dump(mode="json"), "means": each.means()} for name, each in reports.items()
+    }
+    first, *others = reports.values()
+    if is_compared:
+        for each in others:
+            told[each.method]["gains"] = {
+                name: gain and gain.model_dump(mode="json") for name, gain in each.gains(first).items()
+            }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if as_json:
@@ -239,3 +253,5 @@ def _print(reports: dict[str, StoryReport], folder: Path, as_json: bool) -> None
     console = open_console()
     for each in reports.values():
         console.print(each.render())
+    for each in others if is_compared else ():
+        console.print(each.render_gains(first))

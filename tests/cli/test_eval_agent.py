@@ -37,7 +37,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "mgem_agent.reasoners.make_reasoner", lambda name: ScriptedReasoner(script=script[:1], is_endless=True)
     )
-    monkeypatch.setattr(figure_judge, "make_figure_judge", lambda name: Judge())
+    monkeypatch.setattr(figure_judge, "make_figure_judge", lambda name, python: Judge())
 
 
 def test_a_report_is_printed_and_kept(tmp_path: Path) -> None:

@@ -56,9 +56,10 @@ def test_pages_that_fail_are_drawn_again_under_another_method(
     monkeypatch.setattr("mgem_agent.reasoners.make_reasoner", lambda name, **options: judge)
     out = tmp_path / "out"
     told = json.loads(run(dataset, "-g", "flat", "--threshold", -1, "-o", out, "--look", "retry-1", "--json").stdout)
-    (name,) = told
-    assert name.startswith("outputs/mgem-flat-retry-1/base/en/20")
-    (story,) = (out / "stories").rglob("story.json")
+    plain, looked = told
+    assert plain.startswith("outputs/mgem-flat/base/") and looked.startswith("outputs/mgem-flat-retry-1/base/en/20")
+    assert told[looked]["gains"]["occm"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "num": 1}
+    (story,) = (out / "stories" / "mgem-flat-retry-1").rglob("story.json")
     assert [len(scene["attempts"]) for scene in json.loads(story.read_text())["scenes"]] == [2, 2]
 
 

@@ -3,12 +3,11 @@
 Where a model gives probabilities, a score is soft: our own models, and servers of OpenAI's protocol with `logprobs`.
 Our own models of nano's size do not follow "Answer in one word", so they get the bare question, and their probabilities
 are those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA.
-`vqascore:MODEL` is VQAScore by the package `t2v_metrics`: the probability that the picture shows the whole prompt.
+`vqascore:MODEL` is VQAScore: the probability that the picture shows the whole prompt.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,15 +21,14 @@ from langchain_core.messages import AIMessage, HumanMessage
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.thoughts import text_without_thoughts
 from mgem_agent.errors import InputError
-from mgem_agent.extras import require_packages
 from mgem_agent.reasoners import make_reasoner
 from mgem_agent.recipes.eval.agent.prompts import EvalPrompt
+from mgem_agent.recipes.eval.agent.vqascore import VqaScoreJudge
 from mgem_agent.scoring.picture_judge import picture_block
 
 __all__ = [
     "ChatJudge",
     "FigureJudge",
-    "VqaScoreJudge",
     "accepted_answers",
     "check_other_judge",
     "make_figure_judge",
@@ -54,18 +52,21 @@ class FigureJudge(Protocol):
         ...
 
 
-def make_figure_judge(name: str) -> FigureJudge:
+def make_figure_judge(name: str, python: Path | None = None) -> FigureJudge:
     """Return a judge.
 
     Args:
         name: Name of a chat model that takes pictures, as for `make_reasoner`, or `vqascore:MODEL`.
+        python: For VQAScore, the interpreter of an environment with `t2v_metrics`.
 
     Raises:
-        InputError: If there is no such model.
+        InputError: If there is no such model, or no such environment.
         MissingDependencyError: If a package is missing.
     """
     if name.startswith(VQASCORE):
-        return VqaScoreJudge(name.removeprefix(VQASCORE))
+        return VqaScoreJudge(name.removeprefix(VQASCORE), python)
+    if python is not None:
+        raise InputError(f"--judge-python is for a judge vqascore:MODEL, and the judge is {name!r}. Leave it out.")
     return ChatJudge(make_reasoner(name, tool_calling="native"))
 
 
@@ -138,32 +139,6 @@ class ChatJudge:
         self.kind = "hard"
         said = re.findall(r"[a-z0-9]+", text_without_thoughts(str(answer.text)).lower())
         return float(bool(said) and said[0] in right)
-
-
-class VqaScoreJudge:
-    """VQAScore by the package `t2v_metrics`.
-
-    Args:
-        model: One of its models, such as `clip-flant5-xl`.
-
-    Raises:
-        MissingDependencyError: If the package is not installed.
-    """
-
-    kind: Literal["soft", "hard", "vqascore"] = "vqascore"
-
-    def __init__(self, model: str) -> None:
-        require_packages(f"The judge 'vqascore:{model}'", "t2v_metrics")
-        self._score: Any = importlib.import_module("t2v_metrics").VQAScore(model=model)
-
-    def score(self, picture: Path, prompt: EvalPrompt) -> list[float]:
-        """Return the probability that the picture shows the prompt.
-
-        Args:
-            picture: File of the picture.
-            prompt: The prompt; its questions are not asked.
-        """
-        return [float(self._score(images=[str(picture)], texts=[prompt.prompt])[0][0])]
 
 
 def _choices(right: Sequence[str]) -> list[str]:

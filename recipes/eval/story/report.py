@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgem_agent.recipes.bench.comparison import Machine
+from mgem_agent.recipes.eval.bootstrap import Interval
 from mgem_agent.recipes.eval.story.encoders import OFFICIAL_ENCODER
 from mgem_agent.recipes.eval.story.measures import mean_or_zero
 from mgem_agent.recipes.eval.story.scoring import StoryScore
@@ -89,6 +90,42 @@ class StoryReport(BaseModel):
             found[name] = mean_or_zero(values) if values else None
         return found
 
+    def intervals(self) -> dict[str, Interval | None]:
+        """Return the mean of each score with its 95 % bootstrap interval over the stories."""
+        found: dict[str, Interval | None] = {}
+        for name in _COLUMNS:
+            values = [value for score in self.scores if (value := getattr(score, name)) is not None]
+            found[name] = Interval.of(values) if values else None
+        return found
+
+    def gains(self, other: StoryReport) -> dict[str, Interval | None]:
+        """Return the mean difference of each score to another run of the same stories, with its interval.
+
+        Args:
+            other: The run to compare with.
+        """
+        others = {score.story: score for score in other.scores}
+        found: dict[str, Interval | None] = {}
+        for name in _COLUMNS:
+            pairs = [(getattr(each, name), getattr(others.get(each.story), name, None)) for each in self.scores]
+            known = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
+            found[name] = Interval.of_difference(*map(list, zip(*known, strict=True))) if known else None
+        return found
+
+    def render_gains(self, other: StoryReport) -> RenderableType:
+        """Return the differences to another run as a table for the terminal.
+
+        Args:
+            other: The run to compare with.
+        """
+        table = Table("difference", *_COLUMNS.values())
+        gains = self.gains(other).items()
+        table.add_row("mean", *(_cell(name, gain and gain.mean) for name, gain in gains))
+        table.add_row("from", *(_cell(name, gain and gain.low) for name, gain in gains))
+        table.add_row("to", *(_cell(name, gain and gain.high) for name, gain in gains))
+        told = f"{self.method} minus {other.method}, paired by story, with the 95 % bootstrap interval."
+        return Group(table, Text(told))
+
     def render(self) -> RenderableType:
         """Return the report as a table for the terminal."""
         kinds = sorted({kind for score in self.scores for kind in score.alignment or {}})
@@ -106,12 +143,16 @@ class StoryReport(BaseModel):
         ]
         table.add_section()
         table.add_row("mean", *(_cell(name, means[name]) for name in _COLUMNS), *aligned, "")
+        for end in ("low", "high"):
+            cells = [_cell(name, each and getattr(each, end)) for name, each in self.intervals().items()]
+            table.add_row("from" if end == "low" else "to", *cells, *[""] * (len(kinds) + 1))
         others = [title for name, title in _COLUMNS.items() if name not in self.comparable]
         lines = [
             f"{self.method}: characters by {self.contents} in regions of {self.detector} (found from "
             f"{self.threshold:g}), styles by {self.styles}" + (f", alignment by {self.judge}." if self.judge else "."),
             f"By other models than ViStoryBench's, so not comparable with its published scores: {', '.join(others)}"
             + (", alignment." if kinds else "."),
+            "From, to: the 95 % bootstrap interval of the mean over the stories.",
         ]
         return Group(table, *map(Text, lines))
 

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from pydantic import Field
 
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextRequest
-from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.errors import InputError
 from mgem_agent.recipes.eval.agent.figure_judge import (
     ChatJudge,
     accepted_answers,
@@ -110,18 +108,15 @@ def test_right_answers() -> None:
     assert accepted_answers("Are the cats white?", "Yes") == ("yes",)
 
 
-def test_vqascore_needs_its_package(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingDependencyError, match="t2v_metrics"):
-        make_figure_judge("vqascore:clip-flant5-xl")
-    package = ModuleType("t2v_metrics")
-    package.VQAScore = lambda model: lambda images, texts: [[0.25 if texts == ["three cats"] else 0]]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "t2v_metrics", package)
-    judge = make_figure_judge("vqascore:clip-flant5-xl")
-    assert (judge.score(picture, PROMPT), judge.kind) == ([0.25], "vqascore")
-
-
 def test_the_judge_in_the_loop_is_refused() -> None:
     check_other_judge("other", "nano", is_allowed=False)
     check_other_judge("nano", "nano", is_allowed=True)
     with pytest.raises(InputError, match="is also the judge in the loop"):
         check_other_judge("nano", "nano", is_allowed=False)
+
+
+def test_only_vqascore_has_an_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is for a judge vqascore:MODEL, and the judge is 'nano'"):
+        make_figure_judge("nano", tmp_path / "python")
+    with pytest.raises(InputError, match="needs an environment with t2v_metrics"):
+        make_figure_judge("vqascore:clip-flant5-xl")
