@@ -16,6 +16,7 @@ from mgem_agent.errors import MissingDependencyError
 __all__ = ["EXTRAS", "explain_missing", "is_installed", "missing_package", "require_packages"]
 
 EXTRAS = {
+    "deepspeed": {"deepspeed": "deepspeed"},
     "eval": {"torch_fidelity": "torch-fidelity", "torchmetrics": "torchmetrics"},
     "local": {
         "accelerate": "accelerate",

@@ -84,7 +84,7 @@ def normal_name(requirement: str) -> str:
 
 def undeclared(imported: set[str], asked_for: set[str]) -> set[str]:
     providers = importlib.metadata.packages_distributions()
-    normal = {name: {re.sub(r"[-_.]+", "-", dist).lower() for dist in providers.get(name, [])} for name in imported}
+    normal = {name: {re.sub(r"[-_.]+", "-", dist).lower() for dist in providers.get(name, [name])} for name in imported}
     return {name for name, dists in normal.items() if not dists & asked_for}
 
 

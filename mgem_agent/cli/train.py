@@ -96,6 +96,19 @@ def _configs(
     echo(yaml.safe_dump(load_config(name).model_dump(mode="json"), sort_keys=False), nl=False)
 
 
+@app.command("accelerate")
+def _accelerate(
+    name: Annotated[str | None, typer.Argument(help="Print this file.")] = None,
+) -> None:
+    """List the files for `accelerate launch --config_file`, or print one.
+
+    Example: mgem train accelerate zero3 > zero3.yaml
+    """
+    from mgem_agent.recipes.train.config_file import launch_file, launch_files
+
+    echo("\n".join(launch_files()) if name is None else launch_file(name), nl=name is None)
+
+
 @app.command("plot")
 def _plot(
     run: _Run,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.errors import CheckpointError
+from mgem_agent.recipes.train.engines import engine_of
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, load_trained
 from mgem_agent.recipes.train.target_loss import TargetLoss
 
@@ -62,10 +63,11 @@ class Checkpoints:
             shutil.rmtree(passing, ignore_errors=True)
             passing.mkdir(parents=True)
         self._accelerator.wait_for_everyone()
-        self._accelerator.save_state(str(passing))
+        self._accelerator.save_state(str(passing), **({"exclude_frozen_parameters": True} if self._is_zero() else {}))
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
-            (passing / _STATE_FILE).write_text(json.dumps({"step": step, **progress}), encoding="utf-8")
+            state = {"step": step, **self._layout(), **progress}
+            (passing / _STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
             put_in_place(passing, place)
             for old in _finished(self._folder)[: -self._keep]:
                 shutil.rmtree(old)
@@ -79,12 +81,22 @@ class Checkpoints:
             CheckpointError: If it cannot be read.
         """
         newest = newest_checkpoint(self._folder.parent)
-        if newest is None:
-            return {}
+        return {} if newest is None else self.read_progress(newest)
+
+    @staticmethod
+    def read_progress(checkpoint: Path) -> dict[str, Any]:
+        """Return what a checkpoint was saved with.
+
+        Args:
+            checkpoint: Its folder.
+
+        Raises:
+            CheckpointError: If it cannot be read.
+        """
         try:
-            progress: dict[str, Any] = json.loads((newest / _STATE_FILE).read_text(encoding="utf-8"))
+            progress: dict[str, Any] = json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _unreadable(newest, error) from error
+            raise _unreadable(checkpoint, error) from error
         return progress
 
     def restore(self) -> dict[str, Any]:
@@ -99,11 +111,31 @@ class Checkpoints:
         progress = self.progress()
         newest = newest_checkpoint(self._folder.parent)
         if newest is not None:
+            self._check_layout(newest, progress)
             try:
-                self._accelerator.load_state(str(newest))
+                self._accelerator.load_state(str(newest), **({"load_module_strict": False} if self._is_zero() else {}))
             except (OSError, ValueError, RuntimeError) as error:
                 raise _unreadable(newest, error) from error
         return progress
+
+    def _is_zero(self) -> bool:
+        return engine_of(self._accelerator).startswith("ZeRO")
+
+    def _layout(self) -> dict[str, Any]:
+        """Return how the files of a checkpoint are divided."""
+        return {"engine": engine_of(self._accelerator), "num_processes": self._accelerator.num_processes}
+
+    def _check_layout(self, newest: Path, progress: dict[str, Any]) -> None:
+        """Refuse a checkpoint that other processes wrote, each its part, and that cannot be divided anew."""
+        own, before = self._layout(), {"engine": "one process", "num_processes": 1} | progress
+        engines = {own["engine"], before["engine"]}
+        fits = own["num_processes"] == before["num_processes"] if self._is_zero() else True
+        if not (engines <= {"one process", "DDP"} or (len(engines) == 1 and fits)):
+            raise CheckpointError(
+                f"The checkpoint {str(newest)!r} was written by {before['engine']} in {before['num_processes']} "
+                f"process(es); this is {own['engine']} in {own['num_processes']}. Resume with the same: under ZeRO "
+                "also the number of processes must be the same. DDP and FSDP2 resume in any number of processes."
+            )
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> CheckpointError:

@@ -21,7 +21,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.user_files import read_user_file
 
-__all__ = ["load_config", "read_settings", "shipped_configs"]
+__all__ = ["launch_file", "launch_files", "load_config", "read_settings", "shipped_configs"]
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -41,6 +41,28 @@ def shipped_configs() -> tuple[str, ...]:
     """Return the names of the shipped configurations, sorted."""
     folder = importlib.resources.files("mgem_agent.recipes.train") / "configs"
     return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+
+
+def launch_files() -> tuple[str, ...]:
+    """Return the names of the shipped configurations of accelerate, sorted."""
+    folder = importlib.resources.files("mgem_agent.recipes.train") / "accelerate"
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+
+
+def launch_file(name: str) -> str:
+    """Return the text of a shipped configuration of accelerate.
+
+    Args:
+        name: One of `launch_files()`.
+
+    Raises:
+        InputError: If there is no such file.
+    """
+    if name not in launch_files():
+        raise InputError(
+            f"There is no configuration of accelerate named {name!r}. Give one of: {', '.join(launch_files())}."
+        )
+    return (importlib.resources.files("mgem_agent.recipes.train") / "accelerate" / f"{name}.yaml").read_text("utf-8")
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

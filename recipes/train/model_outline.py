@@ -17,10 +17,17 @@ from mgem_agent.core_model.high_res_encoder import high_res_config_from_open_cli
 from mgem_agent.errors import InputError, MgemError
 from mgem_agent.meta_device import meta_device
 from mgem_agent.nano import find_language_model
-from mgem_agent.recipes.train.config import ModelConfig
-from mgem_agent.recipes.train.model_setup import NANO, PROMPT_TEMPLATE, small_folder
+from mgem_agent.recipes.train.config import ModelConfig, TrainConfig
+from mgem_agent.recipes.train.model_setup import (
+    NANO,
+    PROMPT_TEMPLATE,
+    TrainedModel,
+    ready_model,
+    small_folder,
+    with_attention,
+)
 
-__all__ = ["empty_model", "load_processor", "read_model_config"]
+__all__ = ["empty_model", "load_processor", "outline_run", "read_model_config"]
 
 
 def read_model_config(source: ModelConfig) -> MiniGeminiConfig:
@@ -91,6 +98,19 @@ def empty_model(config: MiniGeminiConfig) -> MiniGeminiForConditionalGeneration:
         model = MiniGeminiForConditionalGeneration(config)
     model.tie_weights()
     return model
+
+
+def outline_run(config: TrainConfig) -> TrainedModel:
+    """Return the model of a run, ready to be trained, but on the meta device.
+
+    Args:
+        config: The run.
+
+    Raises:
+        InputError: If a file cannot be read, or no layer of the model can have an adapter.
+    """
+    model = with_attention(empty_model(read_model_config(config.model)), config.model.attention)
+    return ready_model(model, load_processor(config.model), config, None)
 
 
 def _text_files(source: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ __all__ = [
     "lora_pattern",
     "parameter_groups",
     "prepare_model",
+    "ready_model",
     "set_trained_parts",
     "small_folder",
+    "with_attention",
 ]
 
 TRAINED_FILE = "trained.safetensors"
@@ -85,11 +88,32 @@ def prepare_model(config: TrainConfig, dtype: torch.dtype) -> TrainedModel:
     """
     torch.manual_seed(config.run.seed)  # same initial weights in every process
     model, processor = load_model(config.model, dtype, merge=config.train.llm != "lora")
-    begun = _begun(config)
+    return ready_model(model, processor, config, _begun(config))
+
+
+def ready_model(
+    model: MiniGeminiForConditionalGeneration,
+    processor: MiniGeminiProcessor,
+    config: TrainConfig,
+    begun: Mapping[Path, dict[str, Tensor]] | None,
+) -> TrainedModel:
+    """Add adapters to a model, and freeze the parts that are not trained.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        config: The run.
+        begun: Weights that the run starts from, by file; None for a model on the meta device, which gets no values.
+
+    Raises:
+        InputError: If no layer of the model can have an adapter.
+        CheckpointError: If weights do not fit.
+    """
+    is_empty, begun = begun is None, begun or {}
     for file, weights in begun.items():  # before adapters rename the layers
         _put_over(model, {name: value for name, value in weights.items() if _LORA not in name}, file)
     model.requires_grad_(False)
-    adapters = _with_adapters(model, config) if config.train.llm == "lora" else None
+    adapters = _with_adapters(model, config, is_empty) if config.train.llm == "lora" else None
     for file, weights in begun.items():
         _put_over(model, {name: value for name, value in weights.items() if _LORA in name}, file)
     set_trained_parts(model, config)
@@ -154,7 +178,7 @@ def load_model(
         text, tokenizer = _language_model(source.text or NANO, dtype)
         model = load_without_language_model(small, text, dtype=dtype, merge=merge)
         model.config.prompt_template = source.prompt_template or model.config.prompt_template
-        return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
+        return with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
     if source.checkpoint is not None:
         if source.text is not None:
             raise InputError(
@@ -165,7 +189,7 @@ def load_model(
         model.config.prompt_template = source.prompt_template or model.config.prompt_template
         other = {} if source.prompt_template is None else {"prompt_template": source.prompt_template}
         processor = MiniGeminiProcessor.from_pretrained(source.checkpoint, **other)
-        return _with_attention(model, source.attention), processor
+        return with_attention(model, source.attention), processor
     text, tokenizer = _language_model(str(source.text), dtype)
     model = MiniGeminiForConditionalGeneration.from_vision_text_pretrained(
         str(source.vision),
@@ -177,7 +201,7 @@ def load_model(
         image_grid=source.image_grid,
         image_global=source.image_global,
     )
-    return _with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
+    return with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
 
 
 def small_folder(source: ModelConfig) -> Path | None:
@@ -192,9 +216,15 @@ def small_folder(source: ModelConfig) -> Path | None:
     return folder if folder.is_dir() and lacks_language_model(folder) else None
 
 
-def _with_attention(
+def with_attention(
     model: MiniGeminiForConditionalGeneration, attention: str | None
 ) -> MiniGeminiForConditionalGeneration:
+    """Set the attention of a model's language model, and return the model.
+
+    Args:
+        model: The model.
+        attention: transformers' `attn_implementation`; None keeps the model's own.
+    """
     if attention is not None:
         model.model.language_model.set_attn_implementation(attention)
     return model
@@ -220,7 +250,7 @@ def _language_model(source: str, dtype: torch.dtype) -> tuple[Any, Any]:
     return model.to(dtype), AutoTokenizer.from_pretrained(folder, gguf_file=name)
 
 
-def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -> PeftModel:
+def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfig, is_empty: bool) -> PeftModel:
     """Add adapters to the language model: new ones, or those of the checkpoint."""
     options = config.train.lora
     pattern = lora_pattern(model, options)
@@ -230,7 +260,7 @@ def _with_adapters(model: MiniGeminiForConditionalGeneration, config: TrainConfi
             "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
         )  # peft reads the property
         small = small_folder(config.model)
-        if small is not None and (small / ADAPTER_FOLDER).is_dir():
+        if small is not None and not is_empty and (small / ADAPTER_FOLDER).is_dir():
             return _adapters_of(model, small / ADAPTER_FOLDER, lora)
         adapters: Any = get_peft_model(model, lora)
     return adapters
@@ -339,7 +369,8 @@ def parameter_groups(
         keys = [key for key in multipliers if key in name]
         unused -= set(keys)
         factor = multipliers[keys[0]] if keys else 1.0
-        decay = weight_decay if parameter.dim() > 1 else 0.0
+        shape = getattr(parameter, "ds_shape", parameter.shape)  # DeepSpeed's, of a partitioned parameter
+        decay = weight_decay if len(shape) > 1 else 0.0
         groups.setdefault((learning_rate * factor, decay), []).append(parameter)
     if unused:
         raise InputError(

@@ -7,7 +7,6 @@ run whose folder has a checkpoint resumes from it, with bit-identical results.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from mgem_agent.errors import InputError
@@ -24,8 +23,10 @@ from mgem_agent.recipes.train.broken_report import BrokenReport, by_source
 from mgem_agent.recipes.train.checkpoints import Checkpoints, keep_trained_weights
 from mgem_agent.recipes.train.config import DataConfig, SourceConfig, TrainConfig
 from mgem_agent.recipes.train.config_file import read_settings
+from mgem_agent.recipes.train.engines import create_accelerator, engine_of, loads_weights, partition
 from mgem_agent.recipes.train.examples import Examples, StepBatches
 from mgem_agent.recipes.train.held_out import HeldOut
+from mgem_agent.recipes.train.model_outline import outline_run
 from mgem_agent.recipes.train.model_setup import TrainedModel, parameter_groups, prepare_model
 from mgem_agent.recipes.train.precision import training_dtype
 from mgem_agent.recipes.train.records import RecordFile
@@ -70,13 +71,13 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
         InputError: If the data or the configuration are not usable, or the folder holds another run.
         CheckpointError: If weights cannot be read or do not fit.
     """
-    accelerator = _accelerator(config)
+    accelerator = create_accelerator(config)
     say: Report = report if accelerator.is_main_process else lambda message: None
     folder = Path(config.run.output)
     with StopSignal() as stop:
         _claim(folder, config, accelerator)
         set_seed(config.run.seed)
-        trained = prepare_model(config, training_dtype(config.run.precision))
+        trained, counts = _model(config, accelerator)
         examples = training_examples(config.data.sources, config, trained)
         plan = _plan(examples, config)
         for line in by_source(examples.problems):
@@ -85,7 +86,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
         loop = _loop(config, accelerator, trained, folder, num_steps)
         set_seed(config.run.seed)  # so that dropout does not depend on how the model was built
         loop.restore()
-        say(_opening(config, accelerator, trained, examples, num_steps, loop.step))
+        say(_opening(config, accelerator, counts, examples, num_steps, loop.step))
         data = StepBatches(
             examples,
             plan,
@@ -104,24 +105,17 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
     return Outcome(loop.step, num_steps, stop.received if loop.step < num_steps else None, loop.last_loss)
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
-    # Without this, on a machine without a GPU, each process would believe that it is the only one.
-    on_cpu = not torch.accelerator.is_available() and "ACCELERATE_USE_DEEPSPEED" not in os.environ
-    try:
-        accumulation = config.accumulation(PartialState(cpu=on_cpu).num_processes)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    mixed = "bf16" if training_dtype(config.run.precision) == torch.bfloat16 else "no"
-    accelerator = Accelerator(
-        cpu=on_cpu,
-        mixed_precision=mixed,
-        gradient_accumulation_steps=accumulation,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
-    )
-    plugin = accelerator.state.deepspeed_plugin
-    if plugin is not None:  # accelerate would read it from its own data loader
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.run.micro_batch
-    return accelerator
+def _model(config: TrainConfig, accelerator: Accelerator) -> tuple[TrainedModel, tuple[int, int]]:
+    """Return the model, divided among the processes if they share it, and its trained and all parameters."""
+    if loads_weights(accelerator):
+        trained = prepare_model(config, training_dtype(config.run.precision))
+    else:
+        trained = outline_run(config)
+    parameters = list(trained.model.parameters())
+    own = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in parameters)
+    partition(accelerator, trained.model)
+    return trained, (own, total)
 
 
 def _claim(folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -192,7 +186,9 @@ def _loop(
         multipliers=settings.multipliers,
     )
     optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=True)
-    loss = TargetLoss(trained.model, needs_images=accelerator.num_processes > 1)
+    # DeepSpeed makes a step in the backward pass, so each batch needs one.
+    needs_images = accelerator.num_processes > 1 or engine_of(accelerator).startswith("ZeRO")
+    loss = TargetLoss(trained.model, needs_images=needs_images)
     module, prepared = accelerator.prepare(loss.train(), optimizer)
     keep_trained_weights(accelerator)
     return TrainingLoop(
@@ -223,13 +219,17 @@ def _held_out(config: TrainConfig, accelerator: Accelerator, trained: TrainedMod
 
 
 def _opening(
-    config: TrainConfig, accelerator: Accelerator, trained: TrainedModel, examples: Examples, num_steps: int, step: int
+    config: TrainConfig,
+    accelerator: Accelerator,
+    counts: tuple[int, int],
+    examples: Examples,
+    num_steps: int,
+    step: int,
 ) -> str:
-    own = [parameter for parameter in trained.model.parameters() if parameter.requires_grad]
-    total = sum(parameter.numel() for parameter in trained.model.parameters())
+    own, total = counts
     dtype = str(training_dtype(config.run.precision)).removeprefix("torch.")
     return (
-        f"{config.stage}: {sum(parameter.numel() for parameter in own):,} of {total:,} parameters trained; "
+        f"{config.stage}: {own:,} of {total:,} parameters trained; "
         f"{len(examples):,} records, {num_steps:,} steps of {config.run.global_batch} from step {step:,}; "
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {dtype}"
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {engine_of(accelerator)}, {dtype}"
     )

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mgem_agent.core_model.checkpoints.partial_checkpoint import ADAPTER_FOLDER, WEIGHTS_FILE, own_weights
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.train.checkpoints import newest_checkpoint, put_in_place
+from mgem_agent.recipes.train.checkpoints import Checkpoints, newest_checkpoint, put_in_place
 from mgem_agent.recipes.train.config import TrainConfig
 from mgem_agent.recipes.train.config_file import load_config
+from mgem_agent.recipes.train.engines import gathered_weights
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, TrainedModel, load_trained, prepare_model
 
 __all__ = ["CONFIG_FILE", "export_model", "export_without_llm", "save_result"]
@@ -41,18 +42,18 @@ def save_result(
         module: The prepared `TargetLoss`.
         trained: The model in it.
     """
-    state: dict[str, Any] = accelerator.get_state_dict(module)
+    saves_model = trained.adapters is None and config.run.save == "model"
+    weights = gathered_weights(accelerator, module, trained.model, only_trained=not saves_model)
     if not accelerator.is_main_process:
         return
-    weights = {name.removeprefix("model."): value for name, value in state.items()}
     if config.train.llm != "full" or config.run.save == "trained":
         wanted = [name for name, parameter in trained.model.named_parameters() if parameter.requires_grad]
         passing = folder / (TRAINED_FILE + ".part")
-        save_file({name: weights[name].contiguous() for name in wanted}, passing, metadata={"format": "pt"})
+        save_file({name: weights[name] for name in wanted}, passing, metadata={"format": "pt"})
         put_in_place(passing, folder / TRAINED_FILE)
     if trained.adapters is not None:
-        _save_adapter(trained, folder / ADAPTER_FOLDER)
-    elif config.run.save == "model":
+        _save_adapter(trained, folder / ADAPTER_FOLDER, weights)
+    elif saves_model:
         passing = folder / (MODEL_FOLDER + ".part")
         shutil.rmtree(passing, ignore_errors=True)
         trained.model.save_pretrained(passing, state_dict=weights)
@@ -60,12 +61,14 @@ def save_result(
         put_in_place(passing, folder / MODEL_FOLDER)
 
 
-def _save_adapter(trained: TrainedModel, place: Path) -> None:
+def _save_adapter(trained: TrainedModel, place: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write the adapter; `weights` are those of the model, by name, where they are not in the model itself."""
     if trained.adapters is None:
         raise InputError("This run has no adapters.")
     passing = place.with_name(place.name + ".part")
     shutil.rmtree(passing, ignore_errors=True)
-    trained.adapters.save_pretrained(str(passing), save_embedding_layers=False)
+    state = None if weights is None else {f"base_model.model.{name}": value for name, value in weights.items()}
+    trained.adapters.save_pretrained(str(passing), save_embedding_layers=False, state_dict=state)
     (passing / "README.md").unlink(missing_ok=True)  # peft's empty form
     put_in_place(passing, place)
 
@@ -81,6 +84,12 @@ def _finished(run: Path) -> tuple[TrainConfig, TrainedModel]:
     if source is None:
         raise InputError(
             f"The run {str(run)!r} has no result and no checkpoint yet. Resume it: mgem train {run / CONFIG_FILE}"
+        )
+    progress = {} if source == run else Checkpoints.read_progress(source)
+    if progress.get("engine", "DDP") not in ("one process", "DDP"):
+        raise InputError(
+            f"The run {str(run)!r} has no result yet, and its checkpoint is divided among {progress['num_processes']} "
+            "processes. Finish the run: its last step writes the result."
         )
     trained = prepare_model(config, torch.float32)
     load_trained(trained.model, source)

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup
 
@@ -181,6 +182,10 @@ class TrainingLoop:
         return {"learning_rate": self._settings.learning_rate * factor, "gradient_norm": float(norm)}
 
     def _clip(self) -> Any:
+        """Clip the gradient and return its norm. DeepSpeed has clipped it and made its step in the backward pass."""
+        if self._accelerator.distributed_type == DistributedType.DEEPSPEED:
+            norm = self._accelerator.clip_grad_norm_([], math.inf)
+            return math.nan if norm is None else norm
         for parameter in self._parameters:
             if parameter.grad is None:  # a text-only step; other processes may have images and wait for this gradient
                 parameter.grad = torch.zeros_like(parameter)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import multiprocessing
+import os
+import runpy
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
@@ -138,3 +145,94 @@ def make_run(settings: dict[str, Any]) -> Callable[..., TrainConfig]:
         return TrainConfig.model_validate(changed)
 
     return make
+
+
+ENGINES = Path(__file__).parents[3] / "recipes" / "train" / "accelerate"
+_RANK = Path(__file__).with_name("one_rank.py")
+_PRELOAD = ["torch", "transformers", "peft", "accelerate", "mgem_agent.recipes.train.program"]
+
+
+@pytest.fixture(scope="session")
+def rank_server() -> Any:
+    """A fork server that has imported the libraries, so that a rank starts at once."""
+    context = multiprocessing.get_context("forkserver")
+    deepspeed = ["deepspeed"] if importlib.util.find_spec("deepspeed") else []
+    before = dict(os.environ)
+    os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    context.set_forkserver_preload(_PRELOAD + deepspeed)
+    first = context.Process(target=time.sleep, args=(0,))
+    first.start()
+    first.join()
+    os.environ.clear()
+    os.environ.update(before)
+    return context
+
+
+def engine_environment(file: Path, num_processes: int, precision: str) -> dict[str, str]:
+    """Return the variables that `accelerate launch --config_file FILE` sets for every rank."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    words = ["--config_file", str(file), "--num_processes", str(num_processes), "--num_machines", "1"]
+    words += ["--mixed_precision", precision, "--main_process_port", "0", "-m", "mgem_agent.recipes.train"]
+    settings, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    settings.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+    made = prepare_deepspeed_cmd_env(settings)[1] if settings.use_deepspeed else prepare_multi_gpu_env(settings)
+    kept = ("ACCELERATE_", "FSDP_")
+    return {name: value for name, value in made.items() if name.startswith(kept)}
+
+
+@pytest.fixture
+def launch(rank_server: Any, settings: dict[str, Any], tmp_path: Path) -> Callable[..., str]:
+    """Train in several processes on the CPU, as a shipped configuration of accelerate says; returns what they print."""
+
+    def run(
+        engine: str,
+        config: TrainConfig,
+        *,
+        num_processes: int = 2,
+        expect: int = 0,
+        die_at: int | None = None,
+        counts_gradients: bool = False,
+    ) -> str:
+        file = tmp_path / f"{Path(config.run.output).name}.yaml"
+        file.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+        precision = "bf16" if config.run.precision == "bf16" else "no"
+        shared = engine_environment(ENGINES / f"{engine}.yaml", num_processes, precision)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_processes)}
+        shared |= {"LOCAL_WORLD_SIZE": str(num_processes), "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
+        ranks, logs = [], []
+        for rank in range(num_processes):
+            logs.append(tmp_path / f"rank-{rank}.log")
+            spec = {
+                "env": shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                "config": str(file),
+                "log": str(logs[-1]),
+                "counts_gradients": counts_gradients,
+                "die_at": die_at if rank == num_processes - 1 else None,
+            }
+            ranks.append(rank_server.Process(target=runpy.run_path, args=(str(_RANK), {"SPEC": spec})))
+            ranks[-1].start()
+        wait_for_all(ranks)
+        said = "\n".join(log.read_text(encoding="utf-8") for log in logs)
+        statuses = {rank.exitcode for rank in ranks}
+        assert (statuses == {0}) if expect == 0 else (expect in statuses), said
+        return said
+
+    return run
+
+
+def wait_for_all(ranks: list[Any], timeout_s: float = 60.0) -> None:
+    """Wait for the ranks; when one fails, end the others, like torchrun."""
+    end = time.monotonic() + timeout_s
+    while any(rank.is_alive() for rank in ranks):
+        if any(rank.exitcode for rank in ranks) or time.monotonic() > end:
+            time.sleep(0.5)  # the others may be about to say what is wrong
+            for rank in ranks:
+                rank.kill()
+        time.sleep(0.02)
+    for rank in ranks:
+        rank.join()

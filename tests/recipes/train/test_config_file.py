@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,13 @@ import pytest
 from mgem_agent.core_model.checkpoints.released import RELEASED_CHECKPOINTS
 from mgem_agent.core_model.geometry import VisualGeometry
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.train.config_file import load_config, read_settings, shipped_configs
+from mgem_agent.recipes.train.config_file import (
+    launch_file,
+    launch_files,
+    load_config,
+    read_settings,
+    shipped_configs,
+)
 
 
 @pytest.mark.parametrize("name", shipped_configs())
@@ -109,3 +117,34 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         file.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=expected):
             read_settings(file)
+
+
+def test_accelerate_reads_the_shipped_launch_files() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    folder = importlib.resources.files("mgem_agent.recipes.train") / "accelerate"
+    for name in launch_files():
+        found = load_config_from_file(str(folder / f"{name}.yaml"))
+        num_machines = 4 if name.endswith("_4_machines") else 1
+        assert (found.num_machines, found.num_processes) == (num_machines, 8 * num_machines)
+        assert found.mixed_precision == "bf16"
+        assert launch_file(name).startswith("# ")
+    with pytest.raises(InputError, match=r"There is no configuration of accelerate named 'zero4'. Give one of: ddp,"):
+        launch_file("zero4")
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_a_launch_line_names_its_file_and_all_its_machines(name: str) -> None:
+    text = (importlib.resources.files("mgem_agent.recipes.train") / "configs" / f"{name}.yaml").read_text("utf-8")
+    launch = re.search(
+        r"accelerate launch --config_file recipes/train/accelerate/(\w+).yaml(.*?)# Override", text, re.S
+    )
+    if launch is None:
+        assert name.startswith("nano")
+        return
+    assert launch[1] in launch_files()
+    machines, processes = (re.search(rf"--num_{key} (\d+)", launch[2]) for key in ("machines", "processes"))
+    assert (machines is None) == (processes is None) == ("on 8 GPUs" in text)
+    if machines is not None and processes is not None:
+        assert int(processes[1]) == 8 * int(machines[1]) > 8
+        assert "--machine_rank RANK --main_process_ip HOST" in launch[2]
