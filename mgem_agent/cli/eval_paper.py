@@ -10,6 +10,9 @@ import typer
 from mgem_agent.cli.printing import echo, echo_json, open_console
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mgem_agent.recipes.eval.paper.benchmarks import PaperBenchmark
     from mgem_agent.recipes.eval.paper.run import PaperRun
 
 __all__ = ["eval_paper"]
@@ -41,7 +44,7 @@ def eval_paper(
     environment: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Virtual environment of lmms-eval. Default: in the cache.")
     ] = None,
-    create: Annotated[bool, typer.Option("--create", help="Create that environment first; it downloads 1 GB.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create that environment first; it takes 7 GB.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of tasks, answers and results.")] = Path(
         "eval-paper"
     ),
@@ -51,6 +54,8 @@ def eval_paper(
 
     lmms-eval has an environment of its own. It downloads the data sets at first use. A benchmark with results is not
     run again, and an interrupted one takes up its answers: run the command again to continue.
+
+    Exit status: 1 if a benchmark failed; one that is skipped without a judge has not failed.
     """
     from mgem_agent.errors import InputError
     from mgem_agent.recipes.eval.paper.environment import create_environment
@@ -62,14 +67,17 @@ def eval_paper(
     place = environment or _default_environment()
     if create:
         create_environment(place)
+    run, is_complete = _settings(out, num, batch, device, dtype, processes), True
     if model:
-        _tables(model, tuple(benchmark or ()), _settings(out, num, batch, device, dtype, processes), place, as_json)
+        is_complete = _tables(model, tuple(benchmark or ()), run, place, as_json)
     if ablations is not None:
-        _ablations(ablations, _settings(out, num, batch, device, dtype, processes), place, as_json)
+        is_complete = _ablations(ablations, run, place, as_json) and is_complete
     if not model and ablations is None and not create:
         raise InputError(
             "Name a model: mgem eval paper --model YanweiLi/MGM-7B. Or a file of models: --ablations FILE."
         )
+    if not is_complete:
+        raise typer.Exit(1)
 
 
 def _settings(
@@ -80,7 +88,8 @@ def _settings(
     return PaperRun("", out, batch, num, device, dtype, processes)
 
 
-def _tables(models: list[str], names: tuple[str, ...], run: PaperRun, place: Path, as_json: bool) -> None:
+def _tables(models: list[str], names: tuple[str, ...], run: PaperRun, place: Path, as_json: bool) -> bool:
+    """Run, print the tables, and return whether no benchmark failed."""
     from mgem_agent.recipes.eval.paper.benchmarks import find_benchmarks, published_values
     from mgem_agent.recipes.eval.paper.tables import paper_tables
 
@@ -91,11 +100,20 @@ def _tables(models: list[str], names: tuple[str, ...], run: PaperRun, place: Pat
         echo_json({"measured": measured, "published": published})
     else:
         open_console().print(paper_tables(measured, benchmarks))
+    return all(_has_values(benchmarks, values) for values in measured.values())
 
 
-def _ablations(file: Path, run: PaperRun, place: Path, as_json: bool) -> None:
+def _has_values(benchmarks: Iterable[PaperBenchmark], values: Mapping[str, str | None]) -> bool:
+    """Return whether each benchmark has a value, or was skipped because there is no judge."""
+    from mgem_agent.recipes.eval.paper.run import has_judge
+
+    return all(values[each.name] is not None or (each.judge and not has_judge()) for each in benchmarks)
+
+
+def _ablations(file: Path, run: PaperRun, place: Path, as_json: bool) -> bool:
+    """Run, print the tables, and return whether no benchmark failed."""
     from mgem_agent.core_model import MiniGeminiConfig
-    from mgem_agent.recipes.eval.paper.benchmarks import ablations
+    from mgem_agent.recipes.eval.paper.benchmarks import ablations, find_benchmarks
     from mgem_agent.recipes.eval.paper.tables import (
         ABLATION_BENCHMARKS,
         ablation_table,
@@ -113,6 +131,7 @@ def _ablations(file: Path, run: PaperRun, place: Path, as_json: bool) -> None:
         echo_json({"measured": measured})
     else:
         open_console().print(ablation_table(measured))
+    return all(_has_values(find_benchmarks(ABLATION_BENCHMARKS), values) for values in measured.values())
 
 
 def _measured(model: str, names: tuple[str, ...], settings: PaperRun, place: Path) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def find_lmms_eval(environment: Path) -> LmmsEval:
     """
     python = environment if environment.is_file() else _python_of(environment)
     advice = "Create it with: mgem eval paper --create. Or run:\n" + "\n".join(
-        " ".join(command) for command in creation_commands(environment)
+        shlex.join(command) for command in creation_commands(environment)
     )
     if not python.is_file():
         raise InputError(f"There is no environment for lmms-eval at {str(environment)!r}. {advice}")
@@ -101,7 +102,7 @@ def create_environment(environment: Path) -> None:
     for command in creation_commands(environment):
         done = subprocess.run(command, check=False)
         if done.returncode:
-            raise InputError(f"This command failed: {' '.join(command)}. Its output says why.")
+            raise InputError(f"This command failed: {shlex.join(command)}. Its output says why.")
 
 
 def _python_of(environment: Path) -> Path:

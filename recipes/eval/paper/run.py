@@ -21,8 +21,21 @@ from mgem_agent.recipes.eval.lmms.plugin import MODEL_ID
 from mgem_agent.recipes.eval.paper.benchmarks import PaperBenchmark
 from mgem_agent.recipes.eval.paper.environment import LMMS_EVAL, LmmsEval
 
-__all__ = ["PaperRun", "has_judge", "lmms_eval_command", "measured_value", "run_benchmarks", "write_tasks"]
+__all__ = [
+    "NO_TOKEN",
+    "PaperRun",
+    "has_hub_token",
+    "has_judge",
+    "lmms_eval_command",
+    "measured_value",
+    "run_benchmarks",
+    "write_tasks",
+]
 
+NO_TOKEN = (
+    " There is no token of the Hugging Face hub, and most tasks of lmms-eval do not download their data without one: "
+    "set HF_TOKEN, or run hf auth login."
+)
 _JUDGE_KEYS = ("OPENAI_API_KEY", "AZURE_API_KEY", "AZURE_OPENAI_API_KEY", "API_TYPE")
 
 
@@ -54,6 +67,13 @@ class PaperRun:
 def has_judge(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether lmms-eval can ask a judge: a key or the kind of server is in the environment."""
     return any(environment.get(name) for name in _JUDGE_KEYS)
+
+
+def has_hub_token() -> bool:
+    """Return whether there is a token of the Hugging Face hub, which most tasks of lmms-eval require."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
 
 
 def write_tasks(benchmarks: Sequence[PaperBenchmark], lmms_eval: LmmsEval, folder: Path) -> None:
@@ -144,6 +164,7 @@ def run_benchmarks(
         done = subprocess.run(lmms_eval_command(run, benchmark.our_task, lmms_eval), check=False)
         if done.returncode or measured_value(run, benchmark) is None:
             missing.append(f"{benchmark.name} failed: lmms-eval ended with {done.returncode}; its output says why.")
+            missing[-1] += "" if has_hub_token() else NO_TOKEN
     return missing
 
 

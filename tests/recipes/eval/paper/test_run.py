@@ -11,6 +11,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.eval.paper.benchmarks import find_benchmarks, paper_benchmarks
 from mgem_agent.recipes.eval.paper.environment import LmmsEval
 from mgem_agent.recipes.eval.paper.run import (
+    NO_TOKEN,
     PaperRun,
     has_judge,
     lmms_eval_command,
@@ -91,6 +92,7 @@ def test_only_what_is_missing_runs(
     code: int, lmms_eval: LmmsEval, run: PaperRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mgem_agent.recipes.eval.paper.run.has_judge", lambda: False)
+    monkeypatch.setattr("mgem_agent.recipes.eval.paper.run.has_hub_token", lambda: code == 0)
     lmms_eval.python.write_text(SCRIPT.format(log=tmp_path / "calls", code=code))
     lmms_eval.python.chmod(0o755)
     write_results(run, "pope", pope_f1_score=0.8)
@@ -100,7 +102,7 @@ def test_only_what_is_missing_runs(
     assert lines == ["POPE: has results", "DocVQA: running docvqa_val"]
     assert missing == [
         "MMB needs a judge: set OPENAI_API_KEY, or API_TYPE and MODEL_VERSION.",
-        f"DocVQA failed: lmms-eval ended with {code}; its output says why.",
+        f"DocVQA failed: lmms-eval ended with {code}; its output says why." + (NO_TOKEN if code else ""),
     ]
 
 
