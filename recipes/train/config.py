@@ -136,6 +136,8 @@ class DataConfig(_Section):
         on_broken: `error` stops at a record that cannot be used; `skip` logs it and draws another of the same source.
         check_first: Whether to check the form of every record, and that its pictures exist, before the first step.
         on_too_long: `cut` truncates a record of too many tokens; `broken` treats it as unusable.
+        packing: Whether the records of a micro-batch follow each other in one row, without padding. Attention stays
+            within a record, so losses are the same.
         group_by_length: Whether a batch has records of similar length, all with or all without images.
         num_workers: Processes that load records; 0 loads in the training process.
     """
@@ -148,6 +150,7 @@ class DataConfig(_Section):
     on_broken: Literal["error", "skip"] = "error"
     check_first: bool = True
     on_too_long: Literal["cut", "broken"] = "broken"
+    packing: bool = False
     group_by_length: bool = True
     num_workers: Annotated[int, Field(ge=0)] = 0
 

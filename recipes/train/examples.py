@@ -1,4 +1,4 @@
-"""Batches of records: tokens, targets and pixels, padded on the right.
+"""Batches of records: tokens, targets and pixels, padded on the right or packed into one row.
 
 The targets are the tokens that the assistant writes. If the configuration allows it, a record that cannot be used is
 counted and replaced by a random record of the same source. The draw depends only on the seed, the step and the record,
@@ -56,6 +56,7 @@ class Batch:
     Args:
         inputs: `input_ids`, `attention_mask` and `labels`, all (b, l), the latter -100 at
             tokens without loss; with images also `pixel_values` (i, 3, s, s) and `high_res_pixel_values` (i, 3, S, S).
+            Packed: one row of all tokens, and `position_ids` (1, l), which start at 0 with each record.
         num_targets: Number of target tokens.
         num_tokens: Number of tokens without padding.
         broken: Records that were replaced.
@@ -111,6 +112,7 @@ class Examples:
         rules: How records are read: `repaired`, or `faithful` to the authors.
         seed: Seed of the replacements.
         check_first: Whether `sizes` also checks every record, except the content of its pictures.
+        packing: Whether the records of a batch are one row.
 
     Attributes:
         files: The files.
@@ -130,12 +132,14 @@ class Examples:
         rules: RecordRules = "repaired",
         seed: int = 0,
         check_first: bool = True,
+        packing: bool = False,
     ) -> None:
         self.files = tuple(files)
         self.problems: Counter[tuple[str, str]] = Counter()
         self._encoder = RecordEncoder(processor, prompt_template, rules)
         self._seed = seed
         self._check_first = check_first
+        self._packing = packing
         self._usable: list[np.ndarray] = [np.arange(len(file)) for file in self.files]
         self._processor = processor
         self._aspect_ratio = image_aspect_ratio
@@ -215,16 +219,7 @@ class Examples:
         broken: list[BrokenRecord] = []
         repaired: list[BrokenRecord] = []
         examples = [self._example(position, step, broken, repaired) for position in positions]
-        width = max(len(example.input_ids) for example in examples)
-
-        def padded(rows: list[list[int]], value: int) -> Tensor:
-            return torch.tensor([row + [value] * (width - len(row)) for row in rows])
-
-        inputs = {
-            "input_ids": padded([example.input_ids for example in examples], self._pad_id),
-            "attention_mask": padded([[1] * len(example.input_ids) for example in examples], 0),
-            "labels": padded([example.labels for example in examples], NO_TARGET),
-        }
+        inputs = _packed(examples) if self._packing else _padded(examples, self._pad_id)
         with_images = [example.pixels for example in examples if example.pixels]
         for name in with_images[0] if with_images else ():
             inputs[name] = torch.cat([pixels[name] for pixels in with_images])
@@ -288,6 +283,37 @@ class Examples:
             )
             example.pixels = {name: features[name] for name in ("pixel_values", "high_res_pixel_values")}
         return example
+
+
+def _padded(examples: Sequence[_Example], pad_id: int) -> dict[str, Tensor]:
+    """Return one row for each example, padded on the right."""
+    width = max(len(example.input_ids) for example in examples)
+
+    def padded(rows: list[list[int]], value: int) -> Tensor:
+        return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+    return {
+        "input_ids": padded([example.input_ids for example in examples], pad_id),
+        "attention_mask": padded([[1] * len(example.input_ids) for example in examples], 0),
+        "labels": padded([example.labels for example in examples], NO_TARGET),
+    }
+
+
+def _packed(examples: Sequence[_Example]) -> dict[str, Tensor]:
+    """Return all examples in one row.
+
+    Their positions start anew, which tells transformers where attention ends: it makes a block-diagonal mask for SDPA,
+    and gives flash attention the lengths of the examples.
+    """
+    ids = [token for example in examples for token in example.input_ids]
+    labels = [label for example in examples for label in (NO_TARGET, *example.labels[1:])]  # the first follows another
+    positions = [position for example in examples for position in range(len(example.input_ids))]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+        "position_ids": torch.tensor([positions]),
+        "labels": torch.tensor([labels]),
+    }
 
 
 def _reason(error: MgemError) -> str:

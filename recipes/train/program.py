@@ -159,6 +159,7 @@ def training_examples(sources: tuple[SourceConfig, ...], config: TrainConfig, tr
         rules=data.records,
         seed=config.run.seed,
         check_first=data.check_first,
+        packing=data.packing,
     )
 
 
