@@ -225,7 +225,7 @@ def launch(rank_server: Any, settings: dict[str, Any], tmp_path: Path) -> Callab
     return run
 
 
-def wait_for_all(ranks: list[Any], timeout_s: float = 60.0) -> None:
+def wait_for_all(ranks: list[Any], timeout_s: float = 300.0) -> None:
     """Wait for the ranks; when one fails, end the others, like torchrun."""
     end = time.monotonic() + timeout_s
     while any(rank.is_alive() for rank in ranks):
