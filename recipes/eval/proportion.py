@@ -62,6 +62,25 @@ class Proportion(BaseModel):
         """Upper end of the 95 % interval."""
         return None if (interval := self._interval()) is None else interval[1]
 
+    def gain_over(self, other: Proportion) -> tuple[float, float, float] | None:
+        """Return the difference to another proportion, with its 95 % interval (Newcombe, 1998); None without answers.
+
+        Args:
+            other: A proportion of other answers; they are not taken as paired.
+
+        Examples:
+            >>> gain = Proportion(num=80, num_right=23).gain_over(Proportion(num=80, num_right=10))
+            >>> [round(100 * value) for value in gain]
+            [16, 4, 28]
+        """
+        mine, theirs = self._interval(), other._interval()
+        if mine is None or theirs is None:
+            return None
+        p, q = self.num_right / self.num, other.num_right / other.num
+        low = math.hypot(p - mine[0], theirs[1] - q)
+        high = math.hypot(mine[1] - p, q - theirs[0])
+        return p - q, p - q - low, p - q + high
+
     def _interval(self) -> tuple[float, float] | None:
         """Return Wilson's score interval (1927), which is valid for few answers and near 0 and 1, too."""
         if not self.num:

@@ -99,11 +99,17 @@ def _table(*titles: str) -> Table:
 
 def _understanding_table(models: tuple[Understanding, ...]) -> Table:
     titles = [f"{each.model}, LR only" if each.without_hr else each.model for each in models]
-    table = _table("right answers to", "asked", *titles)
+    table = _table("right answers to", "asked", *titles, *(["gain by HR"] if len(models) == 2 else []))
     for kind in models[0].kinds:
         shares = [each.kinds.get(kind, Proportion(num=0, num_right=0)) for each in models]
-        table.add_row(kind, str(shares[0].num), *map(str, shares))
+        table.add_row(kind, str(shares[0].num), *map(str, shares), *([_gain(*shares)] if len(models) == 2 else []))
     return table
+
+
+def _gain(share: Proportion, other: Proportion) -> str:
+    """Return a difference in percentage points with its interval."""
+    found = share.gain_over(other)
+    return "–" if found is None else "{:+.0f} ({:+.0f} to {:+.0f})".format(*(100 * value for value in found))
 
 
 def _drawing_table(drawing: DrawingProtocol) -> Table:

@@ -22,6 +22,12 @@ def test_it_counts_and_reads_well() -> None:
     assert Proportion.model_validate_json(share.model_dump_json()) == share
 
 
+def test_a_gain_has_newcombes_interval() -> None:
+    gain = Proportion(num=70, num_right=56).gain_over(Proportion(num=80, num_right=48))
+    assert gain == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)  # his table II, row (a), method 10
+    assert Proportion(num=0, num_right=0).gain_over(Proportion(num=1, num_right=1)) is None
+
+
 def test_of_nothing_there_is_no_share() -> None:
     share = Proportion.of([])
     assert (share.value, share.low, share.high, str(share)) == (None, None, None, "–")

@@ -35,6 +35,7 @@ def test_a_person_gets_tables(whole_report: EvalReport) -> None:
     for words in (
         "low, LR only",
         "read_small",
+        "gain by HR",
         "50 % (30–70)",
         "with <GEN>, all",
         "one thing",
