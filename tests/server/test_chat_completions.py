@@ -349,3 +349,14 @@ async def test_a_client_may_ask_for_a_smaller_budget(open_service: Any, client_o
         assert "The budget of this turn is 1 picture." in answer["choices"][0]["message"]["content"]
         refused = await client.post("/v1/chat/completions", json={**body, "budget": "much"})
         assert refused.status_code == 400 and "not an amount with a unit" in refused.json()["error"]["message"]
+
+
+async def test_a_client_may_ask_for_a_look(open_service: Any, client_of: Any) -> None:
+    generator = FlatColourGenerator(size=(16, 16), num_steps=1)
+    script = ["<h> a fox </h>", '{"answers": ["no"]}', '{"answers": ["yes"]}']
+    async with client_of(open_service(script, generator)) as client:
+        body = {"messages": [{"role": "user", "content": "Draw."}], "look": "retry-1"}
+        answer = (await client.post("/v1/chat/completions", json=body)).json()
+        assert len(answer["choices"][0]["message"]["images"]) == 1 and len(generator.drawn) == 2
+        refused = await client.post("/v1/chat/completions", json={**body, "look": "twice"})
+        assert refused.status_code == 400 and "look is 'twice'" in refused.json()["error"]["message"]

@@ -20,7 +20,7 @@ def serve(model: str) -> None:
         answers.flush()
 
     try:
-        import t2v_metrics
+        import t2v_metrics  # pyright: ignore[reportMissingImports]
         import torch
 
         names = t2v_metrics.list_all_vqascore_models()

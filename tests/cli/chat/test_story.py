@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "config.toml"))
     (tmp_path / "key.yaml").write_text(RECIPE)
 
-    def run(line: str, generator: FlatColourGenerator, **flags: Any) -> tuple[str, str]:
+    def run(line: str, generator: FlatColourGenerator, script: Any = (), **flags: Any) -> tuple[str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
-        parts: dict[str, Any] = {"reasoner": ScriptedReasoner(script=[]), "generator": generator}
+        parts: dict[str, Any] = {"reasoner": ScriptedReasoner(script=script), "generator": generator}
         try:
             run_chat(flags, [], **parts, store=ArtifactStore(tmp_path / "images"), sessions=Sessions.in_memory())
         except typer.Exit as left:
@@ -58,6 +59,22 @@ def test_a_story_is_told_and_bound(say: Any, tmp_path: Path) -> None:
         "already holds another story, or this one with other picture settings."
         in say(f"/story {tmp_path}/key.yaml", generator)[1]
     )
+
+
+def test_pages_are_scored_and_drawn_again_as_the_settings_say(say: Any, tmp_path: Path) -> None:
+    def judged(yes: str) -> Any:
+        return lambda request: json.dumps({"answers": [yes] * request.dialogue[-1]["content"][-1]["text"].count("?\n")})
+
+    generator, story = FlatColourGenerator(size=(32, 32), num_steps=1), {"scores": True, "encoder": "none"}
+    script = [judged("yes"), judged("no"), judged("yes")]
+    _, err = say(f"/story {tmp_path}/key.yaml", generator, script, look="retry-1", story=story)
+    assert [line for line in err.splitlines() if line.startswith("page ")][0] == "page 1 scored 100%"
+    assert (
+        "page 2 scored 0% (missing: Mouse; not seen" in err
+        and "page 2 scored 100%" in err
+        and len(generator.drawn) == 3
+    )
+    assert "2: 1.00 (caption 1.00" in (tmp_path / "key" / "book.html").read_text()
 
 
 def test_what_failed_is_tried_again(say: Any, tmp_path: Path) -> None:
