@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import MissingDependencyError
+from mgem_agent.errors import InputError, MissingDependencyError
 from mgem_agent.langchain.drawing_tools import draw_tool, edit_tool
 from mgem_agent.langchain.picture_access import AllowPaths, PictureAccess
 from mgem_agent.langchain.picture_blocks import PictureBlocks
@@ -75,7 +75,10 @@ def image_tools(
     kept = store if store is not None else ArtifactStore()
     access = PictureAccess.of(allow_paths)
     known = prices if isinstance(prices, Prices) else Prices(prices)
-    meter = SharedMeter(Budgets.parse(budget, "session"), known)
+    limits = Budgets.parse(budget, "session")
+    if limits.book:
+        raise InputError(f"The budget {str(limits.book)!r} is for a book, and these tools make none. Leave out /book.")
+    meter = SharedMeter(limits, known)
     tools = [
         draw_tool(generator, kept, picture_blocks=picture_blocks, meter=meter),
         edit_tool(generator, kept, fallbacks=fallbacks, access=access, picture_blocks=picture_blocks, meter=meter),

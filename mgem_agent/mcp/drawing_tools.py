@@ -13,7 +13,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.mcp.answers import ToolAnswer
 from mgem_agent.mcp.call import Call, Progress, Question
 from mgem_agent.mcp.pictures import PictureFacts, picture_facts, shortened, shown_picture
-from mgem_agent.tools.budget import Budgets
+from mgem_agent.tools.budget import Budget, Budgets
 from mgem_agent.tools.drawing_arguments import CaptionArguments, EditArguments, Seed
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.spending import costs_money
@@ -87,7 +87,7 @@ async def draw(call: Call, arguments: DrawCall) -> ToolAnswer:
     """Draw a picture from a caption."""
     from mgem_agent.langchain.drawing_tools import draw_tool
 
-    limits = Budgets.parse(arguments.budget)
+    limits = _limits(arguments.budget)
     generator = await chosen_generator(call, arguments.generator)
     prompt = await _approved(call, arguments.prompt, generator, what="Draw this picture")
     parts = call.parts
@@ -113,7 +113,7 @@ async def edit(call: Call, arguments: EditCall) -> ToolAnswer:
     """Edit a picture."""
     from mgem_agent.langchain.drawing_tools import edit_tool
 
-    limits = Budgets.parse(arguments.budget)
+    limits = _limits(arguments.budget)
     generator = await chosen_generator(call, arguments.generator)
     instruction = await _approved(call, arguments.instruction, generator, what="Edit a picture in this way")
     parts = call.parts
@@ -138,7 +138,7 @@ async def edit(call: Call, arguments: EditCall) -> ToolAnswer:
 
 async def redraw(call: Call, arguments: RedrawCall) -> ToolAnswer:
     """Draw a picture again from its record; with another seed, a variation."""
-    parts, limits = call.parts, Budgets.parse(arguments.budget)
+    parts, limits = call.parts, _limits(arguments.budget)
     recipe = await asyncio.to_thread(recipe_of, arguments.image, parts.store)
     name = arguments.generator
     generator = await asyncio.to_thread(parts.recorded_generator, recipe.generator) if name is None else None
@@ -208,6 +208,15 @@ def invoked(tool: BaseTool, arguments: dict[str, Any]) -> tuple[str, dict[str, A
     if message.status == "error":
         raise InputError(str(message.content))
     return str(message.content), message.artifact
+
+
+def _limits(budget: str | None) -> Budgets:
+    """Return the limits of one call.
+
+    Raises:
+        InputError: If it is not a budget, or names another scope.
+    """
+    return Budgets() if budget is None else Budgets(turn=Budget.parse(budget))
 
 
 def _given(arguments: ToolArguments) -> dict[str, Any]:

@@ -101,6 +101,15 @@ def test_a_worse_redraw_is_not_returned(make: Any) -> None:
     assert agent.turns()[0].pictures == turn.pictures
 
 
+def test_attempts_are_in_the_record_of_the_chosen_picture_alone(make: Any) -> None:
+    agent, _ = make(answers("no", "no"), answers("yes", "yes"), look="retry-1")
+    [picture] = agent.invoke("Draw.").pictures
+    first, second = (attempt.artifact_id for attempt in picture.attempts)
+    told = [(each.picture, each.score, each.problem) for each in agent.store.get(second).attempts]
+    assert told == [(first, 0.0, "not seen: fox, hat"), (second, 1.0, "")] and picture.artifact_id == second
+    assert agent.store.get(first).attempts == ()
+
+
 def test_best_of_n_draws_its_variants_in_one_batch(make: Any) -> None:
     agent, generator = make(answers("no", "no"), answers("yes", "yes"), answers("yes", "no"), look="best-of-3")
     events = list(agent.stream("Draw."))

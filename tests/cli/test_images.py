@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
-from mgem_agent.artifacts import ArtifactStore, read_recipe
+from mgem_agent.artifacts import ArtifactStore, PictureAttempt, read_recipe
 from mgem_agent.cli.app import app
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import ImageRequest, ImageResult, draw
@@ -30,6 +30,18 @@ def keep(store: ArtifactStore, prompt: str, **fields: Any) -> str:
 
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["images", *arguments])
+
+
+def test_attempts_of_a_look_are_shown(store: ArtifactStore) -> None:
+    first, second = keep(store, "a fox", seed=1), keep(store, "a fox", seed=2)
+    tried = [
+        PictureAttempt(picture=first, prompt="a fox", score=0.5, problem="not seen: fox"),
+        PictureAttempt(picture=second, prompt="a fox"),
+    ]
+    store.note_attempts(second, tried)
+    lines = [" ".join(line.split()) for line in run("show", second).output.splitlines()]
+    assert f"attempt {first} 50%: a fox not seen: fox" in lines and f"attempt {second} not scored: a fox" in lines
+    assert json.loads(run("show", second, "--json").output)["attempts"][0]["score"] == 0.5
 
 
 def test_an_empty_list(store: ArtifactStore) -> None:

@@ -84,3 +84,5 @@ def test_a_call_whose_price_passes_the_budget_is_refused(tmp_path: Path) -> None
     assert len(generator.drawn) == 1
     with pytest.raises(InputError, match="not an amount with a unit"):
         image_tools(generator, budget="5 apples")
+    with pytest.raises(InputError, match="is for a book, and these tools make none"):
+        image_tools(generator, budget="5pictures/book")

@@ -259,4 +259,6 @@ async def test_a_call_that_would_pass_a_budget_is_refused_before_it_is_made(make
             assert refused.is_error and "The budget of this session is 2 pictures" in text_of(refused)
         wrong = await client.call_tool("draw", {"prompt": "a cat", "budget": "much"})
         assert wrong.is_error and "not an amount with a unit" in text_of(wrong)
+        scoped = await client.call_tool("draw", {"prompt": "a cat", "budget": "9pictures/session"})
+        assert scoped.is_error and "is for one scope" in text_of(scoped)
     assert len(flat.drawn) == 2
