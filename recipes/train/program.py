@@ -34,6 +34,7 @@ from mgem_agent.recipes.train.result import CONFIG_FILE, save_result
 from mgem_agent.recipes.train.stop_signal import StopSignal
 from mgem_agent.recipes.train.target_loss import TargetLoss
 from mgem_agent.recipes.train.training_loop import TrainingLoop
+from mgem_agent.recipes.train.utilisation import flops_per_token, measured_peak
 
 __all__ = ["Outcome", "train", "training_examples"]
 
@@ -202,6 +203,7 @@ def _loop(
         num_steps=num_steps,
         log_every=config.run.log_every,
         checkpoint_every=config.run.checkpoint_every,
+        flops=(flops_per_token(trained.model), measured_peak(accelerator.device, training_dtype(config.run.precision))),
     )
 
 

@@ -63,6 +63,7 @@ class TrainingLoop:
         num_steps: Steps of the whole run.
         log_every: Steps between two lines of the log.
         checkpoint_every: Steps between two checkpoints.
+        flops: Operations of one token, and the measured peak of one process in operations a second.
 
     Attributes:
         step: Number of steps done.
@@ -82,6 +83,7 @@ class TrainingLoop:
         num_steps: int,
         log_every: int,
         checkpoint_every: int,
+        flops: tuple[float, float],
     ) -> None:
         self.step = 0
         self.module = module
@@ -96,6 +98,7 @@ class TrainingLoop:
         self._learning_rate_factor = learning_rate_schedule(settings, num_steps)
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
+        self._flops = flops
         # Sums since the last line of the log. Checkpoints hold them, so that a resumed run logs the same values.
         self._since: dict[str, float] = {"loss": 0.0, "steps": 0, "tokens": 0, "seconds": 0.0}
 
@@ -209,12 +212,15 @@ class TrainingLoop:
         since = self._since
         self.last_loss = since["loss"] / since["steps"]
         speed = since["tokens"] / max(since["seconds"], 1e-9)
+        of_token, peak = self._flops
+        utilisation = speed * of_token / (peak * self._accelerator.num_processes)
         if log is not None:
             line = {
                 "step": self.step,
                 "loss": self.last_loss,
                 **record,
                 "tokens_per_s": speed,
+                "mfu": utilisation,
                 "seconds_per_step": since["seconds"] / since["steps"],
                 "time": time.time(),
             }
@@ -222,6 +228,7 @@ class TrainingLoop:
         left = (self._num_steps - self.step) * since["seconds"] / since["steps"]
         say(
             f"step {self.step}/{self._num_steps}: loss {self.last_loss:.4f}, lr {record['learning_rate']:.2e}, "
-            f"gradient {record['gradient_norm']:.2f}, {speed:,.0f} tokens/s, {left / 60:,.0f} min left"
+            f"gradient {record['gradient_norm']:.2f}, {speed:,.0f} tokens/s, "
+            f"MFU {utilisation:.1%}, {left / 60:,.0f} min left"
         )
         self._since = {"loss": 0.0, "steps": 0, "tokens": 0, "seconds": 0.0}
