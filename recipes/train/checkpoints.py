@@ -112,8 +112,9 @@ class Checkpoints:
         newest = newest_checkpoint(self._folder.parent)
         if newest is not None:
             self._check_layout(newest, progress)
+            options: dict[str, Any] = {"load_module_strict": False} if self._is_zero() else {}
             try:
-                self._accelerator.load_state(str(newest), **({"load_module_strict": False} if self._is_zero() else {}))
+                self._accelerator.load_state(str(newest), **options)
             except (OSError, ValueError, RuntimeError) as error:
                 raise _unreadable(newest, error) from error
         return progress

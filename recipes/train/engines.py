@@ -93,7 +93,8 @@ def engine_of(accelerator: Accelerator) -> Engine:
     """
     kind = accelerator.distributed_type
     if kind == DistributedType.DEEPSPEED:
-        stage = accelerator.state.deepspeed_plugin.zero_stage
+        plugin: Any = accelerator.state.deepspeed_plugin
+        stage = plugin.zero_stage
         return "ZeRO-3" if stage == 3 else "ZeRO-2" if stage == 2 else "ZeRO-1"
     if kind == DistributedType.FSDP:
         return "FSDP"
@@ -125,7 +126,8 @@ def partition(accelerator: Accelerator, model: nn.Module) -> None:
 
     _check_same(accelerator, model)
     _share_buffers(accelerator, model)
-    config = {**accelerator.state.deepspeed_plugin.deepspeed_config}
+    plugin: Any = accelerator.state.deepspeed_plugin
+    config: dict[str, Any] = {**plugin.deepspeed_config}
     config.pop("train_batch_size", None)  # "auto" until accelerate prepares the model
     dtype = torch.bfloat16 if config.get("bf16", {}).get("enabled") else torch.float32
     made: dict[int, nn.Parameter] = {}

@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 
@@ -30,10 +29,8 @@ def flops_per_token(model: MiniGeminiForConditionalGeneration) -> float:
     used = (getattr(text, "num_experts_per_tok", None) or num_experts) / num_experts
     embedding = model.get_input_embeddings().weight
     total = 0.0
-    counted: list[tuple[str, nn.Parameter]] = [
-        *model.model.language_model.named_parameters(),
-        ("lm_head", model.lm_head.weight),
-    ]
+    trunk: Any = model.model.language_model
+    counted: list[tuple[str, Any]] = [*trunk.named_parameters(), ("lm_head", model.lm_head.weight)]
     for name, parameter in counted:
         shape = getattr(parameter, "ds_shape", parameter.shape)  # DeepSpeed's, of a partitioned parameter
         if len(shape) < 2 or (parameter is embedding and name != "lm_head"):

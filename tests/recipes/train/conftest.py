@@ -170,12 +170,14 @@ def rank_server() -> Any:
 
 def engine_environment(file: Path, num_processes: int, precision: str) -> dict[str, str]:
     """Return the variables that `accelerate launch --config_file FILE` sets for every rank."""
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.commands import launch
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
     words = ["--config_file", str(file), "--num_processes", str(num_processes), "--num_machines", "1"]
     words += ["--mixed_precision", precision, "--main_process_port", "0", "-m", "mgem_agent.recipes.train"]
-    settings, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    parsed = launch.launch_command_parser().parse_args(words)
+    validate: Any = launch._validate_launch_command  # pyright: ignore[reportPrivateUsage]
+    settings, defaults, _ = validate(parsed)
     settings.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
     made = prepare_deepspeed_cmd_env(settings)[1] if settings.use_deepspeed else prepare_multi_gpu_env(settings)
     kept = ("ACCELERATE_", "FSDP_")

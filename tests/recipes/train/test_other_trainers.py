@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ from PIL import Image
 from transformers import Trainer, TrainingArguments
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-
-needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed: pip install trl")
 
 OPTIONS: dict[str, Any] = {
     "max_steps": 2,
@@ -38,6 +35,12 @@ def warnings_of_others() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def imported() -> tuple[Any, Any]:
+    """Return TRL and its library of data sets, or skip the test."""
+    reason = "trl is not installed: pip install trl"
+    return pytest.importorskip("trl", reason=reason), pytest.importorskip("datasets", reason=reason)
 
 
 @pytest.fixture
@@ -131,33 +134,27 @@ def text(messages: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-@needs_trl
 def test_trl_for_fine_tuning(
     model: MiniGeminiForConditionalGeneration, processor: MiniGeminiProcessor, tmp_path: Path
 ) -> None:
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
+    trl, datasets = imported()
     before = weights(model)
     records = [dialogue(colour) for colour in ("red", "green", "blue", "white")]
     told = [{"images": one["images"], "messages": one["prompt"] + one["completion"]} for one in records]
-    trainer = SFTTrainer(
+    trainer = trl.SFTTrainer(
         model=model,
-        args=SFTConfig(output_dir=str(tmp_path), max_length=None, assistant_only_loss=True, **OPTIONS),
-        train_dataset=Dataset.from_list(told),
+        args=trl.SFTConfig(output_dir=str(tmp_path), max_length=None, assistant_only_loss=True, **OPTIONS),
+        train_dataset=datasets.Dataset.from_list(told),
         processing_class=processor,
     )
     assert_learned(trainer, before, own_loss(model, trainer))
 
 
 @pytest.mark.slow
-@needs_trl
 def test_trl_for_preferences(
     model: MiniGeminiForConditionalGeneration, processor: MiniGeminiProcessor, model_folder: Path, tmp_path: Path
 ) -> None:
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
+    trl, datasets = imported()
     before = weights(model)
     records = [
         {
@@ -168,11 +165,11 @@ def test_trl_for_preferences(
         }
         for one in map(dialogue, ("red", "green", "blue", "white"))
     ]
-    trainer = DPOTrainer(
+    trainer = trl.DPOTrainer(
         model=model,
         ref_model=MiniGeminiForConditionalGeneration.from_pretrained(model_folder),
-        args=DPOConfig(output_dir=str(tmp_path), max_length=None, **OPTIONS),
-        train_dataset=Dataset.from_list(records),
+        args=trl.DPOConfig(output_dir=str(tmp_path), max_length=None, **OPTIONS),
+        train_dataset=datasets.Dataset.from_list(records),
         processing_class=processor,
     )
     assert_learned(trainer, before, math.log(2))
