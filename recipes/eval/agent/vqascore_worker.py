@@ -4,14 +4,22 @@ Each line of stdin is a JSON object with `image` and `text`, each line of stdout
 one says that the model is loaded. This file imports nothing of this package, which is not installed there.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 from typing import Any
 
+__all__ = ["serve"]
+
 
 def serve(model: str) -> None:
-    """Load a model, and answer line by line until stdin ends."""
+    """Load a model, and answer line by line until stdin ends.
+
+    Args:
+        model: One of t2v_metrics' models.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries print to stdout
 
