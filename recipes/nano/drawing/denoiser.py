@@ -25,14 +25,17 @@ from diffusers import (
 from diffusers.training_utils import compute_snr
 from PIL import Image
 from pydantic import Field
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder, look_width, place_looks
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
+from mgem_agent.recipes.nano.drawing.layout_latents import NUM_LAYOUT_CHANNELS, with_layout_channels
 from mgem_agent.recipes.nano.drawing.scene_latents import SceneLatents
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.train.checkpoints import newest_checkpoint
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
@@ -82,7 +85,9 @@ class DenoiserConfig(PretrainingConfig):
         orthogonal: Whether Muon trains the kernels and matrices of the denoiser.
         table_factor: Factor on the learning rate of the text encoder's table.
         large_steps: First steps, whose scenes have one large thing.
+        layout_weight: Weight of the loss of the layout.
         thing_weight: Extra weight of the loss where there is a thing.
+        without_layout: Folder of a run without a layout; training starts from its last weights.
         dropped: Share of captions that are left out, for guidance.
         snr_gamma: Upper limit of the signal-to-noise weight.
         sheet_every: Steps between contact sheets.
@@ -105,7 +110,9 @@ class DenoiserConfig(PretrainingConfig):
     orthogonal: bool = True
     table_factor: Rate = 1.0
     large_steps: int = Field(default=250, ge=0)
+    layout_weight: float = Field(default=0.5, ge=0)
     thing_weight: float = Field(default=2.0, ge=0)
+    without_layout: str | None = None
     dropped: float = Field(default=0.1, ge=0, lt=1)
     snr_gamma: float = Field(default=5.0, gt=0)
     sheet_every: Count = 100
@@ -127,8 +134,8 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
     }
     unet: Any = UNet2DConditionModel(
         sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
-        in_channels=autoencoder.config.latent_channels,
-        out_channels=autoencoder.config.latent_channels,
+        in_channels=autoencoder.config.latent_channels + NUM_LAYOUT_CHANNELS,
+        out_channels=autoencoder.config.latent_channels + NUM_LAYOUT_CHANNELS,
         down_block_types=tuple(blocks[attends][0] for attends in config.attends),
         up_block_types=tuple(blocks[attends][1] for attends in reversed(config.attends)),
         block_out_channels=config.widths,
@@ -139,7 +146,7 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
     )
     _look_for_positions(unet, look_width(autoencoder.config.latent_channels))
     parts: dict[str, Any] = {
-        "vae": autoencoder,
+        "vae": with_layout_channels(autoencoder),
         "text_encoder": text_encoder,
         "tokenizer": cell_tokenizer(nano_vocabulary(), grid),
         "unet": unet,
@@ -182,7 +189,9 @@ def velocity_loss(
     text = pipeline.text_encoder(tokens).last_hidden_state
     noisy = noising.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
     wrong = pipeline.unet(noisy, times, encoder_hidden_states=text).sample.float()
-    wrong = (wrong - noising.get_velocity(latents, noise, times)).square().mean(1)
+    wrong = (wrong - noising.get_velocity(latents, noise, times)).square()
+    looks, layout = wrong.split((wrong.shape[1] - NUM_LAYOUT_CHANNELS, NUM_LAYOUT_CHANNELS), dim=1)
+    wrong = looks.mean(1) + config.layout_weight * layout.mean(1)
     weights = 1 + config.thing_weight * covered
     wrong = (wrong * weights).sum((1, 2)) / weights.sum((1, 2))
     snr = compute_snr(noising, times)
@@ -202,6 +211,8 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
     pipeline.unet.to(memory_format=torch.channels_last)
     table = next(p for name, p in pipeline.text_encoder.named_parameters() if name.endswith("token_embedding.weight"))
     trained = nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder})
+    if config.without_layout is not None:
+        _add_layout(trained, Path(config.without_layout))
     kernels = [p for p in pipeline.unet.parameters() if p.ndim >= 2] if config.orthogonal else []
     run = PretrainingRun(folder, trained, config, {table: config.table_factor}, kernels)
     pipeline.to(run.device)
@@ -225,6 +236,19 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
         pipeline.save_pretrained(folder / "pipeline")
         seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
     return folder / "pipeline"
+
+
+@torch.no_grad()
+def _add_layout(trained: nn.Module, folder: Path) -> None:
+    """Load the weights of a run without a layout; the layout has no effect on the looks at first."""
+    weights = load_file((newest_checkpoint(folder) or folder) / "model.safetensors")
+    own = trained.state_dict()
+    for name, value in own.items():
+        if value.shape != weights[name].shape:
+            padded = value.clone() if "out" in name.split(".")[-2] else torch.zeros_like(value)
+            padded[tuple(slice(size) for size in weights[name].shape)] = weights[name]
+            weights[name] = padded
+    trained.load_state_dict(weights)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from torch import Tensor
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scene, as_pixels, draw_aligned, thing_cover
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
+from mgem_agent.recipes.nano.drawing.layout_latents import caption_order, layout_latents
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene
@@ -57,19 +58,26 @@ def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: 
     folder.mkdir(parents=True, exist_ok=True)
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder, dtype=torch.float32).eval()
     autoencoder.to(memory_format=torch.channels_last)
-    tokenizer = cell_tokenizer(nano_vocabulary(), CellGrid())
+    grid, vocabulary = CellGrid(), nano_vocabulary()
+    tokenizer = cell_tokenizer(vocabulary, grid)
+    names = [thing.name for thing in vocabulary.things]
     done = [int(file.stem) for file in folder.glob("*.npz")]
     for number in range(max(done, default=-1) + 1, config.num_shards):
         first = number * config.shard_size
         pairs = [aligned_scene(config.seed, index) for index in range(first, first + config.shard_size)]
+        captions: Any = tokenizer([words for _, words in pairs], padding="max_length", truncation=True)["input_ids"]
         parts = [_encoded([scene for scene, _ in pairs[start : start + 64]], autoencoder, assets, config.image_px)
                  for start in range(0, len(pairs), 64)]  # fmt: skip
-        captions = tokenizer([words for _, words in pairs], padding="max_length", truncation=True)["input_ids"]
+        layouts = [
+            layout_latents(scene, caption_order(scene, tokens, grid, names), assets, parts[0][0].shape[-1])
+            for (scene, _), tokens in zip(pairs, captions, strict=True)
+        ]
         part = folder / f"{number}.part"
         with part.open("wb") as file:
             np.savez(
                 file,
                 latents=np.concatenate([latents for latents, _ in parts]),
+                layouts=np.stack(layouts).astype(np.float16),
                 covered=np.concatenate([covered for _, covered in parts]),
                 captions=np.asarray(captions, np.int32),
                 sizes=np.asarray([_size(scene) for scene, _ in pairs], np.float16),
@@ -130,7 +138,7 @@ class SceneLatents:
             raise InputError(f"There are no scenes in {str(self._folder)!r}. Write them with the recipe scene_latents.")
 
     def batch(self, chance: np.random.Generator, num: int, least_size: float = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (B, c, h, h) latents, (B, h, h) coverage from 0 to 1, and (B, L) tokens of random scenes.
+        """Return (B, c + 6, h, h) latents with layouts, (B, h, h) coverage from 0 to 1, and (B, L) tokens of random scenes.
 
         Args:
             chance: Random generator.
@@ -143,7 +151,8 @@ class SceneLatents:
             shard = self._shards[numbers[which]]
             rows = np.flatnonzero(shard["sizes"] >= least_size)
             row = int(rows[chance.integers(len(rows))])
-            picked.append((shard["latents"][row], shard["covered"][row], shard["captions"][row]))
+            latents = np.concatenate([shard["latents"][row], shard["layouts"][row]])
+            picked.append((latents, shard["covered"][row], shard["captions"][row]))
         latents, covered, captions = (np.stack(part) for part in zip(*picked, strict=True))
         return (
             torch.from_numpy(latents.astype(np.float32)),
