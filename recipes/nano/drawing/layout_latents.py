@@ -76,8 +76,10 @@ def _add(layout: np.ndarray[Any, np.dtype[np.float32]], thing: SceneObject, orde
     down = (middles - thing.y) / thing.size + 0.5
     is_in = (abs(across - 0.5) < 0.5)[None, :] & (abs(down - 0.5) < 0.5)[:, None]
     is_in &= _silhouette(thing, assets, side)
-    for channel, turns, axis in ((0, 1, across[None, :]), (1, 2, across[None, :]), (2, 1, down[:, None]), (3, 2, down[:, None])):  # fmt: skip
-        layout[channel] = np.where(is_in, np.cos(math.pi * turns * axis), layout[channel])
+    for first, axis in ((0, across[None, :]), (2, down[:, None])):
+        for turns in (1, 2):
+            channel = first + turns - 1
+            layout[channel] = np.where(is_in, np.cos(math.pi * turns * axis), layout[channel])
     layout[4][is_in] = 1
     layout[5][is_in] = order
 

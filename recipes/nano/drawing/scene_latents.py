@@ -138,7 +138,7 @@ class SceneLatents:
             raise InputError(f"There are no scenes in {str(self._folder)!r}. Write them with the recipe scene_latents.")
 
     def batch(self, chance: np.random.Generator, num: int, least_size: float = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (B, c + 6, h, h) latents with layouts, (B, h, h) coverage from 0 to 1, and (B, L) tokens of random scenes.
+        """Return (B, c + 6, h, h) latents with layouts, (B, h, h) coverage from 0 to 1, and (B, L) tokens.
 
         Args:
             chance: Random generator.
