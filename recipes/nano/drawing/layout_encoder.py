@@ -1,0 +1,136 @@
+"""Training of an encoder that finds the layout of a picture, besides its looks.
+
+    python -m mgem_agent.recipes.nano layout_encoder FOLDER autoencoder=FOLDER [key=value …]
+
+The denoiser draws a layout with the looks (`layout_latents`). To change a picture that exists, its layout is needed
+too. So more blocks are added to the encoder, which see the whole picture, and it learns the layouts of drawn scenes;
+the latents of the looks remain as they were. The result is an `AutoencoderTiny` with six more channels.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny
+from pydantic import Field
+from torch import Tensor
+
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
+from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
+from mgem_agent.recipes.nano.drawing.layout_latents import (
+    NUM_LAYOUT_CHANNELS,
+    caption_order,
+    layout_latents,
+    with_layout_channels,
+)
+from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
+from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.train.config import Precision
+from mgem_agent.recipes.train.precision import training_dtype
+
+__all__ = ["LayoutEncoderConfig", "train_layout_encoder", "with_more_blocks"]
+
+
+class LayoutEncoderConfig(PretrainingConfig):
+    """Settings of the recipe `layout_encoder`.
+
+    Attributes:
+        autoencoder: Folder of the trained autoencoder.
+        more_blocks: Blocks to add to the encoder, at its coarsest resolution.
+        looks_weight: Weight of the loss of the looks.
+        image_px: Side of the scenes.
+        precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
+    """
+
+    num_steps: Count = 1_500
+    batch_size: Count = 16
+    learning_rate: Rate = 2e-3
+    warmup_steps: int = Field(default=50, ge=0)
+    ema_decay: Decay = 0.99
+    autoencoder: str
+    more_blocks: int = Field(default=8, ge=0)
+    looks_weight: float = Field(default=4.0, ge=0)
+    image_px: int = Field(default=128, ge=16, multiple_of=8)
+    precision: Precision = "auto"
+
+
+@torch.no_grad()
+def with_more_blocks(autoencoder: Any, more: int) -> Any:
+    """Return an autoencoder whose encoder has more blocks at its coarsest resolution, which change nothing at first.
+
+    Args:
+        autoencoder: An `AutoencoderTiny`.
+        more: Number of blocks to add.
+    """
+    blocks = list(autoencoder.config.num_encoder_blocks)
+    deep: Any = AutoencoderTiny.from_config(
+        {**autoencoder.config, "num_encoder_blocks": (*blocks[:-1], blocks[-1] + more)}
+    )
+    last = sum(blocks) + len(blocks)  # the convolution behind all blocks
+    weights = deep.state_dict()
+    for name, value in autoencoder.state_dict().items():
+        weights[re.sub(rf"^encoder\.layers\.{last}\.", f"encoder.layers.{last + more}.", name)] = value
+    for number in range(last, last + more):
+        weights[f"encoder.layers.{number}.conv.4.weight"].zero_()
+        weights[f"encoder.layers.{number}.conv.4.bias"].zero_()
+    deep.load_state_dict(weights)
+    return deep
+
+
+def train_layout_encoder(folder: str | Path, config: LayoutEncoderConfig, assets: EmojiAssets) -> Path:
+    """Train the encoder, resuming from the folder's checkpoint, and write the autoencoder for diffusers.
+
+    Returns:
+        The folder that `AutoencoderTiny.from_pretrained` reads.
+    """
+    folder = Path(folder)
+    teacher: Any = AutoencoderTiny.from_pretrained(config.autoencoder, dtype=torch.float32)
+    teacher.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    model = with_more_blocks(with_layout_channels(teacher), config.more_blocks).to(memory_format=torch.channels_last)
+    encoder = model.encoder.requires_grad_(True)
+    run = PretrainingRun(folder, encoder, config)
+    for part in (teacher, model):
+        part.to(run.device)
+    layouts = _Layouts(assets)
+    is_bf16 = training_dtype(config.precision) == torch.bfloat16
+    scale = teacher.config.scaling_factor
+    for step in run.steps():
+        first = step * config.batch_size
+        pairs = [aligned_scene(config.seed + 1, first + row) for row in range(config.batch_size)]
+        scenes = aligned_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+            with torch.no_grad():
+                looks = teacher.encode(scenes).latents.float() * scale
+            found = model.encode(scenes).latents.float() * scale
+        layout = layouts.of(pairs, looks.shape[-1]).to(run.device)
+        wrong_looks = (found[:, :-NUM_LAYOUT_CHANNELS] - looks).square().mean()
+        wrong_layout = (found[:, -NUM_LAYOUT_CHANNELS:] - layout).square().mean()
+        run.update(
+            wrong_layout + config.looks_weight * wrong_looks, looks=wrong_looks.item(), layout=wrong_layout.item()
+        )
+    with run.averaged_weights():
+        model.save_pretrained(folder / "autoencoder")
+    return folder / "autoencoder"
+
+
+class _Layouts:
+    """The layouts of scenes and their captions."""
+
+    def __init__(self, assets: EmojiAssets) -> None:
+        vocabulary = nano_vocabulary()
+        self._assets, self._grid = assets, CellGrid()
+        self._tokenizer = cell_tokenizer(vocabulary, self._grid)
+        self._names = [thing.name for thing in vocabulary.things]
+
+    def of(self, pairs: list[Any], side: int) -> Tensor:
+        """Return (B, 6, h, h) the layouts of B scenes with their captions; h is `side`."""
+        captions: Any = self._tokenizer([words for _, words in pairs], truncation=True)["input_ids"]
+        found = [
+            layout_latents(scene, caption_order(scene, tokens, self._grid, self._names), self._assets, side)
+            for (scene, _), tokens in zip(pairs, captions, strict=True)
+        ]
+        return torch.stack([torch.from_numpy(layout) for layout in found])
