@@ -1,6 +1,6 @@
 """Draws a picture, changes it, and shows where the second one came from.
 
-nano cannot edit, so that the change is drawn anew here. A generator that edits changes the picture itself:
+nano follows no instruction: it starts from the picture, with the whole caption. A generator that edits does more:
 `python examples/draw_and_edit.py openai:gpt-image-2`
 """
 

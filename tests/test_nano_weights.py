@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -18,6 +19,7 @@ from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator
 from mgem_agent.nano.language_model import find_language_model
 from mgem_agent.nano.reasoner import make_nano_reasoner
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
+from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
@@ -30,7 +32,7 @@ def test_the_box_is_at_most_60_mb_in_half_precision() -> None:
     files = [path for path in BOX.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 60_000_000
     weights = [path for path in files if path.suffix == ".safetensors"]
-    assert len(weights) == 5  # what sees and its adapter; transformer, text encoder, autoencoder
+    assert len(weights) == 5  # what sees and its adapter; U-Net, text encoder, autoencoder
     for path in weights:
         kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
         assert kinds == {torch.float16}, path
@@ -75,6 +77,25 @@ def test_what_draws_has_learned_where_things_stand(caption: str, red: int, green
     corners = np.stack([pixels[:12, :12], pixels[:12, -12:]]).mean((0, 1, 2))
     assert np.abs(corners - (red, green, blue)).max() < 40
     assert np.abs(pixels[40:88, 40:88] - corners).max() > 60  # something stands in the middle
+
+
+def test_a_seed_gives_another_picture_and_a_mask_keeps_the_rest() -> None:
+    generator = NanoGenerator()
+    first, second = (_drawn(generator, ImageRequest(prompt="a fox in the snow", seed=seed)) for seed in (1, 2))
+    assert np.abs(first - second).mean() > 8
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (64, 0, 128, 128))
+    request = ImageRequest(prompt="a tree in the snow", seed=1, task="inpaint", image="fox", mask="right half")
+    pictures = {"fox": Image.fromarray(first.astype(np.uint8)), "right half": mask}
+    wrong = np.abs(_drawn(generator, request, pictures) - first)
+    assert wrong[:, 72:].mean() > 12 > 3 * wrong[:, :56].mean()
+
+
+def _drawn(generator: NanoGenerator, request: ImageRequest, pictures: dict[str, Image.Image] | None = None) -> Any:
+    events = draw(generator, [request.model_copy(update={"num_inference_steps": 6})], pictures=pictures)
+    [result] = [event for event in events if isinstance(event, ImageResult)]
+    assert result.image is not None, result.error
+    return np.asarray(result.image.convert("RGB"), dtype=float)
 
 
 @pytest.mark.slow

@@ -26,14 +26,10 @@ RECIPES = {
     "clip_pretrain": ("seeing", "EncodersConfig", "train_encoders", "the two vision encoders"),
     "visual_words": ("seeing", "VisualWordsConfig", "train_visual_words", "mining and the projector"),
     "autoencoder": ("drawing", "AutoencoderConfig", "train_autoencoder", "the autoencoder of pictures"),
-    "caption_encoder": ("drawing", "CaptionEncoderConfig", "train_caption_encoder", "the generator's text encoder"),
-    "generator": ("drawing", "GeneratorConfig", "train_generator", "the diffusion model, from captions to latents"),
-    "scene_autoencoder": ("drawing", "SceneAutoencoderConfig", "train_scene_autoencoder", "the denoiser's autoencoder"),
     "layout_encoder": ("drawing", "LayoutEncoderConfig", "train_layout_encoder", "its encoder, to find the layout"),
     "scene_latents": ("drawing", "SceneLatentsConfig", "write_scene_latents", "nothing: write scenes for the denoiser"),
     "denoiser": ("drawing", "DenoiserConfig", "train_denoiser", "the diffusion model that really denoises"),
     "denoised_decoder": ("drawing", "DenoisedDecoderConfig", "train_denoised_decoder", "its decoder, and export it"),
-    "vae_decoder_finetune": ("drawing", "DecoderConfig", "train_decoder", "the decoder, on latents that are drawn"),
 }
 """Package, configuration, training function and subject of each recipe, in the order of use."""
 

@@ -105,9 +105,10 @@ def test_what_has_no_effect_is_left_out_with_a_notice(folder: Path, tmp_path: Pa
     assert (first.executed.seed, first.executed.num_inference_steps, first.executed.guidance_scale) == (None,) * 3
 
 
-def test_the_weights_in_the_box_say_what_has_no_effect() -> None:
+def test_the_weights_in_the_box_vary_and_inpaint() -> None:
     able = make_generator("nano").capabilities
-    assert (able.seed, able.num_inference_steps, able.guidance_scale) == (False, False, False)
+    assert (able.seed, able.num_inference_steps, able.guidance_scale) == (True, True, True)
+    assert able.tasks == {"text_to_image", "image_to_image", "inpaint"}
 
 
 def test_weights_that_are_not_there_are_missed_when_it_is_to_draw(tmp_path: Path) -> None:

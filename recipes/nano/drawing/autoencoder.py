@@ -1,21 +1,16 @@
-"""Training of the autoencoder for nano's generator.
+"""Training of the autoencoder of nano's generator.
 
     python -m mgem_agent.recipes.nano autoencoder FOLDER [key=value …]
 
-diffusers' `AutoencoderTiny` learns to reconstruct scenes. The loss is the absolute difference of pixels and of their
-gradients, which keeps edges sharp. It also learns additive latents: a background and things are encoded as separate
-layers, and the sum of their latents (each minus those of an empty layer) is decoded to the whole scene with overlaps
-and shadows. So a generator that knows each thing alone can draw any two together. Every fourth crop is of a whole scene
-encoded as one layer, so that the autoencoder can encode any picture.
-
-It trains on square crops, because a network without attention learns as much from them. One crop of each scene is the
-more detailed of two, because most of a scene is plain. Noise on the latents, and a random strength of each layer, make
-the decoder robust to errors of the generator. A penalty keeps every channel near one standard deviation.
+diffusers' `AutoencoderTiny` learns to reconstruct square crops of scenes (a network without attention learns as much
+from them as from whole scenes). The loss is the absolute difference of pixels and of their gradients, which keeps edges
+sharp. Noise on the latents makes the decoder robust to errors of the denoiser, and a penalty keeps every channel near
+one standard deviation. Training can start from an autoencoder with more latent channels: its latents are then
+projected to their principal components.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,61 +22,56 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from mgem_agent.recipes.nano.drawing.caption_encoder import scene_slots
-from mgem_agent.recipes.nano.drawing.scene_layers import SceneLayers
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
-from mgem_agent.recipes.nano.world.scene import SceneKind, sample_scene
-from mgem_agent.recipes.nano.world.scene_rendering import scene_pixels
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
 __all__ = [
     "AutoencoderConfig",
-    "added_latents",
     "cut_piece",
     "detail_loss",
     "make_autoencoder",
+    "narrowed",
     "piece_places",
     "scene_pieces",
     "train_autoencoder",
 ]
-
-_WHOLE = 4
-"""One of so many scenes is encoded as one layer."""
 
 
 class AutoencoderConfig(PretrainingConfig):
     """Settings of the recipe `autoencoder`.
 
     Attributes:
-        channels: Channels of every layer.
-        latent_channels: Channels of the latents; three or more.
+        channels: Channels of every layer, if training starts from random weights, as with the next three.
+        latent_channels: Channels of the latents. diffusers' inpainting pipelines of Stable Diffusion need four.
         encoder_blocks: Residual blocks at each resolution of the encoder, finest first. Every entry after the first
             halves the resolution: three give latents four times smaller than the picture. Eight times smaller ones stay
             blurred for a long time.
         decoder_blocks: Residual blocks at each resolution of the decoder, coarsest first.
+        wider: Folder of an autoencoder with more latent channels to start from.
         piece_px: Side of the crops; a multiple of 8.
         scene_px: Side of the scenes.
         latent_noise: Standard deviation of the noise on the latents.
-        strength_std: Standard deviation of the strength of a layer, whose mean is 1.
         latent_std: Target standard deviation of every channel of the latents.
         latent_penalty: Weight of the penalty for missing it.
         precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
-    num_steps: Count = 9_000
-    batch_size: Count = 8
+    num_steps: Count = 2_000
+    batch_size: Count = 16
     learning_rate: Rate = 1e-3
-    ema_decay: Decay = 0.998
+    warmup_steps: int = Field(default=50, ge=0)
+    ema_decay: Decay = 0.995
     channels: int = Field(default=32, ge=8)
-    latent_channels: int = Field(default=6, ge=3)
+    latent_channels: int = Field(default=4, ge=3)
     encoder_blocks: tuple[int, ...] = Field(default=(0, 2, 3), min_length=2, max_length=4)
     decoder_blocks: tuple[int, ...] = Field(default=(5, 4, 2), min_length=2, max_length=4)
+    wider: str | None = None
     piece_px: int = Field(default=64, ge=16, multiple_of=8)
     scene_px: int = Field(default=128, ge=16)
     latent_noise: float = Field(default=0.03, ge=0)
-    strength_std: float = Field(default=0.04, ge=0)
     latent_std: float = Field(default=0.5, gt=0)
     latent_penalty: float = Field(default=0.3, ge=0)
     precision: Precision = "auto"
@@ -161,70 +151,39 @@ def detail_loss(drawn: Tensor, real: Tensor) -> Tensor:
     return wrong.abs().mean() + across + down + F.avg_pool2d(wrong, 8).abs().mean()
 
 
-@dataclass(frozen=True)
-class LayerPieces:
-    """Crops of scenes and of their layers.
-
-    Attributes:
-        scenes: (B, 3, h, h) in -1 … 1, channels last.
-        layers: (N, 3, h, h) crops of the layers of all scenes, at the same positions.
-        owners: (N,) index of the scene of each layer.
-        nothing: (3, h, h) a crop of the empty layer.
-    """
-
-    scenes: Tensor
-    layers: Tensor
-    owners: Tensor
-    nothing: Tensor
-
-    def to(self, device: torch.device) -> LayerPieces:
-        """Return the same on a device."""
-        return LayerPieces(*(getattr(self, each.name).to(device) for each in fields(self)))
-
-
-def added_latents(model: Any, pieces: LayerPieces, strengths: Tensor | None = None) -> Tensor:
-    """Return (B, c, h', h') the sum of the latents of each scene's layers, relative to those of the empty layer.
+@torch.no_grad()
+def narrowed(model: Any, scenes: Tensor, latent_channels: int) -> Any:
+    """Return an autoencoder with fewer latent channels, which are the principal components of a wider one's.
 
     Args:
-        model: The autoencoder.
-        pieces: B scenes and their N layers.
-        strengths: (N,) factor of each layer; None for 1.
+        model: An `AutoencoderTiny` with c channels of latents.
+        scenes: (B, 3, H, W) pictures in -1 … 1, whose latents decide the components.
+        latent_channels: Channels to keep, fewer than c.
     """
-    latents = model.encode(torch.cat([pieces.nothing[None], pieces.layers])).latents.float()
-    nothing, added = latents[:1], latents[1:] - latents[:1]
-    if strengths is not None:
-        added = strengths.view(-1, 1, 1, 1) * added
-    return nothing.repeat(len(pieces.scenes), 1, 1, 1).index_add(0, pieces.owners, added)
+    latents = model.encode(scenes).latents.float()
+    spread = latents.transpose(0, 1).flatten(1)
+    middle = spread.mean(1, keepdim=True)
+    axes, strengths, _ = torch.linalg.svd((spread - middle) / spread.shape[1] ** 0.5, full_matrices=False)
+    axes, strengths = axes[:, :latent_channels], strengths[:latent_channels]
+    scale = 0.5 / strengths  # every channel of the narrow latents has this standard deviation
+    narrow: Any = AutoencoderTiny.from_config({**model.config, "latent_channels": latent_channels})
+    weights = model.state_dict()
+    last = max((name for name in weights if name.startswith("encoder.") and name.endswith("weight")), key=_layer)
+    first = min((name for name in weights if name.startswith("decoder.") and name.endswith("weight")), key=_layer)
+    encode, decode = (axes * scale).T, axes / scale
+    weights[last] = torch.einsum("nc,cikl->nikl", encode, weights[last])
+    bias = last.removesuffix("weight") + "bias"
+    weights[bias] = encode @ (weights[bias] - middle[:, 0])
+    start = weights[first]
+    weights[first] = torch.einsum("ocij,cn->onij", start, decode)
+    bias = first.removesuffix("weight") + "bias"
+    weights[bias] = weights[bias] + (start.sum((2, 3)) @ middle)[:, 0]
+    narrow.load_state_dict(weights)
+    return narrow
 
 
-def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets, layers: SceneLayers) -> LayerPieces:
-    """Return the crops of a step, two of each scene."""
-    chance = np.random.default_rng((config.seed, step))
-    first, num_scenes = step * config.batch_size, -(-config.batch_size // 2)
-    scenes: list[Tensor] = []
-    parts: list[Tensor] = []
-    owners: list[int] = []
-    for number in range(first, first + num_scenes):
-        if number % _WHOLE:
-            scene = sample_scene(config.seed, number, kind="posed")
-            whole, its_layers = layers.picture(scene), [layers.layer(f) for f in layers.facts(scene_slots(scene))]
-        else:
-            kind: SceneKind = "drawable" if chance.random() < 0.8 else "any"
-            whole = scene_pixels([sample_scene(config.seed, number, kind=kind)], assets, config.scene_px)[0]
-            its_layers = [whole]
-        for place in piece_places(whole, config.piece_px, 2 ** (len(config.encoder_blocks) - 1), chance):
-            owners += [len(scenes)] * len(its_layers)
-            scenes.append(cut_piece(whole, place, config.piece_px))
-            parts += [cut_piece(layer, place, config.piece_px) for layer in its_layers]
-    nothing = cut_piece(layers.nothing, (0, 0), config.piece_px)
-    num = sum(owner < config.batch_size for owner in owners)
-    formats: Any = {"memory_format": torch.channels_last}
-    return LayerPieces(
-        torch.stack(scenes[: config.batch_size]).contiguous(**formats),
-        torch.stack(parts[:num]).contiguous(**formats),
-        torch.tensor(owners[:num]),
-        nothing,
-    )
+def _layer(name: str) -> int:
+    return int(name.split(".")[2])
 
 
 def piece_places(
@@ -259,47 +218,56 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
     Returns:
         The folder that `AutoencoderTiny.from_pretrained` reads.
     """
-    model = make_autoencoder(config).to(memory_format=torch.channels_last)
-    layers = SceneLayers(assets, config.scene_px)
+    folder = Path(folder)
+    if config.wider is not None:
+        wide: Any = AutoencoderTiny.from_pretrained(config.wider, dtype=torch.float32)
+        model = narrowed(wide, _scenes(-64, 64, config, assets), config.latent_channels)
+    else:
+        model = make_autoencoder(config)
+    model.to(memory_format=torch.channels_last)
     run = PretrainingRun(folder, model, config)
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
-        pieces = scene_pieces(step, config, assets, layers).to(run.device)
-        chance = run.generator(step)
-        strengths = 1 + config.strength_std * torch.randn(len(pieces.layers), generator=chance).to(run.device)
+        pieces = scene_pieces(step, config, assets).to(run.device)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
-            latents = added_latents(model, pieces, strengths)
-            noise = torch.randn(latents.shape, generator=chance).to(run.device)
+            latents = model.encode(pieces).latents.float()
+            noise = torch.randn(latents.shape, generator=run.generator(step)).to(run.device)
             drawn = model.decode(latents + config.latent_noise * noise).sample.float()
-        wrong = detail_loss(drawn, pieces.scenes)
+        wrong = detail_loss(drawn, pieces)
         spread = latents.std((0, 2, 3))
         far = (spread - config.latent_std).square().mean()
         run.update(wrong + config.latent_penalty * far, detail=wrong.item(), latent_std=spread.mean().item())
-    exported = Path(folder) / "autoencoder"
-    with run.averaged_weights():
-        model.register_to_config(scaling_factor=1 / _latent_std(model, config, assets, layers))
+    exported = folder / "autoencoder"
+    with run.averaged_weights(), torch.no_grad():
+        held = _scenes(-128, 64, config, assets)
+        latents = model.encode(held).latents
+        model.register_to_config(scaling_factor=1 / float(latents.std()))
         model.save_pretrained(exported)
-    _compare(model, config, layers, Path(folder) / "seen_and_drawn.png")
+        _compare(held[:8], model.decode(latents[:8]).sample, folder / "seen_and_drawn.png")
     return exported
 
 
-@torch.no_grad()
-def _latent_std(model: Any, config: AutoencoderConfig, assets: EmojiAssets, layers: SceneLayers) -> float:
-    """Return the standard deviation of the latents of scenes, the inverse of the scaling factor."""
-    steps = range(config.num_steps, config.num_steps + 8)
-    latents = [added_latents(model, scene_pieces(step, config, assets, layers)) for step in steps]
-    return float(torch.cat(latents).std())
+def _scenes(first: int, num: int, config: AutoencoderConfig, assets: EmojiAssets) -> Tensor:
+    """Return (num, 3, H, H) varied scenes; those before 0 are of another series than the training's."""
+    seed = config.seed + (first < 0)
+    chosen = [aligned_scene(seed, abs(first) + number)[0] for number in range(num)]
+    return aligned_pixels(chosen, assets, config.scene_px)
 
 
-@torch.no_grad()
-def _compare(model: Any, config: AutoencoderConfig, layers: SceneLayers, file: Path) -> None:
-    """Write a picture of held-out scenes, with their reconstructions from layers below them."""
-    scenes = [sample_scene(config.seed, n, kind="posed", split="held_out") for n in range(8)]
-    real = torch.stack([layers.picture(scene) for scene in scenes])
-    facts = [layers.facts(scene_slots(scene)) for scene in scenes]
-    parts = torch.stack([layers.layer(fact) for each in facts for fact in each])
-    owners = torch.tensor([number for number, each in enumerate(facts) for _ in each])
-    drawn = model.decode(added_latents(model, LayerPieces(real, parts, owners, layers.nothing))).sample.clamp(-1, 1)
-    rows = [torch.cat(list(pictures), -1) for pictures in (real, drawn)]
+def scene_pieces(step: int, config: AutoencoderConfig, assets: EmojiAssets) -> Tensor:
+    """Return (B, 3, h, h) crops of a step, two of each scene."""
+    chance = np.random.default_rng((config.seed, step))
+    num = -(-config.batch_size // 2)
+    pieces = [
+        cut_piece(scene, place, config.piece_px)
+        for scene in _scenes(step * num, num, config, assets)
+        for place in piece_places(scene, config.piece_px, 2 ** (len(config.encoder_blocks) - 1), chance)
+    ]
+    return torch.stack(pieces[: config.batch_size]).contiguous(memory_format=torch.channels_last)
+
+
+def _compare(real: Tensor, drawn: Tensor, file: Path) -> None:
+    """Write a picture of scenes, with their reconstructions below them."""
+    rows = [torch.cat(list(pictures), -1) for pictures in (real, drawn.clamp(-1, 1))]
     sheet = ((torch.cat(rows, -2) + 1) * 127.5).round().byte()
     Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid
+from mgem_agent.recipes.nano.drawing.layout_latents import encode_looks
 from mgem_agent.recipes.nano.world.backdrops import paint_backdrop
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -34,9 +35,9 @@ _NUM_GROUNDS = 16
 """Pictures of a background whose mean is its look."""
 
 
-def look_width(latent_channels: int) -> int:
+def look_width(looks_channels: int) -> int:
     """Return how many values describe the look of a cell."""
-    return (latent_channels + 1) * _LATENTS_A_CELL**2
+    return (looks_channels + 1) * _LATENTS_A_CELL**2
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def cell_looks(autoencoder: Any, assets: EmojiAssets, grid: CellGrid) -> Tensor:
     """Return (things, cells, w) the latents and the coverage of each cell of each thing, near one in size.
 
     Args:
-        autoencoder: An `AutoencoderTiny`.
+        autoencoder: An `AutoencoderTiny` that encodes layouts too.
         assets: The pictures of things.
         grid: The grid over each picture.
     """
@@ -61,7 +62,7 @@ def cell_looks(autoencoder: Any, assets: EmojiAssets, grid: CellGrid) -> Tensor:
         coverages.append(np.asarray(canvas.getchannel("A").resize((side // shrinks,) * 2, Image.Resampling.BOX)))
     pixels = torch.from_numpy(np.stack([*pictures, np.full((side, side, 3), _GREY, np.uint8)]))
     pixels = pixels.permute(0, 3, 1, 2) / 127.5 - 1
-    latents = torch.cat([autoencoder.encode(some).latents for some in pixels.split(32)])
+    latents = torch.cat([encode_looks(autoencoder, some) for some in pixels.split(32)])
     latents = latents[:-1] - latents[-1]
     coverage = torch.from_numpy(np.stack(coverages)) / 127.5 - 1
     return _cells(torch.cat([latents / latents.std(), coverage[:, None]], 1), grid.side)
@@ -72,7 +73,7 @@ def place_looks(autoencoder: Any, grid: CellGrid, size_px: int) -> Tensor:
     """Return (places, cells, w) the mean latents and the coverage, which is none, of each cell of each background.
 
     Args:
-        autoencoder: An `AutoencoderTiny`.
+        autoencoder: An `AutoencoderTiny` that encodes layouts too.
         grid: The grid over each picture.
         size_px: Side of the pictures.
     """
@@ -80,7 +81,7 @@ def place_looks(autoencoder: Any, grid: CellGrid, size_px: int) -> Tensor:
     for ground in BACKGROUNDS:
         drawn = [np.asarray(paint_backdrop(ground.name, seed, size_px)) for seed in range(_NUM_GROUNDS)]
         pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) / 127.5 - 1
-        means.append(autoencoder.encode(pixels).latents.mean(0))
+        means.append(encode_looks(autoencoder, pixels).mean(0))
     latents = F.adaptive_avg_pool2d(torch.stack(means), grid.place_side * _LATENTS_A_CELL)
     latents = (latents - latents.mean((0, 2, 3), keepdim=True)) / latents.std()
     return _cells(torch.cat([latents, torch.full_like(latents[:, :1], -1)], 1), grid.place_side)

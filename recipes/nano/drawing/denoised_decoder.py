@@ -23,7 +23,6 @@ from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, align
 from mgem_agent.recipes.nano.drawing.autoencoder import detail_loss
 from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, seed_sheet
 from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
-from mgem_agent.recipes.nano.drawing.vocabulary import counting_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
@@ -83,7 +82,7 @@ def train_denoised_decoder(folder: str | Path, config: DenoisedDecoderConfig, as
     with run.averaged_weights():
         seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
         drawing = NanoDrawing(size_px=config.image_px, steps=config.steps, guidance_scale=config.guidance_scale)
-        return export_pipeline(pipeline, folder / "pipeline", drawing, counting_vocabulary())
+        return export_pipeline(pipeline, folder / "pipeline", drawing)
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@
 
 A `UNet2DConditionModel` learns to predict the velocity (Salimans and Ho, 2022) of the noisy latents of scenes. The
 tokenizer writes each thing as the cells of its picture, and the table of the text encoder starts as what these cells
-look like. So the denoiser learns one skill that all things share: which cell of which thing is here. The loss counts
-things more than their background. The result is a `StableDiffusionPipeline` folder.
+look like. With the looks, the U-Net denoises a layout (`layout_latents`). So it learns one skill that all things share:
+to copy the cell that the layout names. The loss counts things more than their background. The result is a `StableDiffusionPipeline` folder.
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ from diffusers import (
 from diffusers.training_utils import compute_snr
 from PIL import Image
 from pydantic import Field
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder, look_width, place_looks
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
-from mgem_agent.recipes.nano.drawing.layout_latents import NUM_LAYOUT_CHANNELS, with_layout_channels
+from mgem_agent.recipes.nano.drawing.layout_latents import NUM_LAYOUT_CHANNELS
 from mgem_agent.recipes.nano.drawing.scene_latents import SceneLatents
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
-from mgem_agent.recipes.train.checkpoints import newest_checkpoint
 from mgem_agent.recipes.train.config import Precision
 from mgem_agent.recipes.train.precision import training_dtype
 
@@ -74,7 +72,7 @@ class DenoiserConfig(PretrainingConfig):
     """Settings of the recipe `denoiser`.
 
     Attributes:
-        autoencoder: Folder of the trained autoencoder.
+        autoencoder: Folder of the autoencoder that the recipe `layout_encoder` wrote.
         scenes: Folder of the recipe `scene_latents`.
         widths: Channels at each resolution, finest first.
         attends: Whether there is attention to the caption at each resolution; it is always there at the coarsest.
@@ -87,7 +85,6 @@ class DenoiserConfig(PretrainingConfig):
         large_steps: First steps, whose scenes have one large thing.
         layout_weight: Weight of the loss of the layout.
         thing_weight: Extra weight of the loss where there is a thing.
-        without_layout: Folder of a run without a layout; training starts from its last weights.
         dropped: Share of captions that are left out, for guidance.
         snr_gamma: Upper limit of the signal-to-noise weight.
         sheet_every: Steps between contact sheets.
@@ -112,7 +109,6 @@ class DenoiserConfig(PretrainingConfig):
     large_steps: int = Field(default=250, ge=0)
     layout_weight: float = Field(default=0.5, ge=0)
     thing_weight: float = Field(default=2.0, ge=0)
-    without_layout: str | None = None
     dropped: float = Field(default=0.1, ge=0, lt=1)
     snr_gamma: float = Field(default=5.0, gt=0)
     sheet_every: Count = 100
@@ -134,8 +130,8 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
     }
     unet: Any = UNet2DConditionModel(
         sample_size=config.image_px // 2 ** (len(autoencoder.config.encoder_block_out_channels) - 1),
-        in_channels=autoencoder.config.latent_channels + NUM_LAYOUT_CHANNELS,
-        out_channels=autoencoder.config.latent_channels + NUM_LAYOUT_CHANNELS,
+        in_channels=autoencoder.config.latent_channels,
+        out_channels=autoencoder.config.latent_channels,
         down_block_types=tuple(blocks[attends][0] for attends in config.attends),
         up_block_types=tuple(blocks[attends][1] for attends in reversed(config.attends)),
         block_out_channels=config.widths,
@@ -144,9 +140,9 @@ def make_pipeline(config: DenoiserConfig, assets: EmojiAssets) -> Any:
         **sides,
         norm_num_groups=16,
     )
-    _look_for_positions(unet, look_width(autoencoder.config.latent_channels))
+    _look_for_positions(unet, look_width(autoencoder.config.latent_channels - NUM_LAYOUT_CHANNELS))
     parts: dict[str, Any] = {
-        "vae": with_layout_channels(autoencoder),
+        "vae": autoencoder,
         "text_encoder": text_encoder,
         "tokenizer": cell_tokenizer(nano_vocabulary(), grid),
         "unet": unet,
@@ -211,8 +207,6 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
     pipeline.unet.to(memory_format=torch.channels_last)
     table = next(p for name, p in pipeline.text_encoder.named_parameters() if name.endswith("token_embedding.weight"))
     trained = nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder})
-    if config.without_layout is not None:
-        _add_layout(trained, Path(config.without_layout))
     kernels = [p for p in pipeline.unet.parameters() if p.ndim >= 2] if config.orthogonal else []
     run = PretrainingRun(folder, trained, config, {table: config.table_factor}, kernels)
     pipeline.to(run.device)
@@ -236,19 +230,6 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
         pipeline.save_pretrained(folder / "pipeline")
         seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
     return folder / "pipeline"
-
-
-@torch.no_grad()
-def _add_layout(trained: nn.Module, folder: Path) -> None:
-    """Load the weights of a run without a layout; the layout has no effect on the looks at first."""
-    weights = load_file((newest_checkpoint(folder) or folder) / "model.safetensors")
-    own = trained.state_dict()
-    for name, value in own.items():
-        if value.shape != weights[name].shape:
-            padded = value.clone() if "out" in name.split(".")[-2] else torch.zeros_like(value)
-            padded[tuple(slice(size) for size in weights[name].shape)] = weights[name]
-            weights[name] = padded
-    trained.load_state_dict(weights)
 
 
 @torch.no_grad()

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene, SceneObject
 from mgem_agent.recipes.nano.world.sprites import Sprites
 
-__all__ = ["NUM_LAYOUT_CHANNELS", "caption_order", "layout_latents", "with_layout_channels"]
+__all__ = ["NUM_LAYOUT_CHANNELS", "caption_order", "encode_looks", "layout_latents", "with_layout_channels"]
 
 NUM_LAYOUT_CHANNELS = 6
 """Cosines of once and twice the horizontal angle, the same of the vertical one, the coverage, the order."""
@@ -93,6 +94,17 @@ def _silhouette(thing: SceneObject, assets: EmojiAssets, side: int) -> np.ndarra
     cover.paste(sprite.getchannel("A"), (round(thing.x * fine - sprite.width / 2), bottom - sprite.height))
     small = cover.resize((side, side), Image.Resampling.BOX).point([255 * (value >= _COVERED) for value in range(256)])
     return np.asarray(small.filter(ImageFilter.MaxFilter(3))) > 0
+
+
+def encode_looks(autoencoder: Any, pixels: Tensor) -> Tensor:
+    """Return (B, c, h, h) the latents of B pictures without those of the layout.
+
+    Args:
+        autoencoder: An `AutoencoderTiny` with c + 6 channels of latents.
+        pixels: (B, 3, H, H) the pictures, from -1 to 1.
+    """
+    latents: Tensor = autoencoder.encode(pixels).latents
+    return latents[:, :-NUM_LAYOUT_CHANNELS]
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ import torch
 
 from mgem_agent.nano.drawing import VOCABULARY_FILE, NanoDrawing
 from mgem_agent.recipes.nano.drawing.vocabulary import write_vocabulary
-from mgem_agent.tools.vocabulary import Vocabulary
 
 __all__ = ["export_pipeline"]
 
@@ -18,14 +17,13 @@ _UNTIDY = {"": ("_name_or_path",), "AutoencoderTiny": ("_name_or_path", "block_o
 """Keys to remove, by class: local paths, and a key that `AutoencoderTiny` writes and warns of when loaded."""
 
 
-def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing, vocabulary: Vocabulary) -> Path:
+def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing) -> Path:
     """Write a pipeline in float16, the settings of drawing, and the vocabulary.
 
     Args:
         pipeline: A diffusers pipeline; it becomes float16.
         folder: The folder to write.
         drawing: How the weights draw.
-        vocabulary: What they draw.
 
     Returns:
         The folder.
@@ -40,5 +38,5 @@ def export_pipeline(pipeline: Any, folder: Path, drawing: NanoDrawing, vocabular
         named = file.read_text(encoding="utf-8")  # every transformers release has the older name
         file.write_text(named.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
     (folder / "nano.json").write_text(drawing.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    write_vocabulary(folder / VOCABULARY_FILE, vocabulary)
+    write_vocabulary(folder / VOCABULARY_FILE)
     return folder

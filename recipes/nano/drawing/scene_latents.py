@@ -2,7 +2,7 @@
 
     python -m mgem_agent.recipes.nano scene_latents FOLDER autoencoder=FOLDER [key=value …]
 
-A shard has the latents of scenes, the tokens of their captions, and where their things are. Shards are written in the
+A shard has the latents of scenes and their layouts, the tokens of their captions, and where their things are. Shards are written in the
 background while the denoiser trains; when the folder is full, the oldest are replaced, so that scenes are always new.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scene, as_pixels, draw_aligned, thing_cover
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
-from mgem_agent.recipes.nano.drawing.layout_latents import caption_order, layout_latents
+from mgem_agent.recipes.nano.drawing.layout_latents import caption_order, encode_looks, layout_latents
 from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene
@@ -34,7 +34,7 @@ class SceneLatentsConfig(BaseModel):
     """Settings of the recipe `scene_latents`.
 
     Attributes:
-        autoencoder: Folder of the trained autoencoder.
+        autoencoder: Folder of the autoencoder that the recipe `layout_encoder` wrote.
         num_shards: Total number of shards. An interrupted run continues with the next one.
         kept_shards: Shards to keep.
         shard_size: Scenes in a shard.
@@ -100,7 +100,7 @@ def _encoded(
     drawn = [draw_aligned(scene, assets, size_px) for scene in scenes]
     pixels = as_pixels(drawn)
     with torch.autocast("cpu", torch.bfloat16):
-        latents = autoencoder.encode(pixels).latents.float() * autoencoder.config.scaling_factor
+        latents = encode_looks(autoencoder, pixels).float() * autoencoder.config.scaling_factor
     side = latents.shape[-1]
     covers = [thing_cover(scene, picture).resize((side, side), Image.Resampling.BOX)
               for scene, picture in zip(scenes, drawn, strict=True)]  # fmt: skip

@@ -2,7 +2,8 @@
 
     python -m mgem_agent.recipes.nano vocabulary FILE
 
-Captions made from it have the form that the generator was trained on: one or two things, each once, and a place.
+Captions made from it have the form that the generator was trained on: one or two things, or two or three of one thing,
+and a place.
 `other_words.csv` adds words that are not in the training data: synonyms, and words that are drawn as something similar.
 """
 
@@ -17,7 +18,7 @@ from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import is_countable, plural, with_article
 from mgem_agent.tools.vocabulary import Vocabulary, VocabularyWord
 
-__all__ = ["counting_vocabulary", "nano_vocabulary", "write_vocabulary"]
+__all__ = ["nano_vocabulary", "write_vocabulary"]
 
 _DEFAULT_PLACE = "plain blue"
 _NO_NAMES = frozenset({"die", "drop", "palm", "home"})
@@ -52,18 +53,14 @@ def nano_vocabulary() -> Vocabulary:
         near={word: target for word, target in near.items() if word not in own},
         default_place=_DEFAULT_PLACE,
         max_things=2,
+        max_count=3,
+        relations=_RELATIONS,
     )
 
 
-def counting_vocabulary() -> Vocabulary:
-    """Return the vocabulary of the denoiser, which also draws up to three of one thing, and relative positions."""
-    return nano_vocabulary().model_copy(update={"max_count": 3, "relations": _RELATIONS})
-
-
-def write_vocabulary(file: Path, vocabulary: Vocabulary | None = None) -> None:
-    """Write a vocabulary to a file that `NanoGenerator` reads; that of `nano_vocabulary` if None."""
-    written = vocabulary or nano_vocabulary()
-    file.write_text(written.model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
+def write_vocabulary(file: Path) -> None:
+    """Write the vocabulary to a file that `NanoGenerator` reads."""
+    file.write_text(nano_vocabulary().model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
 
 
 def _thing(concept: Concept, others: list[str]) -> VocabularyWord:

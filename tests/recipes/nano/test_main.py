@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mgem_agent.recipes.nano import __main__ as program
-from mgem_agent.recipes.nano.drawing import caption_encoder
+from mgem_agent.recipes.nano.drawing import autoencoder
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 
 
@@ -16,18 +16,18 @@ def trained(monkeypatch, tmp_path):
 
     def train(folder, config, assets):
         calls.append((folder, config, assets))
-        return folder / "text_encoder"
+        return folder / "autoencoder"
 
-    monkeypatch.setattr(caption_encoder, "train_caption_encoder", train)
+    monkeypatch.setattr(autoencoder, "train_autoencoder", train)
     monkeypatch.setattr(EmojiAssets, "open", lambda: "assets")
     return calls
 
 
 def test_settings_are_fields_of_the_recipe(trained, tmp_path, capsys):
-    assert program.main(["caption_encoder", str(tmp_path), "num_steps=3", "learning_rate=0.5"]) == 0
+    assert program.main(["autoencoder", str(tmp_path), "num_steps=3", "learning_rate=0.5"]) == 0
     ((folder, config, assets),) = trained
     assert (folder, config.num_steps, config.learning_rate, assets) == (tmp_path, 3, 0.5, "assets")
-    assert capsys.readouterr().out == f"{tmp_path / 'text_encoder'}\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'autoencoder'}\n"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_settings_are_fields_of_the_recipe(trained, tmp_path, capsys):
     ],
 )
 def test_wrong_settings_are_refused(trained, tmp_path, capsys, word, message):
-    assert program.main(["caption_encoder", str(tmp_path), word]) == 1
+    assert program.main(["autoencoder", str(tmp_path), word]) == 1
     assert message in capsys.readouterr().err
     assert not trained
 
@@ -49,7 +49,7 @@ def test_its_help_lists_every_recipe(capsys):
         program.main(["--help"])
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for name in ("clip_pretrain", "visual_words", "autoencoder", "caption_encoder", "generator", "vocabulary"):
+    for name in ("clip_pretrain", "visual_words", "autoencoder", "scene_latents", "denoiser", "vocabulary"):
         assert f"    {name} " in shown
 
 
@@ -65,7 +65,7 @@ def test_help_of_a_recipe_explains_every_setting(name, capsys):
     assert len(settings) == len(texts) > 5
 
 
-@pytest.mark.parametrize("words", [[], ["painter", "runs/x"], ["generator"]])
+@pytest.mark.parametrize("words", [[], ["painter", "runs/x"], ["denoiser"]])
 def test_a_missing_or_unknown_word_shows_the_usage(words, capsys):
     with pytest.raises(SystemExit) as stopped:
         program.main(words)
