@@ -5,7 +5,8 @@
 A `UNet2DConditionModel` learns to predict the velocity (Salimans and Ho, 2022) of the noisy latents of scenes. The
 tokenizer writes each thing as the cells of its picture, and the table of the text encoder starts as what these cells
 look like. With the looks, the U-Net denoises a layout (`layout_latents`). So it learns one skill that all things share:
-to copy the cell that the layout names. The loss counts things more than their background. The result is a `StableDiffusionPipeline` folder.
+to copy the cell that the layout names. The loss counts things more than their background. The result is a
+`StableDiffusionPipeline` folder.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python -m mgem_agent.recipes.nano scene_latents FOLDER autoencoder=FOLDER [key=value …]
 
-A shard has the latents of scenes and their layouts, the tokens of their captions, and where their things are. Shards are written in the
-background while the denoiser trains; when the folder is full, the oldest are replaced, so that scenes are always new.
+A shard has the latents of scenes and their layouts, the tokens of their captions, and where their things are. Shards
+are written in the background while the denoiser trains; when the folder is full, the oldest are replaced, so that
+scenes are always new.
 """
 
 from __future__ import annotations

@@ -17,11 +17,8 @@ from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_enc
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid
 from mgem_agent.recipes.nano.drawing.denoised_decoder import DenoisedDecoderConfig, train_denoised_decoder
 from mgem_agent.recipes.nano.drawing.denoiser import DenoiserConfig, train_denoiser
-from mgem_agent.recipes.nano.drawing.scene_latents import (
-    SceneLatents,
-    SceneLatentsConfig,
-    write_scene_latents,
-)
+from mgem_agent.recipes.nano.drawing.layout_latents import with_layout_channels
+from mgem_agent.recipes.nano.drawing.scene_latents import SceneLatents, SceneLatentsConfig, write_scene_latents
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_request import ImageRequest
@@ -33,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("autoencoder")
-    make_autoencoder(AutoencoderConfig(channels=8, latent_channels=3)).save_pretrained(folder)
+    with_layout_channels(make_autoencoder(AutoencoderConfig(channels=8, latent_channels=4))).save_pretrained(folder)
     return folder
 
 
@@ -48,7 +45,7 @@ def scenes(tmp_path: Path, autoencoder: Path, drawn_assets) -> Path:
 def test_old_shards_are_replaced(scenes: Path) -> None:
     assert sorted(file.name for file in scenes.iterdir()) == ["1.npz", "2.npz"]
     latents, covered, tokens = SceneLatents(scenes).batch(np.random.default_rng(0), 5)
-    assert (latents.shape, covered.shape, tokens.shape) == ((5, 3, 8, 8), (5, 8, 8), (5, CellGrid().max_tokens))
+    assert (latents.shape, covered.shape, tokens.shape) == ((5, 4 + 6, 8, 8), (5, 8, 8), (5, CellGrid().max_tokens))
     assert 0 < covered.mean() < 1
     assert tokens[:, 0].eq(0).all()
 
@@ -62,16 +59,16 @@ def test_tokens_start_as_what_cells_look_like(autoencoder: Path, drawn_assets) -
     grid = CellGrid(side=2, place_side=1, max_tokens=16)
     model = AutoencoderTiny.from_pretrained(autoencoder).eval()
     looks = cell_looks(model, drawn_assets, grid)
-    assert looks.shape == (len(drawn_assets.concepts), 4, 16)
+    assert looks.shape == (len(drawn_assets.concepts), 4, 20)
     places = place_looks(model, grid, 32)
-    assert places.shape == (len(BACKGROUNDS), 1, 16)
+    assert places.shape == (len(BACKGROUNDS), 1, 20)
     encoder = cell_text_encoder(looks, places, grid, num_layers=1)
     num_tokens = 2 + 4 * len(drawn_assets.concepts) + len(BACKGROUNDS) + len(RELATIONS)
     table = encoder.get_input_embeddings().weight
-    assert table.shape == (num_tokens, 16 + 76)
+    assert table.shape == (num_tokens, 20 + 76)
     first = grid.first_token(5, len(drawn_assets.concepts))
-    assert torch.equal(table[first + 1, :16], looks[5, 1])
-    assert torch.equal(table[-len(RELATIONS) - 1, :16], places[-1, 0])
+    assert torch.equal(table[first + 1, :20], looks[5, 1])
+    assert torch.equal(table[-len(RELATIONS) - 1, :20], places[-1, 0])
 
 
 def test_it_leaves_a_stable_diffusion_folder(
