@@ -34,6 +34,7 @@ from mgem_agent.recipes.nano.eval.generated_pictures import (
     name_pictures,
     write_contact_sheet,
 )
+from mgem_agent.recipes.nano.eval.picture_variety import measure_variety
 from mgem_agent.recipes.nano.eval.report import EvalReport
 from mgem_agent.recipes.nano.eval.seeing_model import SeeingModel, find_weights, loading_options
 from mgem_agent.recipes.nano.eval.understanding import Understanding, measure_understanding
@@ -168,8 +169,9 @@ def _reasoner(name: str) -> GenProtocolModel:
 def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> GeneratedPictures:
     namer = None if plan.clip is None else ConceptNamer.open(plan.clip)  # before hours of drawing
     out = user_path(plan.out)
+    generator = make_generator(plan.generator)
     drawn = draw_captions(
-        make_generator(plan.generator),
+        generator,
         out / "pictures",
         answer_settings(plan.generator),
         num=plan.num,
@@ -198,6 +200,10 @@ def _pictures(plan: EvalPlan, assets: EmojiAssets, report: Progress) -> Generate
     for name, shown, what in (("seen", pictures, "generated pictures"), ("seen_real", real, "scenes")):
         told = measure_recognition(model, shown, scenes, partial(report, f"Questions about {what}, {plan.model}"))
         counts |= {"seen_by": plan.model, name: told}
+    if generator.capabilities.seed:
+        counts["variety"] = measure_variety(
+            generator, model, assets, seed=plan.seed, report=partial(report, f"Pictures by seed, {plan.generator}")
+        )
     if namer is not None:
         counts |= {
             "clip": str(plan.clip),

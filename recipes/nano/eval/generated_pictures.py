@@ -21,6 +21,7 @@ from mgem_agent.recipes.eval.answer_log import AnswerLog
 from mgem_agent.recipes.eval.proportion import Proportion
 from mgem_agent.recipes.nano.eval.answer_matching import names_all_things
 from mgem_agent.recipes.nano.eval.contact_sheet import contact_sheet
+from mgem_agent.recipes.nano.eval.picture_variety import PictureVariety
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption
@@ -108,6 +109,7 @@ class GeneratedPictures(BaseModel):
         seen_real: The same for the real scenes.
         generated: Names ranked by CLIP for generated pictures, for "one thing" and "two things".
         real: The same for the real scenes.
+        variety: Variety by seed, and positions; None for a generator whose seed has no effect.
         contact_sheet: File of the contact sheet.
     """
 
@@ -124,6 +126,7 @@ class GeneratedPictures(BaseModel):
     seen_real: dict[str, Proportion] = {}
     generated: dict[str, NamingAccuracy] = {}
     real: dict[str, NamingAccuracy] = {}
+    variety: PictureVariety | None = None
     contact_sheet: str | None = None
 
 

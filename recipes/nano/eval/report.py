@@ -140,6 +140,13 @@ def _picture_parts(pictures: GeneratedPictures) -> list[RenderableType]:
             shares = (drawn.first, real.first, drawn.among_five, real.among_five)
             table.add_row(title, str(drawn.first.num), *map(str, shares))
         parts.append(table)
+    if (variety := pictures.variety) is not None:
+        parts.append(
+            Text(
+                f"Variety of {variety.num_seeds} seeds for {variety.num_captions} captions: {variety.share:.0%} of "
+                f"that of real scenes. Positions as the caption says: {variety.placed} of {variety.placed.num}."
+            )
+        )
     size = "" if pictures.size_px is None else f" of {pictures.size_px[0]} × {pictures.size_px[1]} px"
     speed = "" if pictures.seconds_per_picture is None else f", {pictures.seconds_per_picture:.2f} s each (median)"
     failed = f"; {pictures.num_failed} failed" if pictures.num_failed else ""

@@ -107,6 +107,20 @@ class SeeingModel:
         texts = self.processor.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
 
+    @torch.inference_mode()
+    def features(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """Return (n, c) the mean of the visual tokens of each picture, before the projector.
+
+        Args:
+            pictures: The pictures.
+        """
+        inputs = self.processor.image_processor([self._shown(picture) for picture in pictures], return_tensors="pt").to(
+            input_device(self.model), self.model.dtype
+        )
+        seen = self.model.get_image_features(inputs["pixel_values"], inputs["high_res_pixel_values"])
+        tokens: Any = seen.last_hidden_state
+        return tokens.mean(1).cpu()
+
     def _shown(self, picture: Image.Image) -> Image.Image:
         if not self.low_res_only:
             return picture

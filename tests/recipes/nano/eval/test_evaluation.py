@@ -47,7 +47,8 @@ def test_all_parts_end_in_one_report(
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".json"} == {
         "answers.jsonl", "answers_without_hr.jsonl", "contact_sheet.png", "drawing.jsonl", "pictures",
     }  # fmt: skip
-    assert len(set(told)) == 6
+    assert made.pictures.variety is not None and made.pictures.variety.placed.num == 48
+    assert len(set(told)) == 7
 
     answers = (tmp_path / "answers.jsonl").read_text()
     again = evaluate(EvalPlan(tmp_path, ("drawing",), **plan), lambda: drawn_assets)
