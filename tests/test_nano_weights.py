@@ -76,7 +76,7 @@ def test_what_draws_has_learned_where_things_stand(caption: str, red: int, green
     pixels = np.asarray(drawn[0].image.convert("RGB"), dtype=float)
     corners = np.stack([pixels[:12, :12], pixels[:12, -12:]]).mean((0, 1, 2))
     assert np.abs(corners - (red, green, blue)).max() < 40
-    assert np.abs(pixels[40:88, 40:88] - corners).max() > 60  # something stands in the middle
+    assert np.abs(pixels[40:88, 40:88] - corners).max() > 40  # something stands in the middle
 
 
 def test_a_seed_gives_another_picture_and_a_mask_keeps_the_rest() -> None:
