@@ -82,7 +82,7 @@ def test_what_draws_has_learned_where_things_stand(caption: str, red: int, green
 def test_a_seed_gives_another_picture_and_a_mask_keeps_the_rest() -> None:
     generator = NanoGenerator()
     first, second = (_drawn(generator, ImageRequest(prompt="a fox in the snow", seed=seed)) for seed in (1, 2))
-    assert np.abs(first - second).mean() > 8
+    assert np.abs(first - second).mean() > 4
     mask = Image.new("L", (128, 128))
     mask.paste(255, (64, 0, 128, 128))
     request = ImageRequest(prompt="a tree in the snow", seed=1, task="inpaint", image="fox", mask="right half")
