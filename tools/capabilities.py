@@ -18,7 +18,7 @@ from mgem_agent.redaction import redact
 from mgem_agent.tools.image_request import ImageRequest, ImageTask
 from mgem_agent.tools.vocabulary import AdaptedCaption, Vocabulary
 
-__all__ = ["Capabilities", "Notice", "negotiate", "recordable"]
+__all__ = ["Capabilities", "Notice", "negotiate", "recordable", "with_start_size"]
 
 
 class Notice(BaseModel):
@@ -177,6 +177,32 @@ def _adapted(request: ImageRequest, capabilities: Capabilities) -> AdaptedCaptio
     if capabilities.vocabulary is None or request.task == "edit":
         return None
     return capabilities.vocabulary.adapt(request.prompt)
+
+
+def with_start_size(
+    request: ImageRequest, capabilities: Capabilities, start: tuple[int, int]
+) -> tuple[ImageRequest, tuple[Notice, ...]]:
+    """Give a request without a size that of its start picture, if the generator draws only in certain sizes.
+
+    Args:
+        request: A request with a start picture.
+        capabilities: What the generator supports.
+        start: Width and height of the start picture.
+
+    Returns:
+        The request, with the nearest supported size, and a notice if the start picture is scaled out of proportion.
+    """
+    if not capabilities.sizes or request.width is not None or request.height is not None:
+        return request, ()
+    asked = request.model_copy(update={"width": start[0], "height": start[1]})
+    size = _fitted_size(asked, capabilities)
+    notices = []
+    if size["width"] * start[1] != size["height"] * start[0]:
+        message = (
+            f"the start picture of {start[0]} × {start[1]} px was scaled to {size['width']} × {size['height']} px."
+        )
+        notices.append(Notice(argument="image", message=message))
+    return request.model_copy(update=size), tuple(notices)
 
 
 def _fitted_size(request: ImageRequest, capabilities: Capabilities) -> dict[str, int]:

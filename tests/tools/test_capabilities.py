@@ -1,7 +1,7 @@
 import pytest
 
 from mgem_agent.errors import UnsupportedRequestError
-from mgem_agent.tools.capabilities import Capabilities, negotiate
+from mgem_agent.tools.capabilities import Capabilities, negotiate, with_start_size
 from mgem_agent.tools.image_request import ImageRequest
 
 FULL = ImageRequest(
@@ -73,3 +73,21 @@ def test_the_reason_for_an_unsupported_task_is_given() -> None:
     assert str(raised.value) == (
         "Generator 'g' cannot do this: task='edit' is not supported; supported: text_to_image. Its two halves disagree."
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "start", "asked", "drawn", "is_told"),
+    [
+        (((128, 128),), (256, 256), None, (128, 128), False),
+        (((128, 128),), (80, 56), None, (128, 128), True),
+        (((1024, 1024), (1536, 1024)), (1500, 1000), None, (1536, 1024), False),
+        (((128, 128),), (80, 56), (128, 128), (128, 128), False),
+        ((), (80, 56), None, (None, None), False),
+    ],
+)
+def test_a_start_picture_gives_a_size_that_is_supported(sizes, start, asked, drawn, is_told) -> None:
+    width, height = asked or (None, None)
+    request = ImageRequest(prompt="x", task="image_to_image", image="img-1", width=width, height=height)
+    fitted, notices = with_start_size(request, Capabilities(sizes=sizes), start)
+    assert (fitted.width, fitted.height) == drawn
+    assert [notice.argument for notice in notices] == (["image"] if is_told else [])

@@ -18,7 +18,7 @@ from PIL import Image
 from mgem_agent.deferred_imports import deferred_imports
 from mgem_agent.errors import GenerationCancelledError, InputError, MgemError, UnsupportedRequestError
 from mgem_agent.extras import require_packages
-from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable
+from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable, with_start_size
 from mgem_agent.tools.diffusers.call import DiffusersCall
 from mgem_agent.tools.diffusers.families import PRESETS, describe_class
 from mgem_agent.tools.diffusers.loading import load_pipeline, offload_parts, read_index
@@ -163,6 +163,9 @@ class DiffusersGenerator:
             job = Job(index, request, pictures=pictures or {}, cancel=cancel, events=events, num_previews=num_previews)
             try:
                 job.request, fitting[index] = negotiate(request, capabilities, generator=self._name)
+                if (start := (pictures or {}).get(request.image or "")) is not None:
+                    job.request, scaled = with_start_size(job.request, capabilities, start.size)
+                    fitting[index] += scaled
                 waiting[index] = job
             except UnsupportedRequestError as error:
                 refused.append((job, error))
