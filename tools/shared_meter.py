@@ -86,7 +86,12 @@ class SharedMeter(Meter):
         with self._lock:
             self._running[key] = time.monotonic()
         is_late = threading.Event()
-        timer = _timer(meter.seconds_left(), lambda: (is_late.set(), stop.set()))
+
+        def end() -> None:
+            is_late.set()
+            stop.set()
+
+        timer = _timer(meter.seconds_left(), end)
         try:
             yield MeteredCall(meter, stop)
         except Exception:

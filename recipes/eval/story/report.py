@@ -120,9 +120,9 @@ class StoryReport(BaseModel):
         """
         table = Table("difference", *_COLUMNS.values())
         gains = self.gains(other).items()
-        table.add_row("mean", *(_cell(name, gain and gain.mean) for name, gain in gains))
-        table.add_row("from", *(_cell(name, gain and gain.low) for name, gain in gains))
-        table.add_row("to", *(_cell(name, gain and gain.high) for name, gain in gains))
+        table.add_row("mean", *(_cell(name, None if gain is None else gain.mean) for name, gain in gains))
+        table.add_row("from", *(_cell(name, None if gain is None else gain.low) for name, gain in gains))
+        table.add_row("to", *(_cell(name, None if gain is None else gain.high) for name, gain in gains))
         told = f"{self.method} minus {other.method}, paired by story, with the 95 % bootstrap interval."
         return Group(table, Text(told))
 
@@ -144,7 +144,9 @@ class StoryReport(BaseModel):
         table.add_section()
         table.add_row("mean", *(_cell(name, means[name]) for name in _COLUMNS), *aligned, "")
         for end in ("low", "high"):
-            cells = [_cell(name, each and getattr(each, end)) for name, each in self.intervals().items()]
+            cells = [
+                _cell(name, None if each is None else getattr(each, end)) for name, each in self.intervals().items()
+            ]
             table.add_row("from" if end == "low" else "to", *cells, *[""] * (len(kinds) + 1))
         others = [title for name, title in _COLUMNS.items() if name not in self.comparable]
         lines = [
