@@ -31,7 +31,7 @@ from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
 
-__all__ = ["PictureVariety", "measure_variety"]
+__all__ = ["PLACED_PAIRS", "PictureVariety", "measure_variety", "real_scene"]
 
 _AT_ONCE = 8
 _COMPARED_PX = 32
@@ -51,7 +51,7 @@ _LOOKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 """Captions with the things and the background of their scenes."""
 
 _GROUNDS = ("meadow", "snow", "plain blue", "beach", "desert", "forest")
-_PAIRS: tuple[tuple[str, tuple[tuple[float, float, float], ...]], ...] = (
+PLACED_PAIRS: tuple[tuple[str, tuple[tuple[float, float, float], ...]], ...] = (
     ("to the left of", ((0.26, 0.63, 0.44), (0.74, 0.63, 0.44))),
     ("to the right of", ((0.74, 0.63, 0.44), (0.26, 0.63, 0.44))),
     ("above", ((0.5, 0.255, 0.42), (0.5, 0.73, 0.42))),
@@ -121,7 +121,7 @@ def measure_variety(
     for number, (caption, things, ground) in enumerate(_LOOKS):
         report(number * num_seeds, total)
         drawn = _draw(generator, [ImageRequest(prompt=caption, seed=seed + each) for each in range(num_seeds)])
-        real = [_real(things, ground, each, assets, drawn[0].width) for each in range(num_seeds)]
+        real = [real_scene(things, ground, each, assets, drawn[0].width) for each in range(num_seeds)]
         spreads.append((_spread(encoder.features(drawn)), _spread(encoder.features(real))))
     placed: list[bool] = []
     while len(placed) < num_placed:
@@ -149,8 +149,16 @@ def _draw(generator: ImageGenerator, requests: Sequence[ImageRequest]) -> list[I
     return [found[index] for index in range(len(requests))]
 
 
-def _real(things: tuple[str, ...], ground: str, number: int, assets: EmojiAssets, size_px: int) -> Image.Image:
-    """Return a scene with these things, with the sizes and positions of another scene of as many things."""
+def real_scene(things: tuple[str, ...], ground: str, number: int, assets: EmojiAssets, size_px: int) -> Image.Image:
+    """Draw a scene with these things, with the sizes and positions of another scene of as many things.
+
+    Args:
+        things: The concept of each thing.
+        ground: The background.
+        number: Which of these scenes; each has other sizes and positions.
+        assets: The pictures of things.
+        size_px: Side of the picture.
+    """
     has_ground = background_named(ground).has_ground
     index = number * 1_000
     while True:
@@ -177,7 +185,7 @@ def _follow(generator: ImageGenerator, assets: EmojiAssets, seed: int, numbers: 
     for number in numbers:
         chance = np.random.default_rng((seed, number))
         first, second = (names[int(which)] for which in chance.choice(len(names), 2, replace=False))
-        cases.append((first, second, _GROUNDS[number % len(_GROUNDS)], _PAIRS[number % len(_PAIRS)]))
+        cases.append((first, second, _GROUNDS[number % len(_GROUNDS)], PLACED_PAIRS[number % len(PLACED_PAIRS)]))
     requests = [
         ImageRequest(
             prompt=f"{with_article(first)} {relation} {with_article(second)} {background_named(ground).phrases[0]}",
@@ -203,5 +211,5 @@ def _distance(
     """Return the mean squared difference of a picture and a scene with two things at these places."""
     objects = tuple(SceneObject(name, *place) for name, place in zip(things, places, strict=True))
     scene = render_scene(Scene(1, ground, objects=objects), assets, picture.width)
-    small = [np.asarray(each.resize((_COMPARED_PX,) * 2), np.float32) for each in (picture, scene)]
+    small = [np.asarray(each.resize((_COMPARED_PX, _COMPARED_PX)), np.float32) for each in (picture, scene)]
     return float(((small[0] - small[1]) ** 2).mean())

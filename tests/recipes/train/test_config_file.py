@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_accelerate_reads_the_shipped_launch_files() -> None:
 
     folder = importlib.resources.files("mgem_agent.recipes.train") / "accelerate"
     for name in launch_files():
-        found = load_config_from_file(str(folder / f"{name}.yaml"))
+        found: Any = load_config_from_file(str(folder / f"{name}.yaml"))
         num_machines = 4 if name.endswith("_4_machines") else 1
         assert (found.num_machines, found.num_processes) == (num_machines, 8 * num_machines)
         assert found.mixed_precision == "bf16"

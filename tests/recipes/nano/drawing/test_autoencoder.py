@@ -107,7 +107,7 @@ def test_it_leaves_a_folder_for_diffusers(tmp_path, drawn_assets) -> None:
         wider=str(tmp_path / "wide"), num_steps=2, batch_size=4, warmup_steps=1, piece_px=32, scene_px=64
     )
     folder = train_autoencoder(tmp_path / "run", config, drawn_assets)
-    model = AutoencoderTiny.from_pretrained(folder)
+    model: Any = AutoencoderTiny.from_pretrained(folder)
     assert model.config.latent_channels == 4
     assert model.config.scaling_factor > 0
     assert (tmp_path / "run" / "seen_and_drawn.png").is_file()

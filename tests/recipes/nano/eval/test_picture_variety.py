@@ -43,7 +43,7 @@ class Pixels:
 
 def placed(prompt: str, assets: EmojiAssets, *, exchanged: bool) -> Image.Image:
     """Return the scene that a caption with a position describes, or the one with both things exchanged."""
-    relation, places = next((words, places) for words, places in picture_variety._PAIRS if f" {words} " in prompt)
+    relation, places = next((words, places) for words, places in picture_variety.PLACED_PAIRS if f" {words} " in prompt)
     names = {with_article(concept.name): concept.name for concept in load_concepts()}
     first, rest = prompt.split(f" {relation} ")
     second = max((name for name in names if rest.startswith(name)), key=len)
@@ -56,7 +56,7 @@ def placed(prompt: str, assets: EmojiAssets, *, exchanged: bool) -> Image.Image:
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_positions_are_compared_with_the_caption(drawn_assets: EmojiAssets, exchanged: bool) -> None:
     def paint(request: ImageRequest) -> Image.Image:
-        if any(f" {words} " in request.prompt for words, _ in picture_variety._PAIRS):
+        if any(f" {words} " in request.prompt for words, _ in picture_variety.PLACED_PAIRS):
             return placed(request.prompt, drawn_assets, exchanged=exchanged)
         return Image.new("RGB", (64, 64), (40, 90, 160))
 
@@ -68,6 +68,6 @@ def test_positions_are_compared_with_the_caption(drawn_assets: EmojiAssets, exch
 
 def test_real_scenes_vary(drawn_assets: EmojiAssets) -> None:
     first, again, other = (
-        picture_variety._real(("cat", "dog"), "meadow", each, drawn_assets, 32) for each in (1, 1, 2)
+        picture_variety.real_scene(("cat", "dog"), "meadow", each, drawn_assets, 32) for each in (1, 1, 2)
     )
     assert first.tobytes() == again.tobytes() != other.tobytes()
