@@ -16,17 +16,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny
 from pydantic import Field
-from torch import Tensor
 
 from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
-from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
-from mgem_agent.recipes.nano.drawing.layout_latents import (
-    NUM_LAYOUT_CHANNELS,
-    caption_order,
-    layout_latents,
-    with_layout_channels,
-)
-from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
+from mgem_agent.recipes.nano.drawing.layout_latents import NUM_LAYOUT_CHANNELS, SceneLayouts, with_layout_channels
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
@@ -95,7 +87,7 @@ def train_layout_encoder(folder: str | Path, config: LayoutEncoderConfig, assets
     run = PretrainingRun(folder, encoder, config)
     for part in (teacher, model):
         part.to(run.device)
-    layouts = _Layouts(assets)
+    layouts = SceneLayouts(assets)
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     scale = teacher.config.scaling_factor
     for step in run.steps():
@@ -106,7 +98,7 @@ def train_layout_encoder(folder: str | Path, config: LayoutEncoderConfig, assets
             with torch.no_grad():
                 looks = teacher.encode(scenes).latents.float() * scale
             found = model.encode(scenes).latents.float() * scale
-        layout = layouts.of(pairs, looks.shape[-1]).to(run.device)
+        layout = layouts.of(pairs, layouts.tokens(pairs), looks.shape[-1]).to(run.device)
         wrong_looks = (found[:, :-NUM_LAYOUT_CHANNELS] - looks).square().mean()
         wrong_layout = (found[:, -NUM_LAYOUT_CHANNELS:] - layout).square().mean()
         run.update(
@@ -115,22 +107,3 @@ def train_layout_encoder(folder: str | Path, config: LayoutEncoderConfig, assets
     with run.averaged_weights():
         model.save_pretrained(folder / "autoencoder")
     return folder / "autoencoder"
-
-
-class _Layouts:
-    """The layouts of scenes and their captions."""
-
-    def __init__(self, assets: EmojiAssets) -> None:
-        vocabulary = nano_vocabulary()
-        self._assets, self._grid = assets, CellGrid()
-        self._tokenizer = cell_tokenizer(vocabulary, self._grid)
-        self._names = [thing.name for thing in vocabulary.things]
-
-    def of(self, pairs: list[Any], side: int) -> Tensor:
-        """Return (B, 6, h, h) the layouts of B scenes with their captions; h is `side`."""
-        captions: Any = self._tokenizer([words for _, words in pairs], truncation=True)["input_ids"]
-        found = [
-            layout_latents(scene, caption_order(scene, tokens, self._grid, self._names), self._assets, side)
-            for (scene, _), tokens in zip(pairs, captions, strict=True)
-        ]
-        return torch.stack([torch.from_numpy(layout) for layout in found])

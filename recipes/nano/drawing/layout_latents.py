@@ -18,18 +18,67 @@ from diffusers import AutoencoderTiny
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid
+from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
+from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene, SceneObject
 from mgem_agent.recipes.nano.world.sprites import Sprites
 
-__all__ = ["NUM_LAYOUT_CHANNELS", "caption_order", "encode_looks", "layout_latents", "with_layout_channels"]
+__all__ = [
+    "NUM_LAYOUT_CHANNELS",
+    "SceneLayouts",
+    "caption_order",
+    "encode_looks",
+    "layout_latents",
+    "with_layout_channels",
+]
 
 NUM_LAYOUT_CHANNELS = 6
 """Cosines of once and twice the horizontal angle, the same of the vertical one, the coverage, the order."""
 
 _COVERED = 4
 """Least opacity, of 255, that belongs to a thing."""
+
+
+class SceneLayouts:
+    """The layouts of scenes with their captions.
+
+    Args:
+        assets: The pictures of things.
+    """
+
+    def __init__(self, assets: EmojiAssets) -> None:
+        vocabulary = nano_vocabulary()
+        self._assets, self._grid = assets, CellGrid()
+        self._tokenizer = cell_tokenizer(vocabulary, self._grid)
+        self._names = [thing.name for thing in vocabulary.things]
+
+    def tokens(self, pairs: Sequence[tuple[Scene, str]]) -> list[list[int]]:
+        """Return the tokens of each caption, padded to the same length.
+
+        Args:
+            pairs: Scenes with their captions.
+        """
+        encoded: Any = self._tokenizer([words for _, words in pairs], padding="max_length", truncation=True)
+        found: list[list[int]] = encoded["input_ids"]
+        return found
+
+    def of(self, pairs: Sequence[tuple[Scene, str]], tokens: Sequence[Sequence[int]], side: int) -> Tensor:
+        """Return (B, 6, h, h) the layouts of B scenes; h is `side`.
+
+        Args:
+            pairs: Scenes with their captions.
+            tokens: The tokens of the captions, from `tokens`.
+            side: Latents along the side of a picture.
+        """
+        orders = [
+            caption_order(scene, row, self._grid, self._names) for (scene, _), row in zip(pairs, tokens, strict=True)
+        ]
+        found = [
+            torch.from_numpy(layout_latents(scene, order, self._assets, side))
+            for (scene, _), order in zip(pairs, orders, strict=True)
+        ]
+        return torch.stack(found)
 
 
 def caption_order(scene: Scene, tokens: Sequence[int], grid: CellGrid, names: Sequence[str]) -> dict[str, float]:

@@ -22,9 +22,7 @@ from torch import Tensor
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scene, as_pixels, draw_aligned, thing_cover
-from mgem_agent.recipes.nano.drawing.cell_tokenizer import CellGrid, cell_tokenizer
-from mgem_agent.recipes.nano.drawing.layout_latents import caption_order, encode_looks, layout_latents
-from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
+from mgem_agent.recipes.nano.drawing.layout_latents import SceneLayouts, encode_looks
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene
 
@@ -59,26 +57,20 @@ def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: 
     folder.mkdir(parents=True, exist_ok=True)
     autoencoder: Any = AutoencoderTiny.from_pretrained(config.autoencoder, dtype=torch.float32).eval()
     autoencoder.to(memory_format=torch.channels_last)
-    grid, vocabulary = CellGrid(), nano_vocabulary()
-    tokenizer = cell_tokenizer(vocabulary, grid)
-    names = [thing.name for thing in vocabulary.things]
+    layouts = SceneLayouts(assets)
     done = [int(file.stem) for file in folder.glob("*.npz")]
     for number in range(max(done, default=-1) + 1, config.num_shards):
         first = number * config.shard_size
         pairs = [aligned_scene(config.seed, index) for index in range(first, first + config.shard_size)]
-        captions: Any = tokenizer([words for _, words in pairs], padding="max_length", truncation=True)["input_ids"]
+        captions = layouts.tokens(pairs)
         parts = [_encoded([scene for scene, _ in pairs[start : start + 64]], autoencoder, assets, config.image_px)
                  for start in range(0, len(pairs), 64)]  # fmt: skip
-        layouts = [
-            layout_latents(scene, caption_order(scene, tokens, grid, names), assets, parts[0][0].shape[-1])
-            for (scene, _), tokens in zip(pairs, captions, strict=True)
-        ]
         part = folder / f"{number}.part"
         with part.open("wb") as file:
             np.savez(
                 file,
                 latents=np.concatenate([latents for latents, _ in parts]),
-                layouts=np.stack(layouts).astype(np.float16),
+                layouts=layouts.of(pairs, captions, parts[0][0].shape[-1]).half().numpy(),
                 covered=np.concatenate([covered for _, covered in parts]),
                 captions=np.asarray(captions, np.int32),
                 sizes=np.asarray([_size(scene) for scene, _ in pairs], np.float16),
