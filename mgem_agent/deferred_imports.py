@@ -74,6 +74,7 @@ _OWN = tuple(
 _COMPILER = "torch._dynamo"
 _IN_FUNCTIONS = {
     "diffusers.pipelines.pipeline_loading_utils": ("peft",),
+    "diffusers.utils.peft_utils": ("peft.tuners.tuners_utils",),
     "torch._compile": (_COMPILER,),
     "transformers.distributed.fsdp": ("torch.distributed.fsdp",),
     "transformers.distributed.utils": ("torch.distributed.tensor",),
@@ -188,7 +189,7 @@ def _is_deferred(importer: str, module: str) -> bool:
     if module in sys.modules:
         return False
     if module in _IN_FUNCTIONS.get(importer, ()):
-        return _is_installed(module)
+        return _is_installed(module.partition(".")[0])  # to look for a submodule would import its package
     if module.partition(".")[0] == importer.partition(".")[0]:
         return _is_own(importer, module)
     root = next((name for name in _OPTIONAL if f"{module}.".startswith(f"{name}.")), None)
