@@ -77,10 +77,11 @@ def _begin() -> None:
     restored = getattr(sys.modules.get(module), table, {})
     for name, function in fill.items():
         if inspect.isfunction(function):
-            _replace(init, name, _filled(function))
+            filled = _filled(function)
+            _replace(init, name, filled)
             if name in restored:
                 _undo.append(functools.partial(restored.__setitem__, name, restored[name]))
-                restored[name] = _filled(function)
+                restored[name] = filled
     timm: Any = sys.modules.get("timm.layers.weight_init")
     if hasattr(timm, _TIMM_FILL):
         _replace(timm, _TIMM_FILL, _filled(getattr(timm, _TIMM_FILL)))

@@ -202,6 +202,11 @@ class Settings(BaseSettings):
         return Budgets.parse(self.budget.model_dump())
 
     @property
+    def scores_pages(self) -> bool:
+        """Whether the pages of stories are scored."""
+        return bool(self.look) or self.story.scores
+
+    @property
     def draw_defaults(self) -> dict[str, Any]:
         """Default values by the field names of an image request."""
         given = self.picture.model_dump(exclude_none=True)

@@ -151,7 +151,7 @@ def open_page_scoring(settings: Settings, judge: Callable[[], BaseChatModel] | N
     Raises:
         InputError: If there is no such encoder.
     """
-    if not (settings.look or settings.story.scores):
+    if not settings.scores_pages:
         return {}
     found: dict[str, Any] = {"look": settings.look, "scores": settings.story.scores}
     if settings.story.encoder != "none":

@@ -151,8 +151,7 @@ class StoryTelling:
 
     def _resume(self, story: Story) -> None:
         """Continue a story, after asking for any decision that it waits for."""
-        wants_scores = self._settings.look or self._settings.story.scores
-        if story.is_complete and not (wants_scores and story.has_unscored_pages):
+        if story.is_complete and not (self._settings.scores_pages and story.has_unscored_pages):
             self._finish(story)
             return
         decision = None

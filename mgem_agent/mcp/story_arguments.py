@@ -30,8 +30,8 @@ WaitSeconds = Annotated[
 BookBudget = Annotated[
     str | None,
     Field(
-        description="Limits of the whole book, such as 1usd,30pictures,20min. It stops at a limit, and goes on with a "
-        "larger one. The server's own limits hold, too.",
+        description="Limits of the whole book, such as 1usd,30pictures,20min. At a limit it stops; with a larger "
+        "limit it can be continued. The server's own limits hold, too.",
         max_length=200,
     ),
 ]

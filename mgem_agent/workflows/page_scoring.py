@@ -125,7 +125,7 @@ class PageScoring:
         for scene in self._draft.story.scenes:
             if scene.artifact_id is None:
                 continue
-            if scene.score is None or scene.score.artifact_id != scene.artifact_id:
+            if scene.picture_score is None:
                 score = self._scored(scene, scene.artifact_id)
                 self._draft.change_scene(scene.index, score=score, attempts=(score,))
                 tried[scene.index] = [scene.request] if scene.request is not None else []
@@ -143,8 +143,8 @@ class PageScoring:
 
     def _note_attempts(self, scene: StoryScene) -> None:
         """Write what was tried for a page into the record of its picture."""
-        score = scene.score
-        if score is None or score.artifact_id != scene.artifact_id or len(scene.attempts) < 1:
+        score = scene.picture_score
+        if score is None or not scene.attempts:
             return
         with suppress(MgemError):  # such as a full disk; the story's record has them, too
             self._store.note_attempts(

@@ -96,6 +96,11 @@ class StoryScene(BaseModel):
     cost_usd: float | None = None
     earlier_ids: tuple[str, ...] = ()
 
+    @property
+    def picture_score(self) -> PageScore | None:
+        """The score of its present picture; None if it is not scored, or a revision has replaced the picture."""
+        return self.score if self.score is not None and self.score.artifact_id == self.artifact_id else None
+
 
 class Story(BaseModel):
     """A story, possibly unfinished.
@@ -156,10 +161,7 @@ class Story(BaseModel):
     @property
     def has_unscored_pages(self) -> bool:
         """Whether the picture of a page has no score."""
-        return any(
-            scene.artifact_id is not None and (scene.score is None or scene.score.artifact_id != scene.artifact_id)
-            for scene in self.scenes
-        )
+        return any(scene.artifact_id is not None and scene.picture_score is None for scene in self.scenes)
 
     @property
     def failed_scenes(self) -> tuple[StoryScene, ...]:

@@ -39,14 +39,12 @@ _Loader.add_implicit_resolver(
 
 def shipped_configs() -> tuple[str, ...]:
     """Return the names of the shipped configurations, sorted."""
-    folder = importlib.resources.files("mgem_agent.recipes.train") / "configs"
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+    return _shipped("configs")
 
 
 def launch_files() -> tuple[str, ...]:
     """Return the names of the shipped configurations of accelerate, sorted."""
-    folder = importlib.resources.files("mgem_agent.recipes.train") / "accelerate"
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+    return _shipped("accelerate")
 
 
 def launch_file(name: str) -> str:
@@ -63,6 +61,12 @@ def launch_file(name: str) -> str:
             f"There is no configuration of accelerate named {name!r}. Give one of: {', '.join(launch_files())}."
         )
     return (importlib.resources.files("mgem_agent.recipes.train") / "accelerate" / f"{name}.yaml").read_text("utf-8")
+
+
+def _shipped(folder: str) -> tuple[str, ...]:
+    """Return the names of the YAML files in a folder of this package, sorted."""
+    files = (importlib.resources.files("mgem_agent.recipes.train") / folder).iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -33,6 +33,7 @@ __all__ = [
     "gathered_weights",
     "loads_weights",
     "partition",
+    "whole_shape",
 ]
 
 Engine = Literal["one process", "DDP", "FSDP", "ZeRO-1", "ZeRO-2", "ZeRO-3"]
@@ -99,6 +100,15 @@ def engine_of(accelerator: Accelerator) -> Engine:
     if kind == DistributedType.FSDP:
         return "FSDP"
     return "DDP" if accelerator.num_processes > 1 else "one process"
+
+
+def whole_shape(parameter: nn.Parameter) -> torch.Size:
+    """Return the shape of a parameter, also of one that ZeRO-3 has divided.
+
+    Args:
+        parameter: The parameter.
+    """
+    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def loads_weights(accelerator: Accelerator) -> bool:
@@ -197,7 +207,7 @@ def gathered_weights(
         return _gathered_from_fsdp(module, model, only_trained)
     if not accelerator.is_main_process:
         return {}
-    wanted = {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}
+    wanted = _trained_names(model)
     return {
         name: value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()
@@ -239,6 +249,10 @@ def _gathered_from_fsdp(module: nn.Module, model: nn.Module, only_trained: bool)
     prefix = next((f"{name}." for name, inner in module.named_modules() if inner is model), "")
     weights = {name.removeprefix(prefix): value for name, value in state.items()}
     if only_trained:
-        trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}
+        trained = _trained_names(model)
         weights = {name: value for name, value in weights.items() if name in trained}
     return weights
+
+
+def _trained_names(model: nn.Module) -> set[str]:
+    return {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}

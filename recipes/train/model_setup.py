@@ -30,6 +30,7 @@ from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
 from mgem_agent.recipes.train.config import LoraOptions, ModelConfig, TrainConfig
+from mgem_agent.recipes.train.engines import whole_shape
 from mgem_agent.user_files import user_path
 
 __all__ = [
@@ -369,8 +370,7 @@ def parameter_groups(
         keys = [key for key in multipliers if key in name]
         unused -= set(keys)
         factor = multipliers[keys[0]] if keys else 1.0
-        shape = getattr(parameter, "ds_shape", parameter.shape)  # DeepSpeed's, of a partitioned parameter
-        decay = weight_decay if len(shape) > 1 else 0.0
+        decay = weight_decay if len(whole_shape(parameter)) > 1 else 0.0
         groups.setdefault((learning_rate * factor, decay), []).append(parameter)
     if unused:
         raise InputError(

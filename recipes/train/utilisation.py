@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
+from mgem_agent.recipes.train.engines import whole_shape
 
 __all__ = ["flops_per_token", "measured_peak"]
 
@@ -32,11 +33,11 @@ def flops_per_token(model: MiniGeminiForConditionalGeneration) -> float:
     trunk: Any = model.model.language_model
     counted: list[tuple[str, Any]] = [*trunk.named_parameters(), ("lm_head", model.lm_head.weight)]
     for name, parameter in counted:
-        shape = getattr(parameter, "ds_shape", parameter.shape)  # DeepSpeed's, of a partitioned parameter
+        shape = whole_shape(parameter)
         if len(shape) < 2 or (parameter is embedding and name != "lm_head"):
             continue
         share = used if ".experts." in name else 1.0
-        total += share * torch.Size(shape).numel() * (6 if parameter.requires_grad else 4)
+        total += share * shape.numel() * (6 if parameter.requires_grad else 4)
     return total
 
 

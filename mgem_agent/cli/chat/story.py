@@ -60,9 +60,8 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
         raise InputError(
             f"{str(folder)!r} already holds another story, or this one with other picture settings. Move that folder."
         )
-    wants_scores = chat.settings.look or chat.settings.story.scores
     is_done = is_begun and teller.story().is_complete
-    if is_done and not (wants_scores and teller.story().has_unscored_pages):
+    if is_done and not (chat.settings.scores_pages and teller.story().has_unscored_pages):
         ui.display.tell("This story is already finished. Its book will be written again.")
         story: Story | None = teller.story()
     elif is_begun and teller.story().state == "waiting":

@@ -182,14 +182,13 @@ def _scores(story: Story) -> tuple[str, ...]:
     """Return the scores of the pages, one line each."""
     lines = []
     for scene in story.scenes:
-        if scene.score is None or scene.score.artifact_id != scene.artifact_id:
-            continue  # not scored, or a revision has replaced the picture
-        if scene.score.score is not None:
-            parts = [("caption", scene.score.caption.score), ("style", scene.score.style)]
-            parts += [(name, yes) for name, yes in scene.score.cast.items()]
-            parts += [(f"likeness of {name}", value) for name, value in scene.score.likeness.items()]
+        page = scene.picture_score
+        if page is not None and page.score is not None:
+            parts = [("caption", page.caption.score), ("style", page.style)]
+            parts += [(name, yes) for name, yes in page.cast.items()]
+            parts += [(f"likeness of {name}", value) for name, value in page.likeness.items()]
             told = ", ".join(f"{name} {value:.2f}" for name, value in parts if value is not None)
-            lines.append(f"{scene.index}: {scene.score.score:.2f} ({told})")
+            lines.append(f"{scene.index}: {page.score:.2f} ({told})")
     return tuple(lines)
 
 

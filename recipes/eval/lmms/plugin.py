@@ -14,7 +14,8 @@ _CLASSES = "mgem_agent.recipes.eval.lmms.model"
 
 def manifest() -> Any:
     """Return the `ModelManifest`; lmms-eval calls this when it lists its models."""
-    from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]# installed only where lmms-eval runs
+    # lmms-eval is installed only where it runs.
+    from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]
 
     return ModelManifest(
         model_id=MODEL_ID,

@@ -21,7 +21,7 @@ from mgem_agent.recipes.nano.world.scene import Scene, SceneObject, sample_scene
 from mgem_agent.recipes.nano.world.scene_captions import caption, things_of
 from mgem_agent.recipes.nano.world.scene_rendering import draw_thing
 
-__all__ = ["SIZES", "aligned_pixels", "aligned_scene", "as_pixels", "draw_aligned", "thing_cover"]
+__all__ = ["SIZES", "aligned_pixels", "aligned_scene", "aligned_scenes", "as_pixels", "draw_aligned", "thing_cover"]
 
 SIZES = (40, 48, 56, 64, 80, 96)
 """Longer sides of things, in 128ths of the picture's side."""
@@ -45,6 +45,17 @@ def aligned_scene(seed: int, index: int) -> tuple[Scene, str]:
     if scene.background in _BARE_GROUNDS and chance.random() < _BARE_SHARE:
         return scene, things_of(scene, chance)
     return scene, caption(scene, chance)
+
+
+def aligned_scenes(seed: int, first: int, num: int) -> list[tuple[Scene, str]]:
+    """Return scenes that follow each other in a series, and their captions.
+
+    Args:
+        seed: Seed of the series.
+        first: Index of the first scene.
+        num: Number of scenes.
+    """
+    return [aligned_scene(seed, index) for index in range(first, first + num)]
 
 
 def _aligned(thing: SceneObject) -> SceneObject:

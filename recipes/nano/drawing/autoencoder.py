@@ -22,7 +22,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scenes
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
@@ -250,7 +250,7 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
 def _scenes(first: int, num: int, config: AutoencoderConfig, assets: EmojiAssets) -> Tensor:
     """Return (num, 3, H, H) varied scenes; those before 0 are of another series than the training's."""
     seed = config.seed + (first < 0)
-    chosen = [aligned_scene(seed, abs(first) + number)[0] for number in range(num)]
+    chosen = [scene for scene, _ in aligned_scenes(seed, abs(first), num)]
     return aligned_pixels(chosen, assets, config.scene_px)
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mgem_agent.nano.drawing import NanoDrawing
-from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scenes
 from mgem_agent.recipes.nano.drawing.autoencoder import detail_loss
 from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, seed_sheet
 from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
@@ -72,8 +72,7 @@ def train_denoised_decoder(folder: str | Path, config: DenoisedDecoderConfig, as
     noising: Any = DDPMScheduler(**SCHEDULE)
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
-        first = step * config.batch_size
-        pairs = [aligned_scene(config.seed + 1, first + row) for row in range(config.batch_size)]
+        pairs = aligned_scenes(config.seed + 1, step * config.batch_size, config.batch_size)
         scenes = aligned_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             latents = _predicted(pipeline, noising, scenes, [words for _, words in pairs], run.generator(step), config)

@@ -4,7 +4,7 @@
 
 The denoiser draws a layout with the looks (`layout_latents`). To change a picture that exists, its layout is needed
 too. So more blocks are added to the encoder, which see the whole picture, and it learns the layouts of drawn scenes;
-the latents of the looks remain as they were. The result is an `AutoencoderTiny` with six more channels.
+the latents of the looks do not change. The result is an `AutoencoderTiny` with six more channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderTiny
 from pydantic import Field
 
-from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scene
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scenes
 from mgem_agent.recipes.nano.drawing.layout_latents import NUM_LAYOUT_CHANNELS, SceneLayouts, with_layout_channels
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
@@ -91,8 +91,7 @@ def train_layout_encoder(folder: str | Path, config: LayoutEncoderConfig, assets
     is_bf16 = training_dtype(config.precision) == torch.bfloat16
     scale = teacher.config.scaling_factor
     for step in run.steps():
-        first = step * config.batch_size
-        pairs = [aligned_scene(config.seed + 1, first + row) for row in range(config.batch_size)]
+        pairs = aligned_scenes(config.seed + 1, step * config.batch_size, config.batch_size)
         scenes = aligned_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             with torch.no_grad():

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scene, as_pixels, draw_aligned, thing_cover
+from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scenes, as_pixels, draw_aligned, thing_cover
 from mgem_agent.recipes.nano.drawing.layout_latents import SceneLayouts, encode_looks
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene
@@ -60,8 +60,7 @@ def write_scene_latents(folder: str | Path, config: SceneLatentsConfig, assets: 
     layouts = SceneLayouts(assets)
     done = [int(file.stem) for file in folder.glob("*.npz")]
     for number in range(max(done, default=-1) + 1, config.num_shards):
-        first = number * config.shard_size
-        pairs = [aligned_scene(config.seed, index) for index in range(first, first + config.shard_size)]
+        pairs = aligned_scenes(config.seed, number * config.shard_size, config.shard_size)
         captions = layouts.tokens(pairs)
         parts = [_encoded([scene for scene, _ in pairs[start : start + 64]], autoencoder, assets, config.image_px)
                  for start in range(0, len(pairs), 64)]  # fmt: skip
