@@ -151,6 +151,33 @@ def _agent(
     _run(measure, threads, as_json)
 
 
+@app.command("story")
+def _story(
+    answer: Annotated[float, typer.Option(min=0.0, help="Seconds that the reasoner takes for an answer.")] = 0.35,
+    single: Annotated[float, typer.Option(min=0.001, help="Seconds that the generator takes for one picture.")] = 0.5,
+    batch_single: Annotated[
+        float, typer.Option(min=0.001, help="Seconds of a single picture by the generator with cheap batches.")
+    ] = 2.0,
+    threads: _Threads = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of timed stories of each kind.")] = 1,
+    as_json: _AsJson = False,
+) -> None:
+    """A story whose pages are drawn while later ones are written, against one step after another.
+
+    The reasoner and the generator are scripted and take the given times. The bound is the longer of writing alone and
+    drawing alone. Also draws eight scenes with a generator whose batch of eight pictures takes twice as long as one
+    picture, against one picture at a time: a factor of 4 is possible.
+    """
+
+    def measure() -> Comparison:
+        from mgem_agent.cli.bench_story import tell_story
+        from mgem_agent.recipes.bench.story import bench_story
+
+        return bench_story(tell_story, single_s=single, answer_s=answer, batch_single_s=batch_single, repeats=repeats)
+
+    _run(measure, threads, as_json)
+
+
 @app.command("decode")
 def _decode(
     model: Annotated[

@@ -207,6 +207,7 @@ def start_run(parts: McpParts, book_id: str, record: BookRecord, steps: BookStep
             approve_outline=record.approve != "none",
             budget=parts.budgets.book.within(record.limits),
             prices=parts.prices,
+            overlap=record.approve != "pages",
             **parts.story_options(None if parts.reasoner is None else parts.chat_model),
         )
         run.tell(teller, record, wanted)

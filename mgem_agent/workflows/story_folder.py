@@ -6,6 +6,7 @@ is killed in between, the picture is found again by its request and not drawn tw
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -64,7 +65,7 @@ def hold_folder(folder: Path, *, wait_s: float = END_S) -> Iterator[None]:
 
 
 class StoryDraft:
-    """A story in progress, whose record is written after each change.
+    """A story in progress, whose record is written after each change. One thread may write while another draws.
 
     Args:
         folder: Folder of the record.
@@ -77,6 +78,7 @@ class StoryDraft:
         self.story = story
         self.meter = meter if meter is not None else Meter()
         self._cost = Cost.read(story.cost)
+        self._lock = threading.RLock()
 
     def change(self, **fields: Any) -> None:
         """Set fields of the story, and write it.
@@ -84,9 +86,10 @@ class StoryDraft:
         Raises:
             ToolError: If it cannot be written; the earlier record is kept.
         """
-        cost = (self._cost + self.meter.spent).record()
-        self.story = self.story.model_copy(update={"cost": cost, **fields, "updated": datetime.now(UTC)})
-        self.story.write(self.folder)
+        with self._lock:
+            cost = (self._cost + self.meter.spent).record()
+            self.story = self.story.model_copy(update={"cost": cost, **fields, "updated": datetime.now(UTC)})
+            self.story.write(self.folder)
 
     def change_scene(self, index: int, **fields: Any) -> StoryScene:
         """Set fields of a scene, write the story, and return the scene."""
@@ -94,17 +97,19 @@ class StoryDraft:
 
     def change_scenes(self, changes: dict[int, dict[str, Any]]) -> list[StoryScene]:
         """Set fields of scenes by their numbers, write the story once, and return those scenes."""
-        scenes = tuple(
-            scene.model_copy(update=changes[scene.index]) if scene.index in changes else scene
-            for scene in self.story.scenes
-        )
-        self.change(scenes=scenes)
+        with self._lock:
+            scenes = tuple(
+                scene.model_copy(update=changes[scene.index]) if scene.index in changes else scene
+                for scene in self.story.scenes
+            )
+            self.change(scenes=scenes)
         return [scene for scene in scenes if scene.index in changes]
 
     def notice(self, message: str) -> AgentNotice:
         """Record a notice, and return its event."""
-        if message not in self.story.notices:
-            self.change(notices=(*self.story.notices, message))
+        with self._lock:
+            if message not in self.story.notices:
+                self.change(notices=(*self.story.notices, message))
         return AgentNotice(message)
 
 

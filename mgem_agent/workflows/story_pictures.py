@@ -1,4 +1,4 @@
-"""Draw the missing pictures of a story as one batch; a reference picture is drawn before it.
+"""Draw pictures of a story as one batch; a reference picture is drawn before it.
 
 With `reference` and `ip_adapter`, the first picture is drawn alone, unless the recipe has one, and is the reference for
 all others. If a picture fails, only its own scene is affected.
@@ -43,6 +43,10 @@ class StoryPictures:
         generator: The generator.
         store: The store of the pictures.
         cancel: Set this to stop.
+
+    Attributes:
+        num_drawn: Number of pictures drawn and stored so far.
+        drawn_s: Seconds that the generator reports for them.
     """
 
     def __init__(
@@ -53,6 +57,9 @@ class StoryPictures:
         self._store = store
         self._cancel = cancel
         self._last_error: MgemError | None = None
+        self._failed_reference: StoryScene | None = None
+        self.num_drawn = 0
+        self.drawn_s = 0.0
 
     def run(self, pages: Collection[int] = ()) -> Iterator[StoryEvent]:
         """Draw every scene that has no picture.
@@ -67,24 +74,40 @@ class StoryPictures:
             GenerationCancelledError: If it is cancelled; finished pictures are kept.
             BudgetExceededError: If a picture would pass the budget; finished pictures are kept.
         """
+        yield from self.prepare()
+        yield from self.draw([index for index in self.waiting() if not pages or index in pages])
+
+    def prepare(self) -> Iterator[StoryEvent]:
+        """Find out what is still in the store; before anything is drawn."""
         yield from self._forget_lost()
         self._mend_references()
-        waiting = [
-            scene
-            for scene in self._draft.story.scenes
-            if scene.status != "drawn" and (not pages or scene.index in pages)
-        ]
+
+    def waiting(self) -> list[int]:
+        """Return the numbers of the scenes that are written and have no picture."""
+        return [scene.index for scene in self._draft.story.scenes if scene.status in ("written", "failed")]
+
+    def draw(self, pages: Sequence[int]) -> Iterator[StoryEvent]:
+        """Draw scenes as one batch, after the reference picture if there is none yet.
+
+        Args:
+            pages: Numbers of the scenes.
+
+        Yields:
+            Progress, pictures, failures and notices; errors as for `run`.
+        """
+        waiting = [self._draft.story.scenes[index - 1] for index in pages]
         is_shown_first = self._draft.story.consistency in ("reference", "ip_adapter")
         while waiting and is_shown_first and not self._draft.story.reference_ids:
-            first, *others = waiting
+            if self._failed_reference is not None:
+                yield from self._give_up(waiting, self._failed_reference)
+                return
+            first, *waiting = waiting
             yield from self._draw([first])
             drawn = self._draft.story.scenes[first.index - 1].artifact_id
             if drawn is not None:
                 self._draft.change(reference_ids=(drawn,))
             elif not isinstance(self._last_error, GeneratorRefusalError):
-                yield from self._give_up(others, first)
-                return
-            waiting = others
+                self._failed_reference = first
         if waiting:
             yield from self._draw(waiting)
 
@@ -154,6 +177,8 @@ class StoryPictures:
             try:
                 key = scene_key(self._draft.story, index, result.request)
                 artifact = self._store.put(replace(result, call=key))
+                self.num_drawn += 1
+                self.drawn_s += result.seconds
                 yield self._keep(index, artifact, stored_before=False)
                 return
             except MgemError as problem:

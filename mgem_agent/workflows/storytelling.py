@@ -7,8 +7,8 @@ The steps are title, outline, cast, pages and pictures, in this order. Decisions
 - **Any reasoner works.** Prompts ask for plain lines; missing parts are completed from the recipe, with a notice.
   Without a reasoner, a full recipe is drawn unchanged.
 - **Looks are written once** and repeated in every caption, in the same words.
-- **Pictures are drawn as one batch.** If the generator does not support what the recipe asks for, an error is raised
-  before anything is written.
+- **Pages are drawn while later ones are written**, in batches where they pay; see `write_and_draw`. If the generator
+  does not support what the recipe asks for, an error is raised before anything is written.
 - **One seed for all pictures**; see `scene_request`.
 """
 
@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +32,23 @@ from mgem_agent.agent.async_bridge import in_thread
 from mgem_agent.agent.events import AgentNotice
 from mgem_agent.agent.messages import store_picture
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.chat_models.chat_model import GenProtocolModel
-from mgem_agent.errors import BudgetExceededError, GenerationCancelledError, InputError
+from mgem_agent.errors import BudgetExceededError, GenerationCancelledError, InputError, MgemError
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.budget import Budget, Budgets, Cost, Meter
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.look import Look
 from mgem_agent.tools.prices import Prices
 from mgem_agent.workflows.consistency import choose_consistency
+from mgem_agent.workflows.drawing_pace import DrawingPace
+from mgem_agent.workflows.kept_premise import kept_premise
 from mgem_agent.workflows.outline_decision import OutlineDecision, apply_outline_decision, read_outline_decision
 from mgem_agent.workflows.page_scoring import PageEncoder, PageScoring
-from mgem_agent.workflows.premise import Premise, read_premise
 from mgem_agent.workflows.story import STORY_FILE, Story, read_story
 from mgem_agent.workflows.story_captions import DEFAULT_STYLES
 from mgem_agent.workflows.story_events import ApprovalNeeded, StoryEvent, StoryFinished, StoryStopped
 from mgem_agent.workflows.story_folder import StoryDraft, hold_folder
 from mgem_agent.workflows.story_outline import plan_story
+from mgem_agent.workflows.story_overlap import DrawingThread, write_and_draw
 from mgem_agent.workflows.story_pages import write_pages
 from mgem_agent.workflows.story_pictures import StoryPictures
 from mgem_agent.workflows.story_recipe import StoryRecipe
@@ -58,7 +58,6 @@ from mgem_agent.workflows.story_writer import StoryWriter
 __all__ = ["Storyteller", "tell_story"]
 
 Events = Generator[StoryEvent, None, None]
-ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 
 
 class Storyteller:
@@ -79,6 +78,7 @@ class Storyteller:
         scores: Whether pages are scored even without a look.
         judge: The chat model that scores; the reasoner if None.
         encoder: Picture encoder for likeness and style; without one, only the caption and the cast are scored.
+        overlap: Whether pages are drawn while later ones are written; otherwise all are written first.
 
     Examples:
         >>> import tempfile
@@ -110,7 +110,9 @@ class Storyteller:
         scores: bool = False,
         judge: BaseChatModel | None = None,
         encoder: PageEncoder | None = None,
+        overlap: bool = True,
     ) -> None:
+        self._overlap = overlap
         self._look = Look.parse(look)
         self._scores = scores
         self._judge = judge if judge is not None else reasoner
@@ -321,15 +323,16 @@ class Storyteller:
             yield draft.notice(
                 f"Generator {story.generator!r} takes no seeds; only the looks are repeated in every caption."
             )
-        is_planned = any(scene.status == "planned" for scene in story.scenes)
-        if story.state == "outlining" or (story.state == "telling" and is_planned):
-            yield from self._write(draft)
+        writer = self._make_writer(draft)
+        if story.state == "outlining":
+            yield from plan_story(writer)
+            draft.change(state="waiting" if draft.story.needs_approval else "telling")
         if draft.story.state == "waiting":
             yield ApprovalNeeded(draft.story)
             return
         if draft.story.state != "refused":
             pictures = StoryPictures(draft, self._generator, self.store, self._cancel)
-            yield from pictures.run()
+            yield from self._tell_pages(writer, pictures)
             if self._look or self._scores:
                 scoring = PageScoring(
                     draft, self._generator, self.store, self._cancel, self._look, self._judge, self._encoder
@@ -341,46 +344,35 @@ class Storyteller:
     def _agent_maker(self, reasoner: BaseChatModel, meter: Meter) -> Callable[[str | None], MgemAgent]:
         sessions = Sessions.in_memory()
 
+        @lru_cache(maxsize=4)  # compiling a graph takes as long as everything else of an answer
         def make_agent(grammar: str | None) -> MgemAgent:
             writes = reasoner if grammar is None else reasoner.model_copy(update={"grammar": grammar})
             return MgemAgent(writes, self._generator, store=self.store, sessions=sessions, draw="never", meter=meter)
 
         return make_agent
 
-    def _write(self, draft: StoryDraft) -> Events:
-        """Write the missing parts, up to the approval or to the last caption."""
-        writer = self._make_writer(draft)
-        if draft.story.state == "outlining":
-            yield from plan_story(writer)
-            draft.change(state="waiting" if draft.story.needs_approval else "telling")
-        if draft.story.state == "telling":
+    def _tell_pages(self, writer: StoryWriter, pictures: StoryPictures) -> Events:
+        """Write and draw what is missing."""
+        planned = [scene for scene in writer.draft.story.scenes if scene.status == "planned"]
+        is_given = self._reasoner is None or all(scene.text and scene.caption for scene in planned)
+        if is_given or not self._overlap:
             yield from write_pages(writer)
+            yield from pictures.run()
+            return
+        yield from pictures.prepare()
+        try:
+            max_batch_size = self._generator.capabilities.max_batch_size
+        except MgemError:  # drawing reports it for each page
+            max_batch_size = None
+        drawing = DrawingThread(pictures, DrawingPace(max_batch_size), len(planned), self._cancel)
+        drawing.start(pictures.waiting())
+        yield from write_and_draw(write_pages(writer), drawing)
 
     def _make_writer(self, draft: StoryDraft) -> StoryWriter:
         premise = kept_premise(draft.story.recipe, self._reasoner, is_wanted=self._keep_premise)
         make_agent = None if self._reasoner is None else self._agent_maker(self._reasoner, draft.meter)
         self._writer = StoryWriter(make_agent, draft, self._cancel, premise=premise)
         return self._writer
-
-
-def kept_premise(
-    recipe: StoryRecipe, reasoner: BaseChatModel | None, *, is_wanted: bool | None = None
-) -> Premise | None:
-    """Return what the grammars of a story must keep; None if its reasoner writes freely.
-
-    Args:
-        recipe: The recipe. Only the premise of an English story can be read.
-        reasoner: The chat model that writes.
-        is_wanted: Whether grammars are wanted; None if the reasoner needs them.
-    """
-    is_english = recipe.language.lower().split("-")[0] == "en"
-    if recipe.kind != "story" or not is_english or not isinstance(reasoner, GenProtocolModel) or is_wanted is False:
-        return None
-    premise = read_premise(recipe.premise or "")
-    if premise is None or not (reasoner.follows_grammar() if is_wanted else reasoner.needs_grammar()):
-        return None
-    hero = next((each.name for each in recipe.cast), premise.hero)
-    return replace(premise, hero=ARTICLE.sub("", hero))
 
 
 def _seed(recipe: StoryRecipe) -> int:

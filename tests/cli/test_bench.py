@@ -15,6 +15,7 @@ RUNS = {
     "mining": ["--small", "--repeats", "1", "--threads", "1"],
     "vision": ["--small", "--repeats", "1", "--threads", "1"],
     "agent": ["--turns", "4", "--single", "0.01", "--repeats", "1", "--threads", "1"],
+    "story": ["--answer", "0", "--single", "0.01", "--batch-single", "0.01", "--threads", "1"],
     "rounds": ["--small", "--llm", "none", "--rounds", "2", "--answer-tokens", "2", "--threads", "1"],
 }
 
@@ -36,6 +37,7 @@ def test_json_is_one_object(name: str) -> None:
         ("mining", ["TextbookPatchInfoMining", "extra memory", "Largest difference of the output"]),
         ("vision", ["textbook_image_features", "HR encoder", "LLaVA-1.5 56", "Weights and pixels are random"]),
         ("agent", ["create_agent, bare", "8 scenes", "session of 4 turns", "growth a turn", "time to resume"]),
+        ("story", ["one after another", "writing alone", "both : longer", "8 pictures", "one by one"]),
         ("rounds", ["generate, afresh", "2 : 2", "All answers were the same, token for token."]),
     ],
 )

@@ -157,7 +157,7 @@ def test_eight_scenes_are_three_times_faster_than_one_by_one(tmp_path: Path) -> 
 
 def test_the_generators_batch_size_is_kept(teller: Teller) -> None:
     generator = cards(capabilities=SEEDED.model_copy(update={"max_batch_size": 2}))
-    story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=3))
+    story = teller(generator, overlap=False).run(StoryRecipe.from_premise(DRAGON, scenes=3))
     assert story.is_complete and generator.num_batches == 2
 
 
@@ -178,7 +178,7 @@ def test_none_gives_each_picture_a_seed_of_its_own(teller: Teller) -> None:
 
 def test_reference_shows_the_first_picture_to_all_others(teller: Teller) -> None:
     generator = cards()
-    story = teller(generator).run(StoryRecipe.from_premise(DRAGON, scenes=3))
+    story = teller(generator, overlap=False).run(StoryRecipe.from_premise(DRAGON, scenes=3))
     first = story.scenes[0].artifact_id
     assert story.consistency == "reference" and story.reference_ids == (first,)
     assert [request.references for request in generator.drawn] == [(), (first,), (first,)]
@@ -189,7 +189,7 @@ def test_pictures_of_the_recipe_are_the_references(teller: Teller, tmp_path: Pat
     Image.new("RGB", (20, 20), "red").save(tmp_path / "hero.png")
     recipe = StoryRecipe.from_premise(DRAGON, scenes=3, references=["hero.png"]).in_folder(tmp_path)
     generator = cards()
-    story = teller(generator).run(recipe)
+    story = teller(generator, overlap=False).run(recipe)
     assert len(story.given_ids) == 1 and generator.num_batches == 1
     assert {request.references for request in generator.drawn} == {story.given_ids}
 

@@ -107,7 +107,7 @@ def test_a_story_outlives_kill_9_at_any_moment(teller: Teller, tmp_path: Path) -
 
 def test_a_cancelled_story_keeps_what_is_made(teller: Teller) -> None:
     generator = FlatColourGenerator(size=(32, 32), capabilities=SEEDED, delay_s=0.02, extra_delay_s=0.02)
-    maker = teller(generator)
+    maker = teller(generator, overlap=False)
     events = []
     for event in maker.stream(RECIPE):
         events.append(event)

@@ -76,21 +76,21 @@ class StoryDisplay:
         self._bars.update(self._task("writing", f"Writing {what}"), description=f"Writing {what}")
 
     def _show_outline(self, event: Any) -> None:
+        self._done("writing")
         self.say(f"{event.story.title}: {len(event.story.scenes)} scenes")
 
     def _show_scene(self, event: Any) -> None:
+        self._done("writing")
         self.say(f"  page {event.scene.index} written{_named(event.scene)}")
 
     def _show_progress(self, event: Any) -> None:
         if self._bars is None:
             return
-        self._done("writing")
         task = self._task(event.call_id, f"Drawing {event.call_id.replace('-', ' ')}")
         state = f"{event.step}/{event.num_steps}" if event.num_steps else f"{event.step}"
         self._bars.update(task, completed=event.step, total=event.num_steps or None, state=state)
 
     def _show_picture(self, event: Any) -> None:
-        self._done("writing")
         self._done(event.call_id)
         self.say(f"  {event.call_id.replace('-', ' ')} drawn: {event.artifact_id}")
 
