@@ -110,10 +110,12 @@ def time_commands(
     Raises:
         MgemError: If a command fails.
     """
+    environment = {**os.environ, **(environment or {})}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, not at each start
     times: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
     for _ in range(repeats + 1):
         for label, command in commands.items():
-            times[label].append(_run(label, command, {**os.environ, **(environment or {})}))
+            times[label].append(_run(label, command, environment))
     measured = [
         CommandTime(
             label=label,
