@@ -41,7 +41,7 @@ def chat_router(service: AgentService) -> APIRouter:
             partial(service.picture_url, user, request=request),
             service.store(user),
             images_as=service.settings.images_as,
-            shows_drawn=not asked.look_or(service.config.look),
+            shows_drawn=not service.look(asked.look),
         )
         if asked.stream:
             return EventStream(_chunks(service, user, asked, turn, writer))

@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from mgem_agent.errors import GenerationCancelledError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.server.http_errors import InvalidRequestError
-from mgem_agent.tools.look import Look
 
 __all__ = ["ChatMessage", "ChatRequest", "read_body", "read_request"]
 
@@ -131,17 +130,6 @@ class ChatRequest(BaseModel):
         if (self.tool_choice == "none") or (self.response_format or {}).get("type", "text") != "text":
             return "never"
         return None
-
-    def look_or(self, default: int | str) -> Look:
-        """Return what follows if a picture does not match its caption.
-
-        Args:
-            default: The server's setting.
-
-        Raises:
-            InputError: If the request's `look` is not one.
-        """
-        return Look.parse(default if self.look is None else self.look)
 
     @property
     def reasoner_options(self) -> dict[str, Any]:

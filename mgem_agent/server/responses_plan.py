@@ -26,7 +26,6 @@ from mgem_agent.server.security import User
 from mgem_agent.server.service import AGENT_MODEL, AgentService
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.tools.image_request import ImageRequest
-from mgem_agent.tools.look import Look
 
 __all__ = ["ResponsePlan"]
 
@@ -97,8 +96,8 @@ class ResponsePlan:
             response_format=body.response_format,
             draw=body.draw_mode,
             generator=self.generator_name,
-            budget=(body.metadata or {}).get("budget"),
-            look=(body.metadata or {}).get("look"),
+            budget=body.budget,
+            look=body.look,
         )
 
     def additions(
@@ -194,7 +193,7 @@ class ResponsePlan:
             lambda picture: self._described(picture, tool.format),
             tool.format,
             fields,
-            shows_drawn=not Look.parse((body.metadata or {}).get("look", self._service.config.look)),
+            shows_drawn=not self._service.look(body.look),
         )
 
     def _described(self, picture: DrawnPicture, form: PictureFormat) -> dict[str, Any]:

@@ -106,6 +106,16 @@ class ResponsesBody(BaseModel):
 
     _image_tool: ImageTool | None = PrivateAttr(default=None)
 
+    @property
+    def budget(self) -> str | None:
+        """Limits of what the request may spend, as for a chat completion."""
+        return (self.metadata or {}).get("budget")
+
+    @property
+    def look(self) -> str | None:
+        """What follows if a picture does not match its caption, as for a chat completion."""
+        return (self.metadata or {}).get("look")
+
     def read_tools(self) -> None:
         """Check the tools, and whether `tool_choice` names one of them.
 

@@ -31,6 +31,7 @@ from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import Settings
 from mgem_agent.tools.budget import Budgets, Meter
 from mgem_agent.tools.image_generator import ImageGenerator
+from mgem_agent.tools.look import Look
 from mgem_agent.tools.prices import Prices
 
 __all__ = ["AGENT_MODEL", "AgentService"]
@@ -219,6 +220,17 @@ class AgentService:
             "budget": self.config.budgets,
             "prices": self.config.prices,
         }
+
+    def look(self, asked: int | str | None) -> Look:
+        """Return what follows if a picture does not match its caption.
+
+        Args:
+            asked: As a request states it; None for the server's setting.
+
+        Raises:
+            InputError: If it is not a look.
+        """
+        return Look.parse(self.config.look if asked is None else asked)
 
     def meter(self) -> Meter:
         """Return a meter for one request that draws without the agent: with the budget of a turn."""

@@ -216,15 +216,20 @@ class Sessions:
         record = self._find(session)
         return record.get("cost", {}) if record else {}
 
-    def charge(self, session: str, cost: Mapping[str, float]) -> None:
+    def charge(self, session: str, cost: Mapping[str, float], *, title: str | None = None) -> None:
         """Add to the cost of a session, such as that of a turn that is dropped.
 
+        Args:
+            session: Name of the session.
+            cost: Amounts by name.
+            title: Title of a session that is created if there is none of that name.
+
         Raises:
-            InputError: If there is no such session.
+            InputError: If there is no such session, and no title.
         """
         if cost:
-            record = self._get(session)
-            self._write(record | {"cost": with_cost(record, cost)})
+            record = self._get(session) if title is None else self._find(session) or new_record(session)
+            self._write(record | {"cost": with_cost(record, cost), "title": record["title"] or (title or "")[:80]})
 
     def open_turn(self, session: str) -> dict[str, Any] | None:
         """Return the initial state of a session's unfinished turn, or None if there is none."""

@@ -74,6 +74,7 @@ class Storyteller:
         budget: Limits of the book, such as `1usd,30pictures,20min`; by default those of the recipe. A story stops at a
             limit, and continues with a larger one.
         prices: Prices of generators and reasoners by name; see `Prices`.
+        meter: A meter that counts the same calls for a larger scope, such as a session.
         look: How pages that fail are drawn again: as for `MgemAgent`. Pages are scored then, too.
         scores: Whether pages are scored even without a look.
         judge: The chat model that scores; the reasoner if None.
@@ -106,6 +107,7 @@ class Storyteller:
         keep_premise: bool | None = None,
         budget: Budgets | Budget | str | None = None,
         prices: Prices | Mapping[str, Any] | None = None,
+        meter: Meter | None = None,
         look: Look | int | str = 0,
         scores: bool = False,
         judge: BaseChatModel | None = None,
@@ -119,6 +121,7 @@ class Storyteller:
         self._encoder = encoder
         self._budget = Budgets.parse(budget, "book").book
         self._prices = prices if isinstance(prices, Prices) else Prices(prices)
+        self._meter = meter
         self.folder = Path(folder)
         self.store = store if store is not None else ArtifactStore()
         self._reasoner = reasoner
@@ -252,7 +255,8 @@ class Storyteller:
         """Return the draft of a story, with a meter for the book's budget."""
         own = Budget.parse(story.recipe.budget) if story.recipe.budget else Budget()
         budgets = Budgets(book=self._budget or own)
-        return StoryDraft(self.folder, story, Meter(budgets, self._prices, spent={"book": Cost.read(story.cost)}))
+        spent = {"book": Cost.read(story.cost)}
+        return StoryDraft(self.folder, story, Meter(budgets, self._prices, spent=spent, outer=self._meter))
 
     def _begin(self, recipe: StoryRecipe) -> Story:
         """Return the story before its first step, or raise an error if it is not possible."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mgem_agent.cli.chat.state import Chat, ChatUI
-    from mgem_agent.workflows import Story, StoryEvent, Storyteller
+    from mgem_agent.tools.budget import Meter
+    from mgem_agent.workflows import Story, StoryEvent, StoryRecipe, Storyteller
 
 __all__ = ["COMMANDS", "story_folder"]
 
@@ -30,6 +31,7 @@ QUESTION = "Draw this story? [y]es or [n]o: "
 def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
     from mgem_agent.cli.factories import open_page_scoring, prepare_reasoner
     from mgem_agent.cli.story_recipes import find_recipe
+    from mgem_agent.tools.budget import Cost
     from mgem_agent.workflows import Storyteller
     from mgem_agent.workflows.book import BookFolder
     from mgem_agent.workflows.recipe_options import has_everything, with_options
@@ -52,6 +54,7 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
         approve_outline=chat.settings.confirm,
         budget=chat.settings.budgets,
         prices=chat.settings.prices,
+        meter=_session_meter(chat),
         **open_page_scoring(chat.settings, lambda: chat.reasoner),
     )
     BookFolder(folder, chat.store).check(("html",))  # before anything is drawn for it
@@ -60,6 +63,29 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
         raise InputError(
             f"{str(folder)!r} already holds another story, or this one with other picture settings. Move that folder."
         )
+    before = Cost.read(teller.story().cost) if is_begun else Cost()
+    try:
+        _tell(chat, ui, teller, None if is_begun else recipe)
+    finally:
+        if (folder / STORY_FILE).is_file():
+            story = teller.story()
+            spent = Cost.read(story.cost) - before
+            chat.sessions.charge(chat.session, spent.record() if spent else {}, title=story.title)
+
+
+def _session_meter(chat: Chat) -> Meter:
+    """Return a meter with the budget of the session, of which a part may be spent."""
+    from mgem_agent.tools.budget import Budgets, Cost, Meter
+    from mgem_agent.tools.prices import Prices
+
+    budgets = Budgets(session=chat.settings.budgets.session)
+    before = {"session": Cost.read(chat.sessions.cost(chat.session))}
+    return Meter(budgets, Prices(chat.settings.prices), spent=before)
+
+
+def _tell(chat: Chat, ui: ChatUI, teller: Storyteller, recipe: StoryRecipe | None) -> None:
+    """Tell the story of a recipe, or continue the story of the folder (None), and write its book."""
+    is_begun = recipe is None
     is_done = is_begun and teller.story().is_complete
     if is_done and not (chat.settings.scores_pages and teller.story().has_unscored_pages):
         ui.display.tell("This story is already finished. Its book will be written again.")
@@ -67,11 +93,11 @@ def _story(chat: Chat, ui: ChatUI, rest: str) -> None:
     elif is_begun and teller.story().state == "waiting":
         story = _decided(teller, teller.story(), ui)
     else:
-        story = _told(teller.stream_resume() if is_begun else teller.stream(recipe), teller, ui)
+        story = _told(teller.stream_resume() if recipe is None else teller.stream(recipe), teller, ui)
         if story is not None and story.state == "waiting":
             story = _decided(teller, story, ui)
     if story is not None:
-        _bind(story, chat, ui, folder)
+        _bind(story, chat, ui, teller.folder)
 
 
 def story_folder(words: str) -> Path:

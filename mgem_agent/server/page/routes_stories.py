@@ -102,6 +102,7 @@ def _add_telling(router: APIRouter, page: PageState, stories: StoryActions) -> N
         scenes: Text = "",
         style: Text = "",
         language: Text = "",
+        budget: Text = "",
         generator: Text = "",
         approve: Flag = False,
         file: Annotated[UploadFile | None, File()] = None,
@@ -116,6 +117,7 @@ def _add_telling(router: APIRouter, page: PageState, stories: StoryActions) -> N
             "scenes": num_scenes,
             "style": style.strip() or None,
             "language": language.strip() or None,
+            "budget": budget.strip() or None,
         }
         name = stories.begin(user, chosen, options, approve=approve, generator=generator)
         return go_to(request, f"/stories/{name}")
@@ -129,8 +131,8 @@ def _add_telling(router: APIRouter, page: PageState, stories: StoryActions) -> N
         return go_to(request, f"/stories/{name}")
 
     @router.post("/stories/{name}/resume")
-    async def resume(request: Request, name: str) -> Response:
-        await stories.resume(page.user(request), name, None)
+    async def resume(request: Request, name: str, budget: Text = "") -> Response:
+        await stories.resume(page.user(request), name, None, budget=budget.strip())
         return go_to(request, f"/stories/{name}")
 
     @router.post("/stories/{name}/stop")

@@ -15,6 +15,7 @@ from mgem_agent.recipes.stories import story_recipe_files
 from mgem_agent.server.page.live_story import LiveStory
 from mgem_agent.server.page.page_state import PageState
 from mgem_agent.server.security import User
+from mgem_agent.tools.budget import Budget, Budgets
 from mgem_agent.workflows.book.book import make_book
 from mgem_agent.workflows.book.html import render_html
 from mgem_agent.workflows.book.markdown import PICTURE_FOLDER, render_markdown
@@ -125,15 +126,21 @@ class StoryActions:
         self._run(user, name, LiveStory(teller, about), lambda: teller.stream(recipe))
         return name
 
-    async def resume(self, user: User, name: str, decision: OutlineDecision | None) -> None:
+    async def resume(self, user: User, name: str, decision: OutlineDecision | None, *, budget: str = "") -> None:
         """Continue a story.
 
+        Args:
+            user: The user.
+            name: Name of the story.
+            decision: The decision that it waits for, if any.
+            budget: Limits of the book; empty for those of its recipe.
+
         Raises:
-            InputError: If it runs already, or there is no such story.
+            InputError: If it runs already, there is no such story, or the budget is not one.
         """
         await self.check_free(user, name)
         story = self.page.shelf(user).get(name).story
-        teller = self._teller(user, name, story.recipe, generator=story.generator)
+        teller = self._teller(user, name, story.recipe, generator=story.generator, budget=budget)
         self._run(user, name, LiveStory(teller), lambda: teller.stream_resume(decision))
 
     async def revise(self, user: User, name: str, revision: PageRevision) -> None:
@@ -207,10 +214,21 @@ class StoryActions:
         return BookFile(buffer.getvalue(), "application/zip", f"{name}.zip")
 
     def _teller(
-        self, user: User, name: str, recipe: StoryRecipe | None, *, approve: bool = False, generator: str = ""
+        self,
+        user: User,
+        name: str,
+        recipe: StoryRecipe | None,
+        *,
+        approve: bool = False,
+        generator: str = "",
+        budget: str = "",
     ) -> Storyteller:
-        """Return the storyteller of a story; a complete recipe needs no reasoner."""
+        """Return the storyteller of a story; a complete recipe needs no reasoner.
+
+        The limits are those of the user or else the recipe, at most those of the server.
+        """
         service = self.page.service
+        limits = Budget.parse(budget or (recipe.budget if recipe is not None else None) or Budget())
         known = generator if generator in service.generators.names else None
         return Storyteller(
             None if recipe is not None and has_everything(recipe) else service.reasoner,
@@ -218,7 +236,7 @@ class StoryActions:
             self.page.store(user),
             folder=self.page.shelf(user).folder(name),
             approve_outline=approve,
-            budget=service.config.budgets,
+            budget=Budgets(book=service.config.budgets.book.within(limits)),
             prices=service.config.prices,
             **service.story_options(lambda: service.reasoner),
         )

@@ -31,11 +31,19 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("MGEM_CONFIG", str(tmp_path / "config.toml"))
     (tmp_path / "key.yaml").write_text(RECIPE)
 
-    def run(line: str, generator: FlatColourGenerator, script: Any = (), **flags: Any) -> tuple[str, str]:
+    def run(
+        line: str,
+        generator: FlatColourGenerator,
+        script: Any = (),
+        sessions: Sessions | None = None,
+        resume: str | None = None,
+        **flags: Any,
+    ) -> tuple[str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
         parts: dict[str, Any] = {"reasoner": ScriptedReasoner(script=script), "generator": generator}
+        parts |= {"store": ArtifactStore(tmp_path / "images"), "sessions": sessions or Sessions.in_memory()}
         try:
-            run_chat(flags, [], **parts, store=ArtifactStore(tmp_path / "images"), sessions=Sessions.in_memory())
+            run_chat(flags, [], resume=resume, **parts)
         except typer.Exit as left:
             assert left.exit_code == 1
         return capsys.readouterr()
@@ -115,3 +123,14 @@ def test_where_a_story_goes() -> None:
     assert chat_story.story_folder("~/tales/fox.yaml") == Path.home() / "tales" / "fox"
     assert chat_story.story_folder("A hedgehog, who wants to see the sea") == Path("a-hedgehog-who-wants-to-see")
     assert chat_story.story_folder("?! ?!") == Path("story")
+
+
+def test_a_story_counts_against_the_budget_of_the_session(say: Any, tmp_path: Path) -> None:
+    generator, sessions = FlatColourGenerator(size=(32, 32)), Sessions.in_memory()
+    _, err = say(f"/story {tmp_path}/key.yaml", generator, sessions=sessions, budget={"session": "1picture"})
+    assert "The budget of this session is 1 picture. Spent: 1 picture." in err
+    assert len(generator.drawn) == 1, "the first page is kept"
+    (session,) = sessions.list()
+    assert session.title == "The key" and session.cost["pictures"] == 1 and session.num_turns == 0
+    say(f"/story {tmp_path}/key.yaml", generator, sessions=sessions, resume=session.name)
+    assert len(generator.drawn) == 2, "the story is continued"

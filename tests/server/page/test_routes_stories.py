@@ -235,3 +235,30 @@ async def test_a_story_that_does_not_exist(browse: Browse, name: str) -> None:
         assert (await browser.client.get(f"/stories/{name}")).status_code in (400, 404)
 
     await browse(test)
+
+
+async def test_the_budget_of_a_book(browse: Browse) -> None:
+    generator = FlatColourGenerator(size=(32, 32))
+
+    async def test(browser: Any) -> None:
+        response = await browser.send("/stories", files=recipe_file(), budget="three pictures")
+        assert "is not an amount with a unit" in response.text
+        address, page = await told(browser, budget="1picture")
+        assert len(generator.drawn) == 1 and "The budget of this book is 1 picture." in page
+        assert 'value="1pictures"' in page, "a larger budget is asked for"
+        await browser.send(f"{address}/resume", budget="2pictures")
+        page = await browser.until(address, lambda text: "2 pages" in text or not is_live(text))
+        assert len(generator.drawn) == 2 and "This story is not finished." not in page
+
+    await browse(test, generator=generator)
+
+
+async def test_the_budget_of_a_book_is_at_most_the_servers(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGEM_BUDGET__BOOK", "1picture")
+    generator = FlatColourGenerator(size=(32, 32))
+
+    async def test(browser: Any) -> None:
+        _, page = await told(browser, budget="2pictures")
+        assert len(generator.drawn) == 1 and "The budget of this book is 1 picture." in page
+
+    await browse(test, generator=generator)
