@@ -20,7 +20,7 @@ from transformers.quantizers import AutoQuantizationConfig
 from mgem_agent.errors import InputError
 from mgem_agent.extras import is_installed, require_packages
 
-__all__ = ["default_device_map", "default_dtype", "protect_vision", "quantization_config"]
+__all__ = ["default_device_map", "default_dtype", "loading_options", "protect_vision", "quantization_config"]
 
 _VISION = ("vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector")
 
@@ -93,6 +93,22 @@ def _protected(config: Any) -> Any:
 def default_device_map() -> str | None:
     """Return the `device_map` with which a model runs on this machine's GPUs: `auto`, or None where there is none."""
     return "auto" if torch.cuda.is_available() else None
+
+
+def loading_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of `from_pretrained` for this machine.
+
+    The dtype is the best one of the device, not that of the file: weights in float16 overflow on a CPU.
+
+    Args:
+        given: Options that are kept.
+    """
+    options = {"device_map": default_device_map(), **given}
+    place = options["device_map"]
+    kind = str(place).partition(":")[0]
+    if kind not in ("cpu", "cuda", "mps", "xpu"):  # none, a strategy such as "auto", or a map of parts
+        kind = "cuda" if place is not None and torch.cuda.is_available() else "cpu"
+    return {"dtype": default_dtype(kind), **options}
 
 
 def default_dtype(device: torch.device | str) -> torch.dtype:

@@ -43,7 +43,8 @@ class ChatMiniGemini(GenProtocolModel):
     Attributes:
         model: Folder or hub id of the weights, in this library's layout or the authors'; or a loaded model.
         processor: Processor of a loaded model; by default the one in the model's folder.
-        model_options: Options of `from_pretrained`: `dtype`, `device_map`, `quantization_config`.
+        model_options: Options of `from_pretrained`: `dtype` (by default the best of the device), `device_map`,
+            `quantization_config`.
         max_dialogues: Maximum number of dialogues whose caches are kept; 0 keeps none.
         engine_factory: Creates a text engine from a model's name, instead of the core model; for tests.
     """
@@ -114,11 +115,10 @@ class ChatMiniGemini(GenProtocolModel):
         require_packages(f"The model {name!r}", *self.REQUIRES)
         from mgem_agent.chat_models.core_engine import CoreEngine
         from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-        from mgem_agent.core_model.quantization import default_device_map
+        from mgem_agent.core_model.quantization import loading_options
 
         if name == self.default_model_name() and not isinstance(self.model, (str, os.PathLike)):
             return CoreEngine(self.model, self.processor, max_dialogues=self.max_dialogues)
-        options = {"device_map": default_device_map(), **self.model_options}
-        model = MiniGeminiForConditionalGeneration.from_pretrained(name, **options).eval()
+        model = MiniGeminiForConditionalGeneration.from_pretrained(name, **loading_options(self.model_options)).eval()
         processor = MiniGeminiProcessor.from_pretrained(name)
         return CoreEngine(model, processor, max_dialogues=self.max_dialogues)

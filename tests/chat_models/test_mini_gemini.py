@@ -490,6 +490,7 @@ class TestWeights:
             return weights[0]
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
         monkeypatch.setattr(MiniGeminiForConditionalGeneration, "from_pretrained", from_pretrained)
         ChatMiniGemini(model=tmp_path, temperature=0, max_tokens=2, model_options=given).invoke("Hello.")
         assert asked == [used]

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, GPTQConfig, QuantoConfig, TorchAoConfig
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
-from mgem_agent.core_model.quantization import default_dtype, protect_vision, quantization_config
+from mgem_agent.core_model import quantization as module
+from mgem_agent.core_model.quantization import (
+    default_dtype,
+    loading_options,
+    protect_vision,
+    quantization_config,
+)
 from mgem_agent.errors import InputError, MissingDependencyError
 
 VISION = ["vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector"]
@@ -146,6 +152,28 @@ def test_the_number_format_of_a_device(
         torch.cuda, "is_bf16_supported", lambda including_emulation: capable and not including_emulation
     )
     assert default_dtype(device) == default_dtype(torch.device(device)) == expected
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "given", "kind"),
+    [
+        (True, {}, "cuda"),
+        (False, {}, "cpu"),
+        (True, {"device_map": "cpu"}, "cpu"),
+        (True, {"device_map": {"model": 0}}, "cuda"),
+        (True, {"device_map": "balanced"}, "cuda"),
+        (False, {"device_map": "auto"}, "cpu"),
+        (False, {"device_map": torch.device("mps")}, "mps"),
+    ],
+)
+def test_the_dtype_of_loading_is_that_of_the_device(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, given: dict[str, Any], kind: str
+) -> None:
+    formats = {"cpu": torch.float32, "cuda": torch.float16, "mps": torch.bfloat16}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(module, "default_dtype", lambda device: formats[device])
+    assert loading_options(given)["dtype"] is formats[kind]
+    assert loading_options({**given, "dtype": torch.float64})["dtype"] is torch.float64
 
 
 def test_a_torch_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
