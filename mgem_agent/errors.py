@@ -17,6 +17,7 @@ A message says what was received, what is allowed and what to do next. The hiera
     │   ├── ReasonerRequestError: it rejected the request
     │   │   └── ReasonerPicturesError: the model takes fewer pictures, or none
     │   └── ReasonerOutputError: its response is not a complete answer
+    ├── StorageError: files of a storage cannot be read or written
     └── ToolError: a tool failed
         ├── GeneratorUnavailableError: the image generator cannot be reached or loaded
         ├── GeneratorTimeoutError: the image generator did not answer in time
@@ -52,6 +53,7 @@ __all__ = [
     "ReasonerPicturesError",
     "ReasonerRequestError",
     "ReasonerUnavailableError",
+    "StorageError",
     "ToolError",
     "UnsupportedRequestError",
 ]
@@ -222,6 +224,10 @@ class ReasonerPicturesError(ReasonerRequestError):
 
 class ReasonerOutputError(ReasonerError):
     """The response of the reasoner's server is not a complete answer."""
+
+
+class StorageError(MgemError):
+    """Files of a storage cannot be read or written; the same call may succeed later."""
 
 
 class ToolError(MgemError):

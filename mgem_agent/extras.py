@@ -41,6 +41,7 @@ EXTRAS = {
     "openai": {"langchain_openai": "langchain-openai"},
     "postgres": {"langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres", "psycopg": "psycopg"},
     "quantization": {"bitsandbytes": "bitsandbytes", "torchao": "torchao"},
+    "s3": {"s3fs": "s3fs"},
     "serve": {
         "fastapi": "fastapi",
         "multipart": "python-multipart",
@@ -51,7 +52,7 @@ EXTRAS = {
         "starlette": "starlette",
         "uvicorn": "uvicorn",
     },
-    "train": {"matplotlib": "matplotlib", "pyarrow": "pyarrow"},
+    "train": {"fsspec": "fsspec", "matplotlib": "matplotlib", "pyarrow": "pyarrow"},
 }
 """By extra: each module that it installs, with the name of its package. A test compares this with pyproject.toml."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mgem_agent.cli.cores import num_cores
 from mgem_agent.cli.printing import echo, open_console
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def check_data(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Records", total=len(examples))
         found = check_records(
-            examples, processes or _num_cores(), report=lambda done: progress.update(task, completed=done)
+            examples, processes or num_cores(), report=lambda done: progress.update(task, completed=done)
         )
     _show(found)
     if out is not None:
@@ -62,11 +62,6 @@ def check_data(
     if found.dropped and settings.data.on_broken == "error":
         echo("These records would stop the run. Correct them, or skip them with data.on_broken=skip.", err=True)
         raise typer.Exit(1)
-
-
-def _num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _show(found: CheckReport) -> None:

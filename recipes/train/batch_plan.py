@@ -11,7 +11,7 @@ The last step of an epoch is filled with records from the start of the epoch, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -36,9 +36,9 @@ class BatchPlan:
 
     def __init__(
         self,
-        lengths: Sequence[int],
-        num_images: Sequence[int],
-        files: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
+        num_images: Sequence[int] | np.ndarray,
+        files: Sequence[int] | np.ndarray,
         repeats: Sequence[float],
         *,
         global_batch: int,
@@ -47,14 +47,14 @@ class BatchPlan:
     ) -> None:
         self._lengths = np.asarray(lengths)
         self._has_images = np.asarray(num_images) > 0
-        self._files = np.asarray(files)
+        self._own = [np.flatnonzero(np.asarray(files) == file) for file in range(len(repeats))]
         self._repeats = tuple(repeats)
         self._global_batch = global_batch
         self._seed = seed
         self._group_by_length = group_by_length
         self._epoch = lru_cache(maxsize=2)(self._plan)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Number of steps of an epoch."""
         total = sum(self._share(file, repeat)[1] for file, repeat in enumerate(self._repeats))
@@ -62,7 +62,7 @@ class BatchPlan:
 
     def _share(self, file: int, repeat: float) -> tuple[int, int]:
         """Return the number of full passes over a file in an epoch, and the number of its records in an epoch."""
-        count = int((self._files == file).sum())
+        count = len(self._own[file])
         return int(repeat), max(1, round(count * repeat))
 
     def step(self, number: int) -> list[int]:
@@ -93,7 +93,7 @@ class BatchPlan:
         random = np.random.default_rng([self._seed, epoch])
         chosen = []
         for file, repeat in enumerate(self._repeats):
-            own = np.flatnonzero(self._files == file)
+            own = self._own[file]
             whole, wanted = self._share(file, repeat)
             rest = random.permutation(own)[: wanted - whole * len(own)]
             chosen.append(np.concatenate([np.tile(own, whole), rest]))

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from mgem_agent.recipes.train.config import SourceConfig, TrainConfig
 from mgem_agent.recipes.train.examples import BrokenRecord, Examples, Inspection
 from mgem_agent.recipes.train.model_outline import load_processor
-from mgem_agent.recipes.train.records import RecordFile
+from mgem_agent.recipes.train.record_sources import open_records
 
 __all__ = ["CheckReport", "check_records", "checked_examples"]
 
@@ -100,7 +100,7 @@ def checked_examples(config: TrainConfig) -> Examples:
     processor = load_processor(config.model)
     held_out: Sequence[SourceConfig] = () if config.evaluation is None else config.evaluation.sources
     return Examples(
-        [RecordFile(source.path, source.images) for source in (*config.data.sources, *held_out)],
+        [open_records(source.path, source.images) for source in (*config.data.sources, *held_out)],
         processor,
         prompt_template=config.data.prompt_template or processor.prompt_template,
         image_aspect_ratio=config.data.image_aspect_ratio,

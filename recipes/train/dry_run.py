@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -36,7 +36,7 @@ from mgem_agent.recipes.train.examples import Examples
 from mgem_agent.recipes.train.model_outline import empty_model, load_processor, read_model_config
 from mgem_agent.recipes.train.model_setup import lora_pattern, set_trained_parts
 from mgem_agent.recipes.train.precision import training_dtype
-from mgem_agent.recipes.train.records import RecordFile
+from mgem_agent.recipes.train.record_sources import has_records, open_records
 from mgem_agent.recipes.train.run_log import read_log
 
 __all__ = [
@@ -154,7 +154,7 @@ def estimate_run(config: TrainConfig, *, num_processes: int, step_s: float | Non
     parts = part_sizes(empty_model(model_config), config)
     frozen_bytes = 2 if training_dtype(config.run.precision) == torch.bfloat16 else 4
     trained, frozen = sum(part.num_trained for part in parts), sum(part.num_frozen for part in parts)
-    missing = tuple(source.path for source in config.data.sources if not Path(source.path).is_file())
+    missing = tuple(source.path for source in config.data.sources if not has_records(source.path))
     data = None if missing else _data_size(config)
     hours = None if data is None or step_s is None else data.num_steps * step_s / 3600
     activations = activation_bytes(model_config.text_config, config)
@@ -251,7 +251,7 @@ def _data_size(config: TrainConfig) -> DataSize:
     sources = config.data.sources
     processor = load_processor(config.model)
     examples = Examples(
-        [RecordFile(source.path, source.images) for source in sources],
+        [open_records(source.path, source.images) for source in sources],
         processor,
         prompt_template=config.data.prompt_template or processor.prompt_template,
         image_aspect_ratio=config.data.image_aspect_ratio,
@@ -264,12 +264,8 @@ def _data_size(config: TrainConfig) -> DataSize:
     repeats = [source.repeat for source in sources]
     plan = BatchPlan(lengths, num_images, owners, repeats, global_batch=config.run.global_batch, seed=config.run.seed)
     num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
-    mean = _weighted_mean([min(length, config.data.max_length) for length in lengths], [repeats[own] for own in owners])
+    mean = np.average(np.minimum(lengths, config.data.max_length), weights=np.asarray(repeats)[owners])
     return DataSize(len(examples), num_steps, round(num_steps * config.run.global_batch * mean))
-
-
-def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
 
 
 def seconds_per_step(run: Path) -> float:

@@ -14,7 +14,7 @@ from mgem_agent.core_model.processing import MiniGeminiProcessor
 from mgem_agent.core_model.prompts.templates import load_prompt_template, prompt_template_names, render_dialogue
 from mgem_agent.core_model.prompts.tokens import ImageTokens, disarm_dialogue, encode_prompt
 from mgem_agent.recipes.train.faithful import PICTURE, faithful_prompt
-from mgem_agent.recipes.train.records import repaired_dialogue
+from mgem_agent.recipes.train.records import Images, repaired_dialogue
 
 __all__ = ["EncodedRecord", "RecordEncoder", "RecordRules"]
 
@@ -28,13 +28,13 @@ class EncodedRecord:
     Args:
         input_ids: The ids.
         is_target: 1 for each token that the assistant writes, else 0.
-        pictures: The files of the pictures, in the order of their tokens.
+        pictures: The pictures, in the order of their tokens.
         repairs: What was wrong with the marks of the pictures.
     """
 
     input_ids: list[int]
     is_target: list[int]
-    pictures: tuple[Path, ...]
+    pictures: tuple[Path | bytes, ...]
     repairs: tuple[str, ...] = ()
 
 
@@ -54,12 +54,12 @@ class RecordEncoder:
         self._jinja = load_prompt_template(prompt_template) if is_name else prompt_template
         self._rules = rules
 
-    def check(self, record: Any, images: Path) -> tuple[str, ...]:
+    def check(self, record: Any, images: Images) -> tuple[str, ...]:
         """Check a record without tokenising it, and return its repairs.
 
         Args:
             record: The record.
-            images: Folder that its pictures are relative to.
+            images: Where its pictures are.
 
         Raises:
             BrokenRecordError: If it is malformed, or a picture is missing.
@@ -69,12 +69,12 @@ class RecordEncoder:
             return ()
         return repaired_dialogue(record, images).repairs
 
-    def encode(self, record: Any, images: Path) -> EncodedRecord:
+    def encode(self, record: Any, images: Images) -> EncodedRecord:
         """Return a record as tokens.
 
         Args:
             record: The record.
-            images: Folder that its pictures are relative to.
+            images: Where its pictures are.
 
         Raises:
             BrokenRecordError: If it is malformed, or a picture is missing.

@@ -17,16 +17,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.core_model.processing import MiniGeminiProcessor
-from mgem_agent.errors import ImageError, InputError, MgemError
-from mgem_agent.recipes.train.batch_plan import BatchPlan
+from mgem_agent.errors import ImageError, InputError, MgemError, StorageError
 from mgem_agent.recipes.train.encoding import EncodedRecord, RecordEncoder, RecordRules
-from mgem_agent.recipes.train.records import BrokenRecordError, RecordFile, summarise
+from mgem_agent.recipes.train.records import (
+    CHARS_PER_TOKEN,
+    BrokenRecordError,
+    RecordSource,
+    StoredRecord,
+    summarise,
+)
 
-__all__ = ["NO_TARGET", "Batch", "BrokenRecord", "Examples", "Inspection", "StepBatches"]
+__all__ = ["NO_TARGET", "Batch", "BrokenRecord", "Examples", "Inspection"]
 
 NO_TARGET = -100
 _MAX_DRAWS = 1000
@@ -111,7 +115,8 @@ class Examples:
         on_too_long: `cut` truncates an example of too many tokens; `broken` treats it as unusable.
         rules: How records are read: `repaired`, or `faithful` to the authors.
         seed: Seed of the replacements.
-        check_first: Whether `sizes` also checks every record, except the content of its pictures.
+        check_first: Whether `sizes` also checks every record, except the content of its pictures. Records of shards
+            were checked when they were packed.
         packing: Whether the records of a batch are one row.
 
     Attributes:
@@ -121,7 +126,7 @@ class Examples:
 
     def __init__(
         self,
-        files: Sequence[RecordFile],
+        files: Sequence[RecordSource],
         processor: MiniGeminiProcessor,
         *,
         prompt_template: str,
@@ -152,39 +157,55 @@ class Examples:
     def __len__(self) -> int:
         return sum(map(len, self.files))
 
-    def sizes(self) -> tuple[list[int], list[int], list[int]]:
+    def sizes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the approximate number of tokens, the number of pictures and the file index of every record.
 
-        The records are checked at the same time: their form, and that their pictures exist.
+        What the index of a file says is not read from the file. Records that are checked are read.
 
         Raises:
             InputError: If a record cannot be used and `on_broken` is `error`, or a file has no usable record.
         """
-        lengths, images, owners = [], [], []
         self.problems.clear()
-        for owner, file in enumerate(self.files):
-            usable, last = np.ones(len(file), bool), None
-            for position in range(len(file)):
-                record: Any = None
-                try:
-                    record = file[position]
-                    if self._check_first:
-                        self._encoder.check(record, file.images)
-                except MgemError as error:
-                    last = self._problem(file, position, error)
-                    self.problems[last.file, last.reason] += 1
-                    usable[position] = False
-                summary = summarise(record)
-                lengths.append(summary.num_text_tokens + summary.num_images * self._processor.num_image_tokens)
-                images.append(summary.num_images)
-                owners.append(owner)
-            if last is not None and not usable.any():
-                raise InputError(
-                    f"No record of {str(file.path)!r} can be used; the last error: {last.message}. Check the file and "
-                    "its folder of pictures, or remove it from data.sources."
-                )
-            self._usable[owner] = np.flatnonzero(usable)
-        return lengths, images, owners
+        found = [self._sizes(owner, file) for owner, file in enumerate(self.files)]
+        chars, images = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        owners = np.repeat(np.arange(len(self.files)), [len(file) for file in self.files])
+        return chars // CHARS_PER_TOKEN + images * self._processor.num_image_tokens, images, owners
+
+    def _sizes(self, owner: int, file: RecordSource) -> tuple[np.ndarray, np.ndarray]:
+        """Return the characters and pictures of the records of a file, and note which can be used."""
+        usable, last = np.ones(len(file), bool), None
+        is_known = file.index is not None and (file.is_checked or not self._check_first)
+        if file.index is not None and is_known:
+            chars, images = file.index.num_chars.astype(np.int64), file.index.num_images.astype(np.int64)
+            problems = ((place, BrokenRecordError(*problem)) for place, problem in file.index.problems.items())
+        else:
+            chars, images = np.zeros((2, len(file)), np.int64)
+            problems = self._checked(file, chars, images)
+        for place, error in problems:
+            last = self._problem(file, place, error)
+            self.problems[last.file, last.reason] += 1
+            usable[place] = False
+        if last is not None and not usable.any():
+            raise InputError(
+                f"No record of {str(file.path)!r} can be used; the last error: {last.message}. Check the file and "
+                "its folder of pictures, or remove it from data.sources."
+            )
+        self._usable[owner] = np.flatnonzero(usable)
+        return chars, images
+
+    def _checked(self, file: RecordSource, chars: np.ndarray, images: np.ndarray) -> Iterator[tuple[int, MgemError]]:
+        """Read all records of a file, fill in their sizes, and yield those that cannot be used."""
+        for place in range(len(file)):
+            record: Any = None
+            try:
+                (stored,) = file.read([place])
+                record = stored.parse()
+                if self._check_first:
+                    self._encoder.check(record, stored.images)
+            except MgemError as error:
+                yield place, error
+            summary = summarise(record)
+            chars[place], images[place] = summary.num_chars, summary.num_images
 
     def inspect(self, position: int) -> Inspection:
         """Read, tokenise and decode a record completely, without making pixels of it.
@@ -197,11 +218,14 @@ class Examples:
         num_images, repairs = 0, tuple[str, ...]()
         problem = None
         try:
-            encoded = self._encoder.encode(file[place], file.images)
+            (stored,) = file.read([place])
+            encoded = self._encoder.encode(stored.parse(), stored.images)
             num_tokens, num_images, repairs = len(encoded.input_ids), len(encoded.pictures), encoded.repairs
             self._fitted(encoded)
             for picture in encoded.pictures:
                 load_image(picture)
+        except StorageError:  # the record may be in order
+            raise
         except MgemError as error:
             problem = BrokenRecord(str(file.path), place, _reason(error), str(error))
         return Inspection(str(file.path), place, num_tokens, num_images, repairs, problem)
@@ -218,7 +242,10 @@ class Examples:
         """
         broken: list[BrokenRecord] = []
         repaired: list[BrokenRecord] = []
-        examples = [self._example(position, step, broken, repaired) for position in positions]
+        examples = [
+            self._example(position, stored, step, broken, repaired)
+            for position, stored in zip(positions, self._read(positions), strict=True)
+        ]
         inputs = _packed(examples) if self._packing else _padded(examples, self._pad_id)
         with_images = [example.pixels for example in examples if example.pixels]
         for name in with_images[0] if with_images else ():
@@ -226,17 +253,36 @@ class Examples:
         num_targets = int((inputs["labels"][:, 1:] != NO_TARGET).sum())
         return Batch(inputs, num_targets, int(inputs["attention_mask"].sum()), tuple(broken), tuple(repaired))
 
-    def _example(self, position: int, step: int, broken: list[BrokenRecord], repaired: list[BrokenRecord]) -> _Example:
+    def _read(self, positions: Sequence[int]) -> list[StoredRecord]:
+        """Read records, those of one file at once, so that a remote storage is asked for them together."""
+        found: list[StoredRecord | None] = [None] * len(positions)
+        places = [self._locate(position) for position in positions]
+        for owner, file in enumerate(self.files):
+            own = [index for index, place in enumerate(places) if place[0] == owner]
+            if own:
+                for index, stored in zip(own, file.read([places[index][2] for index in own]), strict=True):
+                    found[index] = stored
+        return [stored for stored in found if stored is not None]
+
+    def _example(
+        self,
+        position: int,
+        stored: StoredRecord,
+        step: int,
+        broken: list[BrokenRecord],
+        repaired: list[BrokenRecord],
+    ) -> _Example:
         owner, file, place = self._locate(position)
         draws = np.random.default_rng([self._seed, step, owner, place])
         wanted = place
         for _ in range(_MAX_DRAWS):
             try:
-                encoded = self._encoder.encode(file[place], file.images)
+                encoded = self._encoder.encode(stored.parse(), stored.images)
                 example = self._with_pixels(self._fitted(encoded), encoded)
             except MgemError as error:
                 broken.append(self._problem(file, place, error))
                 place = int(draws.choice(self._usable[owner]))
+                (stored,) = file.read([place])
                 continue
             for repair in encoded.repairs:
                 repaired.append(BrokenRecord(str(file.path), place, repair, "its marks were repaired"))
@@ -246,8 +292,10 @@ class Examples:
             f"last error: {broken[-1].message}. List what is wrong with: mgem data check"
         )
 
-    def _problem(self, file: RecordFile, place: int, error: MgemError) -> BrokenRecord:
+    def _problem(self, file: RecordSource, place: int, error: MgemError) -> BrokenRecord:
         """Describe a record that cannot be used, or raise if it must not be skipped."""
+        if isinstance(error, StorageError):  # the record may be in order
+            raise error
         reason = _reason(error)
         if self._on_broken == "error":
             raise InputError(
@@ -256,7 +304,7 @@ class Examples:
             ) from error
         return BrokenRecord(str(file.path), place, reason, str(error))
 
-    def _locate(self, position: int) -> tuple[int, RecordFile, int]:
+    def _locate(self, position: int) -> tuple[int, RecordSource, int]:
         for owner, file in enumerate(self.files):
             if position < len(file):
                 return owner, file, position
@@ -321,44 +369,3 @@ def _reason(error: MgemError) -> str:
     if isinstance(error, BrokenRecordError):
         return error.reason
     return "unreadable picture" if isinstance(error, ImageError) else "unusable"
-
-
-class StepBatches(Dataset[list[Batch]]):
-    """The micro-batches of each step for one process, as a data set for a data loader.
-
-    Args:
-        examples: The records.
-        plan: The records of each step.
-        process: Index of the process.
-        num_processes: Number of processes.
-        micro_batch: Records of a micro-batch.
-    """
-
-    def __init__(
-        self, examples: Examples, plan: BatchPlan, *, process: int, num_processes: int, micro_batch: int
-    ) -> None:
-        self._examples = examples
-        self._plan = plan
-        self._share = (process, num_processes, micro_batch)
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        return [self._examples.batch(positions, step) for positions in self._plan.share(step, *self._share)]
-
-    def loader(self, first: int, last: int, num_workers: int) -> Iterator[list[Batch]]:
-        """Yield the micro-batches of each step from `first` up to, not including, `last`.
-
-        Args:
-            first: The first step.
-            last: The step to stop before.
-            num_workers: Processes that load ahead; 0 loads in this one.
-        """
-        loader = torch.utils.data.DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(first, last),
-            num_workers=num_workers,
-            # Its own generator, so that a new loader does not advance the random state of the training.
-            generator=torch.Generator(),
-            persistent_workers=False,
-        )
-        return iter(loader)

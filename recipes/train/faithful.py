@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mgem_agent.core_model.prompts.templates import load_prompt_template, prompt_template_names, render_dialogue
-from mgem_agent.recipes.train.records import BrokenRecordError, pictures_of, turns_of
+from mgem_agent.recipes.train.records import BrokenRecordError, Images, pictures_of, turns_of
 
 __all__ = ["PICTURE", "FaithfulPrompt", "faithful_prompt"]
 
@@ -44,20 +44,20 @@ class FaithfulPrompt:
     Args:
         text: The rendered dialogue, with `PICTURE` for each picture.
         spans: Start and end of the answers in it, in characters.
-        pictures: The files of the pictures, one for each mark.
+        pictures: The pictures, one for each mark.
     """
 
     text: str
     spans: tuple[tuple[int, int], ...]
-    pictures: tuple[Path, ...]
+    pictures: tuple[Path | bytes, ...]
 
 
-def faithful_prompt(record: Any, images: Path, template: str) -> FaithfulPrompt:
+def faithful_prompt(record: Any, images: Images, template: str) -> FaithfulPrompt:
     """Render a record as the authors' code does.
 
     Args:
         record: The record.
-        images: Folder that its pictures are relative to.
+        images: Where its pictures are.
         template: Name of the dialogue format, or a chat template.
 
     Raises:
@@ -106,7 +106,7 @@ def _text(turn: Mapping[str, Any], *, has_picture: bool) -> str:
     return f"{PICTURE}\n{text.replace(_MARK, '').strip()}".strip()
 
 
-def _plain(texts: list[str], pictures: list[Path]) -> FaithfulPrompt:
+def _plain(texts: list[str], pictures: list[Path | bytes]) -> FaithfulPrompt:
     if PICTURE not in texts[0]:
         raise BrokenRecordError("malformed", f"a caption needs a picture and the mark {_MARK!r} in its question")
     text = f"{PICTURE}{texts[1]}\n"

@@ -38,7 +38,7 @@ class HeldOut:
         count = min(len(examples), max_records or len(examples))
         lengths, _, _ = examples.sizes()
         chosen = [index * len(examples) // count for index in range(count)]
-        chosen.sort(key=lambda position: -lengths[position])
+        chosen.sort(key=lambda position: -int(lengths[position]))
         rows = [chosen[start : start + micro_batch] for start in range(0, count, micro_batch)]
         own = [(row, True) for row in rows[process::num_processes]]
         # Sharded weights need all processes to run the model equally often; padding batches are not counted.

@@ -24,13 +24,14 @@ from mgem_agent.recipes.train.checkpoints import Checkpoints, keep_trained_weigh
 from mgem_agent.recipes.train.config import DataConfig, SourceConfig, TrainConfig
 from mgem_agent.recipes.train.config_file import read_settings
 from mgem_agent.recipes.train.engines import create_accelerator, engine_of, loads_weights, partition
-from mgem_agent.recipes.train.examples import Examples, StepBatches
+from mgem_agent.recipes.train.examples import Examples
 from mgem_agent.recipes.train.held_out import HeldOut
 from mgem_agent.recipes.train.model_outline import outline_run
 from mgem_agent.recipes.train.model_setup import TrainedModel, parameter_groups, prepare_model
 from mgem_agent.recipes.train.precision import training_dtype
-from mgem_agent.recipes.train.records import RecordFile
+from mgem_agent.recipes.train.record_sources import open_records
 from mgem_agent.recipes.train.result import CONFIG_FILE, save_result
+from mgem_agent.recipes.train.step_batches import StepBatches
 from mgem_agent.recipes.train.stop_signal import StopSignal
 from mgem_agent.recipes.train.target_loss import TargetLoss
 from mgem_agent.recipes.train.training_loop import TrainingLoop
@@ -150,7 +151,7 @@ def training_examples(sources: tuple[SourceConfig, ...], config: TrainConfig, tr
     """Return the records of files as examples, in the dialogue format of the data or, without one, of the model."""
     data: DataConfig = config.data
     return Examples(
-        [RecordFile(source.path, source.images) for source in sources],
+        [open_records(source.path, source.images) for source in sources],
         trained.processor,
         prompt_template=data.prompt_template or trained.model.config.prompt_template,
         image_aspect_ratio=data.image_aspect_ratio,

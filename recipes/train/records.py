@@ -9,7 +9,8 @@ A file is a JSON list or JSON lines of::
 their marks are. A human turn asks for a picture if its text ends with `<GEN>` or if it has `"draw": true`. Marks that
 do not match the pictures are repaired; `faithful` has the authors' own rules.
 
-Only the offsets of the records are kept in memory; a record is read from the file when it is needed.
+Only the offsets of the records are kept in memory; a record is read from the file when it is needed. An index next to
+the file (`mgem data index`) has the offsets, so that the file is not scanned.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mgem_agent.errors import InputError
+from mgem_agent.recipes.data.shards.index import RecordIndex, index_name
 from mgem_agent.recipes.train.json_list import list_items
 
 __all__ = [
+    "CHARS_PER_TOKEN",
     "BrokenRecordError",
+    "Images",
     "RecordFile",
+    "RecordSource",
     "RecordSummary",
     "RepairedDialogue",
+    "StoredRecord",
     "dialogue_of",
     "pictures_of",
     "repaired_dialogue",
@@ -39,7 +45,11 @@ __all__ = [
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _MARK = "<image>"
 _TRIGGER = "<GEN>"
-_CHARS_PER_TOKEN = 4
+CHARS_PER_TOKEN = 4
+"""Approximate characters of a token."""
+
+Images = Path | tuple[bytes, ...]
+"""Where the pictures of a record are: in a folder, or here, as the bytes of their files in the record's order."""
 
 
 class BrokenRecordError(InputError):
@@ -61,11 +71,60 @@ class RecordSummary:
 
     Args:
         num_images: Number of pictures.
-        num_text_tokens: Approximate number of text tokens.
+        num_chars: Characters of its turns.
     """
 
     num_images: int
-    num_text_tokens: int
+    num_chars: int
+
+    @property
+    def num_text_tokens(self) -> int:
+        """Approximate number of text tokens."""
+        return self.num_chars // CHARS_PER_TOKEN
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record as it is stored.
+
+    Args:
+        text: Its JSON.
+        images: Where its pictures are.
+    """
+
+    text: bytes
+    images: Images
+
+    def parse(self) -> Any:
+        """Return the record.
+
+        Raises:
+            BrokenRecordError: If it is not JSON.
+        """
+        try:
+            return json.loads(self.text)
+        except ValueError as error:
+            raise BrokenRecordError("not JSON", f"the line is not JSON: {error}") from error
+
+
+class RecordSource(Protocol):
+    """Records by index.
+
+    Attributes:
+        path: The file or folder, for messages.
+        index: What is known of the records without reading them; None if nothing is.
+        is_checked: Whether the index also says which records cannot be used.
+    """
+
+    path: Any
+    index: RecordIndex | None
+    is_checked: bool
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: Sequence[int]) -> list[StoredRecord]:
+        """Return records, in the order of the positions."""
+        ...
 
 
 class RecordFile:
@@ -74,24 +133,47 @@ class RecordFile:
     Args:
         path: A `.json` list or `.jsonl` lines.
         images: Folder of the pictures; None for the folder of the file.
+        use_index: Whether to use an index next to the file, if there is one.
+
+    Attributes:
+        path: The file.
+        images: Folder of the pictures.
+        index: Its index, if it is used.
+        is_checked: False; pictures may be removed at any time.
 
     Raises:
-        InputError: If the file cannot be read or is not a list of records.
+        InputError: If the file cannot be read or is not a list of records, or changed after it was indexed.
     """
 
-    def __init__(self, path: str | Path, images: str | Path | None = None) -> None:
+    is_checked = False
+
+    def __init__(self, path: str | Path, images: str | Path | None = None, *, use_index: bool = True) -> None:
         self.path = Path(path)
         self.images = Path(images) if images is not None else self.path.parent
-        self._places = array("Q")
-        self._lengths = array("Q")
+        self.index: RecordIndex | None = None
+        self._places: Any = array("Q")
+        self._lengths: Any = array("Q")
         try:
-            self._read()
+            indexed = self.path.with_name(index_name(self.path.name))
+            if use_index and indexed.is_file():
+                self._use(RecordIndex.from_bytes(indexed.read_bytes(), str(indexed)))
+            else:
+                self._read()
         except OSError as error:
             raise InputError(
                 f"The data {str(path)!r} cannot be read: {error.strerror}. Create it with: mgem data"
             ) from error
         if not len(self):
             raise InputError(f"The data {str(path)!r} hold no record. Create them with: mgem data")
+
+    def _use(self, index: RecordIndex) -> None:
+        size = self.path.stat().st_size
+        if index.files[0][1] != size:
+            raise InputError(
+                f"The data {str(self.path)!r} have {size:,} bytes, but {index.files[0][1]:,} when they were indexed. "
+                f"Index them again: mgem data index {self.path}"
+            )
+        self.index, self._places, self._lengths = index, index.start, index.length
 
     def _read(self) -> None:
         if self.path.suffix == ".jsonl":
@@ -122,31 +204,48 @@ class RecordFile:
         Raises:
             BrokenRecordError: If its line is not JSON.
         """
+        return self.read([position])[0].parse()
+
+    def read(self, positions: Sequence[int]) -> list[StoredRecord]:
+        """Return records, in the order of the positions."""
+        found = []
         with self.path.open("rb") as file:
-            file.seek(self._places[position])
-            line = file.read(self._lengths[position])
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise BrokenRecordError("not JSON", f"the line is not JSON: {error}") from error
+            for position in positions:
+                file.seek(int(self._places[position]))
+                found.append(StoredRecord(file.read(int(self._lengths[position])), self.images))
+        return found
+
+    def make_index(self) -> RecordIndex:
+        """Return an index of the file. Every record is read; the pictures are not."""
+        rows = []
+        for position in range(len(self)):
+            try:
+                summary = summarise(self[position])
+            except BrokenRecordError:
+                summary = RecordSummary(0, 0)
+            place, length = int(self._places[position]), int(self._lengths[position])
+            rows.append((0, place, length, summary.num_chars, summary.num_images))
+        return RecordIndex.from_rows([(self.path.name, self.path.stat().st_size)], rows)
 
 
-def pictures_of(record: Any, images: Path) -> list[Path]:
-    """Return the files of a record's pictures.
+def pictures_of(record: Any, images: Images) -> list[Path | bytes]:
+    """Return the pictures of a record: their files, or the bytes of these.
 
     As in the authors' code, a picture of OCR-VQA may be a `.png` where the record says `.jpg`, and Visual Genome's may
     be in a folder `images`.
 
     Args:
         record: The record.
-        images: Folder that they are relative to.
+        images: Where they are.
 
     Raises:
         BrokenRecordError: If a picture is missing or outside the folder.
     """
     if not isinstance(record, Mapping):
         raise BrokenRecordError("malformed", f"a record is an object, got {record!r:.80}")
-    files = []
+    if not isinstance(images, Path):
+        return _stored_pictures(record, images)
+    files: list[Path | bytes] = []
     for name in _picture_names(record):
         if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
             raise BrokenRecordError("malformed", f"'image' must be a path within {str(images)!r}, got {name!r:.80}")
@@ -155,6 +254,15 @@ def pictures_of(record: Any, images: Path) -> list[Path]:
             raise BrokenRecordError("missing picture", f"there is no picture {str(images / name)!r}")
         files.append(found)
     return files
+
+
+def _stored_pictures(record: Mapping[str, Any], images: tuple[bytes, ...]) -> list[Path | bytes]:
+    wanted = len(_picture_names(record))
+    if "image" in record and wanted != len(images):
+        raise BrokenRecordError(
+            "missing picture", f"it names {wanted} picture(s), and {len(images)} are stored with it"
+        )
+    return list(images)
 
 
 def _picture_names(record: Mapping[str, Any]) -> list[Any]:
@@ -202,7 +310,7 @@ class RepairedDialogue:
     repairs: tuple[str, ...]
 
 
-def repaired_dialogue(record: Any, images: Path) -> RepairedDialogue:
+def repaired_dialogue(record: Any, images: Images) -> RepairedDialogue:
     """Return a record as messages, with one mark for each picture.
 
     Superfluous marks are dropped, marks in answers and in records without pictures too. Pictures without a mark come
@@ -210,7 +318,7 @@ def repaired_dialogue(record: Any, images: Path) -> RepairedDialogue:
 
     Args:
         record: The record.
-        images: Folder that its pictures are relative to.
+        images: Where its pictures are.
 
     Raises:
         BrokenRecordError: If it is malformed, or a picture is missing.
@@ -234,7 +342,7 @@ def _check_roles(roles: list[str]) -> None:
             raise BrokenRecordError("malformed", f"questions and answers must alternate, got {', '.join(roles)}")
 
 
-def dialogue_of(record: Any, images: Path) -> list[dict[str, Any]]:
+def dialogue_of(record: Any, images: Images) -> list[dict[str, Any]]:
     """Return the messages of `repaired_dialogue`."""
     return repaired_dialogue(record, images).messages
 
@@ -260,16 +368,20 @@ def _shown_pictures(turns: Sequence[Mapping[str, Any]], num_pictures: int) -> tu
     return shown, tuple(repairs)
 
 
-def _message(turn: Mapping[str, Any], num_pictures: int, pictures: Iterator[Path]) -> dict[str, Any]:
+def _message(turn: Mapping[str, Any], num_pictures: int, pictures: Iterator[Path | bytes]) -> dict[str, Any]:
     role, text = _ROLES[turn["from"]], turn["value"].replace(_MARK, "").strip()
     if role != "user":
         return {"role": role, "content": text}
     is_asked = bool(turn.get("draw"))
     if text.endswith(_TRIGGER):
         text, is_asked = text.removesuffix(_TRIGGER).rstrip(), True
-    parts = [{"type": "image", "path": next(pictures)} for _ in range(num_pictures)]
+    parts = [_image_part(next(pictures)) for _ in range(num_pictures)]
     content: Any = [*parts, {"type": "text", "text": text}] if parts else text
     return {"role": role, "content": content, **({"draw": True} if is_asked else {})}
+
+
+def _image_part(picture: Path | bytes) -> dict[str, Any]:
+    return {"type": "image", "path" if isinstance(picture, Path) else "image": picture}
 
 
 def summarise(record: Any) -> RecordSummary:
@@ -282,4 +394,4 @@ def summarise(record: Any) -> RecordSummary:
     turns = turns if isinstance(turns, list) else []
     num_chars = sum(len(str(turn.get("value"))) for turn in turns if isinstance(turn, Mapping))
     num_images = len(_picture_names(record)) if isinstance(record, Mapping) else 0
-    return RecordSummary(num_images, num_chars // _CHARS_PER_TOKEN)
+    return RecordSummary(num_images, num_chars)

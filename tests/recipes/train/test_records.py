@@ -113,8 +113,8 @@ def test_a_file_that_is_no_list_of_records_is_named(tmp_path: Path, name: str, t
 
 def test_a_summary_takes_anything() -> None:
     text = turns("<image>" + "a" * 33, "b" * 40)
-    assert summarise({"conversations": text}) == RecordSummary(0, 20)
-    assert summarise({"image": ["a.png", "b.png"], "conversations": text}) == RecordSummary(2, 20)
+    assert summarise({"conversations": text}) == RecordSummary(0, 80)
+    assert summarise({"image": ["a.png", "b.png"], "conversations": text}) == RecordSummary(2, 80)
     for broken in (None, [], {}, {"conversations": 3}, {"conversations": [3]}):
         assert summarise(broken) == RecordSummary(0, 0)
 

@@ -1,0 +1,1 @@
+"""Records and their pictures in tar shards, in the form of webdataset, with an index of where each record is."""
