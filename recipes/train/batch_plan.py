@@ -47,7 +47,7 @@ class BatchPlan:
     ) -> None:
         self._lengths = np.asarray(lengths)
         self._has_images = np.asarray(num_images) > 0
-        self._own = [np.flatnonzero(np.asarray(files) == file) for file in range(len(repeats))]
+        self._own = [np.flatnonzero(np.asarray(files) == file).astype(np.int32) for file in range(len(repeats))]
         self._repeats = tuple(repeats)
         self._global_batch = global_batch
         self._seed = seed

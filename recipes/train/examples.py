@@ -145,7 +145,7 @@ class Examples:
         self._seed = seed
         self._check_first = check_first
         self._packing = packing
-        self._usable: list[np.ndarray] = [np.arange(len(file)) for file in self.files]
+        self._usable: list[np.ndarray | int] = [len(file) for file in self.files]  # a number: all are
         self._processor = processor
         self._aspect_ratio = image_aspect_ratio
         self._max_length = max_length
@@ -168,7 +168,7 @@ class Examples:
         self.problems.clear()
         found = [self._sizes(owner, file) for owner, file in enumerate(self.files)]
         chars, images = (np.concatenate(columns) for columns in zip(*found, strict=True))
-        owners = np.repeat(np.arange(len(self.files)), [len(file) for file in self.files])
+        owners = np.repeat(np.arange(len(self.files), dtype=np.int32), [len(file) for file in self.files])
         return chars // CHARS_PER_TOKEN + images * self._processor.num_image_tokens, images, owners
 
     def _sizes(self, owner: int, file: RecordSource) -> tuple[np.ndarray, np.ndarray]:
@@ -176,10 +176,10 @@ class Examples:
         usable, last = np.ones(len(file), bool), None
         is_known = file.index is not None and (file.is_checked or not self._check_first)
         if file.index is not None and is_known:
-            chars, images = file.index.num_chars.astype(np.int64), file.index.num_images.astype(np.int64)
+            chars, images = file.index.num_chars.astype(np.int32), file.index.num_images.astype(np.int32)
             problems = ((place, BrokenRecordError(*problem)) for place, problem in file.index.problems.items())
         else:
-            chars, images = np.zeros((2, len(file)), np.int64)
+            chars, images = np.zeros((2, len(file)), np.int32)
             problems = self._checked(file, chars, images)
         for place, error in problems:
             last = self._problem(file, place, error)
@@ -190,7 +190,7 @@ class Examples:
                 f"No record of {str(file.path)!r} can be used; the last error: {last.message}. Check the file and "
                 "its folder of pictures, or remove it from data.sources."
             )
-        self._usable[owner] = np.flatnonzero(usable)
+        self._usable[owner] = len(file) if last is None else np.flatnonzero(usable)
         return chars, images
 
     def _checked(self, file: RecordSource, chars: np.ndarray, images: np.ndarray) -> Iterator[tuple[int, MgemError]]:

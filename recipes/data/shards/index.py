@@ -28,7 +28,7 @@ INDEX_FILE = "index.parquet"
 
 _VERSION = 1
 _META = b"mgem_agent"
-_COLUMNS = {"file": np.uint32, "start": np.uint64, "length": np.uint64, "num_chars": np.uint32, "num_images": np.uint16}
+_COLUMNS = {"file": np.uint32, "start": np.uint64, "length": np.uint64, "num_chars": np.int32, "num_images": np.uint16}
 
 
 def index_name(file: str) -> str:
