@@ -26,7 +26,7 @@ from mgem_agent.extras import explain_missing, is_installed
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ReadText", "TextLine", "can_read_text", "read_text"]
+__all__ = ["ReadText", "TextLine", "can_read_text", "read_text", "use_reading_threads"]
 
 PACKAGES = ("rapidocr", "onnxruntime")
 
@@ -200,13 +200,26 @@ def _shared(one: _Box, other: _Box) -> int:
     return _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
 
 
+def use_reading_threads(num_threads: int) -> None:
+    """Set the number of threads that read a picture in this process; the default is one per core.
+
+    Args:
+        num_threads: Number of threads. With several processes, one each is fastest.
+    """
+    _OPTIONS["EngineConfig.onnxruntime.intra_op_num_threads"] = num_threads
+    _reader.cache_clear()
+
+
+# Without these options, it would log to the terminal and apply its own confidence threshold.
+_OPTIONS: dict[str, Any] = {"Global.log_level": "critical", "Global.text_score": 0.0}
+
+
 @cache
 def _reader() -> Any:
     """Return RapidOCR's models; imported here, because they belong to an extra."""
     with explain_missing("Reading text"):
         rapidocr, _ = map(importlib.import_module, PACKAGES)
-    # Without these options, it would log to the terminal and apply its own confidence threshold.
-    return rapidocr.RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.0})
+    return rapidocr.RapidOCR(params=dict(_OPTIONS))
 
 
 def _box(corners: np.ndarray[Any, Any], width: int, height: int) -> _Box:

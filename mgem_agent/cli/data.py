@@ -12,6 +12,7 @@ import typer
 
 from mgem_agent.cli.data_check import check_data
 from mgem_agent.cli.data_mix import get_data, list_sources
+from mgem_agent.cli.data_ocr import add_ocr
 from mgem_agent.cli.data_pack import index_data, pack_data
 from mgem_agent.cli.printing import echo, open_console
 
@@ -25,6 +26,7 @@ app.command("get")(get_data)
 app.command("check")(check_data)
 app.command("pack")(pack_data)
 app.command("index")(index_data)
+app.command("ocr")(add_ocr)
 app.command("sources")(list_sources)
 
 _Split = Literal["train", "held_out"]

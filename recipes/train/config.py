@@ -110,12 +110,12 @@ class TrainedParts(_Section):
 
 
 class SourceConfig(_Section):
-    """One file of records.
+    """One file of records, or one folder of shards.
 
     Args:
-        path: A `.json` list or `.jsonl` lines of records in LLaVA's format.
-        images: Folder of the records' pictures; default: the folder of the file.
-        repeat: Passes over the file in an epoch; 0.5 takes a different random half in each epoch.
+        path: A `.json` list or `.jsonl` lines of records in LLaVA's format, or a folder of shards or its address.
+        images: Folder of the pictures of a file; default: the folder of the file. Shards hold their pictures.
+        repeat: Passes over the records in an epoch; 0.5 takes a different random half in each epoch.
     """
 
     path: str
@@ -127,7 +127,7 @@ class DataConfig(_Section):
     """The records, and how they are batched.
 
     Args:
-        sources: Files of records.
+        sources: Files or shards of records.
         prompt_template: Dialogue format of the data; `plain` is the bare caption. None: the model's.
         image_aspect_ratio: `pad` pads pictures to a square; `square` crops them, like the authors' first stage.
         max_length: Maximum tokens of a record, including visual tokens.

@@ -91,3 +91,19 @@ def test_sources_are_listed() -> None:
     assert any(line.startswith("docvqa ") and "instruct 10,000" in line for line in run("sources").splitlines())
     assert "licence: Apache-2.0" in run("sources", "oasst2")
     assert CliRunner().invoke(app, ["data", "sources", "none"]).exit_code == 1
+
+
+def test_records_are_packed_and_indexed(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello."}]
+    file = tmp_path / "in.jsonl"
+    records = [{"conversations": turns}, {"conversations": turns, "image": "gone.png"}]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    out = tmp_path / "packed"
+    assert run("pack", file, out, "--processes", 1).splitlines() == [
+        str(out),
+        "1 records, 0 pictures, 1 shard(s), 0.00 GB",
+        "left out 1: missing picture; see dropped.jsonl of the folder",
+    ]
+    assert run("index", out) == "1 records, 0 pictures, 1 file(s)\n"
+    assert run("index", file) == "2 records, 1 pictures, 1 file(s)\n"
+    assert (tmp_path / "in.jsonl.index.parquet").is_file()

@@ -31,6 +31,7 @@ from mgem_agent.recipes.train.records import (
     StoredRecord,
     pictures_of,
     repaired_dialogue,
+    summarise,
 )
 from mgem_agent.user_files import user_path
 
@@ -195,16 +196,20 @@ def _pack_shard(records: RecordSource, out: str, number: int, positions: range) 
     folder, name = Folder(out), _shard_name(number)
     if folder.exists(index_name(name)):
         return
-    dropped = []
+    dropped, rows = [], []
     with folder.write(name) as file:
-        with tarfile.open(file, "w") as tar:
+        with tarfile.open(file, "w", format=tarfile.GNU_FORMAT) as tar:
             for position in positions:
                 (stored,) = records.read([position])
+                start = tar.offset
                 try:
-                    write_record(tar, f"{position:09}", *_ready(stored))
+                    record, pictures = _ready(stored)
                 except BrokenRecordError as error:
                     dropped.append(DroppedRecord(position, error.reason, str(error)))
-        index = index_shard(file, name)
+                    continue
+                write_record(tar, f"{position:09}", record, pictures)
+                rows.append((0, start, tar.offset - start, summarise(record).num_chars, len(pictures)))
+        index = RecordIndex.from_rows([(name, file.stat().st_size)], rows)
     with folder.write(_dropped_name(number)) as file:
         _write_lines(file, dropped)
     with folder.write(index_name(name)) as file:

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from mgem_agent.errors import InputError, StorageError
-from mgem_agent.recipes.data.shards import pack
 from mgem_agent.recipes.data.shards.pack import index_folder, pack_records
 from mgem_agent.recipes.data.shards.tar_shards import ShardedRecords
 
@@ -63,10 +62,12 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
         pack_records(records_file, str(tmp_path / "cut"), shard_records=2, report=stop)
     assert not (tmp_path / "cut" / "index.parquet").exists()
     written: list[str] = []
-    index_shard = pack.index_shard
-    monkeypatch.setattr(pack, "index_shard", lambda file, name: written.append(name) or index_shard(file, name))
+    opened = tarfile.open
+    monkeypatch.setattr(
+        tarfile, "open", lambda file, *args, **kw: written.append(file.name) or opened(file, *args, **kw)
+    )
     pack_records(records_file, str(tmp_path / "cut"), shard_records=2)
-    assert written == ["shard-000002.tar", "shard-000003.tar"]
+    assert written == [".shard-000002.tar.part", ".shard-000003.tar.part"]
     assert all_bytes(tmp_path / "cut") == all_bytes(tmp_path / "whole")
     again = pack_records(records_file, str(tmp_path / "cut"), shard_records=2)
     assert again.num_records == 5 and len(written) == 2
