@@ -14,6 +14,7 @@ from mgem_agent.cli.data_check import check_data
 from mgem_agent.cli.data_mix import get_data, list_sources
 from mgem_agent.cli.data_ocr import add_ocr
 from mgem_agent.cli.data_pack import index_data, pack_data
+from mgem_agent.cli.data_teach import teach_data
 from mgem_agent.cli.printing import echo, open_console
 
 __all__ = ["app"]
@@ -27,6 +28,7 @@ app.command("check")(check_data)
 app.command("pack")(pack_data)
 app.command("index")(index_data)
 app.command("ocr")(add_ocr)
+app.command("teach")(teach_data)
 app.command("sources")(list_sources)
 
 _Split = Literal["train", "held_out"]
@@ -79,45 +81,6 @@ def _generation(folder: _Folder, num: _Number = 13_000, split: _SplitOption = "t
     from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, write_generation
 
     echo(write_generation(folder, num, GenerationDataSettings(split, seed)))
-
-
-@app.command("teach")
-def _teach(
-    sources: Annotated[
-        Path, typer.Argument(help="Descriptions, one per line; or records with conversations (JSON Lines).")
-    ],
-    out: Annotated[Path, typer.Argument(help="Output file (.jsonl).")],
-    model: Annotated[str, typer.Option("--model", "-m", help="The teacher model, such as openai:gpt-4.1.")],
-    kind: Annotated[
-        Literal["recaption", "in_context"],
-        typer.Option(
-            help="A short request with a full caption for each description, or captions for each conversation."
-        ),
-    ] = "recaption",
-    num: Annotated[int | None, typer.Option("--num", "-n", min=1, help="Use only the first N sources.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 4,
-    seed: _Seed = 0,
-    input_price: Annotated[float, typer.Option(min=0, help="Price of a million input tokens.")] = 0.0,
-    output_price: Annotated[float, typer.Option(min=0, help="Price of a million output tokens.")] = 0.0,
-) -> None:
-    """Generate drawing dialogues with a large chat model, by the paper's recipe."""
-    from mgem_agent.reasoners import make_reasoner
-    from mgem_agent.recipes.data.teacher import read_sources, teach
-
-    found = read_sources(sources, kind)[:num]
-    teacher = make_reasoner(model, tool_calling="native")  # its own tools are not bound, so it answers in text
-    with _bar("Sources", len(found)) as report:
-        result = teach(teacher, found, out, kind=kind, seed=seed, max_concurrency=concurrency, report=report)
-    echo(out)
-    echo(f"kept {result.num_kept}, done before {result.num_done_before}, failed {result.num_failed}")
-    for reason, number in result.rejected.most_common():
-        echo(f"rejected {number}: {reason}")
-    tokens = f"tokens: {result.num_input_tokens} read, {result.num_output_tokens} written"
-    cost = result.cost(input_price=input_price, output_price=output_price)
-    echo(f"{tokens}, cost {cost:.2f}" if cost else tokens)
-    if result.num_failed:
-        echo(f"Run the command again to retry the failed ones. The last error: {result.last_failure}", err=True)
-        raise typer.Exit(1)
 
 
 @app.command("stories")

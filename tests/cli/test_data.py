@@ -57,11 +57,16 @@ def test_teach_reports_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reasoners, "make_reasoner", lambda name, tool_calling: model)
     (tmp_path / "in.txt").write_text("A fox.\nAn owl.\n")
     out = run("teach", tmp_path / "in.txt", tmp_path / "out.jsonl", "-m", "openai:x", "--concurrency", 1)
-    assert out.splitlines()[1:] == [
-        "kept 1, done before 0, failed 0",
+    assert out.splitlines()[1:4] == [
+        "2 sources in, 1 records out (50.0%); this run kept 1, 0 were done before",
         "rejected 1: not JSON",
-        "tokens: 0 read, 0 written",
+        "1 captions of 2.0 words on average",
     ]
+    assert out.splitlines()[4].startswith("tokens of all runs: ")
+    capped = ["data", "teach", str(tmp_path / "in.txt"), str(tmp_path / "out.jsonl"), "-m", "openai:x"]
+    result = CliRunner().invoke(app, [*capped, "--max-cost", "5"])
+    assert result.exit_code == 1
+    assert "A maximum cost needs a price" in result.stderr
 
 
 def test_the_plan_of_a_mix_names_everything(tmp_path: Path) -> None:
