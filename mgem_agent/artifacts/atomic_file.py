@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mgem_agent.errors import ToolError
 
-__all__ = ["TEMPORARY_SUFFIX", "write_atomically"]
+__all__ = ["TEMPORARY_SUFFIX", "sweep_left_over", "write_atomically"]
 
 TEMPORARY_SUFFIX = ".mgem-part"
 """Ending of a file that is being written; one that is left over comes from a program that was killed."""

@@ -7,6 +7,7 @@ Decisions that matter:
 - **The sidecar is written before the PNG**, each atomically. So a visible picture and its record are complete, even if
   the program was killed. A deleted sidecar is restored from the PNG.
 - **A damaged file affects only itself**: it is skipped, and `damaged` names it.
+- **A large folder has an index** that is made from the files; see `PictureIndex`. The files stay the truth.
 - **Any number of processes may store and read at once** without locks, because only a sidecar's `call` ever changes,
   and files are replaced atomically.
 - **An id is never a path**: anything but `img-` and hexadecimal digits is refused before a file is opened.
@@ -17,8 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mgem_agent.artifacts.artifact import Artifact, PictureAttempt, PictureRecipe
-from mgem_agent.artifacts.atomic_file import TEMPORARY_SUFFIX, write_atomically
+from mgem_agent.artifacts.atomic_file import sweep_left_over, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
 from mgem_agent.artifacts.picture_file import encode_picture, is_complete_png, read_recipe
-from mgem_agent.artifacts.picture_id import is_picture_id, picture_id_digits
+from mgem_agent.artifacts.picture_id import picture_id_digits
+from mgem_agent.artifacts.picture_index import PictureIndex
 from mgem_agent.core_model.encoded_picture import file_hash, is_data_url, read_file
 from mgem_agent.core_model.image_loading import decode, load_image
 from mgem_agent.errors import ImageError, InputError
@@ -47,7 +48,6 @@ NUM_ID_DIGITS = 12
 ON_BLACK = (
     "The picture is white on a transparent background. It is shown on black, because it would be invisible on white."
 )
-LEFT_OVER_S = 3600.0
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 
 
@@ -78,7 +78,8 @@ class ArtifactStore:
     def __init__(self, root: str | os.PathLike[str] | None = None, *, num_id_digits: int = NUM_ID_DIGITS) -> None:
         self.root = Path(root) if root is not None else default_artifact_root()
         self._num_id_digits = num_id_digits
-        self._is_swept = False
+        self._index = PictureIndex(self.root)
+        self._swept: set[Path] = set()
 
     def put(self, result: ImageResult, *, version_of: str | None = None) -> Artifact:
         """Store the picture of a result.
@@ -198,7 +199,7 @@ class ArtifactStore:
         """
         # A sidecar is written once, so its file time is the picture's. Only the records that are returned are read.
         artifacts: list[Artifact] = []
-        for path in self._newest_first():
+        for path in self._newest_first(limit):
             if limit is not None and len(artifacts) >= limit:
                 break
             try:
@@ -210,7 +211,7 @@ class ArtifactStore:
 
     def ids(self) -> Sequence[str]:
         """Return the ids of all pictures, newest first; no record is read."""
-        return [path.stem for path in self._newest_first()]
+        return self._index.newest()
 
     def revision(self) -> object:
         """Return a value that differs if pictures were added or deleted in between; no picture is read."""
@@ -227,7 +228,7 @@ class ArtifactStore:
         """
         found: dict[Path, str] = {}
         self.list(on_skip=lambda path, error: found.update({path: str(error)}))
-        for path in self._pictures():
+        for path in self._newest_first():
             if path not in found and not is_complete_png(path):
                 found[path] = f"{str(path)!r} is cut off or damaged."
         return found
@@ -260,7 +261,7 @@ class ArtifactStore:
     def find_drawn(self, calls: Mapping[str, ImageRequest], *, generator: str) -> dict[str, Artifact]:
         """Find pictures that were drawn for calls, so that a resumed process does not draw them again.
 
-        Every record of the store is read.
+        In a small store, every record is read; in a large one, those that have changed since the last time.
 
         Args:
             calls: The request of each call, by its key (see `call_key`).
@@ -269,12 +270,14 @@ class ArtifactStore:
         Returns:
             The picture of each call, by its key; calls without a stored picture are left out.
         """
-        signs = [key.encode() for key in calls]
-        signs += [str(request.seed).encode() for request in calls.values() if request.seed is not None]
+        seeds = {request.seed for request in calls.values() if request.seed is not None}
         found: dict[str, Artifact] = {}
-        for place in sorted(self._pictures()):
-            artifact = _read_if_it_holds(_sidecar(place), signs)
-            if artifact is None or artifact.id != place.stem:
+        for name in self._index.drawn_for(calls, seeds):
+            try:
+                artifact = Artifact.model_validate_json(read_file(_sidecar(self._place_of_id(name))))
+            except (ImageError, ValidationError):
+                continue  # deleted or damaged; it is drawn again
+            if artifact.id != name:
                 continue
             for key, request in calls.items():
                 is_better = key not in found or artifact.call == key
@@ -284,9 +287,11 @@ class ArtifactStore:
 
     def _store(self, data: bytes, *, size: tuple[int, int], **known: Any) -> Artifact:
         """Store bytes, unless they are stored already, and return their record."""
-        self._sweep()
         digest = hashlib.sha256(data).hexdigest()
         place, is_stored = self._place_of(digest)
+        if place.parent not in self._swept:  # only this folder: looking at all of them takes longer in a large store
+            self._swept.add(place.parent)
+            sweep_left_over(place.parent)
         if is_stored and _sidecar(place).is_file():
             return self._called(self._record(place), place, known.get("call"))
         artifact = Artifact(
@@ -312,6 +317,9 @@ class ArtifactStore:
 
     def _place(self, digits: str) -> Path:
         return self.root / digits[:2] / f"img-{digits}.png"
+
+    def _place_of_id(self, artifact_id: str) -> Path:
+        return self._place(artifact_id.removeprefix("img-"))
 
     def _place_of(self, digest: str) -> tuple[Path, bool]:
         """Return the path for a hash, by the shortest unique id, and whether the picture is stored there."""
@@ -344,29 +352,12 @@ class ArtifactStore:
             created=datetime.fromtimestamp(int(_changed(place)), UTC),
         )
 
-    def _newest_first(self) -> Iterator[Path]:
-        changed = [(-_entry_time(entry), entry.name, entry.path) for entry in self._entries()]
-        return (Path(path) for _, _, path in sorted(changed))
-
-    def _pictures(self) -> Iterator[Path]:
-        return (Path(entry.path) for entry in self._entries())
-
-    def _entries(self) -> Iterator[os.DirEntry[str]]:
-        """Yield the files of pictures; reading folders entry by entry takes a fifth of the time of `glob`."""
-        for folder in _scanned(self.root):
-            if _FOLDER.fullmatch(folder.name) and folder.is_dir():
-                for entry in _scanned(folder.path):
-                    if entry.name.endswith(".png") and is_picture_id(entry.name[:-4]):
-                        yield entry
-
-    def _sweep(self) -> None:
-        """Remove temporary files of killed programs, once in the life of this object."""
-        if self._is_swept:
-            return
-        self._is_swept = True
-        for path in self.root.glob(f"[0-9a-f][0-9a-f]/.*{TEMPORARY_SUFFIX}"):
-            if time.time() - _changed(path) > LEFT_OVER_S:
-                path.unlink(missing_ok=True)
+    def _newest_first(self, num_expected: int | None = None) -> Iterator[Path]:
+        """Yield the files of pictures, newest first; quickly if no more than the expected number is taken."""
+        first = self._index.newest(num_expected)
+        yield from map(self._place_of_id, first)
+        if num_expected is not None and len(first) == num_expected:
+            yield from map(self._place_of_id, self._index.newest()[num_expected:])
 
 
 def _sidecar(place: Path) -> Path:
@@ -375,15 +366,6 @@ def _sidecar(place: Path) -> Path:
 
 def _sidecar_text(artifact: Artifact) -> bytes:
     return (without_secrets(artifact.model_dump_json(indent=2, exclude_none=True)) + "\n").encode()
-
-
-def _read_if_it_holds(path: Path, signs: Iterable[bytes]) -> Artifact | None:
-    """Read a sidecar that contains one of the given byte strings; None if it does not, is missing, or is damaged."""
-    try:
-        text = read_file(path)
-        return Artifact.model_validate_json(text) if any(sign in text for sign in signs) else None
-    except (ImageError, ValidationError):
-        return None
 
 
 def _given_hash(picture: Any) -> str | None:
@@ -406,14 +388,6 @@ def _scanned(folder: str | os.PathLike[str]) -> Sequence[os.DirEntry[str]]:
             return [*entries]
     except (FileNotFoundError, NotADirectoryError):
         return ()
-
-
-def _entry_time(entry: os.DirEntry[str]) -> float:
-    """Return the modification time of a file; 0 if it no longer exists."""
-    try:
-        return entry.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _changed(path: Path) -> float:
