@@ -18,6 +18,7 @@ __all__ = ["EXTRAS", "explain_missing", "is_installed", "missing_package", "requ
 EXTRAS = {
     "deepspeed": {"deepspeed": "deepspeed"},
     "eval": {"torch_fidelity": "torch-fidelity", "torchmetrics": "torchmetrics"},
+    "liger": {"liger_kernel": "liger-kernel"},
     "local": {
         "accelerate": "accelerate",
         "diffusers": "diffusers",

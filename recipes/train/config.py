@@ -204,6 +204,7 @@ class RunConfig(_Section):
         micro_batch: Records of one forward pass of one process; gradients are accumulated up to the global batch.
         precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
         gradient_checkpointing: Whether to recompute the language model's activations, to save memory.
+        compile: Whether `torch.compile` compiles the layers of the language model. The first steps take longer.
         seed: Seed of data order, new weights and dropout.
         log_every: Steps between two lines of the log.
         checkpoint_every: Steps between checkpoints; there is one at the end and on a signal, too.
@@ -219,6 +220,7 @@ class RunConfig(_Section):
     micro_batch: Positive
     precision: Precision = "auto"
     gradient_checkpointing: bool = False
+    compile: bool = False
     seed: int = 0
     log_every: Positive = 10
     checkpoint_every: Positive = 1000

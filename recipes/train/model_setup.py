@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -125,6 +125,9 @@ def ready_model(
         language_model: Any = model.model.language_model
         newer = getattr(language_model, "activation_checkpointing_enable", None)  # transformers 5.23 renamed it
         (newer or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
+    if config.run.compile and not is_empty:
+        for layer in cast(Any, model.model.language_model).layers:  # one by one: they share their compiled code
+            layer.compile()
     return TrainedModel(model, processor, adapters)
 
 

@@ -2,7 +2,8 @@
 
 The head computes logits only at positions whose next token is a target. A record with 64 visual tokens, a question and
 a short answer has few of them, and each row of logits has the size of the vocabulary. Many targets are processed in
-parts, whose logits are recomputed in the backward pass.
+parts, whose logits are recomputed in the backward pass. On a GPU, Liger's fused kernel (arXiv:2410.10989, section 3.2)
+does both without keeping logits, if the package `liger-kernel` is installed.
 
 The sum over the targets is divided by the number of targets in the whole step, over all micro-batches and processes. So
 every target has the same weight, however the step is divided.
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
+from mgem_agent.extras import is_installed
 from mgem_agent.recipes.train.examples import NO_TARGET
 
 __all__ = ["TargetLoss"]
@@ -35,12 +37,16 @@ class TargetLoss(nn.Module):
         model: The model; adapters are inside it.
         needs_images: Whether a batch without images encodes a blank one. Processes wait for each other's gradients of
             the vision part.
+        fused: Whether Liger's kernel computes the loss; None for a GPU with the package.
     """
 
-    def __init__(self, model: MiniGeminiForConditionalGeneration, *, needs_images: bool = False) -> None:
+    def __init__(
+        self, model: MiniGeminiForConditionalGeneration, *, needs_images: bool = False, fused: bool | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self._needs_images = needs_images
+        self._fused = fused
 
     def forward(self, inputs: dict[str, Tensor], num_targets: Tensor) -> Tensor:
         """Return the summed cross-entropy of the batch's targets, divided by `num_targets`.
@@ -66,6 +72,13 @@ class TargetLoss(nn.Module):
         return loss if blank is None else loss + blank
 
     def _cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        fused = hidden.is_cuda and is_installed("liger_kernel") if self._fused is None else self._fused
+        if fused and len(hidden) and self._has_whole_head():
+            from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
+
+            kernel: Any = LigerFusedLinearCrossEntropyLoss(reduction="sum", accum_dtype=torch.float32)
+            loss: Tensor = kernel(self.model.lm_head.weight, hidden, targets)
+            return loss
         if len(hidden) <= _TARGETS_PER_PASS:
             return self._pass(hidden, targets)
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -73,6 +86,16 @@ class TargetLoss(nn.Module):
             piece: Any = checkpoint(self._pass, some, their, use_reentrant=False)
             total = total + piece
         return total
+
+    def _has_whole_head(self) -> bool:
+        """Whether this process has the whole weight of the head, and the logits are its product alone.
+
+        Under ZeRO-3, and sometimes FSDP2, the weight is gathered only while the head's own forward runs.
+        """
+        head = self.model.lm_head
+        is_plain = type(head) is nn.Linear and head.bias is None and type(head.weight) is nn.Parameter
+        is_whole = is_plain and head.weight.shape == (head.out_features, head.in_features)
+        return is_whole and getattr(self.model.config.text_config, "final_logit_softcapping", None) is None
 
     def _pass(self, hidden: Tensor, targets: Tensor) -> Tensor:
         scores = self.model.lm_head(hidden).float()  # (t, vocabulary)

@@ -77,6 +77,20 @@ def test_two_processes_learn_as_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ddp", *ZERO, "fsdp2"])
+def test_two_processes_learn_as_one_in_bfloat16(
+    launch: Launch, make_run: MakeRun, settings: dict[str, Any], tmp_path: Path, engine: str
+) -> None:
+    settings["train"] = {"llm": "full"}
+    settings["run"] |= {"micro_batch": 1, "save": "trained", "max_steps": 4, "precision": "bf16"}
+    one, two = (make_run(run__output=str(tmp_path / name)) for name in ("one", "two"))
+    train(one)
+    launch(engine, two)
+    assert losses(two.run.output) == pytest.approx(losses(one.run.output), rel=5e-3)  # two products round differently
+    assert {value.dtype for value in result(two.run.output).values()} == {torch.float32}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", *ZERO, "fsdp2", *OFFLOAD])
 def test_a_killed_rank_changes_nothing(launch: Launch, make_run: MakeRun, tmp_path: Path, engine: str) -> None:
     whole, killed = (make_run(run__output=str(tmp_path / name), run__micro_batch=1) for name in ("whole", "killed"))
@@ -149,7 +163,7 @@ def test_a_model_built_from_parts_and_a_run_is_saved_whole(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma", "mixtral"])
-@pytest.mark.parametrize("engine", ["ddp", *ZERO])
+@pytest.mark.parametrize("engine", ["ddp", *ZERO, "fsdp2"])
 def test_other_families_learn_as_in_one_process(
     launch: Launch,
     make_run: MakeRun,

@@ -160,6 +160,15 @@ def test_gradient_checkpointing_changes_nothing(make_run: MakeRun, tmp_path: Pat
     assert losses(tmp_path / "off") == pytest.approx(losses(tmp_path / "on"), rel=1e-5)
 
 
+@pytest.mark.slow
+def test_compiling_changes_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, is_on in (("off", False), ("on", True)):
+        train(make_run(run__output=str(tmp_path / name), run__max_steps=3, run__compile=is_on))
+    assert losses(tmp_path / "off") == pytest.approx(losses(tmp_path / "on"), rel=1e-4)
+    weights, others = (load_file(tmp_path / name / "trained.safetensors") for name in ("off", "on"))
+    torch.testing.assert_close(weights, others, rtol=1e-3, atol=1e-4)  # under the same names
+
+
 def test_the_held_out_loss_is_logged(make_run: MakeRun, data_file: Path) -> None:
     evaluation = {"sources": [{"path": str(data_file)}], "every": 4, "max_records": 5}
     config = make_run(evaluation=evaluation)

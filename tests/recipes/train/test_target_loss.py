@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,36 @@ def test_it_is_the_models_own_loss(model: Model, monkeypatch: pytest.MonkeyPatch
     ours = TargetLoss(model)(inputs, torch.tensor(count))
     torch.testing.assert_close(ours, own)
     torch.testing.assert_close(gradients(model, ours), gradients(model, own))
+
+
+LIGER = """
+import sys, torch
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration
+from mgem_agent.recipes.train.target_loss import TargetLoss
+sys.path.insert(0, sys.argv[2])
+from test_target_loss import gradients, make_inputs
+model = MiniGeminiForConditionalGeneration.from_pretrained(sys.argv[1])
+inputs, found = make_inputs(), []
+for fused in (True, False):
+    loss = TargetLoss(model, fused=fused)(inputs, torch.tensor(10))
+    again = TargetLoss(model, fused=fused)(inputs, torch.tensor(10))
+    found.append([loss, *gradients(model, loss), *torch.autograd.grad(again, [model.lm_head.weight])])
+torch.testing.assert_close(*found)
+print("equal", "liger_kernel.ops.fused_linear_cross_entropy" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_ligers_kernel_gives_the_same_loss_and_gradients(model_folder: Path) -> None:
+    pytest.importorskip("liger_kernel")
+    command = [sys.executable, "-c", LIGER, str(model_folder), str(Path(__file__).parent)]
+    done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.stdout.endswith("equal True\n"), done.stderr
+
+
+def test_a_head_in_parts_is_not_given_to_the_kernel(model: Model) -> None:
+    model.lm_head.weight = torch.nn.Parameter(torch.empty(0))  # as ZeRO-3 leaves it outside of its forward
+    assert not TargetLoss(model, fused=True)._has_whole_head()
 
 
 def test_the_sum_is_divided_by_the_targets_of_the_whole_step(model: Model) -> None:
