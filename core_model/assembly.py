@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=MiniGeminiPreTrainedModel)
 def assemble(
     model_class: type[Model],
     vision: CLIPVisionModel | Source,
-    high_res_vision: HighResEncoder | Source,
+    high_res_vision: HighResEncoder | Source | None,
     text: PreTrainedModel | Source,
     *,
     dtype: torch.dtype | None = None,
@@ -45,6 +45,7 @@ def assemble(
         model_class: The class of the model.
         vision: The low-resolution encoder, or a folder or hub id of a CLIP model.
         high_res_vision: The high-resolution encoder, or a folder or hub id of an open_clip model with a ConvNeXt.
+            None for a model without high resolution and mining.
         text: A causal language model, or a folder or hub id of one.
         dtype: Data type of all parameters; by default that of the language model.
         prompt_template: Name of the dialogue format, one of `prompt_template_names()`.
@@ -65,15 +66,18 @@ def assemble(
     if not isinstance(low_res, CLIPVisionModel):
         raise InputError(f"vision must be a CLIPVisionModel, a folder or a hub id, got {type(low_res).__name__!r}.")
     high_res = high_res_vision
-    if not isinstance(high_res, HighResEncoder):
+    if high_res is not None and not isinstance(high_res, HighResEncoder):
         if isinstance(high_res, nn.Module):
             raise InputError(f"high_res_vision must be a HighResEncoder, got {type(high_res).__name__!r}.")
         high_res = HighResEncoder.from_open_clip(os.fspath(high_res), dtype=dtype)
 
     fields = {"image_token_id": trunk.config.vocab_size, "prompt_template": prompt_template, **config_fields}
-    config = MiniGeminiConfig(
-        text_config=trunk.config, vision_config=low_res.config, high_res_vision_config=high_res.config, **fields
-    )
+    parts: dict[str, Any] = {"text_config": trunk.config, "vision_config": low_res.config}
+    if high_res is None:
+        fields["high_res_image_size"] = None
+    else:
+        parts["high_res_vision_config"] = high_res.config
+    config = MiniGeminiConfig(**parts, **fields)
     return join_parts(model_class, config, low_res, high_res, language_model, dtype)
 
 
@@ -81,7 +85,7 @@ def join_parts(
     model_class: type[Model],
     config: MiniGeminiConfig,
     vision: CLIPVisionModel,
-    high_res_vision: HighResEncoder,
+    high_res_vision: HighResEncoder | None,
     language_model: PreTrainedModel,
     dtype: torch.dtype,
 ) -> Model:
@@ -91,7 +95,7 @@ def join_parts(
         model_class: The class of the model.
         config: Its configuration, whose `text_config` becomes the language model's own.
         vision: The low-resolution encoder.
-        high_res_vision: The high-resolution encoder.
+        high_res_vision: The high-resolution encoder; None for a model without one.
         language_model: A causal language model.
         dtype: Data type of all parameters.
 
@@ -112,7 +116,7 @@ def join_parts(
     model.model.high_res_vision_tower = high_res_vision
     model.model.language_model = trunk
     model.lm_head = head
-    for part in (model.model.mining, model.model.multi_modal_projector):
+    for part in filter(None, (model.model.mining, model.model.multi_modal_projector)):
         _initialise(part, vision.device)
     model.generation_config = copy.deepcopy(language_model.generation_config)
     clear_idle_sampling(model.generation_config)

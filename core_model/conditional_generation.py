@@ -82,7 +82,8 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         """
         loaded = load_pretrained(cls, super().from_pretrained, pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
-        keep_resident(model.model.mining)
+        if model.model.mining is not None:
+            keep_resident(model.model.mining)
         model.model.apply_freezing()
         return loaded
 
@@ -90,7 +91,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
     def from_vision_text_pretrained(
         cls,
         vision: CLIPVisionModel | str | os.PathLike[str],
-        high_res_vision: HighResEncoder | str | os.PathLike[str],
+        high_res_vision: HighResEncoder | str | os.PathLike[str] | None,
         text: PreTrainedModel | str | os.PathLike[str],
         *,
         dtype: torch.dtype | None = None,
@@ -119,7 +120,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         self.lm_head = new_embeddings
 
     def get_image_features(
-        self, pixel_values: Tensor, high_res_pixel_values: Tensor, **kwargs: Any
+        self, pixel_values: Tensor, high_res_pixel_values: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
         """Encode, mine and project images; see :meth:`MiniGeminiModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, high_res_pixel_values, **kwargs)

@@ -60,7 +60,8 @@ class MiniGeminiConfig(PreTrainedConfig):
         high_res_vision_config: [`HighResVisionConfig`] of the high-resolution encoder.
         image_token_id: Id of one visual token in `input_ids`. It may lie outside the vocabulary, because it is never
             embedded.
-        high_res_image_size: Side of `high_res_pixel_values`, in pixels.
+        high_res_image_size: Side of `high_res_pixel_values`, in pixels. None for a model without high resolution, as
+            the paper's baselines: it has no high-resolution encoder and no mining.
         image_grid: Crops per side of the LR image; 2 in the HD models.
         image_global: Whether the full picture is seen in addition to its crops; true in the HD models.
         vision_feature_layer: The LR encoder's hidden state that becomes the visual tokens; -2 is the second to last.
@@ -98,7 +99,7 @@ class MiniGeminiConfig(PreTrainedConfig):
     vision_config: Any = None
     high_res_vision_config: Any = None
     image_token_id: int = 32000
-    high_res_image_size: int = 768
+    high_res_image_size: int | None = 768
     image_grid: int = 1
     image_global: bool = False
     vision_feature_layer: int = -2

@@ -9,6 +9,7 @@ window of M×M pixels of that finest map, and attends only to it (paper, section
 models                 LR image  HR image    tokens   M      grid, global
 =====================  ========  ==========  =======  =====  =============
 ablations              224       512 or 768  256      8, 12  1, no
+baselines              224, 336  none        256, 576         1, no
 MGM-2B to MGM-34B      336       768         576      8      1, no
 the HD models          672       1536        2880     8      2, yes
 =====================  ========  ==========  =======  =====  =============
@@ -36,7 +37,7 @@ class VisualGeometry:
     Args:
         low_res_size: Side of the image that the LR encoder takes, in pixels.
         patch_size: Side of the LR encoder's patch, in pixels.
-        high_res_size: Side of the HR image, in pixels.
+        high_res_size: Side of the HR image, in pixels; None for a model without one, which mines nothing.
         image_grid: Crops per side that the LR image is cut into; 1 means the image itself.
         image_global: Whether the full picture, scaled down to one crop, is also seen.
 
@@ -52,16 +53,17 @@ class VisualGeometry:
 
     low_res_size: int
     patch_size: int
-    high_res_size: int
+    high_res_size: int | None
     image_grid: int = 1
     image_global: bool = False
 
     def __post_init__(self) -> None:
         for name in ("low_res_size", "patch_size", "high_res_size", "image_grid"):
-            if getattr(self, name) < 1:
-                raise GeometryError(f"{name} must be at least 1, got {getattr(self, name)}.")
+            size: int | None = getattr(self, name)
+            if size is not None and size < 1:
+                raise GeometryError(f"{name} must be at least 1, got {size}.")
         for name, side in (
-            ("high_res_size", self.high_res_size),
+            ("high_res_size", self.high_res_size or 0),
             ("low_res_size", self.low_res_size * self.image_grid),
         ):
             if side > MAX_SIDE_PX:
@@ -72,7 +74,7 @@ class VisualGeometry:
                 f"Use a multiple of {self.patch_size}."
             )
         unit = FINEST_STRIDE * self.tokens_per_side * self.image_grid
-        if self.high_res_size % unit:
+        if self.high_res_size is not None and self.high_res_size % unit:
             lower = self.high_res_size // unit * unit
             allowed = " or ".join(str(size) for size in (lower, lower + unit) if size)
             raise GeometryError(
@@ -103,5 +105,5 @@ class VisualGeometry:
 
     @property
     def window_size(self) -> int:
-        """Side of a token's window in the finest HR map, in pixels of that map: M."""
-        return self.high_res_size // (FINEST_STRIDE * self.tokens_per_side * self.image_grid)
+        """Side of a token's window in the finest HR map, in pixels of that map: M; 0 without an HR image."""
+        return (self.high_res_size or 0) // (FINEST_STRIDE * self.tokens_per_side * self.image_grid)

@@ -46,7 +46,7 @@ class MiniGeminiImageKwargs(TypedDict, total=False):
     """Settings of the image processor, or of one call.
 
     Args:
-        high_res_image_size: Side of `high_res_pixel_values`, in pixels.
+        high_res_image_size: Side of `high_res_pixel_values`, in pixels; None to make `pixel_values` only.
         low_res_image_size: Side of `pixel_values`, in pixels, before the image is cut into crops.
         image_aspect_ratio: `pad` puts the picture on a square; `square` scales its short edge and crops the centre.
         image_mean: Mean of each channel, of values in [0, 1].
@@ -64,6 +64,8 @@ class MiniGeminiImageKwargs(TypedDict, total=False):
 
 class MiniGeminiImageProcessor(PilBackend):
     """Make `pixel_values` (b, 3, s, s) and `high_res_pixel_values` (b, 3, S, S), both float32, from pictures.
+
+    The first is made from the second. For a model without high resolution, the picture itself is scaled.
 
     Args:
         **kwargs: See `MiniGeminiImageKwargs`. The defaults are those of the released MGM-7B.
@@ -111,6 +113,8 @@ class MiniGeminiImageProcessor(PilBackend):
             InputError: If a size is not a positive number, or the aspect ratio is unknown.
         """
         for name in ("high_res_image_size", "low_res_image_size"):
+            if name == "high_res_image_size" and kwargs[name] is None:
+                continue
             if not isinstance(kwargs[name], int) or not 1 <= kwargs[name] <= MAX_SIDE_PX:
                 raise InputError(
                     f"{name} must be a whole number of pixels from 1 to {MAX_SIDE_PX:,}; got {kwargs[name]!r}."
@@ -135,18 +139,20 @@ class MiniGeminiImageProcessor(PilBackend):
         sources = flatten(images)
         if not sources:
             raise ImageError("There are no images. Give at least one, or leave images out.")
-        high_res = torch.stack(
-            [self._high_res_tensor(load_image(source), **kwargs) for source in sources]
-        )  # (b, 3, S, S)
         side = kwargs["low_res_image_size"]
+        largest = kwargs["high_res_image_size"] or side
+        high_res = torch.stack(
+            [self._square_tensor(load_image(source), largest, **kwargs) for source in sources]
+        )  # (b, 3, S, S)
+        if kwargs["high_res_image_size"] is None:
+            return BatchFeature({"pixel_values": high_res}, tensor_type=kwargs["return_tensors"] or "pt")
         low_res = torch.nn.functional.interpolate(high_res, size=(side, side), mode="bilinear", align_corners=False)
         return BatchFeature(
             {"pixel_values": low_res, "high_res_pixel_values": high_res}, tensor_type=kwargs["return_tensors"] or "pt"
         )
 
-    def _high_res_tensor(self, picture: Image.Image, **kwargs: Any) -> torch.Tensor:
-        """Return one picture as a normalised tensor (3, S, S) of float32."""
-        side = kwargs["high_res_image_size"]
+    def _square_tensor(self, picture: Image.Image, side: int, **kwargs: Any) -> torch.Tensor:
+        """Return one picture as a normalised tensor (3, S, S) of float32; S is `side`."""
         mean, std = kwargs["image_mean"], kwargs["image_std"]
         if kwargs["image_aspect_ratio"] == "pad":
             red, green, blue = (int(channel * 255) for channel in mean)

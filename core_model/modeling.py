@@ -103,16 +103,25 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
 
 
 class MiniGeminiModel(MiniGeminiPreTrainedModel):
-    """The two encoders, mining, the projector and the language model's trunk, without a head."""
+    """The two encoders, mining, the projector and the language model's trunk, without a head.
+
+    Without high resolution (`high_res_image_size` of None), `high_res_vision_tower` and `mining` are None, and the
+    projector gets the low-resolution tokens.
+    """
+
+    high_res_vision_tower: HighResEncoder | None
+    mining: PatchInfoMining | None
 
     def __init__(self, config: MiniGeminiConfig) -> None:
         super().__init__(config)
         self.vision_tower = CLIPVisionModel._from_config(config.vision_config)
-        self.high_res_vision_tower = HighResEncoder(config.high_res_vision_config)
         vision_dim = config.vision_config.hidden_size
-        self.mining = PatchInfoMining(vision_dim, config.high_res_vision_config.candidate_dim)
+        self.high_res_vision_tower = self.mining = None
+        if config.high_res_image_size is not None:
+            self.high_res_vision_tower = HighResEncoder(config.high_res_vision_config)
+            self.mining = PatchInfoMining(vision_dim, config.high_res_vision_config.candidate_dim)
         self.multi_modal_projector = build_projector(config.projector_type, vision_dim, config.text_config.hidden_size)
-        for part in (self.mining, self.multi_modal_projector):
+        for part in filter(None, (self.mining, self.multi_modal_projector)):
             for module in part.modules():
                 setattr(module, _TORCH_INIT, True)
         self.language_model = AutoModel.from_config(config.text_config)
@@ -124,7 +133,8 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         """Load the trunk alone; see :meth:`MiniGeminiForConditionalGeneration.from_pretrained` for the whole model."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        keep_resident(model.mining)
+        if model.mining is not None:
+            keep_resident(model.mining)
         model.apply_freezing()
         return loaded
 
@@ -140,7 +150,8 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
     def apply_freezing(self) -> None:
         """Set `requires_grad` of the encoders as the configuration says; loading weights resets it."""
         self.vision_tower.requires_grad_(not self.config.freeze_vision_tower)
-        self.high_res_vision_tower.requires_grad_(not self.config.freeze_high_res_vision_tower)
+        if self.high_res_vision_tower is not None:
+            self.high_res_vision_tower.requires_grad_(not self.config.freeze_high_res_vision_tower)
         for parameter in unused_low_res_modules(self.vision_tower, self.config.vision_feature_layer):
             parameter.requires_grad_(False)
 
@@ -149,18 +160,19 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         super().train(mode)
         if self.config.freeze_vision_tower:
             self.vision_tower.eval()
-        if self.config.freeze_high_res_vision_tower:
+        if self.high_res_vision_tower is not None and self.config.freeze_high_res_vision_tower:
             self.high_res_vision_tower.eval()
         return self
 
     def get_image_features(
-        self, pixel_values: Tensor, high_res_pixel_values: Tensor | None, **kwargs: Any
+        self, pixel_values: Tensor, high_res_pixel_values: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
         """Encode, mine and project images.
 
         Args:
             pixel_values: (i, 3, h, h) normalised LR images, h = `geometry.low_res_input_size`.
-            high_res_pixel_values: (i, 3, H, H) normalised HR images, H = `high_res_image_size`.
+            high_res_pixel_values: (i, 3, H, H) normalised HR images, H = `high_res_image_size`; None for a model
+                without high resolution.
             **kwargs: Accepted for transformers (`return_dict`); not used.
 
         Returns:
@@ -170,14 +182,11 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         Raises:
             InputError: If the two tensors do not have the configured sizes or not the same number of images.
         """
-        high_res_pixel_values = self._checked(pixel_values, high_res_pixel_values)
-        step = max(1, _PIXELS_PER_PASS // self.config.high_res_image_size**2)
-        tokens = torch.cat(
-            [
-                self._mined_tokens(low, high)
-                for low, high in zip(pixel_values.split(step), high_res_pixel_values.split(step), strict=True)
-            ]
-        )
+        self._check(pixel_values, high_res_pixel_values)
+        side = self.config.high_res_image_size or self.config.geometry.low_res_input_size
+        lows = pixel_values.split(max(1, _PIXELS_PER_PASS // side**2))
+        highs = [None] * len(lows) if high_res_pixel_values is None else high_res_pixel_values.split(len(lows[0]))
+        tokens = torch.cat([self._visual_tokens(low, high) for low, high in zip(lows, highs, strict=True)])
         features = self.multi_modal_projector(tokens)
         # Gemma's embedding multiplies by √d. Its released model was trained with visual tokens multiplied as well.
         scale = getattr(self.get_input_embeddings(), "embed_scale", None)
@@ -186,21 +195,23 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         per_image: Any = list(features)  # transformers annotates a tensor, but its generation expects a list
         return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=per_image)
 
-    def _checked(self, pixel_values: Tensor, high_res_pixel_values: Tensor | None) -> Tensor:
-        if high_res_pixel_values is None:
-            raise InputError("Images need both pixel_values and high_res_pixel_values; MiniGeminiProcessor makes both.")
+    def _check(self, pixel_values: Tensor, high_res_pixel_values: Tensor | None) -> None:
         low, high = self.config.geometry.low_res_input_size, self.config.high_res_image_size
+        if high_res_pixel_values is None and high is not None:
+            raise InputError("Images need both pixel_values and high_res_pixel_values; MiniGeminiProcessor makes both.")
         count = pixel_values.shape[0]
-        expected = ((count, 3, low, low), (count, 3, high, high))
-        got = (tuple(pixel_values.shape), tuple(high_res_pixel_values.shape))
+        expected = ((count, 3, low, low), None if high is None else (count, 3, high, high))
+        got = (
+            tuple(pixel_values.shape),
+            None if high_res_pixel_values is None else tuple(high_res_pixel_values.shape),
+        )
         if got != expected:
             raise InputError(
                 f"pixel_values and high_res_pixel_values must be {expected[0]} and {expected[1]}, got {got[0]} and "
                 f"{got[1]}. Make them with this model's own MiniGeminiProcessor."
             )
-        return high_res_pixel_values
 
-    def _mined_tokens(self, pixel_values: Tensor, high_res_pixel_values: Tensor) -> Tensor:
+    def _visual_tokens(self, pixel_values: Tensor, high_res_pixel_values: Tensor | None) -> Tensor:
         """Encode and mine some images: (i, tokens, c), global image first."""
         grid, side = self.config.image_grid, self.config.geometry.tokens_per_side
         views = split_crops(pixel_values, grid)
@@ -209,13 +220,15 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             views = torch.cat([views, global_image(pixel_values, grid)])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision_tower):
             tokens = low_res_features(self.vision_tower, views, self.config.vision_feature_layer)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_high_res_vision_tower):
-            candidates = self.high_res_vision_tower(high_res_pixel_values)
-        crops = self.mining(crops_to_raster(tokens[:num_crops], grid, side), candidates)
+        crops, whole = crops_to_raster(tokens[:num_crops], grid, side), tokens[num_crops:]
+        if self.high_res_vision_tower is not None and self.mining is not None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_high_res_vision_tower):
+                candidates = self.high_res_vision_tower(high_res_pixel_values)
+            crops = self.mining(crops, candidates)
+            whole = self.mining(whole, candidates, scale=1 / grid) if self.config.image_global else whole
         crops = raster_to_crops(crops, grid, side)
         if not self.config.image_global:
             return crops
-        whole = self.mining(tokens[num_crops:], candidates, scale=1 / grid)
         return torch.cat([whole, crops], dim=1)
 
     def embed(self, input_ids: Tensor, image_features: list[Tensor] | None = None) -> Tensor:

@@ -114,7 +114,8 @@ def load_without_language_model(
         text = AutoModelForCausalLM.from_pretrained(os.fspath(text), dtype=dtype or "auto")
     _check_sizes(config.text_config, text.config, path)
     vision = CLIPVisionModel(config.vision_config)
-    high_res_vision = HighResEncoder(config.high_res_vision_config)
+    has_high_res = config.high_res_image_size is not None
+    high_res_vision = HighResEncoder(config.high_res_vision_config) if has_high_res else None
     kept: torch.dtype = dtype or text.dtype
     model = join_parts(MiniGeminiForConditionalGeneration, config, vision, high_res_vision, text, kept)
     own = own_weights(model)

@@ -125,7 +125,8 @@ def _print_report(report: CheckpointReport) -> None:
         fact("dialogue", report.prompt_template)
     if report.geometry:
         low, high = report.geometry.low_res_input_size, report.geometry.high_res_size
-        fact("images", f"{low} and {high} px, {report.geometry.num_image_tokens} tokens each")
+        sizes = f"{low} px" if high is None else f"{low} and {high} px"
+        fact("images", f"{sizes}, {report.geometry.num_image_tokens} tokens each")
     if report.files:
         fact("parameters", f"{report.num_parameters:,}")
         fact("size", f"{report.num_bytes / 1e9:,.2f} GB in {len(report.files)} file(s)")

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from mgem_agent.cli.printing import echo
+from mgem_agent.cli.eval_progress import progress_bars
+from mgem_agent.cli.printing import echo, echo_json, open_console
 from mgem_agent.cli.train_estimate import show_estimate
 
 __all__ = ["app"]
@@ -79,6 +80,37 @@ def _run(
         )
         raise typer.Exit(_SIGNAL_STATUS + outcome.stopped_by)
     echo(settings.run.output)
+
+
+@app.command("captioner_dpo")
+def _captioner_dpo(
+    config: Annotated[str, typer.Argument(help="A YAML file, 'nano', or 'mgm_7b'.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the configuration.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")] = False,
+) -> None:
+    """Train the captioner on the pictures of its own captions, by DPO. Needs mgem-agent[rl].
+
+    For each request, captions are sampled from the model, drawn by the generator, and scored by a judge. The best and
+    the worst caption of a request make a pair, and TRL trains a low-rank adapter on the pairs. Held-out requests are
+    drawn before and after. Every step is stored: run the same command again to continue.
+
+    Example: mgem train captioner_dpo nano judge=scene:models/other-nano
+    """
+    from transformers.utils import logging
+
+    from mgem_agent.recipes.train.captioner.config import load_captioner_config
+    from mgem_agent.recipes.train.captioner.program import train_captioner
+
+    settings = load_captioner_config(config, overrides or ())
+    logging.disable_progress_bar()
+    with progress_bars() as progress:
+        report = train_captioner(settings, progress=progress, say=lambda message: echo(message, err=True))
+    if as_json:
+        echo_json(report.model_dump(mode="json"))
+    else:
+        open_console().print(report.render())
 
 
 @app.command("configs")

@@ -25,7 +25,7 @@ __all__ = [
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "tf32", "fp32"]
 
 
 class _Section(BaseModel):
@@ -40,7 +40,8 @@ class ModelConfig(_Section):
             export --small`, or `nano`: these lack a language model, which `text` names (default: nano's). An adapter of
             the same rank continues from theirs.
         vision: Folder or hub id of a CLIP vision model.
-        high_res_vision: Folder or hub id of an open_clip model with a ConvNeXt.
+        high_res_vision: Folder or hub id of an open_clip model with a ConvNeXt; null for a model without high
+            resolution and mining, like the paper's baselines.
         text: Folder or hub id of a causal language model, a `.gguf` file, or `nano` for nano's.
         start_from: A finished run whose trained weights (mining, projector, adapter, …) replace the model's own; or
             several, applied in order.
@@ -64,13 +65,20 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _check_sources(self) -> ModelConfig:
-        parts = {name: getattr(self, name) for name in ("vision", "high_res_vision", "text")}
+        parts = {name: getattr(self, name) for name in ("vision", "text")}
+        if "high_res_vision" not in self.model_fields_set:  # null has to be said
+            parts["high_res_vision"] = None
         missing = [name for name, value in parts.items() if value is None]
         if self.checkpoint is None and missing:
             raise ValueError(f"has neither a checkpoint nor all its parts; give model.{missing[0]} or model.checkpoint")
         if self.checkpoint is not None and (self.vision is not None or self.high_res_vision is not None):
             raise ValueError("has both a checkpoint and parts; give one or the other")
         return self
+
+    @property
+    def has_high_res(self) -> bool:
+        """Whether the model has high resolution; true for a checkpoint, whose own configuration says it."""
+        return self.checkpoint is not None or self.high_res_vision is not None
 
 
 class LoraOptions(_Section):
@@ -202,7 +210,8 @@ class RunConfig(_Section):
         max_steps: Number of steps, also of the cosine schedule; overrides `epochs`.
         global_batch: Records of one step, over all processes.
         micro_batch: Records of one forward pass of one process; gradients are accumulated up to the global batch.
-        precision: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
+        precision: `bf16`; `fp32`; `tf32`, which is float32 with faster, less exact matrix products on NVIDIA GPUs; or
+            `auto`: bf16 where the hardware has it, otherwise fp32.
         gradient_checkpointing: Whether to recompute the language model's activations, to save memory.
         compile: Whether `torch.compile` compiles the layers of the language model. The first steps take longer.
         seed: Seed of data order, new weights and dropout.
@@ -269,10 +278,10 @@ class TrainConfig(_Section):
     def trained_modules(self) -> tuple[str, ...]:
         """Fully trained attributes of the model's trunk."""
         wanted = {
-            "mining": self.train.mining,
+            "mining": self.train.mining and self.model.has_high_res,
             "multi_modal_projector": self.train.projector,
             "vision_tower": self.train.vision_tower,
-            "high_res_vision_tower": self.train.high_res_vision_tower,
+            "high_res_vision_tower": self.train.high_res_vision_tower and self.model.has_high_res,
             "language_model": self.train.llm == "full",
         }
         return tuple(name for name, is_trained in wanted.items() if is_trained)

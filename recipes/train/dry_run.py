@@ -176,9 +176,9 @@ def part_sizes(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -
     set_trained_parts(model, config)
     counted: set[int] = set()
 
-    def size(name: str, *modules: nn.Module) -> PartSize:
+    def size(name: str, *modules: nn.Module | None) -> PartSize:
         counts = {True: 0, False: 0}
-        for parameter in (parameter for module in modules for parameter in module.parameters()):
+        for parameter in (parameter for module in filter(None, modules) for parameter in module.parameters()):
             if id(parameter) not in counted:  # the head may share its weights with the embedding
                 counted.add(id(parameter))
                 counts[parameter.requires_grad] += parameter.numel()

@@ -329,7 +329,7 @@ class Examples:
             features = self._processor(
                 images=list(encoded.pictures), return_tensors="pt", image_aspect_ratio=self._aspect_ratio
             )
-            example.pixels = {name: features[name] for name in ("pixel_values", "high_res_pixel_values")}
+            example.pixels = {name: features[name] for name in features if name.endswith("pixel_values")}
         return example
 
 

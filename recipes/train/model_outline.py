@@ -50,7 +50,7 @@ def read_model_config(source: ModelConfig) -> MiniGeminiConfig:
         fields: dict[str, Any] = {
             "image_token_id": text.vocab_size,
             "prompt_template": source.prompt_template or PROMPT_TEMPLATE,
-            "high_res_image_size": source.high_res_image_size,
+            "high_res_image_size": source.high_res_image_size if source.has_high_res else None,
             "image_grid": source.image_grid,
             "image_global": source.image_global,
             "tie_word_embeddings": text.tie_word_embeddings,
@@ -58,7 +58,11 @@ def read_model_config(source: ModelConfig) -> MiniGeminiConfig:
         return MiniGeminiConfig(
             text_config=text,
             vision_config=CLIPVisionConfig.from_pretrained(str(source.vision)),
-            high_res_vision_config=high_res_config_from_open_clip(_open_clip_config(str(source.high_res_vision))),
+            high_res_vision_config=(
+                high_res_config_from_open_clip(_open_clip_config(source.high_res_vision))
+                if source.high_res_vision is not None
+                else None
+            ),
             **fields,
         )
     except (OSError, KeyError, ValueError) as error:

@@ -141,13 +141,16 @@ def set_trained_parts(model: MiniGeminiForConditionalGeneration, config: TrainCo
     model.model.config.freeze_vision_tower = not config.train.vision_tower
     model.model.config.freeze_high_res_vision_tower = not config.train.high_res_vision_tower
     for name in config.trained_modules:
-        getattr(model.model, name).requires_grad_(True)
+        part = getattr(model.model, name)
+        if part is not None:  # a checkpoint without high resolution has no mining
+            part.requires_grad_(True)
     if config.train.llm == "full":
         model.lm_head.requires_grad_(True)
     if config.train.vision_tower:
         is_high_res_trained = config.train.high_res_vision_tower
         model.model.apply_freezing()  # keeps unused layers of the encoder frozen
-        model.model.high_res_vision_tower.requires_grad_(is_high_res_trained)
+        if model.model.high_res_vision_tower is not None:
+            model.model.high_res_vision_tower.requires_grad_(is_high_res_trained)
 
 
 def _begun(config: TrainConfig) -> dict[Path, dict[str, Tensor]]:
@@ -197,11 +200,11 @@ def load_model(
     text, tokenizer = _language_model(str(source.text), dtype)
     model = MiniGeminiForConditionalGeneration.from_vision_text_pretrained(
         str(source.vision),
-        str(source.high_res_vision),
+        source.high_res_vision,
         text,
         dtype=dtype,
         prompt_template=source.prompt_template or PROMPT_TEMPLATE,
-        high_res_image_size=source.high_res_image_size,
+        **({"high_res_image_size": source.high_res_image_size} if source.has_high_res else {}),
         image_grid=source.image_grid,
         image_global=source.image_global,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from mgem_agent.core_model.quantization import default_dtype
 from mgem_agent.recipes.train.config import Precision
 
-__all__ = ["training_dtype"]
+__all__ = ["matmul_precision", "training_dtype"]
 
 
 def training_dtype(precision: Precision) -> torch.dtype:
@@ -20,3 +23,21 @@ def training_dtype(precision: Precision) -> torch.dtype:
         return torch.bfloat16 if precision == "bf16" else torch.float32
     best = default_dtype("cuda" if torch.cuda.is_available() else "cpu")
     return best if best == torch.bfloat16 else torch.float32  # float16 would need loss scaling
+
+
+@contextmanager
+def matmul_precision(precision: Precision) -> Iterator[None]:
+    """Multiply float32 matrices in TF32 for a while, if the setting is `tf32`; otherwise exactly.
+
+    TF32 has the range of float32 and the 10 bits of mantissa of float16. Only NVIDIA GPUs since Ampere have it;
+    elsewhere nothing changes.
+
+    Args:
+        precision: The setting of a configuration.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" and torch.cuda.is_available() else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

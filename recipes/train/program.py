@@ -28,7 +28,7 @@ from mgem_agent.recipes.train.examples import Examples
 from mgem_agent.recipes.train.held_out import HeldOut
 from mgem_agent.recipes.train.model_outline import outline_run
 from mgem_agent.recipes.train.model_setup import TrainedModel, parameter_groups, prepare_model
-from mgem_agent.recipes.train.precision import training_dtype
+from mgem_agent.recipes.train.precision import matmul_precision, training_dtype
 from mgem_agent.recipes.train.record_sources import open_records
 from mgem_agent.recipes.train.result import CONFIG_FILE, save_result
 from mgem_agent.recipes.train.step_batches import StepBatches
@@ -76,7 +76,7 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
     accelerator = create_accelerator(config)
     say: Report = report if accelerator.is_main_process else lambda message: None
     folder = Path(config.run.output)
-    with StopSignal() as stop:
+    with StopSignal() as stop, matmul_precision(config.run.precision):
         _claim(folder, config, accelerator)
         set_seed(config.run.seed)
         trained, counts = _model(config, accelerator)
@@ -232,6 +232,7 @@ def _opening(
 ) -> str:
     own, total = counts
     dtype = str(training_dtype(config.run.precision)).removeprefix("torch.")
+    dtype = "tf32" if config.run.precision == "tf32" else dtype
     return (
         f"{config.stage}: {own:,} of {total:,} parameters trained; "
         f"{len(examples):,} records, {num_steps:,} steps of {config.run.global_batch} from step {step:,}; "

@@ -108,7 +108,8 @@ class TargetLoss(nn.Module):
         """Return zero with a gradient graph through the vision part."""
         config = self.model.config
         low = torch.zeros(1, 3, config.geometry.low_res_input_size, config.geometry.low_res_input_size, device=device)
-        high = torch.zeros(1, 3, config.high_res_image_size, config.high_res_image_size, device=device)
+        side = config.high_res_image_size
+        high = None if side is None else torch.zeros(1, 3, side, side, device=device)
         features: Any = self.model.model.get_image_features(low, high).pooler_output
         nothing: Tensor = features[0].float().sum() * 0
         return nothing

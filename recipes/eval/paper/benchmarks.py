@@ -61,7 +61,7 @@ class Ablation(BaseModel):
         high_res: Side of the high-resolution image; None for a baseline without high resolution.
         tokens: Visual tokens of an image.
         published: The paper's values.
-        train: Changes to the shipped training configurations.
+        train: The shipped training configurations of both stages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +73,7 @@ class Ablation(BaseModel):
     high_res: int | None = None
     tokens: int
     published: dict[str, float]
-    train: tuple[str, ...] = ()
+    train: tuple[str, str]
 
 
 @functools.cache

@@ -80,9 +80,9 @@ def ablation_table(measured: Mapping[str, Mapping[str, str | None]]) -> Renderab
 
 def training_table() -> RenderableType:
     """Return what to train for each row of Tables 2 and 3."""
-    table = _table("id", "Table", "row", "changes to mgm_7b_align and mgm_7b_instruct")
+    table = _table("id", "Table", "row", "mgem train")
     for row in ablations():
-        table.add_row(row.id, str(row.table), row.label, "\n".join(row.train) or "LLaVA-1.5 itself")
+        table.add_row(row.id, str(row.table), row.label, "\n".join(row.train))
     for column in table.columns:
         column.justify = "left"
     return table
@@ -97,7 +97,7 @@ def read_ablation_models(file: Path) -> dict[str, str]:
     Raises:
         InputError: If it is missing or malformed, or names an unknown row.
     """
-    known = {each.id for each in ablations() if each.train}
+    known = {each.id for each in ablations()}
     try:
         found = yaml.safe_load(read_user_file(file, "The ablations", max_bytes=_MAX_BYTES))
         rows: dict[str, str] = TypeAdapter(dict[str, str]).validate_python(found)
@@ -127,9 +127,13 @@ def check_ablation_model(row: Ablation, config: Any) -> None:
     wanted = (row.low_res, row.high_res, row.tokens)
     if got != wanted:
         raise InputError(
-            f"The row {row.id!r} sees {wanted[0]}/{wanted[1]} px with {wanted[2]} tokens; this model sees "
-            f"{got[0]}/{got[1]} px with {got[2]} tokens. Name the model that was trained for the row."
+            f"The row {row.id!r} sees {_sizes(*wanted)}; this model sees {_sizes(*got)}. Name the model that was "
+            "trained for the row."
         )
+
+
+def _sizes(low_res: int, high_res: int | None, tokens: int) -> str:
+    return f"{low_res}{'' if high_res is None else f'/{high_res}'} px with {tokens} tokens"
 
 
 def _perception(name: str, value: str | None) -> str:

@@ -24,7 +24,7 @@ from mgem_agent.recipes.nano.world.scene import sample_scene
 from mgem_agent.recipes.nano.world.scene_questions import QUESTION_KINDS
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 
-__all__ = ["SceneQuestion", "Understanding", "held_out_questions", "measure_understanding"]
+__all__ = ["SceneQuestion", "Understanding", "answer_questions", "held_out_questions", "measure_understanding"]
 
 _MAX_SCENES = 200
 """Maximum scenes searched for each question of a kind; the rarest kind is in one scene of twenty."""
@@ -115,7 +115,26 @@ def measure_understanding(
     batch_size: int = 16,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Proportion]:
-    """Ask the questions, and count right answers by kind.
+    """Ask the questions, and count right answers by kind; arguments and errors as for `answer_questions`."""
+    verdicts = answer_questions(model, assets, file, settings, num=num, seed=seed, batch_size=batch_size, report=report)
+    return {
+        kind: Proportion.of(is_right for question, is_right in verdicts if question.kind == kind)
+        for kind in QUESTION_KINDS
+    }
+
+
+def answer_questions(
+    model: PictureAnswerer,
+    assets: EmojiAssets,
+    file: Path,
+    settings: Mapping[str, Any],
+    *,
+    num: int,
+    seed: int = 0,
+    batch_size: int = 16,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[tuple[SceneQuestion, bool]]:
+    """Ask the questions, and return each with whether it was answered right.
 
     Args:
         model: The model.
@@ -143,14 +162,7 @@ def measure_understanding(
                          "accepted": question.accepted})  # fmt: skip
             report(len(questions) - len(missing) + start + len(batch), len(questions))
         said = {question.id: log.answers[question.id]["answer"] for question in questions}
-    return {
-        kind: Proportion.of(
-            is_right_answer(kind, said[question.id], question.accepted)
-            for question in questions
-            if question.kind == kind
-        )
-        for kind in QUESTION_KINDS
-    }
+    return [(question, is_right_answer(question.kind, said[question.id], question.accepted)) for question in questions]
 
 
 def _picture(question: SceneQuestion, seed: int, assets: EmojiAssets) -> Image.Image:

@@ -13,7 +13,7 @@ from mgem_agent.recipes.eval.agent.prompts import EvalPrompt
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import counted, is_countable, number_word, plural, with_article
 
-__all__ = ["WORLD_PROMPTS", "make_world_prompts"]
+__all__ = ["WORLD_PROMPTS", "make_drawable_prompts", "make_world_prompts"]
 
 WORLD_PROMPTS = Path(__file__).with_name("world_prompts.jsonl")
 """The shipped prompts."""
@@ -77,6 +77,29 @@ def make_world_prompts(num: int, seed: int = 0) -> list[EvalPrompt]:
         else:
             made.append(_prompt(parts, rng.choice(_RELATIONS) if form in (2, 5) else None))
     return made
+
+
+def make_drawable_prompts(num: int, seed: int = 0) -> list[EvalPrompt]:
+    """Return different prompts that nano's generator can draw: two or three of one thing, or two things.
+
+    Args:
+        num: Number of prompts.
+        seed: Seed of the things.
+    """
+    things = [each for each in load_concepts() if _is_plain(each)]
+    coloured = [each for each in things if each.colour is not None]
+    rng = random.Random(f"drawable/{seed}")
+    made: dict[str, EvalPrompt] = {}
+    while len(made) < num:
+        form = len(made) % 4
+        first, second = rng.sample(coloured if form == 3 else things, 2)
+        colours = (first.colour, second.colour) if form == 3 else (None, None)
+        parts = [_Part(first.name, colours[0], rng.randint(2, 3) if form in (0, 2) else 1)]
+        if form in (1, 3):
+            parts.append(_Part(second.name, colours[1]))
+        prompt = _prompt(parts, rng.choice(_RELATIONS) if form == 1 else None)
+        made.setdefault(prompt.prompt, prompt)
+    return list(made.values())
 
 
 def _is_plain(concept: Concept) -> bool:

@@ -149,3 +149,36 @@ def test_a_launch_line_names_its_file_and_all_its_machines(name: str) -> None:
     if machines is not None and processes is not None:
         assert int(processes[1]) == 8 * int(machines[1]) > 8
         assert "--machine_rank RANK --main_process_ip HOST" in launch[2]
+
+
+def test_a_file_may_extend_another(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: nano_align\nrun: {output: a, max_steps: 3}\n", encoding="utf-8")
+    (tmp_path / "next.yaml").write_text("extends: mine.yaml\nrun: {output: b}\ndata: {sources: [{path: x.jsonl}]}\n")
+    before, after = load_config("nano_align"), load_config(tmp_path / "next.yaml")
+    assert (after.run.output, after.run.max_steps) == ("b", 3)
+    assert after.run.global_batch == before.run.global_batch
+    assert [source.path for source in after.data.sources] == ["x.jsonl"]  # lists are replaced
+    assert after.data.max_length == before.data.max_length
+
+
+def test_a_circle_of_files_is_refused(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {other}.yaml\n")
+    with pytest.raises(InputError, match="extends itself. Remove one `extends`"):
+        load_config(tmp_path / "a.yaml")
+    (tmp_path / "c.yaml").write_text("extends: none.yaml\n")
+    with pytest.raises(InputError, match="'none.yaml' cannot be read"):
+        load_config(tmp_path / "c.yaml")
+    (tmp_path / "d.yaml").write_text("extends: [a, b]\n")
+    with pytest.raises(InputError, match="is the name of one configuration"):
+        load_config(tmp_path / "d.yaml")
+
+
+def test_a_model_without_high_resolution_says_so() -> None:
+    words = ["model.high_res_vision=null"]
+    config = load_config("mgm_7b_instruct", words)
+    assert config.trained_modules == ("multi_modal_projector", "language_model")
+    settings = read_settings("mgm_7b_instruct")
+    del settings["model"]["high_res_vision"]
+    with pytest.raises(ValueError, match="nor all its parts; give model.high_res_vision"):
+        type(config).model_validate(settings)

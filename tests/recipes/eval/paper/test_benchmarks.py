@@ -5,6 +5,7 @@ import pytest
 from mgem_agent.core_model.checkpoints import RELEASED_CHECKPOINTS
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.eval.paper.benchmarks import ablations, find_benchmarks, paper_benchmarks, published_values
+from mgem_agent.recipes.train.config_file import shipped_configs
 
 
 def test_the_benchmarks_of_both_tables() -> None:
@@ -40,4 +41,4 @@ def test_ablations_add_up() -> None:
     rows = {each.id: each for each in ablations()}
     assert [sum(each.table == number for each in rows.values()) for number in (2, 3)] == [7, 7]
     assert rows["data-allava"].published == {"TextVQA": 65.2, "MME": 1523.3, "MM-Vet": 40.8}
-    assert all(bool(each.train) == (each.high_res is not None) for each in rows.values())
+    assert all(set(each.train) <= set(shipped_configs()) for each in rows.values())

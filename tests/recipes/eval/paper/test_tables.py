@@ -39,7 +39,8 @@ def test_ablations_are_beside_the_published_values() -> None:
     assert "+ OCR-related 336 768 576 61.0 61.6 1500 1523.5 – 33.7" in lines
     assert "Baseline 224 – 256 – 54.1 – 1467.1 – 30.7" in lines
     assert any(
-        line.startswith("mining-224-512 2 + Info mining (ConvNeXt-L) model.vision=") for line in shown(training_table())
+        line.startswith("mining-224-512 2 + Info mining (ConvNeXt-L) ablation_mining_224_512_align")
+        for line in shown(training_table())
     )
 
 
@@ -47,8 +48,8 @@ def test_models_of_rows_are_read(tmp_path: Path) -> None:
     file = tmp_path / "rows.yaml"
     file.write_text("data-ocr: runs/a\n")
     assert read_ablation_models(file) == {"data-ocr": "runs/a"}
-    file.write_text("baseline-224: runs/a\n")
-    with pytest.raises(InputError, match="Unknown rows: 'baseline-224'. Allowed: data-allava"):
+    file.write_text("baseline-225: runs/a\n")
+    with pytest.raises(InputError, match="Unknown rows: 'baseline-225'. Allowed: baseline-224"):
         read_ablation_models(file)
     file.write_text("- runs/a\n")
     with pytest.raises(InputError, match="does not name a model for each row"):

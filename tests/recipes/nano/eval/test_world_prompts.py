@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mgem_agent.recipes.eval.agent.prompts import read_prompts
-from mgem_agent.recipes.nano.eval.world_prompts import WORLD_PROMPTS, make_world_prompts
+from mgem_agent.recipes.nano.eval.world_prompts import WORLD_PROMPTS, make_drawable_prompts, make_world_prompts
 
 
 def test_the_shipped_prompts_are_those_that_the_function_makes() -> None:
@@ -20,3 +20,13 @@ def test_every_form_has_its_skills() -> None:
     ]
     assert [prompt.atom_count for prompt in made] == [2, 2, 3, 4, 4, 6]
     assert len({prompt.prompt for prompt in make_world_prompts(60)}) == 60
+
+
+def test_drawable_prompts_have_few_things() -> None:
+    made = make_drawable_prompts(80, seed=3)
+    assert len({each.prompt for each in made}) == 80
+    assert made == make_drawable_prompts(80, seed=3) and made[:10] == make_drawable_prompts(10, seed=3)
+    for each in made:
+        numbers = [answer for question, answer in each.vqa_list if question.startswith("How many")]
+        assert numbers in (["two"], ["three"], ["one", "one"])
+    assert {skill for each in made for skill in each.skills} == {"count", "object", "attribute", "position"}

@@ -1,0 +1,1 @@
+"""Training the captioner on the pictures of its own captions: preferences (DPO) over what a generator drew of them."""

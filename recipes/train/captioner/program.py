@@ -1,0 +1,194 @@
+"""A captioner's training from requests to figures; every step is stored, and the same command resumes.
+
+OUTPUT/train/      captions, pictures and scores of the requests to train on
+OUTPUT/pairs.jsonl the pairs
+OUTPUT/model/      the trained model, for `from_pretrained`
+OUTPUT/before/, OUTPUT/after/   captions, pictures and scores of held-out requests; answers about held-out scenes
+OUTPUT/report.json the figures
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
+from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from mgem_agent.core_model.cpu_decoding import enable_cpu_decoding
+from mgem_agent.errors import InputError
+from mgem_agent.recipes.bench.measure import describe_machine
+from mgem_agent.recipes.eval.agent.figure_judge import make_figure_judge
+from mgem_agent.recipes.eval.agent.prompts import EvalPrompt
+from mgem_agent.recipes.eval.answer_log import state_of
+from mgem_agent.recipes.nano.eval.evaluation import answer_settings
+from mgem_agent.recipes.nano.eval.seeing_model import SeeingModel, find_weights, loading_options
+from mgem_agent.recipes.nano.eval.understanding import answer_questions
+from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+from mgem_agent.recipes.train.captioner.config import CaptionerConfig
+from mgem_agent.recipes.train.captioner.drawn_captions import CaptionPlan, DrawnCaption, DrawnCaptions, Progress
+from mgem_agent.recipes.train.captioner.pairs import CaptionPair, choose_pairs
+from mgem_agent.recipes.train.captioner.preference import train_preferences
+from mgem_agent.recipes.train.captioner.report import CaptionerReport, Measured
+from mgem_agent.recipes.train.captioner.requests import read_requests
+from mgem_agent.tools.registry import make_generator
+from mgem_agent.user_files import user_path
+
+__all__ = ["MODEL_FOLDER", "open_captioner", "train_captioner"]
+
+MODEL_FOLDER = "model"
+_SETTINGS_FILE = "settings.json"
+
+
+def train_captioner(
+    config: CaptionerConfig,
+    *,
+    progress: Progress = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> CaptionerReport:
+    """Sample, draw and score captions, train on the pairs, and measure; what is stored is not made again.
+
+    Args:
+        config: The training.
+        progress: Called with the step, the number done and the total.
+        say: Called with messages.
+
+    Returns:
+        The figures, which are also in `report.json`.
+
+    Raises:
+        InputError: If the folder holds another training, the requests are not usable, or the judge is the reward.
+        MissingDependencyError: If TRL is not installed.
+        MgemError: If a model, the generator or a judge fails. What is stored is kept.
+    """
+    _check_judge(config)
+    folder = user_path(config.folder)
+    _claim(folder, config)
+    train, held_out = read_requests(config.requests)
+    sampling = config.sampling
+    plan = CaptionPlan(sampling.captions, sampling.pictures, sampling.temperature, sampling.max_tokens, sampling.seed)
+    drawn = _drawn(folder / "train", train, plan, config, config.model, config.reward, progress)
+    pairs = choose_pairs(drawn, config.margin)
+    _write_pairs(folder / "pairs.jsonl", pairs)
+    say(f"{len(pairs)} pairs from {len(train)} requests")
+    model = folder / MODEL_FOLDER
+    if not model.is_dir():
+        train_preferences(config, pairs, model, say)
+    greedy = CaptionPlan(1, sampling.pictures, sampling.temperature, sampling.max_tokens, sampling.seed)
+    rows: list[list[DrawnCaption]] = []
+    for name, weights in (("before", config.model), ("after", str(model))):
+        found = _drawn(folder / name, held_out, greedy, config, weights, config.judge, progress, name)
+        rows.append([captions[0] for captions in found])
+    report = CaptionerReport(
+        method="DPO",
+        model=config.model,
+        generator=config.generator,
+        reward=config.reward,
+        judge=config.judge,
+        num_requests=len(train),
+        num_captions=sampling.captions,
+        num_pairs=len(pairs),
+        kept=CaptionerReport.kept_of(*rows),
+        skills=CaptionerReport.skills_of(held_out, *rows),
+        understanding=_understanding(config, folder, progress),
+        machine=describe_machine(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+    )
+    (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def open_captioner(name: str) -> ChatMiniGemini:
+    """Load a core model as a chat model, with fast decoding on a CPU.
+
+    Args:
+        name: `nano`, a folder, or a hub id.
+
+    Raises:
+        CheckpointError: If its weights are missing or do not fit.
+    """
+    weights = find_weights(name)
+    model = MiniGeminiForConditionalGeneration.from_pretrained(weights, **loading_options()).eval()
+    if not torch.cuda.is_available():
+        enable_cpu_decoding(model)
+    return ChatMiniGemini(model=model, processor=MiniGeminiProcessor.from_pretrained(weights))
+
+
+def _drawn(
+    folder: Path,
+    requests: Sequence[EvalPrompt],
+    plan: CaptionPlan,
+    config: CaptionerConfig,
+    weights: str,
+    judge: str,
+    progress: Progress,
+    name: str = "train",
+) -> list[list[DrawnCaption]]:
+    """Sample, draw and score captions of requests in a folder."""
+    captions = DrawnCaptions(folder, requests, plan, lambda what, done, total: progress(f"{what}, {name}", done, total))
+    python = None if config.judge_python is None else user_path(config.judge_python)
+    settings: Mapping[str, Any] = {"model": answer_settings(weights)}
+    captions.sample(lambda: open_captioner(weights), settings)
+    settings = {**settings, "generator": answer_settings(config.generator)}
+    captions.draw(lambda: make_generator(config.generator), settings)
+    is_whole = judge.startswith("vqascore:")
+    captions.score(
+        lambda: make_figure_judge(judge, python if is_whole else None), {**settings, "judge": _judge_settings(judge)}
+    )
+    return captions.records()
+
+
+def _judge_settings(judge: str) -> Mapping[str, Any]:
+    return {**answer_settings(judge.removeprefix("scene:")), "name": judge}
+
+
+def _understanding(config: CaptionerConfig, folder: Path, progress: Progress) -> Measured | None:
+    """Return the right answers about held-out scenes before and after."""
+    if not config.understanding:
+        return None
+    assets = EmojiAssets.open()
+    verdicts: list[list[float]] = []
+    for name, weights in (("before", config.model), ("after", str(folder / MODEL_FOLDER))):
+        found = answer_questions(
+            SeeingModel.open(weights),
+            assets,
+            folder / name / "answers.jsonl",
+            answer_settings(weights),
+            num=config.understanding,
+            report=lambda done, total, name=name: progress(f"understanding, {name}", done, total),  # type: ignore[misc]
+        )
+        verdicts.append([float(is_right) for _, is_right in found])
+    return Measured.of(*verdicts)
+
+
+def _check_judge(config: CaptionerConfig) -> None:
+    if config.judge == config.reward and not config.same_judge:
+        raise InputError(
+            f"The judge of the figure, {config.judge!r}, is also the reward of the training, which would favour the "
+            "trained model. Name another model with judge=NAME, or set same_judge=true; the report then says so."
+        )
+
+
+def _claim(folder: Path, config: CaptionerConfig) -> None:
+    """Store the settings in the folder, unless it holds another training."""
+    file = folder / _SETTINGS_FILE
+    settings = {**config.result_settings(), "weights": state_of(config.model)}
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        differing = sorted(name for name in settings if before.get(name) != json.loads(json.dumps(settings[name])))
+        if differing:
+            lines = "\n".join(f"  {name}: {before.get(name)!r} before, {settings[name]!r} now" for name in differing)
+            raise InputError(
+                f"The folder {str(folder)!r} holds another training, which these settings would change:\n{lines}\n"
+                "Give another output, or the earlier settings to resume it."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_pairs(file: Path, pairs: Sequence[CaptionPair]) -> None:
+    lines = [json.dumps(asdict(pair), ensure_ascii=False) for pair in pairs]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
