@@ -231,6 +231,41 @@ def _serve(
     _run(measure, threads, as_json)
 
 
+@app.command("train")
+def _train(
+    llm: _LLMOption = "smollm2-135m",
+    full_encoders: Annotated[
+        bool, typer.Option("--full-encoders", help="Use encoders of the released sizes instead of small ones.")
+    ] = False,
+    hd: _Hd = False,
+    batch: Annotated[int, typer.Option(min=1, help="Records of a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Number of timed steps of each side.")] = 2,
+    precision: Annotated[
+        Literal["auto", "bf16", "tf32", "fp32"], typer.Option(help="Number format, as in a training.")
+    ] = "auto",
+    device: _Device = "cpu",
+    threads: _Threads = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Training steps, packed and padded, against transformers' Trainer; and the input pipeline alone.
+
+    The same model and records. Tokens a second without padding, and the share of this machine's measured peak. On a
+    GPU: mgem bench train --device cuda --precision bf16 --llm gemma-2b --full-encoders --batch 16.
+    """
+    with open_console(stderr=True).status("Measuring; the alternative may take a while"):
+        from mgem_agent.recipes.bench.measure import use_threads
+        from mgem_agent.recipes.bench.training import bench_training
+
+        with use_threads(threads):
+            measured = bench_training(
+                llm=llm, small=not full_encoders, hd=hd, batch=batch, steps=steps, precision=precision, device=device
+            )
+    if as_json:
+        echo_json(measured.model_dump(mode="json"))
+    else:
+        open_console().print(measured.render())
+
+
 @app.command("start")
 def _start(
     repeats: Annotated[int, typer.Option(min=1, help="Number of timed runs of each side.")] = 3,

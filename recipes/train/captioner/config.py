@@ -57,15 +57,18 @@ class CaptionerOptimizer(_Section):
 
     Args:
         beta: DPO's weight of the distance to the model before.
-        likelihood: Weight of the better caption's own likelihood, beside DPO's loss; without it, both captions may
-            become less likely.
+        kl: GRPO's weight of the divergence from the model before.
+        likelihood: Weight of the better caption's own likelihood in addition to DPO's loss; without it, both captions
+            may become less likely.
         learning_rate: Peak learning rate; it falls linearly to zero.
         epochs: Passes over the pairs.
-        batch: Pairs of a step.
-        micro_batch: Pairs of a forward pass; gradients are accumulated up to the batch.
+        batch: Pairs (DPO) or requests (GRPO) of a step.
+        micro_batch: Pairs of a forward pass; gradients are accumulated up to the batch. GRPO passes the captions
+            of one request.
     """
 
     beta: Annotated[float, Field(gt=0)] = 0.1
+    kl: Annotated[float, Field(ge=0)] = 0.0
     likelihood: Annotated[float, Field(ge=0)] = 0.2
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     epochs: Annotated[float, Field(gt=0)] = 3.0

@@ -1,10 +1,12 @@
 """A captioner's training from requests to figures; every step is stored, and the same command resumes.
 
-OUTPUT/train/      captions, pictures and scores of the requests to train on
-OUTPUT/pairs.jsonl the pairs
-OUTPUT/model/      the trained model, for `from_pretrained`
-OUTPUT/before/, OUTPUT/after/   captions, pictures and scores of held-out requests; answers about held-out scenes
-OUTPUT/report.json the figures
+| in OUTPUT | contents |
+| --- | --- |
+| `train/` | captions, pictures and scores of the requests to train on; with GRPO, its rewards |
+| `pairs.jsonl` | the pairs (DPO) |
+| `model/` | the trained model, for `from_pretrained` |
+| `before/`, `after/` | captions, pictures and scores of held-out requests; answers about held-out scenes |
+| `report.json` | the figures |
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,7 +24,7 @@ from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGemini
 from mgem_agent.core_model.cpu_decoding import enable_cpu_decoding
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.measure import describe_machine
-from mgem_agent.recipes.eval.agent.figure_judge import make_figure_judge
+from mgem_agent.recipes.eval.agent.figure_judge import FigureJudge, make_figure_judge
 from mgem_agent.recipes.eval.agent.prompts import EvalPrompt
 from mgem_agent.recipes.eval.answer_log import state_of
 from mgem_agent.recipes.nano.eval.evaluation import answer_settings
@@ -31,6 +33,7 @@ from mgem_agent.recipes.nano.eval.understanding import answer_questions
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.captioner.config import CaptionerConfig
 from mgem_agent.recipes.train.captioner.drawn_captions import CaptionPlan, DrawnCaption, DrawnCaptions, Progress
+from mgem_agent.recipes.train.captioner.groups import PictureReward, train_groups
 from mgem_agent.recipes.train.captioner.pairs import CaptionPair, choose_pairs
 from mgem_agent.recipes.train.captioner.preference import train_preferences
 from mgem_agent.recipes.train.captioner.report import CaptionerReport, Measured
@@ -38,7 +41,9 @@ from mgem_agent.recipes.train.captioner.requests import read_requests
 from mgem_agent.tools.registry import make_generator
 from mgem_agent.user_files import user_path
 
-__all__ = ["MODEL_FOLDER", "open_captioner", "train_captioner"]
+__all__ = ["MODEL_FOLDER", "Method", "open_captioner", "train_captioner"]
+
+Method = Literal["DPO", "GRPO"]
 
 MODEL_FOLDER = "model"
 _SETTINGS_FILE = "settings.json"
@@ -47,13 +52,15 @@ _SETTINGS_FILE = "settings.json"
 def train_captioner(
     config: CaptionerConfig,
     *,
+    method: Method = "DPO",
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> CaptionerReport:
-    """Sample, draw and score captions, train on the pairs, and measure; what is stored is not made again.
+    """Sample, draw and score captions, train on them, and measure; what is stored is not made again.
 
     Args:
         config: The training.
+        method: DPO on the best and the worst caption of each request, or GRPO on groups that are sampled on the way.
         progress: Called with the step, the number done and the total.
         say: Called with messages.
 
@@ -67,31 +74,29 @@ def train_captioner(
     """
     _check_judge(config)
     folder = user_path(config.folder)
-    _claim(folder, config)
+    _claim(folder, config, method)
     train, held_out = read_requests(config.requests)
     sampling = config.sampling
-    plan = CaptionPlan(sampling.captions, sampling.pictures, sampling.temperature, sampling.max_tokens, sampling.seed)
-    drawn = _drawn(folder / "train", train, plan, config, config.model, config.reward, progress)
-    pairs = choose_pairs(drawn, config.margin)
-    _write_pairs(folder / "pairs.jsonl", pairs)
-    say(f"{len(pairs)} pairs from {len(train)} requests")
     model = folder / MODEL_FOLDER
-    if not model.is_dir():
-        train_preferences(config, pairs, model, say)
+    num_pairs: int | None = None
+    if method == "DPO":
+        num_pairs = _train_on_pairs(config, train, folder, progress, say)
+    elif not model.is_dir():
+        train_groups(config, train, _reward(config, train, folder / "train"), model, say)
     greedy = CaptionPlan(1, sampling.pictures, sampling.temperature, sampling.max_tokens, sampling.seed)
     rows: list[list[DrawnCaption]] = []
     for name, weights in (("before", config.model), ("after", str(model))):
         found = _drawn(folder / name, held_out, greedy, config, weights, config.judge, progress, name)
         rows.append([captions[0] for captions in found])
     report = CaptionerReport(
-        method="DPO",
+        method=method,
         model=config.model,
         generator=config.generator,
         reward=config.reward,
         judge=config.judge,
         num_requests=len(train),
         num_captions=sampling.captions,
-        num_pairs=len(pairs),
+        num_pairs=num_pairs,
         kept=CaptionerReport.kept_of(*rows),
         skills=CaptionerReport.skills_of(held_out, *rows),
         understanding=_understanding(config, folder, progress),
@@ -99,6 +104,37 @@ def train_captioner(
     )
     (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _train_on_pairs(
+    config: CaptionerConfig,
+    requests: Sequence[EvalPrompt],
+    folder: Path,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> int:
+    """Make pairs of captions and train on them; return the number of pairs."""
+    sampling = config.sampling
+    plan = CaptionPlan(sampling.captions, sampling.pictures, sampling.temperature, sampling.max_tokens, sampling.seed)
+    drawn = _drawn(folder / "train", requests, plan, config, config.model, config.reward, progress)
+    pairs = choose_pairs(drawn, config.margin)
+    _write_pairs(folder / "pairs.jsonl", pairs)
+    say(f"{len(pairs)} pairs from {len(requests)} requests")
+    if not (folder / MODEL_FOLDER).is_dir():
+        train_preferences(config, pairs, folder / MODEL_FOLDER, say)
+    return len(pairs)
+
+
+def _reward(config: CaptionerConfig, requests: Sequence[EvalPrompt], folder: Path) -> PictureReward:
+    folder.mkdir(parents=True, exist_ok=True)
+    generator, judge = make_generator(config.generator), _open_judge(config, config.reward)
+    sampling = config.sampling
+    return PictureReward(requests, generator, judge, folder, num_pictures=sampling.pictures, seed=sampling.seed)
+
+
+def _open_judge(config: CaptionerConfig, name: str) -> FigureJudge:
+    is_whole = config.judge_python is not None and name.startswith("vqascore:")
+    return make_figure_judge(name, user_path(str(config.judge_python)) if is_whole else None)
 
 
 def open_captioner(name: str) -> ChatMiniGemini:
@@ -129,15 +165,11 @@ def _drawn(
 ) -> list[list[DrawnCaption]]:
     """Sample, draw and score captions of requests in a folder."""
     captions = DrawnCaptions(folder, requests, plan, lambda what, done, total: progress(f"{what}, {name}", done, total))
-    python = None if config.judge_python is None else user_path(config.judge_python)
     settings: Mapping[str, Any] = {"model": answer_settings(weights)}
     captions.sample(lambda: open_captioner(weights), settings)
     settings = {**settings, "generator": answer_settings(config.generator)}
     captions.draw(lambda: make_generator(config.generator), settings)
-    is_whole = judge.startswith("vqascore:")
-    captions.score(
-        lambda: make_figure_judge(judge, python if is_whole else None), {**settings, "judge": _judge_settings(judge)}
-    )
+    captions.score(lambda: _open_judge(config, judge), {**settings, "judge": _judge_settings(judge)})
     return captions.records()
 
 
@@ -172,10 +204,10 @@ def _check_judge(config: CaptionerConfig) -> None:
         )
 
 
-def _claim(folder: Path, config: CaptionerConfig) -> None:
+def _claim(folder: Path, config: CaptionerConfig, method: Method) -> None:
     """Store the settings in the folder, unless it holds another training."""
     file = folder / _SETTINGS_FILE
-    settings = {**config.result_settings(), "weights": state_of(config.model)}
+    settings = {**config.result_settings(), "method": method, "weights": state_of(config.model)}
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         differing = sorted(name for name in settings if before.get(name) != json.loads(json.dumps(settings[name])))

@@ -57,7 +57,7 @@ class CaptionerReport(BaseModel):
         judge: The judge of the figure.
         num_requests: Requests that it was trained on.
         num_captions: Captions of each.
-        num_pairs: Pairs that it learned from.
+        num_pairs: Pairs that it learned from; None for GRPO.
         kept: Share of the atoms of a held-out request that its picture keeps (Soft-TIFA AM).
         skills: The same by kind of question: before and after.
         understanding: Right answers about held-out scenes; None if not measured.
@@ -73,7 +73,7 @@ class CaptionerReport(BaseModel):
     judge: str
     num_requests: int
     num_captions: int
-    num_pairs: int
+    num_pairs: int | None
     kept: Measured
     skills: dict[str, tuple[float, float]]
     understanding: Measured | None
@@ -123,8 +123,9 @@ class CaptionerReport(BaseModel):
             seen = self.understanding
             table.add_row("understanding", str(seen.before), str(seen.after), _signed(seen.gain))
         lines = [
-            f"{self.method}: {self.num_requests} requests with {self.num_captions} captions each gave {self.num_pairs} "
-            f"pairs. Measured on {self.kept.gain.num} held-out requests"
+            f"{self.method} on {self.num_requests} requests with {self.num_captions} captions each"
+            + ("." if self.num_pairs is None else f", which gave {self.num_pairs} pairs.")
+            + f" Measured on {self.kept.gain.num} held-out requests"
             + (f" and {self.understanding.gain.num} questions." if self.understanding is not None else "."),
             f"Model {self.model}, generator {self.generator}, reward {self.reward}, judge {self.judge}. In brackets "
             "the 95 % bootstrap interval; gains are paired.",

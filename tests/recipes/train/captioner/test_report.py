@@ -39,6 +39,9 @@ def test_the_table_says_who_judged(requests: list[EvalPrompt]) -> None:
     console.print(report.render())
     text = console.export_text()
     assert "+50.0 (+50.0 to +50.0)" in text and "+0.0 (+0.0 to +0.0)" in text
-    assert "8 requests with 3 captions each gave 5 pairs. Measured on 2 held-out requests and 3 questions." in text
+    assert (
+        "DPO on 8 requests with 3 captions each, which gave 5 pairs. Measured on 2 held-out requests and 3 questions."
+        in text
+    )
     assert "The judge is also the reward" in text
     assert CaptionerReport.model_validate_json(report.model_dump_json()) == report
