@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mgem_agent.cli.eval_progress import progress_bars
+from mgem_agent.cli.judges import open_judge
 from mgem_agent.cli.printing import echo_json, open_console
 
 __all__ = ["eval_agent"]
@@ -19,7 +20,7 @@ def eval_agent(
         typer.Option(
             "--judge",
             metavar="NAME",
-            help="The judge of the figure: a chat model that takes pictures, or vqascore:MODEL.",
+            help="The judge of the figure: a chat model that takes pictures, vqascore:MODEL, or scene:MODEL.",
         ),
     ],
     prompts: Annotated[
@@ -62,7 +63,7 @@ def eval_agent(
     from mgem_agent.artifacts.store import ArtifactStore
     from mgem_agent.reasoners import make_reasoner
     from mgem_agent.recipes.bench.measure import describe_machine
-    from mgem_agent.recipes.eval.agent.figure_judge import check_other_judge, make_figure_judge
+    from mgem_agent.recipes.eval.agent.figure_judge import check_other_judge
     from mgem_agent.recipes.eval.agent.prompts import read_prompts
     from mgem_agent.recipes.eval.agent.report import AgentReport
     from mgem_agent.recipes.eval.agent.run import conditions, make_agent, run_turns, score_turns
@@ -75,7 +76,7 @@ def eval_agent(
     chosen = conditions(drawings, tuple(condition or ()))
     file = WORLD_PROMPTS if prompts is None else user_path(prompts)
     asked = read_prompts(file)[:num]
-    figure_judge = make_figure_judge(judge, judge_python and user_path(judge_python))  # before hours of drawing
+    figure_judge = open_judge(judge, judge_python and user_path(judge_python))  # before hours of drawing
     reasoner, tool, folder = make_reasoner(model), make_generator(generator), user_path(out)
     store = ArtifactStore(folder / "pictures")
     agents = {each.name: make_agent(reasoner, tool, store, each, seed) for each in chosen}

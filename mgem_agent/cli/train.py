@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from mgem_agent.cli.eval_progress import progress_bars
-from mgem_agent.cli.printing import echo, echo_json, open_console
+from mgem_agent.cli.printing import echo
+from mgem_agent.cli.train_captioner import train_by_dpo, train_by_grpo
 from mgem_agent.cli.train_estimate import show_estimate
 
 __all__ = ["app"]
@@ -82,55 +82,8 @@ def _run(
     echo(settings.run.output)
 
 
-_Captioner = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, 'nano', or 'mgm_7b'.")]
-_Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the configuration.")
-]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
-
-
-@app.command("captioner_dpo")
-def _captioner_dpo(config: _Captioner, overrides: _Overrides = None, as_json: _AsJson = False) -> None:
-    """Train the captioner on the pictures of its own captions, by DPO. Needs mgem-agent[rl].
-
-    For each request, captions are sampled from the model, drawn by the generator, and scored by a judge. The best and
-    the worst caption of a request make a pair, and TRL trains a low-rank adapter on the pairs. Held-out requests are
-    drawn before and after. Every step is stored: run the same command again to continue.
-
-    Example: mgem train captioner_dpo nano judge=scene:models/other-nano
-    """
-    _train_captioner("DPO", config, overrides, as_json)
-
-
-@app.command("captioner_grpo")
-def _captioner_grpo(config: _Captioner, overrides: _Overrides = None, as_json: _AsJson = False) -> None:
-    """Train the captioner on the pictures of its own captions, by GRPO. Needs mgem-agent[rl].
-
-    As captioner_dpo, but captions are sampled during the training, and every caption counts, by how much its score
-    differs from the mean of its request. It draws much more than DPO.
-
-    Example: mgem train captioner_grpo nano judge=scene:models/other-nano output=runs/grpo optimizer.learning_rate=1e-5
-    """
-    _train_captioner("GRPO", config, overrides, as_json)
-
-
-def _train_captioner(method: Literal["DPO", "GRPO"], config: str, overrides: list[str] | None, as_json: bool) -> None:
-    """Train, and print the report."""
-    from transformers.utils import logging
-
-    from mgem_agent.recipes.train.captioner.config import load_captioner_config
-    from mgem_agent.recipes.train.captioner.program import train_captioner
-
-    settings = load_captioner_config(config, overrides or ())
-    logging.disable_progress_bar()
-    with progress_bars() as progress:
-        report = train_captioner(
-            settings, method=method, progress=progress, say=lambda message: echo(message, err=True)
-        )
-    if as_json:
-        echo_json(report.model_dump(mode="json"))
-    else:
-        open_console().print(report.render())
+app.command("captioner_dpo")(train_by_dpo)
+app.command("captioner_grpo")(train_by_grpo)
 
 
 @app.command("configs")

@@ -66,6 +66,17 @@ def test_help_names_the_alternative(name: str) -> None:
     assert "--json" in result.stdout
 
 
+def test_the_speed_of_training_has_json_and_a_table() -> None:
+    options = ["--llm", "none", "--batch", "2", "--steps", "1", "--threads", "1", "--precision", "fp32"]
+    result = CliRunner().invoke(app, ["bench", "train", *options, "--json"])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert [run["label"] for run in printed["runs"]] == ["packed", "padded", "transformers' Trainer"]
+    assert printed["ratios"]["transformers' Trainer"] == 1 and printed["pipeline"]["records_per_second"] > 0
+    result = CliRunner().invoke(app, ["bench", "train", *options])
+    assert "tokens/s" in result.stdout and "records a second on one core" in result.stdout
+
+
 def test_what_is_not_understood_ends_with_status_2() -> None:
     assert CliRunner().invoke(app, ["bench", "mining", "--repeats", "0"]).exit_code == 2
     assert CliRunner().invoke(app, ["bench", "vision", "--llm", "gpt"]).exit_code == 2

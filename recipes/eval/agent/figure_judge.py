@@ -3,8 +3,7 @@
 Where a model gives probabilities, a score is soft: our own models, and servers of OpenAI's protocol with `logprobs`.
 Our own models of nano's size do not follow "Answer in one word", so they get the bare question, and their probabilities
 are those among the possible answers. Any other model answers in one word, which is right (1) or wrong (0), as in TIFA.
-`vqascore:MODEL` is VQAScore: the probability that the picture shows the whole prompt. `scene:MODEL` finds the things in
-a picture in nano's style, and lets a model name them one by one, because such a model cannot count.
+`vqascore:MODEL` is VQAScore: the probability that the picture shows the whole prompt.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ __all__ = [
 ]
 
 VQASCORE = "vqascore:"
-_SCENE = "scene:"
 _NUMBERS = tuple("zero one two three four five six seven eight nine ten".split())
 _TOP_LOGPROBS = 20
 _SMALL = 1_000_000_000
@@ -58,7 +56,7 @@ def make_figure_judge(name: str, python: Path | None = None) -> FigureJudge:
     """Return a judge.
 
     Args:
-        name: Name of a chat model that takes pictures, as for `make_reasoner`, `vqascore:MODEL`, or `scene:MODEL`.
+        name: Name of a chat model that takes pictures, as for `make_reasoner`, or `vqascore:MODEL`.
         python: For VQAScore, the interpreter of an environment with `t2v_metrics`.
 
     Raises:
@@ -69,10 +67,6 @@ def make_figure_judge(name: str, python: Path | None = None) -> FigureJudge:
         return VqaScoreJudge(name.removeprefix(VQASCORE), python)
     if python is not None:
         raise InputError(f"--judge-python is for a judge vqascore:MODEL, and the judge is {name!r}. Leave it out.")
-    if name.startswith(_SCENE):
-        from mgem_agent.recipes.nano.eval.scene_judge import SceneJudge
-
-        return SceneJudge(make_reasoner(name.removeprefix(_SCENE), tool_calling="native"))
     return ChatJudge(make_reasoner(name, tool_calling="native"))
 
 

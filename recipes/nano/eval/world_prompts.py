@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from mgem_agent.errors import InputError
 from mgem_agent.recipes.eval.agent.prompts import EvalPrompt
 from mgem_agent.recipes.nano.world.concepts import Concept, load_concepts
 from mgem_agent.recipes.nano.world.nouns import counted, is_countable, number_word, plural, with_article
@@ -19,6 +20,7 @@ WORLD_PROMPTS = Path(__file__).with_name("world_prompts.jsonl")
 """The shipped prompts."""
 
 _GROUPS = ("animals", "buildings", "food", "nature", "objects", "vehicles")
+_LARGEST_SHARE = 0.75
 _RELATIONS = ("to the left of", "to the right of", "above", "below")
 
 
@@ -85,8 +87,13 @@ def make_drawable_prompts(num: int, seed: int = 0) -> list[EvalPrompt]:
     Args:
         num: Number of prompts.
         seed: Seed of the things.
+
+    Raises:
+        InputError: If there are not so many.
     """
     things = [each for each in load_concepts() if _is_plain(each)]
+    if num > _LARGEST_SHARE * 4 * len(things):  # a quarter of the prompts each for two and for three of one thing
+        raise InputError(f"{num} different prompts are too many for {len(things)} things. Give a file of requests.")
     coloured = [each for each in things if each.colour is not None]
     rng = random.Random(f"drawable/{seed}")
     made: dict[str, EvalPrompt] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,10 @@ from mgem_agent.recipes.eval.agent.soft_tifa import arithmetic_mean
 from mgem_agent.recipes.train.captioner.adapters import (
     load_for_training,
     new_adapter,
+    quiet_packages,
     request_messages,
     save_merged,
+    say_steps,
     shared_arguments,
 )
 from mgem_agent.recipes.train.captioner.config import CaptionerConfig
@@ -144,23 +145,22 @@ def train_groups(
 
     model, processor = load_for_training(config)
     shared = shared_arguments(config, out)
-    arguments = trl.GRPOConfig(
-        **shared,
-        beta=config.optimizer.kl,
-        num_generations=config.sampling.captions,
-        per_device_train_batch_size=config.sampling.captions,
-        gradient_accumulation_steps=config.optimizer.batch,
-        max_completion_length=config.sampling.max_tokens,
-        temperature=config.sampling.temperature,
-        chat_template_kwargs={"return_tensors": None},  # prompts of other lengths are no tensor
-        save_strategy="steps",
-        save_steps=1,
-        save_total_limit=1,
-    )
     rows = [{"prompt": request_messages(each.prompt), "request": each.prompt} for each in requests]
-    before = Path(shared["output_dir"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of other packages
+    checkpoints = Path(shared["output_dir"])
+    with quiet_packages():
+        arguments = trl.GRPOConfig(
+            **shared,
+            beta=config.optimizer.kl,
+            num_generations=config.sampling.captions,
+            per_device_train_batch_size=config.sampling.captions,
+            gradient_accumulation_steps=config.optimizer.batch,
+            max_completion_length=config.sampling.max_tokens,
+            temperature=config.sampling.temperature,
+            chat_template_kwargs={"return_tensors": None},  # prompts of other lengths are no tensor
+            save_strategy="steps",
+            save_steps=1,
+            save_total_limit=1,
+        )
         trainer = trl.GRPOTrainer(
             model=model,
             reward_funcs=reward,
@@ -169,8 +169,6 @@ def train_groups(
             processing_class=processor,
             peft_config=new_adapter(model, config),
         )
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(before)) if before.is_dir() else None)
-    for line in trainer.state.log_history:
-        if "reward" in line:
-            say(f"step {line.get('step')}: reward {line['reward']:.4f}, loss {line.get('loss', 0):+.4f}")
+        say_steps(trainer, say, lambda line: f"reward {line.get('reward', 0):.4f}, loss {line['loss']:+.4f}")
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     save_merged(trainer.model, processor, out)

@@ -5,7 +5,6 @@ The adapter is new, so the model without it is the reference, and no second copy
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from mgem_agent.extras import require_packages
 from mgem_agent.recipes.train.captioner.adapters import (
     load_for_training,
     new_adapter,
+    quiet_packages,
     request_messages,
     save_merged,
+    say_steps,
     shared_arguments,
 )
 from mgem_agent.recipes.train.captioner.config import CaptionerConfig
@@ -61,18 +62,17 @@ def train_preferences(
 
     model, processor = load_for_training(config)
     settings = config.optimizer
-    arguments = trl.DPOConfig(
-        **shared_arguments(config, out),
-        beta=settings.beta,
-        loss_type=["sigmoid", "sft"] if settings.likelihood else ["sigmoid"],
-        loss_weights=[1.0, settings.likelihood] if settings.likelihood else None,
-        per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=settings.batch // settings.micro_batch,
-        max_length=None,  # a cut could go through visual tokens
-        save_strategy="no",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of other packages
+    with quiet_packages():
+        arguments = trl.DPOConfig(
+            **shared_arguments(config, out),
+            beta=settings.beta,
+            loss_type=["sigmoid", "sft"] if settings.likelihood else ["sigmoid"],
+            loss_weights=[1.0, settings.likelihood] if settings.likelihood else None,
+            per_device_train_batch_size=settings.micro_batch,
+            gradient_accumulation_steps=settings.batch // settings.micro_batch,
+            max_length=None,  # a cut could go through visual tokens
+            save_strategy="no",
+        )
         trainer = trl.DPOTrainer(
             model=model,
             args=arguments,
@@ -80,8 +80,6 @@ def train_preferences(
             processing_class=processor,
             peft_config=new_adapter(model, config),
         )
+        say_steps(trainer, say, lambda line: f"loss {line['loss']:.4f}, margin {line.get('rewards/margins', 0):+.4f}")
         trainer.train()
-    for line in trainer.state.log_history:
-        if "loss" in line:
-            say(f"step {line.get('step')}: loss {line['loss']:.4f}, margin {line.get('rewards/margins', 0):+.3f}")
     save_merged(trainer.model, processor, out)

@@ -110,7 +110,8 @@ def test_an_override_that_cannot_be_read_is_named(word: str, expected: str) -> N
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^The configuration 'nano' cannot be read: .* one of: mgm_13b_align, .*nano_instr"
+        InputError,
+        match=r"^The configuration 'nano' cannot be read: .* one of: ablation_.*, mgm_13b_align, .*nano_instr",
     ):
         load_config("nano")
     for text, expected in (("[1]", r"must be a mapping of keys, got \[1\]"), ("a: [", r"is not YAML: ")):
@@ -141,7 +142,8 @@ def test_a_launch_line_names_its_file_and_all_its_machines(name: str) -> None:
         r"accelerate launch --config_file recipes/train/accelerate/(\w+).yaml(.*?)# Override", text, re.S
     )
     if launch is None:
-        assert name.startswith("nano")
+        extended = re.search(r"^extends: (mgm_7b_\w+)$", text, re.M)
+        assert name.startswith("nano") or (extended is not None and f"launch as in {extended[1]}." in text)
         return
     assert launch[1] in launch_files()
     machines, processes = (re.search(rf"--num_{key} (\d+)", launch[2]) for key in ("machines", "processes"))

@@ -13,7 +13,7 @@ from mgem_agent.recipes.nano.world.scene import Scene, SceneObject
 
 def layout(assets: EmojiAssets, *things: tuple[float, float, float]) -> np.ndarray:
     objects = tuple(SceneObject("fox", *thing) for thing in things)
-    return layout_latents(Scene(0, "meadow", "two", objects), {"fox": 0.0}, assets, 32)
+    return layout_latents(Scene(seed=0, background="meadow", layout="two", objects=objects), {"fox": 0.0}, assets, 32)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from mgem_agent.errors import InputError
 from mgem_agent.recipes.eval.agent.prompts import read_prompts
 from mgem_agent.recipes.nano.eval.world_prompts import WORLD_PROMPTS, make_drawable_prompts, make_world_prompts
 
@@ -30,3 +33,5 @@ def test_drawable_prompts_have_few_things() -> None:
         numbers = [answer for question, answer in each.vqa_list if question.startswith("How many")]
         assert numbers in (["two"], ["three"], ["one", "one"])
     assert {skill for each in made for skill in each.skills} == {"count", "object", "attribute", "position"}
+    with pytest.raises(InputError, match="5000 different prompts are too many for"):
+        make_drawable_prompts(5000)

@@ -73,14 +73,14 @@ def test_a_generator_that_is_gone_ends_the_training(tmp_path: Path, requests: li
         PictureReward(requests, Gone(), Judge(), tmp_path)(completions=[answer("<h> a </h>")], request=["two cats"])
 
 
-class Longer:
-    """A reward that needs no picture: longer answers are better."""
+class LateLetters:
+    """A reward that needs no picture: letters late in the alphabet are better."""
 
-    __name__ = "longer"
+    __name__ = "late_letters"
 
     def __call__(self, completions: Any, request: list[str], **kwargs: Any) -> list[float]:
         assert set(request) <= {"two cats", "three cats"}
-        return [float(len(one[0]["content"])) for one in completions]
+        return [float(sum(map(ord, one[0]["content"]))) for one in completions]
 
 
 @pytest.mark.slow
@@ -97,9 +97,9 @@ def test_steps_of_groups_change_the_language_model(
         }
     )  # fmt: skip
     said: list[str] = []
-    reward: Any = Longer()
+    reward: Any = LateLetters()
     train_groups(config, requests, reward, tmp_path / "model", said.append)
-    assert len(said) == 2 and said[0].startswith("step 1: reward ")
+    assert len(said) == 2 and said[0].startswith("step 1 of 2: reward ")
     first, second = (
         dict(MiniGeminiForConditionalGeneration.from_pretrained(folder).named_parameters())
         for folder in (model_folder, tmp_path / "model")

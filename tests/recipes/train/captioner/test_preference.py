@@ -54,7 +54,7 @@ def test_the_better_captions_become_likelier(model_folder: Path, tmp_path: Path,
     pytest.importorskip("trl", reason="trl is not installed: pip install 'mgem-agent[rl]'")
     said: list[str] = []
     train_preferences(config(model_folder, likelihood=likelihood), PAIRS, tmp_path / "model", said.append)
-    assert len(said) == 4 and said[0].startswith("step 1: loss ")
+    assert len(said) == 4 and said[0].startswith("step 1 of 4: loss ")
     before = advantage(model_folder)
     after = advantage(tmp_path / "model")
     assert after > before + 1

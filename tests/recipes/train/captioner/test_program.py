@@ -17,6 +17,11 @@ from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 CAPTIONS = ["two cats", "a cat"]
 
 
+def run(config: CaptionerConfig, **options: Any) -> Any:
+    tools = program.CaptionerTools(open_judge=lambda name, python: Judge())
+    return program.train_captioner(config, tools=tools, **options)
+
+
 class Judge:
     """Sees what was drawn by the colour of the picture; only two cats keep the count."""
 
@@ -57,35 +62,48 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(program, "open_captioner", open_captioner)
     monkeypatch.setattr(program, "make_generator", lambda name: FlatColourGenerator())
-    monkeypatch.setattr(program, "make_figure_judge", lambda name, python=None: Judge())
     monkeypatch.setattr(program, "train_preferences", train_preferences)
     return names
 
 
 def test_every_step_is_done_once(config: CaptionerConfig, opened: list[str]) -> None:
-    report = program.train_captioner(config)
+    report = run(config)
     assert (report.method, report.num_pairs, report.num_requests) == ("DPO", 1, 1)
     assert (report.kept.before.mean, report.kept.after.mean, report.kept.gain.mean) == (50, 100, 50)
     assert report.skills == {"count": (0, 100), "object": (100, 100)} and report.understanding is None
     (pair,) = [json.loads(line) for line in (config.folder / "pairs.jsonl").read_text().splitlines()]
     assert (pair["chosen"], pair["rejected"], pair["difference"]) == ("two cats", "a cat", 0.5)
     before = opened.copy()
-    assert program.train_captioner(config) == report
+    assert run(config) == report
     assert opened == before  # nothing is loaded again
     stored = json.loads((config.folder / "report.json").read_text(encoding="utf-8"))
     assert stored["kept"]["gain"]["mean"] == 50
 
 
 def test_a_folder_of_another_training_is_refused(config: CaptionerConfig, opened: list[str]) -> None:
-    program.train_captioner(config)
+    run(config)
     with pytest.raises(InputError, match=r"margin: 0.05 before, 0.2 now\nGive another output"):
-        program.train_captioner(config.model_copy(update={"margin": 0.2}))
+        run(config.model_copy(update={"margin": 0.2}))
     with pytest.raises(InputError, match="method: 'DPO' before, 'GRPO' now"):
-        program.train_captioner(config, method="GRPO")
+        run(config, method="GRPO")
 
 
 def test_the_reward_is_not_the_judge_of_the_figure(config: CaptionerConfig, opened: list[str]) -> None:
     same = config.model_copy(update={"judge": "reward"})
     with pytest.raises(InputError, match="is also the reward of the training.*judge=NAME"):
-        program.train_captioner(same)
-    assert program.train_captioner(same.model_copy(update={"same_judge": True})).judge == "reward"
+        run(same)
+    assert run(same.model_copy(update={"same_judge": True})).judge == "reward"
+
+
+def test_understanding_is_measured_on_the_same_questions(config: CaptionerConfig, opened: list[str]) -> None:
+    def understand(name: str, file: Path, num: int, report: Any) -> list[float]:
+        report(num, num)
+        return (
+            [1.0, 0.0, 0.0, 1.0] if Path(name).name == "model" and file.parent.name == "after" else [1.0, 0.0, 1.0, 1.0]
+        )
+
+    tools = program.CaptionerTools(open_judge=lambda name, python: Judge(), understand=understand)
+    asked = config.model_copy(update={"understanding": 2})
+    report = program.train_captioner(asked, tools=tools)
+    assert report.understanding is not None
+    assert (report.understanding.before.mean, report.understanding.gain.mean) == (75, -25)
