@@ -238,7 +238,7 @@ def _train(
         bool, typer.Option("--full-encoders", help="Use encoders of the released sizes instead of small ones.")
     ] = False,
     hd: _Hd = False,
-    batch: Annotated[int, typer.Option(min=1, help="Records of a step.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Records of a step.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Number of timed steps of each side.")] = 2,
     precision: Annotated[
         Literal["auto", "bf16", "tf32", "fp32"], typer.Option(help="Number format, as in a training.")

@@ -48,7 +48,7 @@ def bench_training(
     llm: LanguageModelName = "smollm2-135m",
     small: bool = True,
     hd: bool = False,
-    batch: int = 8,
+    batch: int = 4,
     steps: int = 2,
     records: int = 24,
     precision: Precision = "auto",
