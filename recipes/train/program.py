@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.batch_plan import BatchPlan
@@ -189,8 +189,8 @@ def _loop(
         multipliers=settings.multipliers,
     )
     optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=True)
-    # DeepSpeed makes a step in the backward pass, so each batch needs one.
-    needs_images = accelerator.num_processes > 1 or engine_of(accelerator).startswith("ZeRO")
+    # DeepSpeed makes a step in the backward pass, so each batch needs one; DDP may wrap the model in one process, too.
+    needs_images = accelerator.distributed_type != DistributedType.NO
     loss = TargetLoss(trained.model, needs_images=needs_images)
     module, prepared = accelerator.prepare(loss.train(), optimizer)
     keep_trained_weights(accelerator)

@@ -13,7 +13,7 @@ Shapes: b records, l tokens, t targets, d hidden size of the LLM.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ class TargetLoss(nn.Module):
         self.model = model
         self._needs_images = needs_images
         self._fused = fused
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Class of the decoder's layers: FSDP shards each of them as one unit, unless its configuration names others."""
+        return [type(cast(Any, self.model.model.language_model).layers[0]).__name__]
 
     def forward(self, inputs: dict[str, Tensor], num_targets: Tensor) -> Tensor:
         """Return the summed cross-entropy of the batch's targets, divided by `num_targets`.
