@@ -50,7 +50,7 @@ class TargetLoss(nn.Module):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """Class of the decoder's layers: FSDP shards each of them as one unit, unless its configuration names others."""
+        """Class of the decoder's layers; FSDP shards each layer as one unit, unless its configuration names others."""
         return [type(cast(Any, self.model.model.language_model).layers[0]).__name__]
 
     def forward(self, inputs: dict[str, Tensor], num_targets: Tensor) -> Tensor:
