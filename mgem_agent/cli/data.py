@@ -24,12 +24,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("get")(get_data)
+app.command("sources")(list_sources)
 app.command("check")(check_data)
 app.command("pack")(pack_data)
 app.command("index")(index_data)
 app.command("ocr")(add_ocr)
 app.command("teach")(teach_data)
-app.command("sources")(list_sources)
 
 _Split = Literal["train", "held_out"]
 
