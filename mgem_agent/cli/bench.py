@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mgem_agent.cli.bench_progress import bench_bar
 from mgem_agent.cli.printing import echo_json, open_console
 
 if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
+    from mgem_agent.recipes.bench.data import DataStarts
+    from mgem_agent.recipes.bench.start import StartTimes
 
 __all__ = ["app"]
 
@@ -43,7 +46,7 @@ def _mining(
     dtype: _DTypeOption = "float32",
     device: _Device = "cpu",
     threads: _Threads = None,
-    repeats: _Repeats = 5,
+    repeats: _Repeats = 3,
     small: _Small = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -60,7 +63,7 @@ def _mining(
             hd=hd, small=small, batch=batch, dtype=dtype, device=device, backward=backward, repeats=repeats
         )
 
-    _run(measure, threads, as_json)
+    _run("mining", measure, threads, as_json)
 
 
 @app.command("vision")
@@ -71,7 +74,7 @@ def _vision(
     dtype: _DTypeOption = "float32",
     device: _Device = "cpu",
     threads: _Threads = None,
-    repeats: _Repeats = 3,
+    repeats: _Repeats = 2,
     small: _Small = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -86,12 +89,12 @@ def _vision(
 
         return bench_vision(hd=hd, small=small, batch=batch, dtype=dtype, device=device, llm=llm, repeats=repeats)
 
-    _run(measure, threads, as_json)
+    _run("vision", measure, threads, as_json)
 
 
 @app.command("rounds")
 def _rounds(
-    rounds: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 6,
     image_every: Annotated[
         int, typer.Option(min=0, help="Show a new image every so many rounds; 0: only in the first round.")
     ] = 0,
@@ -125,7 +128,7 @@ def _rounds(
             repeats=repeats,
         )
 
-    _run(measure, threads, as_json)
+    _run("rounds", measure, threads, as_json)
 
 
 @app.command("agent")
@@ -149,7 +152,7 @@ def _agent(
 
         return bench_agent(turns=turns, single_s=single, repeats=repeats)
 
-    _run(measure, threads, as_json)
+    _run("agent", measure, threads, as_json)
 
 
 @app.command("story")
@@ -176,7 +179,7 @@ def _story(
 
         return bench_story(tell_story, single_s=single, answer_s=answer, batch_single_s=batch_single, repeats=repeats)
 
-    _run(measure, threads, as_json)
+    _run("story", measure, threads, as_json)
 
 
 @app.command("decode")
@@ -201,13 +204,13 @@ def _decode(
 
         return bench_decode(model=model, exact=exact, tokens=tokens, repeats=repeats)
 
-    _run(measure, threads, as_json)
+    _run("decode", measure, threads, as_json)
 
 
 @app.command("serve")
 def _serve(
-    requests: Annotated[int, typer.Option(min=1, help="Number of timed requests for each number of clients.")] = 400,
-    memory_requests: Annotated[int, typer.Option(min=1, help="Number of requests for the memory.")] = 10_000,
+    requests: Annotated[int, typer.Option(min=1, help="Number of timed requests for each number of clients.")] = 200,
+    memory_requests: Annotated[int, typer.Option(min=1, help="Number of requests for the memory.")] = 3_000,
     single: Annotated[float, typer.Option(min=0.001, help="Seconds of the generator for one picture.")] = 0.5,
     threads: _Threads = None,
     as_json: _AsJson = False,
@@ -215,8 +218,8 @@ def _serve(
     """The server: requests of 1, 8 and 64 clients, against the agent's graph called in this process.
 
     Also measures the memory of the server over many requests, and 64 clients who draw with a generator that takes twice
-    as long for a batch of eight pictures as for one picture. The reasoner and the generator are scripted. It takes some
-    minutes.
+    as long for a batch of eight pictures as for one picture. The reasoner and the generator are scripted. With
+    --memory-requests 10000 it takes some minutes.
     """
     from mgem_agent.extras import EXTRAS, require_packages
 
@@ -228,7 +231,7 @@ def _serve(
 
         return bench_serve(start_server, requests=requests, memory_requests=memory_requests, single_s=single)
 
-    _run(measure, threads, as_json)
+    _run("serve", measure, threads, as_json)
 
 
 @app.command("train")
@@ -275,14 +278,13 @@ def _start(
 
     Each runs in its own process. Use nano once before, so that no download is measured.
     """
-    with open_console(stderr=True).status("Measuring commands"):
+
+    def measure() -> StartTimes:
         from mgem_agent.recipes.bench.start import bench_start
 
-        times = bench_start(repeats=repeats)
-    if as_json:
-        echo_json(times.model_dump(mode="json"))
-    else:
-        open_console().print(times.render())
+        return bench_start(repeats=repeats)
+
+    _run("start", measure, None, as_json)
 
 
 @app.command("data")
@@ -296,27 +298,44 @@ def _data(
     Records are written first and deleted afterwards. The default takes about a minute; with -n 1500000 it takes an hour
     or less, and 10 GB on the disk. Linux only.
     """
-    from mgem_agent.cli.cores import num_cores
 
-    console = open_console(stderr=True)
-    with console.status("Writing records") as status:
+    def measure() -> DataStarts:
+        from mgem_agent.cli.cores import num_cores
         from mgem_agent.recipes.bench.data import bench_data
+        from mgem_agent.recipes.bench.progress import report
 
-        starts = bench_data(num_records=num, folder=folder, num_processes=num_cores(), say=status.update)
-    if as_json:
-        echo_json(starts.model_dump(mode="json"))
-    else:
-        open_console().print(starts.render())
+        return bench_data(num_records=num, folder=folder, num_processes=num_cores(), say=report)
+
+    _run("data", measure, None, as_json)
 
 
-def _run(measure: Callable[[], Comparison], threads: int | None, as_json: bool) -> None:
-    """Measure with a spinner on stderr, and print the result."""
-    with open_console(stderr=True).status("Measuring; the alternative may take a while"):
+@app.command("all")
+def _all(
+    report: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="HTML file with the machine, the versions, tables and plots.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A benchmark to run, again for each. Default: all.")] = None,
+    threads: _Threads = None,
+    as_json: _AsJson = False,
+) -> None:
+    """All benchmarks with their default options, each against its named alternative.
+
+    Each result is printed as it comes, and the report is written again after each. A benchmark that cannot run here is
+    left out, with the reason.
+    """
+    from mgem_agent.cli.bench_all import run_all
+
+    run_all(report, only, threads, as_json=as_json)
+
+
+def _run(name: str, measure: Callable[[], Any], threads: int | None, as_json: bool) -> None:
+    """Measure with a bar on stderr, and print the result."""
+    with bench_bar(name):
         from mgem_agent.recipes.bench.measure import use_threads
 
         with use_threads(threads):
-            comparison: Any = measure()
+            result = measure()
     if as_json:
-        echo_json(comparison.model_dump(mode="json"))
+        echo_json(result.model_dump(mode="json"))
     else:
-        open_console().print(comparison.render())
+        open_console().print(result.render())

@@ -28,6 +28,7 @@ from rich.table import Table
 from mgem_agent.recipes.bench.compared_agents import BareAgent, OurAgent, used_bytes
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive, time_alternating
+from mgem_agent.recipes.bench.progress import report, steps
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools import Capabilities, GenerationProgress, ImageRequest, ImageResult
 
@@ -221,7 +222,9 @@ def _time_turns(place: Path, repeats: int) -> tuple[tuple[float, ...], tuple[flo
         numbers = iter(range(2 * (repeats + 1)))
         calls = [lambda agent=agent: _one_turn(agent, f"turn-{next(numbers)}") for agent in (ours, bare)]
         time_alternating(calls, repeats=1, device=CPU)  # warms up
-        our_seconds, bare_seconds = time_alternating(calls, repeats=repeats, device=CPU)
+        our_seconds, bare_seconds = time_alternating(
+            calls, repeats=repeats, device=CPU, labels=("a turn of ours", "a turn of create_agent")
+        )
     return our_seconds, bare_seconds
 
 
@@ -239,7 +242,9 @@ def _time_story(place: Path, single_s: float, repeats: int) -> StoryComparison:
     ):
         numbers = iter(range(2 * repeats))
         calls = [lambda agent=agent: _one_turn(agent, f"{next(numbers)}", NUM_SCENES) for agent in (batch, slow)]
-        batch_seconds, slow_seconds = time_alternating(calls, repeats=repeats, device=CPU)
+        batch_seconds, slow_seconds = time_alternating(
+            calls, repeats=repeats, device=CPU, labels=("eight scenes, one batch", "eight scenes, one by one")
+        )
     return StoryComparison(
         single_s=single_s,
         batch_run=Run(label="one batch", seconds=batch_seconds),
@@ -254,16 +259,17 @@ def _grow(place: Path, turns: int, repeats: int) -> LongSession:
     for part in range(4):
         with OurAgent(folder, generator) as ours:
             sizes.append(used_bytes(ours.database))
-            for _ in range(quarter):
+            for _ in steps(f"a long session, quarter {part + 1}", range(quarter)):
                 _one_turn(ours, "long")
             sizes.append(used_bytes(ours.database))
+        report("", result=f"growth a turn, quarter {part + 1}: {(sizes[-1] - sizes[-2]) / quarter / 1024:,.1f} KiB")
         if part in (0, 3):
             resumes.append(tuple(_resume(folder, generator) for _ in range(repeats)))
     bare_sizes = []
     with BareAgent(place / "long-bare", generator) as bare:
-        for _ in range(4):
+        for part in range(4):
             bare_sizes.append(used_bytes(bare.database))
-            for _ in range(quarter):
+            for _ in steps(f"a long session of create_agent, quarter {part + 1}", range(quarter)):
                 _one_turn(bare, "long")
             bare_sizes.append(used_bytes(bare.database))
     early, late, *bare_growth = (

@@ -27,6 +27,7 @@ from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Comparison, Run
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive
+from mgem_agent.recipes.bench.progress import report, steps
 from mgem_agent.recipes.bench.rounds import build_tokenizer
 from mgem_agent.recipes.bench.sizes import bench_config, build_model
 
@@ -100,8 +101,14 @@ def bench_decode(
     if way is None:
         raise InputError(f"The model {model!r} is of a kind that is not made quicker. Use 'nano', 'random' or 'small'.")
     both = _BothWays(ours, plain, processor, way, tokens)
+    report("warming up")
     both.warm_up()
-    pairs = [both.seconds(ours_first=repeat % 2 == 0) for repeat in range(repeats)]
+    pairs = []
+    for repeat in steps("an answer of each", range(repeats)):
+        pairs.append(both.seconds(ours_first=repeat % 2 == 0))
+        rates = ((tokens - 1) / seconds for seconds in pairs[-1])
+        report("", result="tokens a second: {:.1f}, transformers {:.1f}".format(*rates))
+    report("the agreement of the tokens")
     same, agree, divergence = both.agreement()
     kind = "float32 weights" if way.exact else "4 bits where the weights have a grid of 4, else 8"
     return DecodeComparison(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mgem_agent.errors import InputError
-from mgem_agent.recipes.bench.comparison import Comparison, Machine, Run
+from mgem_agent.recipes.bench.comparison import Comparison, Machine, Run, format_seconds
+from mgem_agent.recipes.bench.progress import report
 
 __all__ = [
     "DTypeName",
@@ -62,8 +64,8 @@ def compare(
 ) -> Comparison:
     """Measure ours and the alternative in turns.
 
-    The first call of each, which also warms up, counts its arithmetic; the second gives the result that is compared;
-    the memory of the third is traced; the rest are timed.
+    The first call of each warms up, counts the arithmetic and gives the result that is compared; the memory of the
+    second is traced; the rest are timed.
 
     Args:
         ours: Our way.
@@ -82,14 +84,15 @@ def compare(
     require_positive(repeats=repeats)
     calls = (ours, alternative)
     with torch.set_grad_enabled(with_gradients):
-        flops = [_count_flops(call) for call in calls]
+        counted = [_count_flops(call) for call in _labelled(calls, labels, "arithmetic")]
+    flops, results = [count for count, _ in counted], [result for _, result in counted]
+    counted.clear()
     with torch.inference_mode(not with_gradients):
-        results = [call() for call in calls]
         differences = {key: _largest_difference(results[0][key], wanted) for key, wanted in results[1].items()}
         values = {key: max(_largest(value) for value in wanted) for key, wanted in results[1].items()}
         results.clear()
-        memory = [peak_extra_memory(call, device) for call in calls]
-        seconds = time_alternating(calls, repeats=repeats, device=device)
+        memory = [peak_extra_memory(call, device) for call in _labelled(calls, labels, "memory")]
+        seconds = time_alternating(calls, repeats=repeats, device=device, labels=labels)
     runs = [
         Run(label=label, seconds=timed, extra_memory_bytes=peak, flops=count)
         for label, timed, peak, count in zip(labels, seconds, memory, flops, strict=True)
@@ -106,10 +109,23 @@ def compare(
     )
 
 
+def _labelled(calls: Sequence[Computation], labels: Sequence[str], what: str) -> Iterator[Computation]:
+    """Yield calls, and report each."""
+    for place, (call, label) in enumerate(zip(calls, labels, strict=True)):
+        report(f"{what} of {label}", place, len(calls))
+        yield call
+
+
 def time_alternating(
-    calls: Sequence[Callable[[], object]], *, repeats: int, device: torch.device
+    calls: Sequence[Callable[[], object]], *, repeats: int, device: torch.device, labels: Sequence[str] = ()
 ) -> list[tuple[float, ...]]:
     """Time calls one after another, `repeats` times, in the opposite order every other time.
+
+    Args:
+        calls: The calls.
+        repeats: Number of timed runs of each.
+        device: The device that they use.
+        labels: Names of the calls, to report each run and at the end the medians; nothing is reported without.
 
     Returns:
         The seconds of each call, one for each repeat.
@@ -118,7 +134,11 @@ def time_alternating(
     for repeat in range(repeats):
         order = range(len(calls)) if repeat % 2 == 0 else range(len(calls) - 1, -1, -1)
         for index in order:
+            if labels:
+                report(f"time of {labels[index]}", sum(map(len, seconds)), repeats * len(calls))
             seconds[index].append(seconds_of(calls[index], device))
+    for label, timed in zip(labels, seconds, strict=False):
+        report("", result=f"{label}: {format_seconds(statistics.median(timed))}")
     return [tuple(timed) for timed in seconds]
 
 
@@ -179,10 +199,10 @@ def _quiet_profiler() -> Iterator[None]:
         del os.environ["KINETO_LOG_LEVEL"]
 
 
-def _count_flops(call: Callable[[], object]) -> int:
+def _count_flops(call: Computation) -> tuple[int, Mapping[str, Sequence[Tensor]]]:
     with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
+        result = call()
+    return counter.get_total_flops(), result
 
 
 def _largest_difference(values: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

@@ -30,7 +30,7 @@ def bench_mining(
     dtype: DTypeName = "float32",
     device: str = "cpu",
     backward: bool = False,
-    repeats: int = 5,
+    repeats: int = 3,
 ) -> Comparison:
     """Measure mining at the sizes of the released models.
 

@@ -1,4 +1,4 @@
-"""A dialogue of many rounds, with and without its cache: `mgem bench rounds --rounds 10 --json`.
+"""A dialogue of many rounds, with and without its cache: `mgem bench rounds --rounds 6 --json`.
 
 Ours is `Conversation`, which encodes and pre-fills only what a round adds. The alternative runs the whole dialogue, its
 including its images, through `model.generate` in every round. Both get the same messages and decode greedily, so their
@@ -29,6 +29,7 @@ from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.core_model.processing import MiniGeminiProcessor
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import DTypeName, describe_machine, find_device, require_positive
+from mgem_agent.recipes.bench.progress import report, reporting
 from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes
 
 __all__ = ["RoundsComparison", "bench_rounds", "build_tokenizer"]
@@ -151,7 +152,7 @@ class _Said:
 
 def bench_rounds(
     *,
-    rounds: int = 10,
+    rounds: int = 6,
     image_every: int = 0,
     answer_tokens: int = 16,
     hd: bool = False,
@@ -186,7 +187,11 @@ def bench_rounds(
     shows_image = [number == 0 or (image_every > 0 and number % image_every == 0) for number in range(rounds)]
     asked = [(_question(config.text_config.vocab_size), [_picture()] * shown) for shown in shows_image]
 
-    _hold(model, processor, asked[:2], 2, ours_first=True)  # warms up
+    report("warming up")
+    with reporting(lambda step: None):
+        _hold(
+            model, processor, [(question, []) for question, _ in asked[:2]], 2, ours_first=True
+        )  # without images: quick
     held = [_hold(model, processor, asked, answer_tokens, ours_first=repeat % 2 == 0) for repeat in range(repeats)]
     latencies = tuple(_latency(number, of_round) for number, of_round in enumerate(zip(*held, strict=True), 1))
     same_answers = all(ours.text == other.text for dialogue in held for ours, other, _ in dialogue)
@@ -217,10 +222,13 @@ def _hold(
 ) -> list[tuple[_Said, _Said, int]]:
     """Run a dialogue; both implementations alternate in going first."""
     dialogue = _Dialogue(model, processor, answer_tokens)
-    return [
-        dialogue.say(question, images, ours_first=ours_first == (number % 2 == 0))
-        for number, (question, images) in enumerate(asked)
-    ]
+    said = []
+    for number, (question, images) in enumerate(asked):
+        report(f"round {number + 1}", number, len(asked))
+        said.append(dialogue.say(question, images, ours_first=ours_first == (number % 2 == 0)))
+        times = [format_seconds(each.first_token) for each in said[-1][:2]]
+        report("", result=f"round {number + 1}, first token: {times[0]}, afresh {times[1]}")
+    return said
 
 
 def _latency(number: int, of_round: Sequence[tuple[_Said, _Said, int]]) -> RoundLatency:

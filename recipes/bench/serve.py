@@ -39,6 +39,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.chat_models.text_engine import TextRequest
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive
+from mgem_agent.recipes.bench.progress import report, steps
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
@@ -200,7 +201,7 @@ class _Asker(Protocol):
 
 
 def bench_serve(
-    start: Start, *, requests: int = 400, memory_requests: int = 10_000, single_s: float = 0.5
+    start: Start, *, requests: int = 200, memory_requests: int = 3_000, single_s: float = 0.5
 ) -> ServeComparison:
     """Measure the server.
 
@@ -219,12 +220,17 @@ def bench_serve(
         with start(ServerPlan()) as server:
             _ask_all(server, WORDS, 1, 20)  # warms up
             bare.run_all(1, 20)
-            pairs = [_in_turns(server, bare, clients, requests) for clients in CLIENTS]
+            pairs = []
+            for clients in CLIENTS:
+                pairs.append(_in_turns(server, bare, clients, requests))
+                rates = [load.requests_per_s for load in pairs[-1]]
+                report("", result="{} clients: {:.0f} requests a second, in process {:.0f}".format(clients, *rates))
             early, late = _memory(server, memory_requests)
     served, in_process = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     drawn = []
     for max_batch in (8, 1):
         plan = ServerPlan(answer=CAPTION, single_s=single_s, max_batch=max_batch, queue=2 * NUM_DRAWING)
+        report(f"{NUM_DRAWING} clients who draw, {max_batch} a batch")
         with start(plan) as server:
             drawn.append(_ask_all(server, "pictures", NUM_DRAWING, NUM_DRAWING))
     return ServeComparison(
@@ -290,7 +296,10 @@ def _in_turns(server: RunningServer, bare: _BareGraph, num_clients: int, num_req
     """Measure the server and the bare graph in turns, so that both see the same load of the machine."""
     num_rounds = min(ROUNDS, num_requests)
     parts = [num_requests // num_rounds + (part < num_requests % num_rounds) for part in range(num_rounds)]
-    loads = [(_ask_all(server, WORDS, num_clients, part), bare.run_all(num_clients, part)) for part in parts]
+    loads = [
+        (_ask_all(server, WORDS, num_clients, part), bare.run_all(num_clients, part))
+        for part in steps(f"{num_clients} clients", parts)
+    ]
     return _joined([ours for ours, _ in loads]), _joined([other for _, other in loads])
 
 
@@ -327,8 +336,10 @@ class _Client:
 def _memory(server: RunningServer, num_requests: int) -> tuple[int | None, int | None]:
     """Return the memory of a server's process after a tenth of some requests, and after all of them."""
     first = max(1, num_requests // 10)
+    report(f"memory over {num_requests:,} requests", 0, num_requests)
     _ask_all(server, WORDS, 8, first)
     early = _resident_bytes(server)
+    report(f"memory over {num_requests:,} requests", first, num_requests)
     if num_requests > first:
         _ask_all(server, WORDS, 8, num_requests - first)
     return early, _resident_bytes(server)

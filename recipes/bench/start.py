@@ -22,8 +22,9 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from mgem_agent.errors import MgemError
+from mgem_agent.recipes.bench.progress import report
 
-__all__ = ["bench_start"]
+__all__ = ["CommandTime", "StartTimes", "bench_start"]
 
 _BASELINE = 'python -c "import torch"'
 
@@ -113,9 +114,11 @@ def time_commands(
     environment = {**os.environ, **(environment or {})}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, not at each start
     times: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
-    for _ in range(repeats + 1):
-        for label, command in commands.items():
-            times[label].append(_run(label, command, environment))
+    turns = [label for _ in range(repeats + 1) for label in commands]
+    for place, label in enumerate(turns):
+        report(label, place, len(turns))
+        times[label].append(_run(label, commands[label], environment))
+        report(label, result=f"{label}: {times[label][-1][0]:.2f} s")
     measured = [
         CommandTime(
             label=label,

@@ -172,11 +172,13 @@ def bench_story(
             ],
             repeats=repeats,
             device=CPU,
+            labels=("drawn while written", "one after another"),
         )
         writing, drawing = time_alternating(
             [lambda: teller.tell(_cards(0.0), answer_s), lambda: teller.tell(_cards(single_s), is_given=True)],
             repeats=repeats,
             device=CPU,
+            labels=("writing alone", "drawing alone"),
         )
         batched, single = time_alternating(
             [
@@ -185,6 +187,7 @@ def bench_story(
             ],
             repeats=repeats,
             device=CPU,
+            labels=("one batch", "one by one"),
         )
     return StoryTimes(
         name="story",

@@ -25,6 +25,7 @@ from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.core_model.low_res_encoder import low_res_features
 from mgem_agent.recipes.bench.comparison import Comparison, format_seconds
 from mgem_agent.recipes.bench.measure import DTypeName, compare, find_device, require_positive, seconds_of, wait_for
+from mgem_agent.recipes.bench.progress import steps
 from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes
 from mgem_agent.testing import textbook_image_features
 
@@ -126,7 +127,7 @@ def bench_vision(
     dtype: DTypeName = "float32",
     device: str = "cpu",
     llm: LanguageModelName = "none",
-    repeats: int = 3,
+    repeats: int = 2,
 ) -> VisionComparison:
     """Measure `get_image_features` at the sizes of the released models.
 
@@ -203,7 +204,7 @@ def _latencies(
     watch = _PartsWatch(model)
     seconds: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
     with watch:
-        for _ in range(repeats):
+        for _ in steps("the parts of each method", range(repeats)):
             for method, (call, _) in methods.items():
                 seconds[method].append(watch.time(call))
 
