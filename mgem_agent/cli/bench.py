@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
     from mgem_agent.recipes.bench.data import DataStarts
     from mgem_agent.recipes.bench.start import StartTimes
+    from mgem_agent.recipes.bench.training_report import TrainingComparison
 
 __all__ = ["app"]
 
@@ -255,18 +256,15 @@ def _train(
     The same model and records. Tokens a second without padding, and the share of this machine's measured peak. On a
     GPU: mgem bench train --device cuda --precision bf16 --llm gemma-2b --full-encoders --batch 16.
     """
-    with open_console(stderr=True).status("Measuring; the alternative may take a while"):
-        from mgem_agent.recipes.bench.measure import use_threads
+
+    def measure() -> TrainingComparison:
         from mgem_agent.recipes.bench.training import bench_training
 
-        with use_threads(threads):
-            measured = bench_training(
-                llm=llm, small=not full_encoders, hd=hd, batch=batch, steps=steps, precision=precision, device=device
-            )
-    if as_json:
-        echo_json(measured.model_dump(mode="json"))
-    else:
-        open_console().print(measured.render())
+        return bench_training(
+            llm=llm, small=not full_encoders, hd=hd, batch=batch, steps=steps, precision=precision, device=device
+        )
+
+    _run("train", measure, threads, as_json)
 
 
 @app.command("start")

@@ -77,6 +77,12 @@ def _data() -> Any:
     return bench_data(num_processes=num_cores(), say=report)
 
 
+def _train() -> Any:
+    from mgem_agent.recipes.bench.training import bench_training
+
+    return bench_training()
+
+
 BENCHMARKS: dict[str, Callable[[], Any]] = {
     "story": _story,
     "agent": _agent,
@@ -84,6 +90,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     "start": _start,
     "data": _data,
     "serve": _serve,
+    "train": _train,
     "mining": _mining,
     "rounds": _rounds,
     "vision": _vision,
