@@ -28,6 +28,12 @@ Positive = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "bf16", "tf32", "fp32"]
 
 
+_WITHOUT_EFFECT = (
+    "output", "log_every", "checkpoint_every", "keep_checkpoints", "trackers", "save", "micro_batch", "compile"
+)  # fmt: skip
+"""Settings of a run that do not change its result."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -50,6 +56,8 @@ class ModelConfig(_Section):
         image_grid: Crops per side of the low-resolution image; 2 in the HD models.
         image_global: Whether the whole picture is encoded in addition to its crops.
         attention: transformers' `attn_implementation` for the language model; None lets transformers choose.
+        quantize: Bits of the language model's frozen weights, by bitsandbytes: 4 with an adapter is QLoRA
+            (arXiv:2305.14314). Only for a whole checkpoint.
     """
 
     checkpoint: str | None = None
@@ -62,6 +70,7 @@ class ModelConfig(_Section):
     image_grid: Positive = 1
     image_global: bool = False
     attention: str | None = None
+    quantize: Literal[4, 8] | None = None
 
     @model_validator(mode="after")
     def _check_sources(self) -> ModelConfig:
@@ -73,6 +82,8 @@ class ModelConfig(_Section):
             raise ValueError(f"has neither a checkpoint nor all its parts; give model.{missing[0]} or model.checkpoint")
         if self.checkpoint is not None and (self.vision is not None or self.high_res_vision is not None):
             raise ValueError("has both a checkpoint and parts; give one or the other")
+        if self.quantize is not None and (self.checkpoint is None or self.text is not None):
+            raise ValueError("has model.quantize, which needs a whole checkpoint; export the earlier run first")
         return self
 
     @property
@@ -170,11 +181,13 @@ class EvaluationConfig(_Section):
         sources: Files of records that are not in the training data.
         every: Steps between evaluations; there is one at the end, too.
         max_records: Maximum number of records, evenly spread over the files; None for all.
+        keep_best: Whether the folder `best/` of the run keeps the result of the step with the lowest held-out loss.
     """
 
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     every: Positive = 500
     max_records: Positive | None = None
+    keep_best: bool = False
 
 
 class OptimizerConfig(_Section):
@@ -218,6 +231,8 @@ class RunConfig(_Section):
         log_every: Steps between two lines of the log.
         checkpoint_every: Steps between checkpoints; there is one at the end and on a signal, too.
         keep_checkpoints: How many of the newest checkpoints to keep.
+        trackers: Experiment trackers of accelerate that get the values of the log, such as `tensorboard`, `wandb` or
+            `mlflow`; the package of each must be installed.
         save: What to write at the end: `model`, a folder for `from_pretrained`, or `trained`, only the trained weights.
             With adapters it is always the latter; `mgem train export` merges them.
     """
@@ -234,6 +249,7 @@ class RunConfig(_Section):
     log_every: Positive = 10
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 1
+    trackers: tuple[str, ...] = ()
     save: Literal["model", "trained"] = "model"
 
     @model_validator(mode="after")
@@ -268,6 +284,8 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _check_stage(self) -> TrainConfig:
+        if self.model.quantize is not None and self.train.llm == "full":
+            raise ValueError("has model.quantize, but trains all weights of the language model; set train.llm=lora")
         if self.stage == "align" and self.train.llm != "frozen":
             raise ValueError(f"is of the stage 'align' with train.llm={self.train.llm!r}; align keeps it 'frozen'")
         if not (self.train.llm != "frozen" or any(self.trained_modules)):
@@ -306,7 +324,7 @@ class TrainConfig(_Section):
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that change the result, which must stay the same when a run resumes."""
         settings = self.model_dump(mode="json", exclude={"evaluation": True})
-        for name in ("output", "log_every", "checkpoint_every", "keep_checkpoints", "save", "micro_batch"):
+        for name in _WITHOUT_EFFECT:
             settings["run"].pop(name)
         settings["data"].pop("num_workers")
         return settings

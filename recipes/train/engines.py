@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, broadcast, broadcast_object_list
 from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -49,7 +50,7 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
         config: The run.
 
     Raises:
-        InputError: If the global batch cannot be divided evenly.
+        InputError: If the global batch cannot be divided evenly, or a tracker is not installed.
     """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         require_packages("DeepSpeed ZeRO", "deepspeed")
@@ -64,6 +65,8 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
         cpu=on_cpu,
         mixed_precision=mixed,
         gradient_accumulation_steps=accumulation,
+        log_with=_trackers(config) or None,
+        project_dir=config.run.output,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
     plugin = accelerator.state.deepspeed_plugin
@@ -76,6 +79,19 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
         plugin.dschf = None
         unset_hf_deepspeed_config()
     return accelerator
+
+
+def _trackers(config: TrainConfig) -> list[str]:
+    """Return the trackers of a run; accelerate leaves out what is not installed without a word."""
+    able = {str(name) for name in get_available_trackers()}
+    missing = [name for name in config.run.trackers if name not in able]
+    if missing:
+        have = f"Installed here: {', '.join(sorted(able))}." if able else "None is installed here."
+        raise InputError(
+            f"The tracker {missing[0]!r} of run.trackers is not one of accelerate's, or its package is not installed. "
+            f"{have}"
+        )
+    return list(config.run.trackers)
 
 
 def _communication() -> dict[str, Any]:
@@ -145,6 +161,9 @@ def partition(accelerator: Accelerator, model: nn.Module) -> None:
         _make_room(module, accelerator.device, dtype, made)
         if any(True for _ in module.parameters(recurse=False)):
             deepspeed.zero.Init(module=module, config_dict_or_path=config, dtype=dtype)
+    experts = {type(module) for module in model.modules() if type(module).__name__.endswith("SparseMoeBlock")}
+    if experts:  # ZeRO-3 fetches all experts of a layer at once: which of them a token uses differs between processes
+        deepspeed.utils.set_z3_leaf_modules(model, list(experts))
     for module in model.modules():
         if isinstance(module, PatchInfoMining):  # it uses the weights of its layers without calling the layers
             for parameter in module.parameters():

@@ -26,6 +26,7 @@ from mgem_agent.core_model.checkpoints.partial_checkpoint import (
     lacks_language_model,
     load_without_language_model,
 )
+from mgem_agent.core_model.quantization import quantization_config
 from mgem_agent.errors import CheckpointError, InputError
 from mgem_agent.nano import find_language_model
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
@@ -182,6 +183,11 @@ def load_model(
     """
     small = small_folder(source)
     if small is not None:
+        if source.quantize is not None:
+            raise InputError(
+                f"model.quantize needs a whole checkpoint, and {source.checkpoint!r} has no language model of its own. "
+                "Leave it out, or export a whole model: mgem train export"
+            )
         text, tokenizer = _language_model(source.text or NANO, dtype)
         model = load_without_language_model(small, text, dtype=dtype, merge=merge)
         model.config.prompt_template = source.prompt_template or model.config.prompt_template
@@ -192,7 +198,10 @@ def load_model(
                 f"model.checkpoint={source.checkpoint!r} has its own language model, but model.text is "
                 f"{source.text!r}. Omit one of them."
             )
-        model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype)
+        packed: dict[str, Any] = {}
+        if source.quantize is not None:
+            packed["quantization_config"] = quantization_config(source.quantize, "bitsandbytes")
+        model = MiniGeminiForConditionalGeneration.from_pretrained(source.checkpoint, dtype=dtype, **packed)
         model.config.prompt_template = source.prompt_template or model.config.prompt_template
         other = {} if source.prompt_template is None else {"prompt_template": source.prompt_template}
         processor = MiniGeminiProcessor.from_pretrained(source.checkpoint, **other)

@@ -7,8 +7,10 @@ run whose folder has a checkpoint resumes from it, with bit-identical results.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
+from torch import nn
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.train.batch_plan import BatchPlan
@@ -30,7 +33,7 @@ from mgem_agent.recipes.train.model_outline import outline_run
 from mgem_agent.recipes.train.model_setup import TrainedModel, parameter_groups, prepare_model
 from mgem_agent.recipes.train.precision import matmul_precision, training_dtype
 from mgem_agent.recipes.train.record_sources import open_records
-from mgem_agent.recipes.train.result import CONFIG_FILE, save_result
+from mgem_agent.recipes.train.result import BEST_FOLDER, CONFIG_FILE, save_result
 from mgem_agent.recipes.train.step_batches import StepBatches
 from mgem_agent.recipes.train.stop_signal import StopSignal
 from mgem_agent.recipes.train.target_loss import TargetLoss
@@ -86,6 +89,8 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
             say(f"Replaced by other records of the same source: {line}")
         num_steps = config.run.max_steps or math.ceil(plan.steps_per_epoch * config.run.epochs)
         loop = _loop(config, accelerator, trained, folder, num_steps)
+        if config.run.trackers:
+            accelerator.init_trackers("mgem", config=_flat(config.model_dump(mode="json")))
         set_seed(config.run.seed)  # so that dropout does not depend on how the model was built
         loop.restore()
         say(_opening(config, accelerator, counts, examples, num_steps, loop.step))
@@ -104,6 +109,8 @@ def train(config: TrainConfig, *, report: Report = lambda message: None) -> Outc
     if loop.step == num_steps:
         save_result(folder, config, accelerator, loop.module, trained)
     accelerator.wait_for_everyone()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     return Outcome(loop.step, num_steps, stop.received if loop.step < num_steps else None, loop.last_loss)
 
 
@@ -194,6 +201,7 @@ def _loop(
     loss = TargetLoss(trained.model, needs_images=needs_images)
     module, prepared = accelerator.prepare(loss.train(), optimizer)
     keep_trained_weights(accelerator)
+    keeps_best = config.evaluation is not None and config.evaluation.keep_best
     return TrainingLoop(
         accelerator,
         module,
@@ -205,7 +213,29 @@ def _loop(
         log_every=config.run.log_every,
         checkpoint_every=config.run.checkpoint_every,
         flops=(flops_per_token(trained.model), measured_peak(accelerator.device, training_dtype(config.run.precision))),
+        keep_best=partial(_keep_best, folder, config, accelerator, module, trained) if keeps_best else None,
     )
+
+
+def _keep_best(
+    folder: Path, config: TrainConfig, accelerator: Accelerator, module: nn.Module, trained: TrainedModel
+) -> None:
+    """Write the result as it is now into `best/`, with the configuration, so that it can be exported."""
+    best = folder / BEST_FOLDER
+    if accelerator.is_main_process:
+        best.mkdir(exist_ok=True)
+        shutil.copy(folder / CONFIG_FILE, best / CONFIG_FILE)
+    save_result(best, config, accelerator, module, trained)
+    accelerator.wait_for_everyone()
+
+
+def _flat(settings: Any, key: str = "") -> dict[str, str]:
+    """Return settings as trackers take them: texts by dotted names."""
+    if not isinstance(settings, dict):
+        return {key: str(settings)}
+    return {
+        name: text for part in settings for name, text in _flat(settings[part], f"{key}.{part}".lstrip(".")).items()
+    }
 
 
 def _held_out(config: TrainConfig, accelerator: Accelerator, trained: TrainedModel) -> HeldOut | None:

@@ -24,9 +24,10 @@ from mgem_agent.recipes.train.config_file import load_config
 from mgem_agent.recipes.train.engines import gathered_weights
 from mgem_agent.recipes.train.model_setup import TRAINED_FILE, TrainedModel, load_trained, prepare_model
 
-__all__ = ["CONFIG_FILE", "export_model", "export_without_llm", "save_result"]
+__all__ = ["BEST_FOLDER", "CONFIG_FILE", "export_model", "export_without_llm", "save_result"]
 
 CONFIG_FILE = "config.yaml"
+BEST_FOLDER = "best"
 MODEL_FOLDER = "model"
 
 
@@ -91,7 +92,8 @@ def _finished(run: Path) -> tuple[TrainConfig, TrainedModel]:
             f"The run {str(run)!r} has no result yet, and its checkpoint is divided among {progress['num_processes']} "
             "processes. Finish the run: its last step writes the result."
         )
-    trained = prepare_model(config, torch.float32)
+    whole = config.model.model_copy(update={"quantize": None})  # adapters are merged into unquantized weights
+    trained = prepare_model(config.model_copy(update={"model": whole}), torch.float32)
     load_trained(trained.model, source)
     return config, trained
 

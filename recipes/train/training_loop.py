@@ -7,6 +7,7 @@ processes, so the loop multiplies by both.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup
 
+from mgem_agent.errors import MgemError
 from mgem_agent.recipes.train.broken_report import BrokenReport
 from mgem_agent.recipes.train.checkpoints import Checkpoints
 from mgem_agent.recipes.train.config import OptimizerConfig
@@ -28,6 +30,11 @@ from mgem_agent.recipes.train.run_log import RunLog
 from mgem_agent.recipes.train.stop_signal import StopSignal
 
 __all__ = ["TrainingLoop", "learning_rate_schedule"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_SKIPPED = 3
+"""Steps in a row without a finite gradient, at which a run stops."""
 
 
 def learning_rate_schedule(settings: OptimizerConfig, num_steps: int) -> Callable[[int], float]:
@@ -64,6 +71,7 @@ class TrainingLoop:
         log_every: Steps between two lines of the log.
         checkpoint_every: Steps between two checkpoints.
         flops: Operations of one token, and the measured peak of one process in operations a second.
+        keep_best: Called when the held-out loss is the lowest so far, in every process; None keeps no best result.
 
     Attributes:
         step: Number of steps done.
@@ -84,6 +92,7 @@ class TrainingLoop:
         log_every: int,
         checkpoint_every: int,
         flops: tuple[float, float],
+        keep_best: Callable[[], None] | None = None,
     ) -> None:
         self.step = 0
         self.module = module
@@ -99,6 +108,9 @@ class TrainingLoop:
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
         self._flops = flops
+        self._keep_best = keep_best
+        self._best: float | None = None  # the lowest held-out loss
+        self._num_skipped = 0  # steps in a row
         # Sums since the last line of the log. Checkpoints hold them, so that a resumed run logs the same values.
         self._since: dict[str, float] = {"loss": 0.0, "steps": 0, "tokens": 0, "seconds": 0.0}
 
@@ -108,6 +120,7 @@ class TrainingLoop:
         self.step = progress.get("step", 0)
         self.last_loss = progress.get("last_loss")
         self._since = progress.get("since", self._since)
+        self._best = progress.get("best")
 
     def run(
         self,
@@ -139,20 +152,34 @@ class TrainingLoop:
             if self.step % self._log_every == 0 or self.step == self._num_steps:
                 self._write(log, record, say)
             if held_out is not None and held_out.is_due(self.step, self._num_steps):
-                loss = held_out.loss(self._accelerator, self.module)
-                if log is not None:
-                    log.write(step=self.step, evaluation_loss=loss)
-                say(f"step {self.step}: held-out loss {loss:.4f}")
+                self._evaluate(held_out, log, say)
                 begin = time.perf_counter()
             is_stopped = self._is_stopped(stop)
             if is_stopped or self.step % self._checkpoint_every == 0 or self.step == self._num_steps:
-                self._checkpoints.save(self.step, {"since": self._since, "last_loss": self.last_loss})
+                self._save()
                 saved = self.step
                 begin = time.perf_counter()
             if is_stopped:
                 break
         if saved != self.step:
-            self._checkpoints.save(self.step, {"since": self._since, "last_loss": self.last_loss})
+            self._save()
+
+    def _save(self) -> None:
+        self._checkpoints.save(self.step, {"since": self._since, "last_loss": self.last_loss, "best": self._best})
+
+    def _evaluate(self, held_out: HeldOut, log: RunLog | None, say: Any) -> None:
+        """Log the held-out loss, and keep the result if it is the best so far."""
+        loss = held_out.loss(self._accelerator, self.module)
+        if log is not None:
+            log.write(step=self.step, evaluation_loss=loss)
+        self._accelerator.log({"evaluation_loss": loss}, step=self.step)
+        is_best = loss < (math.inf if self._best is None else self._best)
+        if is_best:
+            self._best = loss
+        keeps = is_best and self._keep_best is not None
+        say(f"step {self.step}: held-out loss {loss:.4f}{', the best so far' if keeps else ''}")
+        if keeps and self._keep_best is not None:
+            self._keep_best()
 
     def _make_step(self, micro_batches: list[Batch]) -> dict[str, float]:
         """Run one step and return the values that the log gets."""
@@ -176,19 +203,48 @@ class TrainingLoop:
                 total += loss.detach()
                 if accelerator.sync_gradients:
                     norm = self._clip()
-                self._optimizer.step()
+                    self._guard(norm)
+                if not self._num_skipped:
+                    self._optimizer.step()
                 self._optimizer.zero_grad()
         self.step += 1
-        self._since["loss"] += float(self._summed(total))
-        self._since["steps"] += 1
+        if not self._num_skipped:
+            self._since["loss"] += float(self._summed(total))
+            self._since["steps"] += 1
         self._since["tokens"] += int(num_tokens)
-        return {"learning_rate": self._settings.learning_rate * factor, "gradient_norm": float(norm)}
+        return {
+            "learning_rate": self._settings.learning_rate * factor,
+            "gradient_norm": math.nan if norm is None else float(norm),
+        }
+
+    def _guard(self, norm: Any) -> None:
+        """Skip a step whose gradient is not finite; stop after several in a row.
+
+        Raises:
+            MgemError: If it is, under DeepSpeed, which has made its step; or for the third time in a row. What is in
+                the checkpoints is not affected.
+        """
+        is_zero = self._accelerator.distributed_type == DistributedType.DEEPSPEED
+        if norm is None or math.isfinite(float(norm)):
+            self._num_skipped = 0
+            return
+        self._num_skipped += 1
+        _log.warning("Step %d has a gradient of %s and is skipped.", self.step + 1, float(norm))
+        if is_zero or self._num_skipped == _MAX_SKIPPED:
+            before = "" if is_zero else f", as in the {_MAX_SKIPPED - 1} steps before it"
+            raise MgemError(
+                f"The gradient of step {self.step + 1} is {float(norm)}{before}. The run stopped, and its last "
+                "checkpoint is from before. Start another run with a lower optimizer.learning_rate, a longer warm-up "
+                "or run.precision=fp32, or look at the records of this step."
+            )
 
     def _clip(self) -> Any:
-        """Clip the gradient and return its norm. DeepSpeed has clipped it and made its step in the backward pass."""
+        """Clip the gradient and return its norm.
+
+        DeepSpeed has clipped it and made its step in the backward pass; its norm is None if it has not computed it.
+        """
         if self._accelerator.distributed_type == DistributedType.DEEPSPEED:
-            norm = self._accelerator.clip_grad_norm_([], math.inf)
-            return math.nan if norm is None else norm
+            return self._accelerator.clip_grad_norm_([], math.inf)
         for parameter in self._parameters:
             if parameter.grad is None:  # a text-only step; other processes may have images and wait for this gradient
                 parameter.grad = torch.zeros_like(parameter)
@@ -210,7 +266,7 @@ class TrainingLoop:
 
     def _write(self, log: RunLog | None, record: dict[str, float], say: Any) -> None:
         since = self._since
-        self.last_loss = since["loss"] / since["steps"]
+        self.last_loss = since["loss"] / since["steps"] if since["steps"] else math.nan  # all were skipped
         speed = since["tokens"] / max(since["seconds"], 1e-9)
         of_token, peak = self._flops
         utilisation = speed * of_token / (peak * self._accelerator.num_processes)
@@ -221,11 +277,12 @@ class TrainingLoop:
                 **record,
                 "tokens_per_s": speed,
                 "mfu": utilisation,
-                "seconds_per_step": since["seconds"] / since["steps"],
+                "seconds_per_step": since["seconds"] / max(since["steps"], 1),
                 "time": time.time(),
             }
             log.write(**line)
-        left = (self._num_steps - self.step) * since["seconds"] / since["steps"]
+            self._accelerator.log({name: value for name, value in line.items() if name != "step"}, step=self.step)
+        left = (self._num_steps - self.step) * since["seconds"] / max(since["steps"], 1)
         say(
             f"step {self.step}/{self._num_steps}: loss {self.last_loss:.4f}, lr {record['learning_rate']:.2e}, "
             f"gradient {record['gradient_norm']:.2f}, {speed:,.0f} tokens/s, "

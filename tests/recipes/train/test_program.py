@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from mgem_agent.errors import InputError
+from mgem_agent.errors import InputError, MgemError
+from mgem_agent.recipes.train import program
+from mgem_agent.recipes.train.checkpoints import newest_checkpoint
 from mgem_agent.recipes.train.config import TrainConfig
+from mgem_agent.recipes.train.held_out import HeldOut
 from mgem_agent.recipes.train.program import train
+from mgem_agent.recipes.train.result import export_model
 from mgem_agent.recipes.train.run_log import read_log
+from mgem_agent.recipes.train.target_loss import TargetLoss
 
 MakeRun = Callable[..., TrainConfig]
 
@@ -169,6 +176,84 @@ def test_compiling_changes_nothing(make_run: MakeRun, settings: dict[str, Any], 
     assert losses(tmp_path / "off") == pytest.approx(losses(tmp_path / "on"), rel=1e-4)
     weights, others = (load_file(tmp_path / name / "trained.safetensors") for name in ("off", "on"))
     torch.testing.assert_close(weights, others, rtol=1e-3, atol=1e-4)  # under the same names
+
+
+def test_the_result_with_the_lowest_held_out_loss_is_kept(
+    make_run: MakeRun, data_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = iter((2.0, 1.0, 3.0))
+    monkeypatch.setattr(HeldOut, "loss", lambda *args: next(found))
+    evaluation = {"sources": [{"path": str(data_file)}], "every": 2, "max_records": 5, "keep_best": True}
+    config, said = make_run(evaluation=evaluation, run__max_steps=6), []
+    train(config, report=said.append)
+    assert [line for line in said if "held-out" in line] == [
+        "step 2: held-out loss 2.0000, the best so far",
+        "step 4: held-out loss 1.0000, the best so far",
+        "step 6: held-out loss 3.0000",
+    ]
+    run = Path(config.run.output)
+    best, last = load_file(run / "best" / "trained.safetensors"), load_file(run / "trained.safetensors")
+    assert best.keys() == last.keys() and any(not torch.equal(best[name], last[name]) for name in best)
+    export_model(run / "best", tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
+
+
+def test_values_go_to_trackers(make_run: MakeRun) -> None:
+    pytest.importorskip("tensorboardX")
+    config = make_run(run__max_steps=2, run__log_every=1, run__trackers=("tensorboard",))
+    train(config)
+    (events, *_) = Path(config.run.output, "mgem").glob("events.*")
+    assert b"gradient_norm" in events.read_bytes() and b"mfu" in events.read_bytes()
+    with pytest.raises(InputError, match=r"The tracker 'paper' of run\.trackers is not one of accelerate's"):
+        train(make_run(run__trackers=("paper",)))
+
+
+class Poisoned(TargetLoss):
+    """A loss that is not a number in some steps."""
+
+    bad: ClassVar[set[int]] = set()
+    num_calls = 0
+
+    def forward(self, *args: Any) -> torch.Tensor:
+        loss = super().forward(*args)
+        self.num_calls += 1
+        return loss * math.nan if self.num_calls in self.bad else loss
+
+
+def test_a_step_that_is_not_finite_is_skipped(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "TargetLoss", Poisoned)
+    options: dict[str, Any] = {"run__micro_batch": 4, "run__global_batch": 4, "run__log_every": 1}
+    monkeypatch.setattr(Poisoned, "bad", {2, 3})
+    config = make_run(run__max_steps=4, **options)
+    train(config)
+    assert [math.isfinite(loss) for loss in losses(config.run.output)] == [True, False, False, True]
+    weights = load_file(Path(config.run.output) / "trained.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_a_run_stops_at_three_steps_in_a_row_that_are_not_finite(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "TargetLoss", Poisoned)
+    monkeypatch.setattr(Poisoned, "bad", {3, 4, 5})
+    options: dict[str, Any] = {"run__micro_batch": 4, "run__global_batch": 4, "run__checkpoint_every": 1}
+    config = make_run(run__max_steps=9, **options)
+    with pytest.raises(
+        MgemError, match=r"The gradient of step 5 is nan, as in the 2 steps before it\. The run stopped"
+    ):
+        train(config)
+    assert newest_checkpoint(Path(config.run.output)).name == "step-00000004"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_adapter_of_a_quantized_model_learns_and_is_merged(make_run: MakeRun, tmp_path: Path, bits: int) -> None:
+    config = make_run(run__max_steps=3, model__quantize=bits)
+    train(config)
+    export_model(Path(config.run.output), tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
+    with pytest.raises(ValidationError, match=r"trains all weights of the language model; set train\.llm=lora"):
+        make_run(model__quantize=bits, train__llm="full")
 
 
 def test_the_held_out_loss_is_logged(make_run: MakeRun, data_file: Path) -> None:
