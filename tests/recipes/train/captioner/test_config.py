@@ -16,7 +16,7 @@ def test_shipped_configurations_are_valid(name: str) -> None:
 def test_errors_name_the_key() -> None:
     with pytest.raises(InputError, match=r"optimizer.bet=1: there is no such key. The nearest is 'optimizer.beta'"):
         load_captioner_config("nano", ["optimizer.bet=1"])
-    with pytest.raises(InputError, match="optimizer has a batch of 8 that is no multiple of its micro_batch, 3"):
+    with pytest.raises(InputError, match="optimizer has a batch of 4 that is no multiple of its micro_batch, 3"):
         load_captioner_config("nano", ["optimizer.micro_batch=3"])
     with pytest.raises(InputError, match="Give a YAML file, or one of: mgm_7b, nano"):
         load_captioner_config("mgm_2b")
