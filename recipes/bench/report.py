@@ -89,7 +89,7 @@ def report_html(results: Mapping[str, BenchResult], skipped: Mapping[str, str] |
         skipped: Why benchmarks were not run, by name.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+    source = resources.files("mgem_agent.recipes.bench").joinpath(TEMPLATE).read_text(encoding="utf-8")
     parts = [{"name": name, "tables": _as_text(each), "bars": bars_of(each)} for name, each in results.items()]
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.from_string(source).render(
