@@ -7,7 +7,7 @@ all others. If a picture fails, only its own scene is affected.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +86,7 @@ class StoryPictures:
         """Return the numbers of the scenes that are written and have no picture."""
         return [scene.index for scene in self._draft.story.scenes if scene.status in ("written", "failed")]
 
-    def draw(self, pages: Sequence[int]) -> Iterator[StoryEvent]:
+    def draw(self, pages: Sequence[int]) -> Generator[StoryEvent, None, None]:
         """Draw scenes as one batch, after the reference picture if there is none yet.
 
         Args:

@@ -9,6 +9,7 @@ global image are mined one after the other; the textbook form also builds the co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ def _inputs(
     config: MiniGeminiConfig, batch: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return random tokens (of the crops, and of the global image if there is one) and random stage maps."""
-    side, finest = config.geometry.tokens_per_side, config.high_res_image_size // 4
+    side, finest = config.geometry.tokens_per_side, cast(int, config.high_res_image_size) // 4
     counts = [(side * config.image_grid) ** 2] + [side**2] * config.image_global
     tokens = [
         torch.randn(batch, count, config.vision_config.hidden_size, device=device, dtype=dtype, requires_grad=True)

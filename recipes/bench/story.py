@@ -167,8 +167,8 @@ def bench_story(
         teller.tell(_cards(0.0), is_given=True)  # warms up
         overlapped, one_after_another = time_alternating(
             [
-                lambda overlap=overlap: teller.tell(_cards(single_s), answer_s, overlap=overlap)
-                for overlap in (True, False)
+                lambda: teller.tell(_cards(single_s), answer_s, overlap=True),
+                lambda: teller.tell(_cards(single_s), answer_s, overlap=False),
             ],
             repeats=repeats,
             device=CPU,

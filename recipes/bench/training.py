@@ -150,7 +150,8 @@ def _examples(file: Path, processor: MiniGeminiProcessor, packing: bool) -> Exam
 
 def _model(config: Any, device: torch.device, dtype: torch.dtype) -> MiniGeminiForConditionalGeneration:
     """Return a model as in the second stage: encoders frozen in the run's format, the rest trained in float32."""
-    model: Any = MiniGeminiForConditionalGeneration(config).to(device=device, dtype=dtype)
+    made: Any = MiniGeminiForConditionalGeneration(config)
+    model = made.to(device=device, dtype=dtype)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -238,7 +239,7 @@ def _trainer_steps(
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=_InOrder(batches),  # type: ignore[arg-type]
+        train_dataset=_InOrder(batches),
         data_collator=lambda rows: dict(rows[0]),
         callbacks=[clock],
     )

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -148,7 +148,7 @@ def bench_vision(
     config = bench_config(hd=hd, small=small, llm=llm)
     torch.manual_seed(0)
     model = build_model(config, device=place, dtype=kind)
-    sizes = config.geometry.low_res_input_size, config.high_res_image_size
+    sizes = config.geometry.low_res_input_size, cast(int, config.high_res_image_size)
     low, high = (torch.randn(batch, 3, size, size, device=place, dtype=kind) for size in sizes)
 
     def encode_ours() -> Mapping[str, Sequence[Tensor]]:

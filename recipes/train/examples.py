@@ -10,7 +10,7 @@ Shapes: b records, l tokens of the longest record, i images of all records.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -174,6 +174,7 @@ class Examples:
     def _sizes(self, owner: int, file: RecordSource) -> tuple[np.ndarray, np.ndarray]:
         """Return the characters and pictures of the records of a file, and note which can be used."""
         usable, last = np.ones(len(file), bool), None
+        problems: Iterable[tuple[int, MgemError]]
         is_known = file.index is not None and (file.is_checked or not self._check_first)
         if file.index is not None and is_known:
             chars, images = file.index.num_chars.astype(np.int32), file.index.num_images.astype(np.int32)

@@ -155,7 +155,8 @@ def _packed(
     tasks = [(number, range(first, min(first + shard_records, len(records)))) for number, first in enumerate(firsts)]
     if num_processes == 1:
         for number, positions in tasks:
-            yield _pack_shard(records, out, number, positions)
+            _pack_shard(records, out, number, positions)
+            yield
         return
     context = multiprocessing.get_context("spawn")  # the parent may have threads
     with ProcessPoolExecutor(num_processes, context, initializer=_Worker.start, initargs=(records, out)) as pool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from mgem_agent.errors import InputError
 from mgem_agent.extras import explain_missing
+from mgem_agent.recipes.data.shards.index import RecordIndex
 from mgem_agent.recipes.train.records import StoredRecord
 
 __all__ = ["ParquetRecords"]
@@ -41,7 +42,7 @@ class ParquetRecords:
         InputError: If there is no file, or one cannot be read or has no column `conversations`.
     """
 
-    index = None
+    index: RecordIndex | None = None
     is_checked = False
 
     def __init__(self, path: str | Path, images: str | Path | None = None) -> None:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -175,7 +175,7 @@ def open_captioner(name: str) -> ChatMiniGemini:
     dtype = training_dtype("auto") if torch.cuda.is_available() else torch.float32
     model, processor = load_model(ModelConfig(checkpoint=name), dtype)
     if torch.cuda.is_available():
-        model.to("cuda")
+        cast(Any, model).to("cuda")
     else:
         enable_cpu_decoding(model)
     return ChatMiniGemini(model=model.eval(), processor=processor)
