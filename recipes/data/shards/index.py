@@ -19,7 +19,7 @@ from mgem_agent.errors import InputError
 from mgem_agent.extras import explain_missing
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 __all__ = ["INDEX_FILE", "RecordIndex", "index_name"]
 
@@ -28,7 +28,13 @@ INDEX_FILE = "index.parquet"
 
 _VERSION = 1
 _META = b"mgem_agent"
-_COLUMNS = {"file": np.uint32, "start": np.uint64, "length": np.uint64, "num_chars": np.int32, "num_images": np.uint16}
+_COLUMNS: dict[str, type[np.integer[Any]]] = {
+    "file": np.uint32,
+    "start": np.uint64,
+    "length": np.uint64,
+    "num_chars": np.int32,
+    "num_images": np.uint16,
+}
 
 
 def index_name(file: str) -> str:
@@ -76,11 +82,11 @@ class RecordIndex:
             problems: Why records cannot be used.
         """
         values = np.array(rows, np.uint64).reshape(-1, len(_COLUMNS))
-        most = {name: np.iinfo(kind).max for name, kind in _COLUMNS.items()}
-        columns = [
-            np.minimum(values[:, place], most[name]).astype(kind) for place, (name, kind) in enumerate(_COLUMNS.items())
-        ]
-        return cls(tuple(files), *columns, problems or {})
+        columns = {
+            name: np.minimum(values[:, place], np.iinfo(kind).max).astype(kind)
+            for place, (name, kind) in enumerate(_COLUMNS.items())
+        }
+        return cls(tuple(files), **columns, problems=problems or {})
 
     @classmethod
     def joined(cls, parts: Sequence[RecordIndex]) -> RecordIndex:
@@ -120,7 +126,7 @@ class RecordIndex:
         """
         pa, parquet = _arrow()
         try:
-            table: pa.Table = parquet.read_table(pa.BufferReader(content))
+            table: Any = parquet.read_table(pa.BufferReader(content))
             meta = json.loads((table.schema.metadata or {})[_META])
             if meta["version"] != _VERSION:
                 raise ValueError(f"its version is {meta['version']}, not {_VERSION}")

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mgem_agent.errors import InputError, StorageError
 from mgem_agent.recipes.data.shards.index import INDEX_FILE, RecordIndex
@@ -104,7 +104,7 @@ def _records(file: Any) -> Iterator[_Member]:
     key, start, end, text, pictures = None, 0, 0, b"", list[bytes]()
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
-            tar.members.clear()  # or a large shard's would pile up
+            cast(Any, tar).members.clear()  # or a large shard's would pile up
             if not member.isfile():
                 continue
             name = Path(member.name)
@@ -144,7 +144,8 @@ def index_shard(file: Path, name: str) -> RecordIndex:
                     repaired_dialogue(record, member.stored.images)
                 except BrokenRecordError as error:
                     problems[place] = (error.reason, str(error))
-                rows.append((0, member.start, member.length, summarise(record).num_chars, len(member.stored.images)))
+                num_images = len(cast(Sequence[bytes], member.stored.images))
+                rows.append((0, member.start, member.length, summarise(record).num_chars, num_images))
     except tarfile.TarError as error:
         raise InputError(f"The shard {name!r} is not an uncompressed tar file: {error}. Make it anew.") from error
     return RecordIndex.from_rows([(name, file.stat().st_size)], rows, problems)
