@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +27,8 @@ def textbook_image_features(
     Returns:
         (i, tokens, d), the global image's tokens first.
     """
-    config, trunk = model.config, model.model
+    config = model.config
+    trunk: Any = model.model
     grid, size, batch = config.image_grid, config.vision_config.image_size, len(pixel_values)
     dtype = trunk.vision_tower.dtype
     with torch.device("meta"):  # the weights are shared, so none are initialised

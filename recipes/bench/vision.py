@@ -247,7 +247,8 @@ class _PartsWatch:
         self._hooks = ExitStack()
 
     def __enter__(self) -> None:
-        tower, high_res = self._model.model.vision_tower, self._model.model.high_res_vision_tower
+        trunk: Any = self._model.model
+        tower, high_res = trunk.vision_tower, trunk.high_res_vision_tower
         # The tower itself is not called: only some of its layers are run.
         for module in (tower.embeddings, high_res):
             self._hooks.callback(module.register_forward_pre_hook(self._start).remove)

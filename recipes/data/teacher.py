@@ -143,7 +143,8 @@ class _Answers:
     def __init__(
         self, path: Path, kind: TeacherKind, kept: RecordWriter, rejected: RecordWriter, limits: TeacherLimits
     ) -> None:
-        self._kind, self._kept, self._rejected, self._limits = kind, kept, rejected, limits
+        self._kind: TeacherKind = kind
+        self._kept, self._rejected, self._limits = kept, rejected, limits
         self._file = path.with_name(f"{path.name}.report.json")
         self._captions: set[str] = set()
         self.result = TeacherReport()

@@ -81,7 +81,7 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def _trackers(config: TrainConfig) -> list[str]:
+def _trackers(config: TrainConfig) -> list[Any]:
     """Return the trackers of a run; accelerate leaves out what is not installed without a word."""
     able = {str(name) for name in get_available_trackers()}
     missing = [name for name in config.run.trackers if name not in able]

@@ -106,7 +106,8 @@ def test_mining_and_projector_are_new_and_start_as_the_authors_do(
     vision: CLIPVisionModel, high_res: HighResEncoder, make_text: Callable[..., PreTrainedModel]
 ) -> None:
     model = assemble(vision, high_res, make_text())
-    for part in (model.model.mining, model.model.multi_modal_projector):
+    trunk: Any = model.model
+    for part in (trunk.mining, trunk.multi_modal_projector):
         for layer in part.modules():
             if isinstance(layer, nn.LayerNorm):
                 assert torch.equal(layer.weight, torch.ones_like(layer.weight)) and not layer.bias.any()
@@ -130,7 +131,8 @@ def test_parts_on_disk(
     assert model.config.tie_word_embeddings
     stored = load_file(open_clip_folder / "open_clip_model.safetensors")
     stem = stored["visual.trunk.stem.0.weight"]
-    assert torch.equal(model.model.high_res_vision_tower.stem[0].weight, stem.bfloat16())
+    trunk: Any = model.model
+    assert torch.equal(trunk.high_res_vision_tower.stem[0].weight, stem.bfloat16())
     expected = model(IDS).logits
     model.save_pretrained(tmp_path / "whole")
     loaded = MiniGeminiForConditionalGeneration.from_pretrained(str(tmp_path / "whole"))

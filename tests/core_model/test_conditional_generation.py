@@ -127,8 +127,9 @@ def test_generation_encodes_once_or_not_at_all(make_model: Make, monkeypatch: py
     images, ids = make_images(model, 1), prompt(model, [[1], [2]])
     features = model.get_image_features(**images)
     calls = []
-    forward = model.model.mining.forward
-    monkeypatch.setattr(model.model.mining, "forward", lambda *args, **kw: calls.append(1) or forward(*args, **kw))
+    mining: Any = model.model.mining
+    forward = mining.forward
+    monkeypatch.setattr(mining, "forward", lambda *args, **kw: calls.append(1) or forward(*args, **kw))
     mask = torch.ones_like(ids)
     said = model.generate(input_ids=ids, attention_mask=mask, **images, max_new_tokens=4)
     assert calls == [1]

@@ -49,7 +49,7 @@ def test_crops_come_in_the_same_order_as_with_high_res(make_config: Callable[...
     config = config_of(make_config, image_grid=2, image_global=True)
     model = MiniGeminiForConditionalGeneration(config).eval()
     pixels = torch.randn(1, 3, 56, 56)
-    tokens = model.get_image_features(pixels).last_hidden_state
+    tokens: Any = model.get_image_features(pixels).last_hidden_state
     assert tokens.shape == (1, 80, 16)
     with torch.no_grad():
         for number, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):

@@ -97,7 +97,11 @@ def shared_arguments(config: CaptionerConfig, out: Path) -> dict[str, Any]:
 @contextmanager
 def quiet_packages() -> Iterator[None]:
     """Hide the warnings and progress bars of TRL and its packages for a while."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from datasets.utils import (  # pyright: ignore[reportMissingImports]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     was_hidden = are_progress_bars_disabled()
     disable_progress_bars()

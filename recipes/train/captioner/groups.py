@@ -140,8 +140,8 @@ def train_groups(
         InputError: If no layer of the model can have an adapter.
     """
     require_packages("Training on groups of captions", "trl", "datasets")
-    import datasets
-    import trl
+    import datasets  # pyright: ignore[reportMissingImports]
+    import trl  # pyright: ignore[reportMissingImports]
 
     model, processor = load_for_training(config)
     shared = shared_arguments(config, out)

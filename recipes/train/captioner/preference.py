@@ -57,8 +57,8 @@ def train_preferences(
         InputError: If no layer of the model can have an adapter.
     """
     require_packages("Training on preferences", "trl", "datasets")
-    import datasets
-    import trl
+    import datasets  # pyright: ignore[reportMissingImports]
+    import trl  # pyright: ignore[reportMissingImports]
 
     model, processor = load_for_training(config)
     settings = config.optimizer

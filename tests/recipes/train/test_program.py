@@ -214,8 +214,8 @@ class Poisoned(TargetLoss):
     bad: ClassVar[set[int]] = set()
     num_calls = 0
 
-    def forward(self, *args: Any) -> torch.Tensor:
-        loss = super().forward(*args)
+    def forward(self, inputs: dict[str, torch.Tensor], num_targets: torch.Tensor) -> torch.Tensor:
+        loss = super().forward(inputs, num_targets)
         self.num_calls += 1
         return loss * math.nan if self.num_calls in self.bad else loss
 
@@ -242,7 +242,8 @@ def test_a_run_stops_at_three_steps_in_a_row_that_are_not_finite(
         MgemError, match=r"The gradient of step 5 is nan, as in the 2 steps before it\. The run stopped"
     ):
         train(config)
-    assert newest_checkpoint(Path(config.run.output)).name == "step-00000004"
+    newest = newest_checkpoint(Path(config.run.output))
+    assert newest is not None and newest.name == "step-00000004"
 
 
 @pytest.mark.slow

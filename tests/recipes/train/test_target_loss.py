@@ -41,7 +41,8 @@ def model(model_folder: Path) -> Model:
 
 
 def gradients(model: Model, loss: Tensor) -> list[Tensor]:
-    wanted = [*model.model.mining.parameters(), *model.model.language_model.layers.parameters()]
+    trunk: Any = model.model
+    wanted = [*trunk.mining.parameters(), *trunk.language_model.layers.parameters()]
     return list(torch.autograd.grad(loss, wanted))
 
 
@@ -83,7 +84,8 @@ def test_ligers_kernel_gives_the_same_loss_and_gradients(model_folder: Path) -> 
 
 def test_a_head_in_parts_is_not_given_to_the_kernel(model: Model) -> None:
     model.lm_head.weight = torch.nn.Parameter(torch.empty(0))  # as ZeRO-3 leaves it outside of its forward
-    assert not TargetLoss(model, fused=True)._has_whole_head()
+    has_whole_head = TargetLoss(model, fused=True)._has_whole_head  # pyright: ignore[reportPrivateUsage]
+    assert not has_whole_head()
 
 
 def test_the_sum_is_divided_by_the_targets_of_the_whole_step(model: Model) -> None:
@@ -97,7 +99,8 @@ def test_text_alone_reaches_the_vision_part_where_others_wait_for_it(model: Mode
     one = torch.tensor(1)
     plain, waiting = TargetLoss(model)(inputs, one), TargetLoss(model, needs_images=True)(inputs, one)
     assert torch.equal(plain, waiting)
-    mining = list(model.model.mining.parameters())
+    trunk: Any = model.model
+    mining = list(trunk.mining.parameters())
     assert all(gradient is None for gradient in torch.autograd.grad(plain, mining, allow_unused=True))
     assert all(not gradient.any() for gradient in torch.autograd.grad(waiting, mining))
 
