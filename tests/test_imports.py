@@ -1,4 +1,4 @@
-"""Importing the package, and asking `mgem` for help, is quick and loads nothing heavy; what is imported is declared."""
+"""Importing the package, and asking `mgem` for help, loads little and nothing heavy; what is imported is declared."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import pytest
 from mgem_agent.extras import EXTRAS
 
 HEAVY = {"accelerate", "diffusers", "langchain", "langgraph", "numpy", "open_clip", "timm", "torch", "transformers"}
-LIMIT_S = 0.5
+MOST_MODULES = 600
+"""Modules that a command without a model may load: each takes about half a millisecond."""
 
 MEASURE = """
-import json, sys, time
-start = time.process_time()
+import json, sys
+before = set(sys.modules)
 try:
     exec(sys.argv.pop(1))
 except SystemExit:
     pass
-spent = time.process_time() - start
-print(json.dumps([spent, sorted({name.partition(".")[0] for name in sys.modules})]), file=sys.stderr)
+loaded = set(sys.modules) - before
+print(json.dumps([len(loaded), sorted({name.partition(".")[0] for name in sys.modules})]), file=sys.stderr)
 """
 
 
-def run(code: str, *arguments: str) -> tuple[float, set[str]]:
-    """Run code in a new interpreter: its CPU seconds, which a busy machine does not stretch, and its modules."""
+def run(code: str, *arguments: str) -> tuple[int, set[str]]:
+    """Run code in a new interpreter: the number of modules that it loads, and the names of all packages."""
     command = [sys.executable, "-c", MEASURE, code, *arguments]
     finished = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    spent, modules = json.loads(finished.stderr.splitlines()[-1])
-    return spent, set(modules)
+    num_loaded, packages = json.loads(finished.stderr.splitlines()[-1])
+    return num_loaded, set(packages)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +50,11 @@ def run(code: str, *arguments: str) -> tuple[float, set[str]]:
         ("from mgem_agent.cli import main; main()", ("no-such-command",)),
     ],
 )
-def test_it_is_quick_and_loads_nothing_heavy(code: str, arguments: tuple[str, ...]) -> None:
-    runs = [run(code, *arguments) for _ in range(3)]
-    assert runs[0][1] & HEAVY == set()
-    assert "mgem_agent" in runs[0][1]
-    assert min(spent for spent, _ in runs) < LIMIT_S
+def test_it_loads_little_and_nothing_heavy(code: str, arguments: tuple[str, ...]) -> None:
+    num_loaded, packages = run(code, *arguments)
+    assert packages & HEAVY == set()
+    assert "mgem_agent" in packages
+    assert num_loaded < MOST_MODULES
 
 
 def test_a_heavy_name_would_be_noticed() -> None:
