@@ -16,6 +16,7 @@ __all__ = [
     "LoraOptions",
     "ModelConfig",
     "OptimizerConfig",
+    "Positive",
     "Precision",
     "RunConfig",
     "SourceConfig",

@@ -35,7 +35,7 @@ from mgem_agent.recipes.train.records import (
 )
 from mgem_agent.user_files import user_path
 
-__all__ = ["DroppedRecord", "PackReport", "index_folder", "pack_records"]
+__all__ = ["DROPPED_FILE", "DroppedRecord", "PackReport", "index_folder", "pack_records"]
 
 DROPPED_FILE = "dropped.jsonl"
 _SETTINGS_FILE = "pack.json"

@@ -1,1 +1,3 @@
 """Training the captioner on the pictures of its own captions: preferences (DPO) over what a generator drew of them."""
+
+__all__: list[str] = []

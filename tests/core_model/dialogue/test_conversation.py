@@ -159,7 +159,7 @@ def test_only_what_is_new_is_computed(
     model = conversation.model.model
     passes = count_calls(monkeypatch, model.language_model, "forward")
     mined = count_calls(monkeypatch, model.mining, "forward")
-    prepared = count_calls(monkeypatch, type(conversation.processor.image_processor), "_high_res_tensor")
+    prepared = count_calls(monkeypatch, type(conversation.processor.image_processor), "_square_tensor")
 
     def lengths() -> list[int]:
         found = [each["inputs_embeds"].shape[1] for each in passes]
