@@ -25,7 +25,7 @@ from mgem_agent.artifacts.picture_id import is_picture_id
 from mgem_agent.core_model.encoded_picture import read_file
 from mgem_agent.errors import ImageError
 
-__all__ = ["INDEX_FILE", "PictureIndex"]
+__all__ = ["INDEX_FILE", "PictureIndex", "scanned"]
 
 INDEX_FILE = "index.sqlite"
 """Name of the index in the folder of pictures. It may be deleted at any time."""
@@ -174,7 +174,7 @@ def _list_folder(database: sqlite3.Connection, folder: os.DirEntry[str], changed
     """Read the names and times of a folder's pictures again."""
     is_settled = time.time() - changed / 1e9 > SETTLED_S
     found = {}
-    for entry in _scanned(folder.path):
+    for entry in scanned(folder.path):
         name = entry.name.removesuffix(".png")
         if name.startswith(f"img-{folder.name}") and name != entry.name and is_picture_id(name):
             found[name] = _time_ns(entry)
@@ -222,10 +222,10 @@ def _signs(path: Path) -> tuple[str | None, str | None]:
 
 
 def _folders(root: Path) -> Iterator[os.DirEntry[str]]:
-    return (entry for entry in _scanned(root) if _FOLDER.fullmatch(entry.name) and entry.is_dir())
+    return (entry for entry in scanned(root) if _FOLDER.fullmatch(entry.name) and entry.is_dir())
 
 
-def _scanned(folder: str | os.PathLike[str]) -> Sequence[os.DirEntry[str]]:
+def scanned(folder: str | os.PathLike[str]) -> Sequence[os.DirEntry[str]]:
     """Return the entries of a folder; none if there is no such folder."""
     try:
         with os.scandir(folder) as entries:

@@ -32,7 +32,7 @@ from mgem_agent.artifacts.atomic_file import sweep_left_over, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
 from mgem_agent.artifacts.picture_file import encode_picture, is_complete_png, read_recipe
 from mgem_agent.artifacts.picture_id import picture_id_digits
-from mgem_agent.artifacts.picture_index import PictureIndex
+from mgem_agent.artifacts.picture_index import PictureIndex, scanned
 from mgem_agent.core_model.encoded_picture import file_hash, is_data_url, read_file
 from mgem_agent.core_model.image_loading import decode, load_image
 from mgem_agent.errors import ImageError, InputError
@@ -217,7 +217,7 @@ class ArtifactStore:
         """Return a value that differs if pictures were added or deleted in between; no picture is read."""
         return frozenset(
             (folder.name, folder.stat().st_mtime_ns)
-            for folder in _scanned(self.root)
+            for folder in scanned(self.root)
             if _FOLDER.fullmatch(folder.name) and folder.is_dir()
         )
 
@@ -379,15 +379,6 @@ def _given_hash(picture: Any) -> str | None:
     if isinstance(picture, os.PathLike) or (isinstance(picture, str) and not is_data_url(picture)):
         return file_hash(picture)
     return None
-
-
-def _scanned(folder: str | os.PathLike[str]) -> Sequence[os.DirEntry[str]]:
-    """Return the entries of a folder; none if there is no such folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return [*entries]
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
 
 
 def _changed(path: Path) -> float:

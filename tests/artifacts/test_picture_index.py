@@ -55,7 +55,7 @@ def settle(root: Path) -> None:
 
 def listed_folders(index: PictureIndex, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the folders that are read to find the newest pictures."""
-    scanned = picture_index._scanned  # pyright: ignore[reportPrivateUsage]
+    scanned = picture_index.scanned
     read: list[str] = []
 
     def noting(folder: str | os.PathLike[str]) -> object:
@@ -63,7 +63,7 @@ def listed_folders(index: PictureIndex, monkeypatch: pytest.MonkeyPatch) -> list
         return scanned(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(picture_index, "_scanned", noting)
+        patch.setattr(picture_index, "scanned", noting)
         index.newest()
     return read[1:]
 
