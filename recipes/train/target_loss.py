@@ -47,6 +47,7 @@ class TargetLoss(nn.Module):
         self.model = model
         self._needs_images = needs_images
         self._fused = fused
+        self._has_liger = is_installed("liger_kernel")
 
     @property
     def _no_split_modules(self) -> list[str]:
@@ -77,7 +78,7 @@ class TargetLoss(nn.Module):
         return loss if blank is None else loss + blank
 
     def _cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        fused = hidden.is_cuda and is_installed("liger_kernel") if self._fused is None else self._fused
+        fused = hidden.is_cuda and self._has_liger if self._fused is None else self._fused
         if fused and len(hidden) and self._has_whole_head():
             from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
 

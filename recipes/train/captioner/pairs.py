@@ -31,7 +31,7 @@ class CaptionPair:
 def choose_pairs(drawn: Sequence[Sequence[DrawnCaption]], margin: float) -> list[CaptionPair]:
     """Return the best and the worst caption of each request whose scores differ enough.
 
-    Of captions with equal scores, the first counts. A request whose captions are all alike gives no pair.
+    If several captions have the same score, the first is used. A request whose captions are all equal gives no pair.
 
     Args:
         drawn: The drawn captions of each request.
