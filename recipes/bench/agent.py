@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
 from mgem_agent.recipes.bench.compared_agents import BareAgent, OurAgent, used_bytes
-from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
+from mgem_agent.recipes.bench.comparison import BatchComparison, Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive, time_alternating
 from mgem_agent.recipes.bench.progress import report, steps
 from mgem_agent.testing import FlatColourGenerator
@@ -39,26 +39,14 @@ SIZE = (64, 64)
 CPU = torch.device("cpu")
 
 
-class StoryComparison(BaseModel):
+class StoryComparison(BatchComparison):
     """Eight scenes in one answer.
 
     Attributes:
         single_s: Seconds that the generator takes for one picture; twice as long for eight at once.
-        batch_run: The scenes as one batch.
-        one_by_one_run: The same agent with a generator that is called once for each scene.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     single_s: float
-    batch_run: Run
-    one_by_one_run: Run
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def ratio(self) -> float:
-        """How many times faster the batch is, by the medians; the generator alone allows 4."""
-        return statistics.median(self.one_by_one_run.seconds) / statistics.median(self.batch_run.seconds)
 
 
 class LongSession(BaseModel):

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 from rich.table import Table
 
 from mgem_agent.chat_models.text_engine import TextRequest
-from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
+from mgem_agent.recipes.bench.comparison import BatchComparison, Comparison, Run, format_seconds, format_times
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive, time_alternating
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
@@ -66,26 +66,6 @@ TellStory = Callable[[StoryPlan], int]
 """Tells a story, and returns the number of its pictures. The command line has it: recipes do not import workflows."""
 
 
-class StoryDrawing(BaseModel):
-    """Eight scenes that are only drawn.
-
-    Attributes:
-        batch_run: A generator whose batch of eight takes twice as long as a single picture.
-        one_by_one_run: The same generator with one picture at a time.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    batch_run: Run
-    one_by_one_run: Run
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def ratio(self) -> float:
-        """How many times faster the batch is, by the medians; 4 is possible."""
-        return statistics.median(self.one_by_one_run.seconds) / statistics.median(self.batch_run.seconds)
-
-
 class StoryTimes(Comparison):
     """A story with overlap against one step after another, and drawing with batches.
 
@@ -101,7 +81,7 @@ class StoryTimes(Comparison):
     answer_s: float
     writing_s: tuple[float, ...]
     drawing_s: tuple[float, ...]
-    drawing: StoryDrawing
+    drawing: BatchComparison
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -202,7 +182,7 @@ def bench_story(
         answer_s=answer_s,
         writing_s=writing,
         drawing_s=drawing,
-        drawing=StoryDrawing(
+        drawing=BatchComparison(
             batch_run=Run(label="one batch", seconds=batched), one_by_one_run=Run(label="one by one", seconds=single)
         ),
     )
