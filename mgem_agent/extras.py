@@ -42,6 +42,7 @@ EXTRAS = {
     "openai": {"langchain_openai": "langchain-openai"},
     "postgres": {"langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres", "psycopg": "psycopg"},
     "quantization": {"bitsandbytes": "bitsandbytes", "torchao": "torchao"},
+    "ray": {"ray": "ray"},
     "rl": {"datasets": "datasets", "trl": "trl"},
     "s3": {"s3fs": "s3fs"},
     "serve": {

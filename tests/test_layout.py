@@ -40,6 +40,7 @@ LAYERS = (
     ("recipes", "workflows"),
     ("server",),
     ("mcp",),
+    ("scale",),
     ("cli",),
     ("", "__main__"),  # the page of public names, of every layer
 )

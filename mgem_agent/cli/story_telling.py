@@ -200,6 +200,8 @@ class StoryTelling:
                 self._book.write(story, self._forms)
 
     def _finish(self, story: Story) -> None:
+        from mgem_agent.workflows.story import what_failed
+
         if story.state == "refused":
             self._display.console.print("The outline was refused. Nothing was drawn.")
             self._report(story, ())
@@ -208,18 +210,9 @@ class StoryTelling:
         for notice in written.notices:
             self._display.console.print(f"Notice: {notice}", markup=False)
         self._report(story, written.files)
-        if story.state != "finished":
-            raise ToolError(
-                "The story stopped before its end, and the book has what is finished. The same command continues it; "
-                "at a limit of its budget, give a larger --budget."
-            )
-        failed = story.failed_scenes
-        if failed:
-            raise ToolError(
-                f"{len(failed)} of {len(story.scenes)} pictures failed; the book says so in their place. The first: "
-                f"{failed[0].message} The same command tries them again.",
-                retryable=True,
-            )
+        failure = what_failed(story)
+        if failure is not None:
+            raise failure
 
     def _report(self, story: Story, files: tuple[Path, ...]) -> None:
         """Print where the book is, on stdout."""

@@ -12,14 +12,23 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from mgem_agent.artifacts.atomic_file import write_atomically
-from mgem_agent.errors import InputError
+from mgem_agent.errors import InputError, ToolError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.user_files import read_user_file
 from mgem_agent.workflows.page_score import PageScore
 from mgem_agent.workflows.story_recipe import Consistency, StoryRecipe
 
-__all__ = ["STORY_FILE", "SceneStatus", "Story", "StoryCharacter", "StoryScene", "StoryState", "read_story"]
+__all__ = [
+    "STORY_FILE",
+    "SceneStatus",
+    "Story",
+    "StoryCharacter",
+    "StoryScene",
+    "StoryState",
+    "read_story",
+    "what_failed",
+]
 
 MAX_FILE_BYTES = 64_000_000
 STORY_FILE = "story.json"
@@ -198,3 +207,24 @@ def read_story(folder: Path) -> Story:
             f"This version cannot read the story {str(path)!r} ({where}: {first['msg']}). Update mgem-agent, or start "
             f"the story again in another folder."
         ) from error
+
+
+def what_failed(story: Story) -> ToolError | None:
+    """Return the error of a story whose book lacks pages or pictures; None if it is complete.
+
+    Args:
+        story: The story, after it was told.
+    """
+    if story.state != "finished":
+        return ToolError(
+            "The story stopped before its end, and the book has what is finished. The same command continues it; "
+            "at a limit of its budget, give a larger --budget."
+        )
+    failed = story.failed_scenes
+    if not failed:
+        return None
+    return ToolError(
+        f"{len(failed)} of {len(story.scenes)} pictures failed; the book says so in their place. The first: "
+        f"{failed[0].message} The same command tries them again.",
+        retryable=True,
+    )
