@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.batches import Gpus, Ray, Workers, ray_options
 from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.picture_size import read_size
 from mgem_agent.cli.printing import open_console
@@ -21,6 +22,7 @@ from mgem_agent.errors import InputError, MgemError
 if TYPE_CHECKING:
     from mgem_agent.agent.events import AgentEvent
     from mgem_agent.artifacts import ArtifactStore
+    from mgem_agent.scale.ray_cluster import RayOptions
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, Meter
 
@@ -54,7 +56,7 @@ class DrawOptions:
 
 
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What to draw; with --image, what to change.")],
+    prompt: Annotated[str | None, typer.Argument(help="What to draw; with --image, what to change.")] = None,
     number: Annotated[int, typer.Option("-n", min=1, max=64, help="Number of pictures.")] = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the first picture; each further picture adds 1.")
@@ -86,17 +88,34 @@ def draw(
     recaption: Annotated[
         bool, typer.Option("--recaption", help="Let the reasoner write a detailed caption first.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the picture to this PNG file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Also write the picture to this PNG file; with --batch, a folder for them."),
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw a file of prompts: JSON lines with prompt, id and any field of a request, or a prompt a line.",
+        ),
+    ] = None,
+    ray: Ray = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
     model: Model = None,
     generator: Generator = None,
     images: Images = None,
     budget: Budget = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a picture, save it, and show it or print its path.
+    """Draw a picture, save it, and show it or print its path; or draw a file of prompts with --batch.
 
-    Examples: mgem draw "a red fox in the snow" --seed 7; mgem draw "make it night" --image fox.png
+    Examples: mgem draw "a red fox in the snow" --seed 7; mgem draw "make it night" --image fox.png; mgem draw --batch
+    prompts.jsonl --out pictures --ray local
     """
+    where = ray_options(ray, workers, gpus)
+    if (prompt is None) == (batch is None):
+        raise InputError("Give either a prompt, or --batch with a file of prompts.")
     width, height = _size(size)
     named: dict[str, Any] = {"seed": seed, "width": width, "height": height, "num_inference_steps": steps}
     named |= {
@@ -108,7 +127,40 @@ def draw(
     fields = {name: value for name, value in named.items() if value is not None}
     options = DrawOptions(number, fields, image, mask, reference or (), recaption, out)
     flags = {"model": model, "generator": generator, "images": images, "budget": budget_flags(budget, "turn")}
-    run_draw(prompt, options, flags, as_json=as_json)
+    if batch is not None:
+        run_batch(batch, options, flags, where, as_json=as_json)
+    elif where is not None:
+        raise InputError("--ray applies to several prompts. Put them into a file, and give it with --batch.")
+    else:
+        run_draw(str(prompt), options, flags, as_json=as_json)
+
+
+def run_batch(
+    file: Path, options: DrawOptions, flags: dict[str, Any], ray: RayOptions | None, *, as_json: bool = False
+) -> None:
+    """Draw a file of prompts.
+
+    Args:
+        file: The file.
+        options: Options of the drawing; the fields apply to lines that do not set them.
+        flags: Settings from the command line.
+        ray: Where it runs on Ray; None for this process.
+        as_json: Whether to print one JSON object.
+
+    Raises:
+        InputError: If the file or an option is not valid.
+        Exit: With status 1 if a picture failed.
+    """
+    from mgem_agent.cli.draw_batch import draw_batch
+    from mgem_agent.settings import load_settings
+
+    given = {"--image": options.image, "--mask": options.mask, "--reference": options.references}
+    if wrong := [name for name, value in given.items() if value]:
+        raise InputError(f"{wrong[0]} applies to one prompt. Put {wrong[0][2:]!r} into the lines of {str(file)!r}.")
+    if options.recaption:
+        raise InputError("--recaption applies to one prompt. Leave it out, or write full captions into the file.")
+    settings = load_settings(**flags)
+    draw_batch(file, options.fields, settings, number=options.number, out=options.out, ray=ray, as_json=as_json)
 
 
 def read_generator_options(words: Sequence[str]) -> dict[str, Any]:

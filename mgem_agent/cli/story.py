@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from typer.core import TyperGroup
 
-from mgem_agent.cli import turn_options
+from mgem_agent.cli import batches, turn_options
 from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.printing import echo, echo_json
 from mgem_agent.errors import InputError
@@ -48,12 +48,21 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one J
 @app.command("tell")
 def _tell(
     recipe: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="RECIPE_OR_NAME_OR_PREMISE", help="A recipe file, the name of a built-in recipe, or a premise."
+            metavar="RECIPE_OR_NAME_OR_PREMISE",
+            help="A recipe file, the name of a built-in recipe, or a premise. Several with --batch.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the book.")] = Path("book"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the book; with --batch, for one folder of each book.  [default: book, or books]",
+        ),
+    ] = None,
     model: turn_options.Model = None,
     generator: turn_options.Generator = None,
     kind: Annotated[Literal["story", "how_to", "explainer"] | None, typer.Option(help="Kind of text.")] = None,
@@ -89,9 +98,19 @@ def _tell(
     ] = None,
     budget: turn_options.Budget = None,
     store: turn_options.Store = None,
+    batch: Annotated[
+        bool,
+        typer.Option("--batch", help="Tell several stories, such as recipes/*.yaml; one that fails stops no other."),
+    ] = False,
+    ray: batches.Ray = None,
+    workers: batches.Workers = None,
+    gpus: batches.Gpus = None,
     as_json: _AsJson = False,
 ) -> None:
-    """Tell a story. Run the same command again to continue an interrupted one."""
+    """Tell a story, or several with --batch. Run the same command again to continue what was interrupted.
+
+    Example: mgem story --batch recipes/*.yaml --out books --ray local --workers 4
+    """
     from mgem_agent.cli.story_telling import StoryTelling
     from mgem_agent.settings import load_settings
 
@@ -111,15 +130,40 @@ def _tell(
         "seed": seed,
         "consistency": consistency,
     }
-    telling = StoryTelling(settings, out, _formats(formats), approve=approve, yes=yes, as_json=as_json)
+    given, forms = recipe or [], _formats(formats)
+    where = batches.ray_options(ray, workers, gpus)
+    if batch:
+        _check_batch(given, {"--approve": approve, "--yes": yes, "--resume": resume})
+        from mgem_agent.cli.story_batch import story_batch
+
+        story_batch(given, options, settings, forms, out=out or Path("books"), ray=where, as_json=as_json)
+        return
+    if where is not None:
+        raise InputError("--ray applies to several stories. Add --batch, with one or more recipes.")
+    if len(given) > 1:
+        raise InputError(
+            f"{len(given)} stories were given. Add --batch to tell several, or put a premise of several words in "
+            f"quotes."
+        )
+    telling = StoryTelling(settings, out or Path("book"), forms, approve=approve, yes=yes, as_json=as_json)
     if resume:
-        telling.resume(recipe, options)
-    elif recipe is None:
+        telling.resume(given[0] if given else None, options)
+    elif not given:
         raise InputError(
             "No story was given. Give a recipe, a premise, or --resume. List the built-in recipes: mgem story recipes"
         )
     else:
-        telling.tell(recipe, options)
+        telling.tell(given[0], options)
+
+
+def _check_batch(given: list[str], questions: dict[str, bool]) -> None:
+    """Refuse a batch without stories, and options that ask a person."""
+    if not given:
+        raise InputError("No story was given. Give one or more recipes, such as: mgem story --batch recipes/*.yaml")
+    if wrong := [name for name, is_given in questions.items() if is_given]:
+        raise InputError(
+            f"{wrong[0]} applies to one story. Leave it out: a batch asks nothing, and continues by itself."
+        )
 
 
 def _formats(text: str) -> tuple[BookFormat, ...]:
