@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mgem_agent.cli.batches import Gpus, Ray, Workers, ray_options
 from mgem_agent.cli.printing import echo, open_console
 
 if TYPE_CHECKING:
-    from mgem_agent.recipes.data.teacher import TeacherReport
+    from langchain_core.language_models import BaseChatModel
 
-__all__ = ["teach_data"]
+    from mgem_agent.recipes.data.teacher import TeacherReport
+    from mgem_agent.scale.ray_cluster import RayOptions
+
+__all__ = ["TeacherMaker", "teach_data"]
+
+
+@dataclass(frozen=True)
+class TeacherMaker:
+    """Creates the teacher in the process that asks it.
+
+    Attributes:
+        name: Its name.
+    """
+
+    name: str
+
+    def __call__(self) -> BaseChatModel:
+        """Return the teacher. Its own tools are not bound, so it answers in text."""
+        from mgem_agent.reasoners import make_reasoner
+
+        return make_reasoner(self.name, tool_calling="native")
 
 
 def teach_data(
@@ -41,22 +65,26 @@ def teach_data(
     output_price: Annotated[
         float | None, typer.Option(min=0, help="Price of a million output tokens. Default: the setting 'prices'.")
     ] = None,
+    ray: Ray = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
 ) -> None:
     """Generate drawing dialogues with a large chat model, by the paper's recipe.
 
     Sources with the same words are asked about once, and invalid or repeated answers are rejected. OUT.report.json has
-    the figures. Run the command again to continue it; failed requests are then repeated.
+    the figures. Run the command again to continue it; failed requests are then repeated. With --ray, each worker loads
+    the teacher, and the rate and the cost are still counted together.
 
     Example: mgem data teach captions.txt taught.jsonl -m openai:gpt-4.1 --rate 500 --max-cost 80
     """
     from rich.progress import Progress
 
-    from mgem_agent.reasoners import make_reasoner
     from mgem_agent.recipes.data.teacher import read_sources, teach
     from mgem_agent.recipes.data.teacher_limits import TeacherLimits
     from mgem_agent.settings import load_settings
     from mgem_agent.tools.prices import Price, Prices
 
+    where = ray_options(ray, workers, gpus)
     price = Prices(load_settings().prices).of(model) or Price()
     limits = TeacherLimits(
         max_concurrency=concurrency,
@@ -67,9 +95,9 @@ def teach_data(
         max_attempts=attempts,
     )
     found = read_sources(sources, kind)[:num]
-    teacher = make_reasoner(model, tool_calling="native")  # its own tools are not bound, so it answers in text
     console = open_console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with _open_teacher(TeacherMaker(model), where, concurrency) as teacher, bars as progress:
         task = progress.add_task("Sources", total=len(found))
         result = teach(
             teacher,
@@ -84,6 +112,18 @@ def teach_data(
     _show(result)
     if result.num_failed or result.stopped_by:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _open_teacher(make: TeacherMaker, ray: RayOptions | None, concurrency: int) -> Iterator[BaseChatModel]:
+    teacher = make()  # an unknown name, or a missing key, is an error now, and not in the workers
+    if ray is None:
+        yield teacher
+        return
+    from mgem_agent.scale.ray_reasoner import ray_reasoner
+
+    with ray_reasoner(make, ray, max_concurrency=concurrency) as shared:
+        yield shared
 
 
 def _show(result: TeacherReport) -> None:

@@ -3,7 +3,8 @@
 This is the paper's recipe (Mini-Gemini, section 3.3; there about 16,000 sources gave 13,000 records) with any chat
 model of LangChain, in many requests at a time, within a rate and a cost. Sources with the same words are asked about
 once. Invalid answers, and captions that an earlier record has, go to `FILE.rejected.jsonl` with the reason. A resumed
-run skips the sources in both files, and repeats requests that failed. `FILE.report.json` has the figures of all runs.
+run skips the sources in both files, and repeats requests that failed, which `FILE.failed.jsonl` lists with their
+errors. `FILE.report.json` has the figures of all runs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mgem_agent.recipes.data.teacher_prompts import (
     teacher_prompt,
 )
 from mgem_agent.recipes.data.teacher_sources import distinct_sources, read_sources, same_words
+from mgem_agent.redaction import redact
 from mgem_agent.user_files import user_path
 
 __all__ = ["TeacherReport", "read_sources", "teach"]
@@ -146,6 +148,8 @@ class _Answers:
         self._kind: TeacherKind = kind
         self._kept, self._rejected, self._limits = kept, rejected, limits
         self._file = path.with_name(f"{path.name}.report.json")
+        self._failed = path.with_name(f"{path.name}.failed.jsonl")
+        self._failed.unlink(missing_ok=True)
         self._captions: set[str] = set()
         self.result = TeacherReport()
         self.done: set[str] = set()
@@ -185,7 +189,10 @@ class _Answers:
         result = self.result
         if isinstance(answer, Exception):
             result.num_failed += 1
-            result.last_failure = f"{type(answer).__name__}: {answer}"
+            result.last_failure = redact(f"{type(answer).__name__}: {answer}")
+            row = {"id": source.id, "error": redact(str(answer)), "error_kind": type(answer).__name__}
+            with self._failed.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
             return
         read, written = num_tokens(prompt, answer)
         result.num_input_tokens += read

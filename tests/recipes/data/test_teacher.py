@@ -96,10 +96,13 @@ def test_a_run_counts_and_the_next_asks_only_for_the_rest(tmp_path: Path) -> Non
     first = teach(teacher(*answers), SOURCES, path, kind="recaption", limits=limits)
     assert (first.num_kept, dict(first.rejected), first.num_failed) == (2, {"not JSON": 1}, 1)
     assert first.last_failure == "RuntimeError: overloaded"
+    failed = tmp_path / "taught.jsonl.failed.jsonl"
+    assert json.loads(failed.read_text()) == {"id": "s3", "error": "overloaded", "error_kind": "RuntimeError"}
     assert (first.num_input_tokens, first.num_output_tokens) == (300, 60)
     assert first.cost == pytest.approx(0.0048)
     second = teach(teacher(fox(2)), SOURCES, path, kind="recaption", limits=limits)
     assert (second.num_kept, second.num_done_before, second.num_failed) == (1, 3, 0)
+    assert not failed.exists()
     assert (second.num_sources, second.num_records, second.yield_share) == (4, 3, 0.75)
     assert (second.cost, second.rejected) == (pytest.approx(0.0064), {"not JSON": 1})  # of both runs
     assert second.num_caption_words / second.num_captions == pytest.approx((6 + 4 + 4) / 3)
