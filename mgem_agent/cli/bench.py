@@ -191,19 +191,37 @@ def _decode(
     ] = "nano",
     exact: Annotated[bool, typer.Option("--exact", help="Also measure this library with float32 weights.")] = False,
     tokens: Annotated[int, typer.Option(min=2, help="Length of the answer in tokens.")] = 48,
+    llama_cpp: Annotated[
+        list[str] | None, typer.Option(help="Address of a llama.cpp server with the same weights, again for each.")
+    ] = None,
+    gguf: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder in which to write the weights for llama.cpp first.")
+    ] = None,
+    prompts: Annotated[
+        int, typer.Option(min=0, max=100, help="Number of answers to compare, token for token, with float32.")
+    ] = 0,
     threads: _Threads = None,
     repeats: _Repeats = 3,
     as_json: _AsJson = False,
 ) -> None:
-    """Tokens per second of a streamed answer, against plain transformers on the same weights.
+    """Tokens per second of a streamed answer, against plain transformers and llama.cpp on the same weights.
 
-    Also reports how many tokens are equal, because this library decodes with quantized weights.
+    Also reports how many tokens are those of float32. For llama.cpp: run once with --gguf FOLDER, start one server for
+    each file (llama-server -m FOLDER/nano-q8_0.gguf --port 8081 -t 1), then use --llama-cpp http://127.0.0.1:8081.
     """
 
     def measure() -> Comparison:
         from mgem_agent.recipes.bench.decode import bench_decode
 
-        return bench_decode(model=model, exact=exact, tokens=tokens, repeats=repeats)
+        return bench_decode(
+            model=model,
+            exact=exact,
+            tokens=tokens,
+            repeats=repeats,
+            llama_cpp=llama_cpp or (),
+            prompts=prompts,
+            gguf=gguf,
+        )
 
     _run("decode", measure, threads, as_json)
 
