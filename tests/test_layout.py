@@ -24,7 +24,7 @@ LINKS = ("core_model", "recipes", "tools")
 LAYERS = (
     ("foreign_markdown", "prompts", "redaction", "text_decoding", "types"),
     ("errors",),
-    ("extras", "user_files"),
+    ("extras", "remote_files", "user_files"),
     ("config_file", "server_settings", "story_settings"),
     ("deferred_object", "meta_device"),
     ("deferred_imports",),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.data.shards.index import INDEX_FILE
-from mgem_agent.recipes.data.shards.storage import Folder, is_address
+from mgem_agent.recipes.data.shards.storage import Folder
 from mgem_agent.recipes.data.shards.tar_shards import ShardedRecords
 from mgem_agent.recipes.train.records import RecordFile, RecordSource
+from mgem_agent.remote_files import is_address
 
 __all__ = ["has_records", "open_records"]
 

@@ -1,7 +1,6 @@
 """Files by path or by address: this machine's, and those of `s3://`, `hf://` and the other schemes of fsspec.
 
-An address is anything with `://`. fsspec finds its file system by the scheme, and reads keys and endpoints from the
-environment and its own configuration files. Paths of this machine are read without it.
+Paths of this machine are read without fsspec.
 """
 
 from __future__ import annotations
@@ -9,22 +8,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mgem_agent.errors import InputError, MgemError, StorageError
-from mgem_agent.extras import explain_missing
+from mgem_agent.remote_files import explained, is_address, open_file_system
 from mgem_agent.user_files import user_path
 
-__all__ = ["Folder", "is_address"]
-
-_EXTRAS = {"s3": "s3", "hf": "local"}
-
-
-def is_address(path: str) -> bool:
-    """Return whether a path is an address with a scheme."""
-    return "://" in path
+__all__ = ["Folder"]
 
 
 class Folder:
@@ -153,31 +144,9 @@ class Folder:
             system.rm_file(f"{root}/{name}")
 
     def _system(self) -> tuple[Any, str]:
-        """Return fsspec's file system and the folder's path in it.
+        """Return fsspec's file system and the folder's path in it."""
+        return open_file_system(self.path)
 
-        fsspec keeps one system for each process, so this is cheap, and right after a fork.
-        """
-        with explain_missing(f"The address {self.path!r}"):
-            import fsspec.core
-        scheme = self.path.partition("://")[0].rpartition("::")[2]
-        try:
-            found: tuple[Any, str] = fsspec.core.url_to_fs(self.path)
-        except ImportError as error:
-            extra = _EXTRAS.get(scheme)
-            hint = f"Run: pip install 'mgem-agent[{extra}]'" if extra else f"{error}"
-            raise InputError(f"The address {self.path!r} needs a package that is not installed. {hint}") from error
-        except ValueError as error:
-            raise InputError(f"The address {self.path!r} cannot be used: {error}") from error
-        return found
-
-    @contextmanager
-    def _explained(self, what: str, name: str = "") -> Iterator[None]:
-        """Turn any failure of the storage into one error; each system of fsspec has its own."""
-        try:
-            yield
-        except MgemError:
-            raise
-        except Exception as error:
-            place = f"{self.path}/{name}" if name else self.path
-            hint = "Check the address, the keys and the network." if self.is_remote else "Check the path."
-            raise StorageError(f"{place!r} cannot be {what}: {type(error).__name__}: {error}. {hint}") from error
+    def _explained(self, what: str, name: str = "") -> AbstractContextManager[None]:
+        hint = "Check the address, the keys and the network." if self.is_remote else "Check the path."
+        return explained(f"{self.path}/{name}" if name else self.path, what, hint=hint)
