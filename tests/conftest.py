@@ -8,10 +8,17 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Read by huggingface_hub and transformers when they are imported, and by the processes that tests start.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -129,3 +136,96 @@ def no_packed_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     pytest.importorskip("bitsandbytes")
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False, raising=False)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that speaks S3: that of moto."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    program = shutil.which("moto_server") or shutil.which("moto_server", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("there is no moto_server here")
+    port, log = free_port(), tmp_path_factory.mktemp("moto") / "log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=file, stderr=file) as server,
+    ):
+        end = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+@pytest.fixture(scope="session")
+def s3_settings(s3_server: str) -> Iterator[dict[str, str]]:
+    """Environment variables with which a program reaches the server."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # a file system keeps the server that it was made with
+    yield {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The address of an empty bucket; this process and those that it starts reach it."""
+    import s3fs
+
+    for name, value in {**s3_settings, "MGEM_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{time.monotonic_ns()}"
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir(bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL server, without the name of a database."""
+    pytest.importorskip("langgraph.checkpoint.postgres", reason="the extra postgres is not installed")
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian has the programs of a server
+    folders = os.pathsep.join([os.environ.get("PATH", ""), *(str(folder) for folder in installed[-1:])])
+    initdb, control = shutil.which("initdb", path=folders), shutil.which("pg_ctl", path=folders)
+    if initdb is None or control is None:
+        pytest.skip("there is no PostgreSQL server here: install Debian's package postgresql")
+    home = Path(tempfile.mkdtemp(prefix="mgem-postgres-"))  # other users may enter it
+    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": home}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        quiet["user"] = "nobody"
+        shutil.chown(home, "nobody")
+    data, port = home / "data", free_port()
+    subprocess.run([initdb, "-D", data, "-U", "mgem", "-A", "trust", "-E", "UTF8", "--no-sync"], **quiet)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+    subprocess.run([control, "-D", data, "-w", "-o", options, "-l", data / "log", "start"], **quiet)
+    yield f"postgresql://mgem@127.0.0.1:{port}"
+    subprocess.run([control, "-D", data, "-m", "immediate", "stop"], **quiet)
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> str:
+    """The address of an empty database."""
+    import psycopg
+
+    name = f"test_{time.monotonic_ns()}"
+    with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgres_server}/{name}"

@@ -48,6 +48,8 @@ __all__ = ["Sessions", "default_session_folder", "new_session_name"]
 MAX_NAME_CHARS = 200
 PAGE = 200
 SESSIONS = ("sessions",)
+ZERO = r"\u0000"
+_ESCAPED_ZERO = re.compile(r"(?P<backslash>\\\\)|\\u0000")
 
 
 def new_session_name(kind: str) -> str:
@@ -429,6 +431,9 @@ def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) 
 
 
 def _fit_to_keep(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a record without secrets and surrogates."""
-    kept: dict[str, Any] = json.loads(clean_text(without_secrets(json.dumps(value, ensure_ascii=False))))
+    """Return a record without secrets and surrogates, and without the character 0, which PostgreSQL refuses."""
+    text = clean_text(without_secrets(json.dumps(value, ensure_ascii=False)))
+    if ZERO in text:
+        text = _ESCAPED_ZERO.sub(lambda found: found["backslash"] or "\N{REPLACEMENT CHARACTER}", text)
+    kept: dict[str, Any] = json.loads(text)
     return kept
