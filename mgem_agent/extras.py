@@ -18,6 +18,7 @@ __all__ = ["EXTRAS", "explain_missing", "is_installed", "missing_package", "requ
 EXTRAS = {
     "deepspeed": {"deepspeed": "deepspeed"},
     "eval": {"torch_fidelity": "torch-fidelity", "torchmetrics": "torchmetrics"},
+    "gs": {"gcsfs": "gcsfs"},
     "liger": {"liger_kernel": "liger-kernel"},
     "local": {
         "accelerate": "accelerate",
@@ -40,7 +41,11 @@ EXTRAS = {
     "mcp": {"mcp": "mcp", "starlette": "starlette", "uvicorn": "uvicorn"},
     "ocr": {"onnxruntime": "onnxruntime", "rapidocr": "rapidocr"},
     "openai": {"langchain_openai": "langchain-openai"},
-    "postgres": {"langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres", "psycopg": "psycopg"},
+    "postgres": {
+        "langgraph.checkpoint.postgres": "langgraph-checkpoint-postgres",
+        "psycopg": "psycopg",
+        "psycopg_pool": "psycopg-pool",
+    },
     "quantization": {"bitsandbytes": "bitsandbytes", "torchao": "torchao"},
     "ray": {"ray": "ray"},
     "rl": {"datasets": "datasets", "trl": "trl"},

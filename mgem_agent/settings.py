@@ -35,6 +35,7 @@ from mgem_agent.config_file import config_path, read_config
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
+from mgem_agent.remote_files import is_address
 from mgem_agent.server_settings import ServerSettings
 from mgem_agent.story_settings import StorySettings
 from mgem_agent.tools.budget import Budget, Budgets
@@ -130,7 +131,7 @@ class Settings(BaseSettings):
         model_options: Options for the reasoner, such as `temperature`.
         generator_options: Options for the generator, such as `dtype`. A table named like a generator or its scheme has
             the options of that generator; others belong to the generator that the settings name.
-        store: Folder for pictures; None for the default folder.
+        store: Folder for pictures, or an address such as `s3://bucket/prefix`; None for the default folder.
         sessions: Folder for sessions, or a `postgresql://` address; None for the default folder.
         draw: When to draw: `auto`, `always` or `never`.
         look: What follows if a picture does not match its caption: a maximum number of redraws, or a strategy such as
@@ -165,7 +166,7 @@ class Settings(BaseSettings):
     generator: str = Field(default="nano", min_length=1)
     model_options: dict[str, Any] = {}
     generator_options: dict[str, Any] = {}
-    store: Path | None = None
+    store: Path | str | None = None
     sessions: str | None = None
     draw: DrawMode = "auto"
     look: int | str = 0
@@ -187,8 +188,9 @@ class Settings(BaseSettings):
 
     @field_validator("store")
     @classmethod
-    def _at_home(cls, value: Path | None) -> Path | None:
-        return user_path(value) if value is not None else None
+    def _at_home(cls, value: Path | str | None) -> Path | str | None:
+        """Return a folder as a path, and an address as text."""
+        return value if value is None or is_address(str(value)) else user_path(value)
 
     @field_validator("look")
     @classmethod

@@ -7,10 +7,18 @@ import os
 import stat
 from pathlib import Path
 
+import platformdirs
+
 from mgem_agent.errors import InputError
 from mgem_agent.text_decoding import decode_text
 
-__all__ = ["read_user_file", "user_path"]
+__all__ = ["cache_folder", "read_user_file", "user_path"]
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made or fetched again: `MGEM_CACHE`, or the system's place for caches."""
+    own = os.environ.get("MGEM_CACHE")
+    return user_path(own) if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:

@@ -32,8 +32,8 @@ def test_the_extras_are_those_of_the_project(root: Path) -> None:
 
 def test_all_is_every_extra_that_a_user_wants(root: Path) -> None:
     optional = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    # built on the user's machine, only for GPUs, or large and for few users
-    wanted = sorted(EXTRAS.keys() - {"deepspeed", "liger", "ray", "rl"})
+    # built on the user's machine, only for GPUs, for one cloud, or large and for few users
+    wanted = sorted(EXTRAS.keys() - {"deepspeed", "gs", "liger", "ray", "rl"})
     assert optional["all"] == [f"mgem-agent[{','.join(wanted)}]"]
 
 

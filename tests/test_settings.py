@@ -142,6 +142,14 @@ def test_places_begin_at_home(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
     assert load_settings().store == Path("/home/somebody/pictures")
 
 
+def test_pictures_may_be_at_an_address(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write('store = "s3://bucket/pictures"')
+    assert load_settings().store == "s3://bucket/pictures"
+    monkeypatch.setenv("MGEM_STORE", "gs://bucket/others")
+    assert load_settings().store == "gs://bucket/others"
+    assert load_settings(store=Path("here")).store == Path("here")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [

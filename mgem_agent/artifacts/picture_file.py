@@ -28,7 +28,7 @@ from mgem_agent.core_model.image_loading import quietly
 from mgem_agent.errors import ImageError
 from mgem_agent.redaction import without_secrets
 
-__all__ = ["encode_picture", "is_complete_png", "read_recipe"]
+__all__ = ["PNG_END", "PNG_START", "encode_picture", "is_complete_png", "read_recipe"]
 
 CHUNK = "mgem"
 COMPRESS_LEVEL = 6

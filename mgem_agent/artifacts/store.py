@@ -1,4 +1,4 @@
-"""The folder of pictures: each is stored once under the hash of its bytes, with a JSON sidecar on how it was made.
+"""The store of pictures: each is stored once under the hash of its bytes, with a JSON sidecar on how it was made.
 
 Decisions that matter:
 
@@ -7,9 +7,10 @@ Decisions that matter:
 - **The sidecar is written before the PNG**, each atomically. So a visible picture and its record are complete, even if
   the program was killed. A deleted sidecar is restored from the PNG.
 - **A damaged file affects only itself**: it is skipped, and `damaged` names it.
-- **A large folder has an index** that is made from the files; see `PictureIndex`. The files stay the truth.
-- **Any number of processes may store and read at once** without locks, because only a sidecar's `call` ever changes,
-  and files are replaced atomically.
+- **The files are in a folder or at an address**; see `PictureFolder` and `PictureBucket`. The files are the truth: an
+  index or a copy is made from them.
+- **Any number of processes may store and read at once** without locks, because only a sidecar's `call` and `attempts`
+  ever change, and files are replaced atomically.
 - **An id is never a path**: anything but `img-` and hexadecimal digits is refused before a file is opened.
 """
 
@@ -17,8 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,17 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mgem_agent.artifacts.artifact import Artifact, PictureAttempt, PictureRecipe
-from mgem_agent.artifacts.atomic_file import sweep_left_over, write_atomically
 from mgem_agent.artifacts.drawn_call import is_drawn_for
-from mgem_agent.artifacts.picture_file import encode_picture, is_complete_png, read_recipe
+from mgem_agent.artifacts.picture_bucket import PictureBucket
+from mgem_agent.artifacts.picture_file import encode_picture, read_recipe
+from mgem_agent.artifacts.picture_files import PictureFiles, copy_name
+from mgem_agent.artifacts.picture_folder import PictureFolder
 from mgem_agent.artifacts.picture_id import picture_id_digits
-from mgem_agent.artifacts.picture_index import PictureIndex, scanned
-from mgem_agent.core_model.encoded_picture import file_hash, is_data_url, read_file
+from mgem_agent.core_model.encoded_picture import file_hash, is_data_url
 from mgem_agent.core_model.image_loading import decode, load_image
-from mgem_agent.errors import ImageError, InputError
+from mgem_agent.errors import ImageError, InputError, ToolError
 from mgem_agent.redaction import without_secrets
+from mgem_agent.remote_files import is_address
 from mgem_agent.tools.capabilities import Notice
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
@@ -48,7 +50,7 @@ NUM_ID_DIGITS = 12
 ON_BLACK = (
     "The picture is white on a transparent background. It is shown on black, because it would be invisible on white."
 )
-_FOLDER = re.compile(r"[0-9a-f]{2}")
+NUM_TRIES = 8
 
 
 def default_artifact_root() -> Path:
@@ -59,11 +61,20 @@ def default_artifact_root() -> Path:
 
 
 class ArtifactStore:
-    """Pictures in a folder.
+    """Pictures in a folder, or in an object store.
 
     Args:
-        root: The folder; `default_artifact_root()` by default. It is created when the first picture is stored.
+        root: The folder, created when the first picture is stored, or an address as text, such as
+            `s3://bucket/prefix`; `default_artifact_root()` by default.
         num_id_digits: Digits of an id, unless two ids would be equal.
+
+    Attributes:
+        place: The folder or address, for messages.
+        root: The folder; of an address, the folder of the copies on this machine.
+        is_remote: Whether it is at an address.
+
+    Raises:
+        InputError: If the scheme of an address is unknown, or needs a package that is not installed.
 
     Examples:
         >>> import tempfile
@@ -76,10 +87,22 @@ class ArtifactStore:
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, num_id_digits: int = NUM_ID_DIGITS) -> None:
-        self.root = Path(root) if root is not None else default_artifact_root()
+        self.is_remote = isinstance(root, str) and is_address(root)
+        self._given = str(root) if self.is_remote else Path(root) if root is not None else default_artifact_root()
         self._num_id_digits = num_id_digits
-        self._index = PictureIndex(self.root)
-        self._swept: set[Path] = set()
+        given = self._given
+        self._files: PictureFiles = PictureFolder(given) if isinstance(given, Path) else PictureBucket(given)
+        self.place: str = self._files.place
+        self.root: Path = self._files.root
+
+    def below(self, *names: str) -> ArtifactStore:
+        """Return a store of its own, in a folder below this one.
+
+        Args:
+            *names: Names of the folder and those above it, none of two hexadecimal digits.
+        """
+        inner = Path(self._given, *names) if isinstance(self._given, Path) else "/".join((self._given, *names))
+        return ArtifactStore(inner, num_id_digits=self._num_id_digits)
 
     def put(self, result: ImageResult, *, version_of: str | None = None) -> Artifact:
         """Store the picture of a result.
@@ -130,9 +153,9 @@ class ArtifactStore:
         """
         digest = _given_hash(picture)
         if digest is not None:
-            place, is_stored = self._place_of(digest)
+            name_found, is_stored = self._files.locate(digest, self._num_id_digits)
             if is_stored:
-                return self._record(place)
+                return self._record(name_found)
         image = load_image(picture) if name is None else decode(picture, name)
         notices = (Notice(argument="image", message=ON_BLACK),) if image.info.get("ground") == "black" else ()
         return self._store(encode_picture(image), size=image.size, origin=origin, notices=notices)
@@ -151,7 +174,7 @@ class ArtifactStore:
         artifact = self.get(artifact_id)
         if artifact.attempts != tuple(attempts):
             artifact = artifact.model_copy(update={"attempts": tuple(attempts)})
-            write_atomically(_sidecar(self.path(artifact_id)), _sidecar_text(artifact))
+            self._files.replace_sidecar(artifact, _sidecar_text(artifact))
         return artifact
 
     def get(self, artifact_id: str) -> Artifact:
@@ -163,30 +186,15 @@ class ArtifactStore:
         Raises:
             InputError: If it is not an id, or does not match exactly one picture.
         """
-        return self._record(self.path(artifact_id))
+        return self._record(self._find(artifact_id))
 
     def open(self, artifact_id: str) -> Image.Image:
         """Return a picture, RGB; arguments and errors as for `get`, and ImageError if its file is damaged."""
         return load_image(self.path(artifact_id))
 
     def path(self, artifact_id: str) -> Path:
-        """Return the PNG file of a picture; arguments and errors as for `get`."""
-        digits = picture_id_digits(artifact_id.strip())
-        if digits is None:
-            raise InputError(
-                f"{artifact_id[:80]!r} is not a picture id. An id is 'img-' and hexadecimal digits, at least 4. "
-                f"Run: mgem images list"
-            )
-        exact = self._place(digits)
-        if exact.is_file():
-            return exact
-        found = sorted(path for path in exact.parent.glob(f"img-{digits}*.png") if path.is_file())
-        if not found:
-            raise InputError(f"There is no picture {artifact_id!r} in {str(self.root)!r}. Run: mgem images list")
-        if len(found) > 1:
-            candidates = ", ".join(path.stem for path in found[:5])
-            raise InputError(f"{artifact_id!r} is the beginning of {len(found)} ids: {candidates}. Give more digits.")
-        return found[0]
+        """Return the PNG file of a picture, or a copy of it on this machine; arguments and errors as for `get`."""
+        return self._files.path(self._find(artifact_id))
 
     def list(
         self, limit: int | None = None, *, on_skip: Callable[[Path, InputError], None] | None = None
@@ -199,37 +207,48 @@ class ArtifactStore:
         """
         # A sidecar is written once, so its file time is the picture's. Only the records that are returned are read.
         artifacts: list[Artifact] = []
-        for path in self._newest_first(limit):
+        for name, found in self._files.each(self._tried, self._newest_first(limit)):
+            if isinstance(found, Artifact):
+                artifacts.append(found)
+            elif on_skip is not None:
+                on_skip(self.root / copy_name(name), found)
             if limit is not None and len(artifacts) >= limit:
                 break
-            try:
-                artifacts.append(self._record(path))
-            except InputError as error:
-                if on_skip is not None:
-                    on_skip(path, error)
         return sorted(artifacts, key=lambda artifact: artifact.created, reverse=True)
 
+    def records(self, names: Iterable[str]) -> dict[str, Artifact]:
+        """Return the records of some pictures, by id. A picture that cannot be read is left out.
+
+        Args:
+            names: Ids, as `ids` returns them.
+        """
+        return {name: found for name, found in self._files.each(self._tried, names) if isinstance(found, Artifact)}
+
     def ids(self) -> Sequence[str]:
-        """Return the ids of all pictures, newest first; no record is read."""
-        return self._index.newest()
+        """Return the ids of all pictures, newest first; no record is read. At an address, up to 5 seconds late."""
+        return self._files.newest()
 
     def revision(self) -> object:
-        """Return a value that differs if pictures were added or deleted in between; no picture is read."""
-        return frozenset(
-            (folder.name, folder.stat().st_mtime_ns)
-            for folder in scanned(self.root)
-            if _FOLDER.fullmatch(folder.name) and folder.is_dir()
-        )
+        """Return a value that differs if pictures were added or deleted in between; no picture is read.
 
-    def damaged(self) -> dict[Path, str]:
-        """Return the files that cannot be read, each with the reason.
+        At an address, it is up to a minute late.
+        """
+        return self._files.revision()
 
-        Reads all records and the end of each picture file; pixels are decoded only for a missing record.
+    def damaged(self, limit: int | None = None) -> dict[Path, str]:
+        """Return the files that cannot be read, each with the reason. Of an address, the files are those of the copies.
+
+        Reads records and the end of each picture file; pixels are decoded only for a missing record.
+
+        Args:
+            limit: Maximum number of pictures to check, the newest; None for all.
         """
         found: dict[Path, str] = {}
-        self.list(on_skip=lambda path, error: found.update({path: str(error)}))
-        for path in self._newest_first():
-            if path not in found and not is_complete_png(path):
+        self.list(limit, on_skip=lambda path, error: found.update({path: str(error)}))
+        names = self._files.newest(limit)
+        for name, is_complete in zip(names, self._files.each(self._files.is_complete, names), strict=True):
+            path = self.root / copy_name(name)
+            if path not in found and not is_complete:
                 found[path] = f"{str(path)!r} is cut off or damaged."
         return found
 
@@ -261,8 +280,6 @@ class ArtifactStore:
     def find_drawn(self, calls: Mapping[str, ImageRequest], *, generator: str) -> dict[str, Artifact]:
         """Find pictures that were drawn for calls, so that a resumed process does not draw them again.
 
-        In a small store, every record is read; in a large one, those that have changed since the last time.
-
         Args:
             calls: The request of each call, by its key (see `call_key`).
             generator: Name of the generator that would draw them.
@@ -270,98 +287,101 @@ class ArtifactStore:
         Returns:
             The picture of each call, by its key; calls without a stored picture are left out.
         """
-        seeds = {request.seed for request in calls.values() if request.seed is not None}
         found: dict[str, Artifact] = {}
-        for name in self._index.drawn_for(calls, seeds):
-            try:
-                artifact = Artifact.model_validate_json(read_file(_sidecar(self._place_of_id(name))))
-            except (ImageError, ValidationError):
+        for name, artifact in self._files.each(self._noted, self._files.drawn_for(calls)):
+            if artifact is None or artifact.id != name:
                 continue  # deleted or damaged; it is drawn again
-            if artifact.id != name:
-                continue
             for key, request in calls.items():
                 is_better = key not in found or artifact.call == key
                 if is_better and is_drawn_for(artifact, key, request, generator=generator):
                     found[key] = artifact
         return found
 
+    def _find(self, artifact_id: str) -> str:
+        """Return the whole id of a picture; arguments and errors as for `get`."""
+        digits = picture_id_digits(artifact_id.strip())
+        if digits is None:
+            raise InputError(
+                f"{artifact_id[:80]!r} is not a picture id. An id is 'img-' and hexadecimal digits, at least 4. "
+                f"Run: mgem images list"
+            )
+        found = self._files.find(digits)
+        if not found:
+            raise InputError(f"There is no picture {artifact_id!r} in {self.place!r}. Run: mgem images list")
+        if len(found) > 1:
+            candidates = ", ".join(found[:5])
+            raise InputError(f"{artifact_id!r} is the beginning of {len(found)} ids: {candidates}. Give more digits.")
+        return found[0]
+
     def _store(self, data: bytes, *, size: tuple[int, int], **known: Any) -> Artifact:
         """Store bytes, unless they are stored already, and return their record."""
         digest = hashlib.sha256(data).hexdigest()
-        place, is_stored = self._place_of(digest)
-        if place.parent not in self._swept:  # only this folder: looking at all of them takes longer in a large store
-            self._swept.add(place.parent)
-            sweep_left_over(place.parent)
-        if is_stored and _sidecar(place).is_file():
-            return self._called(self._record(place), place, known.get("call"))
-        artifact = Artifact(
-            id=place.stem,
-            sha256=digest,
-            width=size[0],
-            height=size[1],
-            created=datetime.now(UTC).replace(microsecond=0),
-            **known,
+        for _ in range(NUM_TRIES):
+            name, is_stored = self._files.locate(digest, self._num_id_digits)
+            if is_stored and self._files.has_sidecar(name):
+                return self._called(self._record(name), known.get("call"))
+            artifact = Artifact(
+                id=name,
+                sha256=digest,
+                width=size[0],
+                height=size[1],
+                created=datetime.now(UTC).replace(microsecond=0),
+                **known,
+            )
+            if self._files.add(artifact, _sidecar_text(artifact), data):
+                return artifact
+        raise ToolError(
+            f"The picture could not be stored in {self.place!r}: other programs took its id {NUM_TRIES} times. "
+            f"Store it again.",
+            retryable=True,
         )
-        # The next write syncs the folder for both files.
-        write_atomically(_sidecar(place), _sidecar_text(artifact), is_last=False)
-        write_atomically(place, data)
-        return artifact
 
-    def _called(self, artifact: Artifact, place: Path, call: str | None) -> Artifact:
+    def _called(self, artifact: Artifact, call: str | None) -> Artifact:
         """Return the record of a stored picture, updated with the call that drew it again."""
         if call is None or call == artifact.call:
             return artifact
         artifact = artifact.model_copy(update={"call": call})
-        write_atomically(_sidecar(place), _sidecar_text(artifact))
+        self._files.replace_sidecar(artifact, _sidecar_text(artifact))
         return artifact
 
-    def _place(self, digits: str) -> Path:
-        return self.root / digits[:2] / f"img-{digits}.png"
-
-    def _place_of_id(self, artifact_id: str) -> Path:
-        return self._place(artifact_id.removeprefix("img-"))
-
-    def _place_of(self, digest: str) -> tuple[Path, bool]:
-        """Return the path for a hash, by the shortest unique id, and whether the picture is stored there."""
-        for num_digits in range(self._num_id_digits, len(digest), 4):
-            place = self._place(digest[:num_digits])
-            held = file_hash(place) if place.is_file() else ""
-            # A file whose hash does not begin with its id is damaged, and is written again.
-            if held == digest or not held.startswith(digest[:num_digits]):
-                return place, held == digest
-        return self._place(digest), False
-
-    def _record(self, place: Path) -> Artifact:
+    def _record(self, name: str) -> Artifact:
         """Read a sidecar; if it is missing or damaged, restore the record from the picture."""
-        try:
-            artifact = Artifact.model_validate_json(read_file(_sidecar(place)))
-            if artifact.id == place.stem and place.is_file():
-                return artifact
-        except (ImageError, ValidationError):
-            pass  # the picture file contains most of the record
-        recipe = read_recipe(place)
-        image = load_image(place)
+        artifact = self._noted(name)[1]
+        if artifact is not None and artifact.id == name:
+            return artifact
+        path = self._files.path(name)  # the picture file contains most of the record
+        recipe = read_recipe(path)
+        image = load_image(path)
         return Artifact(
-            id=place.stem,
-            sha256=file_hash(place),
+            id=name,
+            sha256=file_hash(path),
             width=image.width,
             height=image.height,
             origin="generated" if recipe else "unknown",
             recipe=recipe,
             parents=recipe.request.picture_ids if recipe else (),
-            created=datetime.fromtimestamp(int(_changed(place)), UTC),
+            created=datetime.fromtimestamp(int(self._files.changed(name)), UTC),
         )
 
-    def _newest_first(self, num_expected: int | None = None) -> Iterator[Path]:
-        """Yield the files of pictures, newest first; quickly if no more than the expected number is taken."""
-        first = self._index.newest(num_expected)
-        yield from map(self._place_of_id, first)
+    def _tried(self, name: str) -> tuple[str, Artifact | InputError]:
+        try:
+            return name, self._record(name)
+        except InputError as error:
+            return name, error
+
+    def _noted(self, name: str) -> tuple[str, Artifact | None]:
+        """Return the record in a sidecar; None if it is missing or damaged."""
+        try:
+            return name, Artifact.model_validate_json(self._files.sidecar(name))
+        except (ImageError, ValidationError):
+            return name, None
+
+    def _newest_first(self, num_expected: int | None = None) -> Iterator[str]:
+        """Yield the ids of pictures, newest first; quickly if no more than the expected number is taken."""
+        first = self._files.newest(num_expected)
+        yield from first
         if num_expected is not None and len(first) == num_expected:
-            yield from map(self._place_of_id, self._index.newest()[num_expected:])
-
-
-def _sidecar(place: Path) -> Path:
-    return place.with_suffix(".json")
+            yield from self._files.newest()[num_expected:]
 
 
 def _sidecar_text(artifact: Artifact) -> bytes:
@@ -379,11 +399,3 @@ def _given_hash(picture: Any) -> str | None:
     if isinstance(picture, os.PathLike) or (isinstance(picture, str) and not is_data_url(picture)):
         return file_hash(picture)
     return None
-
-
-def _changed(path: Path) -> float:
-    """Return the modification time of a file; 0 if it no longer exists."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0

@@ -50,7 +50,7 @@ def _print_list(artifacts: list[Artifact], store: ArtifactStore) -> None:
 
     console = open_console()
     if not artifacts:
-        console.print(f"No pictures in {store.root}.", markup=False, soft_wrap=True)
+        console.print(f"No pictures in {store.place}.", markup=False, soft_wrap=True)
         return
     rows = [
         (

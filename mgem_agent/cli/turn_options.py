@@ -73,4 +73,7 @@ System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="Sy
 Confirm = Annotated[bool | None, typer.Option("--confirm/--no-confirm", help="Ask before drawing.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Draw without asking, even if the settings say to ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print events as JSON Lines.")]
-Store = Annotated[str | None, typer.Option("--store", metavar="FOLDER", help="Folder where pictures are stored.")]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="FOLDER", help="Folder, or address such as s3://bucket/prefix, for pictures."),
+]

@@ -29,6 +29,9 @@ __all__ = [
 TIMEOUT_S = 4.0
 ENOUGH_SPACE_BYTES = 2**30
 MAX_DAMAGED = 20
+NUM_CHECKED = 100
+"""Pictures that are checked at an address, the newest; each takes three requests."""
+
 ADDRESS = re.compile(r"https?://[^\s#]+", re.IGNORECASE)
 
 
@@ -63,12 +66,23 @@ def check_store(settings: Settings) -> Sequence[Finding]:
     """Check whether pictures can be stored, and whether the stored ones are readable."""
     from mgem_agent.artifacts.store import ArtifactStore
 
-    store = ArtifactStore(settings.store)
-    findings = [_place("pictures", store.root, "mgem config set store FOLDER")]
-    damaged = store.damaged()
+    fix = "mgem config set store FOLDER"
+    try:
+        store = ArtifactStore(settings.store)
+        damaged = store.damaged(NUM_CHECKED if store.is_remote else None)
+    except MissingDependencyError as error:
+        return [Finding("pictures", "problem", *_with_command(error))]
+    except MgemError as error:  # of an address; a folder that cannot be read is empty
+        return [Finding("pictures", "problem", str(error), fix)]
+    findings = [
+        Finding("pictures", "ok", store.place) if store.is_remote else _place("pictures", store.root, fix),
+    ]
     for path, problem in sorted(damaged.items())[:MAX_DAMAGED]:
         text = f"{path.name} cannot be read and is skipped: {problem}"
-        findings.append(Finding("pictures", "note", text, f"rm {shlex.quote(str(path))}"))
+        where = f"{store.place}/{path.relative_to(store.root)}"
+        findings.append(
+            Finding("pictures", "note", text, f"{'delete' if store.is_remote else 'rm'} {shlex.quote(where)}")
+        )
     if len(damaged) > MAX_DAMAGED:
         findings.append(Finding("pictures", "note", f"{len(damaged) - MAX_DAMAGED} more files cannot be read"))
     return findings

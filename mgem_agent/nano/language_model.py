@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.gguf_conversion import convert_gguf
 from mgem_agent.nano.progress import shown_progress
 from mgem_agent.nano.seals import is_intact, remove_sealed, seal_folder
-from mgem_agent.user_files import user_path
+from mgem_agent.user_files import cache_folder, user_path
 
 __all__ = [
     "LONGEST_REPETITION",
@@ -85,9 +84,7 @@ SMOLLM2 = PackagedModel(
 
 def nano_cache() -> Path:
     """Return the cache folder of downloaded and converted models."""
-    own = os.environ.get("MGEM_CACHE")
-    folder = user_path(own) if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
-    return folder / "nano"
+    return cache_folder() / "nano"
 
 
 def is_offline() -> bool:

@@ -25,6 +25,7 @@ from mgem_agent.errors import (
     MissingKeyError,
     ReasonerError,
     ReasonerUnavailableError,
+    StorageError,
     ToolError,
     UnsupportedRequestError,
 )
@@ -149,6 +150,7 @@ _KINDS: tuple[tuple[type[MgemError], _Kind], ...] = (  # the first that matches 
     (GenerationCancelledError, _Kind(499, "server_error", "cancelled")),
     (ReasonerUnavailableError, _Kind(503, "server_error", "reasoner_unavailable")),
     (ReasonerError, _Kind(502, "server_error", "reasoner_failed")),
+    (StorageError, _Kind(503, "server_error", "storage_unavailable")),
     (ToolError, _Kind(502, "server_error", "generator_failed")),
     (MgemError, _Kind(500, "server_error")),
 )

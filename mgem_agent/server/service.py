@@ -107,6 +107,7 @@ class AgentService:
             "mgem_pictures_waiting", "Pictures that wait for a batch.", lambda: self.generators.num_waiting
         )
         self._store = store
+        self._stores: dict[str, ArtifactStore] = {}
         self._sessions = sessions
         self._passing = Sessions.in_memory()
         self._passing_names: set[str] = set()
@@ -159,7 +160,10 @@ class AgentService:
         """Return a user's pictures."""
         if not user.namespace:
             return self._store
-        return ArtifactStore(self._store.root / "users" / user.namespace)
+        with self._lock:
+            if user.namespace not in self._stores:
+                self._stores[user.namespace] = self._store.below("users", user.namespace)
+            return self._stores[user.namespace]
 
     def agent(
         self,

@@ -55,9 +55,13 @@ class StoryShelf:
     def beside(cls, store: ArtifactStore) -> Self:
         """Return the shelf that belongs to a store: `books` next to the default folder of pictures, or in any other.
 
+        Stories are files of this machine, also if the pictures are at an address.
+
         Args:
             store: The store of the pictures.
         """
+        if store.is_remote:
+            return cls(default_artifact_root().parent / "shelves" / store.root.name / "books")
         is_default = store.root == default_artifact_root()
         return cls((store.root.parent if is_default else store.root) / "books")
 

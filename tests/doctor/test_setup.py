@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import fsspec
 import pytest
+from PIL import Image
 
+from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.doctor.finding import Finding
 from mgem_agent.doctor.setup import (
     check_cache,
@@ -76,6 +80,25 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (bad.topic, bad.status) == ("sessions", "problem")
     monkeypatch.setenv("MGEM_CACHE", str(tmp_path / "file"))
     assert [(each.topic, each.status) for each in check_cache()][0] == ("cache", "problem")
+
+
+def test_pictures_at_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGEM_CACHE", str(tmp_path))
+    address = f"memory://{tmp_path.name}/pictures"
+    assert check_store(load_settings(store=address)) == [Finding("pictures", "ok", address)]
+    artifact = ArtifactStore(address).put_picture(Image.new("RGB", (8, 8)), origin="x")
+    fsspec.filesystem("memory").pipe_file(f"{address}/{artifact.id[4:6]}/{artifact.id}.png", b"half")
+    _, damaged = check_store(load_settings(store=address))
+    assert damaged.text.startswith(f"{artifact.id}.png cannot be read and is skipped: ")
+    assert damaged.fix == f"delete {address}/{artifact.id[4:6]}/{artifact.id}.png"
+    [bad] = check_store(load_settings(store="nowhere://a"))
+    assert (bad.status, bad.text) == (
+        "problem",
+        "The address 'nowhere://a' cannot be used: Protocol not known: nowhere",
+    )
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    [bad] = check_store(load_settings(store="gs://a"))
+    assert (bad.text, bad.fix) == ("The address 'gs://a' needs the package 'gcsfs'.", "pip install 'mgem-agent[gs]'")
 
 
 def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -40,3 +40,17 @@ def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
 def test_a_missing_story_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no story 'a-b'"):
         StoryShelf(tmp_path).get("a-b")
+
+
+def test_stories_with_pictures_at_an_address_are_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGEM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MGEM_CACHE", str(tmp_path / "cache"))
+    first, second = (ArtifactStore(f"memory://{tmp_path.name}/{name}") for name in ("a", "b"))
+    shelf = StoryShelf.beside(first)
+    assert shelf.root.is_relative_to(tmp_path / "home") and shelf.root != StoryShelf.beside(second).root
+    Storyteller(None, FlatColourGenerator(size=(16, 16)), first, folder=shelf.folder("a-story")).run(RECIPE)
+    [told] = shelf.list()
+    [scene] = told.story.scenes
+    assert scene.artifact_id == first.list()[0].id

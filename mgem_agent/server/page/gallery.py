@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.shareable import shareable_name
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import MgemError
 from mgem_agent.sessions.sessions import Sessions
 
 __all__ = ["GalleryPage", "GalleryQuery", "Pictures", "facts_of", "session_pictures"]
@@ -76,10 +74,7 @@ class Pictures:
         ids = self.store.ids()
         with self._lock:
             known = {name: self._known[name] for name in ids if name in self._known}
-            for name in ids:
-                if name not in known:
-                    with suppress(MgemError):
-                        known[name] = self.store.get(name)
+            known |= self.store.records(name for name in ids if name not in known)
             self._known = known
         return sorted(known.values(), key=lambda artifact: artifact.created, reverse=True)
 
