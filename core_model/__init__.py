@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mgem_agent.core_model.configuration import HighResVisionConfig, MiniGeminiConfig
     from mgem_agent.core_model.dialogue.conversation import Conversation, RoundUsage
     from mgem_agent.core_model.dialogue.streaming import stream_generate
+    from mgem_agent.core_model.dtype import default_dtype
     from mgem_agent.core_model.geometry import VisualGeometry
     from mgem_agent.core_model.high_res_encoder import HighResEncoder, high_res_config_from_open_clip
     from mgem_agent.core_model.image_loading import load_image
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mgem_agent.core_model.mining import PatchInfoMining
     from mgem_agent.core_model.modeling import MiniGeminiModel, MiniGeminiOutput
     from mgem_agent.core_model.processing import MiniGeminiProcessor
-    from mgem_agent.core_model.quantization import default_dtype, quantization_config
+    from mgem_agent.core_model.quantization import quantization_config
 
 __all__ = [
     "Conversation",
@@ -62,7 +63,7 @@ __getattr__, __dir__ = attach(
         "PatchInfoMining": "mgem_agent.core_model.mining",
         "RoundUsage": "mgem_agent.core_model.dialogue.conversation",
         "VisualGeometry": "mgem_agent.core_model.geometry",
-        "default_dtype": "mgem_agent.core_model.quantization",
+        "default_dtype": "mgem_agent.core_model.dtype",
         "high_res_config_from_open_clip": "mgem_agent.core_model.high_res_encoder",
         "load_image": "mgem_agent.core_model.image_loading",
         "load_without_language_model": "mgem_agent.core_model.checkpoints.partial_checkpoint",

@@ -1,4 +1,4 @@
-"""Number formats of the weights: 8 or 4 bits for the language model, and the best dtype for a device.
+"""Number formats of the weights: 8 or 4 bits for the language model, and where its parts are loaded.
 
 Only the language model is quantized. The two encoders, mining and the projector are a small part of the weights and
 process every pixel; the head decides between similar words. transformers quantizes, from its own configuration objects.
@@ -17,10 +17,11 @@ import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.quantizers import AutoQuantizationConfig
 
+from mgem_agent.core_model.dtype import default_dtype
 from mgem_agent.errors import InputError
 from mgem_agent.extras import is_installed, require_packages
 
-__all__ = ["default_device_map", "default_dtype", "loading_options", "protect_vision", "quantization_config"]
+__all__ = ["default_device_map", "loading_options", "protect_vision", "quantization_config"]
 
 _VISION = ("vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector")
 
@@ -109,23 +110,3 @@ def loading_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if kind not in ("cpu", "cuda", "mps", "xpu"):  # none, a strategy such as "auto", or a map of parts
         kind = "cuda" if place is not None and torch.cuda.is_available() else "cpu"
     return {"dtype": default_dtype(kind), **options}
-
-
-def default_dtype(device: torch.device | str) -> torch.dtype:
-    """Return the best dtype for the model on a device.
-
-    It is bfloat16, the dtype of the released weights, if the hardware supports it. A CPU that must emulate bfloat16 is
-    several times faster in float32.
-
-    Args:
-        device: The device that runs the model.
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if kind == "cpu":
-        # If torch is too old to report the CPU's features, use float32, which always works.
-        capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16"))
-        return torch.bfloat16 if native else torch.float32
-    return torch.bfloat16

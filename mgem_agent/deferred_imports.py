@@ -28,6 +28,7 @@ from typing import Any
 
 from mgem_agent.deferred_object import DeferredObject, load_deferred
 from mgem_agent.extras import is_installed
+from mgem_agent.import_structure import kept_scan
 
 __all__ = ["deferred_imports"]
 
@@ -259,7 +260,7 @@ def _keep_scans(import_utils: Any) -> None:
     """Keep what transformers reads of its files: it reads them twice, and its cache is smaller than their number."""
     scan: Any = getattr(import_utils, "create_import_structure_from_path", None)
     if hasattr(scan, "__wrapped__"):
-        import_utils.create_import_structure_from_path = functools.cache(scan.__wrapped__)
+        import_utils.create_import_structure_from_path = kept_scan(scan.__wrapped__)
 
 
 def _prepare_torch() -> None:

@@ -16,7 +16,11 @@ __all__ = ["cache_folder", "read_user_file", "user_path"]
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made or fetched again: `MGEM_CACHE`, or the system's place for caches."""
+    """Return the folder for what can be made or downloaded again: `MGEM_CACHE`, or the one of the system.
+
+    Raises:
+        InputError: If `MGEM_CACHE` begins with an unknown home folder.
+    """
     own = os.environ.get("MGEM_CACHE")
     return user_path(own) if own else platformdirs.user_cache_path("mgem-agent", appauthor=False)
 

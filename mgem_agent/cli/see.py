@@ -171,7 +171,7 @@ def _load(folder: Path | None, options: dict[str, Any]) -> Conversation:
     from transformers.utils import logging
 
     from mgem_agent.core_model import Conversation, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-    from mgem_agent.core_model.quantization import default_dtype
+    from mgem_agent.core_model.dtype import default_dtype
 
     logging.disable_progress_bar()  # there is a spinner
     if "device_map" in options or folder is not None:

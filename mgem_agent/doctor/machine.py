@@ -85,7 +85,7 @@ def check_processor() -> Sequence[Finding]:
         return [Finding("processor", "note", text, f"pip install '{DISTRIBUTION}[local]'")]
     import torch
 
-    from mgem_agent.core_model.quantization import default_dtype
+    from mgem_agent.core_model.dtype import default_dtype
 
     if torch.cuda.is_available():
         names = []

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mgem_agent.core_model.quantization import default_dtype
+from mgem_agent.core_model.dtype import default_dtype
 from mgem_agent.recipes.train.config import Precision
 
 __all__ = ["matmul_precision", "training_dtype"]

@@ -13,7 +13,6 @@ from transformers import BitsAndBytesConfig, GPTQConfig, QuantoConfig, TorchAoCo
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.core_model import quantization as module
 from mgem_agent.core_model.quantization import (
-    default_dtype,
     loading_options,
     protect_vision,
     quantization_config,
@@ -134,27 +133,6 @@ def test_protection_adds_to_what_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "capable", "expected"),
-    [
-        ("cpu", {"amx_bf16": True}, torch.bfloat16),
-        ("cpu", {"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
-        ("cpu", {"avx512_f": True, "avx512_bf16": False}, torch.float32),
-        ("cuda", True, torch.bfloat16),
-        ("cuda:1", False, torch.float16),
-        ("mps", None, torch.bfloat16),
-    ],
-)
-def test_the_number_format_of_a_device(
-    monkeypatch: pytest.MonkeyPatch, device: str, capable: Any, expected: torch.dtype
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable, raising=False)
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation: capable and not including_emulation
-    )
-    assert default_dtype(device) == default_dtype(torch.device(device)) == expected
-
-
-@pytest.mark.parametrize(
     ("has_gpu", "given", "kind"),
     [
         (True, {}, "cuda"),
@@ -174,8 +152,3 @@ def test_the_dtype_of_loading_is_that_of_the_device(
     monkeypatch.setattr(module, "default_dtype", lambda device: formats[device])
     assert loading_options(given)["dtype"] is formats[kind]
     assert loading_options({**given, "dtype": torch.float64})["dtype"] is torch.float64
-
-
-def test_a_torch_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert default_dtype("cpu") == torch.float32

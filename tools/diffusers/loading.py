@@ -247,15 +247,13 @@ def _choose_device(options: DiffusersOptions) -> str:
 def _choose_dtype(options: DiffusersOptions, device: str, class_name: str) -> Any:
     import torch
 
+    from mgem_agent.core_model.dtype import default_dtype
+
     if options.dtype != "auto":
         return getattr(torch, options.dtype)
     if class_name in _BFLOAT16_ONLY:
         return torch.bfloat16
-    if device == "cpu":
-        return torch.float32
-    if device.startswith("cuda") and not torch.cuda.is_bf16_supported():
-        return torch.float16
-    return torch.bfloat16
+    return default_dtype(device)
 
 
 def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> Any:

@@ -15,7 +15,8 @@ class DiffusersOptions(BaseModel):
     """How a pipeline is loaded, placed and run.
 
     Attributes:
-        dtype: Data type of the weights; `auto` is bfloat16 or float16 on an accelerator and float32 on the CPU.
+        dtype: Data type of the weights; `auto` is the best of the device: bfloat16 if its hardware supports it, else
+            float16 on an accelerator and float32 on the CPU.
         device: Device, such as `cuda:1`; `auto` is the first accelerator, or the CPU.
         offload: Unused weights that are kept off the accelerator: whole components (`model`), single layers
             (`sequential`, slowest, least memory) or leaf modules that are prefetched (`group`).
