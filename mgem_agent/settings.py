@@ -151,6 +151,7 @@ class Settings(BaseSettings):
         prices: Prices in US dollars, by the names of generators and reasoners; see `mgem_agent.tools.Price`.
         story: Settings of stories.
         server: Settings of `mgem serve`.
+        use_server: Whether commands use the models that a running `mgem serve` of the same user holds in memory.
 
     Examples:
         >>> settings = load_settings(model="openai:gpt-5", picture={"width": 512, "seed": None}, look=None)
@@ -185,6 +186,7 @@ class Settings(BaseSettings):
     prices: dict[str, Price] = {}
     story: StorySettings = StorySettings()
     server: ServerSettings = ServerSettings()
+    use_server: bool = True
 
     @field_validator("store")
     @classmethod

@@ -26,6 +26,7 @@ os.environ.update(COLUMNS="120", NO_COLOR="1", TERM="dumb")
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", *(name for name in os.environ if name.startswith("MGEM_"))):
     os.environ.pop(name, None)
 os.environ["MGEM_CONFIG"] = str(Path(__file__).with_name("no-config.toml"))  # not the developer's own
+os.environ["MGEM_USE_SERVER"] = "false"
 
 # A shell ignores Ctrl-C in what it runs in the background, and what a test starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

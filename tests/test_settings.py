@@ -35,7 +35,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return written
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_without_anything_the_defaults_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MGEM_USE_SERVER")
     settings = load_settings()
     assert (settings.model, settings.generator, settings.draw, settings.max_pictures) == ("nano", "nano", "auto", 8)
     assert settings.draw_defaults == {}

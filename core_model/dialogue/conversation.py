@@ -18,12 +18,13 @@ Example::
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache, DialoguePrompt
+from mgem_agent.core_model.dialogue.trimming import trimmed
 from mgem_agent.errors import InputError, MgemError
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class Conversation:
 
         try:
             with closing(answer.stream(cancel)) as pieces:
-                for piece in _trimmed(pieces):
+                for piece in trimmed(pieces):
                     said.append(piece)
                     yield piece
         except Exception:
@@ -267,16 +268,3 @@ def _question(text: str, pictures: Sequence[Any], draw: bool) -> dict[str, Any]:
 def _copied(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message["content"]
     return {**message, "content": content if isinstance(content, str) else [dict(part) for part in content]}
-
-
-def _trimmed(pieces: Iterable[str]) -> Iterator[str]:
-    """Strip white space before the first and after the last word; yield no empty piece."""
-    held = ""
-    has_begun = False
-    for piece in pieces:
-        text = held + piece if has_begun else piece.lstrip()
-        body = text.rstrip()
-        held = text[len(body) :]
-        if body:
-            has_begun = True
-            yield body

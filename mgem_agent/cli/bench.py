@@ -288,6 +288,7 @@ def _train(
 @app.command("start")
 def _start(
     repeats: Annotated[int, typer.Option(min=1, help="Number of timed runs of each side.")] = 3,
+    server: Annotated[bool, typer.Option("--server", help="Also measure both with a running mgem serve.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Total time of `mgem draw` and `mgem see` with nano, against only importing torch.
@@ -298,7 +299,7 @@ def _start(
     def measure() -> StartTimes:
         from mgem_agent.recipes.bench.start import bench_start
 
-        return bench_start(repeats=repeats)
+        return bench_start(repeats=repeats, server=server)
 
     _run("start", measure, None, as_json)
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from langchain_core.language_models import BaseChatModel
 
     from mgem_agent.agent.agent import MgemAgent
     from mgem_agent.artifacts import ArtifactStore
+    from mgem_agent.resident.running_server import RunningServer
     from mgem_agent.sessions.sessions import Sessions
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, Meter
@@ -37,6 +38,7 @@ __all__ = [
     "open_sessions",
     "open_store",
     "prepare_reasoner",
+    "server_with",
 ]
 
 
@@ -77,7 +79,47 @@ def open_reasoner(settings: Settings) -> BaseChatModel:
     go_offline(settings)
     from mgem_agent.reasoners import make_reasoner
 
-    return make_reasoner(settings.model, **settings.model_options)
+    made = make_reasoner(settings.model, **settings.model_options)
+    server = server_with("reasoner", settings, settings.model, settings.model_options)
+    if server is not None:
+        from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
+        from mgem_agent.resident.text_engine import make_resident_engine
+
+        if isinstance(made, ChatMiniGemini):
+            address = server.address
+            made.engine_factory = lambda name: make_resident_engine(address)
+    return made
+
+
+def server_with(
+    kind: Literal["reasoner", "generator"], settings: Settings, name: str, options: Mapping[str, Any]
+) -> RunningServer | None:
+    """Return a running server that holds a model in memory; None if there is none, or it is not to be used.
+
+    The first command that uses a server says so.
+
+    Args:
+        kind: What the model is.
+        settings: `use_server` is used.
+        name: Name of the model in the settings.
+        options: Its options.
+    """
+    if not settings.use_server:
+        return None
+    from mgem_agent.resident.running_server import find_server, first_use
+
+    found = find_server(kind, name, options)
+    if found is not None and first_use(found):
+        from mgem_agent.cli.printing import open_console
+
+        open_console(stderr=True).print(
+            f"Using the models of mgem serve at {found.address}. To load them in each command instead: mgem config set "
+            "use_server false",
+            style="dim",
+            markup=False,
+            soft_wrap=True,
+        )
+    return found
 
 
 def prepare_reasoner(settings: Settings, reasoner: BaseChatModel) -> None:
@@ -125,9 +167,16 @@ def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
         GeneratorUnavailableError: As for `open_generator`.
     """
     go_offline(settings)
+    options = settings.options_of(name)
+    server = server_with("generator", settings, name, options)
+    if server is not None:
+        from mgem_agent.resident.generator import ResidentGenerator
+        from mgem_agent.resident.running_server import model_key
+
+        return ResidentGenerator(server.address, server.generators[model_key("generator", name, options)])
     from mgem_agent.tools import make_generator
 
-    return make_generator(name, **settings.options_of(name))
+    return make_generator(name, **options)
 
 
 def open_meter(settings: Settings) -> Meter:

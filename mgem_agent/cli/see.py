@@ -5,11 +5,10 @@ The question, the pictures and the model folder are checked before any weights a
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,6 +22,7 @@ from mgem_agent.user_files import user_path
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.dialogue.conversation import Conversation
+    from mgem_agent.resident.conversation import ResidentConversation
 
 __all__ = ["see"]
 
@@ -30,6 +30,7 @@ _Device = Literal["auto", "cpu", "cuda"]
 _DType = Literal["auto", "bfloat16", "float32", "float16"]
 _Quantize = Literal["none", "8bit", "4bit"]
 
+_COUNTS = ("input_tokens", "image_tokens", "cached_tokens", "output_tokens")
 _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
@@ -78,7 +79,9 @@ def see(
     model, folder = _find_model(model)
     start = time.perf_counter()
     with _spinner(f"Loading {model}"):
-        conversation = _load(folder, _loading_options(dtype, device, quantize))
+        is_as_set = (dtype, device, quantize) == ("auto", "auto", "none")
+        conversation = _resident(model) if is_as_set else None
+        conversation = conversation or _load(folder(), _loading_options(dtype, device, quantize))
     loaded = time.perf_counter()
 
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
@@ -103,7 +106,7 @@ def see(
             "question": question,
             "images": paths,
             "model": model,
-            "usage": dataclasses.asdict(usage) if usage else None,
+            "usage": {name: getattr(usage, name) for name in _COUNTS} if usage else None,
             "seconds": {"loading": loaded - start, "answering": time.perf_counter() - loaded},
         }
         echo_json(result)
@@ -131,15 +134,15 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     return paths, question
 
 
-def _find_model(name: str | None) -> tuple[str, Path | None]:
-    """Return the model's name and folder; the folder is None for nano, which has its own loader."""
+def _find_model(name: str | None) -> tuple[str, Callable[[], Path | None]]:
+    """Return the model's name, and what finds its folder; that is None for nano, which has its own loader."""
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
     settings = load_settings(model=name)
     go_offline(settings)
     if settings.model == "nano":
-        return settings.model, None
+        return settings.model, lambda: None
     if ":" in settings.model and not user_path(settings.model).exists():
         raise InputError(
             f"mgem see runs only Mini-Gemini models, and {settings.model!r} is another reasoner. Add --model "
@@ -147,7 +150,21 @@ def _find_model(name: str | None) -> tuple[str, Path | None]:
         )
     from mgem_agent.core_model.checkpoints.cache import fetch_folder
 
-    return settings.model, fetch_folder(settings.model)
+    return settings.model, lambda: fetch_folder(settings.model)
+
+
+def _resident(name: str) -> ResidentConversation | None:
+    """Return the model in a running `mgem serve`; None if none holds it."""
+    from mgem_agent.cli.factories import server_with
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings(model=name)
+    server = server_with("reasoner", settings, settings.model, settings.model_options)
+    if server is None:
+        return None
+    from mgem_agent.resident.conversation import ResidentConversation
+
+    return ResidentConversation(server.address)
 
 
 def _loading_options(dtype: _DType, device: _Device, quantize: _Quantize) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,11 +80,28 @@ def run_server(settings: Settings, generators: list[str], *, mcp: bool = False, 
             console.print(f"Token, shown only once: {access.made_token}", markup=False, soft_wrap=True)
         drawn = ", ".join(service.generators.names)
         console.print(f"Serving at {address} (model: {settings.model}, generator: {drawn})", soft_wrap=True)
+        if not access.needs_token:
+            found.enter_context(_advertised(address, settings, service))
 
-    try:
+    with ExitStack() as found:
+        found.callback(lambda: service.sessions(_local_user()).close())
         run(service, tell, mounts=mounts)
-    finally:
-        service.sessions(_local_user()).close()
+
+
+def _advertised(address: str, settings: Settings, service: AgentService) -> AbstractContextManager[None]:
+    """Let commands of the same user use the models that run in this server."""
+    from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
+    from mgem_agent.resident.running_server import advertised, model_key
+    from mgem_agent.tools.diffusers.generator import DiffusersGenerator
+
+    is_here = isinstance(service.reasoner, ChatMiniGemini)
+    generators = {
+        model_key("generator", name, settings.options_of(name)): name
+        for name in service.generators.names
+        if isinstance(service.generators.get(name).generator, DiffusersGenerator)
+    }
+    reasoner = model_key("reasoner", settings.model, settings.model_options) if is_here else None
+    return advertised(address, reasoner=reasoner, generators=generators)
 
 
 def open_service(settings: Settings, generators: list[str] | None = None, **parts: Any) -> AgentService:
@@ -99,6 +117,7 @@ def open_service(settings: Settings, generators: list[str] | None = None, **part
     from mgem_agent.server.security import open_access
     from mgem_agent.server.service import AgentService
 
+    settings = settings.model_copy(update={"use_server": False})  # a server holds its own models
     access = open_access(settings.server)
     if "reasoner" not in parts:
         parts["reasoner"] = open_reasoner(settings)

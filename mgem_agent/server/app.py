@@ -21,6 +21,7 @@ from mgem_agent.errors import MgemError
 from mgem_agent.server.chat_completions import chat_router
 from mgem_agent.server.complete_streams import CompleteStreams
 from mgem_agent.server.conversations import conversations_router
+from mgem_agent.server.engines import engines_router
 from mgem_agent.server.health import health_router
 from mgem_agent.server.http_errors import InvalidRequestError, error_response
 from mgem_agent.server.images import images_router
@@ -41,6 +42,7 @@ ROUTERS: tuple[Callable[[AgentService], APIRouter], ...] = (
     images_router,
     responses_router,
     conversations_router,
+    engines_router,
     page_router,
 )
 """The routers of the server. Each is created with the service."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +43,12 @@ class ReasonerWatch(BaseCallbackHandler):
         self._tracing = tracing
         self._slots = None if slots is None else threading.BoundedSemaphore(slots)
         self._begun: dict[UUID, tuple[float, Span]] = {}
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Wait for a slot, and free it at the end."""
+        with self._slots if self._slots is not None else nullcontext():
+            yield
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Wait for a slot, and begin the span of an answer."""

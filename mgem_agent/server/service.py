@@ -7,7 +7,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import sha256
 from itertools import count
 from typing import Any
@@ -23,7 +23,7 @@ from mgem_agent.redaction import redact
 from mgem_agent.server.generators import Generators
 from mgem_agent.server.jobs import Job, Jobs
 from mgem_agent.server.metrics import Metrics
-from mgem_agent.server.reasoner_watch import watched
+from mgem_agent.server.reasoner_watch import ReasonerWatch, watched
 from mgem_agent.server.security import LOCAL_USER, Access, User
 from mgem_agent.server.tracing import open_tracing
 from mgem_agent.server_settings import ServerSettings
@@ -125,6 +125,12 @@ class AgentService:
         """
         known = getattr(request.state, "user", None)
         return known if isinstance(known, User) else self.access.user_of(request)
+
+    def reasoner_slot(self) -> AbstractContextManager[None]:
+        """Return a context that takes one of the slots of `reasoner_slots`, for an answer without the agent."""
+        watches = self.reasoner.callbacks if isinstance(self.reasoner.callbacks, list) else []
+        watch = next((each for each in watches if isinstance(each, ReasonerWatch)), None)
+        return nullcontext() if watch is None else watch.slot()
 
     def sessions(self, user: User) -> Sessions:
         """Return a user's saved sessions."""

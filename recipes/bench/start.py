@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -78,24 +79,48 @@ class StartTimes(BaseModel):
         return table
 
 
-def bench_start(*, repeats: int = 3) -> StartTimes:
+def bench_start(*, repeats: int = 3, server: bool = False) -> StartTimes:
     """Measure `mgem draw` and `mgem see` with nano.
 
     Args:
         repeats: Timed runs of each, after one that fills the caches.
+        server: Whether to also measure both with a running `mgem serve`.
 
     Raises:
         MgemError: If a command fails.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         picture = str(Path(folder) / "picture.png")
         mgem = (sys.executable, "-m", "mgem_agent")
-        commands = {
-            _BASELINE: (sys.executable, "-c", "import torch"),
+        ours = {
             "mgem draw": (*mgem, "draw", "a red fox", "--generator", "nano", "--out", picture),
             "mgem see": (*mgem, "see", picture, "What do you see?", "--model", "nano"),
         }
-        return time_commands(commands, repeats=repeats, environment={"MGEM_STORE": str(Path(folder) / "store")})
+        commands: dict[str, Sequence[str]] = {_BASELINE: (sys.executable, "-c", "import torch"), **ours}
+        environment = {"MGEM_STORE": str(Path(folder) / "store"), "MGEM_USE_SERVER": "false"}
+        if server:
+            stack.enter_context(_running_server(environment))
+            commands |= {f"{label}, served": ("env", "MGEM_USE_SERVER=true", *line) for label, line in ours.items()}
+        return time_commands(commands, repeats=repeats, environment=environment)
+
+
+@contextmanager
+def _running_server(environment: Mapping[str, str]) -> Iterator[None]:
+    """Run `mgem serve` with nano on a free port.
+
+    Raises:
+        MgemError: If it does not start.
+    """
+    line = (sys.executable, "-m", "mgem_agent", "serve", "--model", "nano", "--generator", "nano", "--port", "0")
+    with subprocess.Popen(
+        line, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            if process.stdout is None or not process.stdout.readline().startswith("Serving at"):
+                raise MgemError("'mgem serve' did not start. Run it to see why: mgem serve --model nano --port 0")
+            yield
+        finally:
+            process.terminate()
 
 
 def time_commands(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.prompted_chat import GenProtocolChat
 from mgem_agent.cli.factories import (
     go_offline,
@@ -17,7 +18,10 @@ from mgem_agent.cli.factories import (
     open_store,
     prepare_reasoner,
 )
-from mgem_agent.errors import CheckpointError, InputError
+from mgem_agent.errors import CheckpointError, InputError, ReasonerUnavailableError
+from mgem_agent.nano.drawing import NanoGenerator
+from mgem_agent.resident import running_server
+from mgem_agent.resident.generator import ResidentGenerator
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import Settings, load_settings
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
@@ -107,3 +111,22 @@ def test_the_model_of_nano_is_had_before_a_turn_begins(
     given = settings.model_copy(update={"model_options": {"language_model": str(tmp_path / "none.gguf")}})
     with pytest.raises(CheckpointError, match=r"^There is no file .*none\.gguf"):
         prepare_reasoner(given, open_reasoner(settings.model_copy(update={"model": "nano"})))
+
+
+def test_the_models_of_a_running_server_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MGEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(running_server, "_is_well", lambda server: True)
+    nano = load_settings(model="nano", generator="nano", use_server=True)
+    keys = [running_server.model_key(kind, "nano", {}) for kind in ("reasoner", "generator")]
+    with running_server.advertised("http://127.0.0.1:9", reasoner=keys[0], generators={keys[1]: "nano"}):
+        reasoner, generator = open_reasoner(nano), open_generator(nano)
+        alone = open_generator(nano.model_copy(update={"use_server": False}))
+        other = open_generator(nano.model_copy(update={"generator_options": {"dtype": "float16"}}))
+    assert isinstance(generator, ResidentGenerator) and generator.name == "nano"
+    assert isinstance(alone, NanoGenerator) and isinstance(other, NanoGenerator)
+    assert isinstance(reasoner, GenProtocolModel)
+    with pytest.raises(ReasonerUnavailableError, match="127.0.0.1:9"):
+        reasoner.text_engine("nano")
+    assert capsys.readouterr().err.count("Using the models of mgem serve at http://127.0.0.1:9.") == 1
