@@ -2,16 +2,34 @@
 
 import importlib
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import transformers
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from mgem_agent.core_model.checkpoints.official import OFFICIAL_MODEL_TYPES, is_official, translate_config
 from mgem_agent.core_model.geometry import VisualGeometry
+from mgem_agent.errors import InputError
 
 __all__ = ["HighResVisionConfig", "MiniGeminiConfig"]
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "text_config": {"model_type": "llama"},
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 336,
+        "patch_size": 14,
+        "projection_dim": 768,
+    },
+    "high_res_vision_config": {"model_type": "mini_gemini_high_res_vision"},
+}
+"""The parts of a released MGM-7B."""
 
 
 @strict
@@ -76,22 +94,10 @@ class MiniGeminiConfig(PreTrainedConfig):
 
     model_type = "mini_gemini"
     attribute_map = {"image_token_index": "image_token_id"}
-    sub_configs_defaults = {
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
-        "vision_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="clip_vision_model",
-            init_kwargs={
-                "hidden_size": 1024,
-                "intermediate_size": 4096,
-                "num_hidden_layers": 24,
-                "num_attention_heads": 16,
-                "image_size": 336,
-                "patch_size": 14,
-                "projection_dim": 768,
-            },
-        ),
-        "high_res_vision_config": SubConfigSpec(config_class=HighResVisionConfig),
+    sub_configs = {
+        "text_config": AutoConfig,
+        "vision_config": AutoConfig,
+        "high_res_vision_config": HighResVisionConfig,
     }
 
     # Given as a dict, a configuration or None; a configuration once this object is made.
@@ -112,6 +118,8 @@ class MiniGeminiConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         importlib.import_module("mgem_agent.core_model.auto")  # a configuration's owner may ask for its model
+        for name, default in _DEFAULTS.items():
+            setattr(self, name, part_config(name, getattr(self, name), default))
         super().__post_init__(**kwargs)
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
@@ -145,6 +153,32 @@ class MiniGeminiConfig(PreTrainedConfig):
             image_grid=self.image_grid,
             image_global=self.image_global,
         )
+
+
+def part_config(name: str, given: Any, default: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return the configuration of a part; transformers makes it from a dictionary only from release 5.20 on.
+
+    Args:
+        name: The field, for the error.
+        given: A configuration, a dictionary or None.
+        default: The dictionary for None; its `model_type` is that of a dictionary without one.
+
+    Raises:
+        InputError: If it is neither, or its `model_type` is unknown.
+    """
+    if isinstance(given, PreTrainedConfig):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"{name} must be a configuration, a dictionary or None, got {type(given).__name__}.")
+    values = default if given is None else {"model_type": default["model_type"], **given}
+    model_type = values["model_type"]
+    if model_type not in CONFIG_MAPPING:
+        raise InputError(
+            f"{name} has the model_type {model_type!r}, which transformers {transformers.__version__} does not have. "
+            "Name one of its language or vision models, or install a newer transformers."
+        )
+    made: PreTrainedConfig = CONFIG_MAPPING[model_type](**values)
+    return made
 
 
 AutoConfig.register(MiniGeminiConfig.model_type, MiniGeminiConfig)

@@ -285,9 +285,10 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        return_dict: bool | None = None,
         cache: Cache | None = None,
         **kwargs: Any,
-    ) -> MiniGeminiOutput:
+    ) -> MiniGeminiOutput | tuple[Any, ...]:
         """Run the language model over prompts with images; the arguments are those of the model with a head."""
         image_features: Any = None
         if mm_encoder_outputs and mm_encoder_outputs.get("image") is not None:
@@ -307,7 +308,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             **rename_cache({"cache": cache, "past_key_values": past_key_values}),
             **kwargs,
         )
-        return MiniGeminiOutput(
+        result = MiniGeminiOutput(
             last_hidden_state=outputs.last_hidden_state,
             **{CACHE_NAME: outputs.get(CACHE_NAME)},
             hidden_states=outputs.hidden_states,
@@ -315,6 +316,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             image_hidden_states=image_features,
             router_logits=getattr(outputs, "router_logits", None),
         )
+        return result.to_tuple() if return_dict is False else result
 
 
 AutoModel.register(MiniGeminiConfig, MiniGeminiModel)

@@ -282,7 +282,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
         rendered = [
             render_dialogue(
-                disarm_dialogue(dialogue, self.tokenizer),
+                disarm_dialogue(dialogue, self.tokenizer, self.image_token),
                 template=template,
                 image_token=self.image_token,
                 add_generation_prompt=add_generation_prompt,

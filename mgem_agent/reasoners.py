@@ -2,14 +2,16 @@
 
 ======================================== ===========================================================================
 `openai:gpt-5`, `ollama:llama3`, …       any provider that `langchain.chat_models.init_chat_model` supports
-`http://host:8000/v1#model`              a server with an OpenAI-compatible API: vLLM, SGLang, llama.cpp, …
+`http://host:8000/v1#model`              a server with an OpenAI-compatible API: vLLM, SGLang, llama.cpp, …; without
+                                         `#model`, the only model that it serves
 `YanweiLi/MGM-7B`, `./weights`           the core model, by hub id or folder
 `nano`                                   the small built-in model
 ======================================== ===========================================================================
 
 Models that support tool calling use it; others draw by the `<GEN>` protocol. A server with an address gets the protocol
 in its prompt unless native tool calling is requested: such a server supports tool calling only if it was started with
-it, and this cannot be detected before a request fails.
+it, and this cannot be detected before a request fails. A served model whose name says that it is Mini-Gemini (`nano`,
+`…/MGM-7B`, `my-mini-gemini`) is not told the protocol that it is trained on.
 """
 
 from __future__ import annotations
@@ -40,13 +42,13 @@ _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "auto", **options: Any) -> BaseChatModel:
-    """Return a chat model by its name. No weights are loaded and no server is contacted yet.
+    """Return a chat model by its name. No weights are loaded yet, and a server is asked only for an unnamed model.
 
     Args:
         name: A name from the table above.
         tool_calling: `native` uses the model's tool calling; `prompt` explains the `<GEN>` protocol in the prompt;
             `auto` is `prompt` for servers with an address and for models without tool calling, and `native` for
-            others. The core model is trained on the protocol and ignores this.
+            others. The core model is trained on the protocol and ignores this, unless a server runs it.
         **options: Fields of the chat model: `temperature`, `max_tokens`, `api_key`, ...
 
     Raises:
@@ -78,14 +80,24 @@ def make_reasoner(name: str | os.PathLike[str], *, tool_calling: ToolCalling = "
 
 
 def _at_address(text: str, tool_calling: ToolCalling, options: dict[str, Any]) -> BaseChatModel:
+    from mgem_agent.chat_models.served_mini_gemini import find_served, is_mini_gemini, server_key
+
     address, _, model_name = text.partition("#")
-    if not _ADDRESS.fullmatch(address) or not model_name:
+    if not _ADDRESS.fullmatch(address):
         raise InputError(
             f"The reasoner {text!r} is not an address with a model. Write it as 'http://127.0.0.1:8000/v1#model', with "
             "the server's name for the model after the '#'."
         )
-    key = options.pop("api_key", None) or os.environ.get("OPENAI_API_KEY") or "none"  # most such servers need no key
-    model = _of_provider("openai", model_name, text, {"base_url": address, "api_key": key, **options})
+    key = server_key(options.pop("api_key", None))
+    served = find_served(address, model_name, key=key)
+    if tool_calling == "auto" and is_mini_gemini(served):
+        if served.model == "nano":
+            from mgem_agent.nano.reasoner import NanoChat as Chat
+        else:
+            from mgem_agent.chat_models.mini_gemini import ChatMiniGemini as Chat
+        return Chat(model=served.url, api_key=key, **options)
+    options = {"base_url": address, "api_key": key, **options}
+    model = _of_provider("openai", served.model, text, options)
     return model if tool_calling == "native" else _with_protocol(model)
 
 

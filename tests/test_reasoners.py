@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from mgem_agent import ChatMiniGemini
 from mgem_agent.chat_models.prompted_chat import GenProtocolChat
-from mgem_agent.errors import InputError, MissingDependencyError
+from mgem_agent.errors import InputError, MissingDependencyError, ReasonerUnavailableError
 from mgem_agent.reasoners import make_reasoner
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
 
 class Server(ThreadingHTTPServer):
@@ -26,6 +29,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.lines: list[str] = []
+        self.models = [{"id": "tiny", "root": "/weights/tiny"}]
         self.asked: list[dict[str, Any]] = []
 
     @property
@@ -38,6 +42,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"object": "list", "data": self.server.models}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -88,6 +99,54 @@ def test_a_server_behind_an_address_is_told_the_protocol(server: Server) -> None
     assert first["messages"][0]["role"] == "system" and "<h>" in first["messages"][0]["content"]
     assert first["messages"][-1] == {"role": "user", "content": "A fox! <GEN>"}
     assert second["messages"][-2] == {"role": "assistant", "content": "Sure. <h>"}
+
+
+@pytest.mark.parametrize("name", ["mgm-7b", "YanweiLi/MGM-34B-HD", "/weights/my-mini-gemini", "nano"])
+def test_a_served_mini_gemini_is_asked_in_its_own_form(server: Server, name: str) -> None:
+    server.lines = ["Sure.", " a red fox </h>"]
+    model = make_reasoner(f"{server.address}#{name}", temperature=0)
+    assert isinstance(model, ChatMiniGemini)
+    picture = {"type": "image", "base64": PIXEL, "mime_type": "image/png"}
+    shown = HumanMessage([picture, {"type": "text", "text": "A fox like this!"}])
+    answer = model.invoke([shown], draw="always")
+    assert (answer.text, answer.tool_calls[0]["args"]["prompt"]) == ("Sure.", "a red fox")
+    first, second = server.asked
+    assert (first["model"], first["temperature"], first["skip_special_tokens"]) == (name, 0, False)
+    (turn,) = first["messages"]  # the protocol is not explained
+    assert turn["content"][0]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+    assert turn["content"][1] == {"type": "text", "text": "A fox like this! <GEN>"}
+    assert second["messages"][1:] == [{"role": "assistant", "content": "Sure. <h>"}]
+    assert (second["continue_final_message"], second["add_generation_prompt"]) == (True, False)
+    assert second["skip_special_tokens"] is False
+
+
+def test_a_server_names_its_only_model(server: Server) -> None:
+    assert isinstance(make_reasoner(server.address), GenProtocolChat)
+    server.models = [{"id": "default", "root": "/weights/MGM-7B/"}]
+    server.lines = ["A fox."]
+    model = make_reasoner(server.address)
+    assert isinstance(model, ChatMiniGemini) and model.default_model_name() == f"{server.address}#default"
+    assert model.invoke("What is it?").text == "A fox."
+    assert server.asked[0]["model"] == "default"
+    server.lines.append("An owl.")
+    assert model.invoke("What is it?", model="other").text == "An owl."
+    assert server.asked[1]["model"] == "other"
+    assert isinstance(make_reasoner(server.address, tool_calling="prompt"), GenProtocolChat)
+
+
+def test_a_server_that_cannot_name_one_model(server: Server) -> None:
+    server.models.append({"id": "large"})
+    with pytest.raises(InputError, match=r"has 2 models: 'tiny', 'large'\. Write the name of one after a '#', as in"):
+        make_reasoner(server.address)
+    with pytest.raises(ReasonerUnavailableError, match="does not say which models it has"):
+        make_reasoner("http://127.0.0.1:9/v1")
+    with pytest.raises(InputError, match="does not name a model"):
+        ChatMiniGemini(model=server.address).invoke("Hello")
+
+
+@pytest.mark.parametrize("name", ["gpt-5-nano", "gemini-3", "nano-banana", "qwen3-vl", "mgmt-7b"])
+def test_other_models_are_told_the_protocol(server: Server, name: str) -> None:
+    assert isinstance(make_reasoner(f"{server.address}#{name}"), GenProtocolChat)
 
 
 def test_native_tool_calling_is_used_where_it_is_asked_for(server: Server) -> None:
@@ -142,10 +201,6 @@ def test_another_error_of_a_provider_is_its_own(monkeypatch: pytest.MonkeyPatch)
         ("./nowhere", r"^There is no reasoner './nowhere', and no such folder\. Allowed: "),
         ("", r"^There is no reasoner '', and no such folder\."),
         ("opnai:gpt-5", r"^There is no provider 'opnai', in the reasoner 'opnai:gpt-5'\. Allowed: "),
-        (
-            "http://127.0.0.1:1/v1",
-            r"^The reasoner 'http://127\.0\.0\.1:1/v1' is not an address with a model\. Write it as",
-        ),
         ("ftp://host/v1#m", r"^The reasoner 'ftp://host/v1#m' is not an address with a model\."),
     ],
 )

@@ -91,10 +91,10 @@ def convert_checkpoint(
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_space(target.parent, sum(_written_bytes(header, cast) for header in headers.values()))
     with _building(target, overwrite) as folder:
+        _write_processor(source, folder, config)
         config.save_pretrained(folder)
         _write_weights(folder, headers, cast, max_shard_size, progress)
         _write_generation_config(source, folder)
-        _write_processor(source, folder)
         written = inspect_checkpoint(folder)
         if not written.is_complete:
             raise CheckpointError(
@@ -253,9 +253,23 @@ def _write_generation_config(source: Path, folder: Path) -> None:
         generation_config.save_pretrained(folder)
 
 
-def _write_processor(source: Path, folder: Path) -> None:
-    """Write the tokenizer and the image processor, where the source has a tokenizer."""
-    if any(source.glob("tokenizer*")):
-        from mgem_agent.core_model.processing import MiniGeminiProcessor
+def _write_processor(source: Path, folder: Path, config: MiniGeminiConfig) -> None:
+    """Write the tokenizer and the image processor, where the source has a tokenizer.
 
-        MiniGeminiProcessor.from_pretrained(source).save_pretrained(folder)
+    Inference servers tokenise a whole dialogue with the tokenizer alone. So the mark of an image becomes one of its
+    tokens, whose id is that of the visual tokens, and the chat template writes BOS if the tokenizer would add it.
+    """
+    if not any(source.glob("tokenizer*")):
+        return
+    from mgem_agent.core_model.processing import MiniGeminiProcessor
+    from mgem_agent.core_model.prompts.templates import WRITES_BOS, is_own_template, load_prompt_template
+    from mgem_agent.core_model.prompts.tokens import add_mark, special_affixes
+
+    processor = MiniGeminiProcessor.from_pretrained(source)
+    config.image_token_id = processor.image_token_id = add_mark(processor.tokenizer, processor.image_token)
+    template = processor.chat_template
+    if isinstance(template, str) and is_own_template(template):
+        template = load_prompt_template(processor.prompt_template)  # the folder's may be of an older release
+        writes_bos = bool(special_affixes(processor.tokenizer)[0])
+        processor.chat_template = WRITES_BOS * writes_bos + template
+    processor.save_pretrained(folder)

@@ -25,12 +25,17 @@ from mgem_agent.core_model.prompts.bounded_rendering import bounded_rendering
 from mgem_agent.errors import PromptError
 
 __all__ = [
+    "WRITES_BOS",
     "RenderedDialogue",
+    "is_own_template",
     "load_prompt_template",
     "prompt_template_names",
     "prompt_template_stop_tokens",
     "render_dialogue",
 ]
+
+WRITES_BOS = "{{- bos_token -}}"
+"""Before a template, it writes BOS where the server tokenises without; this package passes no such variable."""
 
 STOP_TOKENS = {
     "chatml": ("<|im_end|>",),
@@ -84,6 +89,16 @@ def load_prompt_template(name: str) -> str:
     check_name(name)
     folder = importlib.resources.files("mgem_agent.core_model.prompts") / "formats"
     return "".join((folder / f"{part}.jinja").read_text(encoding="utf-8") for part in ("_dialogue", name))
+
+
+def is_own_template(template: str) -> bool:
+    """Return whether a chat template was written by `load_prompt_template`, of this release or another.
+
+    Args:
+        template: A chat template.
+    """
+    head = load_prompt_template(prompt_template_names()[0]).partition(";")[0]
+    return template.removeprefix(WRITES_BOS).startswith(head)
 
 
 def prompt_template_stop_tokens(name: str) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Convert between a prompt and its token ids; a prompt is text with a mark `<image>` for each image.
 
-The mark is not a token of any vocabulary. As in the authors' code, a prompt is split at its marks and **each piece is
-tokenised on its own**, so that a sentencepiece tokenizer puts its dummy prefix before every piece: weights trained that
-way expect it. The tokenizer's BOS comes before the first piece only, and an EOS, if the tokenizer appends one, after
-the last. Each mark becomes the image's id, repeated once for each of its visual tokens.
+The mark need not be a token of the vocabulary. As in the authors' code, a prompt is split at its marks and **each piece
+is tokenised on its own**, so that a sentencepiece tokenizer puts its dummy prefix before every piece: weights trained
+that way expect it. The tokenizer's BOS comes before the first piece only, and an EOS, if the tokenizer appends one,
+after the last. Each mark becomes the image's id, repeated once for each of its visual tokens.
 
 Decoding is piecewise too, which removes those prefixes.
 """
@@ -16,11 +16,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedTokenizerBase
 
 from mgem_agent.errors import PromptError
 
-__all__ = ["ImageTokens", "PromptTokens", "decode_ids", "disarm_dialogue", "encode_prompt"]
+__all__ = [
+    "ImageTokens",
+    "PromptTokens",
+    "add_mark",
+    "decode_ids",
+    "disarm_dialogue",
+    "encode_prompt",
+    "special_affixes",
+]
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def encode_prompt(
     return PromptTokens(ids, offsets if with_offsets else None)
 
 
-def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase, mark: str = "<image>") -> str:
     """Insert a space after the first character of special tokens, so that they become plain text.
 
     Otherwise, a user who types `<|im_end|>` or `</s>` could end their turn and write as the system. The text stays
@@ -125,27 +133,30 @@ def disarm_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     Args:
         text: The text of a message.
         tokenizer: The language model's tokenizer.
+        mark: The mark of an image, which stays: rendering removes it, also where the tokenizer has it as a token.
     """
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    found = [token for token in {*added, *tokenizer.all_special_tokens} if len(token) > 1 and token in text]
+    special = {*added, *tokenizer.all_special_tokens} - {mark}
+    found = [token for token in special if len(token) > 1 and token in text]
     if not found:
         return text
     pattern = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
     return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
 
-def disarm_dialogue(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+def disarm_dialogue(dialogue: Any, tokenizer: PreTrainedTokenizerBase, mark: str = "<image>") -> Any:
     """Return a dialogue with the special tokens in its texts disarmed; see `disarm_special_tokens`.
 
     Args:
         dialogue: A list of messages; anything else is returned unchanged.
         tokenizer: The language model's tokenizer.
+        mark: The mark of an image.
     """
     if not isinstance(dialogue, (list, tuple)):
         return dialogue
 
     def text_of(value: Any) -> Any:
-        return disarm_special_tokens(value, tokenizer) if isinstance(value, str) else value
+        return disarm_special_tokens(value, tokenizer, mark) if isinstance(value, str) else value
 
     def part_of(part: Any) -> Any:
         if isinstance(part, Mapping) and part.get("type") == "text":
@@ -160,6 +171,17 @@ def disarm_dialogue(dialogue: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
         return {**message, "content": parts}
 
     return list(map(message_of, dialogue))
+
+
+def add_mark(tokenizer: PreTrainedTokenizerBase, mark: str) -> int:
+    """Add the mark of an image to a tokenizer as a special token, unless it has it, and return its id.
+
+    Args:
+        tokenizer: The language model's tokenizer.
+        mark: The text that marks an image.
+    """
+    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False)], special_tokens=True)
+    return int(tokenizer.convert_tokens_to_ids(mark))
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.chat_models.served_mini_gemini import served_address, served_engine
 from mgem_agent.chat_models.text_engine import TextEngine
 from mgem_agent.errors import InputError
 from mgem_agent.extras import require_packages
@@ -30,7 +31,7 @@ __all__ = ["ChatMiniGemini"]
 
 
 class ChatMiniGemini(GenProtocolModel):
-    """The core model, running locally.
+    """The core model, running in this process or on a server such as vLLM's.
 
     Human messages and tool results may contain pictures: as base64, as a data URL, or as a `file_id` for
     `image_resolver`. Nothing is downloaded. Visual tokens are counted in `usage_metadata["input_tokens"]`, and
@@ -41,16 +42,19 @@ class ChatMiniGemini(GenProtocolModel):
     its text. A cache takes memory for each token, so a model with many users should keep few.
 
     Attributes:
-        model: Folder or hub id of the weights, in this library's layout or the authors'; or a loaded model.
+        model: Folder or hub id of the weights, in this library's layout or the authors'; or a loaded model; or the
+            address of a server and its name for the model, `http://127.0.0.1:8000/v1#mgm-7b`.
         processor: Processor of a loaded model; by default the one in the model's folder.
         model_options: Options of `from_pretrained`: `dtype` (by default the best of the device), `device_map`,
             `quantization_config`.
         max_dialogues: Maximum number of dialogues whose caches are kept; 0 keeps none.
+        api_key: The key of a server; by default that of the environment variable `OPENAI_API_KEY`.
+        max_retries: Maximum retries of a request that a server did not process.
         engine_factory: Creates a text engine from a model's name, instead of the core model; for tests.
     """
 
     REQUIRES: ClassVar = ("torch", "transformers", "timm", "safetensors")
-    """Modules that the weights need to run on this machine."""
+    """Modules that the weights need to run in this process."""
 
     model: Any = Field(repr=False)
     processor: Any = Field(default=None, exclude=True, repr=False)
@@ -112,6 +116,9 @@ class ChatMiniGemini(GenProtocolModel):
     def _load(self, name: str) -> TextEngine:
         if self.engine_factory is not None:
             return self.engine_factory(name)
+        served = served_address(self.model)
+        if served is not None:
+            return served_engine(served.renamed(name), key=self.api_key, max_retries=self.max_retries)
         require_packages(f"The model {name!r}", *self.REQUIRES)
         from mgem_agent.chat_models.core_engine import CoreEngine
         from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor

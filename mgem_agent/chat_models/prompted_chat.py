@@ -24,7 +24,7 @@ from mgem_agent.chat_models.text_engine import Dialogue, FinishReason, TextEnd, 
 from mgem_agent.chat_models.thoughts import THOUGHT_END, ThoughtReader
 from mgem_agent.prompts import render_prompt
 
-__all__ = ["GenProtocolChat"]
+__all__ = ["ChatEngine", "GenProtocolChat"]
 
 
 class GenProtocolChat(GenProtocolModel):
@@ -52,7 +52,7 @@ class GenProtocolChat(GenProtocolModel):
     def text_engine(self, model_name: str) -> TextEngine:
         """Return the chat model as a text engine."""
         name = None if model_name == self.default_model_name() else model_name
-        return _ChatEngine(self.chat_model, name, buffers_thoughts=self.buffers_thoughts(model_name))
+        return ChatEngine(self.chat_model, name, buffers_thoughts=self.buffers_thoughts(model_name))
 
     def fixed_instructions(self) -> Sequence[str]:
         """Return the explanation of the protocol."""
@@ -63,19 +63,37 @@ class GenProtocolChat(GenProtocolModel):
         return self.passes_urls
 
 
-class _ChatEngine:
-    """A chat model as a text engine."""
+class ChatEngine:
+    """A chat model as a text engine.
 
-    def __init__(self, chat_model: BaseChatModel, model_name: str | None, *, buffers_thoughts: bool) -> None:
+    Args:
+        chat_model: The model that writes the text.
+        model_name: Another model of its provider; None for its own.
+        buffers_thoughts: Whether an answer may begin with thinking that has no opening tag.
+        continuing: Options of a call whose last message is the beginning of the answer, for a server that can continue
+            it; None to ask the model in words to continue.
+    """
+
+    def __init__(
+        self,
+        chat_model: BaseChatModel,
+        model_name: str | None,
+        *,
+        buffers_thoughts: bool,
+        continuing: Mapping[str, Any] | None = None,
+    ) -> None:
         self.chat_model = chat_model
         self.model_name = model_name
         self.buffers_thoughts = buffers_thoughts
+        self.continuing = continuing
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         """Yield the answer; if its beginning is prefilled, the model is asked to continue it."""
         messages = _messages(request.dialogue)
         if request.prefill:
-            messages += [AIMessage(request.prefill), HumanMessage(render_prompt("continue"))]
+            messages.append(AIMessage(request.prefill))
+            if self.continuing is None:
+                messages.append(HumanMessage(render_prompt("continue")))
         fields = {
             "model": self.model_name,
             "max_tokens": request.max_tokens,
@@ -84,6 +102,8 @@ class _ChatEngine:
             "seed": request.seed,
         }
         options: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        if request.prefill and self.continuing is not None:
+            options |= self.continuing
         answer = _ChatAnswer(request, holds=self.buffers_thoughts)
         try:
             start = partial(self.chat_model.stream, messages, **options, **request.options)
@@ -172,7 +192,11 @@ def _messages(dialogue: Dialogue) -> list[BaseMessage]:
             messages.append(kinds[turn["role"]](content + ending))
             continue
         blocks = [part if part["type"] == "text" else _image_block(part["image"]) for part in content]
-        messages.append(kinds[turn["role"]]([*blocks, {"type": "text", "text": ending.strip()}] if ending else blocks))
+        if ending and blocks and blocks[-1]["type"] == "text":
+            blocks[-1] = {**blocks[-1], "text": blocks[-1]["text"] + ending}
+        elif ending:
+            blocks.append({"type": "text", "text": ending.strip()})
+        messages.append(kinds[turn["role"]](blocks))
     return messages
 
 

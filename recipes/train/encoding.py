@@ -86,7 +86,7 @@ class RecordEncoder:
             return self._tokens(prompt.text, prompt.spans, PICTURE, prompt.pictures, ())
         dialogue = repaired_dialogue(record, images)
         rendered = render_dialogue(
-            disarm_dialogue(dialogue.messages, processor.tokenizer),
+            disarm_dialogue(dialogue.messages, processor.tokenizer, processor.image_token),
             template=self._jinja,
             image_token=processor.image_token,
             return_assistant_spans=True,

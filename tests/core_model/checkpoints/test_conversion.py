@@ -16,7 +16,7 @@ import tokenizers
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedTokenizerFast
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.core_model.checkpoints import conversion
@@ -235,9 +235,46 @@ def test_the_tokenizer_comes_along_as_a_processor(official: Path, tmp_path: Path
     tokenizer.save_pretrained(official)
     convert_checkpoint(official, tmp_path / "new")
     processor = MiniGeminiProcessor.from_pretrained(tmp_path / "new")
-    assert (processor.image_token_id, processor.num_image_tokens) == (100, 16)
+    assert (processor.image_token_id, processor.num_image_tokens) == (5, 16)
     assert processor.prompt_template == "vicuna_v1"
     prompt = processor(text="hello <image> hello", images=Image.new("RGB", (9, 5)), return_tensors="pt")
-    assert prompt["input_ids"].tolist()[0].count(100) == 16
+    assert prompt["input_ids"].tolist()[0].count(5) == 16
     loaded = MiniGeminiForConditionalGeneration.from_pretrained(tmp_path / "new")
+    assert loaded.config.image_token_id == 5
     assert loaded(**prompt).logits.shape == (1, prompt["input_ids"].shape[1], 100)
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_a_server_makes_the_same_ids_with_the_new_tokenizer_alone(
+    official: Path, tmp_path: Path, adds_bos: bool
+) -> None:
+    letters = {chr(code): code - 29 for code in range(32, 127)} | {"\n": 98, "<unk>": 0, "<s>": 1, "</s>": 2}
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(letters, [], unk_token="<unk>"))
+    if adds_bos:
+        bos = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+        model.post_processor = bos
+    PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<s>", eos_token="</s>").save_pretrained(official)
+    for source, folder in ((official, tmp_path / "once"), (tmp_path / "once", tmp_path / "twice")):
+        convert_checkpoint(source, folder)
+        processor = MiniGeminiProcessor.from_pretrained(folder)
+        picture = {"type": "image", "image": Image.new("RGB", (9, 5))}
+        dialogue = [{"role": "user", "content": [picture, {"type": "text", "text": "Hi <image>"}]}]
+        ours = processor.apply_chat_template(dialogue, tokenize=True, add_generation_prompt=True)[0].tolist()
+        # As vLLM's front end: the chat template of the folder, then the tokenizer without special tokens.
+        shown = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi <image>"}]}]
+        ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+            shown, tokenize=True, add_generation_prompt=True, return_dict=False
+        )
+        at = ids.index(processor.image_token_id)
+        assert ids[:at] + [processor.image_token_id] * 16 + ids[at + 1 :] == ours
+        assert (ids[0] == 1) is adds_bos
+
+
+def test_a_template_of_the_owner_is_kept(official: Path, tmp_path: Path) -> None:
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0, "</s>": 1}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", unk_token="<unk>")
+    tokenizer.save_pretrained(official)
+    convert_checkpoint(official, tmp_path / "once")
+    (tmp_path / "once" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    convert_checkpoint(tmp_path / "once", tmp_path / "twice")
+    assert (tmp_path / "twice" / "chat_template.jinja").read_text() == "{{ messages[0]['content'] }}"

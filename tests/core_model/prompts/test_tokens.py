@@ -7,7 +7,13 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from mgem_agent.core_model.prompts.tokens import ImageTokens, decode_ids, disarm_special_tokens, encode_prompt
+from mgem_agent.core_model.prompts.tokens import (
+    ImageTokens,
+    add_mark,
+    decode_ids,
+    disarm_special_tokens,
+    encode_prompt,
+)
 from mgem_agent.errors import PromptError
 
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:?!<>|/_[]\n"
@@ -101,6 +107,17 @@ def test_ids_equal_those_of_the_slow_implementation(name: str, text: str) -> Non
     assert with_offsets.input_ids == slow_encode(text, tokenizer)
     assert with_offsets.offsets is not None
     assert len(with_offsets.offsets) == len(with_offsets.input_ids)
+
+
+@pytest.mark.parametrize("text", PROMPTS)
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name != "sentencepiece, first"])
+def test_a_tokenizer_with_the_mark_makes_the_same_ids_from_the_whole_text(name: str, text: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    expected = encode_prompt(text, tokenizer, IMAGE).input_ids
+    mark = add_mark(tokenizer, IMAGE.mark)
+    assert add_mark(tokenizer, IMAGE.mark) == mark == len(tokenizer) - 1
+    whole = [[IMAGE.token_id] * IMAGE.num_tokens if id_ == mark else [id_] for id_ in tokenizer(text)["input_ids"]]
+    assert sum(whole, []) == expected
 
 
 def test_the_dummy_prefix_stands_before_every_piece() -> None:
