@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -27,8 +29,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return models
 
 
-def test_vllm_finds_the_plug_in_and_the_plug_in_its_model(registered: dict[str, str]) -> None:
-    (entry,) = importlib.metadata.entry_points(group="vllm.general_plugins", name="mgem")
+def test_vllm_finds_the_plug_in_and_the_plug_in_its_model(registered: dict[str, str], root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    group = "vllm.general_plugins"
+    entry = importlib.metadata.EntryPoint("mgem", project["entry-points"][group]["mgem"], group)
     assert entry.load() is register
     register()
     register()  # vLLM may call it twice in a process
