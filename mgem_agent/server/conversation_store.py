@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,8 @@ __all__ = ["Conversation", "ConversationStore"]
 CONVERSATION_ID = re.compile(r"conv_[0-9a-f]{32}")
 CONVERSATIONS = "conversations"
 TITLE = "A conversation"
+CHANGE_S = 30.0
+"""Seconds to wait for other changes of a conversation's record, each of which takes some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,7 @@ class ConversationStore:
 
     def update(self, conversation_id: str, metadata: Mapping[str, str]) -> Conversation:
         """Replace the metadata of a conversation; errors as for `get`."""
-        changed = replace(self.get(conversation_id), metadata=dict(metadata))
-        self._put(changed)
-        return changed
+        return self._change(conversation_id, lambda known: replace(known, metadata=dict(metadata)))
 
     def delete(self, conversation_id: str) -> None:
         """Delete a conversation; its session is kept. Errors as for `get`."""
@@ -134,7 +135,9 @@ class ConversationStore:
         if messages:
             title = str(messages[0].text) or TITLE
             place = self._responses.add_turn(turn_record(messages), self.head(conversation), title=title[:80])
-        self._put(replace(conversation, session=place.session, system=[*conversation.system, *system]))
+        self._change(
+            conversation.id, lambda known: replace(known, session=place.session, system=[*known.system, *system])
+        )
         return place.turn
 
     def note_response(self, conversation_id: str, response_id: str, session: str, system: Sequence[str]) -> None:
@@ -144,13 +147,20 @@ class ConversationStore:
             conversation_id: The conversation; nothing is noted if it was deleted meanwhile.
             response_id: The response.
             session: The session that has its turn.
-            system: The system messages with those of the response.
+            system: The system messages of the response.
         """
-        try:
-            known = self.get(conversation_id)
-        except NotFoundError:
-            return
-        self._put(replace(known, last=response_id, session=session, system=list(system)))
+        with suppress(NotFoundError):
+            self._change(
+                conversation_id,
+                lambda known: replace(known, last=response_id, session=session, system=[*known.system, *system]),
+            )
+
+    def _change(self, conversation_id: str, change: Callable[[Conversation], Conversation]) -> Conversation:
+        """Change a conversation as it is now; other requests and servers wait meanwhile."""
+        with self._sessions.hold(f"the record of {conversation_id}", wait_s=CHANGE_S):
+            changed = change(self.get(conversation_id))
+            self._put(changed)
+        return changed
 
     def _put(self, conversation: Conversation) -> None:
         self._sessions.put_note(CONVERSATIONS, conversation.id, asdict(conversation))

@@ -22,10 +22,12 @@ from mgem_agent.server.responses_store import ResponseStore, SavedResponse
 from mgem_agent.server.responses_turn import FINAL, ResponseTurn
 from mgem_agent.server.security import User
 from mgem_agent.server.service import AgentService
+from mgem_agent.server.shared_runs import SharedRuns
 
 __all__ = ["item_writer", "responses_router"]
 
 TITLE_CHARS = 80
+LOOK_AGAIN_S = 0.5
 LOST = "The server was stopped before the response was finished. Send the request again."
 
 
@@ -61,9 +63,13 @@ def _add_creating(router: APIRouter, service: AgentService, runs: BackgroundRuns
 
     @router.post("/v1/responses/{response_id}/cancel")
     async def cancel(request: Request, response_id: str) -> Response:
-        found = await runs.cancel(service.user(request), response_id)
+        user = service.user(request)
+        found = await runs.cancel(user, response_id)
         if found is None:
-            found = await asyncio.to_thread(_retrieved, _responses(service, request), response_id)
+            found = await asyncio.to_thread(_retrieved, service, user, response_id)
+            if found["status"] not in FINAL:
+                await runs.cancel_elsewhere(user, response_id)
+                found = await asyncio.to_thread(_retrieved, service, user, response_id)
             runs.check_cancelled(found)
         return JSONResponse(found)
 
@@ -71,11 +77,12 @@ def _add_creating(router: APIRouter, service: AgentService, runs: BackgroundRuns
 def _add_reading(router: APIRouter, service: AgentService, runs: BackgroundRuns) -> None:
     @router.get("/v1/responses/{response_id}")
     async def retrieve(request: Request, response_id: str, stream: bool = False, starting_after: int = -1) -> Response:
-        run = runs.get(service.user(request), response_id)
+        user = service.user(request)
+        run = runs.get(user, response_id)
         if run is not None:
             return EventStream(_followed(run, starting_after)) if stream else JSONResponse(run.response)
-        found = await asyncio.to_thread(_retrieved, _responses(service, request), response_id)
-        return EventStream(_last_event(found)) if stream else JSONResponse(found)
+        found = await asyncio.to_thread(_retrieved, service, user, response_id)
+        return EventStream(_awaited(service, user, found)) if stream else JSONResponse(found)
 
     @router.get("/v1/responses/{response_id}/input_items")
     async def input_items(
@@ -90,7 +97,11 @@ def _add_reading(router: APIRouter, service: AgentService, runs: BackgroundRuns)
 
     @router.delete("/v1/responses/{response_id}")
     async def delete(request: Request, response_id: str) -> Response:
-        await runs.cancel(service.user(request), response_id)
+        user = service.user(request)
+        if await runs.cancel(user, response_id) is None:
+            found = await asyncio.to_thread(_responses(service, request).get, response_id)
+            if found.response["status"] not in FINAL:
+                await runs.cancel_elsewhere(user, response_id)
         await asyncio.to_thread(_responses(service, request).delete, response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -121,10 +132,20 @@ async def _followed(run: BackgroundRun, after: int) -> AsyncGenerator[ServerSent
         yield str(event["type"]), event
 
 
-async def _last_event(response: dict[str, Any]) -> AsyncGenerator[ServerSentEvent, None]:
+async def _awaited(
+    service: AgentService, user: User, response: dict[str, Any]
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Yield the last event of a response, as soon as it has ended; the server that runs it has the others."""
+    number, response_id = 0, str(response["id"])
+    while response["status"] not in FINAL:
+        if number == 0:
+            yield "response.in_progress", {"type": "response.in_progress", "sequence_number": 0, "response": response}
+            number = 1
+        await asyncio.sleep(LOOK_AGAIN_S)
+        response = await asyncio.to_thread(_retrieved, service, user, response_id)
     status = response["status"] if response["status"] in ("completed", "failed") else "incomplete"
     kind = f"response.{status}"
-    yield kind, {"type": kind, "sequence_number": 0, "response": response}
+    yield kind, {"type": kind, "sequence_number": number, "response": response}
 
 
 def _responses(service: AgentService, request: Request) -> ResponseStore:
@@ -132,8 +153,13 @@ def _responses(service: AgentService, request: Request) -> ResponseStore:
     return ResponseStore(service.sessions(user), service.store(user))
 
 
-def _retrieved(responses: ResponseStore, response_id: str) -> dict[str, Any]:
+def _retrieved(service: AgentService, user: User, response_id: str) -> dict[str, Any]:
+    """Return a saved response. One without a last status runs on another server, or was lost with its server."""
+    responses, shared = ResponseStore(service.sessions(user), service.store(user)), SharedRuns(service.sessions(user))
     found = responses.whole(responses.get(response_id))
+    if found["status"] in FINAL or shared.is_running(response_id):
+        return found
+    found = responses.whole(responses.get(response_id))  # it may have ended in between
     if found["status"] in FINAL:
         return found
     return found | {"status": "failed", "error": {"code": "server_error", "message": LOST}}

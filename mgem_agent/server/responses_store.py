@@ -8,7 +8,6 @@ session, as in the chat of the command line: it can be resumed, or ended with wh
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,8 +30,8 @@ __all__ = ["Place", "ResponseStore", "SavedResponse", "turn_record"]
 RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
 PICTURE_ITEM = "ig_img-"
 RESPONSES, CALLS = "responses", "image_calls"
-HOLD_S, HOLD_AGAIN_S = 5.0, 0.05
-"""Seconds to wait for a session of a conversation that another response is being added to, and between two tries."""
+HOLD_S = 5.0
+"""Seconds to wait for a session of a conversation that another response is being added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,15 +264,11 @@ class ResponseStore:
 
     def _holds(self, stack: ExitStack, saved: SavedResponse) -> bool:
         """Hold the session of a response; return whether it is free. One of a conversation is waited for."""
-        end = time.monotonic() + (HOLD_S if saved.conversation else 0)
-        while True:
-            try:
-                stack.enter_context(self._held(saved.session))
-                return True
-            except InputError:
-                if time.monotonic() >= end:
-                    return False
-                time.sleep(HOLD_AGAIN_S)
+        try:
+            stack.enter_context(self._sessions.hold(saved.session, wait_s=HOLD_S if saved.conversation else 0.0))
+        except InputError:
+            return False
+        return True
 
     @contextmanager
     def _held(self, session: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, Literal
 
-from mgem_agent.agent.events import TurnFinished
+from mgem_agent.agent.events import AgentEvent, TurnFinished
 from mgem_agent.agent.messages import to_record
 from mgem_agent.errors import GenerationCancelledError, MgemError
 from mgem_agent.server.conversation_store import ConversationStore
@@ -149,7 +149,7 @@ class ResponseTurn:
         if has_begun:
             yield from writer.begin()
         try:
-            with closing(run.stream()) as turn:
+            with closing(self._noted(run)) as turn:
                 for event in turn:
                     if not has_begun:
                         has_begun = True
@@ -171,6 +171,20 @@ class ResponseTurn:
             events = list(writer.leave(self.left_as) if is_left else writer.fail(error))
             self._keep(run, previous, events)
             yield from events
+
+    def _noted(self, run: ResponseRun) -> Generator[AgentEvent, None, None]:
+        """Yield the events of a turn. With the first, a response in the background is saved with its input.
+
+        Another server may be asked for the input.
+        """
+        has_noted = not self._body.background
+        with closing(run.stream()) as turn:
+            for event in turn:
+                if not has_noted:
+                    has_noted = True
+                    given = [to_record(message) for message in run.given]
+                    self._put(Place(), [], given=given, own_system=self.own_system)
+                yield event
 
     def _finished(
         self, run: ResponseRun, event: TurnFinished, previous: SavedResponse | None
@@ -197,7 +211,7 @@ class ResponseTurn:
             self._responses.was_resumed(run.previous)
         if self._body.conversation_id is not None:
             response_id = str(self.writer.response["id"])
-            self._conversations.note_response(self._body.conversation_id, response_id, place.session, system)
+            self._conversations.note_response(self._body.conversation_id, response_id, place.session, own)
 
     def _put(self, place: Place, system: list[str], **facts: Any) -> None:
         writer = self.writer

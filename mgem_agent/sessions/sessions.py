@@ -19,8 +19,9 @@ import os
 import re
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -48,6 +49,9 @@ __all__ = ["Sessions", "default_session_folder", "new_session_name"]
 MAX_NAME_CHARS = 200
 PAGE = 200
 SESSIONS = ("sessions",)
+HOLD_AGAIN_S = 0.05
+"""Seconds between two tries to hold a session that is waited for."""
+
 ZERO = r"\u0000"
 _ESCAPED_ZERO = re.compile(r"(?P<backslash>\\\\)|\\u0000")
 
@@ -170,8 +174,12 @@ class Sessions:
         """Close the database; the sessions cannot be used afterwards."""
         self._closing.close()
 
-    def hold(self, session: str) -> AbstractContextManager[None]:
+    def hold(self, session: str, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
         """Lock a session while it is used.
+
+        Args:
+            session: Its name.
+            wait_s: Seconds to wait while it is in use elsewhere.
 
         Raises:
             InputError: If the name is not valid, or the session is in use elsewhere.
@@ -180,7 +188,29 @@ class Sessions:
             raise InputError(
                 f"{session[:80]!r} is not a valid session name. Use 1 to {MAX_NAME_CHARS} printable characters."
             )
-        return self._locks.hold(f"{self._owner}/{session}" if self._owner else session)
+        return self._hold(f"{self._owner}/{session}" if self._owner else session, wait_s)
+
+    def is_held(self, session: str) -> bool:
+        """Return whether a session is in use, here or elsewhere."""
+        try:
+            with self.hold(session):
+                return False
+        except InputError:
+            return True
+
+    @contextmanager
+    def _hold(self, name: str, wait_s: float) -> Iterator[None]:
+        end = time.monotonic() + wait_s
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(self._locks.hold(name))
+                    break
+                except InputError:
+                    if time.monotonic() >= end:
+                        raise
+                    time.sleep(HOLD_AGAIN_S)
+            yield
 
     def list(self) -> list[SessionSummary]:
         """Return all sessions, most recently changed first."""

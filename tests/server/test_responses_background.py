@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from mgem_agent.errors import ReasonerUnavailableError
 from mgem_agent.server.security import LOCAL_USER
 from mgem_agent.server.service import AgentService
+from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -242,3 +244,19 @@ def test_a_stream_that_is_not_stored_leaves_nothing(connect: Any) -> None:
     until(lambda: client.service.jobs.num_running, lambda found: found == 0)
     assert client.service.sessions(LOCAL_USER).list() == []
     assert len(client.service.store(LOCAL_USER).list()) == 1  # the picture is kept
+
+
+def test_another_server_knows_a_response_in_the_background(connect: Any, tmp_path: Path) -> None:
+    """Two servers with their sessions in one SQLite database."""
+    databases = [Sessions.at(tmp_path / "sessions") for _ in range(2)]
+    here, there = (connect(TWO, sessions=sessions) for sessions in databases)
+    begun = here.responses.create(model="mgem", input="Draw two.", background=True, tools=[DRAW])
+    until(lambda: there.responses.input_items.list(begun.id).data, bool)
+    assert there.responses.retrieve(begun.id).status == "in_progress"
+    events = there.responses.retrieve(begun.id, stream=True)
+    assert next(iter(events)).type == "response.in_progress"
+    cancelled = checked(there.responses.cancel(begun.id))
+    assert cancelled.status == "cancelled" and here.responses.retrieve(begun.id).status == "cancelled"
+    assert [event.type for event in events] == ["response.incomplete"]
+    for sessions in databases:
+        sessions.close()
