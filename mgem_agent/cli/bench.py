@@ -14,6 +14,7 @@ from mgem_agent.cli.printing import echo_json, open_console
 if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
     from mgem_agent.recipes.bench.data import DataStarts
+    from mgem_agent.recipes.bench.page import PageCost
     from mgem_agent.recipes.bench.start import StartTimes
     from mgem_agent.recipes.bench.training_report import TrainingComparison
 
@@ -181,6 +182,31 @@ def _story(
         return bench_story(tell_story, single_s=single, answer_s=answer, batch_single_s=batch_single, repeats=repeats)
 
     _run("story", measure, threads, as_json)
+
+
+@app.command("page")
+def _page(
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Reasoner; see mgem config.")] = None,
+    generator: Annotated[str | None, typer.Option("--generator", "-g", help="Image generator.")] = None,
+    scenes: Annotated[int, typer.Option(min=1, max=24, help="Number of pages.")] = 4,
+    threads: _Threads = None,
+    as_json: _AsJson = False,
+) -> None:
+    """What an illustrated page costs: answers, tokens, drawings, seconds and bytes of a story from a premise.
+
+    Everything is written first, and drawn afterwards. docs/scale.md multiplies these figures.
+    """
+
+    def measure() -> PageCost:
+        from mgem_agent.cli.bench_page import counted_story
+        from mgem_agent.recipes.bench.page import bench_page
+        from mgem_agent.settings import load_settings
+
+        settings = load_settings(model=model, generator=generator)
+        names = {"reasoner": settings.model, "generator": settings.generator}
+        return bench_page(counted_story(settings), **names, num_scenes=scenes)
+
+    _run("page", measure, threads, as_json)
 
 
 @app.command("decode")
