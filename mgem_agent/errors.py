@@ -29,6 +29,7 @@ A message says what was received, what is allowed and what to do next. The hiera
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mgem_agent.redaction import redact
 
@@ -70,6 +71,17 @@ class MgemError(Exception):
 
     def __init__(self, *parts: object) -> None:
         super().__init__(*(redact(part) if isinstance(part, str) else part for part in parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is copied and sent to another process: by its message, not by the arguments of its class."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[MgemError], args: tuple[Any, ...], state: dict[str, Any]) -> MgemError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(MgemError, ValueError):

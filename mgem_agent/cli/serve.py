@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgem_agent.cli.batches import Gpus, Ray
 from mgem_agent.cli.printing import open_console
 from mgem_agent.cli.turn_options import Draw, Generators, Look, Model, Store, System
+from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
     from mgem_agent.server.service import AgentService
@@ -29,6 +31,15 @@ def serve(
     system: System = None,
     store: Store = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP over streamable HTTP, at /mcp.")] = False,
+    ray: Ray = None,
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="With --ray: replicas of gateway, reasoner and generator, such as reasoner=2,generator=1-4.",
+        ),
+    ] = None,
+    gpus: Gpus = None,
 ) -> None:
     """Serve the agent over HTTP, with OpenAI's protocol and a page in the browser. Stop it with Ctrl-C or SIGTERM.
 
@@ -42,6 +53,10 @@ def serve(
         require_packages("'mgem serve --mcp'", *EXTRAS["mcp"])
     from mgem_agent.settings import load_settings
 
+    if ray is None and (replicas is not None or gpus is not None):
+        raise InputError("--replicas and --gpus apply only to a server on Ray. Add --ray local, or an address.")
+    if ray is not None and mcp:
+        raise InputError("--mcp does not run on Ray. Leave out one of the two.")
     settings = load_settings(
         model=model,
         generator=generator[0] if generator else None,
@@ -51,7 +66,12 @@ def serve(
         store=store,
         server={"host": host, "port": port},
     )
-    run_server(settings, generator or [], mcp=mcp)
+    if ray is not None:
+        from mgem_agent.cli.serve_ray import run_on_ray
+
+        run_on_ray(settings, generator or [settings.generator], ray, replicas, gpus or 0.0)
+    else:
+        run_server(settings, generator or [], mcp=mcp)
 
 
 def run_server(settings: Settings, generators: list[str], *, mcp: bool = False, **parts: Any) -> None:
@@ -61,7 +81,7 @@ def run_server(settings: Settings, generators: list[str], *, mcp: bool = False, 
         settings: All settings.
         generators: Names of the generators that clients may use; the configured one if empty.
         mcp: Whether MCP is served, too.
-        **parts: `reasoner`, `store` or `sessions` to use instead of those that the settings name.
+        **parts: `reasoner`, `make_generator`, `store` or `sessions` to use instead of those that the settings name.
 
     Raises:
         InputError: If a setting is not valid, or the address cannot be used.
@@ -126,7 +146,7 @@ def open_service(settings: Settings, generators: list[str] | None = None, **part
         settings,
         reasoner=parts["reasoner"],
         generators=generators or [settings.generator],
-        make_generator=lambda name: open_named_generator(settings, name),
+        make_generator=parts.get("make_generator") or (lambda name: open_named_generator(settings, name)),
         store=parts["store"] if "store" in parts else open_store(settings),
         sessions=parts["sessions"] if "sessions" in parts else open_sessions(settings),
         access=access,
