@@ -81,11 +81,19 @@ def batch_folder(out: Path) -> Path:
     return user_path(out).absolute()
 
 
-def seen_by_workers(settings: Settings) -> Settings:
-    """Return settings for workers, whose current folder and home may be others: the store has an absolute path."""
-    from mgem_agent.cli.factories import open_store
+def seen_by_workers(settings: Settings, *, on_ray: bool) -> Settings:
+    """Return settings for workers, whose current folder and home may be others: a store's folder has an absolute path.
 
-    return settings.model_copy(update={"store": Path(open_store(settings).root).absolute()})
+    Args:
+        settings: All settings.
+        on_ray: Whether the workers are on Ray, where they hold models of their own.
+    """
+    from mgem_agent.cli.factories import open_store
+    from mgem_agent.remote_files import is_address
+
+    is_remote = settings.store is not None and is_address(str(settings.store))
+    store = settings.store if is_remote else open_store(settings).root.absolute()
+    return settings.model_copy(update={"store": store, "use_server": settings.use_server and not on_ray})
 
 
 def run_and_show(

@@ -80,7 +80,7 @@ def draw_batch(
 
     path = user_path(file)
     folder = batch_folder(Path(path.stem) if out is None else out)
-    settings = seen_by_workers(settings)
+    settings = seen_by_workers(settings, on_ray=ray is not None)
     open_generator(settings)  # an unknown name is an error now, and not in the workers
     given = {**settings.draw_defaults, **fields}
     lines = read_prompts(path, given, open_store(settings))

@@ -112,7 +112,7 @@ def _application(settings: Settings, names: Sequence[str], plan: ServePlan) -> A
             f"A server on Ray at {settings.server.host!r} needs a token that all its replicas know. Set "
             "MGEM_SERVER_TOKEN on each machine of the cluster, or the setting server.token_file."
         )
-    settings = seen_by_workers(settings)
+    settings = seen_by_workers(settings, on_ray=True)
     prepare_reasoner(settings, open_reasoner(settings))
     return serve_application(settings, names, ServeParts(open_service, _reasoner, open_named_generator), plan)
 

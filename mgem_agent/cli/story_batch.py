@@ -95,7 +95,7 @@ def story_batch(
     from mgem_agent.scale.batch_row import BatchItem
 
     folder = batch_folder(out)
-    settings = seen_by_workers(settings)
+    settings = seen_by_workers(settings, on_ray=ray is not None)
     open_generator(settings)  # an unknown name is an error now, and not in the workers
     items: dict[str, BatchItem] = {}
     needs_reasoner = settings.scores_pages
