@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mgem_agent.cli.bench_progress import bench_bar
+from mgem_agent.cli.bench_vllm import vllm
 from mgem_agent.cli.printing import echo_json, open_console
 
 if TYPE_CHECKING:
@@ -369,6 +370,9 @@ def _all(
     from mgem_agent.cli.bench_all import run_all
 
     run_all(report, only, threads, as_json=as_json)
+
+
+app.command("vllm")(vllm)
 
 
 def _run(name: str, measure: Callable[[], Any], threads: int | None, as_json: bool) -> None:

@@ -43,7 +43,17 @@ from mgem_agent.recipes.bench.progress import report, steps
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner
 
-__all__ = ["ConstantReasoner", "Load", "RunningServer", "ServeComparison", "ServerPlan", "bench_serve"]
+__all__ = [
+    "Asker",
+    "ConstantReasoner",
+    "Load",
+    "RunningServer",
+    "ServeComparison",
+    "ServerPlan",
+    "bench_serve",
+    "joined_loads",
+    "run_clients",
+]
 
 WORDS = "A red fox sits in the snow and looks at the moon."
 CAPTION = "Here it is: <h> a red fox in the snow </h>"
@@ -192,12 +202,14 @@ class ServeComparison(Comparison):
         return [latency, memory, batches]
 
 
-class _Asker(Protocol):
+class Asker(Protocol):
     """A client that sends one request at a time."""
 
-    def ask(self) -> None: ...
+    def ask(self) -> None:
+        """Send a request, and read its answer."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the connection."""
 
 
 def bench_serve(
@@ -252,7 +264,7 @@ def bench_serve(
     )
 
 
-def _run_clients(label: str, num_clients: int, num_requests: int, make: Callable[[], _Asker]) -> Load:
+def run_clients(label: str, num_clients: int, num_requests: int, make: Callable[[], Asker]) -> Load:
     """Let clients send requests until enough are answered.
 
     Args:
@@ -289,7 +301,7 @@ def _run_clients(label: str, num_clients: int, num_requests: int, make: Callable
 
 
 def _ask_all(server: RunningServer, label: str, num_clients: int, num_requests: int) -> Load:
-    return _run_clients(label, num_clients, num_requests, lambda: _Client(server.address))
+    return run_clients(label, num_clients, num_requests, lambda: _Client(server.address))
 
 
 def _in_turns(server: RunningServer, bare: _BareGraph, num_clients: int, num_requests: int) -> tuple[Load, Load]:
@@ -300,11 +312,15 @@ def _in_turns(server: RunningServer, bare: _BareGraph, num_clients: int, num_req
         (_ask_all(server, WORDS, num_clients, part), bare.run_all(num_clients, part))
         for part in steps(f"{num_clients} clients", parts)
     ]
-    return _joined([ours for ours, _ in loads]), _joined([other for _, other in loads])
+    return joined_loads([ours for ours, _ in loads]), joined_loads([other for _, other in loads])
 
 
-def _joined(loads: Sequence[Load]) -> Load:
-    """Return several loads of one kind as one."""
+def joined_loads(loads: Sequence[Load]) -> Load:
+    """Return several loads of one kind as one.
+
+    Args:
+        loads: At least one.
+    """
     seconds = tuple(each for load in loads for each in load.seconds)
     spent = sum(len(load.seconds) / load.requests_per_s for load in loads)
     return loads[0].model_copy(update={"seconds": seconds, "requests_per_s": len(seconds) / spent})
@@ -364,7 +380,7 @@ class _BareGraph:
 
     def run_all(self, num_clients: int, num_requests: int) -> Load:
         """Run turns in threads."""
-        return _run_clients("the graph in process", num_clients, num_requests, lambda: self)
+        return run_clients("the graph in process", num_clients, num_requests, lambda: self)
 
     def ask(self) -> None:
         """Run a turn."""

@@ -54,4 +54,8 @@ def test_what_does_not_exist_or_cannot_run_is_an_error() -> None:
 
 
 def test_every_benchmark_is_in_all() -> None:
-    assert {command.name for command in bench.app.registered_commands} == {"all", *ALL}
+    assert {command.name for command in bench.app.registered_commands} == {
+        "all",
+        "vllm",
+        *ALL,
+    }  # vLLM needs its own environment
