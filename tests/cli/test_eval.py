@@ -112,3 +112,14 @@ def test_stories_are_told_with_and_without_grammars(options: tuple[str, ...], mo
     else:
         assert "pages that name the hero" in said and "100%" in said
     assert {bool(request.grammar) for request in writer.requests} == {True, False}
+
+
+def test_stories_that_were_told_are_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = ScriptedReasoner(script=["1. Home: The fox sat in the forest."], is_endless=True, takes_grammars=True)
+    monkeypatch.setattr("mgem_agent.reasoners.make_reasoner", lambda name: writer)
+    first = run("stories", "-n", 1, "--scenes", 2, "-g", "flat", "-o", tmp_path, "--json").stdout
+    num = len(writer.requests)
+    assert run("stories", "-n", 1, "--scenes", 2, "-g", "flat", "-o", tmp_path, "--json").stdout == first
+    assert len(writer.requests) == num
+    run("stories", "-n", 2, "--scenes", 2, "-g", "flat", "-o", tmp_path, "--json")
+    assert len(writer.requests) > num
