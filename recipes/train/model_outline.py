@@ -22,6 +22,7 @@ from mgem_agent.recipes.train.model_setup import (
     NANO,
     PROMPT_TEMPLATE,
     TrainedModel,
+    check_places,
     ready_model,
     small_folder,
     with_attention,
@@ -40,6 +41,7 @@ def read_model_config(source: ModelConfig) -> MiniGeminiConfig:
         InputError: If a configuration file cannot be read.
         GeometryError: If the image sizes do not fit together.
     """
+    check_places(source)
     try:
         folder = small_folder(source)
         if source.checkpoint is not None:

@@ -6,6 +6,7 @@ lose the optimizer's small steps. The adapters are peft's.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ __all__ = [
     "PROMPT_TEMPLATE",
     "TRAINED_FILE",
     "TrainedModel",
+    "check_places",
     "load_model",
     "load_trained",
     "lora_pattern",
@@ -55,6 +57,8 @@ TRAINED_FILE = "trained.safetensors"
 
 _ADAPTER_FILE = "adapter_model.safetensors"
 _LORA = ".lora_"
+_HUB_NAME = re.compile(r"(hf-hub:)?[\w][\w.-]*(/[\w][\w.-]*)?")
+"""Names that may be hub ids: `owner/name`, or `name` alone."""
 PROMPT_TEMPLATE = "vicuna_v1"
 """Dialogue format of a model that is built from parts without naming one."""
 
@@ -181,6 +185,7 @@ def load_model(
         InputError: If the parts do not fit together.
         CheckpointError: If weights cannot be read.
     """
+    check_places(source)
     small = small_folder(source)
     if small is not None:
         if source.quantize is not None:
@@ -218,6 +223,26 @@ def load_model(
         image_global=source.image_global,
     )
     return with_attention(model, source.attention), MiniGeminiProcessor.from_model_config(model.config, tokenizer)
+
+
+def check_places(source: ModelConfig) -> None:
+    """Check that what can only be a path is one that exists, because the hub's library takes any name for an id.
+
+    Args:
+        source: Source of the model.
+
+    Raises:
+        InputError: If a folder or file is missing.
+    """
+    for field in ("checkpoint", "vision", "high_res_vision", "text"):
+        name = getattr(source, field)
+        if name is None or _HUB_NAME.fullmatch(name) or user_path(name).exists():
+            continue
+        raise InputError(
+            f"model.{field} is {name!r}: there is no such folder or file in {os.getcwd()!r}, and a hub id has the form "
+            "'owner/name'. Make it first, run the command from another folder, or name another model with "
+            f"model.{field}=…"
+        )
 
 
 def small_folder(source: ModelConfig) -> Path | None:

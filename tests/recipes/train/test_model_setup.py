@@ -11,8 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from mgem_agent.errors import CheckpointError, InputError
-from mgem_agent.recipes.train.config import TrainConfig
-from mgem_agent.recipes.train.model_setup import load_trained, parameter_groups, prepare_model
+from mgem_agent.recipes.train.config import ModelConfig, TrainConfig
+from mgem_agent.recipes.train.model_outline import read_model_config
+from mgem_agent.recipes.train.model_setup import (
+    check_places,
+    load_model,
+    load_trained,
+    parameter_groups,
+    prepare_model,
+)
 from mgem_agent.recipes.train.program import training_examples
 
 MakeRun = Callable[..., TrainConfig]
@@ -94,3 +101,16 @@ def test_a_checkpoint_is_trained_in_its_own_dialogue_format_unless_another_is_gi
     examples = training_examples(config.data.sources, config, trained)
     ids = examples.batch([0]).inputs["input_ids"][0]
     assert ("<|im_start|>" in trained.processor.tokenizer.decode(ids.clamp(max=99))) == (expected == "chatml")
+
+
+@pytest.mark.parametrize("name", ["runs/encoders/clip", "./clip", "~/no-such-clip", "/no/such/clip", "owner/name/deep"])
+def test_a_path_that_is_not_there_is_told_without_asking_the_hub(name: str) -> None:
+    source = ModelConfig(vision=name, high_res_vision="laion/convnext", text="nano")
+    for use in (read_model_config, lambda given: load_model(given, torch.float32)):
+        with pytest.raises(InputError, match=r"^model\.vision is '.*': there is no such folder or file in '"):
+            use(source)
+
+
+@pytest.mark.parametrize("name", ["openai/clip-vit-large-patch14-336", "gpt2", "hf-hub:laion/CLIP-convnext_base_w_320"])
+def test_a_name_that_may_be_a_hub_id_is_left_to_the_hub(name: str) -> None:
+    check_places(ModelConfig(vision=name, high_res_vision=name, text="nano"))
