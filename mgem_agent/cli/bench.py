@@ -318,7 +318,7 @@ def _start(
     server: Annotated[bool, typer.Option("--server", help="Also measure both with a running mgem serve.")] = False,
     as_json: _AsJson = False,
 ) -> None:
-    """Total time of `mgem draw` and `mgem see` with nano, against only importing torch.
+    """Total time of `mgem draw` and `mgem see` with nano, and until `mgem chat` is ready, against importing torch.
 
     Each runs in its own process. Use nano once before, so that no download is measured.
     """

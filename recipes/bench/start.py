@@ -80,7 +80,7 @@ class StartTimes(BaseModel):
 
 
 def bench_start(*, repeats: int = 3, server: bool = False) -> StartTimes:
-    """Measure `mgem draw` and `mgem see` with nano.
+    """Measure `mgem draw`, `mgem see` and the start of `mgem chat`, with nano.
 
     Args:
         repeats: Timed runs of each, after one that fills the caches.
@@ -96,8 +96,10 @@ def bench_start(*, repeats: int = 3, server: bool = False) -> StartTimes:
             "mgem draw": (*mgem, "draw", "a red fox", "--generator", "nano", "--out", picture),
             "mgem see": (*mgem, "see", picture, "What do you see?", "--model", "nano"),
         }
-        commands: dict[str, Sequence[str]] = {_BASELINE: (sys.executable, "-c", "import torch"), **ours}
-        environment = {"MGEM_STORE": str(Path(folder) / "store"), "MGEM_USE_SERVER": "false"}
+        ready = {"mgem chat, ready": (*mgem, "chat", "--model", "nano", "--generator", "nano")}  # its input is empty
+        commands: dict[str, Sequence[str]] = {_BASELINE: (sys.executable, "-c", "import torch"), **ours, **ready}
+        environment = {f"MGEM_{name.upper()}": str(Path(folder) / name) for name in ("store", "sessions")}
+        environment["MGEM_USE_SERVER"] = "false"
         if server:
             stack.enter_context(_running_server(environment))
             commands |= {f"{label}, served": ("env", "MGEM_USE_SERVER=true", *line) for label, line in ours.items()}
@@ -158,7 +160,9 @@ def time_commands(
 def _run(label: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float]:
     """Return the wall-clock and CPU seconds of a command."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise MgemError(f"{label!r} ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
