@@ -17,6 +17,7 @@ A message says what was received, what is allowed and what to do next. The hiera
     │   ├── ReasonerRequestError: it rejected the request
     │   │   └── ReasonerPicturesError: the model takes fewer pictures, or none
     │   └── ReasonerOutputError: its response is not a complete answer
+    ├── DeviceMemoryError: a model cannot move to its device
     ├── StorageError: files of a storage cannot be read or written
     └── ToolError: a tool failed
         ├── GeneratorUnavailableError: the image generator cannot be reached or loaded
@@ -37,6 +38,7 @@ __all__ = [
     "BudgetExceededError",
     "CheckpointError",
     "ContextOverflowError",
+    "DeviceMemoryError",
     "GenerationCancelledError",
     "GeneratorOutputError",
     "GeneratorRefusalError",
@@ -236,6 +238,10 @@ class ReasonerPicturesError(ReasonerRequestError):
 
 class ReasonerOutputError(ReasonerError):
     """The response of the reasoner's server is not a complete answer."""
+
+
+class DeviceMemoryError(MgemError):
+    """A model cannot move to the device that runs it."""
 
 
 class StorageError(MgemError):

@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from mgem_agent.config_file import config_path, read_config
+from mgem_agent.device_memory.resident_model import MemoryPolicy
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DrawMode
 from mgem_agent.redaction import HIDDEN, is_secret_name, redact, remember_secrets
@@ -141,6 +142,9 @@ class Settings(BaseSettings):
         timeout_s: Time limit of a turn in seconds; None for no limit.
         images: How the terminal shows pictures.
         offline: Whether downloads are forbidden.
+        memory_policy: What happens to the idle one of the reasoner and the generator on this machine's device: `keep`
+            it there, `swap` it to main memory, `unload` it, or `auto`: keep both if they fit, else swap or unload.
+        memory_limit_gib: GiB of the device that the reasoner and the generator may take; None for all.
         system_prompt: System prompt for the reasoner.
         sees: Whether the reasoner accepts pictures; None to detect it.
         max_context_tokens: Maximum tokens in a request to the reasoner; None for the size of its context.
@@ -176,6 +180,8 @@ class Settings(BaseSettings):
     timeout_s: float | None = Field(default=None, gt=0)
     images: PictureDisplay = "auto"
     offline: bool = False
+    memory_policy: MemoryPolicy = "auto"
+    memory_limit_gib: float | None = Field(default=None, gt=0)
     system_prompt: str | None = None
     sees: bool | None = None
     max_context_tokens: int | None = Field(default=None, ge=1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ from mgem_agent.core_model.dialogue.prefix_cache import PrefixCache
 from mgem_agent.core_model.dialogue.streaming import Stop, ending_options, input_device, seeded, stream_tokens
 from mgem_agent.core_model.dialogue.text_decoder import TextDecoder
 from mgem_agent.core_model.prompts.tokens import encode_prompt
+from mgem_agent.errors import GenerationCancelledError
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
@@ -72,6 +73,7 @@ class DialogueCache:
         self.processor = processor
         self.images = ImageMemory(model, processor)
         self.prefix = PrefixCache(model)
+        self._is_resting = False
 
     def copy(self) -> DialogueCache:
         """Return an independent copy; the tensors of images are shared."""
@@ -83,6 +85,20 @@ class DialogueCache:
         """Clear the cache."""
         self.images = ImageMemory(self.model, self.processor)
         self.prefix.reset()
+
+    def rest(self) -> None:
+        """Move the encoded images, the keys and the values to the CPU; :meth:`wake` brings them back."""
+        self._is_resting = True
+        self.images.to("cpu")
+        self.prefix.to("cpu")
+
+    def wake(self) -> None:
+        """Move what :meth:`rest` has moved back to the device of the model."""
+        if self._is_resting:
+            device = input_device(self.model)
+            self.images.to(device)
+            self.prefix.to(device)
+            self._is_resting = False
 
     def prompt(
         self,
@@ -165,13 +181,33 @@ class Answer:
             return "stop"
         return "length" if len(self.produced) >= self._options["max_new_tokens"] else "cancelled"
 
-    def stream(self, cancel: threading.Event | None = None) -> Generator[str, None, None]:
+    def stream(
+        self,
+        cancel: threading.Event | None = None,
+        *,
+        hold: Callable[[Callable[[], bool]], AbstractContextManager[None]] | None = None,
+    ) -> Generator[str, None, None]:
         """Yield its text piece by piece; call this once.
 
         Args:
             cancel: When set, from any thread, it ends within one token.
+            hold: Keeps the model on its device while it computes; called with what says whether the answer was
+                cancelled.
         """
-        with closing(stream_tokens(self._generate, cancel=cancel)) as tokens:
+
+        def produce(streamer: BaseStreamer, stop: Stop) -> None:
+            if hold is None:
+                self._generate(streamer, stop)
+                return
+            try:
+                with hold(stop.is_set):
+                    self._cache.wake()
+                    self._generate(streamer, stop)
+            except GenerationCancelledError:
+                if not stop.is_set():
+                    raise
+
+        with closing(stream_tokens(produce, cancel=cancel)) as tokens:
             yield from TextDecoder(self._cache.processor.tokenizer).decode(self._worded(tokens))
 
     def _worded(self, tokens: Iterable[int]) -> Iterator[int]:

@@ -54,6 +54,15 @@ class ImageMemory:
         twin._keys, twin._waiting, twin.features = dict(self._keys), dict(self._waiting), self.features.copy()
         return twin
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the visual tokens to a device.
+
+        Args:
+            device: The device.
+        """
+        for key, tokens in self.features.items():
+            self.features[key] = tokens.to(device)
+
     def add(self, source: Any) -> int:
         """Read a picture and return its key, a negative number; nothing is encoded yet.
 

@@ -64,6 +64,16 @@ class PrefixCache:
         twin._cache = copy.deepcopy(self._cache)
         return twin
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the keys and values to a device.
+
+        Args:
+            device: The device.
+        """
+        for layer in self._cache.layers:
+            if layer.keys is not None and layer.values is not None:
+                layer.keys, layer.values = layer.keys.to(device), layer.values.to(device)
+
     def keep_common(self, keys: Sequence[int]) -> int:
         """Crop the cache to the prefix shared with a sequence, and return the number of tokens to reuse.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,10 @@ class CoreEngine:
         model: The model.
         processor: The model's processor.
         max_dialogues: Maximum number of dialogues whose caches are kept between calls.
+
+    Attributes:
+        hold: Keeps the model on its device while it computes; None if it never leaves it. Its argument says whether the
+            answer was cancelled.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class CoreEngine:
     ) -> None:
         self.model = model
         self.processor = processor
+        self.hold: Callable[[Callable[[], bool]], AbstractContextManager[None]] | None = None
         self.follows_grammar = can_follow_grammar(processor.tokenizer)
         self._grammar_tokens: GrammarTokens | None = None
         self.dialogues: DialoguePool[_Caches] = DialoguePool(self._new_caches, max_dialogues)
@@ -136,6 +141,10 @@ class CoreEngine:
             max_context(self.model.config),
         )
 
+    def rest_caches(self) -> None:
+        """Move the caches of idle dialogues to the CPU; each returns with its next answer."""
+        self.dialogues.visit(lambda caches: caches.dialogue.rest())
+
     def _new_caches(self) -> _Caches:
         return _Caches(DialogueCache(self.model, self.processor))
 
@@ -148,7 +157,7 @@ class CoreEngine:
             image_keys = tuple(_image_key(source, pictures[id(source)], caches) for source in shown)
             prompt = caches.dialogue.prompt(request.dialogue, image_keys, prefill=request.prefill)
             answer = caches.dialogue.answer(prompt, self._options(request))
-            with closing(answer.stream(request.cancel)) as pieces:
+            with closing(answer.stream(request.cancel, hold=self.hold)) as pieces:
                 yield from pieces
             num_tokens = (len(prompt.input_ids), len(answer.produced), prompt.num_image_tokens, answer.num_cached)
             yield TextEnd(*num_tokens, answer.finish_reason)

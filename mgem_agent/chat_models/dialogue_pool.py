@@ -65,6 +65,16 @@ class DialoguePool(Generic[State]):
         with self._lock:
             self._idle.clear()
 
+    def visit(self, do: Callable[[State], None]) -> None:
+        """Call a function with each idle cache.
+
+        Args:
+            do: The function. No cache is lent meanwhile.
+        """
+        with self._lock:
+            for idle in self._idle:
+                do(idle.state)
+
     @contextmanager
     def lend(self, messages: Sequence[str], thread_id: str | None) -> Iterator[CachedDialogue[State]]:
         """Lend the caches that fit a dialogue best, and take them back with the dialogue's new content.

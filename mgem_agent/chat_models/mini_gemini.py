@@ -22,8 +22,11 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.chat_models.engine_memory import EngineMemory
 from mgem_agent.chat_models.served_mini_gemini import served_address, served_engine
 from mgem_agent.chat_models.text_engine import TextEngine
+from mgem_agent.device_memory.arbiter import shared_arbiter
+from mgem_agent.device_memory.model_size import ModelSize
 from mgem_agent.errors import InputError
 from mgem_agent.extras import require_packages
 
@@ -100,9 +103,10 @@ class ChatMiniGemini(GenProtocolModel):
             MissingDependencyError: If the extra `local` is not installed.
         """
         with self._loading:
-            if model_name not in self._engines:
-                self._engines[model_name] = self._load(model_name)
-            return self._engines[model_name]
+            engine = self._engines.get(model_name)
+            if engine is None:
+                engine = self._engines[model_name] = self._load_in_room(model_name)
+            return engine
 
     def may_think(self) -> bool:
         """Return false, because the core model's prompt templates have no thinking."""
@@ -113,18 +117,64 @@ class ChatMiniGemini(GenProtocolModel):
         with self._loading:
             self._engines.clear()
 
+    def _load_in_room(self, name: str) -> TextEngine:
+        """Load an engine when other models have made room for it, and let the arbiter keep it on its device."""
+        if self.engine_factory is None:
+            if served_address(self.model) is not None:
+                return self._load(name)
+            require_packages(f"The model {name!r}", *self.REQUIRES)
+        arbiter = shared_arbiter()
+        memory = EngineMemory(
+            name,
+            arbiter,
+            device=self.planned_device(),
+            find_size=lambda: self.memory_size(name),
+            drop=None if self._is_loaded_model(name) else lambda: self._engines.pop(name, None),
+        )
+        with arbiter.use(memory):
+            engine = self._load(name)
+            core = getattr(engine, "engine", engine)  # nano without vision wraps one
+            if hasattr(core, "rest_caches"):
+                memory.attach(core)
+        return engine
+
+    def planned_device(self) -> str:
+        """Return the device on which a model will be loaded."""
+        if self.engine_factory is not None:
+            return "cpu"
+        from mgem_agent.core_model.quantization import loading_options
+
+        place = loading_options(self.model_options)["device_map"]
+        if isinstance(place, str) and place.partition(":")[0] in ("cpu", "cuda", "mps", "xpu"):
+            return place
+        return "cpu" if place is None else "cuda"
+
+    def memory_size(self, name: str) -> ModelSize | None:
+        """Return what a model needs on its device; None if its files are not on this machine.
+
+        Args:
+            name: Name of the model.
+        """
+        if self.engine_factory is not None or self._is_loaded_model(name):
+            return None
+        from mgem_agent.core_model.checkpoints.size import checkpoint_size
+
+        return checkpoint_size(name, self.model_options)
+
+    def _is_loaded_model(self, name: str) -> bool:
+        return name == self.default_model_name() and not isinstance(self.model, (str, os.PathLike))
+
     def _load(self, name: str) -> TextEngine:
         if self.engine_factory is not None:
             return self.engine_factory(name)
         served = served_address(self.model)
         if served is not None:
             return served_engine(served.renamed(name), key=self.api_key, max_retries=self.max_retries)
-        require_packages(f"The model {name!r}", *self.REQUIRES)
         from mgem_agent.chat_models.core_engine import CoreEngine
         from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
         from mgem_agent.core_model.quantization import loading_options
 
-        if name == self.default_model_name() and not isinstance(self.model, (str, os.PathLike)):
+        if self._is_loaded_model(name):
             return CoreEngine(self.model, self.processor, max_dialogues=self.max_dialogues)
         model = MiniGeminiForConditionalGeneration.from_pretrained(name, **loading_options(self.model_options)).eval()
         processor = MiniGeminiProcessor.from_pretrained(name)

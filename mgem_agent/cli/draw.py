@@ -16,7 +16,7 @@ from mgem_agent.cli.batches import Gpus, Ray, Workers, ray_options
 from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.picture_size import read_size
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import AsJson, Budget, Generator, Images, Model
+from mgem_agent.cli.turn_options import AsJson, Budget, Generator, Images, Memory, Model
 from mgem_agent.errors import InputError, MgemError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def draw(
     model: Model = None,
     generator: Generator = None,
     images: Images = None,
+    memory: Memory = None,
     budget: Budget = None,
     as_json: AsJson = False,
 ) -> None:
@@ -127,6 +128,7 @@ def draw(
     fields = {name: value for name, value in named.items() if value is not None}
     options = DrawOptions(number, fields, image, mask, reference or (), recaption, out)
     flags = {"model": model, "generator": generator, "images": images, "budget": budget_flags(budget, "turn")}
+    flags["memory_policy"] = memory
     if batch is not None:
         run_batch(batch, options, flags, where, as_json=as_json)
     elif where is not None:

@@ -39,6 +39,7 @@ __all__ = [
     "open_store",
     "prepare_reasoner",
     "server_with",
+    "share_device",
 ]
 
 
@@ -46,6 +47,18 @@ def go_offline(settings: Settings) -> None:
     """Put the hub libraries into offline mode if `offline` is set; call this before they are imported."""
     if settings.offline:
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+def share_device(settings: Settings) -> None:
+    """Set how the models of this process share the memory of their device.
+
+    Args:
+        settings: `memory_policy` and `memory_limit_gib` are used.
+    """
+    from mgem_agent.device_memory.arbiter import shared_arbiter
+
+    limit = settings.memory_limit_gib
+    shared_arbiter().configure(settings.memory_policy, None if limit is None else int(limit * 2**30))
 
 
 def budget_flags(text: str | None, scope: BudgetScope) -> dict[str, str] | None:
@@ -77,6 +90,7 @@ def open_reasoner(settings: Settings) -> BaseChatModel:
         InputError: If there is no reasoner of that name.
     """
     go_offline(settings)
+    share_device(settings)
     from mgem_agent.reasoners import make_reasoner
 
     made = make_reasoner(settings.model, **settings.model_options)
@@ -167,6 +181,7 @@ def open_named_generator(settings: Settings, name: str) -> ImageGenerator:
         GeneratorUnavailableError: As for `open_generator`.
     """
     go_offline(settings)
+    share_device(settings)
     options = settings.options_of(name)
     server = server_with("generator", settings, name, options)
     if server is not None:
@@ -257,6 +272,7 @@ def open_agent(settings: Settings, **overrides: Any) -> MgemAgent:
         InputError: As for the functions above.
     """
     go_offline(settings)
+    share_device(settings)
     from mgem_agent.agent.agent import MgemAgent
 
     arguments: dict[str, Any] = {

@@ -9,7 +9,7 @@ import typer
 
 from mgem_agent.cli.batches import Gpus, Ray
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import Draw, Generators, Look, Model, Store, System
+from mgem_agent.cli.turn_options import Draw, Generators, Look, Memory, Model, Store, System
 from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = None,
     draw: Draw = None,
     look: Look = None,
+    memory: Memory = None,
     system: System = None,
     store: Store = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Also serve MCP over streamable HTTP, at /mcp.")] = False,
@@ -62,6 +63,7 @@ def serve(
         generator=generator[0] if generator else None,
         draw=draw,
         look=look,
+        memory_policy=memory,
         system_prompt=system,
         store=store,
         server={"host": host, "port": port},

@@ -81,6 +81,7 @@ def _tell(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve the outline without asking.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the story in the --out folder.")] = False,
     look: turn_options.Look = None,
+    memory: turn_options.Memory = None,
     scores: Annotated[
         bool | None,
         typer.Option(
@@ -119,6 +120,7 @@ def _tell(
         generator=generator,
         store=store,
         look=look,
+        memory_policy=memory,
         budget=budget_flags(budget, "book"),
         story={"scores": scores, "encoder": encoder},
     )

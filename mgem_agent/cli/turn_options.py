@@ -15,6 +15,7 @@ __all__ = [
     "Generators",
     "Images",
     "Look",
+    "Memory",
     "Model",
     "Store",
     "System",
@@ -54,6 +55,14 @@ Look = Annotated[
         metavar="N|STRATEGY",
         help="Redraw a picture that does not match its caption: at most N times, or by retry, revise, edit (such as "
         "revise-3, or revise-3@0.8 with a threshold) or best-of-4.",
+    ),
+]
+Memory = Annotated[
+    Literal["auto", "keep", "swap", "unload"] | None,
+    typer.Option(
+        "--memory",
+        help="What happens to the idle one of the model and the generator on one GPU: keep it there, swap it to main "
+        "memory, unload it, or auto: keep both if they fit. Show the numbers: mgem doctor",
     ),
 ]
 Budget = Annotated[

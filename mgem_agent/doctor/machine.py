@@ -6,12 +6,12 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from mgem_agent.device_memory.main_memory import read_main_memory
 from mgem_agent.doctor.finding import Check, Finding
 from mgem_agent.extras import is_installed
 
@@ -101,11 +101,10 @@ def check_processor() -> Sequence[Finding]:
 
 def check_memory() -> Sequence[Finding]:
     """Check how much memory is free."""
-    info = Path("/proc/meminfo")
-    if not info.is_file():
+    memory = read_main_memory()
+    if memory is None:
         return []
-    lines = dict(line.split(":", 1) for line in info.read_text(encoding="ascii").splitlines() if ":" in line)
-    total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    total, free = memory
     text = f"{free / 2**30:.1f} GiB of {total / 2**30:.1f} GiB are free"
     if free < ENOUGH_MEMORY_BYTES:
         return [Finding("memory", "note", f"{text}; even nano may need {ENOUGH_MEMORY_BYTES / 2**30:.0f} GiB")]

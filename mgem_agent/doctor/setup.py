@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from mgem_agent.config_file import config_path
+from mgem_agent.doctor.device_sharing import check_device_sharing
 from mgem_agent.doctor.finding import Check, Finding, FindingStatus
 from mgem_agent.errors import MgemError, MissingDependencyError
 from mgem_agent.extras import is_installed, require_packages
@@ -51,6 +52,7 @@ def setup_checks(settings: Settings) -> list[Check]:
         ("nano files", check_nano_files),
         ("model", partial(check_model, settings)),
         ("generator", partial(check_generator, settings)),
+        ("sharing", partial(check_device_sharing, settings)),
     ]
 
 

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
+from pydantic import PrivateAttr
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.langchain_messages import user_text
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import TextEngine
+from mgem_agent.device_memory.model_size import ModelSize
 from mgem_agent.extras import require_packages
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.nano.drawing_intent import DrawingIntent, read_drawing_intent
@@ -29,6 +31,18 @@ __all__ = ["NanoChat", "NanoTextChat", "make_nano_reasoner"]
 
 class NanoChat(ChatMiniGemini):
     """nano, whose mode `auto` follows :mod:`mgem_agent.nano.drawing_intent`."""
+
+    _language_model: str | os.PathLike[str] | None = PrivateAttr(default=None)
+
+    def memory_size(self, name: str) -> ModelSize | None:
+        """Return what nano needs; None before its first use, which puts it together.
+
+        Args:
+            name: `nano`.
+        """
+        from mgem_agent.nano.vision_language import nano_size
+
+        return nano_size(self._language_model)
 
     def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
         """Return `always` or `never` if the user's words are clear; after a tool result, the model decides.
@@ -106,5 +120,6 @@ def make_nano_reasoner(
             return TextOnlyEngine(CoreEngine(*load_text_only(**where), max_dialogues=max_dialogues))
 
     made = (NanoChat if sees else NanoTextChat)(**{"model": "nano", **options, "engine_factory": make_engine})
+    made._language_model = language_model
     max_dialogues = made.max_dialogues
     return made

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgem_agent.device_memory.model_size import ModelSize
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.gguf_conversion import new_folder, quiet_transformers
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model, locked, nano_cache
@@ -24,7 +25,7 @@ from mgem_agent.nano.seals import explain_damage, is_intact, remove_sealed, seal
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-__all__ = ["VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_nano"]
+__all__ = ["VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_nano", "nano_size"]
 
 VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"
 """Everything but the language model."""
@@ -68,6 +69,26 @@ def find_nano(
                     _put_together(folder, text, passing)
                 seal_folder(whole)
     return whole
+
+
+def nano_size(language_model: str | os.PathLike[str] | None = None, *, folder: Path = VLM_WEIGHTS) -> ModelSize | None:
+    """Return what nano needs in memory, from the headers of its files; None if it is not put together yet.
+
+    Args:
+        language_model: As for :func:`find_nano`.
+        folder: As for :func:`find_nano`.
+    """
+    import torch
+
+    from mgem_agent.core_model.checkpoints.size import checkpoint_size
+
+    if not has_vision_weights(folder):
+        return None
+    try:
+        text = find_language_model(language_model, offline=True)
+    except CheckpointError:
+        return None
+    return checkpoint_size(nano_cache() / f"nano-{hash_of(folder, text)}", {"dtype": torch.float32})
 
 
 def load_nano(

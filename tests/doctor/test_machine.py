@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgem_agent.doctor import machine as diagnosis_machine
+from mgem_agent.device_memory import main_memory
 from mgem_agent.doctor.finding import Finding
 from mgem_agent.doctor.machine import (
     check_extras,
@@ -88,7 +88,7 @@ def test_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_little_memory_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "meminfo"
-    monkeypatch.setattr(diagnosis_machine, "Path", lambda path: info)
+    monkeypatch.setattr(main_memory, "MEMINFO", info)
     assert check_memory() == []
     info.write_text("MemTotal:       4194304 kB\nMemAvailable:   1048576 kB\n")
     [found] = check_memory()

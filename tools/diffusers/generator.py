@@ -11,18 +11,22 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from PIL import Image
 
 from mgem_agent.deferred_imports import deferred_imports
+from mgem_agent.device_memory.arbiter import shared_arbiter
+from mgem_agent.device_memory.model_size import ModelSize
+from mgem_agent.device_memory.module_memory import ModuleMemory
 from mgem_agent.errors import GenerationCancelledError, InputError, MgemError, UnsupportedRequestError
 from mgem_agent.extras import require_packages
 from mgem_agent.tools.capabilities import Capabilities, Notice, negotiate, recordable, with_start_size
 from mgem_agent.tools.diffusers.call import DiffusersCall
 from mgem_agent.tools.diffusers.families import PRESETS, describe_class
-from mgem_agent.tools.diffusers.loading import load_pipeline, offload_parts, read_index
+from mgem_agent.tools.diffusers.loading import choose_device, load_pipeline, offload_parts, read_index
 from mgem_agent.tools.diffusers.options import DiffusersOptions
+from mgem_agent.tools.diffusers.pipeline_size import find_modules, pipeline_size
 from mgem_agent.tools.diffusers.plan import Defaults, DrawingPlan, make_plan
 from mgem_agent.tools.diffusers.previews import OnStep
 from mgem_agent.tools.diffusers.worker import BatchWorker, Job, Outcome, Unready
@@ -64,12 +68,23 @@ class DiffusersGenerator:
         self._lock = threading.Lock()
         self._capabilities: Capabilities | None = None
         self._call: DiffusersCall | None = None
+        arbiter = shared_arbiter()
+        self._memory = ModuleMemory(
+            lambda: self.name,
+            arbiter,
+            device=lambda: self.device,
+            modules=self._modules,
+            unload=self._free,
+            size=self.memory_size,
+        )
         self._worker = BatchWorker(
             ready=self._load,
             plan=self._plan,
             draw=self._draw,
             max_batch_size=self._options.max_batch_size,
             gather_s=self._options.gather_s,
+            hold=lambda is_cancelled: arbiter.use(self._memory, is_cancelled),
+            make_room=lambda: arbiter.make_room(self._memory),
         )
 
     @classmethod
@@ -105,6 +120,15 @@ class DiffusersGenerator:
     def loaded(self) -> bool:
         """Whether its weights are in memory."""
         return self._call is not None
+
+    @property
+    def device(self) -> str:
+        """The device that runs it."""
+        return choose_device(self._options)
+
+    def memory_size(self) -> ModelSize | None:
+        """Return what it needs on its device, read from its files; None if they are not on this machine."""
+        return pipeline_size(self._model, self._options)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -204,6 +228,13 @@ class DiffusersGenerator:
                 pipeline = load_pipeline(self._model, class_name, self._options)
                 self._call = DiffusersCall(pipeline, traits, offload=lambda made: offload_parts(made, self._options))
         return self._call
+
+    def _modules(self) -> list[Any]:
+        """Return the modules that the arbiter may move; accelerate moves those of an offloaded pipeline."""
+        call = self._call
+        if call is None or self._options.offload != "none":
+            return []
+        return list(find_modules(call.pipeline).values())
 
     def _free(self) -> None:
         if self._call is None:

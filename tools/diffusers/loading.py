@@ -17,10 +17,18 @@ from mgem_agent.tools.diffusers.families import COMBINED
 from mgem_agent.tools.diffusers.options import DiffusersOptions
 from mgem_agent.user_files import user_path
 
-__all__ = ["load_pipeline", "make_scheduler", "offload_parts", "read_index"]
+__all__ = [
+    "LARGE_PARTS",
+    "choose_device",
+    "choose_dtype",
+    "load_pipeline",
+    "make_scheduler",
+    "offload_parts",
+    "read_index",
+]
 
 # The parts that hold nearly all weights; quantising the autoencoder would cost more quality than it saves memory.
-_LARGE_PARTS = (
+LARGE_PARTS = (
     "decoder",
     "prior_prior",
     "text_encoder",
@@ -152,8 +160,8 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
         _restore_wuerstchen()
     # Second stages name their first stage, which only the auto class goes and gets.
     loader: Any = diffusers.AutoPipelineForText2Image if class_name in COMBINED else diffusers.DiffusionPipeline
-    device = _choose_device(options)
-    dtype = _choose_dtype(options, device, class_name)
+    device = choose_device(options)
+    dtype = choose_dtype(options, device, class_name)
     settings: dict[str, Any] = {
         "dtype": dtype,
         "variant": options.variant,
@@ -235,7 +243,12 @@ def make_scheduler(pipeline: Any, name: str | None, changes: dict[str, Any] | No
     return cls.from_config(own.config, **(changes or {}))
 
 
-def _choose_device(options: DiffusersOptions) -> str:
+def choose_device(options: DiffusersOptions) -> str:
+    """Return the device that runs a pipeline.
+
+    Args:
+        options: Its options.
+    """
     import torch
 
     if options.device != "auto":
@@ -244,7 +257,14 @@ def _choose_device(options: DiffusersOptions) -> str:
     return "cpu" if accelerator is None else accelerator.type
 
 
-def _choose_dtype(options: DiffusersOptions, device: str, class_name: str) -> Any:
+def choose_dtype(options: DiffusersOptions, device: str, class_name: str) -> Any:
+    """Return the data type of a pipeline's weights.
+
+    Args:
+        options: Its options.
+        device: The device that runs it.
+        class_name: Its class.
+    """
     import torch
 
     from mgem_agent.core_model.dtype import default_dtype
@@ -270,7 +290,7 @@ def _make_quantization(options: DiffusersOptions, device: str, dtype: Any) -> An
         if bits == 4:
             settings.update(bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
         return PipelineQuantizationConfig(
-            quant_backend=f"bitsandbytes_{bits}bit", quant_kwargs=settings, components_to_quantize=list(_LARGE_PARTS)
+            quant_backend=f"bitsandbytes_{bits}bit", quant_kwargs=settings, components_to_quantize=list(LARGE_PARTS)
         )
     from torchao.quantization import (  # type: ignore[import-untyped]
         Int4WeightOnlyConfig,
@@ -322,6 +342,6 @@ def offload_parts(pipeline: Any, options: DiffusersOptions) -> None:
     the components.
     """
     if options.offload == "model":
-        pipeline.enable_model_cpu_offload(device=_choose_device(options))
+        pipeline.enable_model_cpu_offload(device=choose_device(options))
     elif options.offload == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=_choose_device(options))
+        pipeline.enable_sequential_cpu_offload(device=choose_device(options))

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -127,6 +128,9 @@ class BatchWorker:
             the unfinished pictures.
         max_batch_size: Most pictures at once; None for as many as there are.
         gather_s: How long to wait for jobs of other threads, in seconds.
+        hold: Keeps the pipeline on its device while a batch is prepared and drawn; its argument says whether nobody
+            waits for the batch any more.
+        make_room: Called when memory is short; true if other models have left the device.
         idle_s: How long the thread stays without a job, in seconds.
     """
 
@@ -138,6 +142,8 @@ class BatchWorker:
         draw: Callable[[Sequence[DrawingPlan], OnStep], list[Image.Image | MgemError]],
         max_batch_size: int | None = None,
         gather_s: float = 0.01,
+        hold: Callable[[Callable[[], bool]], AbstractContextManager[None]] = lambda is_cancelled: nullcontext(),
+        make_room: Callable[[], bool] = lambda: False,
         idle_s: float = 1.0,
     ) -> None:
         self._ready = ready
@@ -145,6 +151,8 @@ class BatchWorker:
         self._draw = draw
         self._max_batch_size = max_batch_size
         self._gather_s = gather_s
+        self._hold = hold
+        self._make_room = make_room
         self._idle_s = idle_s
         self._inbox: queue.SimpleQueue[Job | _Errand] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -199,7 +207,7 @@ class BatchWorker:
                         return
                 continue
             self._gather()
-            self._draw_next()
+            self._draw_held()
 
     def _receive(self, timeout: float) -> bool:
         """Take in one job or do one errand; False if none came in time."""
@@ -223,6 +231,21 @@ class BatchWorker:
         until = time.monotonic() + self._gather_s
         while self._receive(max(until - time.monotonic(), 0.0)):
             pass
+
+    def _draw_held(self) -> None:
+        """Draw the next batch while the pipeline is on its device; tell all waiting jobs if it cannot get there."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(
+                    self._hold(lambda: self._closing or all(job.cancelled for job in list(self._waiting)))
+                )
+            except MgemError as error:
+                is_cancelled = isinstance(error, GenerationCancelledError)
+                for job in self._waiting:
+                    self._give_up(job, Outcome(job, error) if is_cancelled else Unready(job, error))
+                self._waiting = []
+                return
+            self._draw_next()
 
     def _draw_next(self) -> None:
         """Draw those waiting jobs that go with the first."""
@@ -273,27 +296,40 @@ class BatchWorker:
         if not plans:
             return
         started = time.monotonic()
-        too_large = False
-        try:
-            self._ready()
-            pictures = self._draw(plans, lambda *state: self._report(live, *state))
-        except GenerationCancelledError as error:
-            pictures = [error] * len(live)
-        except Exception as error:  # whatever a pipeline raises, the other jobs go on
-            too_large = _is_out_of_memory(error)
-            pictures = [_explain(error, plans[0].request)] if len(live) == 1 else []
-        if not pictures:
+        pictures, failure, is_short = self._try(live, plans)
+        if failure is not None:
             # Not within the handler: what it caught holds on to the tensors that filled the memory.
             _free_memory()
-            size = max(len(live) // 2, 1) if too_large else 1
-            if too_large:
-                self._fitting[plans[0].key] = size
-            for start in range(0, len(live), size):
-                self._draw_batch(live[start : start + size])
-            return
+            if is_short and self._make_room():
+                self._draw_batch(live)
+                return
+            if len(live) > 1:
+                self._draw_parts(live, is_short)
+                return
+            pictures = [failure]
         seconds = (time.monotonic() - started) / len(live)
         for job, picture in zip(live, pictures, strict=True):
             job.events.put(Outcome(job, _cancelled() if job.cancelled else picture, seconds))
+
+    def _try(
+        self, jobs: Sequence[Job], plans: Sequence[DrawingPlan]
+    ) -> tuple[list[Image.Image | MgemError], MgemError | None, bool]:
+        """Draw a batch; return the pictures, or why there are none, and whether memory was short."""
+        try:
+            self._ready()
+            return self._draw(plans, lambda *state: self._report(jobs, *state)), None, False
+        except GenerationCancelledError as error:
+            return [error] * len(jobs), None, False
+        except Exception as error:  # whatever a pipeline raises, the other jobs go on
+            return [], _explain(error, plans[0].request), _is_out_of_memory(error)
+
+    def _draw_parts(self, jobs: Sequence[Job], is_short: bool) -> None:
+        """Draw a batch that failed again: in halves if memory was short, else one by one."""
+        size = max(len(jobs) // 2, 1) if is_short else 1
+        if is_short and (plan := jobs[0].plan) is not None:
+            self._fitting[plan.key] = size
+        for start in range(0, len(jobs), size):
+            self._draw_batch(jobs[start : start + size])
 
     def _report(self, jobs: Sequence[Job], step: int, num_steps: int, unfinished: Unfinished) -> None:
         """Tell the callers of a step; raise if none of them wants the rest."""

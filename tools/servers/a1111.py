@@ -44,6 +44,7 @@ from mgem_agent.tools.servers.executed_request import executed_request, facts_of
 from mgem_agent.tools.servers.http_client import ServerClient
 from mgem_agent.tools.servers.one_by_one import draw_one_by_one
 from mgem_agent.tools.servers.served_picture import read_parameters, read_picture_text
+from mgem_agent.tools.servers.server_memory import ServerMemory
 from mgem_agent.tools.servers.wire_pictures import png_base64
 
 __all__ = ["A1111Generator"]
@@ -129,6 +130,7 @@ class A1111Generator:
         )
         self._poll_s = poll_s
         self._unloaded = False
+        self._memory = ServerMemory(self._client.address, self.name, self.unload)
 
     @property
     def name(self) -> str:
@@ -148,9 +150,6 @@ class A1111Generator:
         cancel: threading.Event | None = None,
     ) -> Iterator[GenerationProgress | ImageResult]:
         """Draw one picture after the other, as `ImageGenerator` defines it."""
-        if self._unloaded:
-            self._client.request("POST", "/sdapi/v1/reload-checkpoint", cancel=cancel, is_free=True)
-            self._unloaded = False
         draw = partial(self._draw, pictures=pictures or {}, cancel=cancel or threading.Event())
         yield from draw_one_by_one(requests, draw, generator=self.name, model="", cancel=cancel)
 
@@ -162,6 +161,14 @@ class A1111Generator:
             return
         self._unloaded = True
 
+    def _request_picture(self, path: str, body: Mapping[str, Any], cancel: threading.Event) -> Any:
+        """Request a picture, after the server has loaded its model again if it was told to unload it."""
+        with self._memory.held(cancel.is_set):
+            if self._unloaded:
+                self._client.request("POST", "/sdapi/v1/reload-checkpoint", cancel=cancel, is_free=True)
+                self._unloaded = False
+            return self._client.request_json("POST", path, json=body, cancel=cancel)
+
     def _draw(
         self, index: int, request: ImageRequest, *, pictures: Mapping[str, Image.Image], cancel: threading.Event
     ) -> Iterator[GenerationProgress | ImageResult]:
@@ -169,7 +176,7 @@ class A1111Generator:
         path = "/sdapi/v1/txt2img" if request.image is None else "/sdapi/v1/img2img"
         seeded = request if request.seed is not None else request.model_copy(update={"seed": secrets.randbelow(2**32)})
         body = _body(seeded, pictures)
-        drawing = call_in_background(partial(self._client.request_json, "POST", path, json=body, cancel=cancel))
+        drawing = call_in_background(partial(self._request_picture, path, body, cancel))
         try:
             yield from self._watch(index, drawing, cancel)
             answer = drawing.result()

@@ -43,6 +43,7 @@ from mgem_agent.tools.servers.comfyui_queue import ComfyUIQueue
 from mgem_agent.tools.servers.comfyui_workflow import SHIPPED_WORKFLOWS, ComfyUIWorkflow
 from mgem_agent.tools.servers.http_client import ServerClient
 from mgem_agent.tools.servers.one_by_one import draw_one_by_one
+from mgem_agent.tools.servers.server_memory import ServerMemory
 from mgem_agent.tools.servers.wire_pictures import png_bytes
 
 __all__ = ["ComfyUIGenerator"]
@@ -118,6 +119,7 @@ class ComfyUIGenerator:
         )
         self._queue = ComfyUIQueue(self._client, poll_s=poll_s)
         self._versions: Future[dict[str, str]] | None = None
+        self._memory = ServerMemory(self._client.address, self.name, self.unload)
 
     @property
     def name(self) -> str:
@@ -184,6 +186,10 @@ class ComfyUIGenerator:
             slot: self._upload(pictures[name], cancel, end) for slot, name in _picture_slots(request, flow).items()
         }
         outputs: dict[str, Any] = {}
+        # The device is not held while it draws: whoever reads the events may call a model of this process between
+        # two of them. The server frees its memory only after the prompt.
+        with self._memory.held(cancel.is_set):
+            pass
         with closing(self._queue.run(flow.filled(values | uploaded), cancel, end=end)) as events:
             for event in events:
                 if isinstance(event, tuple):

@@ -10,7 +10,19 @@ import typer
 
 from mgem_agent.cli.factories import budget_flags
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.turn_options import AsJson, Budget, Confirm, Draw, Generator, Images, Look, Model, System, Yes
+from mgem_agent.cli.turn_options import (
+    AsJson,
+    Budget,
+    Confirm,
+    Draw,
+    Generator,
+    Images,
+    Look,
+    Memory,
+    Model,
+    System,
+    Yes,
+)
 from mgem_agent.cli.typed_path import store_typed
 from mgem_agent.errors import InputError, MgemError
 
@@ -40,6 +52,7 @@ def chat(
     generator: Generator = None,
     draw: Draw = None,
     look: Look = None,
+    memory: Memory = None,
     budget: Budget = None,
     images: Images = None,
     system: System = None,
@@ -56,6 +69,7 @@ def chat(
         "generator": generator,
         "draw": draw,
         "look": look,
+        "memory_policy": memory,
         "budget": budget_flags(budget, "session"),
         "images": images,
         "system_prompt": system,
