@@ -29,6 +29,7 @@ LAYERS = (
     ("deferred_object", "import_structure", "meta_device"),
     ("deferred_imports",),
     ("_lazy",),
+    ("device_memory",),
     ("core_model", "sessions"),
     ("tools",),
     ("artifacts", "gen"),

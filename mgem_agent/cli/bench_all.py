@@ -53,6 +53,12 @@ def _decode() -> Any:
     return bench_decode()
 
 
+def _generator() -> Any:
+    from mgem_agent.recipes.bench.generator import bench_generator
+
+    return bench_generator()
+
+
 def _serve() -> Any:
     from mgem_agent.extras import EXTRAS, require_packages
 
@@ -87,6 +93,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     "story": _story,
     "agent": _agent,
     "decode": _decode,
+    "generator": _generator,
     "start": _start,
     "data": _data,
     "serve": _serve,

@@ -42,7 +42,8 @@ def generators(
         if things:
             _print_things(made.name, made.capabilities.vocabulary, as_json=as_json)
         else:
-            _print_one(made.name, made.capabilities, as_json=as_json)
+            describe: Any = getattr(made, "describe_speed", dict)
+            _print_one(made.name, made.capabilities, describe(), as_json=as_json)
         return
     schemes = describe_generators()
     if as_json:
@@ -66,11 +67,12 @@ def _print_things(name: str, vocabulary: Vocabulary | None, *, as_json: bool) ->
     console.print(f"\nA picture shows at most {vocabulary.max_things} things, each once.")
 
 
-def _print_one(name: str, capabilities: Capabilities, *, as_json: bool) -> None:
+def _print_one(name: str, capabilities: Capabilities, speed: dict[str, str], *, as_json: bool) -> None:
     data = {"name": name, **_capabilities_data(capabilities)}
     if as_json:
-        echo_json(data)
+        echo_json(data | ({"loading": speed} if speed else {}))
         return
+    data |= speed
     console = open_console(soft_wrap=True)
     for title, value in data.items():
         if isinstance(value, bool):

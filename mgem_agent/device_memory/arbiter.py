@@ -200,13 +200,12 @@ class DeviceArbiter:
 
     def _leaving(self, model: ResidentModel) -> list[ResidentModel]:
         """Return the models that must leave the device, servers first, then the least recently used."""
-        if self.policy == "keep" or (self.policy == "auto" and self.available_bytes(model.device) is None):
+        if self.policy == "keep":
             return []
-        others = [
-            other
-            for other in self._models
-            if other is not model and _share_device(other, model) and self._occupies(other)
-        ]
+        others = [other for other in self._models if other is not model and _share_device(other, model)]
+        if not others or (self.policy == "auto" and self.available_bytes(model.device) is None):
+            return []
+        others = [other for other in others if self._occupies(other)]
         others.sort(key=lambda other: (not other.is_served, self._order.get(other, 0.0)))
         if self.policy == "unload":
             return others

@@ -52,6 +52,7 @@ class Family:
         max_images: Pictures that a model takes as `image` if it edits.
         default_size: Width and height of a picture whose size is not given, in pixels, where the pipeline needs one.
         max_adapter_images: Pictures that an IP-Adapter on this pipeline takes; 0 where there are no such adapters.
+        cache_threshold: Threshold of the first-block cache for these models; None for that of diffusers.
     """
 
     size_multiple: int = 32
@@ -65,10 +66,11 @@ class Family:
     max_images: int = 1
     default_size: int | None = None
     max_adapter_images: int = 0
+    cache_threshold: float | None = None
 
 
 _CLIP = Family(size_multiple=8, clip_only=True, max_adapter_images=4)
-_FLUX = Family(size_multiple=16, true_cfg=True, max_adapter_images=1)
+_FLUX = Family(size_multiple=16, true_cfg=True, max_adapter_images=1, cache_threshold=0.08)
 _FLUX2 = Family(size_multiple=16, chat_template=True, max_images=4)
 _QWEN = Family(size_multiple=16, guidance="true_cfg_scale", blank_negative=True)
 _Z_IMAGE = Family(size_multiple=16, guidance_floor=0.0, chat_template=True)
@@ -83,7 +85,7 @@ _FAMILIES: Mapping[str, Family] = {
     "Flux2KleinKVPipeline": replace(_FLUX2, guidance=None),
     "Flux2KleinPipeline": _FLUX2,
     "Flux2Pipeline": _FLUX2,
-    "FluxKontextPipeline": Family(size_multiple=16, true_cfg=True),
+    "FluxKontextPipeline": Family(size_multiple=16, true_cfg=True, cache_threshold=0.08),
     "FluxPipeline": _FLUX,
     "GlmImagePipeline": Family(size_multiple=32, default_size=1024),
     "HunyuanDiTPipeline": Family(size_multiple=16),

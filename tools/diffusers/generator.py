@@ -26,9 +26,10 @@ from mgem_agent.tools.diffusers.call import DiffusersCall
 from mgem_agent.tools.diffusers.families import PRESETS, describe_class
 from mgem_agent.tools.diffusers.loading import choose_device, load_pipeline, offload_parts, read_index
 from mgem_agent.tools.diffusers.options import DiffusersOptions
-from mgem_agent.tools.diffusers.pipeline_size import find_modules, pipeline_size
+from mgem_agent.tools.diffusers.pipeline_size import find_modules, largest_batch, own_size_px, pipeline_size
 from mgem_agent.tools.diffusers.plan import Defaults, DrawingPlan, make_plan
 from mgem_agent.tools.diffusers.previews import OnStep
+from mgem_agent.tools.diffusers.speed import apply_speed, describe_speed, with_advice
 from mgem_agent.tools.diffusers.worker import BatchWorker, Job, Outcome, Unready
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import GenerationProgress, ImageResult
@@ -81,7 +82,8 @@ class DiffusersGenerator:
             ready=self._load,
             plan=self._plan,
             draw=self._draw,
-            max_batch_size=self._options.max_batch_size,
+            max_batch_size=self._options.batch_limit,
+            batch_limit=self._limit_batch,
             gather_s=self._options.gather_s,
             hold=lambda is_cancelled: arbiter.use(self._memory, is_cancelled),
             make_room=lambda: arbiter.make_room(self._memory),
@@ -130,6 +132,20 @@ class DiffusersGenerator:
         """Return what it needs on its device, read from its files; None if they are not on this machine."""
         return pipeline_size(self._model, self._options)
 
+    def describe_speed(self) -> dict[str, str]:
+        """Return the options that make it quicker or smaller, and the defaults of its family, without loading weights.
+
+        Raises:
+            GeneratorUnavailableError: As for `capabilities`.
+        """
+        _ = self.capabilities  # whether there is such a model
+        with deferred_imports():
+            name = self._preset.class_name if self._preset else read_index(self._model, self._options)["_class_name"]
+            described = describe_speed(describe_class(name), self._defaults.num_inference_steps).describe()
+        usual = {"steps": self._defaults.num_inference_steps, "guidance": self._defaults.guidance_scale}
+        chosen = ", ".join(f"{name} {value:g}" for name, value in usual.items() if value is not None)
+        return {"defaults": chosen or "those of the pipeline", **described}
+
     @property
     def capabilities(self) -> Capabilities:
         """The tasks and arguments that it supports; known without loading weights.
@@ -150,7 +166,7 @@ class DiffusersGenerator:
                 able = describe_class(class_name).capabilities(
                     guided=guided,
                     ip_adapter=self._options.ip_adapter is not None,
-                    max_batch_size=self._options.max_batch_size,
+                    max_batch_size=self._options.batch_limit,
                 )
                 # What the model's own defaults set is in every result, so it can be asked for too.
                 self._capabilities = able.model_copy(update={"options": able.options.union(self._defaults.options)})
@@ -226,8 +242,21 @@ class DiffusersGenerator:
                 class_name = read_index(self._model, self._options)["_class_name"]
                 traits = describe_class(class_name)
                 pipeline = load_pipeline(self._model, class_name, self._options)
+                speed = describe_speed(traits, self._defaults.num_inference_steps)
+                apply_speed(pipeline, with_advice(self._options, speed, self.device))
                 self._call = DiffusersCall(pipeline, traits, offload=lambda made: offload_parts(made, self._options))
         return self._call
+
+    def _limit_batch(self, plan: DrawingPlan) -> int | None:
+        """Return how many pictures like a plan fit into memory, if the option says to estimate it."""
+        if self._options.max_batch_size != "auto":
+            return None
+        available, size = shared_arbiter().available_bytes(self.device), self._memory.size()
+        if available is None or size is None:
+            return None
+        own = own_size_px(self._model, self._options)
+        width, height = plan.request.width or own, plan.request.height or own
+        return largest_batch(size, available, width * height / own**2)
 
     def _modules(self) -> list[Any]:
         """Return the modules that the arbiter may move; accelerate moves those of an offloaded pipeline."""

@@ -186,10 +186,6 @@ def load_pipeline(model: str, class_name: str, options: DiffusersOptions) -> Any
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         raise _unavailable(model, error) from error
     pipeline.set_progress_bar_config(disable=True)
-    if options.vae_tiling:
-        pipeline.vae.enable_tiling()
-    if options.vae_slicing:
-        pipeline.vae.enable_slicing()
     return pipeline
 
 

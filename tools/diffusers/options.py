@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -25,6 +25,14 @@ class DiffusersOptions(BaseModel):
         variant: Variant of the weight files, such as `fp16`.
         revision: Branch, tag or commit on the hub.
         local_files_only: Whether nothing is downloaded.
+        speed: `fast` sets what suits the model's family on a GPU, where no option says otherwise; see
+            `mgem generators NAME`. It may change pictures a little.
+        compile: What `torch.compile` compiles of the denoiser: its repeated blocks, or the whole. The first picture of
+            each size takes much longer.
+        compile_options: Arguments of `torch.compile`, such as `{"mode": "max-autotune-no-cudagraphs"}`.
+        cache: How steps that change little reuse earlier ones: `first_block` while the output of the first block hardly
+            changes, `taylorseer` by extrapolation. It changes pictures, and pictures of one batch affect each other.
+        cache_options: Settings of the cache, such as `{"threshold": 0.1}` or `{"cache_interval": 3}`.
         vae_tiling: Whether the VAE works tile by tile: less memory for large pictures.
         vae_slicing: Whether the VAE works picture by picture: less memory for large batches.
         scheduler: Class name of another scheduler, such as `LCMScheduler`.
@@ -37,7 +45,7 @@ class DiffusersOptions(BaseModel):
         ip_adapter_scale: Weight of the references, from 0.
         num_inference_steps: Default number of steps.
         guidance_scale: Default guidance scale.
-        max_batch_size: Maximum number of pictures in a batch.
+        max_batch_size: Maximum number of pictures in a batch; `auto` for as many as are estimated to fit into memory.
         gather_s: Seconds that a batch waits for requests from other threads.
     """
 
@@ -51,6 +59,11 @@ class DiffusersOptions(BaseModel):
     variant: str | None = None
     revision: str | None = None
     local_files_only: bool = False
+    speed: Literal["plain", "fast"] = "plain"
+    compile: Literal["none", "blocks", "whole"] = "none"
+    compile_options: dict[str, JsonValue] = Field(default_factory=dict)
+    cache: Literal["none", "first_block", "taylorseer"] = "none"
+    cache_options: dict[str, JsonValue] = Field(default_factory=dict)
     vae_tiling: bool = False
     vae_slicing: bool = False
     scheduler: str | None = None
@@ -62,7 +75,7 @@ class DiffusersOptions(BaseModel):
     ip_adapter_scale: float = Field(default=0.6, ge=0)
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=100)
-    max_batch_size: int | None = Field(default=None, ge=1)
+    max_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     gather_s: float = Field(default=0.01, ge=0, le=10)
 
     @model_validator(mode="after")
@@ -73,6 +86,11 @@ class DiffusersOptions(BaseModel):
             )
         return self
 
+    @property
+    def batch_limit(self) -> int | None:
+        """The maximum batch size, as far as it is a number."""
+        return None if self.max_batch_size == "auto" else self.max_batch_size
+
     @classmethod
     def parse(cls, options: dict[str, object], *, generator: str) -> Self:
         """Validate the options of a caller; numbers may be given as text.
@@ -80,8 +98,9 @@ class DiffusersOptions(BaseModel):
         Raises:
             InputError: If an option is unknown or has an invalid value.
         """
-        if isinstance(bits := options.get("quantization"), str) and bits.isdecimal():
-            options = {**options, "quantization": int(bits)}
+        for name in ("quantization", "max_batch_size"):
+            if isinstance(number := options.get(name), str) and number.isdecimal():
+                options = {**options, name: int(number)}
         try:
             return cls.model_validate(options)
         except ValidationError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mgem_agent.core_model.checkpoints.files import TensorHeader
 
-__all__ = ["find_modules", "pipeline_size"]
+__all__ = ["find_modules", "largest_batch", "own_size_px", "pipeline_size"]
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _DEFAULT_SIZE_PX = 1024
@@ -141,8 +141,36 @@ def _working_bytes(folder: Path, options: DiffusersOptions, itemsize: int) -> in
     size = _own_size(folder, 2 ** (len(channels) - 1))
     if options.vae_tiling:
         size = min(size, _TILE_PX)
-    num_pictures = 1 if options.vae_slicing else options.max_batch_size or 1
+    num_pictures = 1 if options.vae_slicing else options.batch_limit or 1
     return int(_LIVE_MAPS * channels[min(1, len(channels) - 1)] * size * size * itemsize * num_pictures)
+
+
+def largest_batch(size: ModelSize, available: int, scale: float) -> int:
+    """Return how many pictures are estimated to fit into memory at once.
+
+    Args:
+        size: What the pipeline needs for one picture of its own size.
+        available: Bytes of the device for models.
+        scale: Area of each picture, as a multiple of that size.
+    """
+    each = max(size.working_bytes * scale, 1.0)
+    return max(1, int((available - size.weight_bytes) / each))
+
+
+def own_size_px(model: str, options: DiffusersOptions) -> int:
+    """Return the width of a picture whose size is not given, in pixels.
+
+    Args:
+        model: Folder or hub id.
+        options: How it is loaded.
+    """
+    from mgem_agent.core_model.checkpoints.files import read_json
+
+    folder = find_pipeline_folder(model, options)
+    if folder is None or not (folder / "vae" / "config.json").is_file():
+        return _DEFAULT_SIZE_PX
+    channels = read_json(folder / "vae" / "config.json").get("block_out_channels") or [1] * 4
+    return _own_size(folder, 2 ** (len(channels) - 1))
 
 
 def _own_size(folder: Path, scale: int) -> int:

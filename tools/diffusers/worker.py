@@ -127,6 +127,7 @@ class BatchWorker:
         draw: Draws plans of one key, calling back after each step with the steps done and in all, and with what decodes
             the unfinished pictures.
         max_batch_size: Most pictures at once; None for as many as there are.
+        batch_limit: Most pictures like a plan that fit into memory; None for any number.
         gather_s: How long to wait for jobs of other threads, in seconds.
         hold: Keeps the pipeline on its device while a batch is prepared and drawn; its argument says whether nobody
             waits for the batch any more.
@@ -141,6 +142,7 @@ class BatchWorker:
         plan: Callable[[Job], DrawingPlan],
         draw: Callable[[Sequence[DrawingPlan], OnStep], list[Image.Image | MgemError]],
         max_batch_size: int | None = None,
+        batch_limit: Callable[[DrawingPlan], int | None] = lambda plan: None,
         gather_s: float = 0.01,
         hold: Callable[[Callable[[], bool]], AbstractContextManager[None]] = lambda is_cancelled: nullcontext(),
         make_room: Callable[[], bool] = lambda: False,
@@ -150,6 +152,7 @@ class BatchWorker:
         self._plan = plan
         self._draw = draw
         self._max_batch_size = max_batch_size
+        self._batch_limit = batch_limit
         self._gather_s = gather_s
         self._hold = hold
         self._make_room = make_room
@@ -255,8 +258,10 @@ class BatchWorker:
             return
         key = planned[0].plan.key if planned[0].plan else None
         batch = [job for job in planned if job.plan is not None and job.plan.key == key]
-        most = min(self._max_batch_size or len(batch), self._fitting.get(key, len(batch)))
-        batch = batch[:most]
+        plan = planned[0].plan
+        fitting = None if plan is None or len(batch) == 1 else self._batch_limit(plan)
+        limits = (self._max_batch_size, self._fitting.get(key), fitting, len(batch))
+        batch = batch[: min(limit for limit in limits if limit is not None)]
         self._waiting = [job for job in planned if job not in batch]
         self._draw_batch([job for job in batch if job.take()])
 

@@ -33,7 +33,7 @@ class Pair:
     def __init__(self, vlm: Path, pipeline: Path) -> None:
         options: dict[str, Any] = {"dtype": torch.float32}
         self.chat = ChatMiniGemini(model=str(vlm), model_options=options, temperature=0, max_tokens=12)
-        self.generator = DiffusersGenerator(str(pipeline), DiffusersOptions(num_inference_steps=2))
+        self.generator = DiffusersGenerator(str(pipeline), DiffusersOptions(num_inference_steps=2, max_batch_size=1))
         self.vlm_size, self.pipeline_size = (
             checkpoint_size(vlm, options),
             pipeline_size(str(pipeline), DiffusersOptions()),
