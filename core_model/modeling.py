@@ -29,6 +29,7 @@ from mgem_agent.core_model.low_res_encoder import low_res_features, unused_low_r
 from mgem_agent.core_model.mining import PatchInfoMining
 from mgem_agent.core_model.offload import keep_resident
 from mgem_agent.core_model.projector import build_projector
+from mgem_agent.core_model.side_by_side import side_by_side
 from mgem_agent.core_model.token_extension import crops_to_raster, global_image, raster_to_crops, split_crops
 from mgem_agent.errors import InputError, PromptError
 
@@ -218,18 +219,30 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         num_crops = views.shape[0]
         if self.config.image_global:
             views = torch.cat([views, global_image(pixel_values, grid)])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision_tower):
-            tokens = low_res_features(self.vision_tower, views, self.config.vision_feature_layer)
+        tokens, candidates = side_by_side(
+            lambda: self._low_res_tokens(views), lambda: self._candidates(high_res_pixel_values), views.device
+        )
         crops, whole = crops_to_raster(tokens[:num_crops], grid, side), tokens[num_crops:]
-        if self.high_res_vision_tower is not None and self.mining is not None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_high_res_vision_tower):
-                candidates = self.high_res_vision_tower(high_res_pixel_values)
+        if self.mining is not None and candidates:
             crops = self.mining(crops, candidates)
             whole = self.mining(whole, candidates, scale=1 / grid) if self.config.image_global else whole
         crops = raster_to_crops(crops, grid, side)
         if not self.config.image_global:
             return crops
         return torch.cat([whole, crops], dim=1)
+
+    def _low_res_tokens(self, views: Tensor) -> Tensor:
+        """Return the LR encoder's tokens (v, n, c) of views (v, 3, h, h)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision_tower):
+            return low_res_features(self.vision_tower, views, self.config.vision_feature_layer)
+
+    def _candidates(self, high_res_pixel_values: Tensor | None) -> list[Tensor]:
+        """Return the HR encoder's stage maps, finest first; none in a model without one."""
+        if self.high_res_vision_tower is None:
+            return []
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_high_res_vision_tower):
+            maps: list[Tensor] = self.high_res_vision_tower(high_res_pixel_values)
+        return maps
 
     def embed(self, input_ids: Tensor, image_features: list[Tensor] | None = None) -> Tensor:
         """Embed a prompt and insert visual tokens at its image tokens.

@@ -9,9 +9,7 @@ the language model's time for the visual tokens and a question, up to the first 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
@@ -24,7 +22,8 @@ from torch import Tensor
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration
 from mgem_agent.core_model.low_res_encoder import low_res_features
 from mgem_agent.recipes.bench.comparison import Comparison, format_seconds
-from mgem_agent.recipes.bench.measure import DTypeName, compare, find_device, require_positive, seconds_of, wait_for
+from mgem_agent.recipes.bench.measure import DTypeName, compare, find_device, require_positive, seconds_of
+from mgem_agent.recipes.bench.parts import PartsWatch
 from mgem_agent.recipes.bench.progress import steps
 from mgem_agent.recipes.bench.sizes import LanguageModelName, bench_config, build_model, describe_sizes
 from mgem_agent.testing import textbook_image_features
@@ -201,7 +200,7 @@ def _latencies(
     if with_llm:
         for count in sorted({count for _, count in methods.values()}):
             language_model[count] = _first_token_seconds(model, count, repeats)
-    watch = _PartsWatch(model)
+    watch = PartsWatch(model)
     seconds: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
     with watch:
         for _ in steps("the parts of each method", range(repeats)):
@@ -235,45 +234,3 @@ def _first_token_seconds(model: MiniGeminiForConditionalGeneration, num_image_to
 
     read()
     return min(seconds_of(read, model.device) for _ in range(repeats))
-
-
-class _PartsWatch:
-    """Adds up the seconds that a call spends in the two encoders, by hooks on their modules."""
-
-    def __init__(self, model: MiniGeminiForConditionalGeneration) -> None:
-        self._model = model
-        self._seconds: dict[str, float] = {}
-        self._since = 0.0
-        self._hooks = ExitStack()
-
-    def __enter__(self) -> None:
-        trunk: Any = self._model.model
-        tower, high_res = trunk.vision_tower, trunk.high_res_vision_tower
-        # The tower itself is not called: only some of its layers are run.
-        for module in (tower.embeddings, high_res):
-            self._hooks.callback(module.register_forward_pre_hook(self._start).remove)
-        for module in (*tower.encoder.layers, tower.post_layernorm):
-            self._hooks.callback(module.register_forward_hook(self._add_to("low_res_encoder")).remove)
-        self._hooks.callback(high_res.register_forward_hook(self._add_to("high_res_encoder")).remove)
-
-    def __exit__(self, *_: object) -> None:
-        self._hooks.close()
-
-    def time(self, call: Callable[[], object]) -> dict[str, float]:
-        """Return the seconds of one call by part; "rest" is the time outside both encoders."""
-        self._seconds = {"low_res_encoder": 0.0, "high_res_encoder": 0.0}
-        whole = seconds_of(call, self._model.device)
-        return {**self._seconds, "rest": whole - sum(self._seconds.values())}
-
-    def _start(self, *_: Any) -> None:
-        wait_for(self._model.device)
-        self._since = time.perf_counter()
-
-    def _add_to(self, part: str) -> Callable[..., None]:
-        def add(*_: Any) -> None:
-            wait_for(self._model.device)
-            now = time.perf_counter()
-            self._seconds[part] += now - self._since
-            self._since = now
-
-        return add

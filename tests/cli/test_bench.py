@@ -49,6 +49,14 @@ def test_a_person_gets_tables(name: str, words: list[str]) -> None:
         assert word in result.stdout
 
 
+def test_vision_measures_the_first_token() -> None:
+    arguments = ["bench", "vision", "--first-token", "--small", "--llm", "none", "--repeats", "1", "--threads", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for word in ("decoding the file", "HR encoder", "language model, prompt", "LR encoder only", "█"):
+        assert word in result.stdout
+
+
 def test_an_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     result = CliRunner().invoke(app, ["bench", "mining", "--device", "cuda"])
