@@ -35,6 +35,9 @@ __all__ = ["Answer", "DialogueCache", "DialoguePrompt"]
 _MAX_NEW_TOKENS = 512
 """Default length of an answer in tokens, if the context has room for it."""
 
+_IMAGES_PER_BATCH = 8
+"""Most images encoded at once. A cancellation takes effect between two batches."""
+
 _NEEDS_OWN_CACHE = ("assistant_early_exit", "assistant_model", "cache_implementation", "prompt_lookup_num_tokens")
 """Options for which `generate` needs its own cache; such an answer is computed without this one."""
 
@@ -220,9 +223,9 @@ class Answer:
     def _generate(self, streamer: BaseStreamer, stop: Stop) -> None:
         """Encode new images, pre-fill new tokens and generate, in the answer's thread."""
         cache, prompt, prefix = self._cache, self.prompt, self._prefix
-        for key in prompt.image_keys:
+        for start in range(0, len(prompt.image_keys), _IMAGES_PER_BATCH):
             if not stop.is_set():
-                cache.images.encode(key)
+                cache.images.encode(prompt.image_keys[start : start + _IMAGES_PER_BATCH])
         if stop.is_set():
             return
         device = input_device(cache.model)

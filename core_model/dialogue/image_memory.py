@@ -80,19 +80,22 @@ class ImageMemory:
             self._waiting[key] = picture
         return key
 
-    def encode(self, key: int) -> None:
-        """Encode an added image, unless it is already encoded.
+    def encode(self, keys: Collection[int]) -> None:
+        """Encode the added images that are not encoded yet, as one batch.
 
         Args:
-            key: What :meth:`add` returned.
+            keys: What :meth:`add` returned for each.
         """
-        if key not in self.features:
-            prepared = self._processor.image_processor([self._waiting[key]], return_tensors="pt")
+        new = [key for key in dict.fromkeys(keys) if key not in self.features]
+        if new:
+            prepared = self._processor.image_processor([self._waiting[key] for key in new], return_tensors="pt")
             with torch.no_grad():
                 output: Any = self._model.get_image_features(**prepared.to(input_device(self._model)))
-            self.features[key] = output.pooler_output[0]
-            del self._waiting[key]
-        self.features.move_to_end(key)
+            for key, rows in zip(new, output.pooler_output, strict=True):
+                self.features[key] = rows.clone() if len(new) > 1 else rows  # dropping one then frees its memory
+                del self._waiting[key]
+        for key in keys:
+            self.features.move_to_end(key)
 
     def retain(self, shown: Collection[int]) -> None:
         """Drop pictures that were never encoded and images that have not been shown for long.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
@@ -48,6 +51,36 @@ def test_how_it_ends(cache: DialogueCache) -> None:
     assert "".join(cache.answer(prompt, {"max_new_tokens": 6}).stream()) == text
     with pytest.raises(ContextOverflowError):
         cache.answer(prompt, {"max_new_tokens": 1000})
+
+
+def test_a_static_cache_answers_the_same(cache: DialogueCache) -> None:
+    prompt = cache.prompt(ASKED, ())
+    text = "".join(cache.answer(prompt, {"max_new_tokens": 6}).stream())
+    static = cache.answer(prompt, {"max_new_tokens": 6, "cache_implementation": "static"})
+    assert static.num_cached == 0, "transformers makes that cache for each answer"
+    assert "".join(static.stream()) == text
+
+
+def test_pictures_of_a_prompt_are_encoded_as_one_batch(cache: DialogueCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
+    keys = [cache.images.add(picture) for picture in pictures]
+    encode = cache.model.get_image_features
+    sizes: list[int] = []
+
+    def counted(pixel_values: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(pixel_values))
+        return encode(pixel_values, *args, **kwargs)
+
+    monkeypatch.setattr(cache.model, "get_image_features", counted)
+    cache.images.encode(keys)
+    batch = [cache.images.features[key] for key in keys]
+    cache.images.encode(keys)
+    assert sizes == [3], "all at once, and only once"
+    for picture, rows in zip(pictures, batch, strict=True):
+        single = DialogueCache(cache.model, cache.processor).images
+        key = single.add(picture)
+        single.encode([key])
+        torch.testing.assert_close(rows, single.features[key], atol=1e-5, rtol=1e-4)
 
 
 def test_a_copy_is_a_cache_of_its_own(cache: DialogueCache) -> None:
