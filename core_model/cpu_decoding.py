@@ -2,23 +2,26 @@
 
 The cost of a token there is reading every weight once and, in a small model, the calls between the products. So:
 
-- **Fewer bytes.** The float32 weights still process the prompt. For single tokens there is a second copy of the
-  matrices: in 4 bits per weight if they already lie on such a grid (as in a GGUF file of type Q4_1), otherwise in 8
-  bits. torch's own kernels multiply both, in bfloat16 with float32 sums.
-- **Fewer calls.** Projections of one input are one product, and attention is written out for one query.
+- **Fewer bytes.** The weights process the prompt as they are. For single tokens there are copies of the matrices: in 2
+  bytes per weight, without rounding, and in 4 bits (`cpu_products`).
+- **Fewer passes.** The 4 bits guess some tokens, and the exact weights check them in one pass (`cpu_drafts`). So the
+  tokens are those of the exact weights, except for ties.
+- **Fewer calls** between the products (`cpu_step`).
 
-`exact` uses the float32 weights instead, which gives the same tokens as transformers except for ties.
+The copies take some seconds, so they are made only once a process has decoded some tokens, a layer for each token
+after that: loading and short answers pay nothing. `exact` makes none. `check=False` uses the tokens of quantized
+weights without a check: 4 bits if the matrices lie on such a grid (as in a GGUF file of type Q4_1), otherwise 8.
 
 `generate`, streaming and the key-value cache are those of transformers. Only the forward pass of the trunk and the head
 is replaced, and only for one token of one prompt.
-
-Shapes: d hidden size; n rows of a matrix; h heads, k of them with keys of their own, of c channels; l tokens so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,32 +31,37 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mgem_agent.core_model.cache_name import CACHE_NAME
+from mgem_agent.core_model.cpu_drafts import Ahead, GuessRate, look_ahead
+from mgem_agent.core_model.cpu_products import (
+    Product,
+    exact_product,
+    four_bit_product,
+    grid_product,
+    has_kernels,
+    row_product,
+)
+from mgem_agent.core_model.cpu_step import Layer, Step, rooms
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
-__all__ = ["CpuDecoding", "enable_cpu_decoding"]
+__all__ = ["TOKENS_BEFORE_COPIES", "CpuDecoding", "enable_cpu_decoding"]
 
-_GROUP = 32
-"""Weights that share a step and an offset on a grid of 4 bits."""
-
-_GRID_TOLERANCE = 0.01
-"""Tolerance, in steps, for a weight to be on its grid; float16 steps need some."""
-
-_KERNELS: Any = torch  # its products with packed weights have no public names yet
+TOKENS_BEFORE_COPIES = 48
+"""Tokens that a process decodes before it makes copies; short commands never need them."""
 
 _HANDLED = ("attention_mask", "inputs_embeds", CACHE_NAME, "position_ids", "use_cache", "return_dict")
 
-Product = Callable[[Tensor], Tensor]
-"""From (1, d) to (1, n)."""
 
-
-def enable_cpu_decoding(model: MiniGeminiForConditionalGeneration, *, exact: bool = False) -> CpuDecoding | None:
+def enable_cpu_decoding(
+    model: MiniGeminiForConditionalGeneration, *, exact: bool = False, check: bool = True
+) -> CpuDecoding | None:
     """Turn on fast decoding for a model.
 
     Args:
         model: The model, loaded in float32 on the CPU. Prompt processing and saving do not change.
-        exact: Whether to multiply by the float32 weights themselves.
+        exact: Whether to multiply by the float32 weights themselves, without guesses.
+        check: Whether exact weights check the tokens of the quantized ones.
 
     Returns:
         The object that can turn it off again; None if the model is not supported and was left unchanged.
@@ -62,7 +70,7 @@ def enable_cpu_decoding(model: MiniGeminiForConditionalGeneration, *, exact: boo
     head: Any = model.get_output_embeddings()
     if not _is_fitting(trunk, head):
         return None
-    return CpuDecoding(trunk, head, exact=exact or not _has_kernels())
+    return CpuDecoding(trunk, head, exact=exact or not has_kernels(), check=check)
 
 
 class CpuDecoding:
@@ -72,13 +80,25 @@ class CpuDecoding:
         trunk: A LLaMA without a head.
         head: Its head.
         exact: Whether to multiply by the float32 weights.
+        check: Whether exact weights check the tokens of the quantized ones.
+
+    Attributes:
+        exact: As given.
+        check: As given.
+        guesses: How many guesses were right.
     """
 
-    def __init__(self, trunk: LlamaModel, head: nn.Linear, *, exact: bool) -> None:
-        self.exact = exact
+    def __init__(self, trunk: LlamaModel, head: nn.Linear, *, exact: bool, check: bool) -> None:
+        self.exact, self.check = exact, check
+        self.guesses = GuessRate()
         self._trunk, self._head = trunk, head
-        self._step = _Step(trunk, exact)
-        self._score: Product = _product([head.weight], exact)
+        self._step = Step(trunk)
+        make = _plain if exact or check else _quantized
+        self._layers = [Layer(layer, make, is_joined=make is _quantized) for layer in trunk.layers]
+        self._score = make(head.weight.detach())
+        self._copies = _Copies(trunk, head, self._layers) if check and not exact else None
+        self._ahead: WeakKeyDictionary[DynamicCache, Ahead] = WeakKeyDictionary()
+        self._last = threading.local()
         self.install()
 
     def install(self) -> None:
@@ -92,125 +112,98 @@ class CpuDecoding:
             module.__dict__.pop("forward", None)
 
     def _through_trunk(self, *args: Any, **kwargs: Any) -> Any:
+        self._last.row = None
         if args or not _is_one_token(kwargs):
             return type(self._trunk).forward(self._trunk, *args, **kwargs)
-        cache = kwargs[CACHE_NAME]
-        hidden = self._step(kwargs["inputs_embeds"], kwargs.get("position_ids"), cache)
-        return BaseModelOutputWithPast(last_hidden_state=hidden, **{CACHE_NAME: cache})
+        cache: DynamicCache = kwargs[CACHE_NAME]
+        hidden = self._output(kwargs["inputs_embeds"][0], kwargs.get("position_ids"), cache)
+        return BaseModelOutputWithPast(last_hidden_state=hidden[None], **{CACHE_NAME: cache})
+
+    def _output(self, embedded: Tensor, position_ids: Tensor | None, cache: DynamicCache) -> Tensor:
+        """Return the output (1, d) at a token (1, d), and add its keys and values to the cache."""
+        start = cache.get_seq_length() if position_ids is None else position_ids[:, -1:]
+        copies = self._copies
+        if copies is None or not copies.are_complete():
+            past, places = cache.get_seq_length(), rooms(cache, 1)
+            hidden = self._step(embedded, self._step.rotations(start, 1), self._layers, places, past)
+            for room, layer in zip(places, cache.layers, strict=True):
+                room.show(layer, past + 1)
+            return hidden
+        ahead = self._ahead.get(cache)
+        place = None if ahead is None else ahead.use(embedded, cache)
+        if ahead is None or place is None:
+            if ahead is not None:
+                self.guesses.record(ahead)
+            ahead = self._ahead[cache] = look_ahead(
+                embedded,
+                cache,
+                step=self._step,
+                start=start,
+                number=self.guesses.best_number(),
+                exact=(self._layers, copies.exact_head),
+                quick=(copies.quick_layers, copies.quick_head),
+                embed=self._trunk.embed_tokens,
+            )
+            place = ahead.use(embedded, cache) or 0  # always the first
+        row = ahead.hidden[place : place + 1]
+        self._last.row = (row, ahead.scores[place])
+        return row
 
     def _through_head(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled() or input.shape[:-1].numel() != 1:
             return F.linear(input, self._head.weight)
-        return self._score(input.reshape(1, -1)).view(*input.shape[:-1], -1)
+        row = getattr(self._last, "row", None)
+        if row is not None and input.data_ptr() == row[0].data_ptr():
+            scores = row[1]
+        else:
+            scores = self._score(input.reshape(1, -1)).float()
+        return scores.view(*input.shape[:-1], -1)
 
 
-class _Step:
-    """The forward pass of one token through the trunk."""
+class _Copies:
+    """Copies of the matrices for guesses and their checks, made a layer at a time.
 
-    def __init__(self, trunk: LlamaModel, exact: bool) -> None:
-        config: Any = trunk.config
-        self.num_keys = config.num_key_value_heads
-        self.num_heads = config.num_attention_heads
-        self.channels: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.eps = config.rms_norm_eps
-        self.angles = trunk.rotary_emb
-        self.norm = trunk.norm.weight.detach()
-        self.layers = [_Layer(layer, exact) for layer in trunk.layers]
-        half = self.channels // 2
-        self.swapped = torch.cat([torch.arange(half, 2 * half), torch.arange(half)])
-        self.signs = torch.cat([-torch.ones(half), torch.ones(half)])
+    Args:
+        trunk: A LLaMA without a head.
+        head: Its head.
+        layers: The layers as they are; each is replaced once its copy is made.
+    """
 
-    def __call__(self, embedded: Tensor, position_ids: Tensor | None, cache: DynamicCache) -> Tensor:
-        """Return (1, 1, d) for the embedding of a token (1, 1, d), and add its keys and values to the cache."""
-        if position_ids is None:
-            position_ids = torch.tensor([[cache.get_seq_length()]])
-        cosines, sines = self.angles(embedded, position_ids[:, -1:])
-        cosines, sines = cosines[0], sines[0] * self.signs  # (1, c)
-        hidden = embedded[0]  # (1, d)
-        for index, layer in enumerate(self.layers):
-            seen = layer.attended(self._normed(hidden, layer.input_norm))
-            hidden = hidden + layer.leave(self._attend(seen, cosines, sines, cache, index))
-            gate, up = layer.widened(self._normed(hidden, layer.inner_norm)).chunk(2, dim=-1)
-            hidden = hidden + layer.narrowed(F.silu(gate) * up)
-        return self._normed(hidden, self.norm)[None]
+    def __init__(self, trunk: LlamaModel, head: nn.Linear, layers: list[Layer]) -> None:
+        self.quick_layers: list[Layer] = []
+        self.quick_head: Product = _plain(head.weight.detach())
+        self.exact_head: Product = self.quick_head
+        self._trunk, self._head, self._layers = trunk, head, layers
+        self._num_tokens = 0
+        self._is_complete = False
+        self._lock = threading.Lock()
 
-    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(hidden, weight.shape, weight, self.eps)
-
-    def _attend(self, seen: Tensor, cosines: Tensor, sines: Tensor, cache: DynamicCache, index: int) -> Tensor:
-        """Return (1, h·c) from the queries, keys and values of a token (1, (h + 2k)·c)."""
-        split = (self.num_heads + self.num_keys) * self.channels
-        turned = seen[:, :split].view(-1, self.channels)  # (h + k, c)
-        turned = torch.addcmul(turned * cosines, turned[:, self.swapped], sines)
-        own = (1, self.num_keys, 1, self.channels)
-        keys, values = cache.update(turned[self.num_heads :].view(own), seen[:, split:].view(own), index)
-        queries = turned[: self.num_heads].view(self.num_keys, -1, self.channels)  # (k, h/k, c)
-        scores = torch.bmm(queries, keys[0].transpose(1, 2)) * self.channels**-0.5  # (k, h/k, l)
-        return torch.bmm(scores.softmax(-1), values[0]).view(1, -1)
+    def are_complete(self) -> bool:
+        """Return whether all copies are made; make the next one if not. Call it once for each token."""
+        if self._is_complete:
+            return True
+        with self._lock:
+            self._num_tokens += 1
+            place = len(self.quick_layers)
+            if self._num_tokens <= TOKENS_BEFORE_COPIES:
+                return False
+            if place < len(self._layers):
+                layer = self._trunk.layers[place]
+                self._layers[place] = Layer(layer, exact_product)
+                self.quick_layers.append(Layer(layer, four_bit_product))
+            elif not self._is_complete:
+                self.exact_head = exact_product(self._head.weight.detach())
+                self.quick_head = four_bit_product(self._head.weight.detach())
+                self._is_complete = True
+        return False
 
 
-class _Layer:
-    """The weights of a layer."""
-
-    def __init__(self, layer: Any, exact: bool) -> None:
-        attention, inner = layer.self_attn, layer.mlp
-        projections = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-        self.input_norm: Tensor = layer.input_layernorm.weight.detach()
-        self.inner_norm: Tensor = layer.post_attention_layernorm.weight.detach()
-        self.attended = _product(projections, exact)
-        self.leave = _product([attention.o_proj.weight], exact)
-        self.widened = _product([inner.gate_proj.weight, inner.up_proj.weight], exact)
-        self.narrowed = _product([inner.down_proj.weight], exact)
+def _plain(weight: Tensor) -> Product:
+    return lambda hidden: F.linear(hidden, weight)
 
 
-def _product(weights: Sequence[Tensor], exact: bool) -> Product:
-    """Return the product with vertically stacked matrices (n, d)."""
-    weights = [weight.detach() for weight in weights]
-    if exact:
-        if len(weights) == 1:
-            return lambda hidden: F.linear(hidden, weights[0])
-        return lambda hidden: torch.cat([F.linear(hidden, weight) for weight in weights], dim=-1)
-    joined = torch.cat(weights) if len(weights) > 1 else weights[0]
-    return _in_four_bits(joined) or _in_eight_bits(joined)
-
-
-def _in_four_bits(weight: Tensor) -> Product | None:
-    """Return the product with a matrix whose blocks of 32 weights lie on grids of 16 steps; None for others."""
-    num_rows, width = weight.shape
-    if num_rows % 16 or width % _GROUP:
-        return None
-    if _on_grid(weight[:16]) is None or (found := _on_grid(weight)) is None:  # a few rows usually suffice
-        return None
-    places, step, lowest = found
-    packed = _KERNELS._convert_weight_to_int4pack_for_cpu(places, 1)
-    grid = torch.stack([step, lowest + 8 * step], dim=-1).transpose(0, 1).contiguous().bfloat16()  # (d / 32, n, 2)
-    return lambda hidden: _KERNELS._weight_int4pack_mm_for_cpu(hidden.bfloat16(), packed, _GROUP, grid).float()
-
-
-def _on_grid(weight: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return the indices (n, d) of weights on their grids of 16, and the step and start (n, d / 32) of each grid."""
-    groups = weight.view(len(weight), -1, _GROUP)
-    lowest, highest = groups.aminmax(dim=-1)
-    step = ((highest - lowest) / 15).clamp_min(torch.finfo(weight.dtype).tiny)
-    places = groups.sub(lowest[..., None]).div_(step[..., None])
-    rounded = places.round()
-    if places.sub_(rounded).abs_().max() > _GRID_TOLERANCE:
-        return None
-    return rounded.to(torch.int32).view_as(weight), step, lowest
-
-
-def _in_eight_bits(weight: Tensor) -> Product:
-    """Return the product with a matrix whose rows are rounded to 255 steps."""
-    step = (weight.abs().amax(dim=1) / 127).clamp_min(torch.finfo(weight.dtype).tiny)
-    packed = (weight / step[:, None]).round().to(torch.int8)
-    step = step.bfloat16()
-    return lambda hidden: _KERNELS._weight_int8pack_mm(hidden.bfloat16(), packed, step).float()
-
-
-def _has_kernels() -> bool:
-    """Return whether this CPU multiplies packed weights quickly; elsewhere torch falls back to loops."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_f") or capabilities.get("avx512") or capabilities.get("avx2"))
+def _quantized(weight: Tensor) -> Product:
+    return grid_product(weight) or row_product(weight)
 
 
 def _is_fitting(trunk: Any, head: Any) -> bool:

@@ -75,24 +75,42 @@ def _mining(
 def _vision(
     hd: _Hd = False,
     batch: _Batch = 1,
-    llm: _LLMOption = "none",
+    llm: Annotated[
+        _LLM | None,
+        typer.Option(
+            help='Size of the language model. Default: "none", one narrow layer; with --first-token, SmolLM2.'
+        ),
+    ] = None,
     dtype: _DTypeOption = "float32",
     device: _Device = "cpu",
     threads: _Threads = None,
     repeats: _Repeats = 2,
     small: _Small = False,
+    first_token: Annotated[
+        bool, typer.Option("--first-token", help="From the picture's file to the first token instead, by part.")
+    ] = False,
     as_json: _AsJson = False,
 ) -> None:
     """From pixels to visual tokens, against the authors' method, with the time of each part.
 
     The second table has the columns of the paper's latency table, which is printed below it. The last column, the
     language model, needs --llm. On a GPU: mgem bench vision --device cuda --dtype bfloat16 --llm vicuna-7b.
+
+    With --first-token, the alternative is the same without high resolution, so the ratio is what that costs.
     """
 
     def measure() -> Comparison:
+        if first_token:
+            from mgem_agent.recipes.bench.first_token import bench_first_token
+
+            return bench_first_token(
+                hd=hd, small=small, dtype=dtype, device=device, llm=llm or "smollm2-135m", repeats=repeats
+            )
         from mgem_agent.recipes.bench.vision import bench_vision
 
-        return bench_vision(hd=hd, small=small, batch=batch, dtype=dtype, device=device, llm=llm, repeats=repeats)
+        return bench_vision(
+            hd=hd, small=small, batch=batch, dtype=dtype, device=device, llm=llm or "none", repeats=repeats
+        )
 
     _run("vision", measure, threads, as_json)
 
@@ -219,6 +237,9 @@ def _decode(
         typer.Option(help="nano's language model, random weights of the same size, or one narrow layer."),
     ] = "nano",
     exact: Annotated[bool, typer.Option("--exact", help="Also measure this library with float32 weights.")] = False,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Let this library use quantized weights without checking their tokens.")
+    ] = False,
     tokens: Annotated[int, typer.Option(min=2, help="Length of the answer in tokens.")] = 48,
     llama_cpp: Annotated[
         list[str] | None, typer.Option(help="Address of a llama.cpp server with the same weights, again for each.")
@@ -245,6 +266,7 @@ def _decode(
         return bench_decode(
             model=model,
             exact=exact,
+            check=not unchecked,
             tokens=tokens,
             repeats=repeats,
             llama_cpp=llama_cpp or (),

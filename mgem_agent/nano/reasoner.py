@@ -100,8 +100,8 @@ def make_nano_reasoner(
     Args:
         language_model: Source of the language model; see :func:`find_language_model`.
         offline: Whether downloads are forbidden; by default from the environment.
-        exact: Whether to decode with the float32 weights; by default quantized weights are used, which is faster and
-            sometimes gives a different answer.
+        exact: Whether to decode with the float32 weights only; by default quantized weights guess tokens, which exact
+            ones check, for the same answer in less time.
         **options: Fields of :class:`ChatMiniGemini`.
 
     Raises:

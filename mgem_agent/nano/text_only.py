@@ -114,7 +114,7 @@ def load_text_only(
     Args:
         language_model: Its source; see :func:`find_language_model`.
         offline: Whether downloads are forbidden; by default from the environment.
-        exact: Whether to decode with the float32 weights instead of quantized ones.
+        exact: Whether to decode with the float32 weights only, without guesses by quantized ones.
 
     Raises:
         CheckpointError: If it is not in the cache and cannot be downloaded.

@@ -106,7 +106,7 @@ def load_nano(
     Args:
         language_model: As for :func:`find_nano`.
         offline: As for :func:`find_nano`.
-        exact: Whether to decode with the float32 weights instead of quantized ones.
+        exact: Whether to decode with the float32 weights only, without guesses by quantized ones.
         folder: As for :func:`find_nano`.
         options: Options of `from_pretrained`; float32 by default.
 

@@ -29,7 +29,7 @@ from transformers import DynamicCache, LlamaForCausalLM
 from transformers.generation.streamers import BaseStreamer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.core_model.cpu_decoding import CpuDecoding, enable_cpu_decoding
+from mgem_agent.core_model.cpu_decoding import TOKENS_BEFORE_COPIES, CpuDecoding, enable_cpu_decoding
 from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_times
@@ -131,6 +131,7 @@ def bench_decode(
     *,
     model: DecodeModelName = "nano",
     exact: bool = False,
+    check: bool = True,
     tokens: int = 48,
     repeats: int = 3,
     llama_cpp: Sequence[str] = (),
@@ -141,7 +142,8 @@ def bench_decode(
 
     Args:
         model: The language model; "nano" downloads its own at first use.
-        exact: Whether ours also computes with the float32 weights.
+        exact: Whether ours also computes with the float32 weights only.
+        check: Whether ours checks the tokens of quantized weights with exact ones.
         tokens: Length of the answer.
         repeats: Timed answers of each.
         llama_cpp: Addresses of llama.cpp servers with the same weights.
@@ -163,7 +165,7 @@ def bench_decode(
     if gguf is not None:
         _write_weights(ours, processor, Path(gguf), model)
     plain = _plain_model(ours)
-    way = enable_cpu_decoding(ours, exact=exact)
+    way = enable_cpu_decoding(ours, exact=exact, check=check)
     if way is None:
         raise InputError(f"The model {model!r} is of a kind that is not made quicker. Use 'nano', 'random' or 'small'.")
     both = _BothWays(ours, plain, processor, way, tokens)
@@ -202,7 +204,11 @@ def bench_decode(
 
 
 def _kind(way: CpuDecoding) -> str:
-    return "float32 weights" if way.exact else "4 bits where the weights have a grid of 4, else 8"
+    if way.exact:
+        return "float32 weights"
+    if way.check:
+        return "guesses in 4 bits, checked by the exact weights"
+    return "4 bits where the weights have a grid of 4, else 8, not checked"
 
 
 def _write_weights(
@@ -277,7 +283,9 @@ class _BothWays:
         }
 
     def warm_up(self) -> None:
-        self._ours_seconds()
+        num_made = TOKENS_BEFORE_COPIES + len(self._ours.model.language_model.layers) + 2
+        for _ in range(1 + num_made // self._options["max_new_tokens"]):  # until the copies of the weights are made
+            self._ours_seconds()
         self._plain_seconds()
 
     def seconds(self, *, ours_first: bool) -> tuple[float, float]:

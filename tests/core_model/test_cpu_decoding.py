@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, cpu_decoding
 from mgem_agent.core_model.cpu_decoding import CpuDecoding, enable_cpu_decoding
+from mgem_agent.core_model.cpu_products import grid_product, has_kernels
+from mgem_agent.core_model.cpu_step import Step
 
-HAS_KERNELS = cpu_decoding._has_kernels()  # pyright: ignore[reportPrivateUsage]
+HAS_KERNELS = has_kernels()
+
+
+@pytest.fixture(autouse=True)
+def copies_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make copies from the first token on."""
+    monkeypatch.setattr(cpu_decoding, "TOKENS_BEFORE_COPIES", 0)
+
 
 MakeModel = Callable[..., MiniGeminiForConditionalGeneration]
 SIZES: dict[str, Any] = {
@@ -32,7 +43,7 @@ def model(make_model: MakeModel) -> MiniGeminiForConditionalGeneration:
 def answer(model: Any, **options: Any) -> Any:
     ids = torch.tensor([[5, 9, 2, 40, 7]])
     settings = {"do_sample": False, "max_new_tokens": 12, "min_new_tokens": 12, "pad_token_id": 0}
-    return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings, **options)
+    return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **{**settings, **options})
 
 
 def test_exact_says_the_same(model: MiniGeminiForConditionalGeneration) -> None:
@@ -48,13 +59,13 @@ def test_exact_says_the_same(model: MiniGeminiForConditionalGeneration) -> None:
 
 def test_it_is_what_writes(model: MiniGeminiForConditionalGeneration, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
-    step = cpu_decoding._Step.__call__  # pyright: ignore[reportPrivateUsage]
+    step = Step.__call__
 
     def counted(self: Any, *args: Any) -> Tensor:
         steps.append(1)
         return step(self, *args)
 
-    monkeypatch.setattr(cpu_decoding._Step, "__call__", counted)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(Step, "__call__", counted)
     enable_cpu_decoding(model, exact=True)
     answer(model)
     assert len(steps) == 11, "the first token comes of reading the prompt"
@@ -82,27 +93,94 @@ def test_fewer_bits_say_nearly_the_same(model: MiniGeminiForConditionalGeneratio
                 if isinstance(linear, torch.nn.Linear):
                     linear.weight.data = on_grid(linear.weight.data)
     wanted = answer(model, return_dict_in_generate=True, output_logits=True)
-    way = enable_cpu_decoding(model)
+    way = enable_cpu_decoding(model, check=False)
     assert isinstance(way, CpuDecoding) and not way.exact
     weight = trunk.layers[0].mlp.down_proj.weight.detach()
-    assert (cpu_decoding._in_four_bits(weight) is not None) == is_on_grid  # pyright: ignore[reportPrivateUsage]
+    assert (grid_product(weight) is not None) == is_on_grid
     found = answer(model, return_dict_in_generate=True, output_logits=True)
     scores, ideal = found.logits[1], wanted.logits[1]
     assert (scores - ideal).abs().max() < 0.05 * ideal.abs().max()
     assert not torch.equal(scores, ideal), "these are other numbers"
 
 
+def is_answered_in_few_passes(model: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Tensor, list[int]]:
+    """Return a long answer of a model with guesses, and the number of tokens in each exact pass."""
+    passes: list[int] = []
+    step = Step.__call__
+
+    def counted(self: Any, embedded: Tensor, *args: Any) -> Tensor:
+        passes.append(len(embedded))
+        return step(self, embedded, *args)
+
+    monkeypatch.setattr(Step, "__call__", counted)
+    return answer(model, **{"max_new_tokens": 40, "min_new_tokens": 40, **options}), passes
+
+
 @pytest.mark.skipif(not HAS_KERNELS, reason="this processor has no such kernels")
-def test_each_product_is_that_of_its_matrix() -> None:
-    torch.manual_seed(0)
-    weight, hidden = torch.randn(32, 64), torch.randn(1, 64)
-    grid = on_grid(weight)
-    four = cpu_decoding._in_four_bits(grid)  # pyright: ignore[reportPrivateUsage]
-    eight = cpu_decoding._in_eight_bits(weight)  # pyright: ignore[reportPrivateUsage]
-    assert four is not None
-    for found, wanted in ((four(hidden), hidden @ grid.T), (eight(hidden), hidden @ weight.T)):
-        assert found.dtype == torch.float32
-        assert (found - wanted).norm() < 0.02 * wanted.norm()
+@pytest.mark.parametrize("is_half", [True, False])
+@pytest.mark.parametrize("options", [{}, {"no_repeat_ngram_size": 2}])
+def test_checked_guesses_say_the_same(
+    model: MiniGeminiForConditionalGeneration, monkeypatch: pytest.MonkeyPatch, is_half: bool, options: Any
+) -> None:
+    if is_half:
+        model.half().float()
+    wanted = answer(model, max_new_tokens=40, min_new_tokens=40, **options)
+    way = enable_cpu_decoding(model)
+    assert way is not None
+    found, passes = is_answered_in_few_passes(model, monkeypatch, **options)
+    assert torch.equal(found, wanted)
+    assert max(passes) > 1, "several tokens are checked at once"
+    again = answer(model, max_new_tokens=40, min_new_tokens=40, **options)
+    assert torch.equal(again, wanted), "also with the copies of another answer"
+
+
+@pytest.mark.skipif(not HAS_KERNELS, reason="this processor has no such kernels")
+def test_short_answers_make_no_copies(
+    model: MiniGeminiForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_decoding, "TOKENS_BEFORE_COPIES", 12)
+    made = []
+    product = cpu_decoding.four_bit_product
+    monkeypatch.setattr(cpu_decoding, "four_bit_product", lambda weight: made.append(1) or product(weight))
+    enable_cpu_decoding(model)
+    answer(model)
+    assert not made
+    answer(model)
+    assert made, "the process is no short command"
+
+
+@pytest.mark.skipif(not HAS_KERNELS, reason="this processor has no such kernels")
+def test_sampling_with_guesses_draws_from_the_same_scores(model: MiniGeminiForConditionalGeneration) -> None:
+    options = {"do_sample": True, "max_new_tokens": 40, "min_new_tokens": 40, "temperature": 0.7}
+    torch.manual_seed(3)
+    wanted = answer(model, **options)
+    enable_cpu_decoding(model)
+    for _ in range(2):
+        torch.manual_seed(3)
+        assert torch.equal(answer(model, **options), wanted)
+
+
+@pytest.mark.skipif(not HAS_KERNELS, reason="this processor has no such kernels")
+def test_a_cache_never_shows_guesses(model: MiniGeminiForConditionalGeneration) -> None:
+    way = enable_cpu_decoding(model)
+    assert way is not None
+    answer(model, max_new_tokens=12)  # makes the copies
+    cache = DynamicCache(config=model.config.text_config)
+    ids = torch.tensor([[5, 9, 2, 40, 7]])
+    with torch.no_grad():
+        model(input_ids=ids[:, :2], cache=cache, use_cache=True)
+        for place in (2, 3, 4):
+            found = model(input_ids=ids[:, place : place + 1], cache=cache, use_cache=True).logits[0, -1]
+            assert cache.get_seq_length() == place + 1
+        cache.crop(-2)
+        twin = copy.deepcopy(cache)
+        model(input_ids=torch.tensor([[11]]), cache=cache, use_cache=True)
+        for place in (3, 4):
+            again = model(input_ids=ids[:, place : place + 1], cache=twin, use_cache=True).logits[0, -1]
+        way.remove()
+        wanted = model(input_ids=ids).logits[0, -1]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(again, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["gemma", "mistral", "qwen2"])
