@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mgem_agent.recipes.bench.data import DataStarts
     from mgem_agent.recipes.bench.generator import GeneratorOptions
     from mgem_agent.recipes.bench.page import PageCost
+    from mgem_agent.recipes.bench.scale import ScaleFigures
     from mgem_agent.recipes.bench.start import StartTimes
     from mgem_agent.recipes.bench.training_report import TrainingComparison
 
@@ -430,6 +431,28 @@ def _data(
         return bench_data(num_records=num, folder=folder, num_processes=num_cores(), say=report)
 
     _run("data", measure, None, as_json)
+
+
+@app.command("scale")
+def _scale(
+    only: Annotated[list[str] | None, typer.Option(help="A part to measure, again for each. Default: all.")] = None,
+    threads: _Threads = None,
+    as_json: _AsJson = False,
+) -> None:
+    """What runs past one process: a batch of stories on two Ray workers, against one.
+
+    A part whose package is not installed is left out, with the reason.
+    """
+    from mgem_agent.cli.bench_scale import parts_of
+
+    parts = parts_of(only)
+
+    def measure() -> ScaleFigures:
+        from mgem_agent.recipes.bench.scale import bench_scale
+
+        return bench_scale(parts)
+
+    _run("scale", measure, threads, as_json)
 
 
 @app.command("all")

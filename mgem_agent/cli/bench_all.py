@@ -69,6 +69,13 @@ def _serve() -> Any:
     return bench_serve(start_server)
 
 
+def _scale() -> Any:
+    from mgem_agent.cli.bench_scale import PARTS
+    from mgem_agent.recipes.bench.scale import bench_scale
+
+    return bench_scale(PARTS)
+
+
 def _start() -> Any:
     from mgem_agent.recipes.bench.start import bench_start
 
@@ -97,6 +104,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     "start": _start,
     "data": _data,
     "serve": _serve,
+    "scale": _scale,
     "train": _train,
     "mining": _mining,
     "rounds": _rounds,

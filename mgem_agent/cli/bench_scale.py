@@ -1,0 +1,81 @@
+"""The parts of `mgem bench scale`, which use rooms that recipes do not import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgem_agent.errors import InputError, ToolError
+
+if TYPE_CHECKING:
+    from mgem_agent.recipes.bench.comparison import Comparison
+    from mgem_agent.recipes.bench.scale import BatchOfStories
+
+__all__ = ["PARTS", "parts_of", "tell_batch"]
+
+SIZE_PX = 64
+
+
+def tell_batch(plan: BatchOfStories, folder: Path) -> None:
+    """Tell a batch of stories on Ray, with coloured cards for pictures.
+
+    Args:
+        plan: The batch.
+        folder: Folder of its stories and pictures.
+
+    Raises:
+        ToolError: If a story failed.
+    """
+    from mgem_agent.cli.story_batch import StoryStepMaker
+    from mgem_agent.scale.batch import run_batch
+    from mgem_agent.scale.batch_manifest import BatchManifest
+    from mgem_agent.scale.batch_row import BatchItem
+    from mgem_agent.scale.ray_batch import RayRunner
+    from mgem_agent.scale.ray_cluster import RayOptions
+    from mgem_agent.settings import load_settings
+    from mgem_agent.workflows.story_recipe import SceneRecipe, StoryRecipe
+
+    settings = load_settings(
+        generator="flat",
+        generator_options={"delay_s": plan.single_s, "extra_delay_s": plan.single_s, "size": [SIZE_PX, SIZE_PX]},
+        store=folder / "images",
+        use_server=False,
+    )
+    items = []
+    for number in range(1, plan.num_stories + 1):
+        scenes = tuple(
+            SceneRecipe(text=f"Mouse {number} opens door {page}.", caption=f"mouse {number} at door {page}")
+            for page in range(1, plan.num_scenes + 1)
+        )
+        recipe = StoryRecipe(title=f"Story {number}", kind="explainer", scenes=scenes)
+        data = {"recipe": recipe.model_dump(mode="json"), "home": str(folder), "folder": str(folder / str(number))}
+        items.append(BatchItem(str(number), data))
+    run = RayRunner(RayOptions(num_workers=plan.num_workers), folder / ".starts")
+    with BatchManifest(folder) as manifest:
+        failed = run_batch(items, StoryStepMaker(settings, ("md",)), manifest, run=run).failed
+    if failed:
+        raise ToolError(f"{len(failed)} of {len(items)} stories failed. The first: {failed[0].error}")
+
+
+def _batch() -> Comparison:
+    from mgem_agent.recipes.bench.scale import bench_story_batch
+    from mgem_agent.scale.ray_cluster import RayOptions, connected
+
+    with connected(RayOptions(num_workers=2)):
+        return bench_story_batch(tell_batch)
+
+
+PARTS: dict[str, Callable[[], Comparison]] = {"batch": _batch}
+"""The parts by name. Each raises a `MissingDependencyError` if it needs a package that is not installed."""
+
+
+def parts_of(names: Sequence[str] | None) -> dict[str, Callable[[], Comparison]]:
+    """Return parts by name; all if none is named.
+
+    Raises:
+        InputError: If there is no such part.
+    """
+    if unknown := [name for name in names or () if name not in PARTS]:
+        raise InputError(f"There is no part {unknown[0]!r}. Allowed: {', '.join(PARTS)}.")
+    return {name: PARTS[name] for name in dict.fromkeys(names or PARTS)}
