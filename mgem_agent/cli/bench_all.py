@@ -47,6 +47,15 @@ def _story() -> Any:
     return bench_story(tell_story)
 
 
+def _page() -> Any:
+    from mgem_agent.cli.bench_page import counted_story
+    from mgem_agent.recipes.bench.page import bench_page
+    from mgem_agent.settings import load_settings
+
+    settings = load_settings()
+    return bench_page(counted_story(settings), reasoner=settings.model, generator=settings.generator)
+
+
 def _decode() -> Any:
     from mgem_agent.recipes.bench.decode import bench_decode
 
@@ -99,6 +108,7 @@ def _train() -> Any:
 BENCHMARKS: dict[str, Callable[[], Any]] = {
     "story": _story,
     "agent": _agent,
+    "page": _page,
     "decode": _decode,
     "generator": _generator,
     "start": _start,

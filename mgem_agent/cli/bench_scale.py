@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,24 +11,28 @@ from mgem_agent.errors import InputError, ToolError
 
 if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
-    from mgem_agent.recipes.bench.scale import BatchOfStories
+    from mgem_agent.recipes.bench.scale import BatchOfStories, BatchSeconds
 
 __all__ = ["PARTS", "parts_of", "tell_batch"]
 
 SIZE_PX = 64
 
 
-def tell_batch(plan: BatchOfStories, folder: Path) -> None:
+def tell_batch(plan: BatchOfStories, folder: Path) -> BatchSeconds:
     """Tell a batch of stories on Ray, with coloured cards for pictures.
 
     Args:
         plan: The batch.
         folder: Folder of its stories and pictures.
 
+    Returns:
+        How long it took.
+
     Raises:
         ToolError: If a story failed.
     """
     from mgem_agent.cli.story_batch import StoryStepMaker
+    from mgem_agent.recipes.bench.scale import BatchSeconds
     from mgem_agent.scale.batch import run_batch
     from mgem_agent.scale.batch_manifest import BatchManifest
     from mgem_agent.scale.batch_row import BatchItem
@@ -52,10 +57,20 @@ def tell_batch(plan: BatchOfStories, folder: Path) -> None:
         data = {"recipe": recipe.model_dump(mode="json"), "home": str(folder), "folder": str(folder / str(number))}
         items.append(BatchItem(str(number), data))
     run = RayRunner(RayOptions(num_workers=plan.num_workers), folder / ".starts")
+    begun: list[float] = []
+    started = time.monotonic()
     with BatchManifest(folder) as manifest:
-        failed = run_batch(items, StoryStepMaker(settings, ("md",)), manifest, run=run).failed
+        failed = run_batch(
+            items,
+            StoryStepMaker(settings, ("md",)),
+            manifest,
+            run=run,
+            report=lambda row: begun.append(time.monotonic() - row.seconds),
+        ).failed
     if failed:
         raise ToolError(f"{len(failed)} of {len(items)} stories failed. The first: {failed[0].error}")
+    start_s = min(begun) - started
+    return BatchSeconds(start_s=start_s, work_s=time.monotonic() - started - start_s)
 
 
 def _batch() -> Comparison:
