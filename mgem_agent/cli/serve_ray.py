@@ -77,7 +77,7 @@ def run_on_ray(settings: Settings, names: Sequence[str], address: str, replicas:
     options = RayOptions(address, num_workers=num_replicas)
     console = open_console()
     with open_console(stderr=True).status("Starting"), connected(options):
-        from ray import serve
+        from ray import serve  # pyright: ignore[reportMissingImports]
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options={"host": server.host, "port": server.port}, logging_config={"log_level": "WARNING"})

@@ -70,7 +70,7 @@ def _rows(
     ray: Any, make_step: MakeStep, marks: StartMarks, groups: Sequence[Sequence[BatchItem]], options: RayOptions
 ) -> Iterator[dict[str, Any]]:
     """Do the work, and yield its rows."""
-    import ray.data
+    import ray.data  # pyright: ignore[reportMissingImports]
 
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = -1  # a group that Ray gives up must not end the others

@@ -70,14 +70,14 @@ def connected(options: RayOptions) -> Iterator[Any]:
         ToolError: If the cluster cannot be reached, or has fewer CPUs or GPUs than its workers need.
     """
     require_packages("Work on Ray", *EXTRAS["ray"])
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     if ray.is_initialized():
         yield ray
         return
     try:
         ray.init(**_arguments(options))
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain `Exception`, too
         raise ToolError(
             f"Ray at {options.address!r} cannot be reached: {error}. Allowed: 'local', 'auto', 'HOST:PORT' or "
             "'ray://HOST:PORT'. See its nodes with: ray status"

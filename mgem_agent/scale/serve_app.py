@@ -179,7 +179,7 @@ def serve_application(settings: Settings, names: Sequence[str], parts: ServePart
     Raises:
         InputError: If there is no such reasoner or generator.
     """
-    from ray import serve
+    from ray import serve  # pyright: ignore[reportMissingImports]
 
     server = settings.server
     model = parts.open_reasoner(settings)  # an unknown name is an error now, and not in a replica

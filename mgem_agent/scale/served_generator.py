@@ -124,9 +124,10 @@ class HandleGenerator:
 
     def _facts(self) -> GeneratorFacts:
         with self._asking:
-            if self._known is None:
-                answer = self._handle.facts.remote().result()
+            known = self._known
+            if known is None:
+                answer: GeneratorFacts | MgemError = self._handle.facts.remote().result()
                 if isinstance(answer, MgemError):
                     raise answer
-                self._known = answer
-            return self._known
+                self._known = known = answer
+            return known
