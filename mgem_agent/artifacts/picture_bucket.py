@@ -197,7 +197,9 @@ class PictureBucket:
             yield from self._threads.map(read, some)
 
     def _system(self) -> tuple[Any, str]:
-        return open_file_system(self._address, use_listings_cache=False)
+        # By default, s3fs asks for the size of an object before it reads it, to read a large one in parts.
+        options = {"max_concurrency": 1} if self._address.startswith("s3") else {}
+        return open_file_system(self._address, use_listings_cache=False, **options)
 
     def _has(self, path: str) -> bool:
         system, root = self._system()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,3 +191,31 @@ def test_a_copy_that_cannot_be_written_loses_no_picture(address: str, tmp_path: 
     assert ArtifactStore(address).open(name).size == (8, 8)
     with pytest.raises(ImageError, match="There is no file"):
         files.path("img-00000000dead")
+
+
+def test_how_many_requests_it_takes(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the guide states it."""
+    from s3fs import S3FileSystem
+
+    asked: list[str] = []
+    inner = S3FileSystem._call_s3
+
+    async def counted(self: Any, method: str, *given: Any, **named: Any) -> Any:
+        asked.append(method)
+        return await inner(self, method, *given, **named)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
+
+    def requests(work: Callable[[], object]) -> list[str]:
+        asked.clear()
+        work()
+        return sorted(asked)
+
+    copies = PictureCopies(Path(os.environ["MGEM_CACHE"], "of another machine"))
+    store, other = ArtifactStore(s3), PictureBucket(s3, copies=copies)
+    assert requests(lambda: store.put_picture(squares(1), origin="x")) == ["get_object"] * 2 + ["put_object"] * 2
+    assert requests(lambda: store.put(drawn(SEEDED, "call"))) == ["get_object"] * 2 + ["put_object"] * 4
+    first, second = store.ids()
+    assert requests(lambda: store.get(first)) == ["get_object"] * 2
+    assert requests(lambda: store.path(first)) == ["get_object"]
+    assert requests(lambda: other.path(other.find(first.removeprefix("img-"))[0])) == ["get_object"] * 2
