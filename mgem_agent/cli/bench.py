@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mgem_agent.cli.bench_generator import generator
 from mgem_agent.cli.bench_progress import bench_bar
 from mgem_agent.cli.bench_vllm import vllm
 from mgem_agent.cli.printing import echo_json, open_console
@@ -16,7 +16,6 @@ from mgem_agent.cli.printing import echo_json, open_console
 if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
     from mgem_agent.recipes.bench.data import DataStarts
-    from mgem_agent.recipes.bench.generator import GeneratorOptions
     from mgem_agent.recipes.bench.page import PageCost
     from mgem_agent.recipes.bench.scale import ScaleFigures
     from mgem_agent.recipes.bench.start import StartTimes
@@ -278,61 +277,6 @@ def _decode(
     _run("decode", measure, threads, as_json)
 
 
-@app.command("generator")
-def _generator(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A generator of this machine: nano, or diffusers:MODEL.")
-    ] = "nano",
-    tried: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--try",
-            metavar="NAME=VALUE",
-            help="An option to measure, such as cache=first_block; several with commas; repeatable. Default: those "
-            "that change speed or memory.",
-        ),
-    ] = None,
-    number: Annotated[int, typer.Option("-n", min=1, help="Number of pictures in a batch.")] = 2,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
-    device: _Device = "cpu",
-    threads: _Threads = None,
-    repeats: _Repeats = 2,
-    as_json: _AsJson = False,
-) -> None:
-    """Options of a local generator, each against the plain pipeline: seconds, and how much the pictures differ.
-
-    Example: mgem bench generator diffusers:flux-dev --device cuda --try cache=first_block --try compile=blocks
-    """
-    from mgem_agent.cli.draw import read_generator_options
-    from mgem_agent.cli.picture_size import read_size
-
-    variants = [read_generator_options(_split_options(line)) for line in tried] if tried else None
-    try:
-        wanted = read_size(size) if size else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--size") from error
-
-    def measure() -> GeneratorOptions:
-        from mgem_agent.recipes.bench.generator import bench_generator
-
-        return bench_generator(
-            name, variants=variants, number=number, size=wanted, num_steps=steps, device=device, repeats=repeats
-        )
-
-    _run("generator", measure, threads, as_json)
-
-
-def _split_options(line: str) -> list[str]:
-    """Split options at the commas outside of brackets, as JSON has them.
-
-    Examples:
-        >>> _split_options('cache=first_block,cache_options={"threshold": 0.1, "a": 1}')
-        ['cache=first_block', 'cache_options={"threshold": 0.1, "a": 1}']
-    """
-    return [part.strip() for part in re.split(r",(?![^{\[]*[}\]])", line) if part.strip()]
-
-
 @app.command("serve")
 def _serve(
     requests: Annotated[int, typer.Option(min=1, help="Number of timed requests for each number of clients.")] = 200,
@@ -474,6 +418,7 @@ def _all(
     run_all(report, only, threads, as_json=as_json)
 
 
+app.command("generator")(generator)
 app.command("vllm")(vllm)
 
 

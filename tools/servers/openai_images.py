@@ -10,8 +10,9 @@ OpenAI's). Decisions that matter:
   metadata in the image file takes precedence, and identifies stable-diffusion.cpp, which then gets its own fields.
 - **The model's name is only a hint**: a field that the server does not know is left out, with a notice if it matters,
   and this is remembered for the model. Pictures are kept even if their size differs.
-- **Each request is its own call**, a few in parallel. A cancelled call is no longer waited for; the server may finish
-  it and charge for it.
+- **Each request is its own call**, a few in parallel, unless `max_n` allows one call for requests that differ in their
+  seeds only. Pictures that such a call does not return are requested one by one. A cancelled call is no longer waited
+  for; the server may finish it and charge for it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
@@ -33,6 +34,7 @@ from mgem_agent.errors import (
     GenerationCancelledError,
     GeneratorOutputError,
     GeneratorRefusalError,
+    GeneratorTimeoutError,
     GeneratorUnavailableError,
     InputError,
     MgemError,
@@ -47,10 +49,12 @@ from mgem_agent.tools.image_result import GenerationProgress, ImageResult
 from mgem_agent.tools.image_usage import read_image_usage
 from mgem_agent.tools.servers.executed_request import executed_request, facts_of_parameters
 from mgem_agent.tools.servers.http_client import BUSY_STATUSES, ServerClient, same_server
-from mgem_agent.tools.servers.openai_dialect import SD_CPP_HONOURS, dialect_of, with_extra_args
+from mgem_agent.tools.servers.images_server_kind import find_server_kind
+from mgem_agent.tools.servers.images_wire import answered_items, picture_files, picture_size, without_fields
+from mgem_agent.tools.servers.openai_dialect import dialect_of, with_extra_args
+from mgem_agent.tools.servers.picture_groups import group_requests
 from mgem_agent.tools.servers.served_picture import ServedPicture, read_picture_text
 from mgem_agent.tools.servers.web_address import may_charge
-from mgem_agent.tools.servers.wire_pictures import mask_with_holes, png_bytes
 
 __all__ = ["OpenAIImagesGenerator"]
 
@@ -61,7 +65,6 @@ NAME = re.compile(r"(?P<model>.*?)(?:@(?P<address>https?://.+))?", re.DOTALL)
 GPT_IMAGE_OF_THREE_SIZES = re.compile(r"gpt-image-1|chatgpt-image")
 RETIRED_MODELS = ("dall-e-2", "dall-e-3", "gpt-image-1")
 REFUSAL_CODES = ("content_policy", "content_safety", "content_filter", "moderation_blocked", "safety_violation")
-SILENT_FIELDS = frozenset({"n", "response_format"})
 FETCH_S = 10.0
 MAX_PICTURES = 16
 MAX_REVISED_PROMPT_CHARS = 2000
@@ -84,11 +87,13 @@ class OpenAIImagesGenerator:
         api_key: Key; if not given, `OPENAI_API_KEY`, which is sent only to the server in `OPENAI_BASE_URL` (by default
             OpenAI's). Other servers may need none.
         honours: What this server supports beyond OpenAI's fields: names of `ImageRequest` fields, each with the name
-            of the server's field, such as `{"seed": "seed", "num_inference_steps": "step"}`; or "sd.cpp"
-            for the server of stable-diffusion.cpp.
+            of the server's field, such as `{"seed": "seed", "num_inference_steps": "step"}`; or the server's program:
+            "sd.cpp" (stable-diffusion.cpp), "sglang" (SGLang-Diffusion) or "vllm-omni".
         omit: Fields that are never sent, such as `("response_format",)`. A field that the server refuses as unknown
             is left out automatically.
         max_parallel: Maximum number of parallel calls.
+        max_n: Most pictures of one call (`n`), for requests that differ in their seeds only. Where the server honours
+            seeds, only SGLang's calls have several pictures, as its pictures have consecutive seeds.
         timeout_s: Seconds for one picture.
         connect_timeout_s: Seconds to reach the server.
         max_retries: Maximum number of retries if the server is busy.
@@ -113,9 +118,10 @@ class OpenAIImagesGenerator:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        honours: Mapping[str, str] | Literal["sd.cpp"] | None = None,
+        honours: Mapping[str, str] | str | None = None,
         omit: Sequence[str] = (),
         max_parallel: int = 4,
+        max_n: int = 1,
         timeout_s: float = 300.0,
         connect_timeout_s: float = 10.0,
         max_retries: int = 3,
@@ -123,14 +129,18 @@ class OpenAIImagesGenerator:
     ) -> None:
         model, address = _model_and_address(model)
         self._model = model or DEFAULT_MODEL
-        self._honours = dict(SD_CPP_HONOURS if isinstance(honours, str) and honours == "sd.cpp" else honours or {})
+        self._kind = find_server_kind(honours) if isinstance(honours, str) else None
+        self._honours = dict(self._kind.honours if self._kind else honours or {})  # type: ignore[arg-type]
         self._omit = frozenset(omit)
         strange = sorted(self._honours.keys() - set(HONOURABLE))
         if strange:
             raise InputError(f"honours has the unknown name(s) {strange}. Allowed: {', '.join(HONOURABLE)}.")
         if max_parallel < 1:
             raise InputError(f"max_parallel={max_parallel} is too low. Give 1 or more.")
+        if max_n < 1:
+            raise InputError(f"max_n={max_n} is too low. Give 1 or more.")
         self._max_parallel = max_parallel
+        self._max_n = min(max_n, self._kind.max_n if self._kind else max_n)
         usual_address = os.environ.get("OPENAI_BASE_URL") or DEFAULT_ADDRESS
         target = address or base_url or usual_address
         is_usual_server = same_server(target, usual_address)
@@ -172,6 +182,11 @@ class OpenAIImagesGenerator:
             honoured["sizes"] = ((1024, 1024), (1536, 1024), (1024, 1536))
         elif not self._dialect.is_gpt_image:
             honoured |= {"size_multiple": 8, "max_size": 8192}
+        if self._kind is not None:
+            unsupported = dict(self._kind.unsupported)
+            honoured |= {"unsupported": unsupported, "tasks": self.CAPABILITIES.tasks - unsupported.keys()}
+            if self._kind.options is not None:
+                honoured["options"] = self._kind.options
         return self.CAPABILITIES.model_copy(update=honoured)
 
     def generate(
@@ -188,21 +203,32 @@ class OpenAIImagesGenerator:
                 f"server."
             )
         stop = cancel or threading.Event()
+        if self._honours_seeds:  # else the server could use one seed for all
+            requests = [_seeded(request) for request in requests]
+        groups = group_requests(
+            requests,
+            max_n=self._max_n,
+            honours_seeds=self._honours_seeds,
+            has_consecutive_seeds=self._kind is not None and self._kind.has_consecutive_seeds,
+        )
         drawn = call_in_parallel(
-            [partial(self._draw, request, pictures or {}, stop) for request in requests],
+            [partial(self._draw_group, [requests[place] for place in group], pictures or {}, stop) for group in groups],
             max_parallel=self._max_parallel,
             cancel=stop,
         )
         left = set(range(len(requests)))
-        for index, future in drawn:
-            left.discard(index)
+        for number, future in drawn:
+            group = groups[number]
+            left.difference_update(group)
             error = future.exception()
             if error is None:
-                yield replace(future.result(), index=index)
+                for place, result in zip(group, future.result(), strict=True):
+                    yield replace(result, index=place)
                 continue
             if not isinstance(error, MgemError):  # the other pictures, which may cost money, are still drawn
                 error = ToolError(f"{SERVER} sent an unexpected answer ({type(error).__name__}: {error}).")
-            yield self._result(requests[index], index=index, error=error)
+            for place in group:
+                yield self._result(requests[place], index=place, error=error)
         for index in sorted(left):
             yield self._result(
                 requests[index], index=index, error=GenerationCancelledError("The request was cancelled.")
@@ -215,18 +241,62 @@ class OpenAIImagesGenerator:
     def _all_honours(self) -> dict[str, str]:
         return {**self._dialect.honours, **self._honours}
 
-    def _draw(self, request: ImageRequest, pictures: Mapping[str, Image.Image], cancel: threading.Event) -> ImageResult:
-        """Draw one picture, in its own thread."""
+    @property
+    def _honours_seeds(self) -> bool:
+        return "seed" in self._all_honours
+
+    def _draw_group(
+        self, requests: Sequence[ImageRequest], pictures: Mapping[str, Image.Image], cancel: threading.Event
+    ) -> list[ImageResult]:
+        """Draw requests that differ in their seeds only, in one call; those that it does not return one by one."""
+        if len(requests) == 1:
+            return self._draw(requests, pictures, cancel)
+        try:
+            drawn = self._draw(requests, pictures, cancel)
+        except (GenerationCancelledError, GeneratorTimeoutError, GeneratorUnavailableError):
+            raise
+        except MgemError:  # one of them is at fault, or so many at once
+            drawn = []
+        for request in requests[len(drawn) :]:
+            try:
+                drawn += self._draw([request], pictures, cancel)
+            except MgemError as error:
+                drawn.append(self._result(request, error=error))
+        return drawn
+
+    def _draw(
+        self, requests: Sequence[ImageRequest], pictures: Mapping[str, Image.Image], cancel: threading.Event
+    ) -> list[ImageResult]:
+        """Draw pictures in one call, in its own thread; return those of the first requests, as many as it returned."""
         started = time.monotonic()
         end = started + self._client.timeout_s
         honours = self._all_honours
-        if "seed" in honours and request.seed is None:
-            request = request.model_copy(update={"seed": secrets.randbelow(2**31)})
-        answer, refused = self._ask(request, honours, pictures, cancel, end)
-        item = _first_item(answer)
-        served = self._served(item, answer, cancel, end)
+        answer, refused = self._ask(requests, honours, pictures, cancel, end)
+        results: list[ImageResult] = []
+        for request, item in zip(requests, answered_items(answer), strict=False):
+            try:
+                served = self._served(item, answer, cancel, end)
+            except GeneratorOutputError:
+                if not results:
+                    raise
+                break  # the rest is requested again
+            given = {"usage": None if results else read_image_usage(answer)}
+            given["seconds"] = (time.monotonic() - started) / len(requests)
+            results.append(self._drawn(request, served, item, refused, honours, given))
+        return results
+
+    def _drawn(
+        self,
+        request: ImageRequest,
+        served: ServedPicture,
+        item: Mapping[str, Any],
+        refused: Sequence[str],
+        honours: Mapping[str, str],
+        given: Mapping[str, Any],
+    ) -> ImageResult:
+        """Return the result of one picture of an answer."""
         self._dialect.learn_from_picture(served.parameters)
-        done, notices = _without(request, refused, honours)
+        done, notices = without_fields(request, refused, honours)
         executed, differing = executed_request(done, served.image, facts_of_parameters(served.parameters), options={})
         notices += differing
         if served.is_transparent or request.options.get("background") == "transparent":
@@ -244,26 +314,22 @@ class OpenAIImagesGenerator:
                     message=f"The server drew this prompt: {redacted_start(revised, MAX_REVISED_PROMPT_CHARS)}",
                 ),
             )
-        return self._result(
-            request,
-            executed=executed,
-            image=served.image,
-            notices=notices,
-            usage=read_image_usage(answer),
-            seconds=time.monotonic() - started,
-        )
+        return self._result(request, executed=executed, image=served.image, notices=notices, **given)
 
     def _ask(
         self,
-        request: ImageRequest,
+        requests: Sequence[ImageRequest],
         honours: Mapping[str, str],
         pictures: Mapping[str, Image.Image],
         cancel: threading.Event,
         end: float,
     ) -> tuple[Any, list[str]]:
-        """Request a picture, again without each field that the server refuses; return the answer and these fields."""
+        """Request pictures, again without each field that the server refuses; return the answer and these fields."""
         refused: list[str] = []
+        request = requests[0]
         fields = self._fields(request, honours)
+        if "n" in fields:
+            fields["n"] = len(requests)
         for name in [name for name in fields if not self._dialect.takes(name)]:
             refused.append(name)
             del fields[name]
@@ -291,7 +357,7 @@ class OpenAIImagesGenerator:
         if not request.picture_ids:
             return send("/images/generations", json=sent)
         plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()}
-        return send("/images/edits", data=plain, files=_picture_files(request, pictures))
+        return send("/images/edits", data=plain, files=picture_files(request, pictures))
 
     def _served(self, item: Mapping[str, Any], answer: Any, cancel: threading.Event, end: float) -> ServedPicture:
         """Return the picture of an answer, from base64, a data URL or a web address."""
@@ -307,7 +373,7 @@ class OpenAIImagesGenerator:
 
     def _fields(self, request: ImageRequest, honours: Mapping[str, str]) -> dict[str, Any]:
         fields: dict[str, Any] = {"model": self._model, "prompt": request.prompt, "n": 1, **request.options}
-        if size := _size(request):
+        if size := picture_size(request):
             fields["size"] = f"{size[0]}x{size[1]}"
         if not self._dialect.is_gpt_image:
             fields["response_format"] = "b64_json"  # OpenAI's models do not accept it, and always return base64
@@ -322,6 +388,11 @@ class OpenAIImagesGenerator:
 
     def _explain(self, status: int, data: Any) -> MgemError | None:
         """Return the error for one of OpenAI's error codes, or None for an unknown code."""
+        if status == 408:  # Ray Serve's time limit
+            return GeneratorTimeoutError(
+                f"{SERVER} stopped the request at its own time limit (status 408). Raise the limit there "
+                "(Ray Serve: request_timeout_s of http_options), or request a smaller picture."
+            )
         error = data.get("error") if isinstance(data, dict) else None
         error = error if isinstance(error, dict) else {}
         text = " ".join(str(error.get(name) or "") for name in ("code", "type", "message"))
@@ -349,52 +420,12 @@ class _UnknownFieldError(UnsupportedRequestError):
         super().__init__(f"{SERVER} does not know the field {field!r}.")
 
 
-def _without(
-    request: ImageRequest, refused: Sequence[str], honours: Mapping[str, str]
-) -> tuple[ImageRequest, tuple[Notice, ...]]:
-    """Return a request without the refused fields, and a notice for each that matters."""
-    changes: dict[str, Any] = {}
-    notices = []
-    ours = {field: name for name, field in honours.items()}
-    for field in refused:
-        if field in SILENT_FIELDS:
-            continue
-        argument = "width" if field == "size" else ours.get(field, "options")
-        if argument not in ("width", "options"):
-            changes[argument] = None
-        message = f"The server does not know {field!r}; it was left out."
-        notices.append(Notice(argument=argument, message=message))
-    changes["options"] = {name: value for name, value in request.options.items() if name not in refused}
-    return request.model_copy(update=changes), tuple(notices)
-
-
 def _model_and_address(name: str) -> tuple[str, str | None]:
     """Split `MODEL@ADDRESS`; the name of a model may contain an `@`, too."""
     parts = NAME.fullmatch(name)
     return (parts["model"], parts["address"]) if parts else (name, None)
 
 
-def _size(request: ImageRequest) -> tuple[int, int] | None:
-    """Return the width and height; a missing side is as long as the other."""
-    width, height = request.width or request.height, request.height or request.width
-    return (width, height) if width and height else None
-
-
-def _picture_files(request: ImageRequest, pictures: Mapping[str, Image.Image]) -> list[tuple[str, Any]]:
-    """Return the pictures of a request as form parts: the start picture, then the references."""
-    named = [name for name in (request.image, *request.references) if name is not None]
-    field = "image" if len(named) == 1 else "image[]"
-    files: list[tuple[str, Any]] = [
-        (field, (f"picture-{place}.png", png_bytes(pictures[name]), "image/png")) for place, name in enumerate(named)
-    ]
-    if request.mask is not None and request.image is not None:
-        cut = mask_with_holes(pictures[request.image], pictures[request.mask])
-        files.append(("mask", ("mask.png", png_bytes(cut), "image/png")))
-    return files
-
-
-def _first_item(answer: Any) -> dict[str, Any]:
-    items = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(items, list) or not items or not isinstance(items[0], dict):
-        raise GeneratorOutputError(f"{SERVER} returned no picture: {redacted_start(answer, 200)!r}.", retryable=True)
-    return items[0]
+def _seeded(request: ImageRequest) -> ImageRequest:
+    """Return a request with a seed."""
+    return request if request.seed is not None else request.model_copy(update={"seed": secrets.randbelow(2**31)})
