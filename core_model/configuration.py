@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import transformers
 from huggingface_hub.dataclasses import strict
@@ -94,7 +94,7 @@ class MiniGeminiConfig(PreTrainedConfig):
 
     model_type = "mini_gemini"
     attribute_map = {"image_token_index": "image_token_id"}
-    sub_configs = {
+    sub_configs: ClassVar[Any] = {  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
         "text_config": AutoConfig,
         "vision_config": AutoConfig,
         "high_res_vision_config": HighResVisionConfig,

@@ -95,7 +95,7 @@ def _at_address(text: str, tool_calling: ToolCalling, options: dict[str, Any]) -
             from mgem_agent.nano.reasoner import NanoChat as Chat
         else:
             from mgem_agent.chat_models.mini_gemini import ChatMiniGemini as Chat
-        return Chat(model=served.url, api_key=key, **options)
+        return Chat(model=served.url, **{"api_key": key, **options})
     options = {"base_url": address, "api_key": key, **options}
     model = _of_provider("openai", served.model, text, options)
     return model if tool_calling == "native" else _with_protocol(model)

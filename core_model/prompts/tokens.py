@@ -181,7 +181,8 @@ def add_mark(tokenizer: PreTrainedTokenizerBase, mark: str) -> int:
         mark: The text that marks an image.
     """
     tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False)], special_tokens=True)
-    return int(tokenizer.convert_tokens_to_ids(mark))
+    id_: Any = tokenizer.convert_tokens_to_ids(mark)
+    return int(id_)
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """Mini-Gemini on vLLM's Transformers backend; vLLM imports this module in its own processes.
 
 It adds three things to the backend:
@@ -14,10 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from vllm.model_executor.models.transformers import MultiModalMixin
 from vllm.model_executor.models.transformers.causal import CausalMixin
 from vllm.model_executor.models.transformers.multimodal import (
     MultiModalDummyInputsBuilder,
+    MultiModalMixin,
     MultiModalProcessingInfo,
     MultiModalProcessor,
 )
@@ -32,7 +33,7 @@ _KEPT = ("high_res_vision_tower", "mining")
 """Parts of the model that keep torch's layers."""
 
 
-class MiniGeminiProcessingInfo(MultiModalProcessingInfo):
+class MiniGeminiProcessingInfo(MultiModalProcessingInfo):  # type: ignore[misc]
     """What vLLM asks about pictures; it refuses a folder whose tokenizer does not know their mark."""
 
     def get_hf_processor(self, **kwargs: object) -> MiniGeminiProcessor:
@@ -49,7 +50,7 @@ class MiniGeminiProcessingInfo(MultiModalProcessingInfo):
 @MULTIMODAL_REGISTRY.register_processor(
     MultiModalProcessor, info=MiniGeminiProcessingInfo, dummy_inputs=MultiModalDummyInputsBuilder
 )
-class MiniGeminiForVllm(MultiModalMixin, CausalMixin):
+class MiniGeminiForVllm(MultiModalMixin, CausalMixin):  # type: ignore[misc]
     """The model that vLLM runs."""
 
     @classmethod

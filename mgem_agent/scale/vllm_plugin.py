@@ -25,7 +25,7 @@ def register() -> None:
     """Register the architecture with vLLM, and our classes with transformers' Auto classes."""
     import mgem_agent.core_model  # noqa: F401  registers the Auto classes
 
-    from vllm import ModelRegistry  # isort: skip
+    from vllm import ModelRegistry  # pyright: ignore[reportMissingImports]  # isort: skip
 
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, _MODEL)

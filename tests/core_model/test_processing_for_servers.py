@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast
-from transformers.utils.chat_template_utils import _compile_jinja_template
+from transformers.utils.chat_template_utils import _compile_jinja_template  # pyright: ignore[reportPrivateUsage]
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.prompts.templates import load_prompt_template, prompt_template_names
@@ -52,7 +52,8 @@ def test_each_replacement_is_the_ids_of_one_picture(processor: MiniGeminiProcess
 
 def test_each_picture_has_one_row_in_each_tensor(processor: MiniGeminiProcessor) -> None:
     inputs = asked(processor, 2)
-    counts = processor._get_num_multimodal_tokens(image_sizes=[(4, 6), (6, 4)])
+    sizes = [(4, 6), (6, 4)]
+    counts = processor._get_num_multimodal_tokens(sizes)  # pyright: ignore[reportPrivateUsage]
     assert counts["num_image_patches"] == [1, 1]
     assert counts["num_image_tokens"] == [processor.num_image_tokens] * 2
     names = processor.image_processor.model_input_names
@@ -88,7 +89,9 @@ def test_the_chat_template_shows_that_it_takes_parts(name: str) -> None:
     messages = {
         loop.target.name
         for loop in tree.find_all(jinja2.nodes.For)
-        if isinstance(loop.iter, jinja2.nodes.Name) and loop.iter.name == "messages"
+        if isinstance(loop.iter, jinja2.nodes.Name)
+        and isinstance(loop.target, jinja2.nodes.Name)
+        and loop.iter.name == "messages"
     }
     looped = [loop.iter for loop in tree.find_all(jinja2.nodes.For) if isinstance(loop.iter, jinja2.nodes.Getitem)]
     assert any(
