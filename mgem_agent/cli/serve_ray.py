@@ -66,14 +66,16 @@ def run_on_ray(settings: Settings, names: Sequence[str], address: str, replicas:
         ToolError: If the cluster cannot be reached, or a deployment does not start.
     """
     require_packages("'mgem serve --ray'", *EXTRAS["ray"])
-    from mgem_agent.scale.ray_cluster import RayOptions, connected
+    from mgem_agent.scale.ray_cluster import LOCAL, RayOptions, connected
     from mgem_agent.scale.serve_app import APP_NAME, ServePlan
 
     server = settings.server
     if server.port == 0:
         raise InputError("A server on Ray needs a port. Choose one with --port.")
     plan = ServePlan.parse(replicas, gpus)
-    num_replicas = plan.gateway.min + plan.reasoner.min + plan.generator.min * len(names)
+    parts = (plan.gateway, plan.reasoner, *[plan.generator] * len(names))
+    # A cluster of this machine is made large enough; another one may grow.
+    num_replicas = sum(part.max if address == LOCAL else part.min for part in parts)
     options = RayOptions(address, num_workers=num_replicas)
     console = open_console()
     with open_console(stderr=True).status("Starting"), connected(options):

@@ -65,6 +65,7 @@ from pathlib import Path
 
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.scale.draw_step import DrawStep
+from mgem_agent.scale.story_step import StoryParts, StoryStep
 from mgem_agent.testing import FlatColourGenerator
 
 class LoggedGenerator(FlatColourGenerator):
@@ -82,9 +83,15 @@ class LoggedGenerator(FlatColourGenerator):
                     os.kill(os.getpid(), signal.SIGKILL)
 
 class Maker:
+    def __init__(self, kind):
+        self.kind = kind
+
     def __call__(self):
         os.chdir(os.environ["BATCH_FOLDER"])
-        return DrawStep(LoggedGenerator(size=(32, 32), fail_on="ghost", delay_s=0.2), ArtifactStore("store"))
+        generator, store = LoggedGenerator(size=(32, 32), fail_on="ghost", delay_s=0.2), ArtifactStore("store")
+        if self.kind == "draw":
+            return DrawStep(generator, store)
+        return StoryStep(StoryParts(generator, None, store, forms=("md",)))
 '''
 
 DRIVER = """
@@ -96,30 +103,39 @@ from mgem_agent.scale.batch_manifest import BatchManifest
 from mgem_agent.scale.batch_row import BatchItem
 from mgem_agent.scale.ray_batch import RayRunner
 from mgem_agent.scale.ray_cluster import RayOptions
+from mgem_agent.workflows import StoryRecipe
 
 folder = Path(os.environ["BATCH_FOLDER"])
+kind = sys.argv[1]
 names = ["fox", "ghost", "killer", "hen", "cat", "owl", "cow", "pig"]
-items = [
-    BatchItem(name, {"request": {"prompt": f"a {name}"}, "file": str(folder / f"{name}.png")}) for name in names
-]
+
+def data(name):
+    if kind == "draw":
+        return {"request": {"prompt": f"a {name}"}, "file": str(folder / f"{name}.png")}
+    captions = [f"the door of the {name}", f"a {name} at home", f"the tail of the {name}"]
+    scenes = [{"text": "Look!", "caption": caption} for caption in captions]
+    recipe = StoryRecipe(title=name, kind="explainer", scenes=scenes, width=32, height=32, consistency="seed+card")
+    return {"recipe": recipe.model_dump(mode="json"), "home": str(folder), "folder": str(folder / name)}
+
+items = [BatchItem(name, data(name)) for name in names]
 with BatchManifest(folder) as manifest:
     run = RayRunner(RayOptions(num_workers=2), folder / ".starts")
-    report = run_batch(items, Maker(), manifest, run=run, group_size=2)
+    report = run_batch(items, Maker(kind), manifest, run=run, group_size=2 if kind == "draw" else 1)
 print(json.dumps({"before": report.num_done_before, "rows": [row.to_json() for row in report.rows]}))
 """
 
 
-def run_driver(folder: Path) -> dict[str, Any]:
+def run_driver(folder: Path, kind: str) -> dict[str, Any]:
     (folder / "steps.py").write_text(STEPS)
     (folder / "driver.py").write_text(DRIVER)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
-        [sys.executable, "driver.py"],
+        [sys.executable, "driver.py", kind],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "BATCH_FOLDER": str(folder), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert finished.returncode == 0, finished.stderr
     found: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
@@ -127,9 +143,10 @@ def run_driver(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_two_workers_finish_a_batch_although_one_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["draw", "story"])
+def test_two_workers_finish_a_batch_although_one_is_killed(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'mgem-agent[ray]'")
-    found = run_driver(tmp_path)
+    found = run_driver(tmp_path, kind)
     states = {row["key"]: row["status"] for row in found["rows"]}
     assert states == dict.fromkeys(("fox", "killer", "hen", "cat", "owl", "cow", "pig"), "done") | {"ghost": "failed"}
     assert len({row["worker"] for row in found["rows"]}) >= 2
@@ -137,6 +154,6 @@ def test_two_workers_finish_a_batch_although_one_is_killed(tmp_path: Path) -> No
     assert (tmp_path / "killed").exists() and set(drawn.values()) == {1}, "a picture was drawn twice"
     assert not (tmp_path / ".starts").exists()
 
-    second = run_driver(tmp_path)
+    second = run_driver(tmp_path, kind)
     assert second["before"] == 7
     assert Counter((tmp_path / "drawn.txt").read_text().splitlines()) == drawn

@@ -105,7 +105,7 @@ def test_two_actors_teach_although_one_is_killed(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": path, "BATCH_FOLDER": str(tmp_path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout.splitlines()[-1])
