@@ -337,7 +337,7 @@ def test_what_cannot_be_honoured_is_refused_or_reported(make_generator: Any, dra
 
 def test_options_that_are_wrong_are_named() -> None:
     with pytest.raises(
-        InputError, match=r"'diffusers:sdxl' cannot be created: offlaod: Extra inputs .* Options: device"
+        InputError, match=r"'diffusers:sdxl' cannot be created: offlaod: Extra inputs .* Options: cache"
     ):
         DiffusersGenerator.from_name("sdxl", offlaod="model")
     with pytest.raises(InputError, match="quantization: Input should be 4 or 8"):
