@@ -70,9 +70,11 @@ class PrefixCache:
         Args:
             device: The device.
         """
-        for layer in self._cache.layers:
-            if layer.keys is not None and layer.values is not None:
-                layer.keys, layer.values = layer.keys.to(device), layer.values.to(device)
+        layers: list[Any] = self._cache.layers
+        for layer in layers:
+            for name in ("keys", "values"):
+                if isinstance(tensor := getattr(layer, name, None), Tensor):
+                    setattr(layer, name, tensor.to(device))
 
     def keep_common(self, keys: Sequence[int]) -> int:
         """Crop the cache to the prefix shared with a sequence, and return the number of tokens to reuse.

@@ -383,7 +383,7 @@ def _scale(
     threads: _Threads = None,
     as_json: _AsJson = False,
 ) -> None:
-    """What runs past one process: a batch of stories on two Ray workers, against one.
+    """What runs past one process: a batch of stories on two Ray workers, against one; and two models on one device.
 
     A part whose package is not installed is left out, with the reason.
     """

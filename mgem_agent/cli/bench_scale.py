@@ -81,7 +81,15 @@ def _batch() -> Comparison:
         return bench_story_batch(tell_batch)
 
 
-PARTS: dict[str, Callable[[], Comparison]] = {"batch": _batch}
+def _swap() -> Comparison:
+    import torch
+
+    from mgem_agent.recipes.bench.model_swap import measure_model_swap
+
+    return measure_model_swap(device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+PARTS: dict[str, Callable[[], Comparison]] = {"batch": _batch, "swap": _swap}
 """The parts by name. Each raises a `MissingDependencyError` if it needs a package that is not installed."""
 
 

@@ -134,9 +134,9 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
 
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
     """Yield the tensors with memory within a tensor; those of torchao wrap several."""
-    if hasattr(tensor, "__tensor_flatten__") and type(tensor).__name__ not in ("Tensor", "Parameter"):
-        names, _ = tensor.__tensor_flatten__()
-        for name in names:
+    flatten: Any = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is not None and type(tensor).__name__ not in ("Tensor", "Parameter"):
+        for name in flatten()[0]:
             yield from _plain(getattr(tensor, name))
     else:
         yield tensor

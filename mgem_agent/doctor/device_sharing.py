@@ -52,8 +52,7 @@ def check_device_sharing(settings: Settings) -> Sequence[Finding]:
 
 def _describe(role: str, name: str, model: Any, settings: Settings) -> tuple[Finding, ModelSize | None, str | None]:
     """Say where a model runs and what it needs; the device is None for one on a server."""
-    memory = getattr(model, "_memory", None)
-    if getattr(memory, "is_on_this_machine", False):
+    if getattr(model, "is_on_this_machine", False):
         does = "does nothing to" if settings.memory_policy == "keep" else "may ask it to free"
         text = f"{role} {name} is a server on this machine; memory_policy {settings.memory_policy} {does} its memory"
         return Finding(TOPIC, "ok", text), None, None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
-from pydantic import PrivateAttr
+from pydantic import Field
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
 from mgem_agent.chat_models.langchain_messages import user_text
@@ -32,7 +32,8 @@ __all__ = ["NanoChat", "NanoTextChat", "make_nano_reasoner"]
 class NanoChat(ChatMiniGemini):
     """nano, whose mode `auto` follows :mod:`mgem_agent.nano.drawing_intent`."""
 
-    _language_model: str | os.PathLike[str] | None = PrivateAttr(default=None)
+    language_model: str | os.PathLike[str] | None = Field(default=None, exclude=True, repr=False)
+    """Source of the language model; only for its size."""
 
     def memory_size(self, name: str) -> ModelSize | None:
         """Return what nano needs; None before its first use, which puts it together.
@@ -42,7 +43,7 @@ class NanoChat(ChatMiniGemini):
         """
         from mgem_agent.nano.vision_language import nano_size
 
-        return nano_size(self._language_model)
+        return nano_size(self.language_model)
 
     def auto_draw_mode(self, messages: Sequence[BaseMessage]) -> DrawMode:
         """Return `always` or `never` if the user's words are clear; after a tool result, the model decides.
@@ -120,6 +121,6 @@ def make_nano_reasoner(
             return TextOnlyEngine(CoreEngine(*load_text_only(**where), max_dialogues=max_dialogues))
 
     made = (NanoChat if sees else NanoTextChat)(**{"model": "nano", **options, "engine_factory": make_engine})
-    made._language_model = language_model
+    made.language_model = language_model
     max_dialogues = made.max_dialogues
     return made

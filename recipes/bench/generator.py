@@ -77,7 +77,8 @@ class GeneratorOptions(BaseModel):
 
     def tables(self) -> list[Table]:
         """Return one row for each variant."""
-        table = Table("options", "first batch", "a batch", "plain / this", "PSNR", "largest difference")
+        table = Table("options", "first batch", "a batch", "plain / this", "PSNR", "max. of 255")
+        table.columns[0].no_wrap = True
         for column in table.columns[1:]:
             column.justify = "right"
         plain = self.variants[0].median_s
@@ -94,7 +95,7 @@ class GeneratorOptions(BaseModel):
                 format_seconds(each.median_s),
                 format_times(ratio),
                 "" if is_plain else psnr,
-                "" if is_plain else f"{each.max_difference} of 255",
+                "" if is_plain else str(each.max_difference),
             )
         return [table]
 

@@ -21,8 +21,12 @@ from mgem_agent.device_memory.device_access import TorchDevices
 from mgem_agent.device_memory.model_size import shown_bytes
 from mgem_agent.device_memory.resident_model import MemoryPolicy
 from mgem_agent.errors import ToolError
-from mgem_agent.recipes.bench.comparison import format_seconds, format_times
+from mgem_agent.nano.foreign_warnings import without_foreign_warnings
+from mgem_agent.nano.gguf_conversion import quiet_transformers
+from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds, format_times
+from mgem_agent.recipes.bench.measure import describe_machine, find_device, require_positive
 from mgem_agent.recipes.bench.progress import steps
+from mgem_agent.tools.diffusers.logging import quiet_diffusers
 
 if TYPE_CHECKING:
     from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
@@ -57,36 +61,24 @@ class PolicyTimes(BaseModel):
         return statistics.median(self.seconds)
 
 
-class SwapCost(BaseModel):
-    """Turns under each policy, against `keep`.
+class SwapCost(Comparison):
+    """Turns under each policy: ours keeps both models on the device, the alternative moves or unloads the idle one.
 
     Attributes:
-        device: The device.
         policies: The policies, `keep` first.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    device: str
     policies: tuple[PolicyTimes, ...]
 
-    def ratio(self, policy: MemoryPolicy) -> float:
-        """Return how many times as long a turn takes as with `keep`.
-
-        Args:
-            policy: One of the measured policies.
-        """
-        found = {times.policy: times.median_s for times in self.policies}
-        return found[policy] / found["keep"]
-
     def tables(self) -> list[Table]:
-        """Return one row for each policy."""
-        table = Table(f"policy on {self.device}", "a turn", "against keep", "moved in a turn")
+        """Return one row for each policy, with how many times as long a turn takes as with `keep`."""
+        table = Table("policy", "a turn", "against keep", "moved in a turn")
         for column in table.columns[1:]:
             column.justify = "right"
         for times in self.policies:
             moved = shown_bytes(times.moved_bytes) if times.moved_bytes else "–"
-            table.add_row(times.policy, format_seconds(times.median_s), format_times(self.ratio(times.policy)), moved)
+            ratio = times.median_s / self.policies[0].median_s
+            table.add_row(times.policy, format_seconds(times.median_s), format_times(ratio), moved)
         return [table]
 
 
@@ -103,7 +95,9 @@ def measure_model_swap(
 
     Raises:
         ToolError: If a picture cannot be drawn.
+        InputError: If there is no such device.
     """
+    require_positive(turns=turns)
     if model is None or pipeline is None:
         from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS
         from mgem_agent.nano.vision_language import find_nano
@@ -114,10 +108,22 @@ def measure_model_swap(
         policies.remove("swap")
     kept = arbiter_module.shared_arbiter()
     try:
-        measured = tuple(_measure(policy, device, turns, model, pipeline) for policy in policies)
+        with without_foreign_warnings(), quiet_diffusers(), quiet_transformers():
+            measured = tuple(_measure(policy, device, turns, model, pipeline) for policy in policies)
     finally:
         arbiter_module.set_shared_arbiter(kept)
-    return SwapCost(device=device, policies=measured)
+    kept_both, second = measured[0], measured[1]
+    return SwapCost(
+        name="swap",
+        setting=f"one answer and one picture a turn, on {device}",
+        note="nano's models are small: the cost grows with the bytes that move.",
+        ours_run=Run(label=kept_both.policy, seconds=kept_both.seconds),
+        alternative_run=Run(label=second.policy, seconds=second.seconds),
+        max_abs_difference={},
+        max_abs_value={},
+        machine=describe_machine(find_device(device)),
+        policies=measured,
+    )
 
 
 def _measure(policy: MemoryPolicy, device: str, turns: int, model: Path, pipeline: Path) -> PolicyTimes:
@@ -134,7 +140,7 @@ def _measure(policy: MemoryPolicy, device: str, turns: int, model: Path, pipelin
         str(pipeline), DiffusersOptions(device=device, num_inference_steps=_STEPS, local_files_only=True)
     )
     try:
-        _turn(chat, generator)
+        _turn(chat, generator)  # loads both
         arbiter.moves.clear()
         seconds = []
         for _ in steps(f"turns with memory_policy {policy}", range(turns)):

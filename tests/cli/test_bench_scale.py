@@ -16,4 +16,4 @@ def test_a_missing_package_and_an_unknown_part_are_said(monkeypatch: pytest.Monk
     assert result.exit_code == 1 and "No part of this benchmark can be measured here" in result.stderr
     assert "pip install 'mgem-agent[ray]'" in result.stderr
     result = CliRunner().invoke(app, ["bench", "scale", "--only", "baking"])
-    assert result.exit_code == 1 and "There is no part 'baking'. Allowed: batch." in result.stderr
+    assert result.exit_code == 1 and "There is no part 'baking'. Allowed: batch, swap." in result.stderr

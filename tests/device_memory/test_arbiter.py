@@ -165,7 +165,8 @@ def test_a_thread_within_a_call_may_call_the_other_model() -> None:
     with arbiter.use(one), arbiter.use(one):
         with arbiter.use(other):
             assert one.place == "rest"
-    assert not arbiter._held.models
+    with arbiter.use(other):
+        assert one.place == "rest", "it is not held any more"
 
 
 def test_a_waiting_call_can_be_cancelled_and_leaves_no_trace() -> None:

@@ -32,8 +32,10 @@ class Pair:
 
     def __init__(self, vlm: Path, pipeline: Path) -> None:
         options: dict[str, Any] = {"dtype": torch.float32}
-        self.chat = ChatMiniGemini(model=str(vlm), model_options=options, temperature=0, max_tokens=12)
-        self.generator = DiffusersGenerator(str(pipeline), DiffusersOptions(num_inference_steps=2, max_batch_size=1))
+        self.chat: Any = ChatMiniGemini(model=str(vlm), model_options=options, temperature=0, max_tokens=12)
+        self.generator: Any = DiffusersGenerator(
+            str(pipeline), DiffusersOptions(num_inference_steps=2, max_batch_size=1)
+        )
         self.vlm_size, self.pipeline_size = (
             checkpoint_size(vlm, options),
             pipeline_size(str(pipeline), DiffusersOptions()),
@@ -163,7 +165,7 @@ def test_the_caches_of_a_dialogue_survive_a_swap(share: Share, pair: Callable[[]
     first = made.chat.invoke([HumanMessage("hi")], draw="never")
     made.draw()
     later = [HumanMessage("hi"), first, HumanMessage("and?")]
-    answer = made.chat.invoke(later, draw="never")
+    answer: Any = made.chat.invoke(later, draw="never")
     assert answer.usage_metadata is not None
     assert answer.usage_metadata["input_token_details"]["cache_read"] > 0
     share("keep")

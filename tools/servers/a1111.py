@@ -138,6 +138,11 @@ class A1111Generator:
         return f"a1111:{self._client.address}"
 
     @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the server runs on this machine, so that it may share the accelerator with models of this process."""
+        return self._memory.is_on_this_machine
+
+    @property
     def capabilities(self) -> Capabilities:
         """What the API supports; the server is not contacted."""
         return self.CAPABILITIES

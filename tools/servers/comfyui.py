@@ -127,6 +127,11 @@ class ComfyUIGenerator:
         return "#".join((f"comfyui:{self._client.address}", *self._paths))
 
     @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the server runs on this machine, so that it may share the accelerator with models of this process."""
+        return self._memory.is_on_this_machine
+
+    @property
     def capabilities(self) -> Capabilities:
         """The capabilities that follow from the workflows' slots; the server is not contacted."""
         flows = self._workflows.values()

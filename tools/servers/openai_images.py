@@ -130,7 +130,8 @@ class OpenAIImagesGenerator:
         model, address = _model_and_address(model)
         self._model = model or DEFAULT_MODEL
         self._kind = find_server_kind(honours) if isinstance(honours, str) else None
-        self._honours = dict(self._kind.honours if self._kind else honours or {})  # type: ignore[arg-type]
+        table = self._kind.honours if self._kind is not None else honours
+        self._honours: dict[str, str] = dict(table) if isinstance(table, Mapping) else {}
         self._omit = frozenset(omit)
         strange = sorted(self._honours.keys() - set(HONOURABLE))
         if strange:
@@ -280,8 +281,8 @@ class OpenAIImagesGenerator:
                 if not results:
                     raise
                 break  # the rest is requested again
-            given = {"usage": None if results else read_image_usage(answer)}
-            given["seconds"] = (time.monotonic() - started) / len(requests)
+            seconds = (time.monotonic() - started) / len(requests)
+            given: dict[str, Any] = {"usage": None if results else read_image_usage(answer), "seconds": seconds}
             results.append(self._drawn(request, served, item, refused, honours, given))
         return results
 

@@ -13,6 +13,7 @@ from mgem_agent.errors import GeneratorUnavailableError, InputError
 from mgem_agent.recipes.bench import generator as bench
 from mgem_agent.recipes.bench.generator import GeneratorOptions, bench_generator, default_variants
 from mgem_agent.testing import FlatColourGenerator
+from mgem_agent.tools import ImageResult
 
 
 class Tinted(FlatColourGenerator):
@@ -26,7 +27,7 @@ class Tinted(FlatColourGenerator):
         from dataclasses import replace
 
         for event in super().generate(requests, **options):
-            if getattr(event, "image", None) is not None:
+            if isinstance(event, ImageResult) and event.image is not None:
                 event = replace(event, image=Image.new("RGB", event.image.size, (100 + self.tint,) * 3))
             yield event
 
@@ -54,7 +55,7 @@ def test_variants_are_compared_with_the_plain_pictures(result: GeneratorOptions)
 def test_the_table_names_each_option_and_each_problem(result: GeneratorOptions) -> None:
     text = io.StringIO()
     Console(file=text, width=200).print(result.render())
-    for words in ("plain", "tint=5", "34.2 dB", "5 of 255", "cache=first_block: The option cache does not apply."):
+    for words in ("plain", "tint=5", "34.2 dB", "max. of 255", "cache=first_block: The option cache does not apply."):
         assert words in text.getvalue()
     assert result.model_dump(mode="json")["variants"][1]["median_s"] > 0
 

@@ -103,7 +103,7 @@ def test_it_is_left_alone_where_the_model_fits(server: Any, a1111: A1111Generato
 
 def test_comfyui_frees_its_memory_by_free(server: Any, arbiter: Any) -> None:
     server.answer = lambda call: {}
-    comfyui = ComfyUIGenerator(server.url, timeout_s=5.0)
+    comfyui: Any = ComfyUIGenerator(server.url, timeout_s=5.0)
     with comfyui._memory.held(lambda: False):
         pass
     use(arbiter("swap"), Model())
