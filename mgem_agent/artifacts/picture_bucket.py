@@ -175,6 +175,17 @@ class PictureBucket:
         """Return a value that differs if pictures were added or deleted in between; up to a minute late."""
         return frozenset(self._all(REVISED_S))
 
+    def check(self) -> None:
+        """Check that the bucket is there.
+
+        Raises:
+            StorageError: If it cannot be reached, or does not exist.
+        """
+        system, root = self._system()
+        if bucket := root.partition("/")[0]:
+            with explained(f"{self.place}", "read"):
+                system.info(bucket)
+
     def is_complete(self, name: str) -> bool:
         """Return whether a PNG begins and ends as it should; only these parts are read."""
         system, root = self._system()

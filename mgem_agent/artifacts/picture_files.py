@@ -94,6 +94,14 @@ class PictureFiles(Protocol):
         """Return a value that differs if pictures were added or deleted in between."""
         ...
 
+    def check(self) -> None:
+        """Check that an address can be used; a folder is created when it is needed.
+
+        Raises:
+            StorageError: If the storage cannot be reached, or the bucket does not exist.
+        """
+        ...
+
     def is_complete(self, name: str) -> bool:
         """Return whether a PNG begins and ends as it should."""
         ...

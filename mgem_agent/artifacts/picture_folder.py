@@ -119,6 +119,9 @@ class PictureFolder:
             if _FOLDER.fullmatch(folder.name) and folder.is_dir()
         )
 
+    def check(self) -> None:
+        """Do nothing: the folder is created when it is needed."""
+
     def is_complete(self, name: str) -> bool:
         """Return whether a PNG begins and ends as it should."""
         return is_complete_png(self.path(name))

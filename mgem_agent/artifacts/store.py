@@ -235,6 +235,14 @@ class ArtifactStore:
         """
         return self._files.revision()
 
+    def check(self) -> None:
+        """Check that an address can be used; a folder is created when it is needed.
+
+        Raises:
+            StorageError: If the storage cannot be reached, or the bucket does not exist.
+        """
+        self._files.check()
+
     def damaged(self, limit: int | None = None) -> dict[Path, str]:
         """Return the files that cannot be read, each with the reason. Of an address, the files are those of the copies.
 

@@ -71,6 +71,7 @@ def check_store(settings: Settings) -> Sequence[Finding]:
     fix = "mgem config set store FOLDER"
     try:
         store = ArtifactStore(settings.store)
+        store.check()
         damaged = store.damaged(NUM_CHECKED if store.is_remote else None)
     except MissingDependencyError as error:
         return [Finding("pictures", "problem", *_with_command(error))]

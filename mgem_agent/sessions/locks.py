@@ -10,16 +10,54 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from mgem_agent.errors import InputError
 
-__all__ = ["FolderLocks", "MemoryLocks", "in_use"]
+__all__ = ["FolderLocks", "MemoryLocks", "SessionLocks", "hold_soon", "in_use"]
+
+HOLD_AGAIN_S = 0.05
+"""Seconds between two tries to hold a session that is waited for."""
+
+
+class SessionLocks(Protocol):
+    """Locks of sessions."""
+
+    def hold(self, session: str) -> AbstractContextManager[None]:
+        """Hold a session; an `InputError` if it is in use elsewhere."""
+        ...
+
+
+@contextmanager
+def hold_soon(locks: SessionLocks, session: str, *, wait_s: float) -> Iterator[None]:
+    """Hold a session.
+
+    Args:
+        locks: The locks.
+        session: Name of the session.
+        wait_s: Seconds to wait while it is in use elsewhere.
+
+    Raises:
+        InputError: If it is still in use elsewhere.
+    """
+    end = time.monotonic() + wait_s
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locks.hold(session))
+                break
+            except InputError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(HOLD_AGAIN_S)
+        yield
 
 
 def in_use(session: str, holder: str) -> InputError:

@@ -14,17 +14,15 @@ Key decisions:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import platformdirs
 from filelock import FileLock
@@ -35,13 +33,12 @@ from langgraph.store.sqlite import SqliteStore
 
 from mgem_agent.errors import InputError
 from mgem_agent.extras import explain_missing
-from mgem_agent.redaction import without_secrets
 from mgem_agent.sessions.database import BUSY_S, connect
 from mgem_agent.sessions.latest_step import LatestStep, copy_thread
-from mgem_agent.sessions.locks import FolderLocks, MemoryLocks
+from mgem_agent.sessions.locks import FolderLocks, MemoryLocks, SessionLocks, hold_soon
 from mgem_agent.sessions.memory import MemoryCheckpoints, MemoryRecords
 from mgem_agent.sessions.session_record import SessionSummary, new_record, now, summary_of, with_cost, with_turn
-from mgem_agent.text_decoding import clean_text
+from mgem_agent.sessions.storable import storable
 from mgem_agent.user_files import user_path
 
 __all__ = ["Sessions", "default_session_folder", "new_session_name"]
@@ -49,11 +46,6 @@ __all__ = ["Sessions", "default_session_folder", "new_session_name"]
 MAX_NAME_CHARS = 200
 PAGE = 200
 SESSIONS = ("sessions",)
-HOLD_AGAIN_S = 0.05
-"""Seconds between two tries to hold a session that is waited for."""
-
-ZERO = r"\u0000"
-_ESCAPED_ZERO = re.compile(r"(?P<backslash>\\\\)|\\u0000")
 
 
 def new_session_name(kind: str) -> str:
@@ -76,10 +68,6 @@ class _SqliteCheckpoints(LatestStep, SqliteSaver):
     """Checkpoints in SQLite."""
 
 
-class _Locks(Protocol):
-    def hold(self, session: str) -> AbstractContextManager[None]: ...
-
-
 class Sessions:
     """Sessions by name. Create one with `Sessions.at`, `Sessions.in_memory` or `Sessions.postgres`.
 
@@ -100,7 +88,7 @@ class Sessions:
         self,
         checkpointer: BaseCheckpointSaver[Any],
         records: BaseStore,
-        locks: _Locks,
+        locks: SessionLocks,
         closing: ExitStack,
         owner: str = "",
     ) -> None:
@@ -188,7 +176,7 @@ class Sessions:
             raise InputError(
                 f"{session[:80]!r} is not a valid session name. Use 1 to {MAX_NAME_CHARS} printable characters."
             )
-        return self._hold(f"{self._owner}/{session}" if self._owner else session, wait_s)
+        return hold_soon(self._locks, f"{self._owner}/{session}" if self._owner else session, wait_s=wait_s)
 
     def is_held(self, session: str) -> bool:
         """Return whether a session is in use, here or elsewhere."""
@@ -197,20 +185,6 @@ class Sessions:
                 return False
         except InputError:
             return True
-
-    @contextmanager
-    def _hold(self, name: str, wait_s: float) -> Iterator[None]:
-        end = time.monotonic() + wait_s
-        with ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(self._locks.hold(name))
-                    break
-                except InputError:
-                    if time.monotonic() >= end:
-                        raise
-                    time.sleep(HOLD_AGAIN_S)
-            yield
 
     def list(self) -> list[SessionSummary]:
         """Return all sessions, most recently changed first."""
@@ -432,7 +406,7 @@ class Sessions:
         self._put(self._names, record["name"], record | {"updated": now()})
 
     def _put(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
-        self._records.put(namespace, key, _fit_to_keep(value), index=False)
+        self._records.put(namespace, key, storable(value), index=False)
 
     def _all(self, namespace: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
         offset = 0
@@ -457,13 +431,4 @@ def _connect(folder: Path, closing: ExitStack, *, isolation_level: Any) -> sqlit
 
 
 def _put_op(namespace: tuple[str, ...], key: str, value: dict[str, Any] | None) -> PutOp:
-    return PutOp(namespace, key, None if value is None else _fit_to_keep(value), index=False)
-
-
-def _fit_to_keep(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a record without secrets and surrogates, and without the character 0, which PostgreSQL refuses."""
-    text = clean_text(without_secrets(json.dumps(value, ensure_ascii=False)))
-    if ZERO in text:
-        text = _ESCAPED_ZERO.sub(lambda found: found["backslash"] or "\N{REPLACEMENT CHARACTER}", text)
-    kept: dict[str, Any] = json.loads(text)
-    return kept
+    return PutOp(namespace, key, None if value is None else storable(value), index=False)

@@ -198,7 +198,7 @@ def test_how_many_requests_it_takes(s3: str, monkeypatch: pytest.MonkeyPatch) ->
     from s3fs import S3FileSystem
 
     asked: list[str] = []
-    inner = S3FileSystem._call_s3
+    inner: Any = vars(S3FileSystem)["_call_s3"]
 
     async def counted(self: Any, method: str, *given: Any, **named: Any) -> Any:
         asked.append(method)
@@ -219,3 +219,14 @@ def test_how_many_requests_it_takes(s3: str, monkeypatch: pytest.MonkeyPatch) ->
     assert requests(lambda: store.get(first)) == ["get_object"] * 2
     assert requests(lambda: store.path(first)) == ["get_object"]
     assert requests(lambda: other.path(other.find(first.removeprefix("img-"))[0])) == ["get_object"] * 2
+
+
+def test_a_bucket_that_does_not_exist_is_found_out(s3: str, address: str) -> None:
+    ArtifactStore(f"{s3}/new/prefix").check()
+    ArtifactStore(address).check()
+    missing = ArtifactStore(f"{s3}-missing/prefix")
+    assert missing.list() == []
+    with pytest.raises(StorageError, match="-missing/prefix' cannot be read: FileNotFoundError: "):
+        missing.check()
+    with pytest.raises(ToolError, match="cannot be written: FileNotFoundError: The specified bucket does not exist"):
+        missing.put_picture(squares(1), origin="x")

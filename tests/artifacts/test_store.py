@@ -293,8 +293,8 @@ def test_two_processes_may_store_at_once(place: str, store: ArtifactStore, files
 def test_what_a_killed_program_left_is_removed(folder: ArtifactStore) -> None:
     store = folder
     artifact = store.put(drawn())
-    folder = store.path(artifact.id).parent
-    old, new = folder / ".img-1.png.a.mgem-part", folder / ".img-2.png.b.mgem-part"
+    parent = store.path(artifact.id).parent
+    old, new = parent / ".img-1.png.a.mgem-part", parent / ".img-2.png.b.mgem-part"
     for path in (old, new):
         path.write_bytes(b"x")
     os.utime(old, (0, 0))
