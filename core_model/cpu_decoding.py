@@ -115,7 +115,7 @@ class CpuDecoding:
         self._last.row = None
         if args or not _is_one_token(kwargs):
             return type(self._trunk).forward(self._trunk, *args, **kwargs)
-        cache: DynamicCache = kwargs[CACHE_NAME]
+        cache: Any = kwargs[CACHE_NAME]
         hidden = self._output(kwargs["inputs_embeds"][0], kwargs.get("position_ids"), cache)
         return BaseModelOutputWithPast(last_hidden_state=hidden[None], **{CACHE_NAME: cache})
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ class Ahead:
             return None
         if not torch.equal(embedded[0], self.embedded[place]):
             return None
-        found = [layer.__dict__.get("mgem_room") for layer in cache.layers]
+        found: list[Any] = [layer.__dict__.get("mgem_room") for layer in cache.layers]
         if any(room is None or not room.fits(layer, 1) for room, layer in zip(found, cache.layers, strict=True)):
             return None
         for room, layer in zip(found, cache.layers, strict=True):

@@ -58,11 +58,12 @@ class Room:
 def rooms(cache: DynamicCache, extra: int) -> list[Room]:
     """Return the room of each layer of a cache, with space for some tokens more."""
     found = []
-    for layer in cache.layers:
+    layers: Any = cache.layers
+    for layer in layers:
         room = layer.__dict__.get("mgem_room")
         if not isinstance(room, Room) or not room.fits(layer, extra):
             room = Room(layer, extra)
-            layer.__dict__["mgem_room"] = room
+            layer.mgem_room = room
         found.append(room)
     return found
 

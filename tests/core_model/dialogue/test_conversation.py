@@ -451,6 +451,7 @@ def test_a_round_that_is_cancelled_before_a_word_is_taken_back(
     trunk = conversation.model.model
     calls: list[int] = []
     method = {"before": "", "image": "get_image_features", "prefill": "forward"}[where]
+    last = {"before": 0, "image": 1, "prefill": 2}[where]
     if not method:
         cancel.set()
     with monkeypatch.context() as patch:
@@ -460,13 +461,13 @@ def test_a_round_that_is_cancelled_before_a_word_is_taken_back(
 
             def counted(*args: Any, **kwargs: Any) -> Any:
                 calls.append(1)
-                if len(calls) == 2:
+                if len(calls) == last:
                     cancel.set()
                 return original(*args, **kwargs)
 
             patch.setattr(target, method, counted)
         assert conversation.say("And these?", pictures[1:], cancel=cancel) == ""
-        assert len(calls if method else [1, 1]) == 2  # neither the third image nor the third pass
+        assert len(calls) == last  # no further batch of images, and no further pass
     assert (conversation.messages, conversation.usage) == (before, usage)
     assert conversation.say("And these?", pictures[1:]) == afresh(conversation)
 
