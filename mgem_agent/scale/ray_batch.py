@@ -25,6 +25,8 @@ __all__ = ["BatchWorker", "RayRunner"]
 
 MAX_STARTS = 3
 """How many workers an item may end."""
+_MAX_BLOCKS = 10_000
+"""Blocks that Ray keeps track of; a larger batch has several groups in each."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _rows(
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # each row has its own error
     blocks = [{"group": json.dumps([asdict(item) for item in group])} for group in groups]
-    rows = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
+    rows = ray.data.from_items(blocks, override_num_blocks=min(len(blocks), _MAX_BLOCKS)).map_batches(
         BatchWorker,
         fn_constructor_args=(make_step, marks),
         batch_size=1,
