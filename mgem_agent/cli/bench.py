@@ -383,7 +383,9 @@ def _scale(
     threads: _Threads = None,
     as_json: _AsJson = False,
 ) -> None:
-    """What runs past one process: a batch of stories on two Ray workers, against one; and two models on one device.
+    """What runs past one process: stories on two Ray workers, against one; the store; two models on one device.
+
+    The store is measured in a folder, against plain files, and at the address that is set as store, if any.
 
     A part whose package is not installed is left out, with the reason.
     """

@@ -89,7 +89,16 @@ def _swap() -> Comparison:
     return measure_model_swap(device="cuda" if torch.cuda.is_available() else "cpu")
 
 
-PARTS: dict[str, Callable[[], Comparison]] = {"batch": _batch, "swap": _swap}
+def _store() -> Comparison:
+    from mgem_agent.recipes.bench.progress import report
+    from mgem_agent.recipes.bench.store import bench_store
+    from mgem_agent.settings import load_settings
+
+    place = load_settings().store
+    return bench_store(address=place if isinstance(place, str) else None, say=report)
+
+
+PARTS: dict[str, Callable[[], Comparison]] = {"batch": _batch, "store": _store, "swap": _swap}
 """The parts by name. Each raises a `MissingDependencyError` if it needs a package that is not installed."""
 
 

@@ -1,7 +1,7 @@
-"""Storing and reading pictures: the store in a folder and at an address, against plain files.
+"""Storing and reading pictures: the store in a folder and at an address, against plain files (`mgem bench scale`).
 
 Every way writes the same encoded pictures with their records, so neither drawing nor encoding is measured. Plain files
-are written without any guarantee; *plain, on the disk* waits until each file is on the disk, as the store does. At an
+are written without any guarantee; *plain, synced* waits until each file is on the disk, as the store does. At an
 address, a picture is read first from the bucket and then from its copy on this machine. Pictures at once are stored and
 read by as many threads as stated.
 """
@@ -18,11 +18,10 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
-from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.picture_bucket import PictureBucket
@@ -30,14 +29,14 @@ from mgem_agent.artifacts.picture_copies import PictureCopies
 from mgem_agent.artifacts.picture_file import encode_picture
 from mgem_agent.artifacts.picture_files import PictureFiles, copy_name
 from mgem_agent.artifacts.picture_folder import PictureFolder
-from mgem_agent.recipes.bench.comparison import format_seconds
-from mgem_agent.recipes.bench.measure import require_positive
+from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds
+from mgem_agent.recipes.bench.measure import describe_machine, require_positive
 
 __all__ = ["StoreTimes", "StoreWay", "bench_store"]
 
 SIZE = (256, 256)
 NUM_DIGITS = 12
-_NOTE = "Seconds for each picture, the mean; a picture at once is one of several that are stored or read by threads."
+_NOTE = "Times are the mean for each picture; at once, several are stored or read by threads."
 
 
 class StoreWay(BaseModel):
@@ -62,8 +61,8 @@ class StoreWay(BaseModel):
     get_at_once_s: float
 
 
-class StoreTimes(BaseModel):
-    """All ways; the first is the baseline.
+class StoreTimes(Comparison):
+    """A picture stored in a folder against plain files that are synced, too; and all ways.
 
     Attributes:
         num_pictures: Number of pictures of each measurement.
@@ -72,25 +71,20 @@ class StoreTimes(BaseModel):
         ways: The ways.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     num_pictures: int
     picture_bytes: int
     num_threads: int
     ways: tuple[StoreWay, ...]
 
-    def render(self) -> RenderableType:
-        """Return the figures as a table for the terminal."""
+    def tables(self) -> list[Table]:
+        """Return the comparison, and all ways."""
         table = Table("", "put", "get", "get again", "put, at once", "get, at once")
         for column in table.columns[1:]:
             column.justify = "right"
         for way in self.ways:
             times = (way.put_s, way.get_s, way.again_s, way.put_at_once_s, way.get_at_once_s)
             table.add_row(way.label, *map(format_seconds, times))
-        title = (
-            f"{self.num_pictures} pictures of {self.picture_bytes / 1e3:,.0f} KB, {self.num_threads} threads at once"
-        )
-        return Group(Text(title, "bold"), table, Text(_NOTE))
+        return [*super().tables(), table]
 
 
 class _Picture:
@@ -143,47 +137,55 @@ def bench_store(
     with tempfile.TemporaryDirectory(prefix="mgem-bench-", dir=folder) as temporary:
         here = Path(temporary)
         in_folder = PictureFolder(here / "folder")
-        ways: list[tuple[str, Put, Get, Get]] = [
-            ("plain files", partial(_write, here / "plain", False), *[partial(_read, here / "plain")] * 2),
-            ("plain, on the disk", partial(_write, here / "synced", True), *[partial(_read, here / "synced")] * 2),
-            ("store in a folder", partial(_put, in_folder), *[partial(_get, in_folder)] * 2),
+        ways: list[tuple[str, Put, Get]] = [
+            ("plain files", partial(_write, here / "plain", False), partial(_read, here / "plain")),
+            ("plain, synced", partial(_write, here / "synced", True), partial(_read, here / "synced")),
+            ("store in a folder", partial(_put, in_folder), partial(_get, in_folder)),
         ]
         if address is not None:
             place = f"{address.rstrip('/')}/bench-{time.time_ns()}"
             writer, reader = (
                 PictureBucket(place, copies=PictureCopies(here / name)) for name in ("of the writer", "of the reader")
             )
-            ways.append(
-                (f"store at {address.partition('://')[0]}://", partial(_put, writer), *[partial(_get, reader)] * 2)
-            )
+            ways.append((f"store at {address.partition('://')[0]}://", partial(_put, writer), partial(_get, reader)))
         measured = []
-        for label, put, get, again in ways:
+        for label, put, get in ways:
             say(f"Measuring: {label}")
-            measured.append(_measured(label, put, get, again, pictures, num_threads))
+            measured.append(_measured(label, put, get, pictures, num_threads))
+    picture_bytes = sum(len(each.png) for each in pictures) // len(pictures)
+    synced, ours = measured[1:3]
     return StoreTimes(
+        name="store",
+        setting=f"{num_pictures} pictures of {picture_bytes / 1e3:,.0f} KB; {num_threads} threads at once",
+        note=_NOTE,
+        ours_run=Run(label=f"{ours.label}, put", seconds=(ours.put_s,)),
+        alternative_run=Run(label=f"{synced.label}, put", seconds=(synced.put_s,)),
+        max_abs_difference={},
+        max_abs_value={},
+        machine=describe_machine(torch.device("cpu")),
         num_pictures=num_pictures,
-        picture_bytes=sum(len(each.png) for each in pictures) // len(pictures),
+        picture_bytes=picture_bytes,
         num_threads=num_threads,
         ways=tuple(measured),
     )
 
 
-def _measured(label: str, put: Put, get: Get, again: Get, pictures: Sequence[_Picture], num_threads: int) -> StoreWay:
+def _measured(label: str, put: Put, get: Get, pictures: Sequence[_Picture], num_threads: int) -> StoreWay:
     """Measure a way: with the first half of the pictures one after the other, with the other half at once."""
     first, second = pictures[: len(pictures) // 2], pictures[len(pictures) // 2 :]
 
-    def check(picture: _Picture, read: Get) -> None:
-        if read(picture) != picture.png:
+    def check(picture: _Picture) -> None:
+        if get(picture) != picture.png:
             raise AssertionError(f"{label} has changed the picture {picture.artifact.id}.")
 
     with ThreadPoolExecutor(num_threads) as threads:
         return StoreWay(
             label=label,
             put_s=_seconds(lambda: [put(each) for each in first], len(first)),
-            get_s=_seconds(lambda: [check(each, get) for each in first], len(first)),
-            again_s=_seconds(lambda: [check(each, again) for each in first], len(first)),
+            get_s=_seconds(lambda: [check(each) for each in first], len(first)),
+            again_s=_seconds(lambda: [check(each) for each in first], len(first)),
             put_at_once_s=_seconds(lambda: list(threads.map(put, second)), len(second)),
-            get_at_once_s=_seconds(lambda: list(threads.map(partial(check, read=get), second)), len(second)),
+            get_at_once_s=_seconds(lambda: list(threads.map(check, second)), len(second)),
         )
 
 
