@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mgem_agent.settings import Settings
     from mgem_agent.tools import ImageGenerator, ImageRequest, ImageResult, Meter
 
-__all__ = ["draw", "run_draw"]
+__all__ = ["draw", "read_generator_options", "run_draw"]
 
 MAX_SEED = 2**31
 _Picture = "FILE_OR_ID"
