@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation import utils as generation_utils
 from transformers.generation.candidate_generator import CandidateGenerator
 
 from mgem_agent.errors import CheckpointError, InputError
@@ -26,6 +28,7 @@ __all__ = [
     "InVocabularyProcessors",
     "NewTokensProcessor",
     "check_options",
+    "chunks_pictures",
     "without_images",
 ]
 
@@ -123,6 +126,11 @@ def without_images(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in _IMAGE_INPUTS}
 
 
+def chunks_pictures() -> bool:
+    """Return whether transformers can read a prompt with pictures in chunks, as from release 5.23 on."""
+    return hasattr(generation_utils, "_slice_mm_encoder_output")
+
+
 def check_options(config: MiniGeminiConfig, options: Any, arguments: Mapping[str, Any]) -> None:
     """Refuse options of `generate` that this model does not support.
 
@@ -137,6 +145,13 @@ def check_options(config: MiniGeminiConfig, options: Any, arguments: Mapping[str
     for name, reason in _UNSUPPORTED.items():
         if arguments.get(name, getattr(options, name, None)):
             raise InputError(f"The option {name!r} of generate does not work here: {reason}. Leave it out.")
+    shows = any(arguments.get(name) is not None for name in ("mm_encoder_outputs", "pixel_values"))
+    chunk = arguments.get("prefill_chunk_size", getattr(options, "prefill_chunk_size", None))
+    if shows and chunk and not chunks_pictures():
+        raise InputError(
+            "The option 'prefill_chunk_size' of generate does not work with pictures in transformers "
+            f"{transformers.__version__}. Leave it out, or install transformers 5.23 or newer."
+        )
     assistant = arguments.get("assistant_model")
     if assistant is not None and assistant.config.model_type == config.model_type:
         raise InputError(

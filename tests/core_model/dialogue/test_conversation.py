@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
 
 from mgem_agent.core_model import Conversation, MiniGeminiForConditionalGeneration, RoundUsage
+from mgem_agent.core_model.in_vocabulary import chunks_pictures
 from mgem_agent.core_model.processing import MiniGeminiProcessor
 from mgem_agent.errors import ContextOverflowError, ImageError, InputError, MgemError, PromptError
 
@@ -349,6 +350,10 @@ def test_more_options_of_generate(
     begin: Callable[..., Conversation], pictures: list[Image.Image], options: dict[str, Any]
 ) -> None:
     conversation = begin()
+    if "prefill_chunk_size" in options and not chunks_pictures():
+        with pytest.raises(InputError, match="'prefill_chunk_size' of generate does not work with pictures in transf"):
+            conversation.say("What is it?", pictures[:1], **options)
+        return
     for text, images in (("What is it?", pictures[:1]), ("And then?", ())):
         assert conversation.say(text, images, **options) == afresh(conversation, **options)
 
