@@ -224,7 +224,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         """
         prompt = kwargs.get("input_ids", inputs)
         options = generation_config or self.generation_config
-        check_options(self.config, options, kwargs)
+        check_options(self.config, options, {**kwargs, "input_ids": prompt})
         if prompt is not None:
             asked = kwargs.get("max_new_tokens", options.max_new_tokens)
             check_context(self.config, prompt, kwargs.get("attention_mask"), asked or 1)

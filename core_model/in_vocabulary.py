@@ -145,7 +145,8 @@ def check_options(config: MiniGeminiConfig, options: Any, arguments: Mapping[str
     for name, reason in _UNSUPPORTED.items():
         if arguments.get(name, getattr(options, name, None)):
             raise InputError(f"The option {name!r} of generate does not work here: {reason}. Leave it out.")
-    shows = any(arguments.get(name) is not None for name in ("mm_encoder_outputs", "pixel_values"))
+    prompt = arguments.get("input_ids")
+    shows = isinstance(prompt, Tensor) and bool((prompt == config.image_token_id).any())
     chunk = arguments.get("prefill_chunk_size", getattr(options, "prefill_chunk_size", None))
     if shows and chunk and not chunks_pictures():
         raise InputError(
