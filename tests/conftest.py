@@ -69,7 +69,7 @@ def find_sources() -> dict[str, Path]:
 
 SOURCES = find_sources()
 
-HOSTS = {"mgem_agent.recipes.eval.lmms.model": "lmms_eval"}
+HOSTS = {"mgem_agent.recipes.eval.lmms.model": "lmms_eval", "mgem_agent.scale.vllm_model": "vllm"}
 """Modules that only another program imports, in an environment of its own, with the package of that program."""
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mgem_agent.server.service import AgentService
     from mgem_agent.settings import Settings
 
-__all__ = ["open_service", "serve"]
+__all__ = ["run_server", "serve"]
 
 
 def serve(
@@ -89,6 +89,7 @@ def run_server(settings: Settings, generators: list[str], *, mcp: bool = False, 
         InputError: If a setting is not valid, or the address cannot be used.
     """
     from mgem_agent.cli.mcp_mount import mcp_mount
+    from mgem_agent.cli.server_parts import open_service
     from mgem_agent.server.serving import serve as run
 
     console = open_console()
@@ -124,39 +125,6 @@ def _advertised(address: str, settings: Settings, service: AgentService) -> Abst
     }
     reasoner = model_key("reasoner", settings.model, settings.model_options) if is_here else None
     return advertised(address, reasoner=reasoner, generators=generators)
-
-
-def open_service(settings: Settings, generators: list[str] | None = None, **parts: Any) -> AgentService:
-    """Return the parts of a server that the settings describe; arguments and errors as for `run_server`."""
-    from mgem_agent.cli.factories import (
-        open_named_generator,
-        open_page_scoring,
-        open_reasoner,
-        open_sessions,
-        open_store,
-        prepare_reasoner,
-    )
-    from mgem_agent.server.security import open_access
-    from mgem_agent.server.service import AgentService
-
-    settings = settings.model_copy(update={"use_server": False})  # a server holds its own models
-    access = open_access(settings.server)
-    if "reasoner" not in parts:
-        parts["reasoner"] = open_reasoner(settings)
-        prepare_reasoner(settings, parts["reasoner"])
-    service = AgentService(
-        settings,
-        reasoner=parts["reasoner"],
-        generators=generators or [settings.generator],
-        make_generator=parts.get("make_generator") or (lambda name: open_named_generator(settings, name)),
-        store=parts["store"] if "store" in parts else open_store(settings),
-        sessions=parts["sessions"] if "sessions" in parts else open_sessions(settings),
-        access=access,
-        story_options=lambda judge: open_page_scoring(settings, judge),
-    )
-    for name in service.generators.names:
-        service.generators.get(name)  # an unknown name is an error now, and not at the first request
-    return service
 
 
 def _local_user() -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mgem_agent.cli.batches import seen_by_workers
 from mgem_agent.cli.factories import open_named_generator, open_reasoner, prepare_reasoner
 from mgem_agent.cli.printing import open_console
-from mgem_agent.cli.serve import open_service
+from mgem_agent.cli.server_parts import open_service
 from mgem_agent.errors import InputError, ToolError
 from mgem_agent.extras import EXTRAS, require_packages
 

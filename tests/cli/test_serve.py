@@ -21,7 +21,7 @@ from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.cli import serve as serve_command
 from mgem_agent.cli.app import app
 from mgem_agent.cli.mcp_mount import mcp_mount
-from mgem_agent.cli.serve import open_service
+from mgem_agent.cli.server_parts import open_service
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.settings import load_settings
 from mgem_agent.testing import FlatColourGenerator, ScriptedReasoner

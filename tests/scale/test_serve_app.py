@@ -65,7 +65,7 @@ DRIVER = """
 import json, os, sys
 import httpx
 import parts
-from mgem_agent.cli.serve import open_service
+from mgem_agent.cli.server_parts import open_service
 from mgem_agent.scale.ray_cluster import RayOptions, connected
 from mgem_agent.scale.serve_app import APP_NAME, Replicas, ServeParts, ServePlan, serve_application
 from mgem_agent.settings import load_settings

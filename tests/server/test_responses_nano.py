@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from mgem_agent.cli.serve import open_service as open_configured_service
+from mgem_agent.cli.server_parts import open_service as open_configured_service
 from mgem_agent.core_model.image_loading import load_image
 from mgem_agent.settings import load_settings
 
