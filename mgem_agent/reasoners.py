@@ -91,11 +91,11 @@ def _at_address(text: str, tool_calling: ToolCalling, options: dict[str, Any]) -
     key = server_key(options.pop("api_key", None))
     served = find_served(address, model_name, key=key)
     if tool_calling == "auto" and is_mini_gemini(served):
-        if served.model == "nano":
-            from mgem_agent.nano.reasoner import NanoChat as Chat
-        else:
-            from mgem_agent.chat_models.mini_gemini import ChatMiniGemini as Chat
-        return Chat(model=served.url, **{"api_key": key, **options})
+        from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
+        from mgem_agent.nano.reasoner import NanoChat
+
+        kind = NanoChat if served.model == "nano" else ChatMiniGemini
+        return kind(model=served.url, **{"api_key": key, **options})
     options = {"base_url": address, "api_key": key, **options}
     model = _of_provider("openai", served.model, text, options)
     return model if tool_calling == "native" else _with_protocol(model)

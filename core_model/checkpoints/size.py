@@ -59,7 +59,8 @@ def checkpoint_size(path: str | Path, options: Mapping[str, Any] | None = None) 
     except MgemError:
         return None
     chosen = loading_options(options or {})
-    dtype = chosen["dtype"] if isinstance(chosen["dtype"], torch.dtype) else config.dtype or torch.float32
+    named = (chosen["dtype"], config.dtype)  # as `auto`, a name or a dtype
+    dtype = next((each for each in named if isinstance(each, torch.dtype)), torch.float32)
     bits = _bits(chosen.get("quantization_config"))
     parts: Counter[str] = Counter()
     for key, header in headers.items():

@@ -64,12 +64,15 @@ class EngineMemory(ModuleMemory):
         self.forget_size()  # its files may have been downloaded
         engine.hold = lambda is_cancelled: self._arbiter.use(self, is_cancelled)
 
+    def _attached(self) -> CoreEngine | None:
+        return None if self._engine is None else self._engine()
+
     def _models(self) -> list[Any]:
-        engine = self._engine and self._engine()
+        engine = self._attached()
         return [] if engine is None else [engine.model]
 
     def _rest_caches(self) -> None:
-        if (engine := self._engine and self._engine()) is not None:
+        if (engine := self._attached()) is not None:
             engine.rest_caches()
 
     def _drop_engine(self) -> None:

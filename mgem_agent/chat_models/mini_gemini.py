@@ -133,7 +133,7 @@ class ChatMiniGemini(GenProtocolModel):
         )
         with arbiter.use(memory):
             engine = self._load(name)
-            core = getattr(engine, "engine", engine)  # nano without vision wraps one
+            core: Any = getattr(engine, "engine", engine)  # nano without vision wraps one
             if hasattr(core, "rest_caches"):
                 memory.attach(core)
         return engine

@@ -80,8 +80,8 @@ def see(
     start = time.perf_counter()
     with _spinner(f"Loading {model}"):
         is_as_set = (dtype, device, quantize) == ("auto", "auto", "none")
-        conversation = _resident(model) if is_as_set else None
-        conversation = conversation or _load(folder(), _loading_options(dtype, device, quantize))
+        resident = _resident(model) if is_as_set else None
+        conversation = resident or _load(folder(), _loading_options(dtype, device, quantize))
     loaded = time.perf_counter()
 
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY

@@ -72,9 +72,9 @@ def _rows(
     ray: Any, make_step: MakeStep, marks: StartMarks, groups: Sequence[Sequence[BatchItem]], options: RayOptions
 ) -> Iterator[dict[str, Any]]:
     """Do the work, and yield its rows."""
-    import ray.data  # pyright: ignore[reportMissingImports]
+    from ray import data  # pyright: ignore[reportMissingImports]
 
-    context = ray.data.DataContext.get_current()
+    context = data.DataContext.get_current()
     context.max_errored_blocks = -1  # a group that Ray gives up must not end the others
     context.enable_progress_bars = False
     context.print_on_execution_start = False

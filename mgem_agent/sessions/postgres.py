@@ -202,7 +202,7 @@ def _check_release(connection: Connection[Any], table: str, num_known: int) -> N
     row = connection.execute("SELECT to_regclass(%s)", [table]).fetchone()
     if not row or row[0] is None:
         return
-    found = connection.execute(f"SELECT max(v) FROM {table}").fetchone()  # type: ignore[arg-type]
+    found = connection.execute(f"SELECT max(v) FROM {table}").fetchone()
     latest = found[0] if found and found[0] is not None else -1
     if latest >= num_known:
         raise InputError(

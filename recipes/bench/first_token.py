@@ -159,7 +159,8 @@ class _Path:
 
     def parts(self) -> dict[str, float]:
         """Return the seconds of each part."""
-        seconds, prepared = {}, {}
+        seconds: dict[str, float] = {}
+        prepared: dict[str, Any] = {}
         seconds["decoding"] = self.seconds(self._picture)
         picture = self._picture()
         seconds["preparing"] = self.seconds(lambda: prepared.update(self._prepared(picture)))

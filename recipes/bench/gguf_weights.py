@@ -58,7 +58,7 @@ def write_gguf(
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
     config: Any = model.config.text_config
-    data = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
     if config.model_type != "llama" or not config.tie_word_embeddings or data["model"]["type"] != "BPE":
         raise InputError(
             f"A GGUF file can be written of a LLaMA with tied embeddings and a BPE tokenizer, got "

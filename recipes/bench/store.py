@@ -174,9 +174,10 @@ def _measured(label: str, put: Put, get: Get, pictures: Sequence[_Picture], num_
     """Measure a way: with the first half of the pictures one after the other, with the other half at once."""
     first, second = pictures[: len(pictures) // 2], pictures[len(pictures) // 2 :]
 
-    def check(picture: _Picture) -> None:
+    def check(picture: _Picture) -> bool:
         if get(picture) != picture.png:
             raise AssertionError(f"{label} has changed the picture {picture.artifact.id}.")
+        return True
 
     with ThreadPoolExecutor(num_threads) as threads:
         return StoreWay(

@@ -152,6 +152,7 @@ def _enable_cache(pipeline: Any, options: DiffusersOptions) -> None:
             f"cache_options has {', '.join(map(repr, strange))}, which the cache {options.cache!r} does not have. "
             f"Allowed: {', '.join(sorted(known))}."
         )
+    part: Any  # diffusers' mixin has no types
     for part in cached:
         part.enable_cache(make(**options.cache_options))
 

@@ -147,8 +147,7 @@ class BenchmarkModel:
 
     def _prompt(self, dialogue: Dialogue, prefill: str = "") -> DialoguePrompt:
         keys = [self._cache.images.add(image) for image in images_of(dialogue)]
-        for key in keys:
-            self._cache.images.encode(key)
+        self._cache.images.encode(keys)
         return self._cache.prompt(dialogue, keys, prefill=prefill)
 
     def _inputs(self, prompts: Sequence[DialoguePrompt]) -> dict[str, Any]:
