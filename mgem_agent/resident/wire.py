@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from mgem_agent import errors
+from mgem_agent.chat_models.remote_engine import with_pictures, without_files
 from mgem_agent.chat_models.text_engine import TextEnd, TextRequest
 from mgem_agent.errors import InputError, MgemError
 from mgem_agent.tools.capabilities import Notice
@@ -53,10 +52,7 @@ def encode_text_request(request: TextRequest) -> dict[str, Any]:
             f"The options {', '.join(map(repr, odd))} are not plain data, and the model runs in `mgem serve`. To load "
             "it in this process: MGEM_USE_SERVER=false"
         )
-    dialogue = [
-        {**message, "content": _encode_content(message["content"]), "role": message["role"]}
-        for message in request.dialogue
-    ]
+    dialogue = with_pictures(request.dialogue, _encode_source)
     return {"dialogue": dialogue, "options": dict(request.options)} | {
         name: getattr(request, name) for name in _TEXT_FIELDS
     }
@@ -73,7 +69,7 @@ def decode_text_request(data: Mapping[str, Any], **fields: Any) -> TextRequest:
         InputError: If it is not such JSON.
     """
     try:
-        dialogue = [{**message, "content": _decode_content(message["content"])} for message in data["dialogue"]]
+        dialogue = with_pictures(data["dialogue"], _decode_source)
         options = dict(data["options"])
         return TextRequest(dialogue, options=options, **{name: data[name] for name in _TEXT_FIELDS}, **fields)
     except (KeyError, TypeError, ValueError) as error:
@@ -88,35 +84,11 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN)
 
 
-def _encode_content(content: Any) -> Any:
-    if isinstance(content, str):
-        return content
-    return [
-        {"type": "image", "image": _encode_source(part["image"])} if part["type"] == "image" else dict(part)
-        for part in content
-    ]
-
-
-def _decode_content(content: Any) -> Any:
-    if isinstance(content, str):
-        return content
-    return [
-        {"type": "image", "image": _decode_source(part["image"])} if part["type"] == "image" else dict(part)
-        for part in content
-    ]
-
-
 def _encode_source(source: Any) -> dict[str, str]:
     """Return a picture as the model's code takes it: a data URL unchanged, else the bytes of a file."""
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    source = without_files(source)
+    if isinstance(source, str):
         return {"url": source}
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            source = Path(source).read_bytes()
-        except OSError as error:
-            raise errors.ImageError(
-                f"The picture {os.fspath(source)!r} cannot be read: {error.strerror or error}."
-            ) from error
     if isinstance(source, Image.Image):
         source = _png(source)
     return {"file": base64.b64encode(source).decode("ascii")}

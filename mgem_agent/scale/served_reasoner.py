@@ -7,32 +7,24 @@ an answer is the same as from a model in the gateway's own process.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
+from mgem_agent.chat_models.remote_engine import EngineAbilities, make_remote_engine, with_pictures, without_files
 from mgem_agent.chat_models.text_engine import (
     ChoosingEngine,
     PromptSize,
     SizingEngine,
     TextEnd,
+    TextEngine,
     TextRequest,
-    follows_grammar,
 )
 from mgem_agent.errors import InputError, MgemError
 from mgem_agent.scale.served_stream import as_our_error, read_stream, serve_stream
 
-__all__ = [
-    "ChoosingHandleEngine",
-    "HandleEngine",
-    "ReasonerReplica",
-    "SizingHandleEngine",
-    "open_handle_engine",
-    "with_handle",
-]
+__all__ = ["ReasonerReplica", "open_handle_engine", "with_handle"]
 
 
 class ReasonerReplica:
@@ -46,13 +38,9 @@ class ReasonerReplica:
         model = make()
         self._engine = model.text_engine(model.default_model_name())
 
-    async def facts(self) -> dict[str, bool]:
+    async def abilities(self) -> EngineAbilities:
         """Return what the engine can do."""
-        return {
-            "follows_grammar": follows_grammar(self._engine),
-            "sizes": isinstance(self._engine, SizingEngine),
-            "chooses": isinstance(self._engine, ChoosingEngine),
-        }
+        return EngineAbilities.of(self._engine)
 
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[str | TextEnd | MgemError]:
         """Yield an answer, as `TextEngine` does.
@@ -80,43 +68,21 @@ class ReasonerReplica:
         return await _answered(lambda: engine.choice_probabilities(TextRequest(**request), choices))
 
 
-class HandleEngine:
-    """A text engine that asks the deployment.
+class _Deployment:
+    """The transport: the handle of the deployment."""
 
-    Args:
-        handle: Handle of the deployment.
-        follows_grammar: Whether answers can follow a grammar.
-    """
-
-    def __init__(self, handle: Any, *, follows_grammar: bool = False) -> None:
-        self.follows_grammar = follows_grammar
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
-        """Yield an answer; see `TextEngine`."""
         response = self._handle.options(stream=True).stream.remote(_sent(request))
-        is_ended = False
-        for event in read_stream(response, request.cancel.is_set):
-            is_ended = is_ended or isinstance(event, TextEnd)
-            yield event
-        if request.cancel.is_set() and not is_ended:
-            yield TextEnd(finish_reason="cancelled")
-
-
-class SizingHandleEngine(HandleEngine):
-    """The same for an engine that counts the tokens of a prompt."""
+        yield from read_stream(response, request.cancel.is_set)
 
     def prompt_size(self, request: TextRequest) -> PromptSize:
-        """Return the size of a request; see `SizingEngine`."""
         size: PromptSize = _checked(self._handle.prompt_size.remote(_sent(request)).result())
         return size
 
-
-class ChoosingHandleEngine(SizingHandleEngine):
-    """The same for an engine that also knows how likely each next token is."""
-
     def choice_probabilities(self, request: TextRequest, choices: Sequence[str]) -> list[float]:
-        """Return the probabilities of choices; see `ChoosingEngine`."""
         found: list[float] = _checked(self._handle.choice_probabilities.remote(_sent(request), list(choices)).result())
         return found
 
@@ -131,37 +97,19 @@ def with_handle(model: ChatMiniGemini, handle: Any) -> ChatMiniGemini:
     return model.model_copy(update={"engine_factory": lambda name: open_handle_engine(handle)})
 
 
-def open_handle_engine(handle: Any) -> HandleEngine:
+def open_handle_engine(handle: Any) -> TextEngine:
     """Return a text engine that can do what the deployment's can.
 
     Args:
         handle: Handle of the deployment.
     """
-    facts = handle.facts.remote().result()
-    kind = HandleEngine
-    if facts["sizes"]:
-        kind = ChoosingHandleEngine if facts["chooses"] else SizingHandleEngine
-    return kind(handle, follows_grammar=facts["follows_grammar"])
+    return make_remote_engine(_Deployment(handle), handle.abilities.remote().result())
 
 
 def _sent(request: TextRequest) -> dict[str, Any]:
     """Return the fields of a request that can be sent; files become bytes, as the other machine may not have them."""
     found = {each.name: getattr(request, each.name) for each in fields(request) if each.name != "cancel"}
-    return found | {
-        "dialogue": [{**message, "content": _content(message["content"])} for message in request.dialogue],
-        "options": dict(request.options),
-    }
-
-
-def _content(content: Any) -> Any:
-    if isinstance(content, str):
-        return content
-    return [{**part, "image": _picture(part["image"])} if part["type"] == "image" else part for part in content]
-
-
-def _picture(source: Any) -> Any:
-    is_file = isinstance(source, os.PathLike) or (isinstance(source, str) and source[:5].lower() != "data:")
-    return Path(source).read_bytes() if is_file and os.path.isfile(source) else source
+    return found | {"dialogue": with_pictures(request.dialogue, without_files), "options": dict(request.options)}
 
 
 async def _answered(call: Callable[[], Any]) -> Any:

@@ -17,7 +17,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
-from mgem_agent.chat_models.text_engine import ChoosingEngine, SizingEngine, TextEngine, follows_grammar
+from mgem_agent.chat_models.remote_engine import EngineAbilities
+from mgem_agent.chat_models.text_engine import ChoosingEngine, SizingEngine, TextEngine
 from mgem_agent.errors import InputError, MgemError
 from mgem_agent.resident.wire import (
     decode_pictures,
@@ -77,12 +78,7 @@ def engines_router(service: AgentService) -> APIRouter:
 
 
 def _abilities(service: AgentService) -> dict[str, bool]:
-    engine = _text_engine(service)
-    return {
-        "follows_grammar": follows_grammar(engine),
-        "sizes": isinstance(engine, SizingEngine),
-        "chooses": isinstance(engine, ChoosingEngine),
-    }
+    return asdict(EngineAbilities.of(_text_engine(service)))
 
 
 def _size(service: AgentService, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.chat_models.text_engine import PromptSize, TextEnd, TextRequest
 from mgem_agent.errors import ContextOverflowError
-from mgem_agent.scale.served_reasoner import HandleEngine, ReasonerReplica, with_handle
+from mgem_agent.scale.served_reasoner import ReasonerReplica, open_handle_engine, with_handle
 
 
 class RecordingEngine:
@@ -85,7 +85,7 @@ def test_cancelling_stops_the_replica(
     started = time.monotonic()
     replica = ReasonerReplica(lambda: ChatMiniGemini(model="weights", engine_factory=lambda name: engine))
     request = TextRequest([{"role": "user", "content": "slow"}], cancel=cancel)
-    events = list(HandleEngine(local_handle(replica)).stream(request))
+    events = list(open_handle_engine(local_handle(replica)).stream(request))
     assert isinstance(events[-1], TextEnd) and events[-1].finish_reason == "cancelled"
     assert time.monotonic() - started < 3
 

@@ -117,7 +117,7 @@ def test_a_cancellation_stops_the_engine(
         assert next(pieces) == " Said"
         if by == "event":
             request.cancel.set()
-            assert [*pieces] == []
+            assert [*pieces] == [TextEnd(finish_reason="cancelled")]
         else:
             pieces.close()  # type: ignore[attr-defined]
         assert engine.stopped.wait(10)
