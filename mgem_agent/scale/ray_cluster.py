@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mgem_agent.errors import InputError, ToolError
@@ -70,6 +71,8 @@ def connected(options: RayOptions) -> Iterator[Any]:
         ToolError: If the cluster cannot be reached, or has fewer CPUs or GPUs than its workers need.
     """
     require_packages("Work on Ray", *EXTRAS["ray"])
+    if options.address != LOCAL:
+        _send_token()
     import ray  # pyright: ignore[reportMissingImports]
 
     if ray.is_initialized():
@@ -80,13 +83,24 @@ def connected(options: RayOptions) -> Iterator[Any]:
     except Exception as error:  # Ray raises plain `Exception`, too
         raise ToolError(
             f"Ray at {options.address!r} cannot be reached: {error}. Allowed: 'local', 'auto', 'HOST:PORT' or "
-            "'ray://HOST:PORT'. See its nodes with: ray status"
+            "'ray://HOST:PORT'. See its nodes with: ray status. If it requires a token, that is RAY_AUTH_TOKEN, or the "
+            "file ~/.ray/auth_token of its head."
         ) from error
     try:
         _check_resources(ray, options)
         yield ray
     finally:
         ray.shutdown()
+
+
+def _send_token() -> None:
+    """Send the access token to a cluster if there is one, because `ray start` requires it then.
+
+    Ray reads `RAY_AUTH_MODE` when it is imported, and sends nothing if it is unset.
+    """
+    named = (os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if any(named) or (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _arguments(options: RayOptions) -> dict[str, Any]:
