@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from mgem_agent.recipes.bench.progress import steps
 
-__all__ = ["SameAnswers", "compare_answers", "prompts"]
+__all__ = ["Answering", "SameAnswers", "compare_answers", "prompts"]
 
 _SUBJECTS = (
     *("foxes", "a lighthouse", "the moon", "rain", "a red bicycle", "bread", "an old castle", "whales"),

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import id as checkpoint_id
 from langgraph.store.base import PutOp
 
 from mgem_agent.agent.agent import MgemAgent
-from mgem_agent.artifacts import store as store_module
+from mgem_agent.artifacts import picture_folder
 from mgem_agent.artifacts.store import ArtifactStore
 from mgem_agent.sessions.sessions import Sessions
 from mgem_agent.testing import FlatColourGenerator
@@ -97,7 +97,7 @@ class ProtocolCaller(Caller):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Runs something with an agent in a process that may die; the same folders, another agent each time."""
-    write_file = store_module.write_atomically
+    write_file = picture_folder.write_atomically
 
     def run_process(process: Process, home: Path, way: str, work: Callable[[MgemAgent], Any]) -> Any:
         sessions = Sessions.at(home / "sessions")
@@ -106,7 +106,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
             monkeypatch.setattr(saver, name, process.writing(getattr(saver, name)))
         records: Any = vars(sessions)["_records"]
         monkeypatch.setattr(records, "batch", process.writing(records.batch))
-        monkeypatch.setattr(store_module, "write_atomically", process.writing(write_file))
+        monkeypatch.setattr(picture_folder, "write_atomically", process.writing(write_file))
         reasoner = ProtocolCaller() if way == "protocol" else Caller()
         generator = FlatColourGenerator(size=(16, 16), num_steps=1)
         agent = MgemAgent(

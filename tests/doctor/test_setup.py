@@ -64,7 +64,18 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_topic_is_looked_at() -> None:
     topics = [topic for topic, _ in setup_checks(load_settings())]
-    assert topics == ["settings", "pictures", "sessions", "cache", "hub", "nano", "nano files", "model", "generator"]
+    assert topics == [
+        "settings",
+        "pictures",
+        "sessions",
+        "cache",
+        "hub",
+        "nano",
+        "nano files",
+        "model",
+        "generator",
+        "sharing",
+    ]
 
 
 def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
