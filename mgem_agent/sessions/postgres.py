@@ -21,7 +21,7 @@ from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.store.postgres import PostgresStore
-from psycopg import Connection, Error, InterfaceError, OperationalError
+from psycopg import Connection, Error, InterfaceError, OperationalError, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
@@ -202,7 +202,7 @@ def _check_release(connection: Connection[Any], table: str, num_known: int) -> N
     row = connection.execute("SELECT to_regclass(%s)", [table]).fetchone()
     if not row or row[0] is None:
         return
-    found = connection.execute(f"SELECT max(v) FROM {table}").fetchone()
+    found = connection.execute(sql.SQL("SELECT max(v) FROM {}").format(sql.Identifier(table))).fetchone()
     latest = found[0] if found and found[0] is not None else -1
     if latest >= num_known:
         raise InputError(

@@ -58,7 +58,8 @@ def write_gguf(
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
     config: Any = model.config.text_config
-    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    fast: Any = tokenizer  # typed as any tokenizer, which may have no such part
+    data = json.loads(fast.backend_tokenizer.to_str())
     if config.model_type != "llama" or not config.tie_word_embeddings or data["model"]["type"] != "BPE":
         raise InputError(
             f"A GGUF file can be written of a LLaMA with tied embeddings and a BPE tokenizer, got "

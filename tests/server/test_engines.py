@@ -103,7 +103,7 @@ def test_a_chat_model_answers_through_a_server(open_service: Any, running: Any, 
 def test_an_error_is_the_one_of_the_engine(open_service: Any, running: Any, reasoner: Any) -> None:
     with running(open_service(reasoner=reasoner)) as address:
         with pytest.raises(ContextOverflowError) as caught:
-            [*make_resident_engine(address).stream(asked("overflow"))]
+            list(make_resident_engine(address).stream(asked("overflow")))
         assert (caught.value.num_text_tokens, caught.value.max_context) == (3, 2)
 
 
@@ -164,7 +164,9 @@ def test_a_drawing_is_the_one_of_the_generator(open_service: Any, running: Any) 
     for index, result in found.items():
         assert result.error is None
         assert (result.executed, result.notices) == (expected[index].executed, expected[index].notices)
-        assert result.image.tobytes() == expected[index].image.tobytes()
+        images = result.image, expected[index].image
+        assert images[0] is not None and images[1] is not None
+        assert images[0].tobytes() == images[1].tobytes()
 
 
 def test_a_failed_drawing_leaves_the_others(open_service: Any, running: Any) -> None:

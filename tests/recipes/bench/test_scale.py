@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mgem_agent.errors import InputError, MgemError, MissingDependencyError
 from mgem_agent.recipes.bench.comparison import Comparison
-from mgem_agent.recipes.bench.scale import BatchOfStories, BatchSeconds, bench_scale, bench_story_batch
+from mgem_agent.recipes.bench.scale import BatchOfStories, BatchSeconds, BatchTimes, bench_scale, bench_story_batch
 
 
 def shared_work(plan: BatchOfStories, folder: Path) -> BatchSeconds:
@@ -16,7 +16,7 @@ def shared_work(plan: BatchOfStories, folder: Path) -> BatchSeconds:
     return BatchSeconds(start_s=3.0, work_s=work_s)
 
 
-def small() -> Comparison:
+def small() -> BatchTimes:
     return bench_story_batch(shared_work, num_stories=2, num_scenes=2, single_s=0.05)
 
 
