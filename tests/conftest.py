@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,6 +116,14 @@ def seeds() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def own_arbiter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share the memory of devices only among the models that a test makes: those of earlier tests may still exist."""
+    from mgem_agent.device_memory import arbiter
+
+    monkeypatch.setattr(arbiter, "_shared", arbiter.DeviceArbiter())
+
+
 @pytest.fixture
 def imported_module(module_name: str) -> ModuleType:
     """The module of a test that asks for `module_name`; skipped if it runs in a program that is not installed here."""
@@ -140,11 +149,21 @@ def no_packed_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port of this machine that nothing listens on.
+
+    It is below those that the system gives to other processes, which would take it in the meantime.
+    """
+    for port in random.Random().sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("100 ports are taken")
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of this machine that nothing listens on."""
+    return free_port()
 
 
 @pytest.fixture(scope="session")

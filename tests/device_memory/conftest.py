@@ -75,7 +75,7 @@ def share(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeviceArbiter]:
     return make
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_torch_thread() -> Iterator[None]:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -105,24 +102,14 @@ print(json.dumps(found))
 """
 
 
-def free_port() -> int:
-    """A port below those that the system gives to Ray's own processes, which would take it in the meantime."""
-    for port in random.sample(range(20_000, 30_000), 100):
-        with socket.socket() as trial, suppress(OSError):
-            trial.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("100 ports are taken")
-
-
 @pytest.mark.slow
-def test_reasoner_generator_and_gateway_are_deployments(tmp_path: Path) -> None:
+def test_reasoner_generator_and_gateway_are_deployments(tmp_path: Path, unused_port: int) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'mgem-agent[ray]'")
     (tmp_path / "parts.py").write_text(PARTS)
     (tmp_path / "driver.py").write_text(DRIVER)
-    port = free_port()
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
-        [sys.executable, "driver.py", str(port)],
+        [sys.executable, "driver.py", str(unused_port)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path, "BATCH_FOLDER": str(tmp_path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
