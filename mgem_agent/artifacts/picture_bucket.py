@@ -21,6 +21,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -148,10 +149,8 @@ class PictureBucket:
         self._write(_marks(artifact))
         self._write({copy_name(name): png})
         self._listed = None
-        try:
+        with suppress(ToolError):  # this machine's disk is full; the picture is stored, and is fetched when needed
             self._copies.put(name, png)
-        except ToolError:  # this machine's disk is full; the picture is stored, and is fetched when it is needed
-            return True
         return True
 
     def replace_sidecar(self, artifact: Artifact, sidecar: bytes) -> None:

@@ -86,6 +86,11 @@ class ChatMiniGemini(GenProtocolModel):
     def _llm_type(self) -> str:
         return "mini-gemini"
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether its weights are in this process, and not on a server."""
+        return served_address(self.model) is None
+
     def default_model_name(self) -> str:
         """Return the folder or hub id, or the name of a loaded model."""
         if isinstance(self.model, (str, os.PathLike)):
@@ -120,7 +125,7 @@ class ChatMiniGemini(GenProtocolModel):
     def _load_in_room(self, name: str) -> TextEngine:
         """Load an engine when other models have made room for it, and let the arbiter keep it on its device."""
         if self.engine_factory is None:
-            if served_address(self.model) is not None:
+            if not self.runs_here:
                 return self._load(name)
             require_packages(f"The model {name!r}", *self.REQUIRES)
         arbiter = shared_arbiter()

@@ -132,17 +132,18 @@ def run_and_show(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(what, total=None)
 
+        def begin(num_done: int) -> None:
+            bars.update(task, total=len(items), completed=num_done)
+
         def show(row: BatchRow) -> None:
             bars.update(task, advance=1)
             state = "done" if row.status == "done" else f"failed: {row.error}"
             bars.console.print(f"{row.key}: {state} ({row.seconds:.1f} s)", markup=False, highlight=False)
 
         with BatchManifest(folder) as manifest:
-            num_done = sum(manifest.done(item) is not None for item in items)
-            bars.update(task, total=len(items), completed=num_done)
             try:
                 run = RayRunner(ray, folder / STARTS_FOLDER) if ray is not None else run_here
-                result = run_batch(items, make_step, manifest, run=run, group_size=group_size, report=show)
+                result = run_batch(items, make_step, manifest, run=run, group_size=group_size, begin=begin, report=show)
             except KeyboardInterrupt:
                 bars.console.print("Stopped. Run the same command again to continue.")
                 raise typer.Exit(INTERRUPTED_STATUS) from None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import LLMResult
+
+from mgem_agent.chat_models.answer_usage import answer_usage
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -38,12 +39,9 @@ class _Answers(BaseCallbackHandler):
         """Count an answer."""
         self.num += 1
         self.seconds += time.perf_counter() - self._begun.pop(run_id)
-        for generation in (each for group in response.generations for each in group):
-            message = generation.message if isinstance(generation, ChatGeneration) else None
-            usage = message.usage_metadata if isinstance(message, AIMessage) else None
-            if usage:
-                self.input_tokens += usage["input_tokens"]
-                self.output_tokens += usage["output_tokens"]
+        usage = answer_usage(response)
+        self.input_tokens += usage["input_tokens"]
+        self.output_tokens += usage["output_tokens"]
 
 
 def counted_story(settings: Settings) -> TellCounted:

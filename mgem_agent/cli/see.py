@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,6 +23,7 @@ from mgem_agent.user_files import user_path
 if TYPE_CHECKING:
     from mgem_agent.core_model.dialogue.conversation import Conversation
     from mgem_agent.resident.conversation import ResidentConversation
+    from mgem_agent.settings import Settings
 
 __all__ = ["see"]
 
@@ -76,12 +77,15 @@ def see(
     on_black = [
         f"{path}: {ON_BLACK}" for path, each in zip(paths, pictures, strict=True) if each.info.get("ground") == "black"
     ]
-    model, folder = _find_model(model)
+    settings = _settings_of(model)
+    model = settings.model
+    is_as_set = (dtype, device, quantize) == ("auto", "auto", "none")
+    conversation: Conversation | ResidentConversation | None = _resident(settings) if is_as_set else None
     start = time.perf_counter()
-    with _spinner(f"Loading {model}"):
-        is_as_set = (dtype, device, quantize) == ("auto", "auto", "none")
-        resident = _resident(model) if is_as_set else None
-        conversation = resident or _load(folder(), _loading_options(dtype, device, quantize))
+    if conversation is None:
+        folder = _find_folder(model)
+        with _spinner(f"Loading {model}"):
+            conversation = _load(folder, _loading_options(dtype, device, quantize))
     loaded = time.perf_counter()
 
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
@@ -134,37 +138,41 @@ def _pictures_and_question(words: list[str]) -> tuple[list[str], str]:
     return paths, question
 
 
-def _find_model(name: str | None) -> tuple[str, Callable[[], Path | None]]:
-    """Return the model's name, and what finds its folder; that is None for nano, which has its own loader."""
+def _settings_of(name: str | None) -> Settings:
+    """Return the settings, with the model of the option if there is one."""
     from mgem_agent.cli.factories import go_offline
     from mgem_agent.settings import load_settings
 
     settings = load_settings(model=name)
     go_offline(settings)
-    if settings.model == "nano":
-        return settings.model, lambda: None
     if ":" in settings.model and not user_path(settings.model).exists():
         raise InputError(
             f"mgem see runs only Mini-Gemini models, and {settings.model!r} is another reasoner. Add --model "
             f"FOLDER_OR_ID, or use: mgem ask -a IMAGE QUESTION"
         )
+    return settings
+
+
+def _find_folder(model: str) -> Path | None:
+    """Return the folder of a model, downloaded if it is missing; None for nano, which has its own loader."""
+    if model == "nano":
+        return None
     from mgem_agent.core_model.checkpoints.cache import fetch_folder
 
-    return settings.model, lambda: fetch_folder(settings.model)
+    return fetch_folder(model)
 
 
-def _resident(name: str) -> ResidentConversation | None:
+def _resident(settings: Settings) -> ResidentConversation | None:
     """Return the model in a running `mgem serve`; None if none holds it."""
     from mgem_agent.cli.factories import server_with
-    from mgem_agent.settings import load_settings
 
-    settings = load_settings(model=name)
     server = server_with("reasoner", settings, settings.model, settings.model_options)
     if server is None:
         return None
     from mgem_agent.resident.conversation import ResidentConversation
 
-    return ResidentConversation(server.address)
+    with _spinner(f"Asking {settings.model}"):
+        return ResidentConversation(server.address)
 
 
 def _loading_options(dtype: _DType, device: _Device, quantize: _Quantize) -> dict[str, Any]:

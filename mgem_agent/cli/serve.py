@@ -117,7 +117,7 @@ def _advertised(address: str, settings: Settings, service: AgentService) -> Abst
     from mgem_agent.resident.running_server import advertised, model_key
     from mgem_agent.tools.diffusers.generator import DiffusersGenerator
 
-    is_here = isinstance(service.reasoner, ChatMiniGemini)
+    is_here = isinstance(service.reasoner, ChatMiniGemini) and service.reasoner.runs_here
     generators = {
         model_key("generator", name, settings.options_of(name)): name
         for name in service.generators.names

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mgem_agent import __version__
-from mgem_agent.errors import InputError, MgemError
+from mgem_agent.artifacts.atomic_file import write_atomically
+from mgem_agent.errors import InputError, MgemError, ToolError
 from mgem_agent.resident.connection import Connection
 from mgem_agent.user_files import cache_folder, user_path
 
@@ -79,12 +80,9 @@ def advertised(address: str, *, reasoner: str | None, generators: Mapping[str, s
     found = RunningServer(address, os.getpid(), __version__, reasoner, dict(generators))
     place = _folder() / f"{found.process}.json"
     try:
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        passing = place.with_suffix(".part")
-        passing.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        passing.replace(place)
-    except (OSError, InputError) as error:
-        _logger.warning("%s cannot be written, so that commands do not find this server: %s", place, error)
+        write_atomically(place, json.dumps(asdict(found)).encode())
+    except ToolError as error:
+        _logger.warning("%s So commands do not find this server.", error)
     try:
         yield
     finally:
@@ -153,6 +151,6 @@ def _runs(process: int) -> bool:
 
 
 def _remove(place: Path) -> None:
-    for path in (place, place.with_suffix(".used"), place.with_suffix(".part")):
+    for path in (place, place.with_suffix(".used")):
         with suppress(OSError):
             path.unlink()

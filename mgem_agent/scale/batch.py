@@ -66,6 +66,7 @@ def run_batch(
     *,
     run: BatchRunner | None = None,
     group_size: int = 1,
+    begin: Callable[[int], None] = lambda num_done: None,
     report: Callable[[BatchRow], None] = lambda row: None,
 ) -> BatchReport:
     """Do what is missing of a batch.
@@ -76,6 +77,7 @@ def run_batch(
         manifest: The open manifest.
         run: What runs the step; `run_here` by default.
         group_size: Maximum number of items that a step gets together.
+        begin: Called with the number of items that earlier runs did.
         report: Called with each new row, after it is written.
 
     Returns:
@@ -90,6 +92,7 @@ def run_batch(
         raise InputError(f"Two items of the batch have the name {twice!r}. Give each its own name.")
     rows = {item.key: row for item in items if (row := manifest.done(item)) is not None}
     num_done_before = len(rows)
+    begin(num_done_before)
     waiting = [item for item in items if item.key not in rows]
     groups = [waiting[start : start + group_size] for start in range(0, len(waiting), group_size)]
     if groups:

@@ -184,7 +184,7 @@ def serve_application(settings: Settings, names: Sequence[str], parts: ServePart
     server = settings.server
     model = parts.open_reasoner(settings)  # an unknown name is an error now, and not in a replica
     reasoner = None
-    if isinstance(model, ChatMiniGemini):
+    if isinstance(model, ChatMiniGemini) and model.runs_here:
         deployed = serve.deployment(
             name=REASONER, max_ongoing_requests=server.reasoner_slots, **_scale(plan.reasoner, plan.num_gpus)
         )(ReasonerReplica)

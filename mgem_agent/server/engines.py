@@ -116,7 +116,7 @@ def _drawings(generator: GatheringGenerator, body: Mapping[str, Any], cancel: th
 
 def _text_engine(service: AgentService) -> TextEngine:
     reasoner = service.reasoner
-    if not isinstance(reasoner, ChatMiniGemini):
+    if not (isinstance(reasoner, ChatMiniGemini) and reasoner.runs_here):
         raise InputError(f"The reasoner {service.reasoner_name!r} does not run in this server.")
     return reasoner.text_engine(reasoner.default_model_name())
 

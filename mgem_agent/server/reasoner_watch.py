@@ -14,10 +14,10 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import LLMResult
 from opentelemetry.trace import Span, SpanKind
 
+from mgem_agent.chat_models.answer_usage import answer_usage
 from mgem_agent.chat_models.mini_gemini import ChatMiniGemini
 from mgem_agent.server.metrics import Metrics
 from mgem_agent.server.tracing import Tracing, end_span
@@ -63,7 +63,7 @@ class ReasonerWatch(BaseCallbackHandler):
         begun = self._ended(run_id, "finished")
         if begun is None:
             return
-        usage = _usage(response)
+        usage = answer_usage(response)
         self._metrics.count_tokens(**usage)
         begun.set_attribute("gen_ai.usage.input_tokens", usage["input_tokens"])
         begun.set_attribute("gen_ai.usage.output_tokens", usage["output_tokens"])
@@ -99,21 +99,7 @@ def watched(reasoner: BaseChatModel, name: str, metrics: Metrics, tracing: Traci
         tracing: Makes spans.
         slots: Maximum number of answers at once, of a reasoner that runs on this machine.
     """
-    is_local = isinstance(reasoner, ChatMiniGemini)
+    is_local = isinstance(reasoner, ChatMiniGemini) and reasoner.runs_here
     watch = ReasonerWatch(name, metrics, tracing, slots=slots if is_local else None)
     known = reasoner.callbacks if isinstance(reasoner.callbacks, list) else []
     return reasoner.model_copy(update={"callbacks": [*known, watch]})
-
-
-def _usage(response: LLMResult) -> dict[str, int]:
-    counts = {"input_tokens": 0, "output_tokens": 0, "image_tokens": 0, "cached_tokens": 0}
-    for generation in (each for group in response.generations for each in group):
-        message = generation.message if isinstance(generation, ChatGeneration) else None
-        usage: Any = message.usage_metadata if isinstance(message, AIMessage) else None
-        if usage:
-            details = usage.get("input_token_details") or {}
-            counts["input_tokens"] += usage["input_tokens"]
-            counts["output_tokens"] += usage["output_tokens"]
-            counts["image_tokens"] += int(details.get("image") or 0)
-            counts["cached_tokens"] += int(details.get("cache_read") or 0)
-    return counts

@@ -59,3 +59,21 @@ def test_slots() -> None:
     text = metrics.text().decode()
     for outcome, count in (("finished", 8), ("cancelled", 4), ("failed", 4)):
         assert f'mgem_answers_total{{outcome="{outcome}"}} {count}.0' in text
+
+
+def test_a_reasoner_on_a_server_has_the_limit_of_that_server() -> None:
+    engine = Engine()
+    reasoner = ChatMiniGemini(model="http://127.0.0.1:9/v1#mgm-7b", engine_factory=lambda name: engine)
+    assert not reasoner.runs_here
+    model = watched(reasoner, "mgm-7b", Metrics(), Tracing(), slots=1)
+    barrier = threading.Barrier(4)
+
+    def ask(number: int) -> str:
+        stream = model.stream("Answer.")
+        first = str(next(stream).text)
+        barrier.wait(timeout=10)  # broken if one waits for another's slot
+        return first + "".join(str(chunk.text) for chunk in stream)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == ["Yes. No."] * 4
+    assert (engine.most, engine.running) == (4, 0)

@@ -141,7 +141,7 @@ def _enable_cache(pipeline: Any, options: DiffusersOptions) -> None:
     from diffusers import CacheMixin, hooks
 
     parts = _denoisers(pipeline)
-    cached = [part for part in parts.values() if isinstance(part, CacheMixin)]
+    cached: list[Any] = [part for part in parts.values() if isinstance(part, CacheMixin)]  # it has no types
     if not cached:
         names = " and ".join(type(part).__name__ for part in parts.values())
         raise _inapplicable(pipeline, f"cache={options.cache!r}", f"has a {names}, which supports no cache")
@@ -152,7 +152,6 @@ def _enable_cache(pipeline: Any, options: DiffusersOptions) -> None:
             f"cache_options has {', '.join(map(repr, strange))}, which the cache {options.cache!r} does not have. "
             f"Allowed: {', '.join(sorted(known))}."
         )
-    part: Any  # diffusers' mixin has no types
     for part in cached:
         part.enable_cache(make(**options.cache_options))
 
