@@ -45,8 +45,11 @@ def _scenes(
     num: _Number = 1000,
     split: _SplitOption = "train",
     kind: Annotated[
-        Literal["any", "drawable", "several", "page"],
-        typer.Option(help="Scene type: any; one or two large things; a few different things; a page of text."),
+        Literal["any", "drawable", "several", "page", "asked", "unclear"],
+        typer.Option(
+            help="Scene type: any; one or two large things; a few different things; a page of text; scenes with many "
+            "questions about places, numbers, colours and charts; patterns that show nothing."
+        ),
     ] = "any",
     seed: _Seed = 0,
     size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures, in pixels.")] = 256,

@@ -120,7 +120,7 @@ class PretrainingRun:
         _check_same_settings(self.folder, config, self._checkpoints.progress())
         self.step = int(self._checkpoints.restore().get("step", 0))
         self._log = RunLog(self.folder, self.step)
-        self._figures: dict[str, float] = {}
+        self._figures: dict[str, list[float]] = {}
         self._since: tuple[float, int] = (time.monotonic(), self.step)
 
     @property
@@ -192,14 +192,17 @@ class PretrainingRun:
         self._checkpoints.save(self.step, {"config": self.config.model_dump(mode="json")})
 
     def _count(self, figures: dict[str, float]) -> None:
-        """Add the values of a step; every `log_every` steps, log their means and the speed."""
+        """Add the values of a step; every `log_every` steps, log the speed and the mean of each value.
+
+        A value that a step does not give does not change the mean.
+        """
         for name, value in figures.items():
-            self._figures[name] = self._figures.get(name, 0.0) + value
+            self._figures.setdefault(name, []).append(value)
         if self.step % self.config.log_every:
             return
         now, (since, first) = time.monotonic(), self._since
         num_steps = max(self.step - first, 1)
-        means = {name: round(value / num_steps, 5) for name, value in self._figures.items()}
+        means = {name: round(sum(values) / len(values), 5) for name, values in self._figures.items()}
         self._log.write(
             step=self.step,
             learning_rate=self._schedule.get_last_lr()[0],

@@ -131,7 +131,7 @@ def _understanding_of(
     plan: EvalPlan, name: str, assets: EmojiAssets, report: Progress, *, low_res_only: bool
 ) -> Understanding:
     title = f"{name}, LR only" if low_res_only else name
-    kinds = measure_understanding(
+    kinds, doubted = measure_understanding(
         SeeingModel.open(name, low_res_only=low_res_only),
         assets,
         user_path(plan.out) / ("answers_without_hr.jsonl" if low_res_only else "answers.jsonl"),
@@ -141,7 +141,7 @@ def _understanding_of(
         batch_size=plan.batch_size,
         report=lambda done, total: report(f"Questions, {title}", done, total),
     )
-    return Understanding(model=name, without_hr=low_res_only, kinds=kinds)
+    return Understanding(model=name, without_hr=low_res_only, kinds=kinds, doubted=doubted)
 
 
 def _drawing(plan: EvalPlan, report: Progress) -> DrawingProtocol:

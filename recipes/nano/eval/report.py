@@ -76,6 +76,7 @@ class EvalReport(BaseModel):
         parts: list[RenderableType] = []
         if self.understanding:
             parts.append(_understanding_table(self.understanding))
+            parts += _doubts(self.understanding)
         if self.drawing is not None:
             parts.append(_drawing_table(self.drawing))
         if self.pictures is not None:
@@ -104,6 +105,12 @@ def _understanding_table(models: tuple[Understanding, ...]) -> Table:
         shares = [each.kinds.get(kind, Proportion(num=0, num_right=0)) for each in models]
         table.add_row(kind, str(shares[0].num), *map(str, shares), *([_gain(*shares)] if len(models) == 2 else []))
     return table
+
+
+def _doubts(models: tuple[Understanding, ...]) -> list[RenderableType]:
+    """Return a line on the scenes of which each model wrongly says that it cannot tell."""
+    told = [f"{each.model}: {each.doubted} of {each.doubted.num}" for each in models if each.doubted is not None]
+    return [Text(f"Questions about scenes answered with “I cannot tell”: {'; '.join(told)}.")] if told else []
 
 
 def _gain(share: Proportion, other: Proportion) -> str:

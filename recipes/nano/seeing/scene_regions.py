@@ -13,9 +13,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from mgem_agent.recipes.nano.world.chart_drawing import chart_label_boxes
 from mgem_agent.recipes.nano.world.nouns import with_article
 from mgem_agent.recipes.nano.world.scene_captions import name_of, printed
-from mgem_agent.recipes.nano.world.scene_parts import Scene
+from mgem_agent.recipes.nano.world.scene_parts import Chart, Scene
 from mgem_agent.recipes.nano.world.scene_rendering import letter_boxes as boxes_of_letters
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "SPELLED",
     "RegionBatch",
     "box_coverage",
+    "chart_regions",
     "cut_window",
     "pool_regions",
     "region_batch",
@@ -84,6 +86,15 @@ def scene_regions(scene: Scene, rng: random.Random) -> list[SceneRegion]:
         is_fine = text.size == "small"
         regions.append(SceneRegion(text.text, printed(text.text), box, is_fine=is_fine, letters=letters))
     return regions
+
+
+def chart_regions(chart: Chart) -> list[SceneRegion]:
+    """Return the printed labels of a chart; the letters of a label are one box."""
+    boxes = chart_label_boxes(chart)
+    return [
+        SceneRegion(part.label, printed(part.label), box, is_fine=True, letters=(box,))
+        for part, box in zip(chart.parts, boxes, strict=True)
+    ]
 
 
 def _box(x: float, y: float, half_width: float, half_height: float) -> Box:

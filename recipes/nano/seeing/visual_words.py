@@ -4,9 +4,11 @@
     python -m mgem_agent.recipes.nano visual_words FOLDER checkpoint=nano encoders=learn [key=value …]
 
 Mining and the projector learn to map a patch that shows a tiger close to the language model's embedding of " tiger",
-and away from those of other things, words and places. The language model itself does not run, so many more pictures fit
-into the same time than in the stage *align*, which can then start from here: `mgem train nano_align
-model.start_from=FOLDER`. The recipe needs pictures with known regions, such as synthetic scenes.
+and away from those of other things, words and places. Each token also learns facts of what it shows (row, column,
+colour, number, rank in a chart), as words that are added to that embedding. So the language model finds the answers to
+common questions in the token. The language model itself does not run, so many more pictures fit into the same time than
+in the stage *align*, which can then start from here: `mgem train nano_align model.start_from=FOLDER`.
+The recipe needs pictures with known regions, such as synthetic scenes.
 
 With frozen encoders, their features are cached in a file (0.65 MB a scene for nano's), and each scene is used many
 times. With `encoders=learn` both encoders are trained too, on new scenes in every step. This is slower, but mining
@@ -34,9 +36,18 @@ from mgem_agent.recipes.nano.seeing.activation_scaling import (
     start_in_scale,
     unfold_norms,
 )
+from mgem_agent.recipes.nano.seeing.depthwise_precision import run_depthwise_in_float32
 from mgem_agent.recipes.nano.seeing.encoder_features import EncoderFeatures, encode_images
 from mgem_agent.recipes.nano.seeing.latent_cache import LatentCache
-from mgem_agent.recipes.nano.seeing.patch_labels import patch_labels, visual_vocabulary, word_embeds, word_loss
+from mgem_agent.recipes.nano.seeing.patch_labels import (
+    fact_embeds,
+    fact_loss,
+    patch_facts,
+    patch_labels,
+    visual_vocabulary,
+    word_embeds,
+    word_loss,
+)
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import SceneKind, sample_scene
 from mgem_agent.recipes.nano.world.scene_parts import Scene
@@ -49,7 +60,7 @@ __all__ = ["VisualWordsConfig", "train_visual_words"]
 
 _KINDS: dict[str, tuple[SceneKind, ...]] = {
     "frozen": ("any", "page"),
-    "learn": ("page", "several", "page", "any"),
+    "learn": ("asked", "page", "asked", "several", "asked", "page", "asked", "page", "asked", "unclear"),
 }
 _Look = Callable[[Sequence[int]], EncoderFeatures]
 _MINING = ("mining", "multi_modal_projector")
@@ -66,12 +77,14 @@ class VisualWordsConfig(PretrainingConfig):
         text: The language model, as in `mgem train`.
         encoders: Whether the two encoders are `frozen` or `learn`.
         high_res_image_size: Side of the high-resolution image, in pixels; ignored with a checkpoint.
-        num_scenes: Number of scenes, each used many times: 12,000 with frozen encoders, otherwise a million. Every
-            second one is a page of printed words.
+        num_scenes: Number of scenes, each used many times: 12,000 with frozen encoders, otherwise a million. Four
+            or five in ten are pages of printed words.
         scene_px: Side of the scenes; half the high resolution trains a baseline without high resolution.
         background_weight: Weight of patches that show only background; 1 for all others.
         sharpness: Factor on the cosine similarity of tokens and words.
         distance_weight: Weight of the distance to the word's embedding, which trains the norm of tokens.
+        fact_weight: Weight of facts (place, colour, number, rank) in the loss; 0 for names only.
+        fact_size: Factor on the embeddings of facts, which are added to that of the name.
         precision: Precision of trained encoders: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
 
@@ -90,6 +103,8 @@ class VisualWordsConfig(PretrainingConfig):
     background_weight: float = Field(default=0.15, ge=0)
     sharpness: float = Field(default=20.0, gt=0)
     distance_weight: float = Field(default=0.2, ge=0)
+    fact_weight: float = Field(default=0.3, ge=0)
+    fact_size: float = Field(default=0.5, gt=0)
     precision: Precision = "auto"
 
     @property
@@ -118,6 +133,7 @@ class _Scenes:
         self._kinds = _KINDS[config.encoders]
         numbers = {word: number for number, word in enumerate(visual_vocabulary())}
         self._shown = cache(lambda index: patch_labels(self._scene(index), grid, numbers))
+        self._facts = cache(lambda index: patch_facts(self._scene(index), grid))
 
     def _scene(self, index: int) -> Scene:
         return sample_scene(self._config.seed, index, kind=self._kinds[index % len(self._kinds)])
@@ -137,6 +153,10 @@ class _Scenes:
         """Return `patch_labels` of scenes, (B, n) each."""
         words, is_background = zip(*map(self._shown, indices), strict=True)
         return torch.stack(words).to(device), torch.stack(is_background).to(device)
+
+    def facts(self, indices: Sequence[int], device: torch.device) -> Tensor:
+        """Return `patch_facts` of scenes, (B, n, number of facts)."""
+        return torch.stack([self._facts(index) for index in indices]).to(device)
 
 
 @lru_cache(maxsize=2)
@@ -171,6 +191,39 @@ class _SeenOnce:
         return EncoderFeatures(low, high)
 
 
+class _Losses:
+    """The loss of visual tokens: their names and, if they have a weight, their facts.
+
+    Args:
+        model: The language model.
+        tokenizer: Its tokenizer.
+        config: Settings.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, config: VisualWordsConfig) -> None:
+        self._config = config
+        self.names = word_embeds(model, tokenizer, visual_vocabulary())
+        self._facts = [config.fact_size * table for table in fact_embeds(model, tokenizer)]
+
+    def to(self, device: torch.device) -> None:
+        """Move the embeddings of words to a device."""
+        self.names, self._facts = self.names.to(device), [table.to(device) for table in self._facts]
+
+    def __call__(self, tokens: Tensor, scenes: _Scenes, indices: Sequence[int]) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of the tokens of some scenes, (B, n, d), and the accuracy of names and of each fact."""
+        config, names = self._config, self.names
+        words, is_background = scenes.shown(indices, tokens.device)
+        options = {"background_weight": config.background_weight, "sharpness": config.sharpness}
+        factual, extra, right = tokens.new_zeros(()), None, {}
+        if config.fact_weight:
+            facts = scenes.facts(indices, tokens.device)
+            factual, extra, right = fact_loss(tokens, facts, is_background, self._facts, names.mean(0), **options)
+        named, right_names = word_loss(
+            tokens, words, is_background, names, distance_weight=config.distance_weight, extra=extra, **options
+        )
+        return named + config.fact_weight * factual, {"right": right_names, **right}
+
+
 def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: EmojiAssets) -> Path:
     """Train mining and the projector, resuming from the folder's checkpoint.
 
@@ -180,7 +233,8 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     torch.manual_seed(config.seed)
     model, processor = load_model(config.source, torch.float32)
     trunk: Any = model.model.train().requires_grad_(False)
-    table = word_embeds(model, processor.tokenizer, visual_vocabulary())
+    run_depthwise_in_float32(trunk.high_res_vision_tower)
+    losses = _Losses(model, processor.tokenizer, config)
     Path(folder).mkdir(parents=True, exist_ok=True)
     scenes = _Scenes(processor, trunk.config.geometry.tokens_per_side, config, assets)
 
@@ -190,35 +244,30 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     parts = nn.ModuleDict({name: getattr(trunk, name).requires_grad_(True) for name in config.trained})
     for parameter in unused_low_res_modules(trunk.vision_tower, trunk.config.vision_feature_layer):
         parameter.requires_grad_(False)
-    sees: _Look = look
-    if config.encoders == "frozen":
-        sees = _SeenOnce(Path(folder), look, config.num_scenes)
+    sees: _Look = look if config.encoders == "learn" else _SeenOnce(Path(folder), look, config.num_scenes)
     with torch.no_grad():
-        seen = sees(range(min(16, config.num_scenes)))
-    if config.checkpoint is None:
-        start_in_scale(trunk, seen, table)
-    else:
-        unfold_norms(trunk, seen)
-        for norm in (trunk.mining.query_norm, trunk.mining.key_norm, trunk.mining.value_norm):
-            norm.requires_grad_(False)  # they only standardise, with factors of very different size
+        _scale(trunk, sees(range(min(16, config.num_scenes))), config, losses.names)
     run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
     trunk.to(run.device)
-    table = table.to(run.device)
+    losses.to(run.device)
     is_bf16 = config.encoders == "learn" and training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
         indices = scenes.of_step(step)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
             tokens = trunk.multi_modal_projector(sees(indices).to(run.device).mined(trunk))
-        loss, right = word_loss(
-            tokens,
-            *scenes.shown(indices, run.device),
-            table,
-            background_weight=config.background_weight,
-            sharpness=config.sharpness,
-            distance_weight=config.distance_weight,
-        )
-        run.update(loss, right=right)
+        loss, right = losses(tokens, scenes, indices)
+        run.update(loss, **right)
     fold_norms(trunk.mining)
     result = Path(folder) / TRAINED_FILE
     save_file({f"model.{name}": value.detach().contiguous() for name, value in parts.named_parameters()}, result)
     return result
+
+
+def _scale(trunk: Any, seen: EncoderFeatures, config: VisualWordsConfig, names: Tensor) -> None:
+    """Scale new weights to the features of a few scenes, or those of a checkpoint so that they can be trained."""
+    if config.checkpoint is None:
+        start_in_scale(trunk, seen, names)
+        return
+    unfold_norms(trunk, seen)
+    for norm in (trunk.mining.query_norm, trunk.mining.key_norm, trunk.mining.value_norm):
+        norm.requires_grad_(False)  # they only standardise, with factors of very different size

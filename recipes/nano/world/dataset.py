@@ -61,7 +61,8 @@ def scene_record(index: int, settings: SceneDataSettings) -> dict[str, Any]:
         settings: Settings of the series.
     """
     scene = sample_scene(settings.seed, index, kind=settings.kind, split=settings.split)
-    turns = dialogue_about(scene, random.Random(f"{settings.seed}/{settings.split}/{settings.kind}/{index}"))
+    rng = random.Random(f"{settings.seed}/{settings.split}/{settings.kind}/{index}")
+    turns = dialogue_about(scene, rng, thorough=settings.kind == "asked")
     conversations: list[dict[str, str]] = []
     for turn in turns:
         mark = "" if conversations else "<image>\n"

@@ -40,6 +40,9 @@ def composition_pairs(scene: Scene) -> set[tuple[str, str]]:
     if scene.chart is not None:
         parts = scene.chart.parts
         pairs.update((f"{scene.chart.kind} {a.label}", b.label) for a, b in itertools.pairwise(parts))
+    if scene.surface is not None:
+        first, second = scene.surface.colours
+        pairs.add((f"surface {scene.surface.pattern}", f"{first} and {second}"))
     return {(min(pair), max(pair)) for pair in pairs}
 
 

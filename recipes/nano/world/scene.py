@@ -14,15 +14,26 @@ from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.world.holdout_split import belongs_to_split
 from mgem_agent.recipes.nano.world.scene_layouts import (
     ANY_LAYOUTS,
+    ASKED_LAYOUTS,
     DRAWABLE_LAYOUTS,
     LAYOUTS,
     PAGE_LAYOUTS,
     POSED_LAYOUTS,
     SEVERAL_LAYOUTS,
+    UNCLEAR_LAYOUTS,
     VARIED_LAYOUTS,
     posed,
 )
-from mgem_agent.recipes.nano.world.scene_parts import Chart, ChartPart, Scene, SceneObject, SceneShape, SceneText, Split
+from mgem_agent.recipes.nano.world.scene_parts import (
+    Chart,
+    ChartPart,
+    Scene,
+    SceneObject,
+    SceneShape,
+    SceneText,
+    Split,
+    Surface,
+)
 
 __all__ = [
     "Chart",
@@ -33,13 +44,14 @@ __all__ = [
     "SceneShape",
     "SceneText",
     "Split",
+    "Surface",
     "sample_scene",
 ]
 
-SceneKind = Literal["any", "drawable", "several", "page", "posed", "varied"]
+SceneKind = Literal["any", "drawable", "several", "page", "posed", "varied", "asked", "unclear"]
 
 _SPLIT_KEYS = {"train": 1, "held_out": 2}
-_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5, "varied": 6}
+_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5, "varied": 6, "asked": 7, "unclear": 8}
 _LAYOUTS = {
     "any": ANY_LAYOUTS,
     "drawable": DRAWABLE_LAYOUTS,
@@ -47,6 +59,8 @@ _LAYOUTS = {
     "page": PAGE_LAYOUTS,
     "posed": POSED_LAYOUTS,
     "varied": VARIED_LAYOUTS,
+    "asked": ASKED_LAYOUTS,
+    "unclear": UNCLEAR_LAYOUTS,
 }
 _MAX_TRIES = 10_000
 
@@ -60,7 +74,8 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
         kind: "drawable": one or two large things on a background. "posed": the same at one size and position, on a
             background with fixed details; this is the generator's world. "any": also several things, counts, printed
             words, shapes and charts. "several": a few different things. "page": only printed words, many of them.
-            "varied": like "drawable", also two or three of one thing.
+            "varied": like "drawable", also two or three of one thing. "asked": like "any", with more numbers,
+            places and charts. "unclear": patterns that show nothing.
         split: "train" or "held_out". The same seed and index give different scenes, and no held-out scene has the
             composition of a training scene.
 
@@ -70,8 +85,8 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
     if seed < 0 or index < 0 or split not in _SPLIT_KEYS or kind not in _KIND_KEYS:
         raise InputError(
             f"There is no scene {index!r} of seed {seed!r}, kind {kind!r}, split {split!r}. Seed and index are 0 or "
-            "more, the kind is 'any', 'drawable', 'several', 'page', 'posed' or 'varied', the split "
-            "'train' or 'held_out'."
+            "more, the kind is 'any', 'drawable', 'several', 'page', 'posed', 'varied', 'asked' or 'unclear', "
+            "the split 'train' or 'held_out'."
         )
     rng = np.random.default_rng([seed, index, _SPLIT_KEYS[split], _KIND_KEYS[kind]])
     layout = _choose(rng, _LAYOUTS[kind])

@@ -19,6 +19,8 @@ __all__ = ["DialogueTurn", "dialogue_about"]
 _CAPTION_SHARE = 0.2
 _LIST_SHARE = 0.8
 _MAX_QUESTIONS = 8
+_NUM_THOROUGH = (5, 10)
+_THOROUGH_LIST_SHARE = 0.25
 _RARE = ("read_large", "read_medium", "read_small", "chart", "count", "where")
 _RARE_WEIGHT = 0.3
 
@@ -45,22 +47,25 @@ class DialogueTurn:
     accepted: tuple[str, ...] = ()
 
 
-def dialogue_about(scene: Scene, rng: random.Random) -> tuple[DialogueTurn, ...]:
-    """Return a dialogue of one to nine turns; no question is repeated.
+def dialogue_about(scene: Scene, rng: random.Random, *, thorough: bool = False) -> tuple[DialogueTurn, ...]:
+    """Return a dialogue of one to nine turns, or up to eleven if it is thorough; no question is repeated.
 
     Args:
         scene: The scene.
         rng: Random generator.
+        thorough: Whether to ask many questions, about all that the scene shows, and to list or describe little.
     """
-    questions = _unrepeated(questions_about(scene, rng))
+    questions = _unrepeated(questions_about(scene, rng, thorough=thorough))
     # Questions that few scenes allow usually come first; otherwise they would be rare.
     questions.sort(key=lambda question: rng.random() * (_RARE_WEIGHT if question.kind in _RARE else 1.0))
-    chosen = questions[: rng.randint(1, _MAX_QUESTIONS)]
+    chosen = questions[: rng.randint(*_NUM_THOROUGH if thorough else (1, _MAX_QUESTIONS))]
     turns = [_turn(question) for question in sorted(chosen, key=lambda question: question.kind != "what")]
     listed = _list_turn(scene, rng)
-    if listed is not None and rng.random() < _LIST_SHARE:
+    if scene.surface is not None:
+        return tuple(turns)
+    if listed is not None and rng.random() < (_THOROUGH_LIST_SHARE if thorough else _LIST_SHARE):
         turns.insert(0, listed)
-    elif rng.random() < _CAPTION_SHARE:
+    elif not thorough and rng.random() < _CAPTION_SHARE:
         turns.insert(0, _caption_turn(scene, rng))
     return tuple(turns)
 

@@ -22,6 +22,7 @@ from mgem_agent.recipes.nano.world.nouns import is_countable
 from mgem_agent.recipes.nano.world.scene_parts import (
     INK_COLOURS,
     SHAPES,
+    SURFACES,
     Chart,
     ChartPart,
     Scene,
@@ -29,17 +30,20 @@ from mgem_agent.recipes.nano.world.scene_parts import (
     SceneShape,
     SceneText,
     Split,
+    Surface,
     TextSize,
 )
 
 __all__ = [
     "ANY_LAYOUTS",
+    "ASKED_LAYOUTS",
     "DRAWABLE_LAYOUTS",
     "LAYOUTS",
     "PAGE_LAYOUTS",
     "POSED_LAYOUTS",
     "POSES",
     "SEVERAL_LAYOUTS",
+    "UNCLEAR_LAYOUTS",
     "VARIED_LAYOUTS",
     "Pose",
     "backdrop_seed",
@@ -304,6 +308,11 @@ def _chart(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     return _scene(rng, layout, split, "plain white", chart=chart)
 
 
+def _surface(rng: np.random.Generator, layout: str, split: Split) -> Scene:
+    first, second = _pick_several(rng, tuple(INK_COLOURS), 2)
+    return _scene(rng, layout, split, "plain grey", surface=Surface(_pick(rng, SURFACES), (first, second)))
+
+
 def _few(rng: np.random.Generator, layout: str, split: Split) -> Scene:
     """Return two or three of one thing, side by side."""
     background = _background(rng)
@@ -329,6 +338,7 @@ LAYOUTS: dict[str, Layout] = {
     "shapes": _shapes,
     "chart_bar": _chart,
     "chart_pie": _chart,
+    "unclear": _surface,
 }
 """The layouts by name."""
 
@@ -361,3 +371,21 @@ ANY_LAYOUTS = {
     "chart_pie": 0.02,
 }
 """Frequencies of all layouts."""
+
+ASKED_LAYOUTS = {
+    "one": 0.06,
+    "two_beside": 0.1,
+    "two_above": 0.06,
+    "crowd": 0.17,
+    "count": 0.23,
+    "text_large": 0.02,
+    "text_medium": 0.02,
+    "text_small": 0.05,
+    "shapes": 0.14,
+    "chart_bar": 0.11,
+    "chart_pie": 0.04,
+}
+"""Frequencies of all layouts, with more of those that ask for places, numbers, colours and charts."""
+
+UNCLEAR_LAYOUTS = {"unclear": 1.0}
+"""Patterns that show nothing."""

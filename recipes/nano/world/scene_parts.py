@@ -11,6 +11,7 @@ from typing import Literal
 __all__ = [
     "INK_COLOURS",
     "SHAPES",
+    "SURFACES",
     "Chart",
     "ChartPart",
     "Scene",
@@ -18,6 +19,7 @@ __all__ = [
     "SceneShape",
     "SceneText",
     "Split",
+    "Surface",
     "TextSize",
 ]
 
@@ -115,6 +117,19 @@ class Chart:
     parts: tuple[ChartPart, ...]
 
 
+SurfaceKind = Literal["gradient", "noise", "blur", "stripes", "patches"]
+SURFACES: tuple[SurfaceKind, ...] = ("gradient", "noise", "blur", "stripes", "patches")
+"""Patterns that show nothing."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A pattern of two colours, which fills the picture and shows nothing."""
+
+    pattern: SurfaceKind
+    colours: tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Scene:
     """A scene.
@@ -126,6 +141,7 @@ class Scene:
         texts: Printed words and numbers.
         shapes: Shapes in one colour.
         chart: A chart, which fills the scene.
+        surface: A pattern that shows nothing, which fills the scene.
         split: "train" or "held_out".
         layout: Name of its layout, such as "one", "two", "count" or "text".
     """
@@ -136,5 +152,6 @@ class Scene:
     texts: tuple[SceneText, ...] = ()
     shapes: tuple[SceneShape, ...] = ()
     chart: Chart | None = None
+    surface: Surface | None = None
     split: Split = "train"
     layout: str = "one"

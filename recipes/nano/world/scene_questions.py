@@ -24,12 +24,12 @@ from mgem_agent.recipes.nano.world.nouns import (
     with_capital,
 )
 from mgem_agent.recipes.nano.world.scene_captions import name_of
-from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, Chart, Scene, TextSize
+from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, Chart, ChartPart, Scene, SceneShape, TextSize
 
-__all__ = ["MAX_SIGNS", "QUESTION_KINDS", "Question", "questions_about"]
+__all__ = ["MAX_SIGNS", "QUESTION_KINDS", "UNCLEAR", "Question", "place_words", "questions_about"]
 
 QuestionKind = Literal[
-    "what", "colour", "count", "where", "place", "read_large", "read_medium", "read_small", "yes_no", "chart"
+    "what", "colour", "count", "where", "place", "read_large", "read_medium", "read_small", "yes_no", "chart", "unclear"
 ]
 QUESTION_KINDS: tuple[QuestionKind, ...] = (
     "what",
@@ -42,11 +42,17 @@ QUESTION_KINDS: tuple[QuestionKind, ...] = (
     "read_small",
     "yes_no",
     "chart",
+    "unclear",
 )
-"""Kinds of questions. `read_small` asks for a word that is illegible at half the resolution."""
+"""Kinds of questions.
+
+`read_small` asks for a word that is illegible at half the resolution, `unclear` about a picture that shows nothing.
+"""
 
 _READ: dict[TextSize, QuestionKind] = {"large": "read_large", "medium": "read_medium", "small": "read_small"}
 
+UNCLEAR = "cannot tell"
+"""Words of every answer about a picture that shows nothing."""
 
 MAX_SIGNS = 2
 """A scene with more printed words is a page, which is read as a whole."""
@@ -69,24 +75,64 @@ class Question:
     accepted: tuple[str, ...]
 
 
-def questions_about(scene: Scene, rng: random.Random) -> list[Question]:
-    """Return questions about a scene, at most one or two of each kind, in random order.
+def questions_about(scene: Scene, rng: random.Random, *, thorough: bool = False) -> list[Question]:
+    """Return questions about a scene, in random order; some may be the same.
 
     Args:
         scene: The scene.
         rng: Random generator.
+        thorough: Whether to ask about every thing, shape and part of a chart; otherwise about one of each.
     """
+    if scene.surface is not None:
+        return _about_nothing(rng)
     questions = [*_about_objects(scene, rng), *_about_texts(scene, rng), *_about_shapes(scene, rng)]
     if scene.chart is None:
         questions.append(_place(scene, rng))
     else:
         questions.extend(_about_chart(scene.chart, rng))
+    if thorough:
+        questions.extend(_about_all(scene, rng))
     rng.shuffle(questions)
     return questions
 
 
 def _sentence(words: str) -> str:
     return f"{with_capital(words)}."
+
+
+def _about_nothing(rng: random.Random) -> list[Question]:
+    """Return questions as about any scene; the answer to each is that the model cannot tell."""
+    concept = rng.choice(load_concepts())
+    word, thing, be = concept.name, with_article(concept.name), verb_for(concept.name)
+    shows = ("What is in the picture?", "What is this?", "What do you see?", "What does the picture show?",
+             "Describe the picture.", "What is shown here?", "List the things in the picture.")  # fmt: skip
+    asks = (
+        rng.choice(("Where is this?", "What kind of place is this?")),
+        f"Where {be} the {word}?",
+        f"What colour {be} the {word}?",
+        f"{be.capitalize()} there {thing} in the picture?",
+        f"How many {plural(word)} are there?" if is_countable(word) else "How many shapes are there?",
+        rng.choice(("What does it say?", "What does the sign say?")),
+        "Which bar is the largest?",
+    )
+    questions = [
+        *((text, f"I {UNCLEAR} what this shows.") for text in rng.sample(shows, 2)),
+        *((text, f"I {UNCLEAR}.") for text in rng.sample(asks, 2)),
+    ]
+    rng.shuffle(questions)
+    return [Question("unclear", text, answer, (UNCLEAR,)) for text, answer in questions]
+
+
+def _about_all(scene: Scene, rng: random.Random) -> Iterator[Question]:
+    """Yield questions about the place, colour or value of every thing, shape and part of a chart."""
+    numbers = Counter(thing.concept for thing in scene.objects)
+    for thing in scene.objects:
+        if numbers[thing.concept] == 1:
+            yield from _about_one(scene, concept_named(thing.concept), rng)
+    for shape in scene.shapes:
+        yield from _about_shape(scene, shape)
+    for part in () if scene.chart is None else scene.chart.parts:
+        yield from _about_part(scene.chart, part)
 
 
 def _about_objects(scene: Scene, rng: random.Random) -> Iterator[Question]:
@@ -142,13 +188,19 @@ def _colour(concept: Concept, rng: random.Random) -> Iterator[Question]:
         yield _yes_no(f"{be.capitalize()} the {word} {asked}?", is_true)
 
 
-def _place_in_picture(scene: Scene, x: float, y: float) -> str:
+def place_words(scene: Scene, x: float, y: float) -> tuple[str, str]:
+    """Return the row and the column of a part of a scene: "top", "bottom" or "", and "left", "right" or ""."""
     row = "top" if y < 0.42 else "bottom" if y > 0.58 else ""
     column = "left" if x < 0.42 else "right" if x > 0.58 else ""
     if scene.layout == "two_beside":
         row = ""
     if scene.layout == "two_above":
         column = ""
+    return row, column
+
+
+def _place_in_picture(scene: Scene, x: float, y: float) -> str:
+    row, column = place_words(scene, x, y)
     if row and column:
         return f"at the {row} {column}"
     if row:
@@ -234,16 +286,23 @@ def _about_shapes(scene: Scene, rng: random.Random) -> Iterator[Question]:
     if not scene.shapes:
         return
     shape = rng.choice(scene.shapes)
-    yield Question("colour", f"What colour is the {shape.shape}?", _sentence(shape.colour), (shape.colour,))
+    colour, *place = _about_shape(scene, shape)
+    yield colour
     yield Question("what", f"Which shape is {shape.colour}?", _sentence(f"the {shape.shape}"), (shape.shape,))
     number = number_word(len(scene.shapes))
     yield Question("count", "How many shapes are there?", _sentence(number), (number, str(len(scene.shapes))))
-    if len(scene.shapes) > 1:
-        place = _place_in_picture(scene, shape.x, shape.y)
-        yield Question("where", f"Where is the {shape.shape}?", _sentence(place), (place,))
+    yield from place
     is_true = rng.random() < 0.5
     other = rng.choice([colour for colour in INK_COLOURS if colour != shape.colour])
     yield _yes_no(f"Is the {shape.shape} {shape.colour if is_true else other}?", is_true)
+
+
+def _about_shape(scene: Scene, shape: SceneShape) -> Iterator[Question]:
+    """Yield a question about the colour of a shape, and about its place if there are several."""
+    yield Question("colour", f"What colour is the {shape.shape}?", _sentence(shape.colour), (shape.colour,))
+    if len(scene.shapes) > 1:
+        place = _place_in_picture(scene, shape.x, shape.y)
+        yield Question("where", f"Where is the {shape.shape}?", _sentence(place), (place,))
 
 
 def _about_chart(chart: Chart, rng: random.Random) -> Iterator[Question]:
@@ -254,13 +313,21 @@ def _about_chart(chart: Chart, rng: random.Random) -> Iterator[Question]:
     labels = [each.label for each in chart.parts]
     yield Question("chart", f"Which {piece} is the largest?", _sentence(most.label), (most.label,))
     yield Question("chart", f"Which {piece} is the smallest?", _sentence(least.label), (least.label,))
-    yield Question("colour", f"Which colour is the {piece} for {part.label}?", _sentence(part.colour), (part.colour,))
+    colour, *value = _about_part(chart, part)
+    yield colour
     number = number_word(len(labels))
     yield Question("count", f"How many {piece}s are there?", _sentence(number), (number, str(len(labels))))
     content = f"a {chart.kind} chart of {joined_with_and(labels)}"
     yield Question("what", "What does the picture show?", _sentence(content), (f"{chart.kind} chart",))
+    yield from value
+    other = rng.choice([each for each in chart.parts if each is not part])
+    yield _yes_no(f"Is {part.label} larger than {other.label}?", part.value > other.value)
+
+
+def _about_part(chart: Chart, part: ChartPart) -> Iterator[Question]:
+    """Yield a question about the colour of a part, and about its value if the chart shows it."""
+    piece = "bar" if chart.kind == "bar" else "piece"
+    yield Question("colour", f"Which colour is the {piece} for {part.label}?", _sentence(part.colour), (part.colour,))
     if chart.kind == "bar":
         word = number_word(part.value)
         yield Question("chart", f"What is the value for {part.label}?", _sentence(word), (word, str(part.value)))
-    other = rng.choice([each for each in chart.parts if each is not part])
-    yield _yes_no(f"Is {part.label} larger than {other.label}?", part.value > other.value)

@@ -22,6 +22,7 @@ from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.fonts import font_for_capitals
 from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, Scene, SceneObject, SceneShape, SceneText
 from mgem_agent.recipes.nano.world.sprites import Sprites
+from mgem_agent.recipes.nano.world.surfaces import paint_surface
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,8 @@ def render_scene(scene: Scene, assets: EmojiAssets, size_px: int = 256) -> Image
     """
     if size_px < _MIN_PX:
         raise InputError(f"A scene cannot be drawn at {size_px} px. Give {_MIN_PX} or more.")
+    if scene.surface is not None:
+        return paint_surface(scene.surface, scene.seed, size_px)
     image = paint_backdrop(scene.background, scene.seed, size_px)
     has_ground = background_named(scene.background).has_ground
     for thing in scene.objects:

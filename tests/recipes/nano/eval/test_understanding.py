@@ -52,7 +52,7 @@ def test_right_answers_are_counted_by_kind_and_an_interrupted_run_goes_on(
     assert len(file.read_text().splitlines()) == 4
     rest = Says("No")
     told: list[tuple[int, int]] = []
-    shares = measure_understanding(
+    shares, doubted = measure_understanding(
         rest, drawn_assets, file, settings, num=3, batch_size=2, report=lambda *numbers: told.append(numbers)
     )
     assert rest.sizes == [(256, 256)] * 2
@@ -61,5 +61,18 @@ def test_right_answers_are_counted_by_kind_and_an_interrupted_run_goes_on(
         "yes_no": (2, 3),
     }
     assert told == [(4, 6), (6, 6)]
+    assert (doubted.num_right, doubted.num) == (0, 6)
     with pytest.raises(InputError, match="was made with other settings"):
         measure_understanding(rest, drawn_assets, file, {"name": "n"}, num=3)
+
+
+def test_doubts_are_right_about_patterns_and_wrong_about_scenes(
+    tmp_path: Path, drawn_assets: EmojiAssets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [question for question in held_out_questions(1) if question.kind in ("unclear", "count")]
+    assert [question.series for question in asked] == ["any", "unclear"]
+    monkeypatch.setattr(understanding, "held_out_questions", lambda num, seed: asked)
+    kinds, doubted = measure_understanding(
+        Says("I cannot tell what this shows."), drawn_assets, tmp_path / "answers.jsonl", {"name": "m"}, num=1
+    )
+    assert (kinds["unclear"].value, kinds["count"].value, doubted.value, doubted.num) == (1.0, 0.0, 1.0, 1)

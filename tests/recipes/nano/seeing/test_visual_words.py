@@ -83,3 +83,16 @@ def test_there_are_more_scenes_for_encoders_that_learn_and_a_source_of_weights_i
     assert VisualWordsConfig(**parts, encoders="learn").num_scenes == 1_000_000
     with pytest.raises(ValidationError, match="neither a checkpoint nor all its parts"):
         VisualWordsConfig().source  # noqa: B018
+
+
+def test_each_fact_is_logged_and_names_alone_need_none(tmp_path: Path, encoder_parts, small, drawn_assets):
+    options = {
+        "checkpoint": str(small), "text": encoder_parts["text"], "encoders": "learn", "precision": "fp32",
+        "num_steps": 2, "batch_size": 10, "warmup_steps": 1, "scene_px": 128, "log_every": 1,
+    }  # fmt: skip
+    for weight in (0.3, 0.0):
+        folder = tmp_path / f"words{weight}"
+        train_visual_words(folder, VisualWordsConfig(**options, fact_weight=weight), drawn_assets)
+        line = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+        assert ("column" in line) == (weight > 0)
+        assert "right" in line

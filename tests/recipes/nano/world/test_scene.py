@@ -77,3 +77,19 @@ def test_a_page_is_words_whose_colours_belong_to_the_split(split: Split) -> None
         assert all(is_held_out_pair(*text_pair(text)) == (split == "held_out") for text in page.texts)
         assert all(0 < text.y < 1 for text in page.texts)
     assert {text.size for page in pages for text in page.texts} == {"small", "medium", "large"}
+
+
+def test_patterns_show_nothing_and_their_colours_are_held_out() -> None:
+    for split in ("train", "held_out"):
+        for index in range(60):
+            scene = sample_scene(0, index, kind="unclear", split=split)  # type: ignore[arg-type]
+            assert scene.surface is not None and belongs_to_split(scene)
+            assert not (scene.objects or scene.texts or scene.shapes or scene.chart)
+
+
+def test_scenes_for_questions_have_more_charts_and_numbers() -> None:
+    def share(kind: str, *layouts: str) -> float:
+        return sum(sample_scene(0, index, kind=kind).layout in layouts for index in range(400)) / 400  # type: ignore[arg-type]
+
+    assert share("asked", "chart_bar", "chart_pie") > 1.5 * share("any", "chart_bar", "chart_pie")
+    assert share("asked", "count", "crowd") > 1.3 * share("any", "count", "crowd")

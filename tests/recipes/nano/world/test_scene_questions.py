@@ -5,8 +5,16 @@ from collections import Counter
 
 from mgem_agent.recipes.nano.world.scene import sample_scene
 from mgem_agent.recipes.nano.world.scene_dialogues import dialogue_about
-from mgem_agent.recipes.nano.world.scene_parts import Chart, ChartPart, Scene, SceneObject, SceneText
-from mgem_agent.recipes.nano.world.scene_questions import QUESTION_KINDS, Question, questions_about
+from mgem_agent.recipes.nano.world.scene_parts import (
+    Chart,
+    ChartPart,
+    Scene,
+    SceneObject,
+    SceneShape,
+    SceneText,
+    Surface,
+)
+from mgem_agent.recipes.nano.world.scene_questions import QUESTION_KINDS, UNCLEAR, Question, questions_about
 
 
 def asked(scene: Scene, seeds: int = 30) -> list[Question]:
@@ -23,7 +31,7 @@ def test_every_answer_names_what_is_accepted_and_every_kind_occurs() -> None:
             kinds[question.kind] += 1
             if question.kind == "yes_no":
                 answers[question.answer] += 1
-    assert set(kinds) == set(QUESTION_KINDS)
+    assert set(kinds) == set(QUESTION_KINDS) - {"unclear"}
     assert 0.42 < answers["Yes."] / answers.total() < 0.58
 
 
@@ -62,3 +70,28 @@ def test_a_dialogue_mixes_questions_without_repeating_one() -> None:
         lengths.add(len(turns))
         assert len({turn.question for turn in turns}) == len(turns)
     assert lengths == {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_of_a_pattern_it_cannot_tell_whatever_is_asked() -> None:
+    scene = Scene(0, "plain grey", surface=Surface("gradient", ("red", "blue")))
+    found = asked(scene)
+    assert all(question.kind == "unclear" and UNCLEAR in question.answer for question in found)
+    assert {"What is this?", "Describe the picture.", "Which bar is the largest?"} <= {q.text for q in found}
+    turns = dialogue_about(scene, random.Random(0))
+    assert {turn.kind for turn in turns} == {"unclear"}  # no caption
+
+
+def test_a_thorough_dialogue_asks_about_everything() -> None:
+    things = tuple(SceneObject(name, x, 0.3, 0.2) for name, x in (("fox", 0.2), ("frog", 0.5), ("ghost", 0.8)))
+    shapes = (SceneShape("circle", "red", 0.2, 0.8, 0.2), SceneShape("star", "blue", 0.8, 0.8, 0.2))
+    scene = Scene(0, "snow", objects=things, shapes=shapes, layout="crowd")
+    found = [question.text for question in questions_about(scene, random.Random(0), thorough=True)]
+    for word in ("circle", "star"):
+        assert {f"Where is the {word}?", f"What colour is the {word}?"} <= set(found)
+    assert sum(text.startswith("Where ") for text in set(found)) >= 5
+    chart = Chart("bar", (ChartPart("cats", 2, "red"), ChartPart("dogs", 7, "blue"), ChartPart("birds", 5, "green")))
+    texts = {q.text for q in questions_about(Scene(0, "plain white", chart=chart), random.Random(0), thorough=True)}
+    assert {f"What is the value for {label}?" for label in ("cats", "dogs", "birds")} <= texts
+    few = [len(dialogue_about(scene, random.Random(seed))) for seed in range(40)]
+    many = [len(dialogue_about(scene, random.Random(seed), thorough=True)) for seed in range(40)]
+    assert min(few) < 5 <= min(many) and sum(many) > 1.2 * sum(few)

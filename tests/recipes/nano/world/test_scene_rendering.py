@@ -6,11 +6,23 @@ import pytest
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.world.backdrops import paint_backdrop
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS
+from mgem_agent.recipes.nano.world.chart_drawing import chart_label_boxes
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.fonts import font_for_capitals
 from mgem_agent.recipes.nano.world.scene import sample_scene
 from mgem_agent.recipes.nano.world.scene_layouts import LAYOUTS
-from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, SHAPES, Scene, SceneObject, SceneShape, SceneText
+from mgem_agent.recipes.nano.world.scene_parts import (
+    INK_COLOURS,
+    SHAPES,
+    SURFACES,
+    Chart,
+    ChartPart,
+    Scene,
+    SceneObject,
+    SceneShape,
+    SceneText,
+    Surface,
+)
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 from mgem_agent.recipes.nano.world.sprites import Sprites
 
@@ -76,3 +88,40 @@ def test_scaled_pictures_are_kept(assets: EmojiAssets) -> None:
     first = sprites.scaled("fox", 20, False)
     assert sprites.scaled("fox", 20, False) is first
     assert max(first.size) == 20
+
+
+@pytest.mark.parametrize("pattern", SURFACES)
+def test_a_pattern_has_its_seed_s_details_and_both_colours(assets: EmojiAssets, pattern) -> None:
+    pictures = []
+    for seed in range(4):
+        scene = Scene(seed, "plain grey", surface=Surface(pattern, ("red", "blue")))
+        image = render_scene(scene, assets, 64)
+        assert (image.mode, image.size) == ("RGB", (64, 64))
+        assert image.tobytes() == render_scene(scene, assets, 64).tobytes()
+        pixels = np.asarray(image, dtype=float)
+        assert (pixels[..., 0] > pixels[..., 2]).any() and (pixels[..., 2] > pixels[..., 0]).any()
+        pictures.append(image.tobytes())
+    assert len(set(pictures)) == 4
+
+
+@pytest.mark.parametrize("kind", ["bar", "pie"])
+def test_the_labels_of_a_chart_are_in_their_boxes(assets: EmojiAssets, kind) -> None:
+    labels = (("cats", "dogs", "birds"), ("rain", "wind", "snow"))
+    charts = [
+        Chart(
+            kind,
+            tuple(ChartPart(label, 3, colour) for label, colour in zip(row, ("red", "blue", "green"), strict=True)),
+        )
+        for row in labels
+    ]
+    first, second = (
+        np.asarray(render_scene(Scene(0, "plain white", chart=chart), assets, 256), dtype=float) for chart in charts
+    )
+    changed = np.abs(first - second).sum(-1) > 60
+    assert changed.any()
+    for box, other in zip(*map(chart_label_boxes, charts), strict=True):
+        left, top = (int(256 * min(a, b)) - 1 for a, b in zip(box[:2], other[:2], strict=True))
+        right, bottom = (int(256 * max(a, b)) + 2 for a, b in zip(box[2:], other[2:], strict=True))
+        assert changed[top:bottom, left:right].any()
+        changed[top:bottom, left:right] = False
+    assert not changed.any()  # nothing but the labels differs
