@@ -30,7 +30,7 @@ from mgem_agent.user_files import user_path
 
 __all__ = ["GenerationDataSettings", "generation_record", "write_generation"]
 
-_VERSIONS: dict[Split, int] = {"train": 1, "held_out": 2}  # increase one when the same settings give other records
+_VERSIONS: dict[Split, int] = {"train": 2, "held_out": 3}  # increase one when the same settings give other records
 
 
 @dataclass(frozen=True)

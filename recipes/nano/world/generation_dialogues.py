@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mgem_agent.recipes.nano.world.backgrounds import BACKGROUNDS, SCENERY, Background
@@ -353,6 +353,32 @@ def _list(rng: random.Random, split: Split) -> GenerationTurn:
     return GenerationTurn(question.format(what), f"{joined_with_and(names).capitalize()}.")
 
 
+_REFUSALS: dict[Split, tuple[str, ...]] = {
+    "train": (
+        "Please don't draw anything.",
+        "Do not draw.",
+        "No picture, please.",
+        "I do not want a picture.",
+        "Don't make a picture, just answer.",
+        "Answer in words only.",
+    ),
+    "held_out": (
+        "Just text this time, no image.",
+        "I don't need an illustration.",
+        "Leave the brush alone and tell me:",
+        "Stop drawing now, I have a question.",
+    ),
+}
+_REFUSAL_SHARE = 0.25
+
+
+def _refused(rng: random.Random, split: Split, turn: GenerationTurn) -> GenerationTurn:
+    """Return a turn that sometimes says that no picture is wanted."""
+    if rng.random() >= _REFUSAL_SHARE:
+        return turn
+    return replace(turn, question=f"{rng.choice(_REFUSALS[split])} {turn.question}")
+
+
 def _text_only(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:
     makers: list[Callable[[], GenerationTurn]] = [
         lambda: _talk_of(rng, split, rng.choice(load_concepts())),
@@ -361,7 +387,7 @@ def _text_only(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:
         lambda: _list(rng, split),
     ]
     turns = [make() for make in rng.choices(makers, [0.5, 0.25, 0.1, 0.15], k=rng.randint(1, 3))]
-    return tuple({turn.question: turn for turn in turns}.values())
+    return tuple(_refused(rng, split, turn) for turn in {turn.question: turn for turn in turns}.values())
 
 
 _MAKERS: dict[GenerationKind, Callable[[random.Random, Split], tuple[GenerationTurn, ...]]] = {

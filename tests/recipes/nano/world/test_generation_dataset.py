@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,8 +15,9 @@ from mgem_agent.gen.parser import parse
 from mgem_agent.gen.tool_calls import plan_drawing
 from mgem_agent.recipes.data.record_files import read_records
 from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, generation_record, write_generation
-from mgem_agent.recipes.nano.world.generation_dialogues import GENERATION_KINDS
+from mgem_agent.recipes.nano.world.generation_dialogues import _REFUSALS, GENERATION_KINDS, generation_dialogue
 from mgem_agent.recipes.nano.world.holdout_split import is_held_out_pair
+from mgem_agent.recipes.nano.world.scene_parts import Split
 
 SETTINGS = GenerationDataSettings()
 RECORDS = [generation_record(index, SETTINGS) for index in range(300)]
@@ -91,3 +93,15 @@ def test_writing_goes_on(tmp_path: Path) -> None:
     assert list(read_records(path)) == RECORDS[:5]
     with pytest.raises(InputError, match="0 dialogues cannot be made. Give 1 or more"):
         write_generation(tmp_path, 0)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_some_turns_refuse_a_picture_and_get_none(split: Split) -> None:
+    turns = [
+        turn
+        for index in range(400)
+        for turn in generation_dialogue("text_only", random.Random(index), split)
+        if turn.question.startswith(_REFUSALS[split])
+    ]
+    assert len(turns) > 60
+    assert not any("<h>" in turn.answer or turn.draw or turn.wanted for turn in turns)
