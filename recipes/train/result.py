@@ -150,8 +150,9 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
     save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
     own: Any = trained.model.config
-    for part in (own, own.text_config, own.vision_config):
-        part.name_or_path = ""  # do not publish local paths
+    for part in (own, *(getattr(own, name) for name in own.sub_configs)):
+        if part is not None:
+            part.name_or_path = ""  # do not publish local paths
     own.save_pretrained(passing)
     if trained.adapters is not None:
         for name, parameter in trained.adapters.named_parameters():

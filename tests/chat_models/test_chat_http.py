@@ -44,7 +44,7 @@ class Server:
                 if self.over.is_set():
                     return
                 connection.settimeout(5)
-                self.requests.append(connection.recv(65536))
+                self.requests.append(self.read_request(connection))
                 answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
                 try:
                     connection.sendall(answer or b"")
@@ -55,6 +55,13 @@ class Server:
                 except OSError:
                     pass  # the client has gone away
                 self.gone.set()
+
+    def read_request(self, connection: socket.socket) -> bytes:
+        """Read a whole request, whose body is `{}`: closing with unread bytes would reset the connection."""
+        received = b""
+        while not received.endswith(b"\r\n\r\n{}") and (part := connection.recv(65536)):
+            received += part
+        return received
 
     def stop(self) -> None:
         self.over.set()
