@@ -1,16 +1,15 @@
 """Fast single-token decoding on a CPU for language models of the LLaMA family.
 
-The cost of a token there is reading every weight once and, in a small model, the calls between the products. So:
+A token's time is that of reading every weight once and, in a small model, of the calls between the products. So:
 
-- **Fewer bytes.** The weights process the prompt as they are. For single tokens there are copies of the matrices: in 2
-  bytes per weight, without rounding, and in 4 bits (`cpu_products`).
-- **Fewer passes.** The 4 bits guess some tokens, and the exact weights check them in one pass (`cpu_drafts`). So the
-  tokens are those of the exact weights, except for ties.
-- **Fewer calls** between the products (`cpu_step`).
+- **Fewer bytes.** The weights process the prompt as they are. For single tokens they are packed without loss
+  (`packed_weights`): those of a GGUF file of type Q4_1 take 5 bits each, those of a float16 file 16.
+- **No calls.** All layers and the head are one compiled function for each token (`cpu_kernels`).
 
-The copies take some seconds, so they are made only once a process has decoded some tokens, a layer for each token
-after that: loading and short answers pay nothing. `exact` makes none. `check=False` uses the tokens of quantized
-weights without a check: 4 bits if the matrices lie on such a grid (as in a GGUF file of type Q4_1), otherwise 8.
+The numbers are multiplied and added in float32. So the tokens are those of the weights in float32, except for ties.
+
+Loading and compiling take seconds, so they happen in another thread, and only once a process has decoded some tokens:
+short answers pay nothing. Until then, the tokens are transformers' own.
 
 `generate`, streaming and the key-value cache are those of transformers. Only the forward pass of the trunk and the head
 is replaced, and only for one token of one prompt.
@@ -18,11 +17,16 @@ is replaced, and only for one token of one prompt.
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,46 +35,157 @@ from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mgem_agent.core_model.cache_name import CACHE_NAME
-from mgem_agent.core_model.cpu_drafts import Ahead, GuessRate, look_ahead
-from mgem_agent.core_model.cpu_products import (
-    Product,
-    exact_product,
-    four_bit_product,
-    grid_product,
-    has_kernels,
-    row_product,
-)
-from mgem_agent.core_model.cpu_step import Layer, Step, rooms
+from mgem_agent.core_model.cache_room import rooms
+from mgem_agent.core_model.packed_weights import ROWS, Adapters, Format, PackedWeights, can_pack, pack
+from mgem_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
     from mgem_agent.core_model.conditional_generation import MiniGeminiForConditionalGeneration
 
-__all__ = ["TOKENS_BEFORE_COPIES", "CpuDecoding", "enable_cpu_decoding"]
+__all__ = ["TOKENS_BEFORE_PACKING", "CpuDecoding", "TokenRunner", "enable_cpu_decoding", "pack_for_decoding"]
 
-TOKENS_BEFORE_COPIES = 48
-"""Tokens that a process decodes before it makes copies; short commands never need them."""
+TOKENS_BEFORE_PACKING = 24
+"""Tokens that a process decodes before it packs weights; short commands never need them."""
 
 _HANDLED = ("attention_mask", "inputs_embeds", CACHE_NAME, "position_ids", "use_cache", "return_dict")
 
+_log = logging.getLogger(__name__)
+
 
 def enable_cpu_decoding(
-    model: MiniGeminiForConditionalGeneration, *, exact: bool = False, check: bool = True
+    model: MiniGeminiForConditionalGeneration, packed: str | os.PathLike[str] | None = None
 ) -> CpuDecoding | None:
     """Turn on fast decoding for a model.
 
     Args:
         model: The model, loaded in float32 on the CPU. Prompt processing and saving do not change.
-        exact: Whether to multiply by the float32 weights themselves, without guesses.
-        check: Whether exact weights check the tokens of the quantized ones.
+        packed: A file with the packed weights (`PackedWeights.save`); by default the model's are packed when needed.
 
     Returns:
         The object that can turn it off again; None if the model is not supported and was left unchanged.
     """
     trunk: Any = model.model.language_model
     head: Any = model.get_output_embeddings()
-    if not _is_fitting(trunk, head):
+    if not _is_fitting(trunk, head) or importlib.util.find_spec("numba") is None:
         return None
-    return CpuDecoding(trunk, head, exact=exact or not has_kernels(), check=check)
+
+    def weights() -> PackedWeights:
+        if packed is None:
+            return pack(trunk, head.weight.detach())
+        return PackedWeights.load(packed)
+
+    return CpuDecoding(trunk, head, weights)
+
+
+def pack_for_decoding(model: Any, path: Path, adapters: Adapters | None = None) -> None:
+    """Write the packed weights of a language model to a file, and compile the code that uses them.
+
+    Nothing is written if the model is not supported.
+
+    Args:
+        model: A causal language model of transformers, in float32 on the CPU.
+        path: The file.
+        adapters: Low-rank adapters that are not merged into the weights.
+    """
+    trunk, head = model.model, model.get_output_embeddings()
+    if _is_fitting(trunk, head) and importlib.util.find_spec("numba") is not None:
+        packed = pack(trunk, head.weight.detach(), adapters)
+        packed.save(path)
+        TokenRunner(trunk, packed, len(head.weight)).compile()
+
+
+class TokenRunner:
+    """The compiled pass of one token, with the threads that share its work.
+
+    Args:
+        trunk: A LLaMA without a head.
+        packed: Its matrices.
+        vocabulary: Number of tokens that the head scores.
+
+    Attributes:
+        packed: The matrices.
+    """
+
+    def __init__(self, trunk: LlamaModel, packed: PackedWeights, vocabulary: int) -> None:
+        from mgem_agent.core_model import cpu_kernels
+
+        config: Any = trunk.config
+        self._run: Callable[..., None] = cpu_kernels.run_token
+        self._make_token: Callable[..., Any] = cpu_kernels.Token
+        self._heads: int = config.num_attention_heads
+        self._key_heads: int = config.num_key_value_heads
+        self._channels: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._eps: float = config.rms_norm_eps
+        self._angles, self._norm = trunk.rotary_emb, trunk.norm.weight.detach()
+        self.packed, self._vocabulary = packed, vocabulary
+        self._table, self._norms = packed.table.numpy(), packed.norms.numpy()
+        self._control_length = cpu_kernels.control_length(config.num_hidden_layers)
+        rows = [int(blocks) * ROWS for blocks in self._table[:, 0, 1]]
+        self._lengths = {
+            **dict.fromkeys(("given", "sums", "gated"), max(config.hidden_size, config.intermediate_size)),
+            **dict.fromkeys(("seen", "delta"), max(rows[:-1])),
+            "attended": self._heads * self._channels,
+            "nothing": 0,
+            "narrow": max(1, int(self._table[:, 1, 1].max())) * ROWS,
+            "logits": rows[-1],
+        }
+        self._own = threading.local()
+        self._helpers = ThreadPoolExecutor(max(1, torch.get_num_threads() - 1), "mgem-decoding")
+
+    def __call__(self, embedded: Tensor, start: Tensor | int, cache: DynamicCache) -> tuple[Tensor, Tensor]:
+        """Return the output (1, d) at a token (1, d) and the scores (1, vocabulary), and add the token to the cache.
+
+        Args:
+            embedded: The token's embedding.
+            start: Its position.
+            cache: Keys and values of the tokens before.
+        """
+        past, places = cache.get_seq_length(), rooms(cache)
+        position = torch.zeros(1, 1, dtype=torch.long) + start
+        cosines, sines = (angle.view(-1).numpy() for angle in self._angles(self._norm, position))
+        hidden = embedded[0].numpy().copy()
+        logits = self._share(past, np.array([place.address for place in places]), cosines, sines, hidden)
+        for place, layer in zip(places, cache.layers, strict=True):
+            place.show(layer, past + 1)
+        return torch.from_numpy(hidden)[None], torch.from_numpy(logits)[None]
+
+    def compile(self) -> None:
+        """Compile, or read the compiled code from disk, by running a token of zeros."""
+        room = np.zeros((2, self._key_heads, 1, self._channels), np.float32)
+        addresses = np.array([[room[0].ctypes.data, room[1].ctypes.data, 1]] * (len(self._norms) // 2))
+        angles = np.zeros(self._channels, np.float32)
+        self._share(0, addresses, angles, angles, np.zeros(self._norms.shape[1], np.float32))
+
+    def _share(self, past: int, addresses: Any, cosines: Any, sines: Any, hidden: Any) -> Any:
+        """Run the token on all threads; replace its embedding by the output, and return the scores."""
+        memory = self._memory(int(addresses[:, 2].max()))
+        token = self._make_token(
+            control=np.zeros(self._control_length, np.int64),
+            weights=self.packed.data.data_ptr(),
+            table=self._table,
+            norms=self._norms,
+            rooms=addresses,
+            sizes=np.array([self._heads, self._key_heads, self._channels, past]),
+            eps=self._eps,
+            cosines=cosines,
+            sines=sines,
+            hidden=hidden,
+            **memory,
+        )
+        for _ in range(torch.get_num_threads() - 1):
+            self._helpers.submit(self._run, False, token)
+        self._run(True, token)
+        return memory["logits"][: self._vocabulary].copy()
+
+    def _memory(self, capacity: int) -> dict[str, Any]:
+        """Return this thread's working memory, with room for the attention to some tokens."""
+        found: dict[str, Any] | None = getattr(self._own, "memory", None)
+        if found is None:
+            found = {name: np.zeros(size, np.float32) for name, size in self._lengths.items()}
+            self._own.memory = found
+        if "scores" not in found or found["scores"].shape[1] < capacity:
+            found["scores"] = np.zeros((self._heads, capacity), np.float32)
+        return found
 
 
 class CpuDecoding:
@@ -79,27 +194,29 @@ class CpuDecoding:
     Args:
         trunk: A LLaMA without a head.
         head: Its head.
-        exact: Whether to multiply by the float32 weights.
-        check: Whether exact weights check the tokens of the quantized ones.
+        weights: Returns the packed weights; called once, when they are needed.
 
     Attributes:
-        exact: As given.
-        check: As given.
-        guesses: How many guesses were right.
+        preparation: The thread that packs and compiles, once it was started.
     """
 
-    def __init__(self, trunk: LlamaModel, head: nn.Linear, *, exact: bool, check: bool) -> None:
-        self.exact, self.check = exact, check
-        self.guesses = GuessRate()
-        self._trunk, self._head = trunk, head
-        self._step = Step(trunk)
-        make = _plain if exact or check else _quantized
-        self._layers = [Layer(layer, make, is_joined=make is _quantized) for layer in trunk.layers]
-        self._score = make(head.weight.detach())
-        self._copies = _Copies(trunk, head, self._layers) if check and not exact else None
-        self._ahead: WeakKeyDictionary[DynamicCache, Ahead] = WeakKeyDictionary()
+    def __init__(self, trunk: LlamaModel, head: nn.Linear, weights: Callable[[], PackedWeights]) -> None:
+        self._trunk, self._head, self._weights = trunk, head, weights
+        self._runner: TokenRunner | None = None
+        self._num_tokens = 0
+        self.preparation: threading.Thread | None = None
+        self._lock = threading.Lock()
         self._last = threading.local()
         self.install()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the weights are packed, so that the next token is fast."""
+        return self._runner is not None
+
+    def formats(self) -> list[Format]:
+        """Return how the weights of each product are packed; none before they are."""
+        return [] if self._runner is None else self._runner.packed.formats()
 
     def install(self) -> None:
         """Turn fast decoding on."""
@@ -111,99 +228,54 @@ class CpuDecoding:
         for module in (self._trunk, self._head):
             module.__dict__.pop("forward", None)
 
+    def prepare(self) -> None:
+        """Pack the weights and compile now, instead of after some tokens.
+
+        Raises:
+            CheckpointError: If the file of the packed weights cannot be read, or belongs to another model.
+        """
+        with self._lock:
+            if self._runner is None:
+                packed = self._weights()
+                expected = (4 * len(self._trunk.layers) + 1, len(self._trunk.norm.weight))
+                if (len(packed.table), packed.norms.shape[1]) != expected:
+                    raise CheckpointError("The packed weights belong to another language model. Delete their file.")
+                runner = TokenRunner(self._trunk, packed, len(self._head.weight))
+                runner.compile()
+                self._runner = runner
+
+    def _prepare_beside(self) -> None:
+        try:
+            self.prepare()
+        except Exception:
+            _log.warning("Fast decoding is not available; answers are the same, but slower.", exc_info=True)
+
+    def _count_token(self) -> None:
+        self._num_tokens += 1
+        if self._num_tokens > TOKENS_BEFORE_PACKING and self.preparation is None:
+            self.preparation = threading.Thread(target=self._prepare_beside, name="mgem-packing")
+            self.preparation.start()
+
     def _through_trunk(self, *args: Any, **kwargs: Any) -> Any:
         self._last.row = None
-        if args or not _is_one_token(kwargs):
-            return type(self._trunk).forward(self._trunk, *args, **kwargs)
-        cache: Any = kwargs[CACHE_NAME]
-        hidden = self._output(kwargs["inputs_embeds"][0], kwargs.get("position_ids"), cache)
-        return BaseModelOutputWithPast(last_hidden_state=hidden[None], **{CACHE_NAME: cache})
-
-    def _output(self, embedded: Tensor, position_ids: Tensor | None, cache: DynamicCache) -> Tensor:
-        """Return the output (1, d) at a token (1, d), and add its keys and values to the cache."""
-        start = cache.get_seq_length() if position_ids is None else position_ids[:, -1:]
-        copies = self._copies
-        if copies is None or not copies.are_complete():
-            past, places = cache.get_seq_length(), rooms(cache, 1)
-            hidden = self._step(embedded, self._step.rotations(start, 1), self._layers, places, past)
-            for room, layer in zip(places, cache.layers, strict=True):
-                room.show(layer, past + 1)
-            return hidden
-        ahead = self._ahead.get(cache)
-        place = None if ahead is None else ahead.use(embedded, cache)
-        if ahead is None or place is None:
-            if ahead is not None:
-                self.guesses.record(ahead)
-            ahead = self._ahead[cache] = look_ahead(
-                embedded,
-                cache,
-                step=self._step,
-                start=start,
-                number=self.guesses.best_number(),
-                exact=(self._layers, copies.exact_head),
-                quick=(copies.quick_layers, copies.quick_head),
-                embed=self._trunk.embed_tokens,
-            )
-            place = ahead.use(embedded, cache) or 0  # always the first
-        row = ahead.hidden[place : place + 1]
-        self._last.row = (row, ahead.scores[place])
-        return row
+        if not args and _is_one_token(kwargs):
+            runner = self._runner
+            if runner is not None:
+                cache: Any = kwargs[CACHE_NAME]
+                position_ids = kwargs.get("position_ids")
+                start = cache.get_seq_length() if position_ids is None else position_ids[:, -1:]
+                hidden, scores = runner(kwargs["inputs_embeds"][0], start, cache)
+                self._last.row = (hidden, scores)
+                return BaseModelOutputWithPast(last_hidden_state=hidden[None], **{CACHE_NAME: cache})
+            self._count_token()
+        return type(self._trunk).forward(self._trunk, *args, **kwargs)
 
     def _through_head(self, input: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or input.shape[:-1].numel() != 1:
-            return F.linear(input, self._head.weight)
         row = getattr(self._last, "row", None)
-        if row is not None and input.data_ptr() == row[0].data_ptr():
-            scores = row[1]
-        else:
-            scores = self._score(input.reshape(1, -1)).float()
-        return scores.view(*input.shape[:-1], -1)
-
-
-class _Copies:
-    """Copies of the matrices for guesses and their checks, made a layer at a time.
-
-    Args:
-        trunk: A LLaMA without a head.
-        head: Its head.
-        layers: The layers as they are; each is replaced once its copy is made.
-    """
-
-    def __init__(self, trunk: LlamaModel, head: nn.Linear, layers: list[Layer]) -> None:
-        self.quick_layers: list[Layer] = []
-        self.quick_head: Product = _plain(head.weight.detach())
-        self.exact_head: Product = self.quick_head
-        self._trunk, self._head, self._layers = trunk, head, layers
-        self._num_tokens = 0
-        self._is_complete = False
-        self._lock = threading.Lock()
-
-    def are_complete(self) -> bool:
-        """Return whether all copies are made; make the next one if not. Call it once for each token."""
-        if self._is_complete:
-            return True
-        with self._lock:
-            self._num_tokens += 1
-            place = len(self.quick_layers)
-            if self._num_tokens <= TOKENS_BEFORE_COPIES:
-                return False
-            if place < len(self._layers):
-                layer = self._trunk.layers[place]
-                self._layers[place] = Layer(layer, exact_product)
-                self.quick_layers.append(Layer(layer, four_bit_product))
-            elif not self._is_complete:
-                self.exact_head = exact_product(self._head.weight.detach())
-                self.quick_head = four_bit_product(self._head.weight.detach())
-                self._is_complete = True
-        return False
-
-
-def _plain(weight: Tensor) -> Product:
-    return lambda hidden: F.linear(hidden, weight)
-
-
-def _quantized(weight: Tensor) -> Product:
-    return grid_product(weight) or row_product(weight)
+        if row is not None and input.shape[:-1].numel() == 1 and input.data_ptr() == row[0].data_ptr():
+            scores: Tensor = row[1]
+            return scores.view(*input.shape[:-1], -1)
+        return F.linear(input, self._head.weight)
 
 
 def _is_fitting(trunk: Any, head: Any) -> bool:
@@ -213,9 +285,13 @@ def _is_fitting(trunk: Any, head: Any) -> bool:
         return False
     linear = [module for module in trunk.modules() if isinstance(module, nn.Linear)]
     plain = all(type(module) is nn.Linear and module.bias is None for module in linear)
-    return plain and all(
-        type(weight) is nn.Parameter and weight.dtype == torch.float32 and weight.device.type == "cpu"
-        for weight in (*trunk.parameters(), head.weight)
+    return (
+        plain
+        and can_pack(trunk)
+        and all(
+            type(weight) is nn.Parameter and weight.dtype == torch.float32 and weight.device.type == "cpu"
+            for weight in (*trunk.parameters(), head.weight)
+        )
     )
 
 

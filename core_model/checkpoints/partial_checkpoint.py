@@ -32,6 +32,7 @@ from mgem_agent.errors import CheckpointError
 __all__ = [
     "ADAPTER_FOLDER",
     "WEIGHTS_FILE",
+    "adapter_factors",
     "lacks_language_model",
     "load_without_language_model",
     "own_weights",
@@ -147,6 +148,36 @@ def _with_adapter(model: MiniGeminiForConditionalGeneration, folder: Path) -> Mi
         adapted: Any = PeftModel.from_pretrained(model, str(folder))
     merged: MiniGeminiForConditionalGeneration = adapted.merge_and_unload()
     return merged
+
+
+def adapter_factors(folder: str | os.PathLike[str]) -> dict[str, tuple[Tensor, Tensor]] | None:
+    """Return the two matrices of each low-rank adapter in a folder of this format, without merging them.
+
+    Args:
+        folder: The folder that `mgem train export --small` wrote.
+
+    Returns:
+        By the name of a projection in the language model, such as `layers.0.self_attn.q_proj`: (ρ, d), and (n, ρ) times
+        the scale. None if the adapter is more than two matrices for each projection, such as DoRA.
+    """
+    place = Path(folder) / ADAPTER_FOLDER
+    if not place.is_dir():
+        return {}
+    from peft import LoraConfig, PeftConfig
+    from peft.utils import load_peft_weights
+
+    config: Any = PeftConfig.from_pretrained(str(place))
+    if type(config) is not LoraConfig or config.use_dora or config.rank_pattern or config.alpha_pattern:
+        return None
+    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    weights: dict[str, Tensor] = load_peft_weights(str(place), device="cpu")
+    ending = ".lora_A.weight"
+    found = {}
+    for name, first in weights.items():
+        if name.endswith(ending):
+            second = weights[name.replace("lora_A", "lora_B")]
+            found[name.removesuffix(ending).rpartition("language_model.")[2]] = (first.float(), second.float() * scale)
+    return found if 2 * len(found) == len(weights) else None
 
 
 def _check_sizes(trained: Any, given: Any, path: Path) -> None:

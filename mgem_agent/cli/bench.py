@@ -236,10 +236,6 @@ def _decode(
         Literal["nano", "random", "small"],
         typer.Option(help="nano's language model, random weights of the same size, or one narrow layer."),
     ] = "nano",
-    exact: Annotated[bool, typer.Option("--exact", help="Also measure this library with float32 weights.")] = False,
-    unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Let this library use quantized weights without checking their tokens.")
-    ] = False,
     tokens: Annotated[int, typer.Option(min=2, help="Length of the answer in tokens.")] = 48,
     llama_cpp: Annotated[
         list[str] | None, typer.Option(help="Address of a llama.cpp server with the same weights, again for each.")
@@ -265,8 +261,6 @@ def _decode(
 
         return bench_decode(
             model=model,
-            exact=exact,
-            check=not unchecked,
             tokens=tokens,
             repeats=repeats,
             llama_cpp=llama_cpp or (),

@@ -101,8 +101,7 @@ def make_nano_reasoner(
     Args:
         language_model: Source of the language model; see :func:`find_language_model`.
         offline: Whether downloads are forbidden; by default from the environment.
-        exact: Whether to decode with the float32 weights only; by default quantized weights guess tokens, which exact
-            ones check, for the same answer in less time.
+        exact: Whether PyTorch computes every token, without the compiled code for a CPU.
         **options: Fields of :class:`ChatMiniGemini`.
 
     Raises:

@@ -114,7 +114,7 @@ def load_text_only(
     Args:
         language_model: Its source; see :func:`find_language_model`.
         offline: Whether downloads are forbidden; by default from the environment.
-        exact: Whether to decode with the float32 weights only, without guesses by quantized ones.
+        exact: Whether PyTorch computes every token, without the compiled code for a CPU.
 
     Raises:
         CheckpointError: If it is not in the cache and cannot be downloaded.
@@ -140,7 +140,8 @@ def load_text_only(
             vision_feature_layer=-1,
         )
     model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
-    enable_cpu_decoding(model, exact=exact)
+    if not exact:
+        enable_cpu_decoding(model)
     return model, MiniGeminiProcessor.from_model_config(model.config, AutoTokenizer.from_pretrained(folder))
 
 

@@ -3,7 +3,8 @@
 `weights/vlm` is what `mgem train export RUN FOLDER --small` writes: everything but the language model, in the format of
 `core_model.checkpoints.partial_checkpoint`. At first use, the adapter is merged and the whole model is written to the
 cache in float16, as a folder that `MiniGeminiForConditionalGeneration.from_pretrained` loads without this module. The
-folder is named by a hash of both halves, so that new weights make a new folder.
+folder is named by a hash of both halves, so that new weights make a new folder. It also has the language model and the
+adapter packed for fast decoding (`core_model.packed_weights`), which need them apart.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
 __all__ = ["VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_nano", "nano_size"]
+
+PACKED_FILE = "decoding.safetensors"
+"""In the folder of the complete model: the language model's packed weights."""
+
+_FOLDER_VERSION = b"2"
+"""Changes with the files of that folder."""
 
 VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"
 """Everything but the language model."""
@@ -106,7 +113,7 @@ def load_nano(
     Args:
         language_model: As for :func:`find_nano`.
         offline: As for :func:`find_nano`.
-        exact: Whether to decode with the float32 weights only, without guesses by quantized ones.
+        exact: Whether PyTorch computes every token, without the compiled code for a CPU.
         folder: As for :func:`find_nano`.
         options: Options of `from_pretrained`; float32 by default.
 
@@ -126,13 +133,15 @@ def load_nano(
     model.generation_config.no_repeat_ngram_size = LONGEST_REPETITION
     with ThreadPoolExecutor(1) as beside:
         processor = beside.submit(MiniGeminiProcessor.from_pretrained, whole)
-        enable_cpu_decoding(model, exact=exact)
+        if not exact:
+            packed = whole / PACKED_FILE
+            enable_cpu_decoding(model, packed if packed.is_file() else None)
         return model, processor.result()
 
 
 def hash_of(folder: Path, text: Path) -> str:
     """Return a hash of both parts; the large language model is identified by the dates of its files."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(_FOLDER_VERSION)
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         found.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
     for file in sorted(text.iterdir()):
@@ -143,13 +152,18 @@ def hash_of(folder: Path, text: Path) -> str:
 
 def _put_together(folder: Path, text: Path, target: Path) -> None:
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from mgem_agent.core_model import MiniGeminiProcessor
-    from mgem_agent.core_model.checkpoints.partial_checkpoint import load_without_language_model
+    from mgem_agent.core_model.checkpoints.partial_checkpoint import adapter_factors, load_without_language_model
+    from mgem_agent.core_model.cpu_decoding import pack_for_decoding
 
+    language_model: Any = AutoModelForCausalLM.from_pretrained(text, dtype=torch.float32)
+    factors = adapter_factors(folder)
+    if factors is not None:
+        pack_for_decoding(language_model, target / PACKED_FILE, factors)
     try:
-        model = load_without_language_model(folder, text, dtype=torch.float32)
+        model = load_without_language_model(folder, language_model, dtype=torch.float32)
     except CheckpointError as error:
         raise CheckpointError(
             f"nano cannot be put together. {error}\nLeave MGEM_NANO_LLM unset; if it is, install mgem-agent again."

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,7 @@ from transformers import DynamicCache, LlamaForCausalLM
 from transformers.generation.streamers import BaseStreamer
 
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from mgem_agent.core_model.cpu_decoding import TOKENS_BEFORE_COPIES, CpuDecoding, enable_cpu_decoding
+from mgem_agent.core_model.cpu_decoding import CpuDecoding, enable_cpu_decoding
 from mgem_agent.core_model.dialogue.streaming import stream_generate
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.bench.comparison import Comparison, Run, format_times
@@ -130,8 +131,6 @@ class DecodeComparison(Comparison):
 def bench_decode(
     *,
     model: DecodeModelName = "nano",
-    exact: bool = False,
-    check: bool = True,
     tokens: int = 48,
     repeats: int = 3,
     llama_cpp: Sequence[str] = (),
@@ -142,8 +141,6 @@ def bench_decode(
 
     Args:
         model: The language model; "nano" downloads its own at first use.
-        exact: Whether ours also computes with the float32 weights only.
-        check: Whether ours checks the tokens of quantized weights with exact ones.
         tokens: Length of the answer.
         repeats: Timed answers of each.
         llama_cpp: Addresses of llama.cpp servers with the same weights.
@@ -161,11 +158,11 @@ def bench_decode(
     if not 0 <= prompts <= 100:
         raise InputError(f"prompts must be between 0 and 100, got {prompts}.")
     servers = [LlamaCppServer(address) for address in llama_cpp]
-    ours, processor = _loaded(model)
+    ours, processor, packed = _loaded(model)
     if gguf is not None:
         _write_weights(ours, processor, Path(gguf), model)
     plain = _plain_model(ours)
-    way = enable_cpu_decoding(ours, exact=exact, check=check)
+    way = enable_cpu_decoding(ours, packed)
     if way is None:
         raise InputError(f"The model {model!r} is of a kind that is not made quicker. Use 'nano', 'random' or 'small'.")
     both = _BothWays(ours, plain, processor, way, tokens)
@@ -184,7 +181,7 @@ def bench_decode(
     runs = [Run(label=server.name, seconds=seconds) for server, seconds in zip(servers, columns, strict=True)]
     return DecodeComparison(
         name="decode",
-        setting=f"{tokens} tokens of an answer, {model} language model, greedy; ours: {_kind(way)}",
+        setting=f"{tokens} tokens of an answer, {model} language model, greedy; ours: packed weights, {_formats(way)}",
         note="From the first token to the last.",
         ours_run=Run(label="stream_generate", seconds=tuple(pair[0] for pair in pairs)),
         alternative_run=Run(label="transformers generate", seconds=tuple(pair[1] for pair in pairs)),
@@ -203,14 +200,6 @@ def bench_decode(
     )
 
 
-def _kind(way: CpuDecoding) -> str:
-    if way.exact:
-        return "float32 weights"
-    if way.check:
-        return "guesses in 4 bits, checked by the exact weights"
-    return "4 bits where the weights have a grid of 4, else 8, not checked"
-
-
 def _write_weights(
     model: MiniGeminiForConditionalGeneration, processor: MiniGeminiProcessor, folder: Path, name: str
 ) -> None:
@@ -221,16 +210,26 @@ def _write_weights(
         report("", result=f"written: {path}")
 
 
-def _loaded(name: DecodeModelName) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor]:
+def _formats(way: CpuDecoding) -> str:
+    counts = Counter(kind.name for kind in way.formats())
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def _loaded(
+    name: DecodeModelName,
+) -> tuple[MiniGeminiForConditionalGeneration, MiniGeminiProcessor, Path | None]:
+    """Return a model without fast decoding, its processor, and the file of its packed weights, if there is one."""
     if name == "nano":
         from mgem_agent.nano.text_only import load_text_only
-        from mgem_agent.nano.vision_language import has_vision_weights, load_nano
+        from mgem_agent.nano.vision_language import PACKED_FILE, find_nano, has_vision_weights, load_nano
 
-        return load_nano(exact=True) if has_vision_weights() else load_text_only(exact=True)
+        if has_vision_weights():
+            return *load_nano(exact=True), find_nano() / PACKED_FILE
+        return *load_text_only(exact=True), None
     config = bench_config(small=True, llm="none" if name == "small" else "smollm2-135m")
     torch.manual_seed(0)
     model = build_model(config, device=torch.device("cpu"), dtype=torch.float32)
-    return model, MiniGeminiProcessor.from_model_config(config, build_tokenizer(config.text_config.vocab_size))
+    return model, MiniGeminiProcessor.from_model_config(config, build_tokenizer(config.text_config.vocab_size)), None
 
 
 def _plain_model(model: MiniGeminiForConditionalGeneration) -> LlamaForCausalLM:
@@ -283,9 +282,8 @@ class _BothWays:
         }
 
     def warm_up(self) -> None:
-        num_made = TOKENS_BEFORE_COPIES + len(self._ours.model.language_model.layers) + 2
-        for _ in range(1 + num_made // self._options["max_new_tokens"]):  # until the copies of the weights are made
-            self._ours_seconds()
+        self._way.prepare()
+        self._ours_seconds()
         self._plain_seconds()
 
     def seconds(self, *, ours_first: bool) -> tuple[float, float]:

@@ -279,7 +279,8 @@ class _Ours:
         report("loading our model" + (", float32" if exact else ""))
         model = MiniGeminiForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         processor = MiniGeminiProcessor.from_pretrained(folder)
-        enable_cpu_decoding(model, exact=exact)
+        if not exact:
+            enable_cpu_decoding(model)
         return cls(model, processor, CoreEngine(model, processor), tokens)
 
     def answer(self, prompt: Prompt) -> tuple[list[int], list[int], torch.Tensor]:
