@@ -158,21 +158,21 @@ class TokenRunner:
 
     def _share(self, past: int, addresses: Any, cosines: Any, sines: Any, hidden: Any) -> Any:
         """Run the token on all threads; replace its embedding by the output, and return the scores."""
-        memory = self._memory(int(addresses[:, 2].max()))
+        memory, threads = self._memory(int(addresses[:, 2].max())), torch.get_num_threads()
         token = self._make_token(
             control=np.zeros(self._control_length, np.int64),
             weights=self.packed.data.data_ptr(),
             table=self._table,
             norms=self._norms,
             rooms=addresses,
-            sizes=np.array([self._heads, self._key_heads, self._channels, past]),
+            sizes=np.array([self._heads, self._key_heads, self._channels, past, threads]),
             eps=self._eps,
             cosines=cosines,
             sines=sines,
             hidden=hidden,
             **memory,
         )
-        for _ in range(torch.get_num_threads() - 1):
+        for _ in range(threads - 1):
             self._helpers.submit(self._run, False, token)
         self._run(True, token)
         return memory["logits"][: self._vocabulary].copy()

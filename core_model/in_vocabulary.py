@@ -84,7 +84,7 @@ class InVocabularyProcessors(LogitsProcessorList):
         Raises:
             CheckpointError: If the model's logits are NaN.
         """
-        if torch.isnan(scores).any():
+        if scores.amax().isnan():  # the largest is NaN if any is
             raise CheckpointError(
                 "The model computed NaN logits. Its weights may be damaged: download or export them again. Or its "
                 "data type overflows: load it with dtype float32 or bfloat16."

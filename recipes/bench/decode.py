@@ -275,8 +275,7 @@ class _BothWays:
         self._options: dict[str, Any] = {
             "do_sample": False,
             "max_new_tokens": tokens,
-            "min_new_tokens": tokens,
-            "eos_token_id": stop,
+            "eos_token_id": ours.config.text_config.vocab_size,  # none, so that the whole length is measured
             "pad_token_id": stop[0],
             "no_repeat_ngram_size": 0,
         }
@@ -321,8 +320,8 @@ class _BothWays:
         """Compare the answers to a number of prompts with those of float32, until a stop token."""
         if not number:
             return ()
-        stop = self._options["eos_token_id"]
-        options = {**self._options, "min_new_tokens": None}
+        stop = self._processor.stop_token_ids
+        options = {**self._options, "eos_token_id": stop}
 
         def answering(model: Any) -> Answering:
             def answer(prompt: str) -> list[int]:
