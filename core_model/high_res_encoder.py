@@ -76,6 +76,10 @@ class HighResEncoder(nn.Module):
             maps.append(features)
         return maps
 
+    def compile_forward(self) -> None:
+        """Compile the forward pass with `torch.compile`. The first picture then takes up to a minute longer."""
+        self.__dict__["forward"] = torch.compile(self.forward)
+
     @classmethod
     def from_open_clip(
         cls, source: str | Path, *, dtype: torch.dtype | None = None, **hub_options: Any

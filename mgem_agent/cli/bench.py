@@ -12,6 +12,7 @@ from mgem_agent.cli.bench_generator import generator
 from mgem_agent.cli.bench_progress import bench_bar
 from mgem_agent.cli.bench_vllm import vllm
 from mgem_agent.cli.printing import echo_json, open_console
+from mgem_agent.errors import InputError
 
 if TYPE_CHECKING:
     from mgem_agent.recipes.bench.comparison import Comparison
@@ -89,6 +90,9 @@ def _vision(
     first_token: Annotated[
         bool, typer.Option("--first-token", help="From the picture's file to the first token instead, by part.")
     ] = False,
+    compile_encoder: Annotated[
+        bool, typer.Option("--compile", help="With --first-token: compile the HR encoder with torch.compile.")
+    ] = False,
     as_json: _AsJson = False,
 ) -> None:
     """From pixels to visual tokens, against the authors' method, with the time of each part.
@@ -104,8 +108,16 @@ def _vision(
             from mgem_agent.recipes.bench.first_token import bench_first_token
 
             return bench_first_token(
-                hd=hd, small=small, dtype=dtype, device=device, llm=llm or "smollm2-135m", repeats=repeats
+                hd=hd,
+                small=small,
+                dtype=dtype,
+                device=device,
+                llm=llm or "smollm2-135m",
+                compile_encoder=compile_encoder,
+                repeats=repeats,
             )
+        if compile_encoder:
+            raise InputError("--compile is for --first-token. Add --first-token, or leave out --compile.")
         from mgem_agent.recipes.bench.vision import bench_vision
 
         return bench_vision(

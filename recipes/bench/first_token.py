@@ -82,6 +82,7 @@ def bench_first_token(
     dtype: DTypeName = "float32",
     device: str = "cpu",
     llm: LanguageModelName = "smollm2-135m",
+    compile_encoder: bool = False,
     repeats: int = 2,
 ) -> FirstTokenComparison:
     """Measure the time to the first token with a new picture.
@@ -92,6 +93,7 @@ def bench_first_token(
         dtype: Data type of weights and pixels.
         device: `cpu`, `cuda` or `cuda:1`.
         llm: The language model; "none" is one narrow layer.
+        compile_encoder: Whether `torch.compile` compiles the HR encoder.
         repeats: Timed runs of each.
 
     Raises:
@@ -103,6 +105,8 @@ def bench_first_token(
     torch.manual_seed(0)
     model = build_model(config, device=place, dtype=kind)
     processor = MiniGeminiProcessor.from_model_config(config, build_tokenizer(config.text_config.vocab_size))
+    if compile_encoder:
+        model.model.high_res_vision_tower.compile_forward()
     path = _Path(model, processor, _picture_file())
     pairs, parts = [], []
     with torch.inference_mode():
@@ -116,7 +120,8 @@ def bench_first_token(
             parts.append(path.parts())
     return FirstTokenComparison(
         name="first token",
-        setting=f"{describe_sizes(config)}, {llm} language model, {dtype}",
+        setting=f"{describe_sizes(config)}, {llm} language model, {dtype}"
+        + (", HR encoder compiled" if compile_encoder else ""),
         note="A photo of {} × {} px as JPEG, and {} tokens of text; weights are random.".format(
             *_PICTURE_SIZE, _QUESTION_TOKENS
         ),

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -95,3 +96,20 @@ def test_refuses_a_tower_that_is_no_convnext(name: str) -> None:
         InputError, match=f"'{name}' is not an open_clip model with a ConvNeXt. Known: .*convnext_large_d_320"
     ):
         high_res_config_from_open_clip(name)
+
+
+def test_a_compiled_forward_pass_gives_the_same_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def compile_(call: Any) -> Any:  # the real compiler takes half a minute
+        compiled.append(call)
+        return lambda pixels: call(pixels)
+
+    encoder = HighResEncoder(HighResVisionConfig(hidden_sizes=(4, 8, 12, 16), depths=(1, 1, 2, 1))).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    wanted = encoder(pixels)
+    monkeypatch.setattr(torch, "compile", compile_)
+    encoder.compile_forward()
+    assert len(compiled) == 1
+    for found, other in zip(encoder(pixels), wanted, strict=True):
+        assert torch.equal(found, other)
