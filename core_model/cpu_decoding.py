@@ -47,6 +47,9 @@ __all__ = ["TOKENS_BEFORE_PACKING", "CpuDecoding", "TokenRunner", "enable_cpu_de
 TOKENS_BEFORE_PACKING = 24
 """Tokens that a process decodes before it packs weights; short commands never need them."""
 
+MOST_THREADS = 8
+"""Threads that share a token; a product of a small model has too few rows for more."""
+
 _HANDLED = ("attention_mask", "inputs_embeds", CACHE_NAME, "position_ids", "use_cache", "return_dict")
 
 _log = logging.getLogger(__name__)
@@ -130,7 +133,7 @@ class TokenRunner:
             "logits": rows[-1],
         }
         self._own = threading.local()
-        self._helpers = ThreadPoolExecutor(max(1, torch.get_num_threads() - 1), "mgem-decoding")
+        self._helpers = ThreadPoolExecutor(MOST_THREADS - 1, "mgem-decoding")  # it starts only as many as it needs
 
     def __call__(self, embedded: Tensor, start: Tensor | int, cache: DynamicCache) -> tuple[Tensor, Tensor]:
         """Return the output (1, d) at a token (1, d) and the scores (1, vocabulary), and add the token to the cache.
@@ -158,7 +161,7 @@ class TokenRunner:
 
     def _share(self, past: int, addresses: Any, cosines: Any, sines: Any, hidden: Any) -> Any:
         """Run the token on all threads; replace its embedding by the output, and return the scores."""
-        memory, threads = self._memory(int(addresses[:, 2].max())), torch.get_num_threads()
+        memory, threads = self._memory(int(addresses[:, 2].max())), min(torch.get_num_threads(), MOST_THREADS)
         token = self._make_token(
             control=np.zeros(self._control_length, np.int64),
             weights=self.packed.data.data_ptr(),

@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 from mgem_agent.core_model.packed_weights import ROWS, UNIT_BYTES, UNIT_COLUMNS, Format
 
-__all__ = ["Token", "control_length", "run_token"]
+__all__ = ["Token", "attend", "control_length", "exp", "run_token"]
 
 _LINE = 8
 """Numbers of 8 bytes in a cache line, so that threads that count different things do not share one."""
@@ -49,8 +49,10 @@ _INTO_ATTENTION, _ATTENTION, _AFTER_ATTENTION, _INTO_MLP, _OUT_OF_MLP = range(5)
 _PARTS = 5
 """Phases of a layer."""
 
+_emitted: Any = intrinsic  # it removes the first argument, which type checkers do not know
+
 # Reductions may be reordered and contracted; infinities and NaN keep their meaning.
-_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+_compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 class _Emitter:
@@ -135,7 +137,7 @@ class _Emitter:
 def _block_sums(kind: Format) -> Any:
     """Return a function that adds a block's product to 32 sums, by the addresses of all."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @_emitted
     def block_sums(typing: Any, packed: Any, units: Any, given: Any, sums: Any, out: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             packed, units, given, sums, out = arguments
@@ -171,7 +173,7 @@ def _block_sums(kind: Format) -> Any:
 _grid_sums, _byte_sums, _half_sums, _float_sums = (_block_sums(kind) for kind in Format)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_emitted
 def _count_up(typing: Any, address: Any) -> Any:
     """Add one to the number at an address, and return what it was; other threads see it at once."""
 
@@ -182,7 +184,7 @@ def _count_up(typing: Any, address: Any) -> Any:
     return types.int64(types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_emitted
 def _read(typing: Any, address: Any) -> Any:
     """Return the number at an address, and see all that was written before it."""
 
@@ -193,7 +195,7 @@ def _read(typing: Any, address: Any) -> Any:
     return types.int64(types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_emitted
 def _from_bits(typing: Any, bits: Any) -> Any:
     """Return the float32 number with the bits of an integer."""
 
@@ -204,7 +206,7 @@ def _from_bits(typing: Any, bits: Any) -> Any:
 
 
 @_compiled
-def _exp(power: Any) -> Any:
+def exp(power: Any) -> Any:
     """Return e to a power, to 2e-7 of itself. Unlike the library's, LLVM computes it for many numbers at once."""
     power = min(max(power, np.float32(-87)), np.float32(88))
     doublings = np.floor(power * np.float32(1.4426950408889634) + np.float32(0.5))
@@ -215,7 +217,7 @@ def _exp(power: Any) -> Any:
     return found * _from_bits((np.int32(doublings) + np.int32(127)) << np.int32(23))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_emitted
 def _floats_at(typing: Any, address: Any) -> Any:
     """Return a pointer to float32 numbers."""
 
@@ -281,13 +283,13 @@ def control_length(num_layers: int) -> int:
 @_compiled
 def _opened(token: Any) -> int:
     """Return the address of the count of phases whose work may begin."""
-    return token.control.ctypes.data  # type: ignore[no-any-return]
+    return token.control.ctypes.data
 
 
 @_compiled
 def _taken(token: Any, phase: int) -> int:
     """Return the address of the count of pieces of work that threads took; that of the finished ones is a line on."""
-    return token.control.ctypes.data + 8 * _LINE * (2 * phase + 2)  # type: ignore[no-any-return]
+    return token.control.ctypes.data + 8 * _LINE * (2 * phase + 2)
 
 
 @_compiled
@@ -308,7 +310,7 @@ def _add_block(weights: int, matrix: Any, block: int, given: Any, sums: Any, out
 
 @_compiled
 def _per_take(token: Any, blocks: int) -> int:
-    return max(1, blocks // (_TAKES_A_THREAD * token.sizes[4]))  # type: ignore[no-any-return]
+    return max(1, blocks // (_TAKES_A_THREAD * token.sizes[4]))
 
 
 @_compiled
@@ -331,7 +333,7 @@ def _share_product(token: Any, phase: int, place: int, given: Any, out: Any, gat
             if len(gated) > 0:
                 for row in range(half):
                     gate = out[first + row]
-                    gated[block * half + row] = gate / (np.float32(1) + _exp(-gate)) * out[first + half + row]
+                    gated[block * half + row] = gate / (np.float32(1) + exp(-gate)) * out[first + half + row]
         _count_up(taken + 8 * _LINE)
 
 
@@ -348,12 +350,12 @@ def _share_heads(token: Any, phase: int, layer: int) -> None:
         keys = numba.carray(_floats_at(room[0] + offset), (length, channels))
         values = numba.carray(_floats_at(room[1] + offset), (length, channels))
         place = slice(head * channels, (head + 1) * channels)
-        _attend(token.seen[place], keys, values, token.scores[head], token.attended[place])
+        attend(token.seen[place], keys, values, token.scores[head], token.attended[place])
         _count_up(taken + 8 * _LINE)
 
 
 @_compiled
-def _attend(query: Any, keys: Any, values: Any, scores: Any, out: Any) -> None:
+def attend(query: Any, keys: Any, values: Any, scores: Any, out: Any) -> None:
     """Write softmax(q·K / √c)·V of one head."""
     length, channels = keys.shape
     scale = np.float32(1) / np.sqrt(np.float32(channels))
@@ -366,7 +368,7 @@ def _attend(query: Any, keys: Any, values: Any, scores: Any, out: Any) -> None:
         highest = max(highest, scores[token])
     total = np.float32(0)
     for token in range(length):
-        scores[token] = _exp(scores[token] - highest)
+        scores[token] = exp(scores[token] - highest)
         total += scores[token]
     for place in range(channels):
         out[place] = np.float32(0)
@@ -465,7 +467,7 @@ def _share(token: Any, phase: int, layer: int, part: int) -> int:
     """Do pieces of a phase of a layer until none is left; return how many pieces it has."""
     if part == _ATTENTION:
         _share_heads(token, phase, layer)
-        return token.sizes[0]  # type: ignore[no-any-return]
+        return token.sizes[0]
     if part == _AFTER_ATTENTION:
         place, given, out, gated = 4 * layer + 1, token.attended, token.delta, token.nothing
     elif part == _OUT_OF_MLP:
@@ -476,7 +478,7 @@ def _share(token: Any, phase: int, layer: int, part: int) -> int:
         place, given, out, gated = 4 * layer + 2, token.given, token.seen, token.gated
     _share_product(token, phase, place, given, out, gated)
     blocks = token.table[place, 0, 1]
-    return -(-blocks // _per_take(token, blocks))  # type: ignore[no-any-return]
+    return -(-blocks // _per_take(token, blocks))
 
 
 @_compiled

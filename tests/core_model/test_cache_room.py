@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import DynamicCache
 
 from mgem_agent.core_model.cache_room import MIN_ROOM, rooms
 
 
-def make_cache(length: int) -> DynamicCache:
+def make_cache(length: int) -> Any:
     cache = DynamicCache()
     for layer in range(2):
         cache.update(torch.randn(1, 3, length, 4), torch.randn(1, 3, length, 4), layer)
