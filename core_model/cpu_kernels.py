@@ -40,10 +40,13 @@ _AHEAD = 8192
 _FLOAT, _BYTE, _INT, _HALF = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.HalfType()
 _LANES = 16
 _FLOATS, _BYTES, _INTS, _HALVES = (ir.VectorType(kind, _LANES) for kind in (_FLOAT, _BYTE, _INT, _HALF))
+_SHORTS = ir.VectorType(ir.IntType(16), _LANES)
 _VECTORS = ROWS // _LANES
 
-_GRID, _BYTES_KIND, _HALF_KIND, _ = (int(kind) for kind in Format)  # numba knows numbers, but no such classes
-_GRID_UNIT, _BYTES_UNIT, _HALF_UNIT, _FLOAT_UNIT = (UNIT_BYTES[kind] for kind in Format)
+_GRID, _BYTES_KIND, _HALF_KIND, _BRAIN_KIND, _ = (
+    int(kind) for kind in Format
+)  # numba knows numbers, but no such classes
+_GRID_UNIT, _BYTES_UNIT, _HALF_UNIT, _BRAIN_UNIT, _FLOAT_UNIT = (UNIT_BYTES[kind] for kind in Format)
 
 _INTO_ATTENTION, _ATTENTION, _AFTER_ATTENTION, _INTO_MLP, _OUT_OF_MLP = range(5)
 _PARTS = 5
@@ -105,6 +108,9 @@ class _Emitter:
             return [builder.sitofp(builder.sext(part, _INTS), _FLOATS) for part in parts]
         if kind is Format.HALF:
             return [builder.fpext(self.load(_HALVES, address, 2 * start), _FLOATS) for start in starts]
+        if kind is Format.BRAIN:  # the upper half of a float32 number
+            parts = [builder.zext(self.load(_SHORTS, address, 2 * start), _INTS) for start in starts]
+            return [builder.bitcast(builder.shl(part, ir.Constant(_INTS, [16] * _LANES)), _FLOATS) for part in parts]
         return [self.load(_FLOATS, address, 4 * start, 4) for start in starts]
 
     def scales(self, address: Any, offset: int) -> list[Any]:
@@ -170,7 +176,7 @@ def _block_sums(kind: Format) -> Any:
     return block_sums
 
 
-_grid_sums, _byte_sums, _half_sums, _float_sums = (_block_sums(kind) for kind in Format)
+_grid_sums, _byte_sums, _half_sums, _brain_sums, _float_sums = (_block_sums(kind) for kind in Format)
 
 
 @_emitted
@@ -304,6 +310,8 @@ def _add_block(weights: int, matrix: Any, block: int, given: Any, sums: Any, out
         _byte_sums(first + block * units * _BYTES_UNIT, units, numbers, totals, target)
     elif kind == _HALF_KIND:
         _half_sums(first + block * units * _HALF_UNIT, units, numbers, totals, target)
+    elif kind == _BRAIN_KIND:
+        _brain_sums(first + block * units * _BRAIN_UNIT, units, numbers, totals, target)
     else:
         _float_sums(first + block * units * _FLOAT_UNIT, units, numbers, totals, target)
 

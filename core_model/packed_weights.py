@@ -7,6 +7,7 @@ A product with one vector takes as long as reading the matrix, so fewer bytes ar
 | `GRID` | 0.63 | blocks of 32 weights on 16 steps: a GGUF file of type Q4_1 |
 | `BYTES` | 1.06 | blocks of 32 weights on 255 steps around zero: Q8_0 |
 | `HALF` | 2 | numbers of float16 |
+| `BRAIN` | 2 | numbers of bfloat16 |
 | `FLOAT` | 4 | all others |
 
 A low-rank adapter would take the weights off their grid if it were merged. So it stays apart: two narrow matrices,
@@ -61,11 +62,14 @@ class Format(IntEnum):
     GRID = 0
     BYTES = 1
     HALF = 2
-    FLOAT = 3
+    BRAIN = 3
+    FLOAT = 4
 
 
-UNIT_COLUMNS = {Format.GRID: 32, Format.BYTES: 32, Format.HALF: 8, Format.FLOAT: 8}
-UNIT_BYTES = {Format.GRID: 640, Format.BYTES: 1088, Format.HALF: 512, Format.FLOAT: 1024}
+UNIT_COLUMNS = {Format.GRID: 32, Format.BYTES: 32, Format.HALF: 8, Format.BRAIN: 8, Format.FLOAT: 8}
+UNIT_BYTES = {Format.GRID: 640, Format.BYTES: 1088, Format.HALF: 512, Format.BRAIN: 512, Format.FLOAT: 1024}
+
+_DTYPES = {Format.HALF: torch.float16, Format.BRAIN: torch.bfloat16, Format.FLOAT: torch.float32}
 
 _PARTS = 3
 """Matrices of a product: the weights, and the adapter's two."""
@@ -208,10 +212,11 @@ def _packed(weight: Tensor) -> tuple[Format, Tensor]:
     packed = _on_grid(weight) if weight.shape[1] % 32 == 0 else None
     if packed is not None:
         return packed
-    halves = weight.half()
-    if torch.equal(halves.float(), weight):
-        return Format.HALF, _columns(halves, UNIT_COLUMNS[Format.HALF]).view(torch.uint8).flatten(2)
-    return Format.FLOAT, _columns(weight, UNIT_COLUMNS[Format.FLOAT]).view(torch.uint8).flatten(2)
+    for kind, dtype in _DTYPES.items():
+        numbers = weight.to(dtype)
+        if torch.equal(numbers.to(weight.dtype), weight):
+            return kind, _columns(numbers, UNIT_COLUMNS[kind]).view(torch.uint8).flatten(2)
+    raise AssertionError("float32 holds every weight")
 
 
 def _on_grid(weight: Tensor) -> tuple[Format, Tensor] | None:

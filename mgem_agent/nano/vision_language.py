@@ -31,7 +31,7 @@ __all__ = ["VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_na
 PACKED_FILE = "decoding.safetensors"
 """In the folder of the complete model: the language model's packed weights."""
 
-_FOLDER_VERSION = b"2"
+_FOLDER_VERSION = b"3"
 """Changes with the files of that folder."""
 
 VLM_WEIGHTS = Path(__file__).parent / "weights" / "vlm"

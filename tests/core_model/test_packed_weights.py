@@ -30,8 +30,9 @@ def unpacked(packed: PackedWeights, product: int, part: int = 0) -> Tensor:
     size = UNIT_BYTES[kind]
     data = packed.data[start : start + blocks * units * size].view(blocks, units, size)
     columns = UNIT_COLUMNS[kind]
-    if kind in (Format.HALF, Format.FLOAT):
-        numbers = data.contiguous().view(torch.half if kind is Format.HALF else torch.float32).float()
+    dtypes = {Format.HALF: torch.float16, Format.BRAIN: torch.bfloat16, Format.FLOAT: torch.float32}
+    if kind in dtypes:
+        numbers = data.contiguous().view(dtypes[kind]).float()
         values = numbers.view(blocks, units, columns, ROWS)
     else:
         length = columns * (16 if kind is Format.GRID else 32)
@@ -58,7 +59,10 @@ def test_every_format_is_read_back(trunk: Any) -> None:
     for name in "qkv":
         projection = getattr(layer.self_attn, f"{name}_proj")
         projection.weight.data = projection.weight.data.half().float()
-    packed = pack(trunk, torch.randn(70, 64))
+    head = torch.randn(70, 64).bfloat16().float() / 4096
+    packed = pack(trunk, head)
+    assert packed.formats()[-1] is Format.BRAIN
+    assert torch.equal(unpacked(packed, 4 * len(trunk.layers))[:70], head)
     assert packed.formats()[:4] == [Format.HALF, Format.GRID, Format.FLOAT, Format.BYTES]
     torch.testing.assert_close(unpacked(packed, 1), layer.self_attn.o_proj.weight.detach(), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(unpacked(packed, 3), layer.mlp.down_proj.weight.detach(), atol=1e-6, rtol=1e-6)
