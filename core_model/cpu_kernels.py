@@ -15,6 +15,7 @@ MLP; l tokens before the new one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -26,7 +27,7 @@ from numba.extending import intrinsic
 
 from mgem_agent.core_model.packed_weights import ROWS, UNIT_BYTES, UNIT_COLUMNS, Format
 
-__all__ = ["Token", "attend", "control_length", "exp", "run_token"]
+__all__ = ["Token", "attend", "compiled", "control_length", "exp", "run_token"]
 
 _LINE = 8
 """Numbers of 8 bytes in a cache line, so that threads that count different things do not share one."""
@@ -54,8 +55,19 @@ _PARTS = 5
 
 _emitted: Any = intrinsic  # it removes the first argument, which type checkers do not know
 
-# Reductions may be reordered and contracted; infinities and NaN keep their meaning.
-_compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},  # sums in another order; infinities and NaN keep their meaning
+}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Let numba compile a function at its first call, and keep the code on disk if a folder can be written to."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither this folder nor the user's cache folder can be written to
+        return njit(**_OPTIONS)(function)
 
 
 class _Emitter:
@@ -211,7 +223,7 @@ def _from_bits(typing: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-@_compiled
+@compiled
 def exp(power: Any) -> Any:
     """Return e to a power, to 2e-7 of itself. Unlike the library's, LLVM computes it for many numbers at once."""
     power = min(max(power, np.float32(-87)), np.float32(88))
@@ -286,19 +298,19 @@ def control_length(num_layers: int) -> int:
     return _LINE * (2 * (5 * num_layers + 1) + 2)
 
 
-@_compiled
+@compiled
 def _opened(token: Any) -> int:
     """Return the address of the count of phases whose work may begin."""
     return token.control.ctypes.data
 
 
-@_compiled
+@compiled
 def _taken(token: Any, phase: int) -> int:
     """Return the address of the count of pieces of work that threads took; that of the finished ones is a line on."""
     return token.control.ctypes.data + 8 * _LINE * (2 * phase + 2)
 
 
-@_compiled
+@compiled
 def _add_block(weights: int, matrix: Any, block: int, given: Any, sums: Any, out: Any) -> None:
     """Add the product of a block to its 32 sums in `out`."""
     kind, units = matrix[0], matrix[2]
@@ -316,12 +328,12 @@ def _add_block(weights: int, matrix: Any, block: int, given: Any, sums: Any, out
         _float_sums(first + block * units * _FLOAT_UNIT, units, numbers, totals, target)
 
 
-@_compiled
+@compiled
 def _per_take(token: Any, blocks: int) -> int:
     return max(1, blocks // (_TAKES_A_THREAD * token.sizes[4]))
 
 
-@_compiled
+@compiled
 def _share_product(token: Any, phase: int, place: int, given: Any, out: Any, gated: Any) -> None:
     """Compute blocks of a product until none is left. `gated` gets SiLU(gate) times the other half, if it has room."""
     product, taken = token.table[place], _taken(token, phase)
@@ -345,7 +357,7 @@ def _share_product(token: Any, phase: int, place: int, given: Any, out: Any, gat
         _count_up(taken + 8 * _LINE)
 
 
-@_compiled
+@compiled
 def _share_heads(token: Any, phase: int, layer: int) -> None:
     """Compute heads of the attention until none is left."""
     heads, key_heads, channels, length = token.sizes[0], token.sizes[1], token.sizes[2], token.sizes[3] + 1
@@ -362,7 +374,7 @@ def _share_heads(token: Any, phase: int, layer: int) -> None:
         _count_up(taken + 8 * _LINE)
 
 
-@_compiled
+@compiled
 def attend(query: Any, keys: Any, values: Any, scores: Any, out: Any) -> None:
     """Write softmax(q·K / √c)·V of one head."""
     length, channels = keys.shape
@@ -397,7 +409,7 @@ def attend(query: Any, keys: Any, values: Any, scores: Any, out: Any) -> None:
         out[place] /= total
 
 
-@_compiled
+@compiled
 def _prepare(token: Any, place: int, given: Any) -> None:
     """Compute what all blocks of a product need: sums of 32 numbers given, and the adapter's first product."""
     product, sums, narrow = token.table[place], token.sums, token.narrow
@@ -413,7 +425,7 @@ def _prepare(token: Any, place: int, given: Any) -> None:
             _add_block(token.weights, product[1], block, given, sums, narrow)
 
 
-@_compiled
+@compiled
 def _normalize(hidden: Any, weight: Any, eps: float, out: Any) -> None:
     total = np.float32(0)
     for place in range(len(hidden)):
@@ -423,7 +435,7 @@ def _normalize(hidden: Any, weight: Any, eps: float, out: Any) -> None:
         out[place] = hidden[place] * scale * weight[place]
 
 
-@_compiled
+@compiled
 def _rotate(vector: Any, cosines: Any, sines: Any) -> None:
     half = len(vector) // 2
     for place in range(half):
@@ -432,7 +444,7 @@ def _rotate(vector: Any, cosines: Any, sines: Any) -> None:
         vector[place + half] = other * cosines[place + half] + one * sines[place + half]
 
 
-@_compiled
+@compiled
 def _keep(token: Any, layer: int) -> None:
     """Rotate queries and keys, and write keys and values behind those of the tokens before."""
     heads, key_heads, channels, past = token.sizes[0], token.sizes[1], token.sizes[2], token.sizes[3]
@@ -448,13 +460,13 @@ def _keep(token: Any, layer: int) -> None:
             values[place] = seen[(heads + key_heads + head) * channels + place]
 
 
-@_compiled
+@compiled
 def _add_delta(token: Any) -> None:
     for place in range(len(token.hidden)):
         token.hidden[place] += token.delta[place]
 
 
-@_compiled
+@compiled
 def _begin(token: Any, layer: int, part: int) -> None:
     """Do the work before a phase of a layer, on one thread."""
     if part == _ATTENTION:
@@ -470,7 +482,7 @@ def _begin(token: Any, layer: int, part: int) -> None:
         _prepare(token, 4 * layer + (part + 1) // 2, token.given)
 
 
-@_compiled
+@compiled
 def _share(token: Any, phase: int, layer: int, part: int) -> int:
     """Do pieces of a phase of a layer until none is left; return how many pieces it has."""
     if part == _ATTENTION:
@@ -489,13 +501,13 @@ def _share(token: Any, phase: int, layer: int, part: int) -> int:
     return -(-blocks // _per_take(token, blocks))
 
 
-@_compiled
+@compiled
 def _await(address: int, count: int) -> None:
     while _read(address) < count:
         pass
 
 
-@_compiled
+@compiled
 def run_token(is_first: bool, token: Any) -> None:
     """Compute a token's output and the scores of the next, together with other threads that call this.
 

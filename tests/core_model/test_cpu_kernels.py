@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,3 +24,19 @@ def test_the_attention_of_a_head(length: int) -> None:
     cpu_kernels.attend(query, keys, values, scores, out)
     shares = np.exp(keys @ query / 4)
     np.testing.assert_allclose(out, shares @ values / shares.sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_folder_for_it_code_is_compiled_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    njit = cpu_kernels.njit
+
+    def without_folder(*, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function 'twice': no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(cpu_kernels, "njit", without_folder)
+
+    def twice(number: int) -> int:
+        return 2 * number
+
+    assert cpu_kernels.compiled(twice)(4) == 8
