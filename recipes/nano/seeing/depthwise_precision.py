@@ -23,4 +23,4 @@ def run_depthwise_in_float32(part: nn.Module) -> None:
 
 def _in_float32(layer: nn.Conv2d, pixels: Tensor) -> Tensor:
     with torch.autocast(pixels.device.type, enabled=False):
-        return layer._conv_forward(pixels.float(), layer.weight, layer.bias)
+        return nn.Conv2d.forward(layer, pixels.float())

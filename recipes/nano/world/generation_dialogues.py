@@ -29,7 +29,7 @@ from mgem_agent.recipes.nano.world.nouns import (
 )
 from mgem_agent.recipes.nano.world.scene_parts import Split
 
-__all__ = ["GENERATION_KINDS", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
+__all__ = ["GENERATION_KINDS", "REFUSALS", "GenerationTurn", "choose_generation_kind", "generation_dialogue"]
 
 GenerationKind = Literal["recaption", "in_context", "story", "text_only"]
 GENERATION_KINDS: tuple[GenerationKind, ...] = ("recaption", "in_context", "story", "text_only")
@@ -353,7 +353,7 @@ def _list(rng: random.Random, split: Split) -> GenerationTurn:
     return GenerationTurn(question.format(what), f"{joined_with_and(names).capitalize()}.")
 
 
-_REFUSALS: dict[Split, tuple[str, ...]] = {
+REFUSALS: dict[Split, tuple[str, ...]] = {
     "train": (
         "Please don't draw anything.",
         "Do not draw.",
@@ -369,6 +369,7 @@ _REFUSALS: dict[Split, tuple[str, ...]] = {
         "Stop drawing now, I have a question.",
     ),
 }
+"""Sentences that refuse a picture, before a question that is answered in words."""
 _REFUSAL_SHARE = 0.25
 
 
@@ -376,7 +377,7 @@ def _refused(rng: random.Random, split: Split, turn: GenerationTurn) -> Generati
     """Return a turn that sometimes says that no picture is wanted."""
     if rng.random() >= _REFUSAL_SHARE:
         return turn
-    return replace(turn, question=f"{rng.choice(_REFUSALS[split])} {turn.question}")
+    return replace(turn, question=f"{rng.choice(REFUSALS[split])} {turn.question}")
 
 
 def _text_only(rng: random.Random, split: Split) -> tuple[GenerationTurn, ...]:

@@ -131,8 +131,9 @@ def _about_all(scene: Scene, rng: random.Random) -> Iterator[Question]:
             yield from _about_one(scene, concept_named(thing.concept), rng)
     for shape in scene.shapes:
         yield from _about_shape(scene, shape)
-    for part in () if scene.chart is None else scene.chart.parts:
-        yield from _about_part(scene.chart, part)
+    if scene.chart is not None:
+        for part in scene.chart.parts:
+            yield from _about_part(scene.chart, part)
 
 
 def _about_objects(scene: Scene, rng: random.Random) -> Iterator[Question]:

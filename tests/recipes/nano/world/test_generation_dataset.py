@@ -15,7 +15,7 @@ from mgem_agent.gen.parser import parse
 from mgem_agent.gen.tool_calls import plan_drawing
 from mgem_agent.recipes.data.record_files import read_records
 from mgem_agent.recipes.nano.world.generation_dataset import GenerationDataSettings, generation_record, write_generation
-from mgem_agent.recipes.nano.world.generation_dialogues import _REFUSALS, GENERATION_KINDS, generation_dialogue
+from mgem_agent.recipes.nano.world.generation_dialogues import GENERATION_KINDS, REFUSALS, generation_dialogue
 from mgem_agent.recipes.nano.world.holdout_split import is_held_out_pair
 from mgem_agent.recipes.nano.world.scene_parts import Split
 
@@ -101,7 +101,7 @@ def test_some_turns_refuse_a_picture_and_get_none(split: Split) -> None:
         turn
         for index in range(400)
         for turn in generation_dialogue("text_only", random.Random(index), split)
-        if turn.question.startswith(_REFUSALS[split])
+        if turn.question.startswith(REFUSALS[split])
     ]
     assert len(turns) > 60
     assert not any("<h>" in turn.answer or turn.draw or turn.wanted for turn in turns)
