@@ -171,6 +171,7 @@ def fact_loss(
     *,
     background_weight: float,
     sharpness: float,
+    size_weight: float = 0.0,
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Return the loss of the facts in visual tokens, the embeddings of the facts, and the accuracy of each fact.
 
@@ -182,11 +183,13 @@ def fact_loss(
         middle: (d,) mean embedding of all names.
         background_weight: Weight of patches that show only background; 1 for all others.
         sharpness: Factor on the cosine similarity of tokens and words.
+        size_weight: Weight of the size of each fact in its token, which the similarity alone leaves small.
 
     Returns:
         () sum of the mean losses of the facts; (B, n, d) sum of the embeddings of each patch's facts; accuracy by fact.
     """
-    directions = F.normalize(tokens.float() - middle, dim=-1)
+    offsets = tokens.float() - middle
+    directions = F.normalize(offsets, dim=-1)
     extra, total = torch.zeros_like(directions), directions.new_zeros(())
     right: dict[str, float] = {}
     for name, table, wanted in zip(FACTS, tables, facts.unbind(-1), strict=True):
@@ -196,7 +199,11 @@ def fact_loss(
         extra[is_known] += table[wanted[is_known]]
         logits = sharpness * directions[is_known] @ F.normalize(table, dim=-1).T
         weights = torch.where(is_background[is_known], background_weight, 1.0)
-        summed = (weights * F.cross_entropy(logits, wanted[is_known], reduction="none")).sum()
+        losses = F.cross_entropy(logits, wanted[is_known], reduction="none")
+        if size_weight:
+            aim = table[wanted[is_known]]
+            losses = losses + size_weight * (1 - (offsets[is_known] * aim).sum(-1) / aim.square().sum(-1)).square()
+        summed = (weights * losses).sum()
         total = total + summed / weights.sum().clamp(min=_LEAST_WEIGHT)  # rare facts count as much as frequent ones
         right[name] = logits.argmax(-1).eq(wanted[is_known]).float().mean().item()
     return total, extra, right

@@ -84,6 +84,8 @@ class VisualWordsConfig(PretrainingConfig):
         sharpness: Factor on the cosine similarity of tokens and words.
         distance_weight: Weight of the distance to the word's embedding, which trains the norm of tokens.
         fact_weight: Weight of facts (place, colour, number, rank) in the loss; 0 for names only.
+        fact_size_weight: Weight of the size of facts in a token. Without it they stay a third of `fact_size`, and the
+            language model does not read them.
         fact_size: Factor on the embeddings of facts, which are added to that of the name.
         precision: Precision of trained encoders: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
@@ -104,6 +106,7 @@ class VisualWordsConfig(PretrainingConfig):
     sharpness: float = Field(default=20.0, gt=0)
     distance_weight: float = Field(default=0.2, ge=0)
     fact_weight: float = Field(default=0.3, ge=0)
+    fact_size_weight: float = Field(default=1.0, ge=0)
     fact_size: float = Field(default=0.5, gt=0)
     precision: Precision = "auto"
 
@@ -217,7 +220,9 @@ class _Losses:
         factual, extra, right = tokens.new_zeros(()), None, {}
         if config.fact_weight:
             facts = scenes.facts(indices, tokens.device)
-            factual, extra, right = fact_loss(tokens, facts, is_background, self._facts, names.mean(0), **options)
+            factual, extra, right = fact_loss(
+                tokens, facts, is_background, self._facts, names.mean(0), size_weight=config.fact_size_weight, **options
+            )
         named, right_names = word_loss(
             tokens, words, is_background, names, distance_weight=config.distance_weight, extra=extra, **options
         )

@@ -131,6 +131,10 @@ def test_the_loss_of_facts_is_least_at_their_own_words():
     assert not extra[0, 1].any()
     other, _, _ = fact_loss(middle + torch.randn(1, 2, 64), facts, is_background, tables, middle, **options)
     assert other > 4 * loss
+    sized = {**options, "size_weight": 1.0}
+    whole, _, _ = fact_loss(tokens, facts, is_background, tables, middle, **sized)
+    small, _, _ = fact_loss(middle + 0.3 * (tokens - middle), facts, is_background, tables, middle, **sized)
+    assert small > whole + 0.1  # the directions are the same
 
 
 def test_words_of_facts_have_no_common_part():
