@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 
 from mgem_agent.core_model.packed_weights import ROWS, UNIT_BYTES, UNIT_COLUMNS, Format
 
-__all__ = ["Token", "attend", "compiled", "control_length", "exp", "run_token"]
+__all__ = ["Token", "attend", "compiled", "control_length", "emitted", "exp", "run_token"]
 
 _LINE = 8
 """Numbers of 8 bytes in a cache line, so that threads that count different things do not share one."""
@@ -53,8 +53,6 @@ _INTO_ATTENTION, _ATTENTION, _AFTER_ATTENTION, _INTO_MLP, _OUT_OF_MLP = range(5)
 _PARTS = 5
 """Phases of a layer."""
 
-_emitted: Any = intrinsic  # it removes the first argument, which type checkers do not know
-
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
@@ -68,6 +66,11 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither this folder nor the user's cache folder can be written to
         return njit(**_OPTIONS)(function)
+
+
+def emitted(function: Callable[..., Any]) -> Any:
+    """Let a function write LLVM's instructions for its calls; callers leave out its first argument."""
+    return intrinsic(function)
 
 
 class _Emitter:
@@ -155,7 +158,7 @@ class _Emitter:
 def _block_sums(kind: Format) -> Any:
     """Return a function that adds a block's product to 32 sums, by the addresses of all."""
 
-    @_emitted
+    @emitted
     def block_sums(typing: Any, packed: Any, units: Any, given: Any, sums: Any, out: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             packed, units, given, sums, out = arguments
@@ -191,7 +194,7 @@ def _block_sums(kind: Format) -> Any:
 _grid_sums, _byte_sums, _half_sums, _brain_sums, _float_sums = (_block_sums(kind) for kind in Format)
 
 
-@_emitted
+@emitted
 def _count_up(typing: Any, address: Any) -> Any:
     """Add one to the number at an address, and return what it was; other threads see it at once."""
 
@@ -202,7 +205,7 @@ def _count_up(typing: Any, address: Any) -> Any:
     return types.int64(types.intp), generate
 
 
-@_emitted
+@emitted
 def _read(typing: Any, address: Any) -> Any:
     """Return the number at an address, and see all that was written before it."""
 
@@ -213,7 +216,7 @@ def _read(typing: Any, address: Any) -> Any:
     return types.int64(types.intp), generate
 
 
-@_emitted
+@emitted
 def _from_bits(typing: Any, bits: Any) -> Any:
     """Return the float32 number with the bits of an integer."""
 
@@ -235,7 +238,7 @@ def exp(power: Any) -> Any:
     return found * _from_bits((np.int32(doublings) + np.int32(127)) << np.int32(23))
 
 
-@_emitted
+@emitted
 def _floats_at(typing: Any, address: Any) -> Any:
     """Return a pointer to float32 numbers."""
 
