@@ -128,7 +128,7 @@ def measure_understanding(
     Arguments and errors are those of `answer_questions`.
     """
     answers = _answers(model, assets, file, settings, num=num, seed=seed, batch_size=batch_size, report=report)
-    kinds = {
+    kinds: dict[str, Proportion] = {
         kind: Proportion.of(_is_right(question, text) for question, text in answers if question.kind == kind)
         for kind in QUESTION_KINDS
     }

@@ -217,7 +217,8 @@ class _Losses:
         config, names = self._config, self.names
         words, is_background = scenes.shown(indices, tokens.device)
         options = {"background_weight": config.background_weight, "sharpness": config.sharpness}
-        factual, extra, right = tokens.new_zeros(()), None, {}
+        factual, extra = tokens.new_zeros(()), None
+        right: dict[str, float] = {}
         if config.fact_weight:
             facts = scenes.facts(indices, tokens.device)
             factual, extra, right = fact_loss(
