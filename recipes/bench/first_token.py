@@ -105,8 +105,8 @@ def bench_first_token(
     torch.manual_seed(0)
     model = build_model(config, device=place, dtype=kind)
     processor = MiniGeminiProcessor.from_model_config(config, build_tokenizer(config.text_config.vocab_size))
-    if compile_encoder:
-        model.model.high_res_vision_tower.compile_forward()
+    if compile_encoder and (encoder := model.model.high_res_vision_tower) is not None:
+        encoder.compile_forward()
     path = _Path(model, processor, _picture_file())
     pairs, parts = [], []
     with torch.inference_mode():
