@@ -84,8 +84,7 @@ class VisualWordsConfig(PretrainingConfig):
         sharpness: Factor on the cosine similarity of tokens and words.
         distance_weight: Weight of the distance to the word's embedding, which trains the norm of tokens.
         fact_weight: Weight of facts (place, colour, number, rank) in the loss; 0 for names only.
-        fact_size_weight: Weight of the size of facts in a token. Without it they stay a third of `fact_size`, and the
-            language model does not read them.
+        fact_size_weight: Weight of the size of facts in a token; without it they stay about a third of `fact_size`.
         fact_size: Factor on the embeddings of facts, which are added to that of the name.
         precision: Precision of trained encoders: `bf16`, `fp32`, or `auto` for what the hardware does fastest.
     """
