@@ -27,6 +27,8 @@ EXTRAS = {
         "google.protobuf": "protobuf",
         "huggingface_hub": "huggingface_hub",
         "llguidance": "llguidance",
+        "llvmlite": "llvmlite",
+        "numba": "numba",
         "numpy": "numpy",
         "open_clip": "open_clip_torch",
         "peft": "peft",
