@@ -26,7 +26,7 @@ from mgem_agent.nano.seals import explain_damage, is_intact, remove_sealed, seal
 if TYPE_CHECKING:
     from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-__all__ = ["VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_nano", "nano_size"]
+__all__ = ["PACKED_FILE", "VLM_WEIGHTS", "find_nano", "has_vision_weights", "hash_of", "load_nano", "nano_size"]
 
 PACKED_FILE = "decoding.safetensors"
 """In the folder of the complete model: the language model's packed weights."""

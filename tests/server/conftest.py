@@ -85,7 +85,8 @@ def running() -> Callable[..., AbstractContextManager[str]]:
 @contextmanager
 def _running(service: AgentService, **options: Any) -> Iterator[str]:
     ready: queue.SimpleQueue[str] = queue.SimpleQueue()
-    config = uvicorn.Config(create_app(service), port=0, log_config=None, access_log=False, **options)
+    given = {"timeout_graceful_shutdown": 10, **options}  # as `serve` limits it, too
+    config = uvicorn.Config(create_app(service), port=0, log_config=None, access_log=False, **given)
     server = GracefulServer(config, service, ready.put)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -23,6 +23,7 @@ __all__ = [
     "ALPHABET",
     "SPELLED",
     "RegionBatch",
+    "SceneRegion",
     "box_coverage",
     "chart_regions",
     "cut_window",

@@ -37,6 +37,7 @@ from mgem_agent.recipes.nano.world.scene_parts import (
 __all__ = [
     "ANY_LAYOUTS",
     "ASKED_LAYOUTS",
+    "CHART_LABELS",
     "DRAWABLE_LAYOUTS",
     "LAYOUTS",
     "PAGE_LAYOUTS",
