@@ -13,7 +13,7 @@ from mgem_agent.core_model.checkpoints.official import OFFICIAL_MODEL_TYPES, is_
 from mgem_agent.core_model.geometry import VisualGeometry
 from mgem_agent.errors import InputError
 
-__all__ = ["HighResVisionConfig", "MiniGeminiConfig"]
+__all__ = ["HighResVisionConfig", "MiniGeminiConfig", "head_channels"]
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "text_config": {"model_type": "llama"},
@@ -153,6 +153,15 @@ class MiniGeminiConfig(PreTrainedConfig):
             image_grid=self.image_grid,
             image_global=self.image_global,
         )
+
+
+def head_channels(config: Any) -> int:
+    """Return the channels of an attention head.
+
+    Args:
+        config: The configuration of a language model.
+    """
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def part_config(name: str, given: Any, default: Mapping[str, Any]) -> PreTrainedConfig:

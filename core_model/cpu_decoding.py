@@ -36,6 +36,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from mgem_agent.core_model.cache_name import CACHE_NAME
 from mgem_agent.core_model.cache_room import rooms
+from mgem_agent.core_model.configuration import head_channels
 from mgem_agent.core_model.packed_weights import ROWS, Adapters, Format, PackedWeights, can_pack, pack
 from mgem_agent.errors import CheckpointError
 
@@ -69,7 +70,7 @@ def enable_cpu_decoding(
     """
     trunk: Any = model.model.language_model
     head: Any = model.get_output_embeddings()
-    if not _is_fitting(trunk, head) or importlib.util.find_spec("numba") is None:
+    if not _is_fitting(trunk, head):
         return None
 
     def weights() -> PackedWeights:
@@ -91,7 +92,7 @@ def pack_for_decoding(model: Any, path: Path, adapters: Adapters | None = None) 
         adapters: Low-rank adapters that are not merged into the weights.
     """
     trunk, head = model.model, model.get_output_embeddings()
-    if _is_fitting(trunk, head) and importlib.util.find_spec("numba") is not None:
+    if _is_fitting(trunk, head):
         packed = pack(trunk, head.weight.detach(), adapters)
         packed.save(path)
         TokenRunner(trunk, packed, len(head.weight)).compile()
@@ -117,7 +118,7 @@ class TokenRunner:
         self._make_token: Callable[..., Any] = cpu_kernels.Token
         self._heads: int = config.num_attention_heads
         self._key_heads: int = config.num_key_value_heads
-        self._channels: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._channels = head_channels(config)
         self._eps: float = config.rms_norm_eps
         self._angles, self._norm = trunk.rotary_emb, trunk.norm.weight.detach()
         self.packed, self._vocabulary = packed, vocabulary
@@ -282,6 +283,8 @@ class CpuDecoding:
 
 
 def _is_fitting(trunk: Any, head: Any) -> bool:
+    if importlib.util.find_spec("numba") is None:
+        return False
     if type(trunk) is not LlamaModel or type(head) is not nn.Linear or head.bias is not None:
         return False
     if trunk.config.hidden_act != "silu" or hasattr(trunk, "_hf_hook") or hasattr(head, "_hf_hook"):

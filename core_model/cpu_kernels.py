@@ -7,7 +7,8 @@ has taken.
 
 Numbers are read as they are packed (`packed_weights`) and multiplied and added in float32, 32 rows at once.
 
-The compiled code is kept on disk by numba, beside this file or in the user's cache folder.
+The compiled code is kept on disk by numba, beside this file or in the user's cache folder. All of it is in one file,
+because numba compiles a function again only if its own file has changed.
 
 Shapes: d hidden size; h heads, k of them with keys of their own, of c channels; m width between the two products of an
 MLP; l tokens before the new one.
@@ -298,7 +299,7 @@ class Token(NamedTuple):
 
 def control_length(num_layers: int) -> int:
     """Return how many numbers the threads of a token need to share its work."""
-    return _LINE * (2 * (5 * num_layers + 1) + 2)
+    return _LINE * (2 * (_PARTS * num_layers + 1) + 2)
 
 
 @compiled
@@ -309,8 +310,14 @@ def _opened(token: Any) -> int:
 
 @compiled
 def _taken(token: Any, phase: int) -> int:
-    """Return the address of the count of pieces of work that threads took; that of the finished ones is a line on."""
+    """Return the address of the count of pieces of work that threads took."""
     return token.control.ctypes.data + 8 * _LINE * (2 * phase + 2)
+
+
+@compiled
+def _finished(token: Any, phase: int) -> int:
+    """Return the address of the count of pieces of work that threads finished."""
+    return _taken(token, phase) + 8 * _LINE
 
 
 @compiled
@@ -337,15 +344,18 @@ def _per_take(token: Any, blocks: int) -> int:
 
 
 @compiled
-def _share_product(token: Any, phase: int, place: int, given: Any, out: Any, gated: Any) -> None:
-    """Compute blocks of a product until none is left. `gated` gets SiLU(gate) times the other half, if it has room."""
+def _share_product(token: Any, phase: int, place: int, given: Any, out: Any, gated: Any) -> int:
+    """Compute blocks of a product until none is left; return how many pieces it has.
+
+    `gated` gets SiLU(gate) times the other half, if it has room.
+    """
     product, taken = token.table[place], _taken(token, phase)
     blocks, half = product[0, 1], ROWS // 2
     per_take = _per_take(token, blocks)
     while True:
         start = _count_up(taken) * per_take
         if start >= blocks:
-            return
+            return -(-blocks // per_take)
         for block in range(start, min(blocks, start + per_take)):
             first = block * ROWS
             for row in range(first, first + ROWS):
@@ -357,24 +367,24 @@ def _share_product(token: Any, phase: int, place: int, given: Any, out: Any, gat
                 for row in range(half):
                     gate = out[first + row]
                     gated[block * half + row] = gate / (np.float32(1) + exp(-gate)) * out[first + half + row]
-        _count_up(taken + 8 * _LINE)
+        _count_up(_finished(token, phase))
 
 
 @compiled
-def _share_heads(token: Any, phase: int, layer: int) -> None:
-    """Compute heads of the attention until none is left."""
+def _share_heads(token: Any, phase: int, layer: int) -> int:
+    """Compute heads of the attention until none is left; return how many there are."""
     heads, key_heads, channels, length = token.sizes[0], token.sizes[1], token.sizes[2], token.sizes[3] + 1
     taken, room = _taken(token, phase), token.rooms[layer]
     while True:
         head = _count_up(taken)
         if head >= heads:
-            return
+            return heads
         offset = 4 * (head // (heads // key_heads)) * room[2] * channels
         keys = numba.carray(_floats_at(room[0] + offset), (length, channels))
         values = numba.carray(_floats_at(room[1] + offset), (length, channels))
         place = slice(head * channels, (head + 1) * channels)
         attend(token.seen[place], keys, values, token.scores[head], token.attended[place])
-        _count_up(taken + 8 * _LINE)
+        _count_up(_finished(token, phase))
 
 
 @compiled
@@ -489,8 +499,7 @@ def _begin(token: Any, layer: int, part: int) -> None:
 def _share(token: Any, phase: int, layer: int, part: int) -> int:
     """Do pieces of a phase of a layer until none is left; return how many pieces it has."""
     if part == _ATTENTION:
-        _share_heads(token, phase, layer)
-        return token.sizes[0]
+        return _share_heads(token, phase, layer)
     if part == _AFTER_ATTENTION:
         place, given, out, gated = 4 * layer + 1, token.attended, token.delta, token.nothing
     elif part == _OUT_OF_MLP:
@@ -499,9 +508,7 @@ def _share(token: Any, phase: int, layer: int, part: int) -> int:
         place, given, out, gated = 4 * layer, token.given, token.seen, token.nothing
     else:
         place, given, out, gated = 4 * layer + 2, token.given, token.seen, token.gated
-    _share_product(token, phase, place, given, out, gated)
-    blocks = token.table[place, 0, 1]
-    return -(-blocks // _per_take(token, blocks))
+    return _share_product(token, phase, place, given, out, gated)
 
 
 @compiled
@@ -529,7 +536,7 @@ def run_token(is_first: bool, token: Any) -> None:
                 _await(_opened(token), phase + 1)
             pieces = _share(token, phase, layer, part)
             if is_first:
-                _await(_taken(token, phase) + 8 * _LINE, pieces)
+                _await(_finished(token, phase), pieces)
             phase += 1
     if is_first:
         _add_delta(token)
@@ -539,7 +546,6 @@ def run_token(is_first: bool, token: Any) -> None:
         _count_up(_opened(token))
     else:
         _await(_opened(token), phase + 1)
-    _share_product(token, phase, 4 * num_layers, token.given, token.logits, token.nothing)
+    pieces = _share_product(token, phase, 4 * num_layers, token.given, token.logits, token.nothing)
     if is_first:
-        blocks = token.table[4 * num_layers, 0, 1]
-        _await(_taken(token, phase) + 8 * _LINE, -(-blocks // _per_take(token, blocks)))
+        _await(_finished(token, phase), pieces)

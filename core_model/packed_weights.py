@@ -38,6 +38,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from mgem_agent.core_model.configuration import head_channels
 from mgem_agent.errors import CheckpointError
 
 __all__ = ["ROWS", "UNIT_BYTES", "UNIT_COLUMNS", "Adapters", "Format", "PackedWeights", "can_pack", "pack"]
@@ -116,7 +117,7 @@ class PackedWeights:
 def can_pack(trunk: Any) -> bool:
     """Return whether the sizes of a LLaMA fit the blocks."""
     config = trunk.config
-    channels = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    channels = head_channels(config)
     widths = (config.hidden_size, config.intermediate_size, config.num_attention_heads * channels)
     return not any(width % ROWS for width in widths) and channels % 2 == 0
 
@@ -222,9 +223,12 @@ def _packed(weight: Tensor) -> tuple[Format, Tensor]:
 def _on_grid(weight: Tensor) -> tuple[Format, Tensor] | None:
     """Return the same as `_packed` if all blocks of 32 weights lie on grids; otherwise None."""
     for kind, places_of in ((Format.GRID, _grid_places), (Format.BYTES, _byte_places)):
-        if any(_fitting(part, places_of) is None for part in (weight[:16], weight)):  # a few rows usually suffice
+        if _fitting(weight[:16], places_of) is None:  # a few rows usually suffice
             continue
-        places, step, lowest = places_of(weight)
+        found = _fitting(weight, places_of)
+        if found is None:
+            continue
+        places, step, lowest = found
         codes = _columns(places.to(torch.int8), 32)  # (b, u, 32, 32)
         if kind is Format.GRID:
             codes = codes[..., :16] | (codes[..., 16:] << 4)
@@ -235,12 +239,15 @@ def _on_grid(weight: Tensor) -> tuple[Format, Tensor] | None:
     return None
 
 
-def _fitting(weight: Tensor, places_of: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> bool | None:
+def _fitting(
+    weight: Tensor, places_of: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the positions, steps and lowest values of a matrix if they give its weights; otherwise None."""
     places, step, lowest = places_of(weight)
     groups = weight.view(len(weight), -1, 32)
     near = places.view_as(groups) * step[..., None] + lowest[..., None]
     allowed = _STEPS_ERROR * groups.abs().amax(-1, keepdim=True)
-    return True if bool(((near - groups).abs() <= allowed).all()) else None
+    return (places, step, lowest) if bool(((near - groups).abs() <= allowed).all()) else None
 
 
 def _grid_places(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

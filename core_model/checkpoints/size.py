@@ -17,7 +17,7 @@ from mgem_agent.core_model.checkpoints.cache import find_folder
 from mgem_agent.core_model.checkpoints.files import TensorHeader, find_weight_files, read_headers
 from mgem_agent.core_model.checkpoints.keys import to_our_key
 from mgem_agent.core_model.checkpoints.soundness import read_config, read_config_dict
-from mgem_agent.core_model.configuration import MiniGeminiConfig
+from mgem_agent.core_model.configuration import MiniGeminiConfig, head_channels
 from mgem_agent.core_model.context import max_context
 from mgem_agent.core_model.quantization import loading_options
 from mgem_agent.device_memory.model_size import ModelSize
@@ -94,5 +94,4 @@ def _cache_bytes(config: MiniGeminiConfig, itemsize: int) -> int:
     text = config.text_config
     num_tokens = min(max_context(config) or _MAX_CACHED_TOKENS, _MAX_CACHED_TOKENS)
     num_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * num_heads * head_dim * num_tokens * itemsize)
+    return int(2 * text.num_hidden_layers * num_heads * head_channels(text) * num_tokens * itemsize)
