@@ -244,10 +244,6 @@ class DeviceMemoryError(MgemError):
     """A model cannot move to the device that runs it."""
 
 
-class StorageError(MgemError):
-    """Files of a storage cannot be read or written; the same call may succeed later."""
-
-
 class ToolError(MgemError):
     """A tool failed; finished work is not lost.
 
@@ -259,6 +255,13 @@ class ToolError(MgemError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         self.retryable = retryable
         super().__init__(message)
+
+
+class StorageError(ToolError):
+    """Pictures, sessions or files of a storage cannot be read or written; the same call may succeed later."""
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message, retryable=retryable)
 
 
 class GeneratorUnavailableError(ToolError):

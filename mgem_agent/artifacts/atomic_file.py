@@ -10,7 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
-from mgem_agent.errors import ToolError
+from mgem_agent.errors import StorageError
 
 __all__ = ["TEMPORARY_SUFFIX", "sweep_left_over", "write_atomically"]
 
@@ -35,7 +35,7 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
         is_last: False if another file of the same folder is written next; syncing the folder then makes both durable.
 
     Raises:
-        ToolError: If it cannot be written: a full disk, no permission. An existing file is not changed.
+        StorageError: If it cannot be written: a full disk, no permission. An existing file is not changed.
     """
     passing = path.with_name(f".{path.name}.{_writer()}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
@@ -53,10 +53,9 @@ def write_atomically(path: Path, data: bytes, *, is_last: bool = True) -> None:
         if is_last:
             _sync_folder(path.parent)
     except OSError as error:
-        raise ToolError(
+        raise StorageError(
             f"{str(path)!r} cannot be written: {error.strerror or error}. Free some space or fix the permissions of "
-            f"the folder; everything that was stored before is still there.",
-            retryable=True,
+            f"the folder; everything that was stored before is still there."
         ) from error
 
 

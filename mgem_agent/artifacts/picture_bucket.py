@@ -34,7 +34,7 @@ from mgem_agent.artifacts.picture_copies import PictureCopies
 from mgem_agent.artifacts.picture_file import PNG_END, PNG_START
 from mgem_agent.artifacts.picture_files import copy_name
 from mgem_agent.artifacts.picture_id import is_picture_id
-from mgem_agent.errors import ImageError, StorageError, ToolError
+from mgem_agent.errors import ImageError, StorageError
 from mgem_agent.redaction import redact
 from mgem_agent.remote_files import explained, open_file_system
 from mgem_agent.tools.image_request import ImageRequest
@@ -93,7 +93,7 @@ class PictureBucket:
         Raises:
             ImageError: If there is no such picture.
             StorageError: If it cannot be read.
-            ToolError: If the copy cannot be written.
+            StorageError: If the copy cannot be written.
         """
         return self._copies.get(name) or self._copies.put(name, self._read(copy_name(name)))
 
@@ -138,7 +138,7 @@ class PictureBucket:
             False if another process has claimed the id or stored the picture meanwhile.
 
         Raises:
-            ToolError: If it cannot be written.
+            StorageError: If it cannot be written.
         """
         name = artifact.id
         if not self._create(copy_name(name, ".json"), sidecar):
@@ -149,7 +149,7 @@ class PictureBucket:
         self._write(_marks(artifact))
         self._write({copy_name(name): png})
         self._listed = None
-        with suppress(ToolError):  # this machine's disk is full; the picture is stored, and is fetched when needed
+        with suppress(StorageError):  # this machine's disk is full; the picture is stored, and is fetched when needed
             self._copies.put(name, png)
         return True
 
@@ -235,7 +235,7 @@ class PictureBucket:
         """Write objects at once; each replaces what is there.
 
         Raises:
-            ToolError: If one cannot be written.
+            StorageError: If one cannot be written.
         """
         if not files:
             return
@@ -244,13 +244,13 @@ class PictureBucket:
             with explained(f"{self.place}/{next(iter(files))}", "written"):
                 system.pipe({f"{root}/{path}": data for path, data in files.items()})
         except StorageError as error:
-            raise ToolError(f"{error} Everything that was stored before is still there.", retryable=True) from error
+            raise StorageError(f"{error} Everything that was stored before is still there.") from error
 
     def _create(self, path: str, data: bytes) -> bool:
         """Write an object if there is none of that name, and return whether it was written.
 
         Raises:
-            ToolError: If it cannot be written.
+            StorageError: If it cannot be written.
         """
         system, root = self._system()
         for attempt in range(NUM_TRIES):
@@ -261,10 +261,9 @@ class PictureBucket:
                 if self._has(path):
                     return False
                 if attempt == NUM_TRIES - 1:  # S3 refuses with a conflict while another writer is at it
-                    raise ToolError(
+                    raise StorageError(
                         f"{f'{self.place}/{path}'!r} cannot be written: {type(error).__name__}: {error}. Check the "
-                        f"address, the keys and the network; everything that was stored before is still there.",
-                        retryable=True,
+                        f"address, the keys and the network; everything that was stored before is still there."
                     ) from error
         return False
 

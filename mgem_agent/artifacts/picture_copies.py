@@ -61,7 +61,7 @@ class PictureCopies:
         """Write the copy of a picture, and return its path.
 
         Raises:
-            ToolError: If it cannot be written.
+            StorageError: If it cannot be written.
         """
         path = self.path(name)
         write_atomically(path, data)

@@ -74,7 +74,7 @@ class PictureFiles(Protocol):
             False if another process has stored a picture under this id meanwhile; then call `locate` again.
 
         Raises:
-            ToolError: If it cannot be written.
+            StorageError: If it cannot be written.
         """
         ...
 

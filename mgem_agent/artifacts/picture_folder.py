@@ -87,7 +87,7 @@ class PictureFolder:
         """Store a picture: first the sidecar, then the PNG, so that a visible picture is complete.
 
         Raises:
-            ToolError: If it cannot be written.
+            StorageError: If it cannot be written.
         """
         place = self.path(artifact.id)
         # The next write syncs the folder for both files.

@@ -36,7 +36,7 @@ from mgem_agent.artifacts.picture_folder import PictureFolder
 from mgem_agent.artifacts.picture_id import picture_id_digits
 from mgem_agent.core_model.encoded_picture import file_hash, is_data_url
 from mgem_agent.core_model.image_loading import decode, load_image
-from mgem_agent.errors import ImageError, InputError, ToolError
+from mgem_agent.errors import ImageError, InputError, StorageError
 from mgem_agent.redaction import without_secrets
 from mgem_agent.remote_files import is_address
 from mgem_agent.tools.capabilities import Notice
@@ -116,7 +116,7 @@ class ArtifactStore:
 
         Raises:
             InputError: If the result has no picture.
-            ToolError: If the disk is full or the folder is not writable.
+            StorageError: If the disk is full or the folder is not writable.
         """
         if result.image is None:
             raise InputError(f"The result has no picture to store, but an error: {result.error}")
@@ -149,7 +149,7 @@ class ArtifactStore:
 
         Raises:
             ImageError: If it is not a picture.
-            ToolError: If the disk is full or the folder is not writable.
+            StorageError: If the disk is full or the folder is not writable.
         """
         digest = _given_hash(picture)
         if digest is not None:
@@ -169,7 +169,7 @@ class ArtifactStore:
 
         Raises:
             InputError: If there is no such picture.
-            ToolError: If the disk is full or the folder is not writable.
+            StorageError: If the disk is full or the folder is not writable.
         """
         artifact = self.get(artifact_id)
         if artifact.attempts != tuple(attempts):
@@ -338,10 +338,9 @@ class ArtifactStore:
             )
             if self._files.add(artifact, _sidecar_text(artifact), data):
                 return artifact
-        raise ToolError(
+        raise StorageError(
             f"The picture could not be stored in {self.place!r}: other programs took its id {NUM_TRIES} times. "
-            f"Store it again.",
-            retryable=True,
+            f"Store it again."
         )
 
     def _called(self, artifact: Artifact, call: str | None) -> Artifact:

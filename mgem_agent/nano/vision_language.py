@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,12 @@ def nano_size(language_model: str | os.PathLike[str] | None = None, *, folder: P
         text = find_language_model(language_model, offline=True)
     except CheckpointError:
         return None
-    return checkpoint_size(nano_cache() / f"nano-{hash_of(folder, text)}", {"dtype": torch.float32})
+    whole = nano_cache() / f"nano-{hash_of(folder, text)}"
+    size = checkpoint_size(whole, {"dtype": torch.float32})
+    packed = whole / PACKED_FILE
+    if size is None or not packed.is_file():
+        return size
+    return replace(size, parts={**size.parts, "packed language model": packed.stat().st_size})
 
 
 def load_nano(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from mgem_agent import __version__
 from mgem_agent.artifacts.atomic_file import write_atomically
-from mgem_agent.errors import InputError, MgemError, ToolError
+from mgem_agent.errors import InputError, MgemError, StorageError
 from mgem_agent.resident.connection import Connection
 from mgem_agent.user_files import cache_folder, user_path
 
@@ -78,15 +78,17 @@ def advertised(address: str, *, reasoner: str | None, generators: Mapping[str, s
         generators: As for `RunningServer`.
     """
     found = RunningServer(address, os.getpid(), __version__, reasoner, dict(generators))
-    place = _folder() / f"{found.process}.json"
+    place: Path | None = None
     try:
+        place = _folder() / f"{found.process}.json"
         write_atomically(place, json.dumps(asdict(found)).encode())
-    except ToolError as error:
+    except (InputError, StorageError) as error:
         _logger.warning("%s So commands do not find this server.", error)
     try:
         yield
     finally:
-        _remove(place)
+        if place is not None:
+            _remove(place)
 
 
 def running_servers() -> list[RunningServer]:

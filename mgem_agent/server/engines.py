@@ -100,8 +100,10 @@ def _choices(service: AgentService, body: Mapping[str, Any], cancel: threading.E
     if not isinstance(engine, ChoosingEngine):
         raise InputError("The reasoner of this server does not weigh words.")
     asked = decode_text_request(body, cancel=cancel)
+    if not isinstance(words := body.get("choices"), list):
+        raise InputError(f"The request is not one of this release: choices must be a list of words, got {words!r}.")
     with service.reasoner_slot():
-        yield {"choices": engine.choice_probabilities(asked, [str(each) for each in body["choices"]])}
+        yield {"choices": engine.choice_probabilities(asked, list(map(str, words)))}
 
 
 def _drawings(generator: GatheringGenerator, body: Mapping[str, Any], cancel: threading.Event) -> _Events:

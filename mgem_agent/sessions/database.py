@@ -1,4 +1,4 @@
-"""The SQLite database of sessions. Its failures, such as a full disk or a read-only folder, become `ToolError`s.
+"""The SQLite database of sessions. Its failures, such as a full disk or a read-only folder, become `StorageError`s.
 
 LangGraph's savers and stores use the same connection, so the errors are translated in the connection.
 """
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mgem_agent.errors import ToolError
+from mgem_agent.errors import StorageError
 
 __all__ = ["BUSY_S", "SessionDatabaseError", "connect"]
 
 BUSY_S = 30.0
 
 
-class SessionDatabaseError(ToolError, sqlite3.OperationalError):
+class SessionDatabaseError(StorageError, sqlite3.OperationalError):
     """The sessions database cannot be read or written. It is also a `sqlite3.OperationalError`."""
 
 
@@ -48,8 +48,7 @@ def _translated() -> Iterator[None]:
             raise error.__context__ from None  # the first error is clearer than a later one, such as a failed commit
         raise SessionDatabaseError(
             f"The sessions database cannot be read or written: {error}. Free some disk space, or fix the permissions "
-            f"of its folder. Saved sessions are not lost. Run: mgem doctor",
-            retryable=True,
+            f"of its folder. Saved sessions are not lost. Run: mgem doctor"
         ) from error
 
 

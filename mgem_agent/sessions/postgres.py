@@ -25,7 +25,7 @@ from psycopg import Connection, Error, InterfaceError, OperationalError, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
-from mgem_agent.errors import InputError, ToolError
+from mgem_agent.errors import InputError, StorageError
 from mgem_agent.sessions.latest_step import LatestStep
 from mgem_agent.sessions.locks import MemoryLocks, in_use
 
@@ -53,7 +53,7 @@ class _Connections(ConnectionPool[Connection[DictRow]]):
         """Lend a connection.
 
         Raises:
-            ToolError: If the database cannot be reached.
+            StorageError: If the database cannot be reached.
         """
         with _explained(), super().connection(timeout) as lent:
             yield lent
@@ -78,7 +78,7 @@ class PostgresLocks:
 
         Raises:
             InputError: If another process, or another thread of this one, holds it.
-            ToolError: If the database cannot be reached.
+            StorageError: If the database cannot be reached.
         """
         digest = sha256(b"mgem-agent session " + session.encode("utf-8", "surrogatepass")).digest()
         key = int.from_bytes(digest[:8], "big", signed=True)
@@ -216,8 +216,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise ToolError(
+        raise StorageError(
             f"The PostgreSQL database of the sessions cannot be reached: {' '.join(str(error).split())} Saved sessions "
-            f"are not lost. Check that the server is running. Run: mgem doctor",
-            retryable=True,
+            f"are not lost. Check that the server is running. Run: mgem doctor"
         ) from error

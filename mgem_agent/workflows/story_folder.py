@@ -19,7 +19,7 @@ from mgem_agent.agent.events import AgentNotice
 from mgem_agent.artifacts.artifact import Artifact
 from mgem_agent.artifacts.drawn_call import call_key
 from mgem_agent.artifacts.store import ArtifactStore
-from mgem_agent.errors import InputError, ToolError
+from mgem_agent.errors import InputError, StorageError
 from mgem_agent.tools.budget import Cost, Meter
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.workflows.story import Story, StoryScene
@@ -42,13 +42,14 @@ def hold_folder(folder: Path, *, wait_s: float = END_S) -> Iterator[None]:
 
     Raises:
         InputError: If the folder is still locked then.
-        ToolError: If the folder cannot be created.
+        StorageError: If the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ToolError(
-            f"The folder {str(folder)!r} cannot be created: {error.strerror or error}. Give a writable one."
+        raise StorageError(
+            f"The folder {str(folder)!r} cannot be created: {error.strerror or error}. Give a writable one.",
+            retryable=False,
         ) from error
     # A generator may be closed by another thread than the one that started it.
     lock = FileLock(folder / LOCK_FILE, timeout=wait_s, thread_local=False)
@@ -84,7 +85,7 @@ class StoryDraft:
         """Set fields of the story, and write it.
 
         Raises:
-            ToolError: If it cannot be written; the earlier record is kept.
+            StorageError: If it cannot be written; the earlier record is kept.
         """
         with self._lock:
             cost = (self._cost + self.meter.spent).record()

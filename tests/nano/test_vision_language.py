@@ -21,7 +21,7 @@ from mgem_agent.core_model.checkpoints.partial_checkpoint import own_weights
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano import vision_language
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
-from mgem_agent.nano.vision_language import find_nano, has_vision_weights, load_nano
+from mgem_agent.nano.vision_language import PACKED_FILE, find_nano, has_vision_weights, load_nano, nano_size
 
 
 @pytest.fixture
@@ -71,6 +71,17 @@ def test_it_is_put_together_once(folder: Path, language_model: Path, monkeypatch
         scores((MiniGeminiForConditionalGeneration.from_pretrained(whole, dtype=torch.float32).eval(), processor)),
         scores((model, processor)),
     )
+
+
+def test_the_packed_language_model_counts_as_memory(folder: Path, language_model: Path) -> None:
+    assert nano_size(language_model, folder=folder) is None
+    whole = find_nano(folder=folder, language_model=language_model)
+    unpacked = nano_size(language_model, folder=folder)
+    (whole / PACKED_FILE).write_bytes(bytes(1000))
+    packed = nano_size(language_model, folder=folder)
+    assert unpacked is not None and packed is not None
+    assert packed.weight_bytes == unpacked.weight_bytes + 1000
+    assert packed.working_bytes == unpacked.working_bytes
 
 
 def test_new_weights_make_a_new_folder(folder: Path, language_model: Path, cache: Path) -> None:

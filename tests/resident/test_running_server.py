@@ -105,6 +105,15 @@ def test_a_cache_folder_that_is_not_writable_is_no_obstacle(
     assert "commands do not find this server" in caplog.text
 
 
+def test_a_cache_folder_without_a_home_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MGEM_CACHE", "~no-such-user/cache")
+    with advertised("http://127.0.0.1:9", reasoner=NANO, generators={}):
+        assert running_servers() == []
+    assert "commands do not find this server" in caplog.text
+
+
 def test_a_folder_has_one_key_from_wherever_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.messages import HumanMessage
 from PIL import Image
@@ -23,6 +24,7 @@ from mgem_agent.errors import (
 from mgem_agent.resident.conversation import ResidentConversation
 from mgem_agent.resident.generator import ResidentGenerator
 from mgem_agent.resident.text_engine import make_resident_engine
+from mgem_agent.resident.wire import encode_text_request
 from mgem_agent.testing import FlatColourGenerator
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_request import ImageRequest
@@ -105,6 +107,17 @@ def test_an_error_is_the_one_of_the_engine(open_service: Any, running: Any, reas
         with pytest.raises(ContextOverflowError) as caught:
             list(make_resident_engine(address).stream(asked("overflow")))
         assert (caught.value.num_text_tokens, caught.value.max_context) == (3, 2)
+
+
+@pytest.mark.parametrize("fields", [{}, {"choices": "yes"}, {"choices": None}])
+def test_choices_that_are_no_list_are_told(
+    open_service: Any, running: Any, reasoner: Any, fields: dict[str, Any]
+) -> None:
+    with running(open_service(reasoner=reasoner)) as address:
+        body = {**encode_text_request(asked("that")), **fields}
+        answer = httpx.post(f"{address}/engines/text/choices", json=body)
+    assert answer.status_code == 200, answer.text  # the answer is a stream, whose last event is the error
+    assert "choices must be a list of words, got" in answer.text
 
 
 @pytest.mark.parametrize("by", ["event", "closing"])

@@ -131,10 +131,21 @@ def _enable_vae(pipeline: Any, option: str, method: str) -> None:
     if not hasattr(vae, method):
         has = "has no VAE" if vae is None else f"has a VAE ({type(vae).__name__}) without it"
         raise _inapplicable(pipeline, option, has)
+    if method == "enable_tiling" and not _has_tiles(vae):
+        raise _inapplicable(pipeline, option, f"has a VAE ({type(vae).__name__}) that diffusers cannot tile")
     try:
         getattr(vae, method)()
     except NotImplementedError as error:
         raise _inapplicable(pipeline, option, f"has a VAE ({type(vae).__name__}) without it") from error
+
+
+def _has_tiles(vae: Any) -> bool:
+    """Return false for an AutoencoderTiny of another form than TAESD's, the only one whose tiles diffusers can cut."""
+    if type(vae).__name__ != "AutoencoderTiny":
+        return True
+    config = vae.config
+    factor = config.upsampling_scaling_factor ** (len(config.decoder_block_out_channels) - 1)
+    return bool(factor == vae.spatial_scale_factor and config.latent_channels == 4)
 
 
 def _enable_cache(pipeline: Any, options: DiffusersOptions) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from diffusers import AutoencoderTiny
 
 from mgem_agent.device_memory.arbiter import DeviceArbiter
 from mgem_agent.device_memory.model_size import ModelSize
 from mgem_agent.errors import GeneratorUnavailableError, InputError
+from mgem_agent.nano import NanoGenerator
 from mgem_agent.tools.diffusers.families import describe_class
 from mgem_agent.tools.diffusers.generator import DiffusersGenerator
 from mgem_agent.tools.diffusers.options import DiffusersOptions
 from mgem_agent.tools.diffusers.pipeline_size import largest_batch
-from mgem_agent.tools.diffusers.speed import describe_speed, with_advice
+from mgem_agent.tools.diffusers.speed import apply_speed, describe_speed, with_advice
+from mgem_agent.tools.drawing import draw
+from mgem_agent.tools.image_request import ImageRequest
+from mgem_agent.tools.image_result import ImageResult
 
 
 def refusal(generator: DiffusersGenerator, request: Any) -> str:
@@ -116,6 +122,19 @@ def test_an_option_that_does_not_apply_is_refused(
     make_generator: Any, ask: Any, family: str, options: dict[str, Any], words: str
 ) -> None:
     assert words in refusal(make_generator(family, **options), ask(family))
+
+
+def test_a_vae_that_cannot_be_tiled_is_told() -> None:
+    nano = NanoGenerator(DiffusersOptions(vae_tiling=True))
+    (result,) = [event for event in draw(nano, [ImageRequest(prompt="a fox")]) if isinstance(event, ImageResult)]
+    assert "vae_tiling does not apply" in str(result.error) and "AutoencoderTiny" in str(result.error)
+
+
+def test_a_small_autoencoder_of_the_usual_form_is_tiled() -> None:
+    small: dict[str, Any] = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    vae = AutoencoderTiny(**small, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4)
+    apply_speed(SimpleNamespace(components={"vae": vae}), DiffusersOptions(vae_tiling=True))
+    assert vae.use_tiling
 
 
 def test_unknown_values_are_refused_at_once() -> None:
