@@ -12,12 +12,16 @@ from functools import cached_property
 from pydantic import BaseModel, ConfigDict, Field
 
 from mgem_agent.tools.caption_words import CaptionWord, FoundWord, name_looks, read_words
-from mgem_agent.tools.english_words import NUMBERS
+from mgem_agent.tools.english_words import COLOURS, NUMBERS, PLAIN_WORDS
 
 __all__ = ["AdaptedCaption", "Vocabulary", "VocabularyWord"]
 
 _MAX_NAMED = 8
 """Maximum number of words that a notice names."""
+_WORN = "below"
+_WEARING = ("wearing", "wears", "with", "in", "has", "having")
+"""Words between a thing and what it wears."""
+_ATTRIBUTES = COLOURS | PLAIN_WORDS | NUMBERS.keys() | frozenset("a an the this that its his her their another".split())
 _NUMBER_WORDS = {number: word for word, number in reversed(NUMBERS.items())}
 
 
@@ -82,6 +86,7 @@ class Vocabulary(BaseModel):
         max_things: Maximum number of different things in one picture.
         max_count: Maximum number of one thing, if it is the only thing.
         relations: Phrases for the relative position of two things, each with the words that mean it.
+        head_wear: Names of things that are worn on the head: what wears one is below it.
 
     Examples:
         >>> cat = VocabularyWord(name="cat", phrase="a cat", plurals=("cats",))
@@ -102,6 +107,7 @@ class Vocabulary(BaseModel):
     max_things: int = Field(default=2, ge=1)
     max_count: int = Field(default=1, ge=1, le=10)
     relations: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    head_wear: tuple[str, ...] = ()
 
     @cached_property
     def _by_name(self) -> dict[str, VocabularyWord]:
@@ -151,26 +157,41 @@ class Vocabulary(BaseModel):
             return AdaptedCaption(prompt="", left_out=tuple(dict.fromkeys(left_out)))
         if len(things) > 1:
             left_out.extend(f"{_NUMBER_WORDS[each.number]} {each.text}" for each in things if each.number > 1)
+        things.sort(key=words.known.index)
         place = places[0].word.name if places else None
+        relation, stated = self._relation(things, words.known)
         return AdaptedCaption(
-            prompt=f"{self._listed(things, words.known)} {self._by_name[place or self.default_place].phrase}".strip(),
+            prompt=f"{self._listed(things, relation)} {self._by_name[place or self.default_place].phrase}".strip(),
             things=tuple(each.word.name for each in things),
             place=place,
             replaced=replaced,
-            left_out=tuple(dict.fromkeys(left_out)),
+            left_out=tuple(word for word in dict.fromkeys(left_out) if word not in stated),
         )
 
-    def _listed(self, things: list[FoundWord], found: list[FoundWord]) -> str:
+    def _listed(self, things: list[FoundWord], relation: str | None) -> str:
         """Return a phrase for the things: with their number, or with their relative position if there are two."""
         if len(things) == 1 and things[0].number > 1:
             word = self._by_name[things[0].word.name]
             return f"{_NUMBER_WORDS[things[0].number]} {word.plurals[0] if word.plurals else word.name}"
-        phrases = [self._by_name[each.word.name].phrase for each in things]
-        are_neighbours = len(things) == 2 and found.index(things[1]) == found.index(things[0]) + 1
-        relation = self._relation(things[1].before) if are_neighbours else None
-        return f" {relation or 'and'} ".join(phrases)
+        return f" {relation or 'and'} ".join(self._by_name[each.word.name].phrase for each in things)
 
-    def _relation(self, between: str) -> str | None:
-        """Return the phrase of the relation that the words between two things state."""
-        padded = f" {between} "
-        return next((r for r, words in self.relations.items() if any(f" {each} " in padded for each in words)), None)
+    def _relation(self, things: list[FoundWord], found: list[FoundWord]) -> tuple[str | None, tuple[str, ...]]:
+        """Return the relation that the words between two things state, and those words."""
+        if len(things) != 2 or found.index(things[1]) != found.index(things[0]) + 1:
+            return None, ()
+        first, second = things
+        if _WORN in self.relations and second.word.name in self.head_wear and first.word.name not in self.head_wear:
+            for verb in _WEARING:
+                if _states(second.before, verb):
+                    return _WORN, (verb,)
+        for relation, phrases in self.relations.items():
+            for phrase in phrases:
+                if _states(second.before, phrase):
+                    return relation, tuple(phrase.split())
+        return None, ()
+
+
+def _states(between: str, phrase: str) -> bool:
+    """Return whether words before a name state a relation to it: only articles and adjectives may follow them."""
+    before, found, after = f" {between} ".rpartition(f" {phrase} ")
+    return bool(found) and all(word in _ATTRIBUTES for word in after.split())

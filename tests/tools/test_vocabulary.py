@@ -76,7 +76,12 @@ def test_a_place_alone_and_many_unknown_words() -> None:
 COUNTED = KNOWN.model_copy(
     update={
         "max_count": 3,
-        "relations": {"to the left of": ("left of", "on the left and"), "above": ("above", "over", "on top of")},
+        "relations": {
+            "to the left of": ("left of", "on the left and"),
+            "above": ("above", "over", "on", "riding"),
+            "below": ("below", "under"),
+        },
+        "head_wear": ("owl",),
     }
 )
 
@@ -91,7 +96,13 @@ COUNTED = KNOWN.model_copy(
         ("two cats and an owl", "a cat and an owl in the snow", ("two cats",)),
         ("a cat on the left and an owl on the right", "a cat to the left of an owl in the snow", ()),
         ("on the sea, an owl over a kitten", "an owl above a cat on the sea", ()),
-        ("an eagle over a kitten", "a cat and an owl in the snow", ()),
+        ("an eagle over a kitten", "an owl above a cat in the snow", ()),
+        ("a cat riding a big old owl", "a cat above an owl in the snow", ()),
+        ("a cat on a mat and an owl", "a cat and an owl in the snow", ("mat",)),
+        ("an owl on a cat", "an owl above a cat in the snow", ()),
+        ("a cat wearing an eagle", "a cat below an owl in the snow", ()),
+        ("a cat with an owl", "a cat below an owl in the snow", ()),
+        ("an owl wearing a cat", "an owl and a cat in the snow", ("wearing",)),
     ],
 )
 def test_a_generator_may_draw_counts_and_relations(caption: str, prompt: str, left_out: tuple[str, ...]) -> None:

@@ -29,9 +29,10 @@ _ADJECTIVES = {"snow": ("snowy",), "night sky": ("night", "starry"), "mountains"
 _RELATIONS = {
     "to the left of": ("left of", "on the left and"),
     "to the right of": ("right of", "on the right and"),
-    "above": ("above", "over", "on top of"),
+    "above": ("above", "over", "on top of", "riding on", "rides on", "riding", "rides", "on", "onto"),
     "below": ("below", "under", "beneath", "underneath"),
 }
+_HEAD_WEAR = ("cap", "crown", "graduation cap", "top hat")
 
 
 def nano_vocabulary() -> Vocabulary:
@@ -55,6 +56,7 @@ def nano_vocabulary() -> Vocabulary:
         max_things=2,
         max_count=3,
         relations=_RELATIONS,
+        head_wear=_HEAD_WEAR,
     )
 
 
