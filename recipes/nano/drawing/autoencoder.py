@@ -26,7 +26,7 @@ from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, align
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
-from mgem_agent.recipes.train.precision import training_dtype
+from mgem_agent.recipes.train.precision import bf16_where_fast
 
 __all__ = [
     "AutoencoderConfig",
@@ -226,10 +226,9 @@ def train_autoencoder(folder: str | Path, config: AutoencoderConfig, assets: Emo
         model = make_autoencoder(config)
     model.to(memory_format=torch.channels_last)
     run = PretrainingRun(folder, model, config)
-    is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
         pieces = scene_pieces(step, config, assets).to(run.device)
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+        with bf16_where_fast(run.device, config.precision):
             latents = model.encode(pieces).latents.float()
             noise = torch.randn(latents.shape, generator=run.generator(step)).to(run.device)
             drawn = model.decode(latents + config.latent_noise * noise).sample.float()

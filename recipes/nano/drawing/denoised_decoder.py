@@ -21,12 +21,12 @@ from torch import Tensor
 from mgem_agent.nano.drawing import NanoDrawing
 from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_pixels, aligned_scenes
 from mgem_agent.recipes.nano.drawing.autoencoder import detail_loss
-from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, seed_sheet
+from mgem_agent.recipes.nano.drawing.denoiser import SCHEDULE, SHEET_CAPTIONS, SHEET_SEEDS, seed_sheet
 from mgem_agent.recipes.nano.drawing.pipeline_export import export_pipeline
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
-from mgem_agent.recipes.train.precision import training_dtype
+from mgem_agent.recipes.train.precision import bf16_where_fast
 
 __all__ = ["DenoisedDecoderConfig", "train_denoised_decoder"]
 
@@ -70,16 +70,15 @@ def train_denoised_decoder(folder: str | Path, config: DenoisedDecoderConfig, as
     run = PretrainingRun(folder, decoder, config)
     pipeline.to(run.device)
     noising: Any = DDPMScheduler(**SCHEDULE)
-    is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
         pairs = aligned_scenes(config.seed + 1, step * config.batch_size, config.batch_size)
         scenes = aligned_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+        with bf16_where_fast(run.device, config.precision):
             latents = _predicted(pipeline, noising, scenes, [words for _, words in pairs], run.generator(step), config)
             drawn = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample.float()
         run.update(detail_loss(drawn, scenes))
     with run.averaged_weights():
-        seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
+        seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=SHEET_SEEDS)
         drawing = NanoDrawing(size_px=config.image_px, steps=config.steps, guidance_scale=config.guidance_scale)
         return export_pipeline(pipeline, folder / "pipeline", drawing)
 

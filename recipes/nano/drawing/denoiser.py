@@ -36,11 +36,12 @@ from mgem_agent.recipes.nano.drawing.vocabulary import nano_vocabulary
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
-from mgem_agent.recipes.train.precision import training_dtype
+from mgem_agent.recipes.train.precision import bf16_where_fast
 
 __all__ = [
     "SCHEDULE",
     "SHEET_CAPTIONS",
+    "SHEET_SEEDS",
     "DenoiserConfig",
     "make_pipeline",
     "seed_sheet",
@@ -62,6 +63,9 @@ SHEET_CAPTIONS = (
     "a rocket",
 )
 """Captions of the contact sheet."""
+
+SHEET_SEEDS = 6
+"""Pictures of each caption on the contact sheet."""
 
 _LARGE = 0.6
 """Size from which a thing is large."""
@@ -213,7 +217,6 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
     pipeline.to(run.device)
     scenes = SceneLatents(config.scenes)
     noising: Any = DDPMScheduler(**SCHEDULE)
-    is_bf16 = training_dtype(config.precision) == torch.bfloat16
     for step in run.steps():
         if step and step % config.sheet_every == 0:
             scenes.refresh()
@@ -223,13 +226,13 @@ def train_denoiser(folder: str | Path, config: DenoiserConfig, assets: EmojiAsse
         chance = np.random.default_rng((config.seed, step))
         latents, covered, tokens = scenes.batch(chance, config.batch_size, least_size)
         batch = (latents.to(run.device), covered.to(run.device), tokens.to(run.device))
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+        with bf16_where_fast(run.device, config.precision):
             wrong = velocity_loss(pipeline, noising, batch, run.generator(step), config)
         clear, noisy = wrong.detach().tensor_split(2)  # the time steps are in order
         run.update(wrong.mean(), clear=float(clear.mean()), noisy=float(noisy.mean()))
     with run.averaged_weights():
         pipeline.save_pretrained(folder / "pipeline")
-        seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=6)
+        seed_sheet(pipeline, SHEET_CAPTIONS, folder / "contact_sheet.png", num_seeds=SHEET_SEEDS)
     return folder / "pipeline"
 
 
@@ -248,7 +251,7 @@ def seed_sheet(
     rows = []
     for seed in range(num_seeds):
         generators = [torch.Generator().manual_seed(seed) for _ in captions]
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_where_fast("cpu"):
             drawn = pipeline(
                 list(captions), num_inference_steps=steps, guidance_scale=guidance, generator=generators
             ).images

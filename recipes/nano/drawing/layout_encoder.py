@@ -22,7 +22,7 @@ from mgem_agent.recipes.nano.drawing.layout_latents import NUM_LAYOUT_CHANNELS, 
 from mgem_agent.recipes.nano.pretraining import Count, Decay, PretrainingConfig, PretrainingRun, Rate
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.train.config import Precision
-from mgem_agent.recipes.train.precision import training_dtype
+from mgem_agent.recipes.train.precision import bf16_where_fast
 
 __all__ = ["LayoutEncoderConfig", "train_layout_encoder", "with_more_blocks"]
 
@@ -88,12 +88,11 @@ def train_layout_encoder(folder: str | Path, config: LayoutEncoderConfig, assets
     for part in (teacher, model):
         part.to(run.device)
     layouts = SceneLayouts(assets)
-    is_bf16 = training_dtype(config.precision) == torch.bfloat16
     scale = teacher.config.scaling_factor
     for step in run.steps():
         pairs = aligned_scenes(config.seed + 1, step * config.batch_size, config.batch_size)
         scenes = aligned_pixels([scene for scene, _ in pairs], assets, config.image_px).to(run.device)
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+        with bf16_where_fast(run.device, config.precision):
             with torch.no_grad():
                 looks = teacher.encode(scenes).latents.float() * scale
             found = model.encode(scenes).latents.float() * scale

@@ -12,6 +12,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from mgem_agent.core_model.dtype import default_dtype
+
 __all__ = ["OrthogonalOptimizer"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -76,10 +78,15 @@ class OrthogonalOptimizer(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Return the nearest (semi-)orthogonal matrix of a matrix, approximately, by Newton and Schulz's iteration."""
     is_tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if is_tall else matrix).bfloat16()
+    found = (matrix.T if is_tall else matrix).to(_fast_dtype(matrix.device))
     found = found / (found.norm() + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         gram = found @ found.T
         found = a * found + (b * gram + c * gram @ gram) @ found
     return (found.T if is_tall else found).to(matrix.dtype)
+
+
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16, which is exact enough for the iteration, where the device computes in it; else float32."""
+    return torch.bfloat16 if default_dtype(device) == torch.bfloat16 else torch.float32

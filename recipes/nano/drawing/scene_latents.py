@@ -25,6 +25,7 @@ from mgem_agent.recipes.nano.drawing.aligned_scenes import aligned_scenes, as_pi
 from mgem_agent.recipes.nano.drawing.layout_latents import SceneLayouts, encode_looks
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import Scene
+from mgem_agent.recipes.train.precision import bf16_where_fast
 
 __all__ = ["SceneLatents", "SceneLatentsConfig", "write_scene_latents"]
 
@@ -91,7 +92,7 @@ def _encoded(
     """Return (B, c, h, h) scaled latents of scenes, and (B, h, h) how far their things cover them, from 0 to 255."""
     drawn = [draw_aligned(scene, assets, size_px) for scene in scenes]
     pixels = as_pixels(drawn)
-    with torch.autocast("cpu", torch.bfloat16):
+    with bf16_where_fast("cpu"):
         latents = encode_looks(autoencoder, pixels).float() * autoencoder.config.scaling_factor
     side = latents.shape[-1]
     covers = [thing_cover(scene, picture).resize((side, side), Image.Resampling.BOX)

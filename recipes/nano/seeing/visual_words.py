@@ -54,7 +54,7 @@ from mgem_agent.recipes.nano.world.scene_parts import Scene
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig, Precision
 from mgem_agent.recipes.train.model_setup import NANO, TRAINED_FILE, load_model
-from mgem_agent.recipes.train.precision import training_dtype
+from mgem_agent.recipes.train.precision import bf16_where_fast
 
 __all__ = ["VisualWordsConfig", "train_visual_words"]
 
@@ -255,10 +255,10 @@ def train_visual_words(folder: str | Path, config: VisualWordsConfig, assets: Em
     run = PretrainingRun(folder, parts, config, learning_rate_factors(parts))
     trunk.to(run.device)
     losses.to(run.device)
-    is_bf16 = config.encoders == "learn" and training_dtype(config.precision) == torch.bfloat16
+    precision = config.precision if config.encoders == "learn" else "fp32"
     for step in run.steps():
         indices = scenes.of_step(step)
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=is_bf16):
+        with bf16_where_fast(run.device, precision):
             tokens = trunk.multi_modal_projector(sees(indices).to(run.device).mined(trunk))
         loss, right = losses(tokens, scenes, indices)
         run.update(loss, **right)
