@@ -210,6 +210,14 @@ class GenProtocolModel(BaseChatModel):
         """
         return "auto"
 
+    def caption_start(self, messages: Sequence[BaseMessage]) -> str:
+        """Return words that the caption of a required drawing begins with; by default the model writes all of it.
+
+        Args:
+            messages: The dialogue.
+        """
+        return ""
+
     def auto_tool_choice(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> str:
         """Return what the tool choice `auto` means for a dialogue; by default the model decides as it writes.
 
@@ -367,6 +375,8 @@ class GenProtocolModel(BaseChatModel):
         is_plain = schema is None and not tools.instructions and tools.grammar is None
         draw = self.auto_draw_mode(messages) if is_plain and tools.draw == "auto" else tools.draw
         grammar = text_grammar() if is_plain and draw == "never" and self.forbids_tags() else tools.grammar
+        start = self.caption_start(messages) if is_plain and draw == "always" else ""
+        begun = f"<h> {start}" if start else tools.opening if is_led and tools.grammar else tools.prefill
         dialogue = dialogue_from_messages(
             messages,
             image_resolver=self.image_resolver,
@@ -377,7 +387,7 @@ class GenProtocolModel(BaseChatModel):
         )
         request = TextRequest(
             dialogue,
-            prefill=tools.opening if is_led and tools.grammar else tools.prefill,
+            prefill=begun,
             max_tokens=option("max_tokens"),
             temperature=option("temperature"),
             top_p=option("top_p"),

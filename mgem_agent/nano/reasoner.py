@@ -21,6 +21,7 @@ from mgem_agent.extras import require_packages
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME, DrawMode
 from mgem_agent.nano.drawing_intent import DrawingIntent, read_drawing_intent
 from mgem_agent.nano.foreign_warnings import without_foreign_warnings
+from mgem_agent.nano.requested_caption import read_description
 from mgem_agent.nano.text_only import TextOnlyEngine, load_text_only
 from mgem_agent.nano.tool_intent import named_tool
 from mgem_agent.nano.vision_language import has_vision_weights, load_nano
@@ -56,6 +57,20 @@ class NanoChat(ChatMiniGemini):
         modes: dict[DrawingIntent, DrawMode] = {"draw": "always", "words": "never", "open": "auto"}
         return modes[read_drawing_intent(user_text(messages))]
 
+    def caption_start(self, messages: Sequence[BaseMessage]) -> str:
+        """Return the description that the user gave of the picture, with a comma; nano would leave parts of it out.
+
+        Args:
+            messages: The dialogue.
+        """
+        if not messages or not isinstance(messages[-1], HumanMessage):
+            return ""
+        if any(block["type"] == "image" for block in messages[-1].content_blocks):
+            return ""  # the request may be about that picture
+        is_first = sum(isinstance(message, HumanMessage) for message in messages) == 1
+        described = read_description(user_text(messages), is_first=is_first)
+        return described and f"{described},"
+
     def auto_tool_choice(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> str:
         """Return the tool that the user's words name or ask for; otherwise the model decides, and answers in words.
 
@@ -87,6 +102,10 @@ class NanoTextChat(NanoChat):
     def fixed_instructions(self) -> Sequence[str]:
         """Return its system prompt."""
         return (render_prompt("nano"),)
+
+    def caption_start(self, messages: Sequence[BaseMessage]) -> str:
+        """Return nothing: captions are written from examples."""
+        return ""
 
 
 def make_nano_reasoner(

@@ -18,6 +18,9 @@ from mgem_agent.prompts import render_prompt
 LOADED = ("model", "processor")
 
 
+PICTURE: Any = {"type": "image", "base64": "aGk=", "mime_type": "image/png"}
+
+
 class Engine:
     """Stands in for the core model, and keeps what it was made of and asked."""
 
@@ -30,7 +33,8 @@ class Engine:
 
     def stream(self, request: TextRequest) -> Iterator[str | TextEnd]:
         self.asked.append(request)
-        yield "a fox </h>" if request.prefill.endswith("<h>") else "Hello."
+        is_open = "<h>" in request.prefill
+        yield f" {'simple style' if request.prefill.endswith(',') else 'a fox'} </h>" if is_open else "Hello."
         yield TextEnd(3, 2)
 
 
@@ -93,10 +97,22 @@ def test_with_eyes_clear_words_decide_and_the_model_decides_the_rest(
     chat = make_nano_reasoner()
     chat.invoke("Please don't draw anything, just tell me what a fox is.")
     chat.invoke("and now in blue")
-    drawn: Any = chat.invoke("I'd like a picture of a dog")
+    drawn: Any = chat.invoke("I'd like another picture")
     assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a fox"]
     assert [request.grammar for request in engine.asked] == [text_grammar(), None, None, None]
     assert [bool(request.dialogue[-1].get("draw")) for request in engine.asked] == [False, False, True, True]
+
+
+def test_the_caption_begins_with_the_description_of_the_user(
+    engine: type[Engine], loads: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoner, "has_vision_weights", lambda: True)
+    chat = make_nano_reasoner()
+    drawn: Any = chat.invoke("Draw a cat wearing a crown, please.")
+    assert [call["args"]["prompt"] for call in drawn.tool_calls] == ["a cat wearing a crown, simple style"]
+    assert [request.prefill for request in engine.asked] == ["<h> a cat wearing a crown,"]
+    shown: Any = chat.invoke([HumanMessage([PICTURE, {"type": "text", "text": "Draw a cat with a crown."}])])
+    assert [call["args"]["prompt"] for call in shown.tool_calls] == ["a fox"], "the request may be about the picture"
 
 
 def test_a_picture_that_was_drawn_is_not_asked_for_again(
