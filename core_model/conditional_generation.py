@@ -25,6 +25,7 @@ from mgem_agent.core_model.cache_name import rename_cache
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
+from mgem_agent.core_model.familiarity import Familiarity
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.in_vocabulary import (
     ImageTokenMap,
@@ -58,6 +59,9 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         torch.Size([20, 32])
     """
 
+    familiarity: Familiarity | None = None
+    """Which pictures it knows, for a model that knows few; None answers freely about every picture."""
+
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
@@ -85,6 +89,8 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         if model.model.mining is not None:
             keep_resident(model.model.mining)
         model.model.apply_freezing()
+        if os.path.isdir(pretrained_model_name_or_path):
+            model.familiarity = Familiarity.read(pretrained_model_name_or_path)
         return loaded
 
     @classmethod

@@ -33,7 +33,6 @@ RECIPES = {
 }
 """Package, configuration, training function and subject of each recipe, in the order of use."""
 
-_VOCABULARY = "vocabulary"
 _ENTRY = re.compile(r"^    (\w+): (.+(?:\n {5,}.+)*)", re.MULTILINE)
 
 
@@ -51,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in RECIPES:
             result = _train(words[0], words[1:])
         else:
-            result = _write_vocabulary(_list_parser().parse_args(words).file)
+            parsed = _list_parser().parse_args(words)
+            result = parsed.write(parsed.place)
     except MgemError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -65,8 +65,12 @@ def _list_parser() -> argparse.ArgumentParser:
     recipes = parser.add_subparsers(metavar="RECIPE", required=True)
     for name, (_, _, _, subject) in RECIPES.items():
         recipes.add_parser(name, help=f"train {subject}")
-    vocabulary = recipes.add_parser(_VOCABULARY, help="write what the generator can draw, as a JSON file")
-    vocabulary.add_argument("file", type=Path, help="the file to write")
+    vocabulary = recipes.add_parser("vocabulary", help="write what the generator can draw, as a JSON file")
+    vocabulary.add_argument("place", metavar="FILE", type=Path, help="the file to write")
+    vocabulary.set_defaults(write=_write_vocabulary)
+    known = recipes.add_parser("known_pictures", help="write which pictures the model that sees knows, to its folder")
+    known.add_argument("place", metavar="FOLDER", type=Path, help="what mgem train export --small has written")
+    known.set_defaults(write=_write_known_pictures)
     return parser
 
 
@@ -75,6 +79,13 @@ def _write_vocabulary(file: Path) -> Path:
 
     write_vocabulary(file)
     return file
+
+
+def _write_known_pictures(folder: Path) -> Path:
+    from mgem_agent.recipes.nano.seeing.known_pictures import write_known_pictures
+    from mgem_agent.recipes.nano.world.emoji import EmojiAssets
+
+    return write_known_pictures(folder, EmojiAssets.open())
 
 
 def _train(name: str, words: Sequence[str]) -> Path:

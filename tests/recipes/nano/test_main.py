@@ -49,7 +49,15 @@ def test_its_help_lists_every_recipe(capsys):
         program.main(["--help"])
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for name in ("clip_pretrain", "visual_words", "autoencoder", "scene_latents", "denoiser", "vocabulary"):
+    for name in (
+        "clip_pretrain",
+        "visual_words",
+        "autoencoder",
+        "scene_latents",
+        "denoiser",
+        "vocabulary",
+        "known_pictures",
+    ):
         assert f"    {name} " in shown
 
 
