@@ -1,8 +1,8 @@
 """nano's vision-language model, assembled from the weights in this package and the language model that is downloaded.
 
 `weights/vlm` is what `mgem train export RUN FOLDER --small` writes: everything but the language model, in the format of
-`core_model.checkpoints.partial_checkpoint`, and the file of `core_model.familiarity`. At first use, the adapter is merged
-and the whole model is written to the cache in float16, as a folder that
+`core_model.checkpoints.partial_checkpoint`, and the file of `core_model.familiarity`. At first use, the adapter is
+merged and the whole model is written to the cache in float16, as a folder that
 `MiniGeminiForConditionalGeneration.from_pretrained` loads without this module. The folder is named by a hash of both
 halves, so that new weights make a new folder. It also has the language model and the adapter packed for fast decoding
 (`core_model.packed_weights`), which need them apart.

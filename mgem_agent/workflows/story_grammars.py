@@ -8,19 +8,23 @@ Grammars are written in llguidance's Lark; every text in them is limited, becaus
 from __future__ import annotations
 
 import json
+import re
 
 from mgem_agent.workflows.premise import Premise, read_page
 
 __all__ = ["caption_grammar", "outline_grammar", "scene_text_grammar"]
 
 _HEADING = r"HEADING: /[A-Z][a-z']*( [a-z']+){1,7}/"
+_LINE = r"[^\x00-\x1f.!?:]"
 _MAX_CHOICES = 4
 _STARTS = ("", "One day ", "Then ", "Soon ", "At last ")
 """What may stand before the hero at the start of a sentence."""
 
 
 def outline_grammar(num_scenes: int, premise: Premise) -> str:
-    """Return the grammar of an outline: each line names the hero, and the first and last line the place.
+    """Return the grammar of an outline: each line names the hero, the first and last the place, and some a thing.
+
+    Each other thing of the premise is in one of the first lines, in the order of the premise.
 
     Args:
         num_scenes: Number of lines.
@@ -30,8 +34,13 @@ def outline_grammar(num_scenes: int, premise: Premise) -> str:
     for number in range(1, num_scenes + 1):
         is_placed = number in (1, num_scenes)
         end = json.dumps("\n") if number < num_scenes else ""
-        lines.append(f'"{number}. " HEADING ": " {_start(premise, is_placed=is_placed)} REST {end}')
-    return "\n".join([f"start: {' '.join(lines)}", _HEADING, r"REST: /[ ,][^\x00-\x1f.!?:]{8,110}\./"])
+        rest = f"THING{number}" if number <= len(premise.things) else "REST"
+        lines.append(f'"{number}. " HEADING ": " {_start(premise, is_placed=is_placed)} {rest} {end}')
+    rules = [_HEADING, rf"REST: /[ ,]{_LINE}{{8,110}}\./"]
+    for number, thing in enumerate(premise.things, 1):
+        named = re.escape(thing).replace("/", r"\/")
+        rules.append(rf"THING{number}: /[ ,]({_LINE}{{1,60}}[ ,])?{named}s?([ ,]{_LINE}{{0,60}})?\./")
+    return "\n".join([f"start: {' '.join(lines)}", *rules])
 
 
 def scene_text_grammar(premise: Premise, *, is_placed: bool) -> str:

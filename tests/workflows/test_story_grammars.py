@@ -62,8 +62,8 @@ def written(tokens: GrammarTokens, tokenizer: Any, grammar: str, wishes: str = "
 
 def test_an_outline_that_keeps_the_premise_is_not_changed(tokens: GrammarTokens, tokenizer: Any) -> None:
     wish = (
-        "1. A day in the snow: In a snowy forest, the fox looks for food.\n"
-        "2. A surprise: One day the fox finds a golden key.\n"
+        "1. A surprise: In a snowy forest, the fox finds a golden key.\n"
+        "2. A day in the snow: One day the fox looks for food.\n"
         "3. Home again: In a snowy forest, the fox sleeps well."
     )
     assert written(tokens, tokenizer, outline_grammar(3, FOX), wish) == wish
@@ -75,6 +75,14 @@ def test_every_line_of_an_outline_names_the_hero(tokens: GrammarTokens, tokenize
     assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4."]
     assert all(premise.hero in line for line in lines)
     assert all(premise.place in line.lower() for line in (lines[0], lines[-1]))
+
+
+def test_the_first_lines_of_an_outline_name_the_things(tokens: GrammarTokens, tokenizer: Any) -> None:
+    premise = Premise("fox", ("key", "apples", "Ida"))
+    lines = written(tokens, tokenizer, outline_grammar(4, premise), "Sure! Here is a plan about something").split("\n")
+    assert [thing in line for thing, line in zip(("key", "apples", "Ida"), lines, strict=False)] == [True] * 3
+    shorter = written(tokens, tokenizer, outline_grammar(2, premise), "Sure! Here is a plan").split("\n")
+    assert [thing in line for thing, line in zip(("key", "apples"), shorter, strict=True)] == [True] * 2
 
 
 @pytest.mark.parametrize("is_placed", [True, False])
