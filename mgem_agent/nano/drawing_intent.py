@@ -164,7 +164,7 @@ _REQUESTS = tuple(
         rf"(?:would|do) you mind (?:drawing|painting|sketching)\s+{_OBJECT}{_E}",
         rf"(?:{_MODAL}{_E}\s*)?(?:{_MAKE}|{_SHOW}|{_WISH})(?:{_S}{_FOR_ME})*{_S}{_A_PICTURE}",
         rf"(?:(?:my|our|the)\s+\w+|he|she|we|they)\s+(?:wants?|needs?|would\s+(?:like|love)){_S}{_A_PICTURE}",
-        rf"(?:can|could|may)\s+(?:i|we)\s+(?:see|have)\s+(?:it|this|that|them|him|her)\s+(?:drawn|painted|sketched|illustrated)$",
+        r"(?:can|could|may)\s+(?:i|we)\s+(?:see|have)\s+(?:it|this|that|them|him|her)\s+(?:drawn|painted|sketched|illustrated)$",
         rf"(?:(?:{_MODAL}|{_WISH}|{_TELL}|{_MAKE}){_E}.*{_B})?(?:story|tale|poem|rhyme)\s+with\s+(?:{_INDEFINITE}|\d+)\s+(?:\w+\s+)?{_PICTURE}{_E}",
         rf"{_SHOW}(?:{_S}{_FOR_ME})*{_S}{_INDEFINITE}\s+(?!(?:\w+\s+){{0,2}}{_TOLD}s?{_E})\w",
         rf"(?:{_INDEFINITE}\s+(?:\w+\s+){{0,2}})?{_PICTURE}\s+(?:of|with|showing|von|mit|de|d'|avec|con){_E}",
