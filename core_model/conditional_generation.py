@@ -89,8 +89,9 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         if model.model.mining is not None:
             keep_resident(model.model.mining)
         model.model.apply_freezing()
-        if os.path.isdir(pretrained_model_name_or_path):
-            model.familiarity = Familiarity.read(pretrained_model_name_or_path)
+        folder = pretrained_model_name_or_path  # None for given weights
+        if folder is not None and os.path.isdir(folder):
+            model.familiarity = Familiarity.read(folder)
         return loaded
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What holds for every test: no hub, fixed seeds, two threads, and a plain terminal of a known width.
+"""What holds for every test: no hub, fixed seeds, one thread, and a plain terminal of a known width.
 
 That a test reaches this machine only is pytest-socket's doing, by the options of pytest in pyproject.toml.
 """
@@ -37,7 +37,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # threads wait longer for each other than so small models compute, above all on a busy machine
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
