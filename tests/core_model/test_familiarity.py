@@ -79,10 +79,10 @@ def test_a_familiar_picture_is_answered_as_without_it(parts: tuple[Any, Any]) ->
 
 
 def test_one_unfamiliar_picture_of_two_is_enough(parts: tuple[Any, Any]) -> None:
-    model, _ = parts
+    model, processor = parts
     talk = Conversation(*parts, max_new_tokens=12)
-    talk.say("See.", [PICTURE, OTHER])
-    scores = sorted(model.familiarity.score(tokens) for tokens in talk._cache.images.features.values())
+    seen: Any = model.get_image_features(**processor.image_processor([PICTURE, OTHER], return_tensors="pt"))
+    scores = [model.familiarity.score(tokens) for tokens in seen.pooler_output]
     model.familiarity = replace(model.familiarity, least=sum(scores) / 2)
     assert talk.say("And these?", [PICTURE, OTHER]) == DOUBT
     assert {talk.say("This?", [each]) == DOUBT for each in (PICTURE, OTHER)} == {True, False}

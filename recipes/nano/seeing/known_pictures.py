@@ -23,7 +23,9 @@ from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 __all__ = ["write_known_pictures"]
 
 ANSWER = "I cannot tell what this shows."
-_KINDS: tuple[SceneKind, ...] = ("any", "page", "several", "posed")
+"""The answer about an unknown picture."""
+KINDS: tuple[SceneKind, ...] = ("any", "page", "several", "posed")
+"""Kinds of scenes, in turn."""
 _DOUBTED = 0.01
 """Fraction of training scenes that are not familiar enough."""
 _AT_ONCE = 16
@@ -43,7 +45,7 @@ def write_known_pictures(folder: Path, assets: EmojiAssets, *, num_scenes: int =
     scores: list[float] = []
     for start in range(0, num_scenes, _AT_ONCE):
         numbers = range(start, min(start + _AT_ONCE, num_scenes))
-        scenes = [sample_scene(0, number, kind=_KINDS[number % len(_KINDS)]) for number in numbers]
+        scenes = [sample_scene(0, number, kind=KINDS[number % len(KINDS)]) for number in numbers]
         drawn = [render_scene(scene, assets, size_px=model.config.high_res_image_size or 256) for scene in scenes]
         seen = model.get_image_features(**processor.image_processor(drawn, return_tensors="pt"))
         scores += [known.score(tokens) for tokens in seen.pooler_output or ()]

@@ -29,7 +29,7 @@ def test_nearly_all_training_scenes_are_known(
     known = Familiarity.read(tmp_path)
     assert known is not None and UNCLEAR in known.answer
     assert known.words.shape == (len(visual_vocabulary()), 16)
-    scenes = [sample_scene(0, number, kind=known_pictures._KINDS[number % 4]) for number in range(20)]
+    scenes = [sample_scene(0, number, kind=known_pictures.KINDS[number % 4]) for number in range(20)]
     drawn = [render_scene(scene, drawn_assets, size_px=64) for scene in scenes]
     seen: Any = model.get_image_features(**processor.image_processor(drawn, return_tensors="pt"))
     assert sum(not known.knows(tokens) for tokens in seen.pooler_output) == 5
