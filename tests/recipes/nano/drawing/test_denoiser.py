@@ -15,7 +15,7 @@ from mgem_agent.recipes.nano.drawing import denoised_decoder, denoiser
 from mgem_agent.recipes.nano.drawing.autoencoder import AutoencoderConfig, make_autoencoder
 from mgem_agent.recipes.nano.drawing.cell_table import cell_looks, cell_text_encoder, place_looks
 from mgem_agent.recipes.nano.drawing.cell_tokenizer import RELATIONS, CellGrid
-from mgem_agent.recipes.nano.drawing.denoised_decoder import DenoisedDecoderConfig, train_denoised_decoder
+from mgem_agent.recipes.nano.drawing.denoised_decoder import DenoisedDecoderConfig, sharpened, train_denoised_decoder
 from mgem_agent.recipes.nano.drawing.denoiser import DenoiserConfig, train_denoiser
 from mgem_agent.recipes.nano.drawing.layout_latents import with_layout_channels
 from mgem_agent.recipes.nano.drawing.scene_latents import SceneLatents, SceneLatentsConfig, write_scene_latents
@@ -71,6 +71,20 @@ def test_tokens_start_as_what_cells_look_like(autoencoder: Path, drawn_assets) -
     assert torch.equal(table[-len(RELATIONS) - 1, :20], places[-1, 0])
 
 
+def test_sharpening_is_linear_keeps_plain_areas_and_enlarges_edges() -> None:
+    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    one, other = sharpened(pictures[:1], 1.6), sharpened(pictures[1:], 1.6)
+    torch.testing.assert_close(sharpened(pictures.mean(0, keepdim=True), 1.6), (one + other) / 2)
+    assert torch.equal(sharpened(pictures, 0), pictures)
+    plain = torch.full((1, 3, 16, 16), 0.3)
+    torch.testing.assert_close(sharpened(plain, 1.6), plain)
+    edge = plain.clone()
+    edge[..., 8:] = 0.6
+    row = sharpened(edge, 1.0)[0, 0, 8]
+    assert row[7] < 0.3 - 0.05 and row[8] > 0.6 + 0.05
+    torch.testing.assert_close(row[:4], edge[0, 0, 8, :4])
+
+
 def test_it_leaves_a_stable_diffusion_folder(
     tmp_path: Path, autoencoder: Path, scenes: Path, drawn_assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +111,9 @@ def test_it_leaves_a_stable_diffusion_folder(
     assert not np.array_equal(first, other)
     tuned = train_denoised_decoder(
         tmp_path / "decoder",
-        DenoisedDecoderConfig(pipeline=str(folder), image_px=32, num_steps=1, batch_size=4, warmup_steps=1, steps=2),
+        DenoisedDecoderConfig(
+            pipeline=str(folder), image_px=32, num_steps=1, batch_size=4, warmup_steps=1, steps=2, sharpness=1.5
+        ),
         drawn_assets,
     )
     generator = NanoGenerator(folder=tuned)
