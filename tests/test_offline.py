@@ -31,4 +31,4 @@ def test_every_test_starts_from_the_same_random_state(_run: int) -> None:
     assert random.random() == pytest.approx(0.8444218515250481)
     assert np.random.rand() == pytest.approx(0.5488135039273248)
     assert torch.rand(()).item() == pytest.approx(0.4962565898895264)
-    assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1
