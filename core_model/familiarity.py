@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-__all__ = ["FAMILIARITY_FILE", "Familiarity", "ForcedAnswer", "forced_answer"]
+__all__ = ["FAMILIARITY_FILE", "Familiarity", "ForcedAnswer"]
 
 FAMILIARITY_FILE = "familiarity.safetensors"
 """File in a model's folder."""
@@ -73,9 +74,8 @@ class Familiarity:
         Args:
             tokens: (n, d) visual tokens of a picture, as the projector returns them.
         """
-        words = self.words.to(tokens.device)
-        middle = words.mean(0)
-        near = F.normalize(tokens.float() - middle, dim=-1) @ F.normalize(words - middle, dim=-1).T
+        middle, directions = (each.to(tokens.device) for each in self._centred)
+        near = F.normalize(tokens.float() - middle, dim=-1) @ directions.T
         return near.max(-1).values.mean().item()
 
     def knows(self, tokens: Tensor) -> bool:
@@ -85,6 +85,28 @@ class Familiarity:
             tokens: As for :meth:`score`.
         """
         return self.score(tokens) >= self.least
+
+    def forced_answer(
+        self, pictures: Sequence[Sequence[Tensor]], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
+    ) -> ForcedAnswer | None:
+        """Return what fixes the answers about unfamiliar pictures; None if there are none.
+
+        Args:
+            pictures: For each prompt, the (n, d) visual tokens of the pictures that it asks about.
+            tokenizer: The model's tokenizer.
+            stop_ids: Tokens that end an answer.
+        """
+        is_forced = [not all(map(self.knows, asked)) for asked in pictures]
+        if not any(is_forced):
+            return None
+        words: list[int] = tokenizer(self.answer, add_special_tokens=False).input_ids
+        return ForcedAnswer([*words, stop_ids[0]], is_forced)
+
+    @cached_property
+    def _centred(self) -> tuple[Tensor, Tensor]:
+        """The mean embedding, (d,), and the directions of the words from it, (V, d)."""
+        middle = self.words.mean(0)
+        return middle, F.normalize(self.words - middle, dim=-1)
 
 
 class ForcedAnswer(LogitsProcessor):
@@ -115,18 +137,3 @@ class ForcedAnswer(LogitsProcessor):
             else:
                 self._is_forced[row] = False
         return fixed
-
-
-def forced_answer(
-    familiarity: Familiarity, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], is_forced: Sequence[bool]
-) -> ForcedAnswer:
-    """Return a logits processor that fixes the answers about unfamiliar pictures.
-
-    Args:
-        familiarity: What the model knows.
-        tokenizer: Its tokenizer.
-        stop_ids: Tokens that end an answer.
-        is_forced: For each prompt, whether its answer is fixed.
-    """
-    words: list[int] = tokenizer(familiarity.answer, add_special_tokens=False).input_ids
-    return ForcedAnswer([*words, stop_ids[0]], is_forced)

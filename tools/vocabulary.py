@@ -193,5 +193,5 @@ class Vocabulary(BaseModel):
 
 def _states(between: str, phrase: str) -> bool:
     """Return whether words before a name state a relation to it: only articles and adjectives may follow them."""
-    before, found, after = f" {between} ".rpartition(f" {phrase} ")
+    _, found, after = f" {between} ".rpartition(f" {phrase} ")
     return bool(found) and all(word in _ATTRIBUTES for word in after.split())

@@ -19,11 +19,12 @@ from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from mgem_agent.core_model.context import check_context, max_context
+from mgem_agent.core_model.dialogue.dialogue_images import images_of
 from mgem_agent.core_model.dialogue.image_memory import ImageMemory
 from mgem_agent.core_model.dialogue.prefix_cache import PrefixCache
 from mgem_agent.core_model.dialogue.streaming import Stop, ending_options, input_device, seeded, stream_tokens
 from mgem_agent.core_model.dialogue.text_decoder import TextDecoder
-from mgem_agent.core_model.familiarity import ForcedAnswer, forced_answer
+from mgem_agent.core_model.familiarity import ForcedAnswer
 from mgem_agent.core_model.prompts.tokens import encode_prompt
 from mgem_agent.errors import GenerationCancelledError
 
@@ -131,7 +132,8 @@ class DialogueCache:
         ids = encode_prompt(text, tokenizer, marks, add_special_tokens=not has_bos).input_ids
         places = iter([key for key in image_keys for _ in range(marks.num_tokens)])
         keys = [next(places) if token == marks.token_id else token for token in ids]
-        num_asked = 0 if prefill or not is_asked else _num_asked_images(messages[-1])
+        is_free = is_asked and not prefill and messages[-1]["role"] == "user" and not messages[-1].get("draw")
+        num_asked = len(images_of(messages[-1:])) if is_free else 0
         asked = tuple(image_keys)[len(image_keys) - num_asked :]
         return DialoguePrompt(ids, keys, tuple(image_keys), len(image_keys) * marks.num_tokens, asked)
 
@@ -265,14 +267,7 @@ class Answer:
     def _forced_answer(self) -> ForcedAnswer | None:
         """Return what fixes the answer, if it is about a picture unlike those that the model was trained on."""
         cache, familiarity = self._cache, self._cache.model.familiarity
-        if familiarity is None or all(familiarity.knows(cache.images.features[key]) for key in self.prompt.asked_keys):
+        if familiarity is None:
             return None
-        return forced_answer(familiarity, cache.processor.tokenizer, self._options["eos_token_id"], [True])
-
-
-def _num_asked_images(message: Mapping[str, Any]) -> int:
-    """Return the number of images in a user's message that does not ask for a drawing."""
-    content = message["content"]
-    if message["role"] != "user" or message.get("draw") or isinstance(content, str):
-        return 0
-    return sum(part["type"] == "image" for part in content)
+        asked = [cache.images.features[key] for key in self.prompt.asked_keys]
+        return familiarity.forced_answer([asked], cache.processor.tokenizer, self._options["eos_token_id"])

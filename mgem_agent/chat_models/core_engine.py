@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mgem_agent.chat_models.dialogue_pool import CachedDialogue, DialoguePool
-from mgem_agent.chat_models.text_engine import Dialogue, PromptSize, TextEnd, TextRequest
+from mgem_agent.chat_models.text_engine import PromptSize, TextEnd, TextRequest
 from mgem_agent.core_model.context import max_context
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache
+from mgem_agent.core_model.dialogue.dialogue_images import images_of
 from mgem_agent.core_model.dialogue.grammar_constraint import GrammarTokens, can_follow_grammar
 from mgem_agent.core_model.dialogue.streaming import stop_token_ids
 from mgem_agent.core_model.encoded_picture import file_hash
@@ -96,7 +97,7 @@ class CoreEngine:
             PromptError: If the prompt template does not allow the dialogue.
             ContextOverflowError: If the dialogue leaves no room for the answer; nothing is computed then.
         """
-        pictures = {id(source): _image_name(source) for source in _images(request.dialogue)}
+        pictures = {id(source): _image_name(source) for source in images_of(request.dialogue)}
         prints = [_fingerprint(message, pictures) for message in request.dialogue]
         with self.dialogues.lend(prints, request.thread_id) as lent:
             yield from self._answer(request, lent, pictures)
@@ -131,7 +132,7 @@ class CoreEngine:
             PromptError: If the prompt template does not allow the dialogue.
         """
         counter = DialogueCache(self.model, self.processor)
-        num_images = len(_images(request.dialogue))
+        num_images = len(images_of(request.dialogue))
         prompt = counter.prompt(request.dialogue, range(num_images), prefill=request.prefill)
         num_tokens = self.processor.image_tokens.num_tokens
         return PromptSize(
@@ -153,7 +154,7 @@ class CoreEngine:
     ) -> Iterator[str | TextEnd]:
         caches = lent.state
         try:
-            shown = _images(request.dialogue)
+            shown = images_of(request.dialogue)
             image_keys = tuple(_image_key(source, pictures[id(source)], caches) for source in shown)
             prompt = caches.dialogue.prompt(request.dialogue, image_keys, prefill=request.prefill)
             answer = caches.dialogue.answer(prompt, self._options(request))
@@ -215,11 +216,6 @@ def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
             "out, or call the core model's generate."
         )
     return options
-
-
-def _images(dialogue: Dialogue) -> list[Any]:
-    parts = [part for message in dialogue if not isinstance(message["content"], str) for part in message["content"]]
-    return [part["image"] for part in parts if part["type"] == "image"]
 
 
 def _image_name(source: Any) -> str:

@@ -13,15 +13,16 @@ from mgem_agent.recipes.train.config import Precision
 __all__ = ["bf16_where_fast", "matmul_precision", "training_dtype"]
 
 
-def training_dtype(precision: Precision) -> torch.dtype:
+def training_dtype(precision: Precision, device: torch.device | str | None = None) -> torch.dtype:
     """Return bfloat16 or float32; `auto` takes the one that the hardware multiplies fastest.
 
     Args:
         precision: The setting of a configuration.
+        device: The device that computes; by default the GPU, if there is one.
     """
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
-    best = default_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    best = default_dtype(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return best if best == torch.bfloat16 else torch.float32  # float16 would need loss scaling
 
 
@@ -34,7 +35,7 @@ def bf16_where_fast(device: torch.device | str, precision: Precision = "auto") -
         device: The device.
         precision: The setting of a configuration; `auto` decides by the device.
     """
-    is_wanted = precision == "bf16" or (precision == "auto" and default_dtype(device) == torch.bfloat16)
+    is_wanted = training_dtype(precision, device) == torch.bfloat16
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=is_wanted)
 
 

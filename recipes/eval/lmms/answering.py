@@ -20,12 +20,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.context import max_context
 from mgem_agent.core_model.dialogue.dialogue_cache import DialogueCache, DialoguePrompt
+from mgem_agent.core_model.dialogue.dialogue_images import images_of
 from mgem_agent.core_model.dialogue.streaming import ending_options, input_device
 from mgem_agent.core_model.prompts.batch import pad_rows
 from mgem_agent.core_model.quantization import default_device_map
 from mgem_agent.errors import InputError
 
-__all__ = ["BenchmarkAnswer", "BenchmarkModel", "Dialogue", "generation_options", "images_of", "limit_images"]
+__all__ = ["BenchmarkAnswer", "BenchmarkModel", "Dialogue", "generation_options", "limit_images"]
 
 DEFAULT_NEW_TOKENS = 1024
 """Length of an answer for a task that sets none; the authors' scripts use it too."""
@@ -198,12 +199,6 @@ def generation_options(asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[
     if asked.get("repetition_penalty") is not None:
         options["repetition_penalty"] = float(asked["repetition_penalty"])
     return options, (until,) if isinstance(until, str) else tuple(until)
-
-
-def images_of(dialogue: Dialogue) -> list[Any]:
-    """Return the images of a dialogue, in order."""
-    parts = [part for message in dialogue if not isinstance(message["content"], str) for part in message["content"]]
-    return [part["image"] for part in parts if part["type"] == "image"]
 
 
 def limit_images(dialogue: Dialogue, most: int) -> list[dict[str, Any]]:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage, HumanMessage
 
 from mgem_agent.chat_models.chat_model import GenProtocolModel
+from mgem_agent.core_model.dialogue.dialogue_images import images_of
 from mgem_agent.errors import InputError
 from mgem_agent.gen.tool_calls import DRAW_TOOL_NAME
-from mgem_agent.recipes.eval.lmms.answering import Dialogue, images_of
+from mgem_agent.recipes.eval.lmms.answering import Dialogue
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_generator import ImageGenerator
 from mgem_agent.tools.image_request import ImageRequest

@@ -18,10 +18,11 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts  # pyright: ign
 from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
 from lmms_eval.protocol import ChatMessages  # pyright: ignore[reportMissingImports]
 
+from mgem_agent.core_model.dialogue.dialogue_images import images_of
 from mgem_agent.core_model.dialogue.streaming import input_device
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.eval.answer_log import AnswerLog, state_of
-from mgem_agent.recipes.eval.lmms.answering import BenchmarkModel, generation_options, images_of, limit_images
+from mgem_agent.recipes.eval.lmms.answering import BenchmarkModel, generation_options, limit_images
 from mgem_agent.recipes.eval.lmms.drawing import DrawnAnswers, TaskDrawing, draws
 
 __all__ = ["MgemChat", "MgemSimple"]

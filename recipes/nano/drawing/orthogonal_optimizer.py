@@ -12,7 +12,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from mgem_agent.core_model.dtype import default_dtype
+from mgem_agent.recipes.train.precision import training_dtype
 
 __all__ = ["OrthogonalOptimizer"]
 
@@ -78,15 +78,11 @@ class OrthogonalOptimizer(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Return the nearest (semi-)orthogonal matrix of a matrix, approximately, by Newton and Schulz's iteration."""
     is_tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if is_tall else matrix).to(_fast_dtype(matrix.device))
+    # bfloat16 is exact enough for the iteration
+    found = (matrix.T if is_tall else matrix).to(training_dtype("auto", matrix.device))
     found = found / (found.norm() + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         gram = found @ found.T
         found = a * found + (b * gram + c * gram @ gram) @ found
     return (found.T if is_tall else found).to(matrix.dtype)
-
-
-def _fast_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16, which is exact enough for the iteration, where the device computes in it; else float32."""
-    return torch.bfloat16 if default_dtype(device) == torch.bfloat16 else torch.float32

@@ -15,7 +15,6 @@ from PIL import Image
 from mgem_agent.core_model import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from mgem_agent.core_model.checkpoints.partial_checkpoint import lacks_language_model
 from mgem_agent.core_model.dialogue.streaming import ending_options, input_device
-from mgem_agent.core_model.familiarity import forced_answer
 from mgem_agent.user_files import user_path
 
 __all__ = ["SeeingModel", "find_weights", "loading_options"]
@@ -107,9 +106,9 @@ class SeeingModel:
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "high_res_pixel_values") if name in inputs}
         seen: Any = self.model.get_image_features(**pixels)
         if (familiarity := self.model.familiarity) is not None:
-            is_forced = [not familiarity.knows(tokens) for tokens in seen.pooler_output]
-            forced = forced_answer(familiarity, self.processor.tokenizer, options["eos_token_id"], is_forced)
-            options["logits_processor"] = [forced]
+            asked_of = [[tokens] for tokens in seen.pooler_output]
+            forced = familiarity.forced_answer(asked_of, self.processor.tokenizer, options["eos_token_id"])
+            options["logits_processor"] = [forced] if forced else []
         produced = self.model.generate(**inputs, mm_encoder_outputs={"image": seen}, **options)
         texts = self.processor.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
