@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, CLIPVisionModel, PreTrainedModel
 from mgem_agent.core_model.checkpoints.loading import clear_idle_sampling, quiet_loading
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
-from mgem_agent.core_model.modeling import MiniGeminiPreTrainedModel
+from mgem_agent.core_model.modeling import MiniGeminiPreTrainedModel, build_reader
 from mgem_agent.errors import CheckpointError, InputError
 
 __all__ = ["assemble", "join_parts"]
@@ -118,6 +118,7 @@ def join_parts(
     model.lm_head = head
     for part in filter(None, (model.model.mining, model.model.multi_modal_projector)):
         _initialise(part, vision.device)
+    model.model.reader = build_reader(config)
     model.generation_config = copy.deepcopy(language_model.generation_config)
     clear_idle_sampling(model.generation_config)
     model.model.apply_freezing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -25,7 +27,7 @@ from mgem_agent.core_model.cache_name import rename_cache
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
-from mgem_agent.core_model.familiarity import Familiarity
+from mgem_agent.core_model.familiarity import Familiarity, ForcedAnswer
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.in_vocabulary import (
     ImageTokenMap,
@@ -131,6 +133,23 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
     ) -> BaseModelOutputWithPooling:
         """Encode, mine and project images; see :meth:`MiniGeminiModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, high_res_pixel_values, **kwargs)
+
+    def forced_answer(
+        self, pictures: Sequence[Sequence[Tensor]], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
+    ) -> ForcedAnswer | None:
+        """Return what fixes the answers about pictures that this model does not know; None if it may answer freely.
+
+        Args:
+            pictures: For each prompt, the (tokens, d) of the pictures that it asks about, as from
+                :meth:`get_image_features`.
+            tokenizer: The model's tokenizer.
+            stop_ids: Tokens that end an answer.
+        """
+        if self.familiarity is None:
+            return None
+        num_visual = self.config.geometry.num_visual_tokens
+        seen = [[tokens[:num_visual] for tokens in asked] for asked in pictures]
+        return self.familiarity.forced_answer(seen, tokenizer, stop_ids)
 
     def forward(
         self,

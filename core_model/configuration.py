@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from mgem_agent.core_model.checkpoints.official import OFFICIAL_MODEL_TYPES, is_official, translate_config
 from mgem_agent.core_model.geometry import VisualGeometry
+from mgem_agent.core_model.visual_reader import VisualReaderConfig
 from mgem_agent.errors import InputError
 
 __all__ = ["HighResVisionConfig", "MiniGeminiConfig", "head_channels"]
@@ -84,6 +85,8 @@ class MiniGeminiConfig(PreTrainedConfig):
         image_global: Whether the full picture is seen in addition to its crops; true in the HD models.
         vision_feature_layer: The LR encoder's hidden state that becomes the visual tokens; -2 is the second to last.
         projector_type: `mlpNx_gelu` (N linear layers with GELU between), `linear` or `identity`.
+        reader_config: Fields of a [`VisualReaderConfig`], for a model that reads its visual tokens as words; None for
+            the models of the paper. It needs an `image_grid` of 1, without a global image.
         image_aspect_ratio: `pad` puts the picture on a square of the mean colour; `square` scales the short edge and
             crops the centre.
         prompt_template: Name of the dialogue format, a file in `core_model/prompts/formats`.
@@ -110,6 +113,7 @@ class MiniGeminiConfig(PreTrainedConfig):
     image_global: bool = False
     vision_feature_layer: int = -2
     projector_type: str = "mlp2x_gelu"
+    reader_config: dict[str, Any] | None = None
     image_aspect_ratio: Literal["pad", "square"] = "pad"
     prompt_template: str = "vicuna_v1"
     freeze_vision_tower: bool = True
@@ -124,6 +128,11 @@ class MiniGeminiConfig(PreTrainedConfig):
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         self.text_config.tie_word_embeddings = self.tie_word_embeddings
+        if self.reader is not None and (self.image_grid != 1 or self.image_global):
+            raise InputError(
+                f"A model with a reader sees a picture as one crop, got image_grid={self.image_grid} and "
+                f"image_global={self.image_global}. Set reader_config to null, or change these two to 1 and false."
+            )
         self.geometry  # noqa: B018  raises if the sizes do not fit together
 
     @classmethod
@@ -140,6 +149,15 @@ class MiniGeminiConfig(PreTrainedConfig):
         return super().from_dict(translate_config(config_dict) if is_official(config_dict) else config_dict, **kwargs)
 
     @property
+    def reader(self) -> VisualReaderConfig | None:
+        """Sizes of the reader; None without one.
+
+        Raises:
+            InputError: If they cannot be used.
+        """
+        return None if self.reader_config is None else VisualReaderConfig.of(self.reader_config)
+
+    @property
     def geometry(self) -> VisualGeometry:
         """Token counts and window sizes of this configuration.
 
@@ -152,6 +170,7 @@ class MiniGeminiConfig(PreTrainedConfig):
             high_res_size=self.high_res_image_size,
             image_grid=self.image_grid,
             image_global=self.image_global,
+            num_reader_tokens=0 if self.reader is None else self.reader.num_tokens,
         )
 
 

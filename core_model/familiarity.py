@@ -92,7 +92,8 @@ class Familiarity:
         """Return what fixes the answers about unfamiliar pictures; None if there are none.
 
         Args:
-            pictures: For each prompt, the (n, d) visual tokens of the pictures that it asks about.
+            pictures: For each prompt, the (n, d) visual tokens of the pictures that it asks about, without those of a
+                reader.
             tokenizer: The model's tokenizer.
             stop_ids: Tokens that end an answer.
         """

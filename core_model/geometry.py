@@ -40,14 +40,14 @@ class VisualGeometry:
         high_res_size: Side of the HR image, in pixels; None for a model without one, which mines nothing.
         image_grid: Crops per side that the LR image is cut into; 1 means the image itself.
         image_global: Whether the full picture, scaled down to one crop, is also seen.
+        num_reader_tokens: Tokens of what a reader says about the picture; 0 without a reader.
 
     Raises:
         GeometryError: If a size is not divisible as mining requires.
 
     Examples:
-        >>> VisualGeometry(low_res_size=336, patch_size=14, high_res_size=1536, image_grid=2, image_global=True)
-        VisualGeometry(low_res_size=336, patch_size=14, high_res_size=1536, image_grid=2, image_global=True)
-        >>> _.num_image_tokens, _.window_size, _.low_res_input_size
+        >>> hd = VisualGeometry(low_res_size=336, patch_size=14, high_res_size=1536, image_grid=2, image_global=True)
+        >>> hd.num_image_tokens, hd.window_size, hd.low_res_input_size
         (2880, 8, 672)
     """
 
@@ -56,6 +56,7 @@ class VisualGeometry:
     high_res_size: int | None
     image_grid: int = 1
     image_global: bool = False
+    num_reader_tokens: int = 0
 
     def __post_init__(self) -> None:
         for name in ("low_res_size", "patch_size", "high_res_size", "image_grid"):
@@ -94,9 +95,14 @@ class VisualGeometry:
         return self.image_grid**2 + int(self.image_global)
 
     @property
-    def num_image_tokens(self) -> int:
-        """Visual tokens of one picture in the language model's input."""
+    def num_visual_tokens(self) -> int:
+        """Visual tokens of one picture: what mining and the projector give."""
         return self.num_crops * self.tokens_per_side**2
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Tokens of one picture in the language model's input: its visual tokens and those of a reader."""
+        return self.num_visual_tokens + self.num_reader_tokens
 
     @property
     def low_res_input_size(self) -> int:

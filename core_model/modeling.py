@@ -31,9 +31,10 @@ from mgem_agent.core_model.offload import keep_resident
 from mgem_agent.core_model.projector import build_projector
 from mgem_agent.core_model.side_by_side import side_by_side
 from mgem_agent.core_model.token_extension import crops_to_raster, global_image, raster_to_crops, split_crops
+from mgem_agent.core_model.visual_reader import VisualReader
 from mgem_agent.errors import InputError, PromptError
 
-__all__ = ["MiniGeminiModel", "MiniGeminiOutput", "MiniGeminiPreTrainedModel"]
+__all__ = ["MiniGeminiModel", "MiniGeminiOutput", "MiniGeminiPreTrainedModel", "build_reader"]
 
 _TORCH_INIT = "_torch_init"
 """Marks the linear layers that use torch's own initialisation."""
@@ -103,15 +104,28 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
             init.constant_(gamma, self.config.high_res_vision_config.layer_scale_init_value)
 
 
+def build_reader(config: MiniGeminiConfig) -> VisualReader | None:
+    """Return a new reader of a model; None if it has none.
+
+    Args:
+        config: The model's configuration.
+    """
+    if config.reader is None:
+        return None
+    num_patches = config.geometry.num_visual_tokens
+    return VisualReader(config.reader, num_patches, config.vision_config.hidden_size, config.text_config.hidden_size)
+
+
 class MiniGeminiModel(MiniGeminiPreTrainedModel):
     """The two encoders, mining, the projector and the language model's trunk, without a head.
 
     Without high resolution (`high_res_image_size` of None), `high_res_vision_tower` and `mining` are None, and the
-    projector gets the low-resolution tokens.
+    projector gets the low-resolution tokens. Without a `reader_config`, `reader` is None.
     """
 
     high_res_vision_tower: HighResEncoder | None
     mining: PatchInfoMining | None
+    reader: VisualReader | None
 
     def __init__(self, config: MiniGeminiConfig) -> None:
         super().__init__(config)
@@ -122,6 +136,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
             self.high_res_vision_tower = HighResEncoder(config.high_res_vision_config)
             self.mining = PatchInfoMining(vision_dim, config.high_res_vision_config.candidate_dim)
         self.multi_modal_projector = build_projector(config.projector_type, vision_dim, config.text_config.hidden_size)
+        self.reader = build_reader(config)
         for part in filter(None, (self.mining, self.multi_modal_projector)):
             for module in part.modules():
                 setattr(module, _TORCH_INIT, True)
@@ -178,7 +193,8 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
 
         Returns:
             `.pooler_output`: one (tokens, d) tensor for each image, ready to be placed among embedded text; in the HD
-            models the tokens of the global image come first. `.last_hidden_state`: (i, tokens, c) before the projector.
+            models the tokens of the global image come first, and those of a reader last. `.last_hidden_state`:
+            (i, visual tokens, c) before the projector.
 
         Raises:
             InputError: If the two tensors do not have the configured sizes or not the same number of images.
@@ -189,10 +205,14 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         highs = [None] * len(lows) if high_res_pixel_values is None else high_res_pixel_values.split(len(lows[0]))
         tokens = torch.cat([self._visual_tokens(low, high) for low, high in zip(lows, highs, strict=True)])
         features = self.multi_modal_projector(tokens)
+        read = None if self.reader is None else self.reader.read(tokens, features)
         # Gemma's embedding multiplies by √d. Its released model was trained with visual tokens multiplied as well.
         scale = getattr(self.get_input_embeddings(), "embed_scale", None)
         if scale is not None:
             features = features * torch.as_tensor(scale).to(features)
+        if read is not None:
+            words: Tensor = self.get_input_embeddings()(read)
+            features = torch.cat([features, words.detach().to(features)], dim=1)
         per_image: Any = list(features)  # transformers annotates a tensor, but its generation expects a list
         return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=per_image)
 

@@ -23,7 +23,7 @@ from mgem_agent.extras import is_installed, require_packages
 
 __all__ = ["default_device_map", "loading_options", "protect_vision", "quantization_config"]
 
-_VISION = ("vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector")
+_VISION = ("vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector", "reader")
 
 _LEFT_ALONE = [*(f"model.{part}" for part in _VISION), *_VISION, "lm_head"]
 """Names from the root, as transformers compares them, of the model with a head and of the trunk alone."""

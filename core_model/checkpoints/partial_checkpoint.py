@@ -51,13 +51,17 @@ _SIZES = (
 )
 
 
-def own_weights(model: MiniGeminiForConditionalGeneration) -> dict[str, Tensor]:
+def own_weights(model: MiniGeminiForConditionalGeneration, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """Return all weights of a model except its language model's, by name.
 
     Args:
         model: The model.
+        dtype: Data type to convert weights to; whole numbers, such as the token ids of a reader, stay as they are.
     """
-    return {name: value for name, value in model.state_dict().items() if not name.startswith(_LANGUAGE_MODEL)}
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(_LANGUAGE_MODEL)}
+    if dtype is None:
+        return own
+    return {name: (value.to(dtype) if value.is_floating_point() else value).contiguous() for name, value in own.items()}
 
 
 def lacks_language_model(folder: str | os.PathLike[str]) -> bool:

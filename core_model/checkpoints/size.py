@@ -30,6 +30,7 @@ _PARTS: Mapping[str, str] = {
     "model.high_res_vision_tower.": "high-resolution encoder",
     "model.mining.": "mining",
     "model.multi_modal_projector.": "projector",
+    "model.reader.": "reader",
     "lm_head.": "head",
 }
 _LANGUAGE_MODEL = "language model"

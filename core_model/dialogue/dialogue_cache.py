@@ -266,8 +266,6 @@ class Answer:
 
     def _forced_answer(self) -> ForcedAnswer | None:
         """Return what fixes the answer, if it is about a picture unlike those that the model was trained on."""
-        cache, familiarity = self._cache, self._cache.model.familiarity
-        if familiarity is None:
-            return None
+        cache = self._cache
         asked = [cache.images.features[key] for key in self.prompt.asked_keys]
-        return familiarity.forced_answer([asked], cache.processor.tokenizer, self._options["eos_token_id"])
+        return cache.model.forced_answer([asked], cache.processor.tokenizer, self._options["eos_token_id"])

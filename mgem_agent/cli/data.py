@@ -45,7 +45,7 @@ def _scenes(
     num: _Number = 1000,
     split: _SplitOption = "train",
     kind: Annotated[
-        Literal["any", "drawable", "several", "page", "asked", "unclear"],
+        Literal["any", "drawable", "several", "page", "asked", "chart", "unclear"],
         typer.Option(
             help="Scene type: any; one or two large things; a few different things; a page of text; scenes with many "
             "questions about places, numbers, colours and charts; patterns that show nothing."

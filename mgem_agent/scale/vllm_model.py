@@ -5,7 +5,8 @@ It adds three things to the backend:
 
 - **Ids of visual tokens are not embedded.** They lie outside the vocabulary in most checkpoints, and one that comes
   without a picture would otherwise end the engine.
-- **The high-resolution encoder and mining keep torch's layers**, which they use in other ways than vLLM's allow.
+- **The high-resolution encoder, mining and the reader keep torch's layers**, which they use in other ways than vLLM's
+  allow.
 - **A folder whose tokenizer does not know the mark of an image is refused** at the start, because vLLM would not find
   the pictures.
 """
@@ -29,7 +30,7 @@ from mgem_agent.scale.vllm_plugin import require_mark
 
 __all__ = ["MiniGeminiForVllm"]
 
-_KEPT = ("high_res_vision_tower", "mining")
+_KEPT = ("high_res_vision_tower", "mining", "reader")
 """Parts of the model that keep torch's layers."""
 
 
@@ -59,7 +60,7 @@ class MiniGeminiForVllm(MultiModalMixin, CausalMixin):  # type: ignore[misc]
         return "<image>" if modality.startswith("image") else None
 
     def recursive_replace(self) -> None:
-        """Replace layers by vLLM's, other than those of the high-resolution encoder and of mining.
+        """Replace layers by vLLM's, other than those of the high-resolution encoder, of mining and of the reader.
 
         Mining multiplies by the weights of its projections, which vLLM's layers may pack or quantize.
         """

@@ -25,6 +25,7 @@ _PROGRAM = "python -m mgem_agent.recipes.nano"
 RECIPES = {
     "clip_pretrain": ("seeing", "EncodersConfig", "train_encoders", "the two vision encoders"),
     "visual_words": ("seeing", "VisualWordsConfig", "train_visual_words", "mining and the projector"),
+    "visual_reader": ("seeing", "VisualReaderTraining", "train_visual_reader", "what reads visual tokens as words"),
     "autoencoder": ("drawing", "AutoencoderConfig", "train_autoencoder", "the autoencoder of pictures"),
     "layout_encoder": ("drawing", "LayoutEncoderConfig", "train_layout_encoder", "its encoder, to find the layout"),
     "scene_latents": ("drawing", "SceneLatentsConfig", "write_scene_latents", "nothing: write scenes for the denoiser"),

@@ -190,6 +190,7 @@ def part_sizes(model: MiniGeminiForConditionalGeneration, config: TrainConfig) -
         size("high_res_vision_tower", trunk.high_res_vision_tower),
         size("mining", trunk.mining),
         size("projector", trunk.multi_modal_projector),
+        *([] if trunk.reader is None else [size("reader", trunk.reader)]),
         size("llm", trunk.language_model, model.lm_head),
     ]
     if config.train.llm == "lora":

@@ -147,8 +147,7 @@ def export_without_llm(run: Path, out: Path, dtype: torch.dtype = torch.float16)
     passing = out.with_name(out.name + ".part")
     shutil.rmtree(passing, ignore_errors=True)
     passing.mkdir(parents=True)
-    weights = {name: value.to(dtype).contiguous() for name, value in own_weights(trained.model).items()}
-    save_file(weights, passing / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_file(own_weights(trained.model, dtype), passing / WEIGHTS_FILE, metadata={"format": "pt"})
     own: Any = trained.model.config
     for part in (own, *(getattr(own, name) for name in own.sub_configs)):
         if part is not None:

@@ -48,6 +48,7 @@ def write_known_pictures(folder: Path, assets: EmojiAssets, *, num_scenes: int =
         scenes = [sample_scene(0, number, kind=KINDS[number % len(KINDS)]) for number in numbers]
         drawn = [render_scene(scene, assets, size_px=model.config.high_res_image_size or 256) for scene in scenes]
         seen = model.get_image_features(**processor.image_processor(drawn, return_tensors="pt"))
-        scores += [known.score(tokens) for tokens in seen.pooler_output or ()]
+        num_visual = model.config.geometry.num_visual_tokens
+        scores += [known.score(tokens[:num_visual]) for tokens in seen.pooler_output or ()]
     least = torch.tensor(scores).quantile(_DOUBTED).item()
     return Familiarity(known.words, least, ANSWER).write(folder)

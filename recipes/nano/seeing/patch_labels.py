@@ -21,11 +21,23 @@ from mgem_agent.recipes.nano.world.concepts import load_concepts
 from mgem_agent.recipes.nano.world.scene_layouts import CHART_LABELS, load_words
 from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, SHAPES, Scene
 
-__all__ = ["fact_embeds", "fact_loss", "patch_facts", "patch_labels", "visual_vocabulary", "word_embeds", "word_loss"]
+__all__ = [
+    "LEAST_WEIGHT",
+    "background_labels",
+    "fact_embeds",
+    "fact_loss",
+    "patch_facts",
+    "patch_labels",
+    "visual_vocabulary",
+    "word_embeds",
+    "word_loss",
+]
 
 _LEAST_OF_PATCH = 0.35  # minimum fraction of a patch that a thing covers, to label it
-_LEAST_WEIGHT = 8.0  # of the patches with a fact: the mean of fewer is too noisy
 _LEAST_OF_WORD = 0.25  # minimum fraction of a printed word in a patch, to label it
+
+LEAST_WEIGHT = 8.0
+"""Least weight of the patches with a fact in a mean: that of fewer is too noisy."""
 
 
 def visual_vocabulary() -> tuple[str, ...]:
@@ -33,8 +45,12 @@ def visual_vocabulary() -> tuple[str, ...]:
     shapes = (f"{colour} {shape}" for colour in INK_COLOURS for shape in SHAPES)
     names = (concept.name for concept in load_concepts())
     words = (*map(_quoted, load_words()), *map(_quoted, CHART_LABELS))
-    places = (*(place.name for place in BACKGROUNDS), "bar chart", "pie chart", "unclear")
-    return tuple(dict.fromkeys((*names, *shapes, *words, *places)))
+    return tuple(dict.fromkeys((*names, *shapes, *words, *background_labels())))
+
+
+def background_labels() -> tuple[str, ...]:
+    """Return the labels of patches without a thing or print: places, charts, and patterns that show nothing."""
+    return (*(place.name for place in BACKGROUNDS), "bar chart", "pie chart", "unclear")
 
 
 def _quoted(word: str) -> str:
@@ -204,6 +220,6 @@ def fact_loss(
             aim = table[wanted[is_known]]
             losses = losses + size_weight * (1 - (offsets[is_known] * aim).sum(-1) / aim.square().sum(-1)).square()
         summed = (weights * losses).sum()
-        total = total + summed / weights.sum().clamp(min=_LEAST_WEIGHT)  # rare facts count as much as frequent ones
+        total = total + summed / weights.sum().clamp(min=LEAST_WEIGHT)  # rare facts count as much as frequent ones
         right[name] = logits.argmax(-1).eq(wanted[is_known]).float().mean().item()
     return total, extra, right

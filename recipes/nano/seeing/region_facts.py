@@ -1,4 +1,4 @@
-"""Facts of the regions of a scene: row, column, colour, number and rank, each as one word."""
+"""Facts of the regions of a scene: row, column, colour, number, rank and size of print, each as one word."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "colour": tuple(INK_COLOURS),
     "number": tuple(number_word(number) for number in range(1, 10)),
     "rank": ("largest", "average", "smallest"),
+    "size": ("small", "medium", "large"),
 }
 """The words of each fact."""
 
@@ -38,7 +39,7 @@ def facts_of_regions(scene: Scene) -> list[RegionFacts]:
         rows.append(facts if colour is None else {**facts, "colour": colour})
     number = number_word(len(scene.shapes)) if scene.shapes else ""
     rows += [{**_place(scene, each.x, each.y), "number": number, "colour": each.colour} for each in scene.shapes]
-    rows += [{"colour": text.plate} for text in scene.texts]
+    rows += [{"colour": text.plate, "size": text.size} for text in scene.texts]
     if scene.chart is not None:
         rows += [_part_facts(scene.chart, part) for part in scene.chart.parts]
     return rows

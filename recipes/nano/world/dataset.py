@@ -62,7 +62,7 @@ def scene_record(index: int, settings: SceneDataSettings) -> dict[str, Any]:
     """
     scene = sample_scene(settings.seed, index, kind=settings.kind, split=settings.split)
     rng = random.Random(f"{settings.seed}/{settings.split}/{settings.kind}/{index}")
-    turns = dialogue_about(scene, rng, thorough=settings.kind == "asked")
+    turns = dialogue_about(scene, rng, thorough=settings.kind in ("asked", "chart"))
     conversations: list[dict[str, str]] = []
     for turn in turns:
         mark = "" if conversations else "<image>\n"

@@ -15,6 +15,7 @@ from mgem_agent.recipes.nano.world.holdout_split import belongs_to_split
 from mgem_agent.recipes.nano.world.scene_layouts import (
     ANY_LAYOUTS,
     ASKED_LAYOUTS,
+    CHART_LAYOUTS,
     DRAWABLE_LAYOUTS,
     LAYOUTS,
     PAGE_LAYOUTS,
@@ -48,10 +49,12 @@ __all__ = [
     "sample_scene",
 ]
 
-SceneKind = Literal["any", "drawable", "several", "page", "posed", "varied", "asked", "unclear"]
+SceneKind = Literal["any", "drawable", "several", "page", "posed", "varied", "asked", "chart", "unclear"]
 
 _SPLIT_KEYS = {"train": 1, "held_out": 2}
-_KIND_KEYS = {"any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5, "varied": 6, "asked": 7, "unclear": 8}
+_KIND_KEYS = {
+    "any": 1, "drawable": 2, "page": 3, "posed": 4, "several": 5, "varied": 6, "asked": 7, "unclear": 8, "chart": 9,
+}  # fmt: skip
 _LAYOUTS = {
     "any": ANY_LAYOUTS,
     "drawable": DRAWABLE_LAYOUTS,
@@ -60,6 +63,7 @@ _LAYOUTS = {
     "posed": POSED_LAYOUTS,
     "varied": VARIED_LAYOUTS,
     "asked": ASKED_LAYOUTS,
+    "chart": CHART_LAYOUTS,
     "unclear": UNCLEAR_LAYOUTS,
 }
 _MAX_TRIES = 10_000
@@ -75,7 +79,7 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
             background with fixed details; this is the generator's world. "any": also several things, counts, printed
             words, shapes and charts. "several": a few different things. "page": only printed words, many of them.
             "varied": like "drawable", also two or three of one thing. "asked": like "any", with more numbers,
-            places and charts. "unclear": patterns that show nothing.
+            places and charts. "chart": only charts. "unclear": patterns that show nothing.
         split: "train" or "held_out". The same seed and index give different scenes, and no held-out scene has the
             composition of a training scene.
 
@@ -85,7 +89,7 @@ def sample_scene(seed: int, index: int, *, kind: SceneKind = "any", split: Split
     if seed < 0 or index < 0 or split not in _SPLIT_KEYS or kind not in _KIND_KEYS:
         raise InputError(
             f"There is no scene {index!r} of seed {seed!r}, kind {kind!r}, split {split!r}. Seed and index are 0 or "
-            "more, the kind is 'any', 'drawable', 'several', 'page', 'posed', 'varied', 'asked' or 'unclear', "
+            "more, the kind is 'any', 'drawable', 'several', 'page', 'posed', 'varied', 'asked', 'chart' or 'unclear', "
             "the split 'train' or 'held_out'."
         )
     rng = np.random.default_rng([seed, index, _SPLIT_KEYS[split], _KIND_KEYS[kind]])

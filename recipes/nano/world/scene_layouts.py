@@ -38,6 +38,7 @@ __all__ = [
     "ANY_LAYOUTS",
     "ASKED_LAYOUTS",
     "CHART_LABELS",
+    "CHART_LAYOUTS",
     "DRAWABLE_LAYOUTS",
     "LAYOUTS",
     "PAGE_LAYOUTS",
@@ -387,6 +388,9 @@ ASKED_LAYOUTS = {
     "chart_pie": 0.04,
 }
 """Frequencies of all layouts, with more of those that ask for places, numbers, colours and charts."""
+
+CHART_LAYOUTS = {"chart_bar": 0.7, "chart_pie": 0.3}
+"""Frequencies of the two kinds of charts."""
 
 UNCLEAR_LAYOUTS = {"unclear": 1.0}
 """Patterns that show nothing."""

@@ -121,12 +121,12 @@ def test_a_label_knows_the_value_and_the_rank_of_its_bar():
 def test_the_loss_of_facts_is_least_at_their_own_words():
     torch.manual_seed(0)
     tables = [table - table.mean(0) for table in (torch.randn(len(words), 64) for words in FACTS.values())]
-    facts = torch.tensor([[[0, 2, 5, -100, 1], [-100] * 5]])
+    facts = torch.tensor([[[0, 2, 5, -100, 1, -100], [-100] * 6]])
     is_background, middle = torch.tensor([[False, True]]), torch.randn(64)
     options = {"background_weight": 0.15, "sharpness": 20.0}
     tokens = (middle + tables[0][0] + tables[1][2] + tables[2][5] + tables[4][1]).expand(1, 2, 64)
     loss, extra, right = fact_loss(tokens, facts, is_background, tables, middle, **options)
-    assert right == {"row": 1.0, "column": 1.0, "colour": 1.0, "rank": 1.0}  # no patch has a number
+    assert right == {"row": 1.0, "column": 1.0, "colour": 1.0, "rank": 1.0}  # no patch has a number or a size
     torch.testing.assert_close(extra[0, 0], tokens[0, 0] - middle)
     assert not extra[0, 1].any()
     other, _, _ = fact_loss(middle + torch.randn(1, 2, 64), facts, is_background, tables, middle, **options)
