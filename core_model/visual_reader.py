@@ -49,6 +49,9 @@ class VisualReaderConfig:
         fact_words: The number of words of each fact: w.
         fact_length: Most tokens of a fact's word.
         places: Facts that say where a thing is; they are left out if there are several of it.
+        least_confidence: The confidence from which a picture is one of those that it was trained on. Of any other it
+            says the label `unknown`, and nothing else.
+        unknown: That label.
         hidden_size: Channels of the transformer.
         num_layers: Its layers.
         num_heads: Its attention heads.
@@ -61,6 +64,8 @@ class VisualReaderConfig:
     fact_words: Sequence[int]
     fact_length: int
     places: Sequence[str] = ()
+    least_confidence: float = 0.0
+    unknown: int = 0
     hidden_size: int = 192
     num_layers: int = 2
     num_heads: int = 4
@@ -176,6 +181,15 @@ class VisualReader(nn.Module):
         facts = self.fact_head(hidden).split([1 + words for words in self.config.fact_words], -1)
         return ReaderOutput(self.label_head(hidden) + self.similarity_scale * near, list(facts))
 
+    @staticmethod
+    def confidence(output: ReaderOutput) -> Tensor:
+        """Return (i,) the mean, over patches, of the probability of the most probable label: low for other pictures.
+
+        Args:
+            output: What it predicts.
+        """
+        return output.labels.float().softmax(-1).amax(-1).mean(-1)
+
     @torch.no_grad()
     def read(self, tokens: Tensor, features: Tensor) -> Tensor:
         """Return (i, k) the token ids of the reading of each image: the background, then the entries in reading order.
@@ -187,25 +201,38 @@ class VisualReader(nn.Module):
             features: As for :meth:`forward`.
         """
         output = self(tokens, features)
+        is_known = (self.confidence(output) >= self.config.least_confidence).tolist()
         labels = output.labels.float().softmax(-1).cpu()
         facts = [fact.float().softmax(-1).cpu() for fact in output.facts]
         kinds = self.label_kinds.tolist()
         rows = [
-            self._written(labels[image], [fact[image] for fact in facts], kinds) for image in range(labels.shape[0])
+            self._written(
+                self._entry_words(labels[image], [fact[image] for fact in facts], kinds)
+                if known
+                else [self._label_words(self.config.unknown)]
+            )
+            for image, known in enumerate(is_known)
         ]
         return torch.tensor(rows, device=tokens.device)
 
-    def _written(self, labels: Tensor, facts: Sequence[Tensor], kinds: Sequence[int]) -> list[int]:
-        """Return the tokens of an image from the probabilities of labels (n, V) and of each fact (n, 1 + w)."""
+    def _written(self, entries: Sequence[Sequence[int]]) -> list[int]:
+        """Return a reading from the tokens of its entries."""
         end, blank = self.mark_ids.tolist()
         length = self.config.num_tokens
         ids: list[int] = []
-        for entry in self._entries(labels, kinds):
-            words = [*self._label_words(entry.label), *self._fact_words(entry, facts, kinds[entry.label]), end]
+        for entry in entries:
+            words = [*entry, end]
             if len(ids) + len(words) > length:
                 break
             ids += words
         return ids + [blank] * (length - len(ids))
+
+    def _entry_words(self, labels: Tensor, facts: Sequence[Tensor], kinds: Sequence[int]) -> list[list[int]]:
+        """Return the tokens of each entry, from the probabilities of labels (n, V) and of each fact (n, 1 + w)."""
+        return [
+            [*self._label_words(entry.label), *self._fact_words(entry, facts, kinds[entry.label])]
+            for entry in self._entries(labels, kinds)
+        ]
 
     def _entries(self, labels: Tensor, kinds: Sequence[int]) -> list[_Entry]:
         """Return the background, and each thing and printed text that patches show, in reading order."""

@@ -23,6 +23,7 @@ from mgem_agent.recipes.nano.world.scene_parts import INK_COLOURS, SHAPES, Scene
 
 __all__ = [
     "LEAST_WEIGHT",
+    "UNKNOWN",
     "background_labels",
     "fact_embeds",
     "fact_loss",
@@ -35,6 +36,9 @@ __all__ = [
 
 _LEAST_OF_PATCH = 0.35  # minimum fraction of a patch that a thing covers, to label it
 _LEAST_OF_WORD = 0.25  # minimum fraction of a printed word in a patch, to label it
+
+UNKNOWN = "unclear"
+"""The label of patterns that show nothing, and what a reader says of a picture that it does not know."""
 
 LEAST_WEIGHT = 8.0
 """Least weight of the patches with a fact in a mean: that of fewer is too noisy."""
@@ -50,7 +54,7 @@ def visual_vocabulary() -> tuple[str, ...]:
 
 def background_labels() -> tuple[str, ...]:
     """Return the labels of patches without a thing or print: places, charts, and patterns that show nothing."""
-    return (*(place.name for place in BACKGROUNDS), "bar chart", "pie chart", "unclear")
+    return (*(place.name for place in BACKGROUNDS), "bar chart", "pie chart", UNKNOWN)
 
 
 def _quoted(word: str) -> str:
@@ -99,7 +103,7 @@ def _regions(scene: Scene) -> list[SceneRegion]:
 
 def _background(scene: Scene) -> str:
     if scene.surface is not None:
-        return "unclear"
+        return UNKNOWN
     return scene.background if scene.chart is None else f"{scene.chart.kind} chart"
 
 

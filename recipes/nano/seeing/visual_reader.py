@@ -10,7 +10,7 @@ format of the checkpoint. Its language model has to learn to use the reading: `m
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from mgem_agent.recipes.nano.pretraining import Count, PretrainingConfig, Pretra
 from mgem_agent.recipes.nano.seeing.latent_cache import LatentCache
 from mgem_agent.recipes.nano.seeing.patch_labels import (
     LEAST_WEIGHT,
+    UNKNOWN,
     background_labels,
     patch_facts,
     patch_labels,
@@ -55,6 +56,10 @@ __all__ = ["VisualReaderTraining", "new_reader", "train_visual_reader"]
 _KINDS: tuple[SceneKind, ...] = (
     "asked", "any", "drawable", "page", "asked", "several", "chart", "asked", "page", "any",
 )  # fmt: skip
+_FRESH: tuple[SceneKind, ...] = ("any", "page", "several", "posed")
+_NUM_FRESH, _AT_ONCE = 1000, 20
+_DOUBTED = 0.005
+"""Fraction of training scenes of which the reader is not confident enough."""
 _PLACES = ("row", "column")
 _SMOOTHING = 0.05
 """Label smoothing: the names of similar things are not certain."""
@@ -113,6 +118,7 @@ def new_reader(model: Any, tokenizer: Any, config: VisualReaderTraining) -> Visu
         "fact_words": [len(words) for words in FACTS.values()],
         "fact_length": facts.shape[1],
         "places": list(_PLACES),
+        "unknown": vocabulary.index(UNKNOWN),
         "hidden_size": config.hidden_size,
         "num_layers": config.num_layers,
     }
@@ -158,13 +164,21 @@ class _Scenes:
     def _scene(self, index: int) -> Scene:
         return sample_scene(self._config.seed, index, kind=_KINDS[index % len(_KINDS)])
 
-    @torch.no_grad()
     def _see(self, indices: Sequence[int]) -> Tensor:
+        return self._seen(map(self._scene, indices))
+
+    @torch.no_grad()
+    def _seen(self, scenes: Iterable[Scene]) -> Tensor:
         side = self._trunk.config.high_res_image_size or self._trunk.config.geometry.low_res_input_size
-        drawn = [render_scene(self._scene(index), self._assets, size_px=side) for index in indices]
+        drawn = [render_scene(scene, self._assets, size_px=side) for scene in scenes]
         pixels = self._processor.image_processor(drawn, return_tensors="pt").to(self._trunk.device)
         seen: Tensor = self._trunk.get_image_features(**pixels).last_hidden_state
         return seen
+
+    def fresh(self, indices: Sequence[int]) -> Tensor:
+        """Return the tokens (B, n, c) of scenes that it is not trained on."""
+        scenes = (sample_scene(self._config.seed + 1, index, kind=_FRESH[index % len(_FRESH)]) for index in indices)
+        return self._seen(scenes)
 
     def __call__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the tokens (B, n, c), labels (B, n), whether it is background (B, n), facts (B, n, facts)."""
@@ -227,8 +241,20 @@ def train_visual_reader(folder: str | Path, config: VisualReaderTraining, assets
         tokens, *wanted = (each.to(run.device) for each in scenes(picked.tolist()))
         loss, right = _loss(reader(tokens, trunk.multi_modal_projector(tokens)), *wanted, config)
         run.update(loss, **right)
-    trunk.reader = reader.eval()
+    _find_least_confidence(model, reader.eval(), scenes.fresh)
+    trunk.reader = reader
     return _written(model.cpu(), source, place / "model")
+
+
+@torch.no_grad()
+def _find_least_confidence(model: Any, reader: VisualReader, see: Callable[[Sequence[int]], Tensor]) -> None:
+    """Set the least confidence to that which all but a few other scenes reach."""
+    found: list[Tensor] = []
+    for start in range(0, _NUM_FRESH, _AT_ONCE):
+        tokens = see(range(start, start + _AT_ONCE))
+        found.append(reader.confidence(reader(tokens, model.model.multi_modal_projector(tokens))))
+    least = round(torch.cat(found).quantile(_DOUBTED).item(), 3)
+    model.config.reader_config = {**model.config.reader_config, "least_confidence": least}
 
 
 def _written(model: Any, source: Path, target: Path) -> Path:
