@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from transformers import (
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -27,7 +25,6 @@ from mgem_agent.core_model.cache_name import rename_cache
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
-from mgem_agent.core_model.familiarity import Familiarity, ForcedAnswer
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.in_vocabulary import (
     ImageTokenMap,
@@ -61,9 +58,6 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         torch.Size([20, 32])
     """
 
-    familiarity: Familiarity | None = None
-    """Which pictures it knows, for a model that knows few; None answers freely about every picture."""
-
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
@@ -91,9 +85,6 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         if model.model.mining is not None:
             keep_resident(model.model.mining)
         model.model.apply_freezing()
-        folder = pretrained_model_name_or_path  # None for given weights
-        if folder is not None and os.path.isdir(folder):
-            model.familiarity = Familiarity.read(folder)
         return loaded
 
     @classmethod
@@ -133,23 +124,6 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
     ) -> BaseModelOutputWithPooling:
         """Encode, mine and project images; see :meth:`MiniGeminiModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, high_res_pixel_values, **kwargs)
-
-    def forced_answer(
-        self, pictures: Sequence[Sequence[Tensor]], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
-    ) -> ForcedAnswer | None:
-        """Return what fixes the answers about pictures that this model does not know; None if it may answer freely.
-
-        Args:
-            pictures: For each prompt, the (tokens, d) of the pictures that it asks about, as from
-                :meth:`get_image_features`.
-            tokenizer: The model's tokenizer.
-            stop_ids: Tokens that end an answer.
-        """
-        if self.familiarity is None:
-            return None
-        num_visual = self.config.geometry.num_visual_tokens
-        seen = [[tokens[:num_visual] for tokens in asked] for asked in pictures]
-        return self.familiarity.forced_answer(seen, tokenizer, stop_ids)
 
     def forward(
         self,

@@ -14,14 +14,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from mgem_agent.core_model import MiniGeminiConfig, load_without_language_model
-from mgem_agent.core_model.familiarity import Familiarity
 from mgem_agent.core_model.image_processing import MiniGeminiImageProcessor
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano.drawing import DIFFUSION_WEIGHTS, NanoGenerator
 from mgem_agent.nano.language_model import find_language_model
 from mgem_agent.nano.reasoner import make_nano_reasoner
 from mgem_agent.nano.vision_language import VLM_WEIGHTS
-from mgem_agent.recipes.nano.world.scene_questions import UNCLEAR
+from mgem_agent.recipes.nano.seeing.patch_labels import UNKNOWN, visual_vocabulary
 from mgem_agent.tools.drawing import draw
 from mgem_agent.tools.image_request import ImageRequest
 from mgem_agent.tools.image_result import ImageResult
@@ -35,7 +34,7 @@ def test_the_box_is_at_most_60_mb_in_half_precision() -> None:
     files = [path for path in BOX.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 60_000_000
     weights = [path for path in files if path.suffix == ".safetensors"]
-    assert len(weights) == 6  # what sees, its adapter, and what it knows; U-Net, text encoder, autoencoder
+    assert len(weights) == 5  # what sees, its adapter; U-Net, text encoder, autoencoder
     for path in weights:
         kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
         assert kinds == {torch.float16}, path
@@ -61,25 +60,30 @@ def test_what_sees_fits_a_language_model_of_its_sizes() -> None:
     pixels = [torch.zeros(1, 3, side, side) for side in (128, 256)]
     with torch.no_grad():
         tokens: Any = model.model.get_image_features(*pixels).pooler_output
-    assert tokens[0].shape == (64, config.text_config.hidden_size)
+    assert tokens[0].shape == (64 + 40, config.text_config.hidden_size)
     assert tokens[0].isfinite().all()
 
 
 def test_what_sees_knows_what_the_box_draws_and_no_gradient() -> None:
-    known = Familiarity.read(VLM_WEIGHTS)
-    assert known is not None and UNCLEAR in known.answer
     config = MiniGeminiConfig.from_pretrained(VLM_WEIGHTS)
     small = AutoModelForCausalLM.from_config(config.text_config, dtype=torch.float16)
-    model = load_without_language_model(VLM_WEIGHTS, small, dtype=torch.float32)
+    trunk: Any = load_without_language_model(VLM_WEIGHTS, small, dtype=torch.float32).model
     processor = MiniGeminiImageProcessor.from_model_config(config)
     drawn = _drawn(NanoGenerator(), ImageRequest(prompt="a fox in the snow", seed=1)).astype(np.uint8)
     ramp = Image.linear_gradient("L")
     gradient = Image.merge("RGB", (ramp, Image.new("L", ramp.size), ImageOps.invert(ramp)))
+    vocabulary, reader = visual_vocabulary(), trunk.reader
     with torch.no_grad():
-        seen: Any = model.model.get_image_features(
-            **processor([Image.fromarray(drawn), gradient], return_tensors="pt")
-        ).pooler_output
-    assert [known.knows(tokens) for tokens in seen] == [True, False]
+        seen = trunk.get_image_features(**processor([Image.fromarray(drawn), gradient], return_tensors="pt"))
+        tokens = seen.last_hidden_state
+        fox, unknown = reader.read(tokens, trunk.multi_modal_projector(tokens)).tolist()
+
+    def words(label: str) -> list[int]:
+        return [token for token in reader.label_ids[vocabulary.index(label)].tolist() if token >= 0]
+
+    end, blank = reader.mark_ids.tolist()
+    assert unknown == [*words(UNKNOWN), end, *[blank] * (len(unknown) - len(words(UNKNOWN)) - 1)]
+    assert str(words("fox"))[1:-1] in str(fox)
 
 
 @pytest.mark.parametrize(

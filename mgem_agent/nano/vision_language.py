@@ -1,18 +1,16 @@
 """nano's vision-language model, assembled from the weights in this package and the language model that is downloaded.
 
 `weights/vlm` is what `mgem train export RUN FOLDER --small` writes: everything but the language model, in the format of
-`core_model.checkpoints.partial_checkpoint`, and the file of `core_model.familiarity`. At first use, the adapter is
-merged and the whole model is written to the cache in float16, as a folder that
-`MiniGeminiForConditionalGeneration.from_pretrained` loads without this module. The folder is named by a hash of both
-halves, so that new weights make a new folder. It also has the language model and the adapter packed for fast decoding
-(`core_model.packed_weights`), which need them apart.
+`core_model.checkpoints.partial_checkpoint`. At first use, the adapter is merged and the whole model is written to the
+cache in float16, as a folder that `MiniGeminiForConditionalGeneration.from_pretrained` loads without this module. The
+folder is named by a hash of both halves, so that new weights make a new folder. It also has the language model and the
+adapter packed for fast decoding (`core_model.packed_weights`), which need them apart.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -165,7 +163,6 @@ def _put_together(folder: Path, text: Path, target: Path) -> None:
     from mgem_agent.core_model import MiniGeminiProcessor
     from mgem_agent.core_model.checkpoints.partial_checkpoint import adapter_factors, load_without_language_model
     from mgem_agent.core_model.cpu_decoding import pack_for_decoding
-    from mgem_agent.core_model.familiarity import FAMILIARITY_FILE
 
     language_model: Any = AutoModelForCausalLM.from_pretrained(text, dtype=torch.float32)
     factors = adapter_factors(folder)
@@ -178,7 +175,5 @@ def _put_together(folder: Path, text: Path, target: Path) -> None:
             f"nano cannot be put together. {error}\nLeave MGEM_NANO_LLM unset; if it is, install mgem-agent again."
         ) from error
     model.half().save_pretrained(target)
-    if (folder / FAMILIARITY_FILE).is_file():
-        shutil.copyfile(folder / FAMILIARITY_FILE, target / FAMILIARITY_FILE)
     tokenizer = AutoTokenizer.from_pretrained(text)
     MiniGeminiProcessor.from_model_config(model.config, tokenizer).save_pretrained(target)

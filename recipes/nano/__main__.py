@@ -69,9 +69,6 @@ def _list_parser() -> argparse.ArgumentParser:
     vocabulary = recipes.add_parser("vocabulary", help="write what the generator can draw, as a JSON file")
     vocabulary.add_argument("place", metavar="FILE", type=Path, help="the file to write")
     vocabulary.set_defaults(write=_write_vocabulary)
-    known = recipes.add_parser("known_pictures", help="write which pictures the model that sees knows, to its folder")
-    known.add_argument("place", metavar="FOLDER", type=Path, help="what mgem train export --small has written")
-    known.set_defaults(write=_write_known_pictures)
     return parser
 
 
@@ -80,13 +77,6 @@ def _write_vocabulary(file: Path) -> Path:
 
     write_vocabulary(file)
     return file
-
-
-def _write_known_pictures(folder: Path) -> Path:
-    from mgem_agent.recipes.nano.seeing.known_pictures import write_known_pictures
-    from mgem_agent.recipes.nano.world.emoji import EmojiAssets
-
-    return write_known_pictures(folder, EmojiAssets.open())
 
 
 def _train(name: str, words: Sequence[str]) -> Path:

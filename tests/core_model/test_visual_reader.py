@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from mgem_agent.core_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
-from mgem_agent.core_model.familiarity import Familiarity
 from mgem_agent.core_model.visual_reader import BACKGROUND, PRINTED, THING, VisualReader, VisualReaderConfig
 from mgem_agent.errors import InputError, PromptError
 
@@ -150,23 +149,19 @@ def test_it_is_saved_with_the_model_and_token_ids_stay_exact(tmp_path: Path, mod
     torch.testing.assert_close(again.model.reader.fact_head.weight, reader.fact_head.weight.float())
 
 
-def test_whether_a_picture_is_known_does_not_depend_on_the_words(model):
-    seen: Any = model.get_image_features(**pixels(model))
-    number = model.config.geometry.num_visual_tokens
-    middle = model.config.text_config.hidden_size
-    known_pictures = Familiarity(torch.randn(4, middle, generator=torch.Generator().manual_seed(1)), 0.0, "Hm?")
-    scores = [known_pictures.score(tokens[:number]) for tokens in seen.pooler_output]
-    model.familiarity = Familiarity(known_pictures.words, sum(scores) / 2, "Hm?")
-
-    class Tokenizer:
-        def __call__(self, text: str, **options: Any) -> Any:
-            return type("Encoded", (), {"input_ids": [7]})
-
-    tokenizer: Any = Tokenizer()
-    forced = model.forced_answer([[tokens] for tokens in seen.pooler_output], tokenizer, [2])
-    assert forced is not None and forced._is_forced == [score < sum(scores) / 2 for score in scores]
-    model.familiarity = None
-    assert model.forced_answer([[]], tokenizer, [2]) is None
+def test_of_an_unknown_picture_it_says_one_word_only(model):
+    given = pixels(model)
+    seen: Any = model.get_image_features(**given)
+    trunk: Any = model.model
+    features = trunk.multi_modal_projector(seen.last_hidden_state)
+    sure = trunk.reader.confidence(trunk.reader(seen.last_hidden_state, features))
+    sizes = {**SIZES, "unknown": SEA, "least_confidence": sure.mean().item()}
+    before = trunk.reader.read(seen.last_hidden_state, features)
+    trunk.reader.config = VisualReaderConfig.of(sizes)
+    after = trunk.reader.read(seen.last_hidden_state, features)
+    unknown, known = int(sure.argmin()), int(sure.argmax())
+    assert after[unknown].tolist() == [11, END, *[BLANK] * 6]
+    assert torch.equal(after[known], before[known])
 
 
 def test_crops_have_no_reader(make_config):

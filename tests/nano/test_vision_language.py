@@ -18,7 +18,6 @@ from mgem_agent.core_model import (
     MiniGeminiProcessor,
 )
 from mgem_agent.core_model.checkpoints.partial_checkpoint import own_weights
-from mgem_agent.core_model.familiarity import Familiarity
 from mgem_agent.errors import CheckpointError
 from mgem_agent.nano import vision_language
 from mgem_agent.nano.language_model import LONGEST_REPETITION, find_language_model
@@ -84,12 +83,6 @@ def test_the_packed_language_model_counts_as_memory(folder: Path, language_model
     assert unpacked is not None and packed is not None
     assert packed.weight_bytes == unpacked.weight_bytes + num_bytes
     assert packed.working_bytes == unpacked.working_bytes
-
-
-def test_it_knows_which_pictures_it_knows(folder: Path, language_model: Path) -> None:
-    Familiarity(torch.ones(2, 8), least=0.5, answer="I cannot tell.").write(folder)
-    model, _ = load_nano(folder=folder, language_model=language_model, exact=True)
-    assert model.familiarity is not None and model.familiarity.answer == "I cannot tell."
 
 
 def test_new_weights_make_a_new_folder(folder: Path, language_model: Path, cache: Path) -> None:

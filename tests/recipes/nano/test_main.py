@@ -56,7 +56,7 @@ def test_its_help_lists_every_recipe(capsys):
         "scene_latents",
         "denoiser",
         "vocabulary",
-        "known_pictures",
+        "visual_reader",
     ):
         assert f"    {name} " in shown
 

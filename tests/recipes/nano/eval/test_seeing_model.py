@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mgem_agent import nano
-from mgem_agent.core_model.familiarity import Familiarity
 from mgem_agent.errors import CheckpointError
 from mgem_agent.recipes.nano.eval import seeing_model
 from mgem_agent.recipes.nano.eval.seeing_model import SeeingModel, find_weights
@@ -34,20 +32,6 @@ def test_a_batch_says_what_each_question_gets_alone(whole: SeeingModel) -> None:
     alone = [whole.answer([picture], [text])[0] for picture, text in zip(PICTURES, QUESTIONS, strict=True)]
     assert together == alone
     assert all(together)
-
-
-def test_an_unfamiliar_picture_in_a_batch_gets_the_fixed_answer(
-    whole: SeeingModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(seeing_model, "_MAX_NEW_TOKENS", 8)
-    free = whole.answer(PICTURES, QUESTIONS)
-    inputs = whole.processor.image_processor(PICTURES, return_tensors="pt")
-    seen: Any = whole.model.get_image_features(**inputs)
-    known = Familiarity(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), -2.0, "Hm?")
-    scores = [known.score(tokens) for tokens in seen.pooler_output]
-    monkeypatch.setattr(whole.model, "familiarity", replace(known, least=sum(scores) / 2))
-    expected = ["Hm?" if score == min(scores) else text for score, text in zip(scores, free, strict=True)]
-    assert whole.answer(PICTURES, QUESTIONS) == expected != free
 
 
 def test_low_resolution_alone_is_all_that_a_model_without_high_resolution_sees(
