@@ -72,6 +72,7 @@ class VisualReaderTraining(PretrainingConfig):
         checkpoint: The model: `nano`, or a folder that `mgem train export --small` has written.
         text: The language model of the checkpoint, as in `mgem train`.
         num_scenes: Number of scenes, each used many times.
+        scene_px: Side of the scenes; half the high resolution trains a baseline without high resolution.
         num_tokens: Tokens of a reading in the language model's input.
         hidden_size: Channels of the reader.
         num_layers: Layers of the reader.
@@ -87,6 +88,7 @@ class VisualReaderTraining(PretrainingConfig):
     checkpoint: str = NANO
     text: str | None = None
     num_scenes: Count = 8000
+    scene_px: int = Field(default=256, ge=16)
     num_tokens: Count = 40
     hidden_size: Count = 192
     num_layers: Count = 2
@@ -169,8 +171,7 @@ class _Scenes:
 
     @torch.no_grad()
     def _seen(self, scenes: Iterable[Scene]) -> Tensor:
-        side = self._trunk.config.high_res_image_size or self._trunk.config.geometry.low_res_input_size
-        drawn = [render_scene(scene, self._assets, size_px=side) for scene in scenes]
+        drawn = [render_scene(scene, self._assets, size_px=self._config.scene_px) for scene in scenes]
         pixels = self._processor.image_processor(drawn, return_tensors="pt").to(self._trunk.device)
         seen: Tensor = self._trunk.get_image_features(**pixels).last_hidden_state
         return seen
