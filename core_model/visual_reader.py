@@ -157,11 +157,10 @@ class VisualReader(nn.Module):
         self.label_head = nn.Linear(width, config.num_labels)
         self.fact_head = nn.Linear(width, sum(1 + words for words in config.fact_words))
         self.similarity_scale = nn.Parameter(torch.full((), 20.0))
-        empty = {"dtype": torch.long, "fill_value": -1}
-        self.register_buffer("label_ids", torch.full((config.num_labels, config.label_length), **empty))
+        self.register_buffer("label_ids", _no_ids(config.num_labels, config.label_length))
         self.register_buffer("label_kinds", torch.zeros(config.num_labels, dtype=torch.long))
         self.register_buffer("label_embeds", torch.zeros(config.num_labels, text_dim))
-        self.register_buffer("fact_ids", torch.full((sum(config.fact_words), config.fact_length), **empty))
+        self.register_buffer("fact_ids", _no_ids(sum(config.fact_words), config.fact_length))
         self.register_buffer("mark_ids", torch.zeros(2, dtype=torch.long))
 
     def forward(self, tokens: Tensor, features: Tensor) -> ReaderOutput:
@@ -268,6 +267,10 @@ class VisualReader(nn.Module):
                 ids += [token for token in self.fact_ids[first + word].tolist() if token >= 0]
             first += words
         return ids
+
+
+def _no_ids(num: int, length: int) -> Tensor:
+    return torch.full((num, length), -1, dtype=torch.long)
 
 
 def _components(shown: Sequence[int], side: int) -> list[list[int]]:

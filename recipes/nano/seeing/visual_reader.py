@@ -239,8 +239,9 @@ def train_visual_reader(folder: str | Path, config: VisualReaderTraining, assets
     trunk.to(run.device)
     for step in run.steps():
         picked = torch.randint(config.num_scenes, (config.batch_size,), generator=run.generator(step))
-        tokens, *wanted = (each.to(run.device) for each in scenes(picked.tolist()))
-        loss, right = _loss(reader(tokens, trunk.multi_modal_projector(tokens)), *wanted, config)
+        tokens, labels, is_background, facts = (each.to(run.device) for each in scenes(picked.tolist()))
+        found: ReaderOutput = reader(tokens, trunk.multi_modal_projector(tokens))
+        loss, right = _loss(found, labels, is_background, facts, config)
         run.update(loss, **right)
     _find_least_confidence(model, reader.eval(), scenes.fresh)
     trunk.reader = reader
