@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -25,6 +27,7 @@ from mgem_agent.core_model.cache_name import rename_cache
 from mgem_agent.core_model.checkpoints.loading import load_pretrained
 from mgem_agent.core_model.configuration import MiniGeminiConfig
 from mgem_agent.core_model.context import check_context
+from mgem_agent.core_model.forced_answer import ForcedAnswer
 from mgem_agent.core_model.high_res_encoder import HighResEncoder
 from mgem_agent.core_model.in_vocabulary import (
     ImageTokenMap,
@@ -124,6 +127,30 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
     ) -> BaseModelOutputWithPooling:
         """Encode, mine and project images; see :meth:`MiniGeminiModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, high_res_pixel_values, **kwargs)
+
+    def forced_answer(
+        self, pictures: Sequence[Sequence[Tensor]], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]
+    ) -> ForcedAnswer | None:
+        """Return what fixes the answers about pictures that the reader does not know; None if there are none.
+
+        Args:
+            pictures: For each prompt, the (tokens, d) of the pictures that it asks about, as from
+                :meth:`get_image_features`.
+            tokenizer: The model's tokenizer.
+            stop_ids: Tokens that end an answer.
+        """
+        reader = self.model.reader
+        if reader is None or not reader.config.unknown_answer:
+            return None
+        num_visual = self.config.geometry.num_visual_tokens
+        unknown: Tensor = self.get_input_embeddings()(reader.unknown_reading())
+        is_forced = [
+            any(torch.equal(tokens[num_visual:], unknown.to(tokens)) for tokens in asked) for asked in pictures
+        ]
+        if not any(is_forced):
+            return None
+        words: list[int] = tokenizer(reader.config.unknown_answer, add_special_tokens=False).input_ids
+        return ForcedAnswer([*words, stop_ids[0]], is_forced)
 
     def forward(
         self,

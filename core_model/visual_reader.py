@@ -52,6 +52,7 @@ class VisualReaderConfig:
         least_confidence: The confidence from which a picture is one of those that it was trained on. Of any other it
             says the label `unknown`, and nothing else.
         unknown: That label.
+        unknown_answer: The answer to a question about such a picture; without one the LLM answers freely.
         hidden_size: Channels of the transformer.
         num_layers: Its layers.
         num_heads: Its attention heads.
@@ -66,6 +67,7 @@ class VisualReaderConfig:
     places: Sequence[str] = ()
     least_confidence: float = 0.0
     unknown: int = 0
+    unknown_answer: str = ""
     hidden_size: int = 192
     num_layers: int = 2
     num_heads: int = 4
@@ -213,6 +215,10 @@ class VisualReader(nn.Module):
             for image, known in enumerate(is_known)
         ]
         return torch.tensor(rows, device=tokens.device)
+
+    def unknown_reading(self) -> Tensor:
+        """Return (k,) the token ids of the reading of a picture that it does not know."""
+        return torch.tensor(self._written([self._label_words(self.config.unknown)]), device=self.mark_ids.device)
 
     def _written(self, entries: Sequence[Sequence[int]]) -> list[int]:
         """Return a reading from the tokens of its entries."""

@@ -19,10 +19,12 @@ from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from mgem_agent.core_model.context import check_context, max_context
+from mgem_agent.core_model.dialogue.dialogue_images import images_of
 from mgem_agent.core_model.dialogue.image_memory import ImageMemory
 from mgem_agent.core_model.dialogue.prefix_cache import PrefixCache
 from mgem_agent.core_model.dialogue.streaming import Stop, ending_options, input_device, seeded, stream_tokens
 from mgem_agent.core_model.dialogue.text_decoder import TextDecoder
+from mgem_agent.core_model.forced_answer import ForcedAnswer
 from mgem_agent.core_model.prompts.tokens import encode_prompt
 from mgem_agent.errors import GenerationCancelledError
 
@@ -51,12 +53,14 @@ class DialoguePrompt:
         keys: One for each id, as in :class:`PrefixCache`: a visual token has the key of its image.
         image_keys: Keys of the images, in order.
         num_image_tokens: Number of ids that are visual tokens.
+        asked_keys: Keys of the images in the last message, if the answer is free: not prefilled, and no drawing.
     """
 
     input_ids: list[int]
     keys: list[int]
     image_keys: tuple[int, ...]
     num_image_tokens: int
+    asked_keys: tuple[int, ...] = ()
 
 
 class DialogueCache:
@@ -128,7 +132,10 @@ class DialogueCache:
         ids = encode_prompt(text, tokenizer, marks, add_special_tokens=not has_bos).input_ids
         places = iter([key for key in image_keys for _ in range(marks.num_tokens)])
         keys = [next(places) if token == marks.token_id else token for token in ids]
-        return DialoguePrompt(ids, keys, tuple(image_keys), len(image_keys) * marks.num_tokens)
+        is_free = is_asked and not prefill and messages[-1]["role"] == "user" and not messages[-1].get("draw")
+        num_asked = len(images_of(messages[-1:])) if is_free else 0
+        asked = tuple(image_keys)[len(image_keys) - num_asked :]
+        return DialoguePrompt(ids, keys, tuple(image_keys), len(image_keys) * marks.num_tokens, asked)
 
     def answer(self, prompt: DialoguePrompt, options: Mapping[str, Any]) -> Answer:
         """Return an answer that is ready to be generated; drop the part of the cache that the prompt does not share.
@@ -238,6 +245,8 @@ class Answer:
         past = cache.prefix.arguments(prompt.keys, features, is_reused=prefix is not None)
         criteria = StoppingCriteriaList([stop, *(self._options.get("stopping_criteria") or [])])
         others = {name: value for name, value in self._options.items() if name not in ("seed", "stopping_criteria")}
+        if forced := self._forced_answer():
+            others["logits_processor"] = [*(others.get("logits_processor") or ()), forced]
         try:
             with seeded(self._options.get("seed"), device):
                 output = cache.model.generate(
@@ -254,3 +263,9 @@ class Answer:
         if prefix is not None:
             sequence = getattr(output, "sequences", output)[0]
             prefix.extend([*prompt.keys, *sequence[len(prompt.keys) :].tolist()])
+
+    def _forced_answer(self) -> ForcedAnswer | None:
+        """Return what fixes the answer, if it is about a picture unlike those that the model was trained on."""
+        cache = self._cache
+        asked = [cache.images.features[key] for key in self.prompt.asked_keys]
+        return cache.model.forced_answer([asked], cache.processor.tokenizer, self._options["eos_token_id"])

@@ -105,6 +105,10 @@ class SeeingModel:
         options = ending_options(self.model, self.processor, asked)
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "high_res_pixel_values") if name in inputs}
         seen: Any = self.model.get_image_features(**pixels)
+        asked_of = [[tokens] for tokens in seen.pooler_output]
+        forced = self.model.forced_answer(asked_of, self.processor.tokenizer, options["eos_token_id"])
+        if forced is not None:
+            options["logits_processor"] = [forced]
         produced = self.model.generate(**inputs, mm_encoder_outputs={"image": seen}, **options)
         texts = self.processor.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]

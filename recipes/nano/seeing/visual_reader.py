@@ -61,6 +61,8 @@ _NUM_FRESH, _AT_ONCE = 1000, 20
 _DOUBTED = 0.005
 """Fraction of training scenes of which the reader is not confident enough."""
 _PLACES = ("row", "column")
+ANSWER = "I cannot tell what this shows."
+"""The answer to a question about a picture that the reader does not know."""
 _SMOOTHING = 0.05
 """Label smoothing: the names of similar things are not certain."""
 
@@ -121,6 +123,7 @@ def new_reader(model: Any, tokenizer: Any, config: VisualReaderTraining) -> Visu
         "fact_length": facts.shape[1],
         "places": list(_PLACES),
         "unknown": vocabulary.index(UNKNOWN),
+        "unknown_answer": ANSWER,
         "hidden_size": config.hidden_size,
         "num_layers": config.num_layers,
     }
