@@ -270,7 +270,7 @@ def test_files(talk: Any, tmp_path: Path) -> None:
 def test_tokens_help_and_what_needs_a_terminal(talk: Any) -> None:
     out, err, _ = talk("hello", "/tokens", "/help", "/editor", "/copy", "/quit", "never said")
     assert "The last answer used" in err
-    assert re.search(r"The whole dialogue is about [\d,]+ tokens, with 64 for each picture", err)
+    assert re.search(r"The whole dialogue is about [\d,]+ tokens, with 104 for each picture", err)
     assert all(f"/{name}" in out for name in command_table())
     assert "An editor needs a terminal." in err and "/copy needs a terminal." in err
     assert len(talk.turns()) == 1
