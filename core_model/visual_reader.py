@@ -205,22 +205,27 @@ class VisualReader(nn.Module):
         is_known = (self.confidence(output) >= self.config.least_confidence).tolist()
         labels = output.labels.float().softmax(-1).cpu()
         facts = [fact.float().softmax(-1).cpu() for fact in output.facts]
-        kinds = self.label_kinds.tolist()
+        unknown = self.unknown_reading().tolist()
         rows = [
-            self._written(
-                self._entry_words(labels[image], [fact[image] for fact in facts], kinds)
-                if known
-                else [self._label_words(self.config.unknown)]
-            )
+            self.written(labels[image], [fact[image] for fact in facts]) if known else unknown
             for image, known in enumerate(is_known)
         ]
         return torch.tensor(rows, device=tokens.device)
 
+    def written(self, labels: Tensor, facts: Sequence[Tensor]) -> list[int]:
+        """Return the k token ids of the reading of one image.
+
+        Args:
+            labels: (n, V) probabilities of the labels.
+            facts: (n, 1 + w) those of each fact, the first for none.
+        """
+        return self._filled(self._entry_words(labels, facts, self.label_kinds.tolist()))
+
     def unknown_reading(self) -> Tensor:
         """Return (k,) the token ids of the reading of a picture that it does not know."""
-        return torch.tensor(self._written([self._label_words(self.config.unknown)]), device=self.mark_ids.device)
+        return torch.tensor(self._filled([self._label_words(self.config.unknown)]), device=self.mark_ids.device)
 
-    def _written(self, entries: Sequence[Sequence[int]]) -> list[int]:
+    def _filled(self, entries: Sequence[Sequence[int]]) -> list[int]:
         """Return a reading from the tokens of its entries."""
         end, blank = self.mark_ids.tolist()
         length = self.config.num_tokens

@@ -43,7 +43,7 @@ def written(reader: VisualReader, shown: list[list[int]], place: int = 0, number
         F.one_hot(torch.tensor([place] * len(labels)), 3).float(),
         F.one_hot(torch.tensor([number] * len(labels)), 4).float(),
     ]
-    ids = reader._written(reader._entry_words(labels, facts, reader.label_kinds.tolist()))
+    ids = reader.written(labels, facts)
     assert len(ids) == 8
     return [token for token in ids if token != BLANK]
 

@@ -65,7 +65,8 @@ def test_it_resumes_and_a_reader_is_replaced(tmp_path: Path, small, encoder_part
     assert (tmp_path / "run" / "tokens.npy").stat().st_mtime_ns == seen
     wider = training(folder, encoder_parts, num_steps=1, hidden_size=64)
     again = train_visual_reader(tmp_path / "again", wider, drawn_assets)
-    assert MiniGeminiConfig.from_pretrained(again).reader_config["hidden_size"] == 64
+    sizes = MiniGeminiConfig.from_pretrained(again).reader
+    assert sizes is not None and sizes.hidden_size == 64
     assert load_file(again / WEIGHTS_FILE)["model.reader.input_proj.weight"].shape[0] == 64
 
 
