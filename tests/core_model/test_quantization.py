@@ -19,7 +19,7 @@ from mgem_agent.core_model.quantization import (
 )
 from mgem_agent.errors import InputError, MissingDependencyError
 
-VISION = ["vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector"]
+VISION = ["vision_tower", "high_res_vision_tower", "mining", "multi_modal_projector", "reader"]
 ALONE = [*(f"model.{name}" for name in VISION), *VISION, "lm_head"]
 
 
