@@ -140,7 +140,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             stop_ids: Tokens that end an answer.
         """
         reader = self.model.reader
-        if reader is None or not reader.config.unknown_answer:
+        if reader is None or not reader.config.unknown_answer or not any(pictures):
             return None
         num_visual = self.config.geometry.num_visual_tokens
         unknown: Tensor = self.get_input_embeddings()(reader.unknown_reading())

@@ -164,13 +164,14 @@ class MiniGeminiConfig(PreTrainedConfig):
         Raises:
             GeometryError: If the sizes do not fit together.
         """
+        reader = self.reader
         return VisualGeometry(
             low_res_size=self.vision_config.image_size,
             patch_size=self.vision_config.patch_size,
             high_res_size=self.high_res_image_size,
             image_grid=self.image_grid,
             image_global=self.image_global,
-            num_reader_tokens=0 if self.reader is None else self.reader.num_tokens,
+            num_reader_tokens=0 if reader is None else reader.num_tokens,
         )
 
 

@@ -219,7 +219,13 @@ class VisualReader(nn.Module):
             labels: (n, V) probabilities of the labels.
             facts: (n, 1 + w) those of each fact, the first for none.
         """
-        return self._filled(self._entry_words(labels, facts, self.label_kinds.tolist()))
+        kinds = self.label_kinds.tolist()
+        return self._filled(
+            [
+                [*self._label_words(entry.label), *self._fact_words(entry, facts, kinds[entry.label])]
+                for entry in self._entries(labels, kinds)
+            ]
+        )
 
     def unknown_reading(self) -> Tensor:
         """Return (k,) the token ids of the reading of a picture that it does not know."""
@@ -236,13 +242,6 @@ class VisualReader(nn.Module):
                 break
             ids += words
         return ids + [blank] * (length - len(ids))
-
-    def _entry_words(self, labels: Tensor, facts: Sequence[Tensor], kinds: Sequence[int]) -> list[list[int]]:
-        """Return the tokens of each entry, from the probabilities of labels (n, V) and of each fact (n, 1 + w)."""
-        return [
-            [*self._label_words(entry.label), *self._fact_words(entry, facts, kinds[entry.label])]
-            for entry in self._entries(labels, kinds)
-        ]
 
     def _entries(self, labels: Tensor, kinds: Sequence[int]) -> list[_Entry]:
         """Return the background, and each thing and printed text that patches show, in reading order."""

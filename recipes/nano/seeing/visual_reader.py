@@ -47,6 +47,7 @@ from mgem_agent.recipes.nano.seeing.region_facts import FACTS
 from mgem_agent.recipes.nano.world.emoji import EmojiAssets
 from mgem_agent.recipes.nano.world.scene import SceneKind, sample_scene
 from mgem_agent.recipes.nano.world.scene_parts import Scene
+from mgem_agent.recipes.nano.world.scene_questions import UNCLEAR
 from mgem_agent.recipes.nano.world.scene_rendering import render_scene
 from mgem_agent.recipes.train.config import ModelConfig
 from mgem_agent.recipes.train.model_setup import NANO, load_model, small_folder
@@ -61,8 +62,8 @@ _NUM_FRESH, _AT_ONCE = 1000, 20
 _DOUBTED = 0.005
 """Fraction of training scenes of which the reader is not confident enough."""
 _PLACES = ("row", "column")
-ANSWER = "I cannot tell what this shows."
-"""The answer to a question about a picture that the reader does not know."""
+ANSWER = f"I {UNCLEAR} what this shows."
+"""The answer to a question about a picture that the reader does not know; dialogues about unclear scenes have it."""
 _SMOOTHING = 0.05
 """Label smoothing: the names of similar things are not certain."""
 

@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mgem_agent import nano
+from mgem_agent.core_model.forced_answer import ForcedAnswer
 from mgem_agent.errors import CheckpointError
 from mgem_agent.recipes.nano.eval import seeing_model
 from mgem_agent.recipes.nano.eval.seeing_model import SeeingModel, find_weights
@@ -32,6 +33,21 @@ def test_a_batch_says_what_each_question_gets_alone(whole: SeeingModel) -> None:
     alone = [whole.answer([picture], [text])[0] for picture, text in zip(PICTURES, QUESTIONS, strict=True)]
     assert together == alone
     assert all(together)
+
+
+def test_a_picture_that_is_not_known_gets_the_fixed_answer_in_a_batch(
+    whole: SeeingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeing_model, "_MAX_NEW_TOKENS", 8)
+    free = whole.answer(PICTURES, QUESTIONS)
+    words = whole.processor.tokenizer("Hm?", add_special_tokens=False).input_ids
+
+    def forced(pictures: Any, tokenizer: Any, stop_ids: Any) -> ForcedAnswer:
+        assert [len(asked) for asked in pictures] == [1] * len(PICTURES)
+        return ForcedAnswer([*words, stop_ids[0]], [place == 0 for place in range(len(PICTURES))])
+
+    monkeypatch.setattr(whole.model, "forced_answer", forced)
+    assert whole.answer(PICTURES, QUESTIONS) == ["Hm?", *free[1:]] != free
 
 
 def test_low_resolution_alone_is_all_that_a_model_without_high_resolution_sees(

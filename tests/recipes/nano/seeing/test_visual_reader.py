@@ -26,8 +26,7 @@ def small(tmp_path: Path, encoder_parts) -> Path:
     )
     folder = tmp_path / "small"
     folder.mkdir()
-    halves = {name: value.half().contiguous() for name, value in own_weights(model).items()}
-    save_file(halves, folder / WEIGHTS_FILE)
+    save_file(own_weights(model, torch.float16), folder / WEIGHTS_FILE)
     model.config.save_pretrained(folder)
     (folder / "README.md").write_text("about it")
     return folder
