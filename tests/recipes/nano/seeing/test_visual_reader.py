@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from mgem_agent.core_model import MiniGeminiConfig
-from mgem_agent.core_model.checkpoints.partial_checkpoint import WEIGHTS_FILE, load_without_language_model, own_weights
+from mgem_agent.core_model.checkpoints.partial_checkpoint import WEIGHTS_FILE, load_without_language_model
 from mgem_agent.core_model.visual_reader import BACKGROUND, PRINTED, THING
 from mgem_agent.errors import InputError
 from mgem_agent.recipes.nano.seeing.patch_labels import visual_vocabulary
@@ -19,15 +19,9 @@ from mgem_agent.recipes.train.model_setup import load_model
 
 
 @pytest.fixture
-def small(tmp_path: Path, encoder_parts) -> Path:
-    """A model without its language model, with a file beside its weights, as nano's folder has."""
-    model, _ = load_model(
-        ModelConfig(**encoder_parts, prompt_template="chatml", high_res_image_size=128), torch.float32
-    )
-    folder = tmp_path / "small"
-    folder.mkdir()
-    save_file(own_weights(model, torch.float16), folder / WEIGHTS_FILE)
-    model.config.save_pretrained(folder)
+def small(small_model) -> Path:
+    """A model in half precision, with a file beside its weights, as nano's folder has."""
+    folder = small_model(torch.float16)
     (folder / "README.md").write_text("about it")
     return folder
 

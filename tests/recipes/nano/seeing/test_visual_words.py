@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from mgem_agent.core_model.checkpoints.partial_checkpoint import WEIGHTS_FILE, own_weights
+from mgem_agent.core_model.checkpoints.partial_checkpoint import WEIGHTS_FILE
 from mgem_agent.recipes.nano.seeing.visual_words import VisualWordsConfig, train_visual_words
 from mgem_agent.recipes.train.config import ModelConfig
 from mgem_agent.recipes.train.model_setup import load_model, load_trained
@@ -47,16 +47,8 @@ def test_scenes_are_seen_once_and_two_runs_end_alike(tmp_path: Path, encoder_par
 
 
 @pytest.fixture
-def small(tmp_path: Path, encoder_parts) -> Path:
-    """A model without its language model, as `mgem train export --small` writes it."""
-    model, _ = load_model(
-        ModelConfig(**encoder_parts, prompt_template="chatml", high_res_image_size=128), torch.float32
-    )
-    folder = tmp_path / "small"
-    folder.mkdir()
-    save_file({name: value.contiguous() for name, value in own_weights(model).items()}, folder / WEIGHTS_FILE)
-    model.config.save_pretrained(folder)
-    return folder
+def small(small_model) -> Path:
+    return small_model(torch.float32)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
